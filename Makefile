@@ -1,0 +1,65 @@
+# Everything runs in .venv. Tools are called as `python -m`: a console script's first line breaks when the path has spaces.
+PYTHON ?= python3
+PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# What a committed notebook loses besides outputs and execution counts; it keeps kernelspec, language name and cell tags.
+STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadata.papermill cell.metadata.papermill \
+	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
+	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
+
+.PHONY: help setup demo test lab lint clean
+
+help:
+	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
+	@echo "make demo    run the demo recipe: prepare, train, compare"
+	@echo "make test    run the tests"
+	@echo "make lab     open JupyterLab on notebooks/ (LAB_FLAGS=--no-browser adds a flag)"
+	@echo "make lint    check style, format, and that notebooks carry no outputs"
+	@echo "make clean   remove runs, caches and build products"
+	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
+
+setup: .venv/.ready
+
+# Rebuilt from nothing when a dependency file changes, so that nothing stale stays in it.
+.venv/.ready: pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("Python " + sys.version.split()[0] + " given, 3.11 to 3.13 needed: make PYTHON=python3.11")'
+	@echo "setup: new .venv"
+	@rm -rf .venv
+	@"$(PYTHON)" -m venv .venv
+	@echo "setup: torch"
+	@$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
+	@echo "setup: the rest, and onepass itself"
+	@$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch .venv/.ready
+	@echo "setup: done"
+
+demo: setup
+	@echo "demo: onepass run demo"
+	@$(PY) -m nbs_lib run demo
+
+test: setup
+	@echo "test: pytest"
+	@$(PY) -m pytest
+
+lab: setup
+	@echo "lab: JupyterLab on 127.0.0.1"
+	@$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks $(LAB_FLAGS)
+
+lint: setup
+	@echo "lint: ruff check"
+	@$(PY) -m ruff check
+	@echo "lint: ruff format --check"
+	@$(PY) -m ruff format --check
+	@echo "lint: nbstripout --verify"
+	@for notebook in $(wildcard notebooks/*.ipynb); do \
+		$(PY) -m nbstripout --verify $(STRIP) "$$notebook" > /dev/null || \
+		{ echo "$$notebook carries outputs or run metadata; to strip it:"; \
+		  echo '$(PY) -m nbstripout $(STRIP)' "$$notebook"; exit 1; }; \
+	done
+
+clean:
+	@echo "clean: runs, caches, build products"
+	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info

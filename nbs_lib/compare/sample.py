@@ -1,0 +1,151 @@
+"""Sampling: base and tuned through one stock pipeline, from the same noise, each picture with its cost.
+
+Contenders:
+unguided  the base, one conditional pass a step (guidance scale 1)
+guided    the base with guidance scale w, two passes a step
+tuned     the adapter's weights added to the base's, one conditional pass a step
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import psutil
+import torch
+
+from ..adapter import WEIGHTS, read_facts
+from ..models import Base, BaseError, find_base
+from ..run import Run
+
+CONTENDERS = ("unguided", "guided", "tuned")
+ADAPTER = "onepass"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures of one contender, and what one of them cost.
+
+    images: uint8 [n, h, w, 3]; latents: fp32 on the CPU [n, c, h/8, w/8], as the last step left them.
+    nfe: UNet evaluations for one image, counted. seconds: wall clock for one picture, its prompt's encoding and the
+    decoding included. memory_mib: the most that tensors took on the GPU, or, without one, the memory that the process held
+    at the end; memory_kind says which.
+    """
+
+    images: np.ndarray
+    latents: torch.Tensor
+    nfe: float
+    seconds: float
+    memory_mib: float
+    memory_kind: str
+
+
+class Sampler:
+    """A stock pipeline with the adapter loaded the stock way, on the GPU if there is one."""
+
+    def __init__(self, base: Base, adapter: Path, w_train: float, batch_size: int = 20):
+        """adapter: folder of the weights; w_train: guidance scale of `guided`; batch_size: pictures at once."""
+        self.base, self.w_train, self.batch_size = base, w_train, batch_size
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.pipe = base.pipeline().to(self.device)
+        self.pipe.load_lora_weights(str(adapter), weight_name=WEIGHTS, adapter_name=ADAPTER)
+        self.pipe.disable_lora()
+        changed = [module.base_layer for module in self.pipe.unet.modules() if hasattr(module, "base_layer")]
+        self._base_weights = [(layer.weight, layer.weight.detach().clone()) for layer in changed]
+        self._rows = 0
+        self.pipe.unet.register_forward_hook(self._count)
+        self._warm = False
+
+    def sample(
+        self,
+        contender: str,
+        prompts: list[str],
+        seeds: list[int],
+        steps: int,
+        adapter_scale: float = 1.0,
+        guidance: float | None = None,
+    ) -> Samples:
+        """A picture for each prompt, from the noise of the seed at the same place.
+
+        guidance: a guidance scale other than the contender's own. adapter_scale: for `tuned` only.
+        Errors: ValueError for an unknown contender, or where prompts and seeds are not equally many.
+        """
+        if contender not in CONTENDERS:
+            raise ValueError(f"contender: given {contender!r}; allowed is one of {', '.join(CONTENDERS)}")
+        if len(prompts) != len(seeds) or not prompts:
+            raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more")
+        scale = guidance if guidance is not None else self.w_train if contender == "guided" else 1.0
+        if contender != "tuned":
+            return self._measured(prompts, seeds, steps, scale)
+        with self._adapter_fused(adapter_scale):
+            return self._measured(prompts, seeds, steps, scale)
+
+    def _measured(self, prompts: list[str], seeds: list[int], steps: int, scale: float) -> Samples:
+        if not self._warm:
+            self._draw(prompts[:1], seeds[:1], 1, scale)
+            self._warm = True
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self._rows, start = 0, perf_counter()
+        parts = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
+        drawn = [self._draw(prompts[part], seeds[part], steps, scale) for part in parts]
+        seconds = perf_counter() - start  # the pictures are on the CPU by now, so a GPU's work is in it
+        images, latents = (np.concatenate([each[0] for each in drawn]), torch.cat([each[1] for each in drawn]))
+        n = len(prompts)
+        return Samples(images, latents, self._rows / n, seconds / n, *self._memory())
+
+    @torch.no_grad()
+    def _draw(self, prompts: list[str], seeds: list[int], steps: int, scale: float) -> tuple[np.ndarray, torch.Tensor]:
+        """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine."""
+        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        latents = self.pipe(
+            prompts, num_inference_steps=steps, guidance_scale=scale, generator=noise, output_type="latent"
+        ).images
+        decoded = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor).sample
+        pictures = self.pipe.image_processor.postprocess(decoded, output_type="np")
+        return (pictures * 255).round().astype(np.uint8), latents.float().cpu()
+
+    @contextmanager
+    def _adapter_fused(self, scale: float) -> Iterator[None]:
+        """The adapter added into the weights, so that a tuned pass costs a plain one; afterwards the base, bit for bit.
+
+        The strength is set with `set_adapters`: `fuse_lora(lora_scale=…)` multiplies into a layer and stays there.
+        """
+        try:
+            self.pipe.enable_lora()
+            self.pipe.set_adapters(ADAPTER, scale)
+            self.pipe.fuse_lora(components=["unet"])
+            yield
+        finally:
+            self.pipe.unfuse_lora(components=["unet"])
+            for weight, original in self._base_weights:  # unfusing subtracts, which rounds
+                weight.data.copy_(original)
+            self.pipe.disable_lora()
+
+    def _count(self, unet, inputs: tuple, output):
+        self._rows += inputs[0].shape[0]
+
+    def _memory(self) -> tuple[float, str]:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20, "GPU peak"
+        return psutil.Process().memory_info().rss / 2**20, "process RSS"
+
+
+def load_sampler(run: Run, batch_size: int = 20) -> Sampler:
+    """The sampler of a run: the base that its cache names, and its adapter.
+
+    Errors: FileNotFoundError without a cache or adapter; BaseError where the base is no longer the one trained on.
+    """
+    path = run.cache / "cache.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first")
+    facts, base = read_facts(run.adapter), find_base(json.loads(path.read_text())["base"])
+    if base.hash != facts["base_hash"]:
+        raise BaseError(
+            f"base {base.name!r} has hash {base.hash:.16}; the adapter in {run.adapter} was trained on one with hash "
+            f"{facts['base_hash']:.16}. Give the run that base again, or train on this one"
+        )
+    return Sampler(base, run.adapter, facts["w_train"], batch_size)

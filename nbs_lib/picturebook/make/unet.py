@@ -1,0 +1,75 @@
+"""The UNet of the base: noise prediction on the latents of the book, with captions dropped for guidance."""
+
+from pathlib import Path
+from random import Random
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..book import Book
+from ..captions import draw_caption
+from .clip import WIDTH, tokens
+from .fit import Fit, fit
+
+CAPTION_DROPOUT = 0.1  # share of examples trained on the empty prompt (arXiv 2207.12598)
+
+
+def new_unet(channels: tuple[int, ...] = (64, 128)) -> UNet2DConditionModel:
+    blocks = len(channels)
+    return UNet2DConditionModel(
+        sample_size=16,
+        layers_per_block=1,
+        block_out_channels=channels,
+        down_block_types=["CrossAttnDownBlock2D"] * blocks,
+        up_block_types=["CrossAttnUpBlock2D"] * blocks,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=tuple(width // 32 for width in channels),
+        norm_num_groups=16,
+    )
+
+
+def noise_schedule() -> DDIMScheduler:
+    """Stable Diffusion's schedule."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def train_unet(
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    book: Book,
+    latents: torch.Tensor,
+    how: Fit,
+    folder: Path,
+) -> dict:
+    """The plain denoising loss (arXiv 2006.11239). latents: scaled, [len(book), 4, 16, 16]."""
+    unet.to(memory_format=torch.channels_last)
+    schedule = noise_schedule()
+    text_encoder.requires_grad_(False)
+
+    def draw_batch(generator):
+        picked = torch.randint(len(book), (how.batch,), generator=generator)
+        rng = Random(int(torch.randint(2**31, (1,), generator=generator)))
+        captions = [
+            "" if rng.random() < CAPTION_DROPOUT else draw_caption(book.scenes[i], rng, complete=0.7).text for i in picked
+        ]
+        t = torch.randint(1000, (how.batch,), generator=generator)
+        noise = torch.randn(how.batch, 4, 16, 16, generator=generator)
+        noised = schedule.add_noise(latents[picked], noise, t).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            context = text_encoder(tokens(tokenizer, captions).to(text_encoder.device)).last_hidden_state.float()
+        return noised, t, context, noise
+
+    def loss(noised, t, context, noise):
+        return (unet(noised, t, context, return_dict=False)[0].float() - noise).square().mean()
+
+    return fit("unet", unet, draw_batch, loss, how, folder)

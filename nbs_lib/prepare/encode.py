@@ -1,0 +1,89 @@
+"""Pictures to latents and captions to embeddings, by a frozen base, in fp32.
+
+What is done here decides what a cache holds, so this module's source is part of every cache's key. A machine gives the
+same bits each time; another kind of processor, or another batch size, may round differently.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm.std import tqdm
+
+from ..models import Base, BaseError, embed
+from .images import to_square
+from .sources import Example
+
+
+def check_resolution(base: Base, resolution: int):
+    """Errors: BaseError where the base's VAE cannot halve a picture of `resolution` pixels as often as it has to."""
+    config = json.loads((base.folder / "vae" / "config.json").read_text())
+    factor = 2 ** (len(config["block_out_channels"]) - 1)
+    if resolution % factor:
+        raise BaseError(
+            f"parameter resolution: given {resolution}; the VAE of base {base.name!r} makes pictures {factor} times smaller, "
+            f"so allowed is a multiple of {factor}, for example {max(1, round(resolution / factor)) * factor}"
+        )
+
+
+@torch.no_grad()
+def encode_images(base: Base, examples: Sequence[Example], resolution: int, batch_size: int) -> torch.Tensor:
+    """Latents of the examples' pictures: fp32 [n, c, h, w], the posterior's mean times the VAE's scaling factor.
+
+    Errors: BaseError where the VAE answers with something else than finite numbers.
+    """
+    device = _device()
+    vae = base.vae().to(device, memory_format=torch.channels_last)
+    parts = []
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        for batch in _batches(examples, batch_size, "pictures"):
+            squares = [to_square(example.load(), resolution) for example in batch]
+            pixels = _pixels(squares).to(device, memory_format=torch.channels_last)
+            parts.append((vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor).contiguous().cpu())
+    latents = torch.cat(parts)
+    if not latents.isfinite().all():
+        raise BaseError(f"base {base.name!r}: its VAE makes latents that are not finite numbers; its weights may be damaged")
+    return latents
+
+
+@torch.no_grad()
+def encode_captions(base: Base, captions: Sequence[str], batch_size: int) -> dict[str, torch.Tensor]:
+    """Embeddings of the m distinct captions, in order of appearance, and of the empty prompt.
+
+    Returns `embeddings` fp32 [m, tokens, width], `index` int64 [n] from caption to embedding, `empty` fp32 [tokens, width].
+    """
+    distinct = list(dict.fromkeys(captions))
+    row = {caption: i for i, caption in enumerate(distinct)}
+    tokenizer, text_encoder = base.tokenizer(), base.text_encoder().to(_device())
+    parts = [embed(list(batch), tokenizer, text_encoder).cpu() for batch in _batches(distinct, batch_size, "captions")]
+    return {
+        "embeddings": torch.cat(parts),
+        "index": torch.tensor([row[caption] for caption in captions]),
+        "empty": embed([""], tokenizer, text_encoder)[0].cpu().contiguous(),
+    }
+
+
+def captions_cut(base: Base, captions: Sequence[str]) -> int:
+    """How many captions are longer than the text encoder reads; their ends are lost on it."""
+    tokenizer = base.tokenizer()
+    return sum(len(ids) > tokenizer.model_max_length for ids in tokenizer(list(captions), verbose=False).input_ids)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _batches(items: Sequence, size: int, unit: str) -> Iterator[Sequence]:
+    """Slices of `items`, with a bar of plain text: widgets are lost in a notebook that ran headlessly."""
+    with tqdm(total=len(items), unit=f" {unit}", mininterval=1, ascii=" #") as bar:
+        for start in range(0, len(items), size):
+            yield (batch := items[start : start + size])
+            bar.update(len(batch))
+
+
+def _pixels(squares: list[Image.Image]) -> torch.Tensor:
+    """RGB pictures of one size as fp32 [n, 3, h, w] in [-1, 1]."""
+    values = torch.from_numpy(np.stack([np.asarray(square) for square in squares]))
+    return values.permute(0, 3, 1, 2).float() / 127.5 - 1

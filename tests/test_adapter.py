@@ -1,0 +1,88 @@
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from nbs_lib.adapter import adapter_off, attach, read_facts, save_adapter, verify
+from nbs_lib.models import find_base
+
+
+def predict(unet):
+    generator = torch.Generator().manual_seed(1)
+    x, context = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 40, 192, generator=generator)
+    with torch.no_grad():
+        return unet(x, torch.tensor([10, 700]), context).sample
+
+
+def trained_like(unet, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return unet
+
+
+@pytest.fixture
+def base():
+    return find_base("embedded")
+
+
+def test_a_new_adapter_changes_nothing_and_is_all_that_trains(base):
+    unet = base.unet()
+    before = predict(unet)
+    parameters = attach(unet, rank=4, alpha=4.0, seed=0)
+    assert torch.equal(predict(unet), before)
+    assert {id(p) for p in unet.parameters() if p.requires_grad} == {id(p) for p in parameters}
+    assert all(p.dtype == torch.float32 for p in parameters)
+
+
+def test_the_teacher_is_the_base_and_leaves_gradients_as_they_were(base):
+    unet = base.unet()
+    before = predict(unet)
+    attach(unet, rank=4, alpha=8.0, seed=0)
+    trained_like(unet)
+    wanted = [p.requires_grad for p in unet.parameters()]
+    tuned = predict(unet)
+    assert not torch.allclose(tuned, before)
+    with adapter_off(unet):
+        assert torch.equal(predict(unet), before)
+    assert torch.equal(predict(unet), tuned)
+    assert [p.requires_grad for p in unet.parameters()] == wanted
+
+
+@pytest.mark.parametrize("alpha", [4.0, 16.0, 1.0])
+def test_a_stock_loader_gets_the_strength_right_whatever_alpha_is(base, tmp_path, alpha):
+    unet = base.unet()
+    attach(unet, rank=4, alpha=alpha, seed=0)
+    tuned = predict(trained_like(unet))
+    path = save_adapter(tmp_path, unet, {"w_train": 3.0})
+    assert read_facts(tmp_path) == {"w_train": 3.0}
+    verify(tmp_path, unet, base.unet())
+    pipeline = base.pipeline()
+    pipeline.load_lora_weights(tmp_path)
+    torch.testing.assert_close(predict(pipeline.unet), tuned, atol=1e-5, rtol=1e-5)
+    with safe_open(path, "pt") as opened:
+        keys, metadata = list(opened.keys()), opened.metadata()
+    assert keys and all(key.startswith("unet.") for key in keys)
+    assert json.loads(metadata["lora_adapter_metadata"])["unet.r"] == 4
+
+
+def test_verify_refuses_a_file_of_another_strength(base, tmp_path):
+    unet = base.unet()
+    attach(unet, rank=4, alpha=4.0, seed=0)
+    save_adapter(tmp_path, trained_like(unet), {})
+    with pytest.raises(RuntimeError, match="does not load back"):
+        verify(tmp_path, trained_like(unet, seed=4), base.unet())
+
+
+def test_the_same_seed_attaches_the_same_adapter(base):
+    first, again, other = (attach(base.unet(), 4, 4.0, seed) for seed in (0, 0, 1))
+    assert all(map(torch.equal, first, again))
+    assert not all(map(torch.equal, first, other))
+
+
+def test_a_folder_without_an_adapter_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="2_train"):
+        read_facts(tmp_path)

@@ -1,0 +1,42 @@
+import pytest
+
+from nbs_lib.config import Compare, MakeBase, ParameterError, Prepare, Train, from_parameters
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "said"),
+    [
+        (Train, {"stepz": 5}, "did you mean steps?"),
+        (Train, {"steps": "many"}, "steps: given 'many'; allowed is a whole number"),
+        (Train, {"steps": 2.5}, "steps"),
+        (Train, {"steps": True}, "steps"),
+        (Train, {"steps": 0}, "steps: given 0; allowed is a number from 1"),
+        (Train, {"lr": "nan"}, "lr"),
+        (Train, {"lr": float("inf")}, "lr"),
+        (Train, {"precision": "fp8"}, "one of fp32, bf16"),
+        (Train, {"zero_stage": 3}, "one of 0, 1, 2"),
+        (Prepare, {"resolution": 63}, "a multiple of 8"),
+        (Prepare, {"run": " "}, "run"),
+        (Prepare, {"source": 3}, "text"),
+        (Compare, {"prompts": "a cat"}, "a list of str"),
+        (Compare, {"prompts": []}, "prompts"),
+        (Compare, {"seeds": [-1]}, "seeds"),
+        (Compare, {"seeds": ["x"]}, "seeds"),
+    ],
+)
+def test_a_bad_parameter_is_refused_by_name_with_what_is_allowed(cls, given, said):
+    with pytest.raises(ParameterError) as refused:
+        from_parameters(cls, given)
+    assert next(iter(given)) in str(refused.value) and said in str(refused.value)
+
+
+def test_text_means_what_people_mean():
+    config = from_parameters(Train, {"lr": "1e-4", "steps": "50", "rank": 8.0})
+    assert (config.lr, config.steps, config.rank) == (1e-4, 50, 8)
+    assert isinstance(config.rank, int)
+    assert from_parameters(Compare, {"seeds": ["1", 2]}).seeds == [1, 2]
+
+
+@pytest.mark.parametrize("cls", [Prepare, Train, Compare, MakeBase])
+def test_defaults_pass_their_own_checks(cls):
+    assert from_parameters(cls, {}) == cls()

@@ -1,0 +1,64 @@
+"""The three dependency files say the same: pyproject.toml (ranges), constraints.txt (pins), environment.yml (conda)."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA = (ROOT / "environment.yml").read_text()
+PACKAGES = yaml.safe_load(CONDA)["dependencies"]
+DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+PIN_LINES = (ROOT / "constraints.txt").read_text().splitlines()[1:]
+PINS = {canonicalize_name(name): Version(pin) for name, pin in (line.split("==") for line in PIN_LINES)}
+
+
+def by_name(requirement: Requirement) -> str:
+    return requirement.name
+
+
+def test_constraints_are_a_header_and_sorted_pins():
+    header, *lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert header.startswith("#")
+    assert lines == sorted(lines, key=str.lower)
+    assert len(PINS) == len(lines), "a package is pinned twice"
+    assert not [name for name, pin in PINS.items() if pin.local], "a local version like +cpu ties the pin to one machine"
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=by_name)
+def test_every_dependency_is_pinned_within_its_range(requirement):
+    pin = PINS.get(canonicalize_name(requirement.name))
+    assert pin, f"{requirement.name} is in pyproject.toml and not in constraints.txt"
+    assert pin in requirement.specifier
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=by_name)
+def test_the_installed_version_is_the_tested_one(requirement):
+    installed = Version(version(requirement.name))
+    assert Version(installed.public) == PINS[canonicalize_name(requirement.name)]
+
+
+def test_conda_installs_through_the_other_two_files():
+    pip = [package["pip"] for package in PACKAGES if isinstance(package, dict)]
+    assert pip == [["-c constraints.txt", "-e .[dev]"]]
+
+
+def test_conda_brings_python_compiler_and_ninja():
+    names = [package for package in PACKAGES if isinstance(package, str)]
+    assert {"pip", "cxx-compiler", "ninja"} <= set(names)
+    (python,) = re.findall(r"^python=(\d+\.\d+)\.\*$", "\n".join(names), re.MULTILINE)
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
+
+
+def test_every_conda_dependency_says_what_it_is_for():
+    lines = CONDA.split("dependencies:\n")[1].splitlines()
+    assert len(lines) >= 7
+    assert [line for line in lines if not re.search(r"\S  ?# \w", line)] == []

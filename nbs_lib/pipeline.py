@@ -123,16 +123,7 @@ def locked(run: Run) -> Iterator[None]:
 
 
 def headline(run: Run) -> str:
-    """What a run came to, in a few lines."""
-    results = json.loads((run.compare / "results.json").read_text())
-    lines = [f"{'':10} {'right caption first':>20} {'UNet passes':>12} {'s a picture':>12}"]
-    for name, told in results["contenders"].items():
-        rate = told["caption_first"]
-        first = f"{100 * rate['rate']:.0f} % of {rate['count']}" if rate else "not measured"
-        lines.append(f"{name:10} {first:>20} {told['nfe']:>12g} {told['seconds']:>12.3f}")
-    if recovered := results["guidance_recovered"]:
-        value, low, high = (100 * recovered[key] for key in ("value", "low", "high"))
-        lines.append(f"guidance recovered: {value:.0f} % (95 % interval {low:.0f} to {high:.0f})")
-    lines.append(f"one pass takes {results['time_ratio']:.2f} of the guided time")
-    lines.append(f"report: {run.report}")
-    return "\n".join(lines)
+    """What a finished run came to, in a few lines."""
+    from .compare import summary
+
+    return summary(json.loads((run.compare / "results.json").read_text())) + f"\nreport: {run.report}"

@@ -28,9 +28,9 @@ setup: .venv/.ready
 	@rm -rf .venv
 	@"$(PYTHON)" -m venv .venv
 	@echo "setup: torch"
-	@$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
+	@$(PY) -m pip install -qq -c constraints.txt torch==2.13.0
 	@echo "setup: the rest, and onepass itself"
-	@$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@$(PY) -m pip install -qq -c constraints.txt -e '.[dev]'
 	@touch .venv/.ready
 	@echo "setup: done"
 

@@ -95,6 +95,7 @@ def execute(run: Run, stage: str, config: Any):
     from papermill.exceptions import PapermillExecutionError
 
     notebook = run.notebook(stage)
+    notebook.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
             NOTEBOOKS / notebook.name,
@@ -124,6 +125,6 @@ def locked(run: Run) -> Iterator[None]:
 
 def headline(run: Run) -> str:
     """What a finished run came to, in a few lines."""
-    from .compare import summary
+    from .compare import Compared, summary
 
-    return summary(json.loads((run.compare / "results.json").read_text())) + f"\nreport: {run.report}"
+    return summary(Compared(run.compare, json.loads((run.compare / "results.json").read_text()), run.report))

@@ -64,6 +64,6 @@ def test_the_record_says_what_a_result_depends_on(done):
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "a.json"
     write_atomic(path, "old")
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         write_atomic(path, 5)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

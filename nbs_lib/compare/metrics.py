@@ -5,35 +5,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-from transformers import CLIPModel, CLIPTokenizer
 
-from ..picturebook.captions import Caption, near_miss_choices
+from ..picturebook.judge import caption_first
 
-
-@torch.no_grad()
-def caption_first(
-    images: np.ndarray, captions: Sequence[Caption], clip: CLIPModel, tokenizer: CLIPTokenizer, batch: int = 64
-) -> torch.Tensor:
-    """For each picture, whether CLIP scores its caption highest among the caption and 15 near misses: bool [n].
-
-    images: uint8 [n, h, w, 3] of the size that the CLIP takes. A picture that got one named value wrong fails.
-    """
-    first = []
-    for start in range(0, len(captions), batch):
-        asked = captions[start : start + batch]
-        x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        choices = [text for caption in asked for text in near_miss_choices(caption)]
-        ids = tokenizer(choices, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        seen = features(clip.get_image_features(pixel_values=x.to(clip.device)))  # [n, d]
-        said = features(clip.get_text_features(input_ids=ids.to(clip.device)))  # [n · 16, d]
-        scores = torch.einsum("nd,ncd->nc", seen, said.unflatten(0, (len(asked), -1)))
-        first.append(scores.argmax(1).cpu() == 0)
-    return torch.cat(first)
-
-
-def features(output) -> torch.Tensor:
-    """CLIP's features on the unit sphere, from what transformers returns: a tensor before version 5, an output since."""
-    return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)
+__all__ = [
+    "bootstrap_interval",
+    "caption_first",
+    "guidance_recovered",
+    "latent_mse",
+    "psnr",
+    "recovered_by_picture",
+    "ssim",
+]
 
 
 def guidance_recovered(unguided: float, guided: float, tuned: float) -> float | None:

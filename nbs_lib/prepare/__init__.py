@@ -1,57 +1,65 @@
-"""The room behind `1_prepare.ipynb`: images and captions in, a cache of latents and text embeddings out.
+"""Images and captions into a cache: the room behind `1_prepare.ipynb`.
 
-sources   where examples come from
-captions  the captions of a folder of images
-images    any image to an RGB square
-encode    pictures to latents, captions to embeddings
-cache     the files, and when they may be used again
-look      the contact sheet and the tables
+prepare    the stage: source -> cache, and the run's link to it
+sources    examples of the picture-book or of a folder; what is skipped, and why
+captions   the captions of a folder
+images     any image to an RGB square
+encode     pictures to latents, captions to embeddings
+cache      the files of a cache, its key, how it is opened, reused and rebuilt
+place      folders that appear whole or not at all
+look       the contact sheet and the tables
 """
 
-import os
+import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..config import Prepare
 from ..models import find_base
 from ..run import Run
-from .cache import Cache, build_or_reuse
+from .cache import META, SHEET, Cache, build_or_reuse, open_cache
 from .encode import check_resolution
+from .place import link
 from .sources import select
+
+__all__ = ["META", "SHEET", "Cache", "Prepared", "open_cache", "prepare"]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared run: its cache, and whether that was there already."""
+    """A finished stage: the run, its cache, and how it came by it."""
 
+    run: Run
     cache: Cache
     reused: bool
+    """Whether the cache was there already, so nothing was encoded."""
+    unused: int
+    """Captioned images beyond `count`, which were not looked at."""
 
-    @property
-    def contact_sheet(self) -> Path:
-        return self.cache.folder / "contact_sheet.png"
+    def __str__(self) -> str:
+        meta = self.cache.meta
+        how = "reused, nothing was encoded" if self.reused else "built"
+        beyond = f", {self.unused} beyond count left out" if self.unused else ""
+        cut = f"; {meta['captions_cut']} captions are longer than the text encoder reads" if meta["captions_cut"] else ""
+        return (
+            f"{meta['examples']} examples, {meta['skipped']} skipped{beyond}{cut}. Cache {meta['key'][:12]} {how}: latents "
+            f"{meta['latent_shape']}, text {meta['text_shape']}, base {meta['base']}. "
+            f"Next: 2_train.ipynb with run = {str(self.run.folder)!r}"
+        )
 
 
 def prepare(config: Prepare) -> Prepared:
-    """Encode the source's images and captions with the base, or find that done; the run's `cache` points to it.
+    """Do the stage: find the base, choose the examples, build or reuse their cache, link the run to it.
 
-    Errors: SourceError, BaseError, each with what was given and what to do; nothing is left behind then.
+    Errors: BaseError, SourceError; nothing is written then but the run's record, which says so.
     """
-    run = Run(config.run)
-    base = find_base(config.base)
-    check_resolution(base, config.resolution)
-    selection = select(config)
+    run, start = Run(config.run), time.perf_counter()
     with run.stage(config) as told:
+        base = find_base(config.base)
+        check_resolution(base, config.resolution)
+        selection = select(config)
         cache, reused = build_or_reuse(run.cache_store, selection, base, config.resolution, config.batch_size)
-        _point(run.cache, cache.folder)
-        told |= {"cache": cache.meta["key"], "reused": reused, "examples": len(cache.captions), "skipped": len(cache.skipped)}
-        told["outputs"] = ["cache/cache.json"]
-    return Prepared(cache, reused)
-
-
-def _point(link: Path, folder: Path):
-    """Replace the link atomically."""
-    beside = link.with_name(f".{link.name}.{os.getpid()}.part")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
-    beside.replace(link)
+        link(run.cache, cache.folder)
+        told["outputs"] = [f"{run.cache.name}/{META}"]
+        told |= {name: cache.meta[name] for name in ("key", "base", "base_hash", "examples", "skipped", "captions")}
+        told |= {"reused": reused, "unused": selection.unused, "cache_seconds": round(time.perf_counter() - start, 1)}
+    return Prepared(run, cache, reused, selection.unused)

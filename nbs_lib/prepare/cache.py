@@ -33,13 +33,13 @@ from safetensors.torch import load_file, save_file
 from .. import models
 from ..models import Base
 from ..run import file_hash, value_hash, write_atomic
-from . import encode, images, look
+from . import encode, images, look, place
 from .sources import Selection
 
 META, LATENTS, TEXT = "cache.json", "latents.safetensors", "text.safetensors"
 EXAMPLES, SKIPPED, SHEET = "examples.jsonl", "skipped.jsonl", "contact_sheet.png"
-TRANSFORM = (encode, images, models, look)
-"""The modules, besides this one, whose source decides what a cache holds."""
+TRANSFORM = (encode, images, models)
+"""The modules, besides this one, whose source decides what is trained on."""
 
 
 class CacheError(ValueError):
@@ -96,15 +96,15 @@ def build_or_reuse(store: Path, selection: Selection, base: Base, resolution: in
     """The cache of these examples in the folder `store`, and whether it was there already."""
     key = cache_key(selection, base, resolution)
     folder = store / key
-    _clean(store)
+    place.remove_leftovers(store)
     if folder.exists():
         try:
             return open_cache(folder), True
         except CacheError as damage:
-            print(f"{damage}; building it again")
-    with _beside(folder) as part:
+            print(f"{damage}; it is built again")
+            place.remove(folder)
+    with place.beside(folder) as part:
         _build(part, key, selection, base, resolution, batch_size)
-        _put(part, folder)
     return open_cache(folder), False
 
 
@@ -117,9 +117,8 @@ def _build(part: Path, key: str, selection: Selection, base: Base, resolution: i
     _write_lines(part / EXAMPLES, [{"id": each.id, "caption": each.caption} for each in selection.examples])
     _write_lines(part / SKIPPED, [{"id": each.id, "reason": each.reason} for each in selection.skipped])
     shown = look.spread(selection.examples)
-    look.contact_sheet([images.to_square(each.load(), resolution) for each in shown], [each.caption for each in shown]).save(
-        part / SHEET
-    )
+    squares = [images.to_square(each.load(), resolution) for each in shown]
+    look.contact_sheet(squares, [each.caption for each in shown]).save(part / SHEET)
     meta = {
         "key": key,
         "base": base.name,
@@ -177,3 +176,12 @@ def _write_lines(path: Path, values: list[dict[str, str]]):
 
 def _read_lines(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def _write_lines(path: Path, rows: list[dict[str, str]]):
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _read_lines(path: Path) -> list[dict[str, str]]:
+    # not splitlines: a caption may hold U+2028 and its like, which end a line for str but not for JSON lines
+    return [json.loads(line) for line in path.read_text().split("\n") if line]

@@ -46,8 +46,9 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(model.parameters(), how.lr, betas=(0.9, 0.99), weight_decay=1e-3)
-    average = EMAModel(model.parameters(), decay=how.ema, use_ema_warmup=True, power=0.75)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, how.lr, betas=(0.9, 0.99), weight_decay=1e-3)
+    average = EMAModel(parameters, decay=how.ema, use_ema_warmup=True, power=0.75)
     first, seconds = _resume(folder / f"{name}.safetensors", model, optimizer, average)
     start, recent, mean = time.perf_counter() - seconds, [], math.nan
     model.train()
@@ -58,10 +59,10 @@ def fit(
         with torch.autocast(device.type, torch.bfloat16):
             value = loss(*(tensor.to(device) for tensor in draw_batch(generator)))
         value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        average.step(model.parameters())
+        average.step(parameters)
         recent.append(float(value.detach()))
         if (step + 1) % 50 == 0 or step + 1 == how.steps:
             mean, recent = sum(recent) / len(recent), []
@@ -70,7 +71,7 @@ def fit(
                 log.write(json.dumps({"step": step + 1, "loss": round(mean, 6), "seconds": round(seconds, 1)}) + "\n")
         if (step + 1) % 500 == 0 or step + 1 == how.steps:
             _save(folder / f"{name}.safetensors", model, optimizer, average, step + 1, time.perf_counter() - start)
-    average.copy_to(model.parameters())
+    average.copy_to(parameters)
     model.eval()
     return {"steps": how.steps, "samples": how.steps * how.batch, "seconds": round(seconds), "loss": _last_loss(folder, name)}
 

@@ -8,29 +8,18 @@ from random import Random
 
 import numpy as np
 import torch
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel
 
 from ...models import Base
 from ...run import machine, write_atomic
 from ..book import draw_book
-from ..captions import Caption, held_out_captions, near_miss_choices
+from ..captions import held_out_captions
 from ..draw import draw
-from .vae import pixels, reconstruction_psnr
+from ..judge import caption_first
+from .vae import reconstruction_psnr
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 STEPS = 25  # of DDIM
-
-
-@torch.no_grad()
-def caption_first(images: np.ndarray, captions: list[Caption], clip: CLIPModel, tokenizer: CLIPTokenizer) -> list[bool]:
-    """For each picture, uint8 [n, 64, 64, 3]: whether its caption scores highest among 16 near misses."""
-    seen = torch.cat([clip.get_image_features(pixel_values=pixels(part)).pooler_output for part in np.array_split(images, 8)])
-    first = []
-    for feature, caption in zip(seen, captions, strict=True):
-        ids = tokenizer(near_miss_choices(caption), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        said = clip.get_text_features(input_ids=ids).pooler_output
-        first.append(int(torch.cosine_similarity(feature[None], said).argmax()) == 0)
-    return first
 
 
 @torch.no_grad()
@@ -59,11 +48,11 @@ def measure_base(folder: Path, captions: int = 500, spent: dict | None = None, s
         "captions": captions,
         "steps": STEPS,
         "psnr_db": round(reconstruction_psnr(base.vae(), draw_book(captions, seed=1, held_out=True)), 2),
-        "caption_first_drawn": float(np.mean(caption_first(drawn, asked, clip, tokenizer))),
+        "caption_first_drawn": float(caption_first(drawn, asked, clip, tokenizer).float().mean()),
         "caption_first_by_guidance": {},
     }
     for w in scales:
-        first = caption_first(sample(pipeline, [c.text for c in asked], w), asked, clip, tokenizer)
+        first = caption_first(sample(pipeline, [c.text for c in asked], w), asked, clip, tokenizer).tolist()
         told["caption_first_by_guidance"][f"{w:g}"] = float(np.mean(first))
         kinds = {c.scene.kind for c in asked}
         told.setdefault("by_kind", {})[f"{w:g}"] = {

@@ -1,0 +1,35 @@
+"""The judge of pictures of the picture-book: its CLIP, asked to tell a caption from its near misses."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import CLIPModel, CLIPTokenizer
+
+from .captions import Caption, near_miss_choices
+
+
+@torch.no_grad()
+def caption_first(
+    images: np.ndarray, captions: Sequence[Caption], clip: CLIPModel, tokenizer: CLIPTokenizer, batch: int = 64
+) -> torch.Tensor:
+    """For each picture, whether CLIP scores its caption highest among the caption and 15 near misses: bool [n].
+
+    images: uint8 [n, h, w, 3] of the size that the CLIP takes. A picture that got one named value wrong fails.
+    """
+    first = []
+    for start in range(0, len(captions), batch):
+        asked = captions[start : start + batch]
+        x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        choices = [text for caption in asked for text in near_miss_choices(caption)]
+        ids = tokenizer(choices, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        seen = features(clip.get_image_features(pixel_values=x.to(clip.device)))  # [n, d]
+        said = features(clip.get_text_features(input_ids=ids.to(clip.device)))  # [n · 16, d]
+        scores = torch.einsum("nd,ncd->nc", seen, said.unflatten(0, (len(asked), -1)))
+        first.append(scores.argmax(1).cpu() == 0)
+    return torch.cat(first)
+
+
+def features(output) -> torch.Tensor:
+    """CLIP's features on the unit sphere, from what transformers returns: a tensor before version 5, an output since."""
+    return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)

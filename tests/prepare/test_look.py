@@ -1,0 +1,41 @@
+"""What is shown: every picture and word of it, and nothing that runs."""
+
+from PIL import Image
+
+from nbs_lib.prepare import look
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+def test_what_users_wrote_is_escaped(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "sheet.png")
+    shown = look.sheet_html(tmp_path / "sheet.png", [HOSTILE]) + look.captions_html([HOSTILE])
+    shown += look.skipped_html([{"id": HOSTILE, "reason": "image without caption"}])
+    assert "<script" not in shown and shown.count("&lt;script&gt;") == 3
+    assert 'alt="1 of 1 pictures: &lt;script&gt;alert(&quot;x' in shown
+
+
+def test_a_sheet_has_every_picture_at_its_place():
+    colours = [(i * 20, 255 - i * 20, 7) for i in range(10)]
+    sheet = look.contact_sheet([Image.new("RGB", (64, 64), colour) for colour in colours], ["x"] * 10)
+    step, middle = look.TILE + look.GAP, look.GAP + look.TILE // 2
+    assert sheet.getpixel((middle + 3 * step, middle)) == colours[3]
+    assert sheet.getpixel((middle + step, middle + look.TILE + 4 + look.LINE + look.GAP)) == colours[9]
+
+
+def test_captions_wrap_within_their_picture():
+    lines = look.wrap("A photo of a beach with a lot of waves, a boat with a red sail and a parasol on the left", look.TILE)
+    assert len(lines) > 2 and all(look._font().getlength(line) <= look.TILE for line in lines)
+    endless = look.wrap("W" * 100_000, look.TILE)
+    assert len(endless) == look.LINES and endless[-1].endswith("…")
+    assert all(look._font().getlength(line) <= look.TILE for line in endless)
+
+
+def test_spread_takes_the_first_and_keeps_order():
+    assert look.spread(range(5)) == [0, 1, 2, 3, 4]
+    assert look.spread(range(100), 4) == [0, 25, 50, 75]
+
+
+def test_tables_say_how_much_they_leave_out():
+    assert "3 examples, 2 distinct captions; 1 shown" in look.captions_html(["a", "b", "a"], most=1)
+    assert look.skipped_html([]) == "<p>Nothing was skipped.</p>"

@@ -82,8 +82,17 @@ def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]
         LORA_ADAPTER_METADATA_KEY: json.dumps(config, sort_keys=True, default=str),
         METADATA_KEY: json.dumps(facts, sort_keys=True),
     }
-    write_atomic(folder / WEIGHTS, save(weights(unet), metadata))
+    write_atomic(folder / WEIGHTS, _in_order(save(weights(unet), metadata)))
     return folder / WEIGHTS
+
+
+def _in_order(file: bytes) -> bytes:
+    """A safetensors file with its header's keys in order: the library writes metadata in another order each time, and
+    the same adapter is to be the same file."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + file[end:]
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -177,8 +177,6 @@ class MakeBase:
     """Optimizer steps of the CLIP, of 64 pairs each."""
     unet_steps: int = 6400
     """Optimizer steps of the UNet, of 32 latents each."""
-    judge_steps: int = 1200
-    """Optimizer steps, of 64 pairs each, that then teach the CLIP left from right, its text tower frozen."""
     captions: int = 500
     """Held-out captions that the base is measured on."""
     seed: int = 0
@@ -187,7 +185,7 @@ class MakeBase:
     def __post_init__(self):
         _said(self, "folder", "a folder")
         _between(self, "groups", 16, 1_000_000)
-        for name in ("vae_steps", "clip_steps", "unet_steps", "judge_steps"):
+        for name in ("vae_steps", "clip_steps", "unet_steps"):
             _between(self, name, 1, 10_000_000)
         _between(self, "captions", 1, 5000)
         _between(self, "seed", 0, 2**31 - 1)

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from .run import file_hash, value_hash
+from .run import ROOT, file_hash, value_hash
 
 EMBEDDED = Path(__file__).parent / "picturebook" / "base"
 PARTS = {
@@ -89,16 +89,17 @@ class Base:
 
 
 def find_base(name: str) -> Base:
-    """The base of that name: `embedded`, a folder, or a hub id (downloaded, its mirrors tried in turn).
+    """The base of that name: `embedded`, a folder (a relative one is taken from the project), or a hub id
+    (downloaded, its mirrors tried in turn).
 
     Errors: BaseError where a part is missing, or nothing of that name can be had.
     """
     if name == "embedded":
         return Base(name, _checked(EMBEDDED, name))
-    folder = Path(name).expanduser()
+    folder = ROOT / Path(name).expanduser()
     if folder.is_dir():
         return Base(name, _checked(folder.resolve(), name))
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise BaseError(f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id")
     return Base(name, _checked(_download(name), name))
 

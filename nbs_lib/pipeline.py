@@ -80,6 +80,8 @@ def run_recipe(recipe: str, name: str | None = None, overrides: list[str] = (), 
     with locked(run):
         for number, (stage, config) in enumerate(stages.items(), 1):
             reasons = run.changed(config)
+            if stage == "prepare" and config.source != "picturebook":
+                reasons = reasons or ["its folder is looked at again"]
             if not reasons:
                 say(f"[{number}/3] {stage}: unchanged, kept")
                 continue

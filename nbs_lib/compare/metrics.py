@@ -69,4 +69,4 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _planes(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    return torch.tensor(images).permute(0, 3, 1, 2).float()

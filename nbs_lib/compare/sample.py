@@ -70,14 +70,15 @@ class Sampler:
     ) -> Samples:
         """A picture for each prompt, from the noise of the seed at the same place.
 
-        guidance: a guidance scale other than the contender's own. adapter_scale: for `tuned` only.
+        adapter_scale: for `tuned`. guidance: another scale than `w_train`, for `guided`; the others have one pass a step.
         Errors: ValueError for an unknown contender, or where prompts and seeds are not equally many.
         """
         if contender not in CONTENDERS:
             raise ValueError(f"contender: given {contender!r}; allowed is one of {', '.join(CONTENDERS)}")
         if len(prompts) != len(seeds) or not prompts:
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more")
-        scale = guidance if guidance is not None else self.w_train if contender == "guided" else 1.0
+        w = self.w_train if guidance is None else guidance
+        scale = w if contender == "guided" else 1.0
         if contender != "tuned":
             return self._measured(prompts, seeds, steps, scale)
         with self._adapter_fused(adapter_scale):

@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 
-from .captions import ATTRIBUTES, SIDES, Scene, draw_scene
+from .captions import ATTRIBUTES, Scene, draw_scene
 from .draw import draw
 
 GROUP = 8  # scenes a group: one, and seven that differ from it in one attribute
@@ -28,14 +28,10 @@ def draw_book(count: int, seed: int = 0, held_out: bool = False) -> Book:
     return _draw_all([draw_scene(rng, held_out) for _ in range(count)], rng)
 
 
-def draw_grouped_book(groups: int, seed: int = 0, mirrored: bool = False) -> Book:
-    """Training scenes in groups of `GROUP`, so that a picture meets its near misses in the batch it is trained in.
-
-    mirrored: groups of scenes that stand in them on both sides, left and right.
-    """
-    rng = Random(f"{'mirrored' if mirrored else 'grouped'} book {seed}")
-    draw_group = _mirrored_group if mirrored else _group
-    return _draw_all([scene for _ in range(groups) for scene in draw_group(rng)], rng)
+def draw_grouped_book(groups: int, seed: int = 0) -> Book:
+    """Training scenes in groups of `GROUP`, so that a picture meets its near misses in the batch it is trained in."""
+    rng = Random(f"grouped book {seed}")
+    return _draw_all([scene for _ in range(groups) for scene in _group(rng)], rng)
 
 
 def _group(rng: Random) -> list[Scene]:
@@ -46,19 +42,6 @@ def _group(rng: Random) -> list[Scene]:
         other = first.changed(name, rng.choice(ATTRIBUTES[first.kind][name]))
         if other not in group and not other.held_out:
             group.append(other)
-    return group
-
-
-def _mirrored_group(rng: Random) -> list[Scene]:
-    while "side" not in (first := draw_scene(rng, held_out=False)).attributes:
-        pass
-    group: list[Scene] = []
-    while len(group) < GROUP:
-        name = rng.choice(list(ATTRIBUTES[first.kind]))
-        other = first.changed(name, rng.choice(ATTRIBUTES[first.kind][name]))
-        pair = [other.changed("side", side) for side in SIDES]
-        if not any(scene in group or scene.held_out for scene in pair):
-            group += pair
     return group
 
 

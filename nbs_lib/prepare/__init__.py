@@ -12,6 +12,7 @@ look       the contact sheet and the tables
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..config import Prepare
 from ..models import find_base
@@ -21,7 +22,7 @@ from .encode import check_resolution
 from .place import link
 from .sources import select
 
-__all__ = ["META", "SHEET", "Cache", "Prepared", "open_cache", "prepare"]
+__all__ = ["Cache", "Prepared", "open_cache", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Prepared:
     """Whether the cache was there already, so nothing was encoded."""
     unused: int
     """Captioned images beyond `count`, which were not looked at."""
+
+    @property
+    def contact_sheet(self) -> Path:
+        return self.cache.folder / SHEET
 
     def __str__(self) -> str:
         meta = self.cache.meta
@@ -60,6 +65,11 @@ def prepare(config: Prepare) -> Prepared:
         cache, reused = build_or_reuse(run.cache_store, selection, base, config.resolution, config.batch_size)
         link(run.cache, cache.folder)
         told["outputs"] = [f"{run.cache.name}/{META}"]
-        told |= {name: cache.meta[name] for name in ("key", "base", "base_hash", "examples", "skipped", "captions")}
-        told |= {"reused": reused, "unused": selection.unused, "cache_seconds": round(time.perf_counter() - start, 1)}
+        told |= {name: cache.meta[name] for name in ("base", "base_hash", "examples", "skipped")}
+        told |= {
+            "cache": cache.meta["key"],
+            "reused": reused,
+            "unused": selection.unused,
+            "cache_seconds": round(time.perf_counter() - start, 1),
+        }
     return Prepared(run, cache, reused, selection.unused)

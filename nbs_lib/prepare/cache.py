@@ -19,10 +19,6 @@ A cache is built beside its place and renamed into it when whole. One with a fil
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,53 +131,10 @@ def _build(part: Path, key: str, selection: Selection, base: Base, resolution: i
     write_atomic(part / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
 
 
-@contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """An empty folder beside a cache's place, named by this process; gone afterwards unless it was moved."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _put(part: Path, folder: Path):
-    """Move a whole cache into its place; a whole one that another process put there meanwhile is kept."""
-    if folder.exists():
-        try:
-            open_cache(folder)
-            return
-        except CacheError:
-            shutil.rmtree(folder)
-    try:
-        part.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-
-
-def _clean(store: Path):
-    """Remove what builders that were killed have left behind."""
-    for part in store.glob(".*.part"):
-        process = part.name.split(".")[-2]
-        if not (process.isdecimal() and Path("/proc", process).exists()):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _write_lines(path: Path, values: list[dict[str, str]]):
-    path.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values), encoding="utf-8")
-
-
-def _read_lines(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
 def _write_lines(path: Path, rows: list[dict[str, str]]):
-    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def _read_lines(path: Path) -> list[dict[str, str]]:
     # not splitlines: a caption may hold U+2028 and its like, which end a line for str but not for JSON lines
-    return [json.loads(line) for line in path.read_text().split("\n") if line]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

@@ -1,6 +1,5 @@
 """What the notebook shows: a sheet of pictures with their captions, and tables. Everything that users wrote is escaped."""
 
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -70,25 +69,15 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), LETTER)
 
 
-def sheet_html(path: Path, captions: Sequence[str]) -> str:
-    """The contact sheet of a cache as one `<img>` that carries its pixels, with the captions as its text."""
-    shown = spread(captions)
-    alt = f"{len(shown)} of {len(captions)} pictures: " + "; ".join(shown)
-    return (
-        f'<img alt="{escape(alt)}" style="max-width:100%" src="data:image/png;base64,{b64encode(path.read_bytes()).decode()}">'
-    )
+def caption_table(ids: Sequence[str], captions: Sequence[str], most: int = 12) -> str:
+    """Some of the examples' captions, and how many distinct ones there are, as an HTML table."""
+    rows = spread(list(zip(ids, captions, strict=True)), most)
+    note = f"{len(captions)} examples, {len(set(captions))} distinct captions" + _shown(len(rows), len(captions))
+    return _table(note, ("example", "caption"), rows)
 
 
-def captions_html(captions: Sequence[str], most: int = 12) -> str:
-    """The commonest captions and how often each occurs."""
-    counts = Counter(captions)
-    rows = [(caption, number) for caption, number in counts.most_common(most)]
-    note = f"{len(captions)} examples, {len(counts)} distinct captions" + _shown(len(rows), len(counts))
-    return _table(note, ("caption", "examples"), rows)
-
-
-def skipped_html(skipped: Sequence[dict[str, str]], most: int = 50) -> str:
-    """What could not be used, with the reason; how many of each reason above it."""
+def skipped_table(skipped: Sequence[dict[str, str]], most: int = 50) -> str:
+    """What could not be used, with the reason, as an HTML table; how many of each reason above it."""
     if not skipped:
         return "<p>Nothing was skipped.</p>"
     reasons = Counter(each["reason"] for each in skipped)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from nbs_lib.config import Prepare
 from nbs_lib.models import EMBEDDED, BaseError, embed, find_base
 from nbs_lib.prepare import open_cache, place, prepare
-from nbs_lib.prepare.cache import EXAMPLES, LATENTS, META, SHEET, TEXT, CacheError
+from nbs_lib.prepare.cache import EXAMPLES, LATENTS, META, TEXT, CacheError
 from nbs_lib.prepare.sources import SourceError, picturebook
 from nbs_lib.run import Run
 
@@ -32,7 +32,8 @@ def caches(config: Prepare) -> list[str]:
 
 def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
     config = Prepare(run=str(tmp_path / "outputs" / "book"), count=5, batch_size=2)
-    cache, base = prepare(config).cache, find_base("embedded")
+    prepared, base = prepare(config), find_base("embedded")
+    cache = prepared.cache
     example = list(picturebook(5, 0))[3]
     pixels = torch.from_numpy(np.asarray(example.load()).copy()).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
@@ -43,7 +44,7 @@ def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
     torch.testing.assert_close(cache.embeddings[cache.index[3]], text[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(cache.empty, text[1], rtol=1e-4, atol=1e-5)
     assert (cache.ids[3], cache.captions[3]) == (example.id, example.caption)
-    with Image.open(cache.folder / SHEET) as sheet:
+    with Image.open(prepared.contact_sheet) as sheet:
         assert sheet.width > 5 * 64
 
 
@@ -60,6 +61,7 @@ def test_the_run_links_to_its_cache_and_records_it(folder, config):
     assert os.readlink(run.cache) == f"../cache/{prepared.cache.meta['key']}"
     record = run.stage_record("prepare")
     assert record["status"] == "done" and list(record["outputs"]) == ["cache/cache.json"]
+    assert record["cache"] == prepared.cache.meta["key"]
     assert (record["examples"], record["skipped"], record["reused"]) == (3, 1, False)
     assert prepared.cache.skipped == [{"id": "nobody.txt", "reason": "caption without image"}]
     assert run.changed(config()) == []

@@ -8,7 +8,7 @@ import torch
 from ...config import MakeBase
 from ..book import Book, draw_grouped_book
 from .assemble import assemble
-from .clip import new_clip, train_clip, train_judge, train_tokenizer
+from .clip import new_clip, train_clip, train_tokenizer
 from .fit import Fit
 from .measure import measure_base
 from .unet import new_unet, train_unet
@@ -35,8 +35,6 @@ def make_base(config: MakeBase, folder: Path) -> dict:
     latents = scaled_latents(vae, book)
     how = Fit(config.unet_steps, 32, 1e-3, seed=config.seed)
     spent["unet"] = train_unet(unet, clip.text_model, tokenizer, book, latents, how, scratch)
-    how = Fit(config.judge_steps, 64, 5e-4, seed=config.seed)
-    spent["judge"] = train_judge(clip, tokenizer, config.seed, config.groups // 4, how, scratch)
     assemble(folder, tokenizer, clip, vae, unet)
     return {"parameters": asdict(config), "book": len(book), "networks": spent}
 

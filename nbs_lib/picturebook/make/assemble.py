@@ -1,5 +1,6 @@
 """The trained networks as one folder that stock diffusers and transformers load."""
 
+import json
 from pathlib import Path
 
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -27,3 +28,12 @@ def assemble(folder: Path, tokenizer: CLIPTokenizer, clip: CLIPModel, vae: Autoe
     CLIPImageProcessorPil(
         size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}, image_mean=half, image_std=half
     ).save_pretrained(folder / "clip")
+    for part in ("text_encoder", "clip"):
+        _load_in_fp32(folder / part / "config.json")
+
+
+def _load_in_fp32(config: Path):
+    """transformers loads a model in the precision that its config names, diffusers in fp32 unless told otherwise: without
+    this, a stock pipeline would mix the two."""
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps(told | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n")

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from ..book import GROUP, Book, draw_grouped_book
+from ..book import GROUP, Book
 from ..captions import Caption, draw_caption, draw_scene
 from .fit import Fit, fit
 from .vae import pixels
@@ -57,7 +56,7 @@ def new_clip(tokenizer: CLIPTokenizer, layers: int = 4) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
 
 
-def train_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, book: Book, how: Fit, folder: Path, name: str = "clip") -> dict:
+def train_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, book: Book, how: Fit, folder: Path) -> dict:
     """The symmetric contrastive loss (arXiv 2103.00020) on batches of whole groups, so that near misses are in them.
 
     A caption that happens to be true of another picture of the batch is no negative for it and is left out.
@@ -78,18 +77,7 @@ def train_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, book: Book, how: Fit, 
         both = torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)
         return both / 2
 
-    return fit(name, clip, draw_batch, loss, how, folder)
-
-
-def train_judge(clip: CLIPModel, tokenizer: CLIPTokenizer, seed: int, groups: int, how: Fit, folder: Path) -> dict:
-    """Teach the finished CLIP left from right, which it learns last: half of its batches are mirrored scenes.
-
-    The text tower stays as it is, since the UNet was trained on what it says; its projection and the vision tower learn.
-    """
-    clip.text_model.requires_grad_(False)
-    plain, mirrored = draw_grouped_book(groups, seed + 1), draw_grouped_book(groups, seed + 1, mirrored=True)
-    book = Book(plain.scenes + mirrored.scenes, np.concatenate([plain.images, mirrored.images]))
-    return train_clip(clip, tokenizer, book, how, folder, name="judge")
+    return fit("clip", clip, draw_batch, loss, how, folder)
 
 
 def true_elsewhere(captions: list[Caption]) -> torch.Tensor:

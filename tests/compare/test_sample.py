@@ -1,0 +1,174 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from nbs_lib.compare.sample import CONTENDERS, Sampler, load_sampler
+from nbs_lib.models import EMBEDDED, BaseError
+from nbs_lib.run import ROOT, Run
+
+PROMPTS = ["A person holding a cat", "A road that is going down a hill", "A boy is watching TV"]
+SEEDS = [3, 0, 11]
+STEPS = 3
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> int:
+    """The largest difference of two pictures, in 1/255."""
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.fixture(scope="module")
+def sampler(base, adapter) -> Sampler:
+    return Sampler(base, adapter, w_train=2.5, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def drawn(sampler):
+    """Three pictures of each contender, in batches of two and one, the base's sampled first."""
+    return {name: sampler.sample(name, PROMPTS, SEEDS, STEPS) for name in CONTENDERS}
+
+
+def test_pictures_and_costs_have_their_shapes(drawn):
+    for samples in drawn.values():
+        assert samples.images.shape == (3, 64, 64, 3) and samples.images.dtype == np.uint8
+        assert samples.latents.shape == (3, 4, 16, 16) and samples.latents.dtype == torch.float32
+        assert samples.seconds > 0 and samples.memory_mib > 0
+        assert samples.memory_kind == ("GPU peak" if torch.cuda.is_available() else "process RSS")
+
+
+def test_passes_are_counted(sampler, drawn):
+    assert {name: samples.nfe for name, samples in drawn.items()} == {"unguided": 3, "guided": 6, "tuned": 3}
+    assert sampler.sample("guided", PROMPTS[:1], [0], 2, guidance=1.0).nfe == 2
+
+
+def test_contenders_differ_only_in_what_they_are(drawn):
+    for left, right in (("unguided", "guided"), ("unguided", "tuned"), ("guided", "tuned")):
+        assert apart(drawn[left].images, drawn[right].images) > 20
+
+
+@pytest.mark.parametrize("contender", CONTENDERS)
+def test_a_picture_does_not_depend_on_its_batch(sampler, drawn, contender):
+    for i, (prompt, seed) in enumerate(zip(PROMPTS, SEEDS, strict=True)):
+        alone = sampler.sample(contender, [prompt], [seed], STEPS)
+        assert apart(alone.images[0], drawn[contender].images[i]) <= 1
+
+
+def test_the_base_is_the_same_bit_for_bit_after_tuned_at_any_scale(sampler, drawn):
+    for scale in (1.0, 0.7, 0.0, -0.5):
+        sampler.sample("tuned", PROMPTS[:1], [0], 1, adapter_scale=scale)
+    for name in ("unguided", "guided"):
+        again = sampler.sample(name, PROMPTS, SEEDS, STEPS)
+        assert torch.equal(again.latents, drawn[name].latents) and np.array_equal(again.images, drawn[name].images)
+    again = sampler.sample("tuned", PROMPTS, SEEDS, STEPS)
+    assert torch.equal(again.latents, drawn["tuned"].latents), "an earlier adapter scale stayed behind"
+
+
+def test_the_base_comes_back_when_sampling_fails(sampler, drawn, monkeypatch):
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampler, "_draw", fail)
+        with pytest.raises(KeyboardInterrupt):
+            sampler.sample("tuned", PROMPTS, SEEDS, STEPS)
+    assert torch.equal(sampler.sample("unguided", PROMPTS, SEEDS, STEPS).latents, drawn["unguided"].latents)
+
+
+def test_the_adapter_scale_is_a_dial_from_unguided(sampler, drawn):
+    off = sampler.sample("tuned", PROMPTS, SEEDS, STEPS, adapter_scale=0.0)
+    assert np.array_equal(off.images, drawn["unguided"].images)
+    half = sampler.sample("tuned", PROMPTS, SEEDS, STEPS, adapter_scale=0.5)
+    assert apart(half.images, off.images) > 5 and apart(half.images, drawn["tuned"].images) > 5
+
+
+def test_guidance_is_for_guided_alone(sampler, drawn):
+    other = sampler.sample("guided", PROMPTS, SEEDS, STEPS, guidance=6.0)
+    assert apart(other.images, drawn["guided"].images) > 5
+    for name in ("unguided", "tuned"):
+        same = sampler.sample(name, PROMPTS, SEEDS, STEPS, guidance=6.0)
+        assert same.nfe == STEPS and np.array_equal(same.images, drawn[name].images)
+
+
+STOCK = """
+import json, sys
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+folder, adapter, out, steps, scale, prompts, seeds = sys.argv[1:]
+pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+if torch.cuda.is_available():
+    pipe.to("cuda")
+
+def draw(w):
+    pictures = []
+    for prompt, seed in zip(json.loads(prompts), json.loads(seeds)):
+        noise = torch.Generator("cpu").manual_seed(seed)
+        [image] = pipe(prompt, num_inference_steps=int(steps), guidance_scale=w, generator=noise).images
+        pictures.append(np.asarray(image))
+    return np.stack(pictures)
+
+drawn = {"unguided": draw(1.0), "guided": draw(2.5)}
+pipe.load_lora_weights(adapter, adapter_name="a")
+drawn["tuned"] = draw(1.0)
+pipe.set_adapters("a", float(scale))
+drawn["scaled"] = draw(1.0)
+assert "nbs_lib" not in sys.modules
+np.savez(out, **drawn)
+"""
+
+
+def test_a_stock_pipeline_draws_the_same_pictures(sampler, drawn, adapter, tmp_path):
+    out, scale = tmp_path / "stock.npz", 0.6
+    arguments = [EMBEDDED, adapter, out, STEPS, scale, json.dumps(PROMPTS), json.dumps(SEEDS)]
+    command = [sys.executable, "-c", STOCK, *map(str, arguments)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    scaled = sampler.sample("tuned", PROMPTS, SEEDS, STEPS, adapter_scale=scale)
+    with np.load(out) as stock:
+        for name, samples in (drawn | {"scaled": scaled}).items():
+            assert apart(stock[name], samples.images) <= 1, name
+
+
+def test_what_cannot_be_sampled_is_said(sampler):
+    with pytest.raises(ValueError, match="allowed is one of unguided, guided, tuned"):
+        sampler.sample("base", PROMPTS, SEEDS, STEPS)
+    for prompts, seeds in ((PROMPTS, [0]), ([], [])):
+        with pytest.raises(ValueError, match="one seed for each prompt"):
+            sampler.sample("tuned", prompts, seeds, STEPS)
+
+
+def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_folder):
+    run = Run(run_folder)
+    with pytest.raises(FileNotFoundError, match="1_prepare"):
+        load_sampler(run)
+    run.cache.mkdir(parents=True)
+    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash}))
+    with pytest.raises(FileNotFoundError, match="2_train"):
+        load_sampler(run)
+    run.adapter.symlink_to(adapter)
+    loaded = load_sampler(run, batch_size=7)
+    assert (loaded.base.name, loaded.w_train, loaded.batch_size) == ("embedded", 2.5, 7)
+    run.adapter.unlink()
+    run.adapter.mkdir()
+    write_adapter_for_another_base(run.adapter, base)
+    with pytest.raises(BaseError, match="was trained on one with hash 0123456789abcdef"):
+        load_sampler(run)
+
+
+def write_adapter_for_another_base(folder, base):
+    from nbs_lib.adapter import attach, save_adapter
+
+    unet = base.unet()
+    attach(unet, rank=2, alpha=2.0, seed=0)
+    save_adapter(folder, unet, {"base": "embedded", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5})
+
+
+def test_importing_the_room_touches_no_device():
+    code = "import torch, nbs_lib.compare; assert not torch.cuda.is_initialized()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

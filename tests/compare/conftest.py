@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,17 @@ from nbs_lib.adapter import attach, save_adapter
 from nbs_lib.models import Base, find_base
 
 W = 2.5  # the guidance scale that the adapter says it was trained for
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Here and in processes that a test starts: on a busy machine, threads that wait for each other took 30 times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint clean
+.PHONY: help setup demo test lab lint bench clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
@@ -16,7 +16,8 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lab     open JupyterLab on notebooks/ (LAB_FLAGS=--no-browser adds a flag)"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
-	@echo "make clean   remove runs, caches and build products"
+	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results (40 minutes)"
+	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
 
 setup: .venv/.ready
@@ -58,8 +59,12 @@ lint: setup
 		  echo '$(PY) -m nbstripout $(STRIP)' "$$notebook"; exit 1; }; \
 	done
 
+bench: setup
+	@echo "bench: demo, demo-long"
+	@$(PY) benchmarks/main_job.py
+
 clean:
 	@echo "clean: runs, caches, build products"
-	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name base -exec rm -rf {} +
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info

@@ -1,5 +1,6 @@
 """The `onepass` command: a thin layer over `pipeline`."""
 
+import logging
 import sys
 from typing import Annotated
 
@@ -22,16 +23,26 @@ def run(
     """Run a recipe: prepare, train, compare. Run again, it goes on where it stopped."""
     from .config import ParameterError
     from .pipeline import StageError, headline, run_recipe
+    from .run import RunError
 
+    logging.disable()  # what went wrong is said once, by `_end`: a kernel that is stopped is logged with tracebacks
     try:
-        finished = run_recipe(recipe, name or None, p)
+        typer.echo(headline(run_recipe(recipe, name or None, p)))
     except ParameterError as wrong:
-        typer.echo(f"onepass: {wrong}", err=True)
-        raise typer.Exit(2) from None
-    except (StageError, RuntimeError) as failure:
-        typer.echo(f"onepass: {failure}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(headline(finished))
+        _end(wrong, 2)
+    except OSError as failure:
+        _end(f"{failure.filename or 'the run'} cannot be read or written: {failure.strerror or failure}", 1)
+    except KeyboardInterrupt:
+        _end("interrupted; the same command goes on from there", 130)
+    except StageError as failure:
+        _end(failure, failure.code)
+    except RunError as failure:
+        _end(failure, 1)
+
+
+def _end(said: object, code: int):
+    typer.echo(f"onepass: {said}", err=True)
+    raise typer.Exit(code) from None
 
 
 def main():

@@ -1,7 +1,8 @@
 """The parameters of the three notebooks: the only home of their defaults and of their checks.
 
 Each notebook's `parameters` cell repeats the fields of its dataclass; a test holds them together. `from_parameters`
-is the way in for values from YAML, the command line and papermill, which arrive as text as often as not.
+is the way in for values from YAML, the command line and papermill, which arrive as text as often as not; a notebook
+gives what it was given through `from_notebook`.
 """
 
 import difflib
@@ -31,7 +32,9 @@ class ParameterError(ValueError):
 
 
 def _refuse(name: str, given: Any, allowed: str):
-    raise ParameterError(f"parameter {name}: given {given!r}; allowed is {allowed}")
+    shown = repr(given)
+    shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+    raise ParameterError(f"parameter {name}: given {shown}; allowed is {allowed}")
 
 
 def _between(config: Any, name: str, low: float, high: float):
@@ -173,9 +176,9 @@ class MakeBase:
     """Training scenes, in groups of eight that differ in one attribute."""
     vae_steps: int = 4200
     """Optimizer steps of the VAE, of 32 pictures each."""
-    clip_steps: int = 4000
+    clip_steps: int = 1200
     """Optimizer steps of the CLIP, of 64 pairs each."""
-    unet_steps: int = 6400
+    unet_steps: int = 6000
     """Optimizer steps of the UNet, of 32 latents each."""
     captions: int = 500
     """Held-out captions that the base is measured on."""
@@ -193,6 +196,10 @@ class MakeBase:
 
 STAGES: dict[str, type] = {"prepare": Prepare, "train": Train, "compare": Compare}
 """The three stages in their order, and the dataclass of each."""
+PLAIN = (bool, int, float, str, list, dict, type(None))
+"""What papermill can give a notebook."""
+IPYTHON = ("In", "Out")
+"""The plain values that IPython itself puts among a notebook's names, beside those with an underscore."""
 
 
 def from_parameters(cls: type[T], given: dict[str, Any]) -> T:
@@ -203,10 +210,24 @@ def from_parameters(cls: type[T], given: dict[str, Any]) -> T:
     known = {f.name: f.type for f in fields(cls)}
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
             raise ParameterError(f"parameter {name}: {cls.__name__} has none of that name{hint} It has {', '.join(known)}.")
     return cls(**{name: _as_type(name, value, known[name]) for name, value in given.items()})
+
+
+def from_notebook(cls: type[T], names: dict[str, Any]) -> T:
+    """The config of a notebook from its `globals()`, which papermill writes unknown parameters into as well.
+
+    Errors: ParameterError as of `from_parameters`; above the imports, any plain value is taken for a parameter.
+    """
+    given = {f.name: names[f.name] for f in fields(cls) if f.name in names}
+    for name, value in names.items():  # in the order in which they were bound first
+        if value is from_notebook:
+            break  # from its imports on, a notebook's names are its own, also when a cell is run a second time
+        if isinstance(value, PLAIN) and not name.startswith("_") and name not in IPYTHON:
+            given[name] = value
+    return from_parameters(cls, given)
 
 
 def _as_type(name: str, value: Any, wanted: Any) -> Any:
@@ -226,7 +247,7 @@ def _as_type(name: str, value: Any, wanted: Any) -> Any:
                 return number
             if wanted is int and number.is_integer():
                 return int(text) if isinstance(text, str) and text.lstrip("+-").isdigit() else int(number)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return _refuse(name, value, words[wanted])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors import SafetensorError
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from .run import ROOT, file_hash, value_hash
@@ -23,6 +24,8 @@ PARTS = {
     "tokenizer": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
+WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+"""The parts that have weights, and how their files are called."""
 MIRRORS = {
     "runwayml/stable-diffusion-v1-5": ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
     "stable-diffusion-v1-5/stable-diffusion-v1-5": (),
@@ -37,16 +40,22 @@ class BaseError(ValueError):
 
 @dataclass(frozen=True)
 class Base:
-    """A base on disk. Its parts are loaded when asked for, each call anew, in fp32 unless said otherwise."""
+    """A base on disk. Its parts are loaded when asked for, each call anew, in fp32 unless said otherwise.
+
+    name: as it was asked for. origin: what that came to: the same, or the hub id and revision that were downloaded.
+    """
 
     name: str
     folder: Path
+    origin: str = ""
 
     @cached_property
     def hash(self) -> str:
-        """Hash over the files of the five parts."""
-        files = sorted(path for part in PARTS for path in (self.folder / part).rglob("*") if path.is_file())
-        return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in files])
+        """Hash over the files that are loaded, and over no others that lie beside them."""
+        files = [self.folder / part / file for part, file in PARTS.items()]
+        files += [path for path in (self.folder / "tokenizer").iterdir() if path.suffix in (".json", ".txt")]
+        files += [path for part in WEIGHTS for path in weight_files(self.folder, part)]
+        return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(set(files))])
 
     @property
     def prediction_type(self) -> str:
@@ -84,8 +93,28 @@ class Base:
         return pipe
 
     def _load(self, cls: type, part: str, dtype: torch.dtype):
-        model = cls.from_pretrained(self.folder / part, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+        variant = "fp16" if ".fp16." in weight_files(self.folder, part)[0].name else None
+        try:
+            model = cls.from_pretrained(
+                self.folder / part, torch_dtype=dtype, use_safetensors=True, variant=variant, local_files_only=True
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
+            said = str(failure).strip().splitlines()[0]
+            raise BaseError(f"base {self.name!r}: its {part} does not load ({said}); fetch {part}/ again") from failure
         return model.requires_grad_(False).eval()
+
+
+def weight_files(folder: Path, part: str) -> list[Path]:
+    """The files of a part's weights, whole or in shards, fp16 ones only where there are no others; [] where none are."""
+    for ending in ("", ".fp16"):
+        stem = WEIGHTS[part] + ending
+        whole, index = folder / part / f"{stem}.safetensors", folder / part / f"{WEIGHTS[part]}.safetensors.index{ending}.json"
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            shards = f"{WEIGHTS[part]}{ending}-*.safetensors"
+            return [index, *sorted((folder / part).glob(shards))]
+    return []
 
 
 def find_base(name: str) -> Base:
@@ -95,19 +124,19 @@ def find_base(name: str) -> Base:
     Errors: BaseError where a part is missing, or nothing of that name can be had.
     """
     if name == "embedded":
-        return Base(name, _checked(EMBEDDED, name))
+        return Base(name, _checked(EMBEDDED, name), name)
     folder = ROOT / Path(name).expanduser()
     if folder.is_dir():
-        return Base(name, _checked(folder.resolve(), name))
+        return Base(name, _checked(folder.resolve(), name), name)
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise BaseError(f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id")
-    return Base(name, _checked(_download(name), name))
+    folder, origin = _download(name)
+    return Base(name, _checked(folder, name), origin)
 
 
 def _checked(folder: Path, name: str) -> Path:
     missing = [f"{part}/{file}" for part, file in PARTS.items() if not (folder / part / file).is_file()]
-    weights = ("unet", "vae", "text_encoder")
-    missing += [f"{part}/*.safetensors" for part in weights if not any((folder / part).glob("*.safetensors"))]
+    missing += [f"{part}/{stem}.safetensors" for part, stem in WEIGHTS.items() if not weight_files(folder, part)]
     if missing:
         raise BaseError(
             f"base {name!r} lacks {', '.join(missing)}; a base is a folder in diffusers' layout "
@@ -116,16 +145,20 @@ def _checked(folder: Path, name: str) -> Path:
     return folder
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str) -> tuple[Path, str]:
+    """A hub's snapshot, and the id and revision that it is of. The fp32 weights, or all where there are no such files."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     patterns = [f"{part}/*.{ending}" for part in PARTS for ending in ("json", "txt", "safetensors")]
     tried = []
     for candidate in (hub_id, *MIRRORS.get(hub_id, ())):
         try:
-            return Path(snapshot_download(candidate, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*non_ema*"]))
-        except (RepositoryNotFoundError, LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as failure:
+            folder = Path(snapshot_download(candidate, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*non_ema*"]))
+            if not all(weight_files(folder, part) for part in WEIGHTS):
+                folder = Path(snapshot_download(candidate, allow_patterns=patterns, ignore_patterns=["*non_ema*"]))
+            return folder, f"{candidate}@{folder.name}"  # a snapshot's folder is named by its revision
+        except (HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as failure:
             tried.append(f"{candidate} ({type(failure).__name__})")
     raise BaseError(
         f"base {hub_id!r}: not to be had from the hub; tried {', '.join(tried)}. "

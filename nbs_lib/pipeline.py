@@ -4,26 +4,53 @@ A recipe is a YAML file with a mapping of parameters for each of `prepare`, `tra
 keeps its default.
 """
 
-import fcntl
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .config import STAGES, ParameterError, as_parameters, from_parameters
-from .run import ROOT, Run
+from .run import NOTEBOOKS, ROOT, Run
 
-NOTEBOOKS = ROOT / "notebooks"
 RECIPES = NOTEBOOKS / "recipes"
 CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
+SHIPPED = {"source": "picturebook", "base": "embedded"}
+"""What a run's inputs cover; any other source or base may have changed without a word."""
 
 
 class StageError(RuntimeError):
-    """A stage's notebook ended with an error; its executed notebook shows where."""
+    """A stage's notebook did not come to its end; its executed notebook shows where. code: the command's exit status."""
+
+    def __init__(self, said: str, code: int = 1):
+        super().__init__(said)
+        self.code = code
+
+
+class Loader(yaml.SafeLoader):
+    """YAML without keys that stand twice, of which its own loader takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} stands twice in one mapping", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """A YAML value. Errors: ParameterError, which says `where` it stands and what is wrong with it."""
+    try:
+        return yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as failure:
+        line = f", line {failure.problem_mark.line + 1}" if failure.problem_mark else ""
+        raise ParameterError(f"{where}: it is not good YAML{line}: {failure.problem}") from failure
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:  # ValueError: a date of month 13, a number too long
+        raise ParameterError(f"{where}: it is not good YAML: {' '.join(str(failure).split())}") from failure
 
 
 def find_recipe(recipe: str) -> Path:
@@ -38,9 +65,9 @@ def find_recipe(recipe: str) -> Path:
 def read_recipe(path: Path) -> dict[str, dict[str, Any]]:
     """The parameters of each stage. Errors: ParameterError for a file that is not such a mapping."""
     try:
-        recipe = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as failure:
-        raise ParameterError(f"recipe {path}: it is not YAML: {' '.join(str(failure).split())}") from failure
+        recipe = read_yaml(path.read_text(encoding="utf-8"), f"recipe {path}")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise ParameterError(f"recipe {path}: it is no text that can be read: {failure}") from failure
     if not isinstance(recipe, dict) or not set(recipe) <= set(STAGES):
         raise ParameterError(f"recipe {path}: it is to be a mapping with {', '.join(STAGES)}")
     if wrong := [stage for stage, given in recipe.items() if not isinstance(given, dict | None)]:
@@ -49,13 +76,18 @@ def read_recipe(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def configs(recipe: str, folder: Path, overrides: list[str] = ()) -> dict[str, Any]:
-    """The checked config of each stage. overrides: `STAGE.NAME=VALUE`, the value as YAML. Errors: ParameterError."""
+    """The checked config of each stage. Errors: ParameterError.
+
+    overrides: `STAGE.NAME=VALUE`; the value of a parameter that is text as it stands, of any other as YAML.
+    """
     parameters = read_recipe(find_recipe(recipe))
     for override in overrides:
         match = re.fullmatch(r"(\w+)\.(\w+)=(.*)", override, re.DOTALL)
         if not match or match[1] not in STAGES:
             raise ParameterError(f"-p {override}: allowed is STAGE.NAME=VALUE with STAGE one of {', '.join(STAGES)}")
-        parameters[match[1]][match[2]] = yaml.safe_load(match[3]) if match[3] else ""
+        stage, name, value = match.groups()
+        text = any(field.name == name and field.type is str for field in fields(STAGES[stage]))
+        parameters[stage][name] = value if text or not value else read_yaml(value, f"-p {override}")
     for stage, given in parameters.items():
         if "run" in given:
             raise ParameterError(f"{stage}.run: it is set by the run's name; use --name")
@@ -72,16 +104,16 @@ def run_folder(name: str) -> Path:
 def run_recipe(recipe: str, name: str | None = None, overrides: list[str] = (), say=print) -> Run:
     """Run the notebooks whose inputs changed since they were last done; the finished run.
 
-    Everything is checked before anything is written. Errors: ParameterError; StageError; RuntimeError where another
-    process works on the same run.
+    Everything is checked before anything is written. Errors: ParameterError; StageError; RunError where another process
+    works on the same run, or its record is damaged.
     """
     folder = run_folder(name or find_recipe(recipe).stem)
     stages, run = configs(recipe, folder, overrides), Run(folder)
-    with locked(run):
+    with run.alone(".recipe.lock"):  # each stage's own lock is held by its kernel
         for number, (stage, config) in enumerate(stages.items(), 1):
             reasons = run.changed(config)
-            if stage == "prepare" and config.source != "picturebook":
-                reasons = reasons or ["its folder is looked at again"]
+            if stage == "prepare" and not reasons:
+                reasons = [f"its {name} is looked at again" for name, ours in SHIPPED.items() if getattr(config, name) != ours]
             if not reasons:
                 say(f"[{number}/3] {stage}: unchanged, kept")
                 continue
@@ -92,12 +124,14 @@ def run_recipe(recipe: str, name: str | None = None, overrides: list[str] = (), 
 
 
 def execute(run: Run, stage: str, config: Any):
-    """One notebook through papermill. Errors: StageError, with the notebook kept."""
+    """One notebook through papermill. Errors: StageError, with the notebook kept; RunError where another process works on
+    the run."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     notebook = run.notebook(stage)
-    notebook.parent.mkdir(parents=True, exist_ok=True)
+    with run.alone():
+        pass  # refused here, before the notebook of the stage that is at work is written over
     try:
         papermill.execute_notebook(
             NOTEBOOKS / notebook.name,
@@ -108,21 +142,23 @@ def execute(run: Run, stage: str, config: Any):
             execution_timeout=CELL_TIMEOUT,
             progress_bar=False,
             coalesce_streams=True,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what a kernel logs, the terminal need not see
         )
     except PapermillExecutionError as failure:
         raise StageError(f"{stage} failed: {failure.ename}: {failure.evalue}\n{notebook} shows where") from failure
+    except KeyboardInterrupt:
+        _settle(run, stage, "interrupted")
+        said = f"{stage} was interrupted; the same command goes on from there\n{notebook} shows where"
+        raise StageError(said, code=130) from None
+    except Exception as failure:  # the kernel died, a cell took too long, the disk is full
+        said = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}"
+        _settle(run, stage, "failed", error=said)
+        raise StageError(f"{stage} failed: {said}\n{notebook} shows where") from failure
 
 
-@contextmanager
-def locked(run: Run) -> Iterator[None]:
-    """Keep a second command off the run; the lock goes with the process that holds it."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with (run.folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"{run.folder} is being worked on by another onepass; wait for it, or use --name") from None
-        yield
+def _settle(run: Run, stage: str, status: str, **told: str):
+    with suppress(OSError):  # a full disk is no reason to hide what happened
+        run.settle(stage, status, **told)
 
 
 def headline(run: Run) -> str:

@@ -12,6 +12,7 @@ outputs/NAME/
   report.html              one self-contained page
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -19,8 +20,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -31,8 +32,16 @@ from .config import STAGES, as_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project: relative run folders are taken from here."""
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "deepspeed", "peft", "papermill")
+NOTEBOOKS = ROOT / "notebooks"
+PACKAGE = Path(__file__).resolve().parent
+BASE = PACKAGE / "picturebook" / "base"
+MAKE = PACKAGE / "picturebook" / "make"
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "deepspeed", "peft", "papermill", "numpy", "pillow")
 SHARED = ("config.py", "run.py", "models.py", "adapter.py", "diffusion.py")
+
+
+class RunError(RuntimeError):
+    """A run that cannot be worked on: which, why, and what to do."""
 
 
 def write_atomic(path: Path, content: str | bytes):
@@ -64,11 +73,32 @@ def value_hash(value: Any) -> str:
 
 
 def code_hash(*rooms: str) -> str:
-    """Hash of the library's source that a stage rests on: its own room and the modules that all share."""
-    package = Path(__file__).parent
-    files = [package / name for name in SHARED]
-    files += sorted(path for room in rooms for path in (package / room).rglob("*.py"))
-    return value_hash([[str(path.relative_to(package)), file_hash(path)] for path in files if path.exists()])
+    """Hash of the library's source that a stage rests on: its own rooms, with all that lies in them, and the shared modules.
+
+    The shipped base is an input of its own, and how it was made changes no run.
+    """
+    files = [PACKAGE / name for name in SHARED] + [path for room in rooms for path in files_of(PACKAGE / room)]
+    return files_hash(path for path in files if not path.is_relative_to(BASE) and not path.is_relative_to(MAKE))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Every file below a folder of the library, in a fixed order, without what is hidden or compiled."""
+    found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path, parts in found if not any(part.startswith((".", "__pycache__")) for part in parts))
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """Hash of files of the library, by their place in it and their bytes."""
+    return value_hash([[path.relative_to(PACKAGE).as_posix(), file_hash(path)] for path in files])
+
+
+def notebook_hash(path: Path) -> str:
+    """Hash of a notebook's code, without its parameters, whose values are an input of their own. Errors: RunError."""
+    try:
+        cells = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
+        return value_hash(["".join(cell["source"]) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+        raise RunError(f"{path} is missing or no notebook; put it back with `git checkout notebooks`") from failure
 
 
 class Run:
@@ -100,8 +130,17 @@ class Run:
         return self.folder / f"{list(STAGES).index(stage) + 1}_{stage}.ipynb"
 
     def read(self) -> dict[str, Any]:
-        """The record; a run that never began has an empty one."""
-        return json.loads(self.record.read_text()) if self.record.exists() else {}
+        """The record; a run that never began has an empty one. Errors: RunError for a damaged one."""
+        if not self.record.exists():
+            return {}
+        try:
+            record = json.loads(self.record.read_bytes())
+            whole = all(isinstance(each, dict) for each in (record, *record.get("stages", {}).values()))
+        except (ValueError, AttributeError):
+            whole = False
+        if not whole:
+            raise RunError(f"{self.record} is damaged; remove it and start again: the cache and the checkpoints are still used")
+        return record
 
     def update(self, **changes: Any):
         """Replace parts of the record, atomically."""
@@ -115,23 +154,41 @@ class Run:
         self.update(stages=stages | {stage: stages.get(stage, {}) | changes})
 
     def require(self, stage: str):
-        """Errors: FileNotFoundError where an earlier stage has not been done, with what to do."""
-        if self.stage_record(stage).get("status") != "done":
-            notebook = self.notebook(stage).name
+        """Errors: FileNotFoundError where an earlier stage has not been done, RunError where what it rests on has been done
+        anew since; both say what to do."""
+        done, order = self.stage_record(stage), list(STAGES)
+        how = f"with run = {str(self.folder)!r}, or `onepass run`"
+        if done.get("status") != "done":
             raise FileNotFoundError(
-                f"{self.folder} has no finished {stage} stage; run notebooks/{notebook} with run = {str(self.folder)!r}, "
-                f"or `onepass run`"
+                f"{self.folder} has no finished {stage} stage; run notebooks/{self.notebook(stage).name} {how}"
             )
+        for before in order[: order.index(stage)]:
+            now = self._outputs_hash(before)
+            if done.get("inputs", {}).get(before, now) != now:
+                again = stage if self.stage_record(before).get("status") == "done" else before
+                raise RunError(
+                    f"{self.folder}: its {stage} stage rests on another {before} than the last one; "
+                    f"run notebooks/{self.notebook(again).name} again {how}"
+                )
 
     def inputs(self, config: Any) -> dict[str, str]:
-        """What a stage's result depends on, each as a hash: its parameters, the code, and the outputs of the stage before."""
-        stage = stage_of(config)
-        order = list(STAGES)
-        parameters = {name: value for name, value in as_parameters(config).items() if name != "run"}
-        hashes = {"parameters": value_hash(parameters), "code": code_hash(stage, "picturebook")}
-        for before in order[: order.index(stage)]:
-            hashes[before] = value_hash(self.stage_record(before).get("outputs", {}))
-        return hashes
+        """What a stage's result depends on, each as a hash: parameters, code, versions, the base, the outputs before it."""
+        stage, order = stage_of(config), list(STAGES)
+        parameters = as_parameters(config)
+        base = parameters.get("base") or self.stage_record("prepare").get("parameters", {}).get("base")
+        hashes = {
+            "parameters": value_hash({name: value for name, value in parameters.items() if name != "run"}),
+            "code": code_hash(stage, "picturebook"),
+            "notebook": notebook_hash(NOTEBOOKS / self.notebook(stage).name),
+            "versions": value_hash(versions()),
+        }
+        # what training reads of the base is in the outputs of prepare; the judge beside it is none of its business
+        if base == "embedded" and stage != "train":
+            hashes["base"] = files_hash(files_of(BASE))
+        return hashes | {before: self._outputs_hash(before) for before in order[: order.index(stage)]}
+
+    def _outputs_hash(self, stage: str) -> str:
+        return value_hash(self.stage_record(stage).get("outputs", {}))
 
     def changed(self, config: Any) -> list[str]:
         """Why a stage must be done (again): the names of what changed; empty if it is done and still holds."""
@@ -139,7 +196,8 @@ class Run:
         if done.get("status") != "done":
             return ["not done yet"]
         now, outputs = self.inputs(config), done["outputs"]
-        reasons = [name for name, value in now.items() if done["inputs"].get(name) != value]
+        before = done.get("inputs", {})
+        reasons = [name for name, value in now.items() if before.get(name) != value]
         return reasons + [name for name, digest in outputs.items() if not self._holds(name, digest)]
 
     def _holds(self, name: str, digest: str) -> bool:
@@ -147,22 +205,56 @@ class Run:
         return path.exists() and file_hash(path) == digest
 
     @contextmanager
+    def alone(self, lock: str = ".stage.lock") -> Iterator[None]:
+        """Keep other processes off the run. Errors: RunError where one is at work on it.
+
+        The lock belongs to the open file: what is forked meanwhile holds it too, so it stays until orphaned ranks are
+        gone, and it goes by itself with the last process. What is started by exec, like a compiler, does not hold it.
+        """
+        path = self.folder / lock
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = os.path.samestat(os.fstat(file.fileno()), path.stat())  # or else one that ended just now removed it
+            except (BlockingIOError, FileNotFoundError):
+                mine = False
+            if not mine:
+                raise RunError(
+                    f"{self.folder} is being worked on by another process; wait until it has ended, or take another run"
+                )
+            try:
+                yield
+            finally:
+                file.close()
+                with suppress(OSError), path.open("r+") as again:  # refused while a forked process still holds it
+                    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+
+    @contextmanager
     def stage(self, config: Any) -> Iterator[dict[str, Any]]:
-        """Keep the record of a stage while it runs.
+        """Keep the record of a stage while it runs, and other processes off the run.
 
         Written when the stage begins (status running), and when it ends: done, failed (with the error) or interrupted.
         Yields a dict: `outputs` takes the paths, relative to the run, whose hashes later stages rest on; every other key
-        is recorded as it is.
+        is recorded as it is. Errors: RunError where another process works on the run.
         """
+        with self.alone(), self._recorded(config) as told:
+            yield told
+
+    @contextmanager
+    def _recorded(self, config: Any) -> Iterator[dict[str, Any]]:
         stage, start = stage_of(config), time.perf_counter()
+        known = facts()
         begun = {
             "status": "running",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "parameters": as_parameters(config),
             "inputs": self.inputs(config),
+            **known,
         }
         record = self.read()
-        self.update(**facts(), name=self.name, status="running", stages=record.get("stages", {}) | {stage: begun})
+        self.update(**known, name=self.name, status="running", stages=record.get("stages", {}) | {stage: begun})
         told: dict[str, Any] = {"outputs": []}
         status, error = "interrupted", None
         try:
@@ -181,6 +273,12 @@ class Run:
             last = stage == list(STAGES)[-1]
             self.update(status=("done" if last else "running") if status == "done" else status)
 
+    def settle(self, stage: str, status: str, **told: Any):
+        """Record how a stage ended whose process was ended before it could: one that is still said to be running."""
+        if self.stage_record(stage).get("status") == "running":
+            self.update_stage(stage, status=status, **told)
+            self.update(status=status)
+
 
 def stage_of(config: Any) -> str:
     return next(stage for stage, cls in STAGES.items() if isinstance(config, cls))
@@ -188,13 +286,18 @@ def stage_of(config: Any) -> str:
 
 def facts() -> dict[str, Any]:
     """Versions, git commit and machine: what a result also depends on."""
-    versions = {"python": platform.python_version()}
+    return {"versions": {"python": platform.python_version()} | versions(), "commit": git_commit(), "machine": machine()}
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that a result rests on."""
+    found = {}
     for package in PACKAGES:
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:
-            versions[package] = "absent"
-    return {"versions": versions, "commit": git_commit(), "machine": machine()}
+            found[package] = "absent"
+    return found
 
 
 def git_commit() -> str | None:
@@ -210,7 +313,7 @@ def git_commit() -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and system of this machine."""
+    """Processor, cores, memory, GPUs and system of this machine."""
     text = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
     model = re.search(r"model name\s*: (.+)", text)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -218,5 +321,22 @@ def machine() -> dict[str, Any]:
         "cpu": model[1] if model else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
+        "gpus": gpus(),
         "system": platform.platform(terse=True),
     }
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs, asked of the driver: CUDA must be untouched before processes are forked."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no such package, or one without its driver: no GPUs
+        return []
+    try:
+        return [pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+    finally:
+        pynvml.nvmlShutdown()

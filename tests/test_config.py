@@ -1,12 +1,17 @@
 import pytest
 
-from nbs_lib.config import Compare, MakeBase, ParameterError, Prepare, Train, from_parameters
+from nbs_lib.config import Compare, MakeBase, ParameterError, Prepare, Train, from_notebook, from_parameters
 
 
 @pytest.mark.parametrize(
     ("cls", "given", "said"),
     [
         (Train, {"stepz": 5}, "did you mean steps?"),
+        (Train, {"qqqq": 5}, "has none of that name. It has run, guidance"),
+        (Train, {1: 5}, "has none of that name. It has run, guidance"),
+        (Train, {"steps": 10**400}, "allowed is a whole number"),
+        (Train, {"steps": "1e400"}, "allowed is a whole number"),
+        (Train, {"lr": 10**400}, "allowed is a number"),
         (Train, {"steps": "many"}, "steps: given 'many'; allowed is a whole number"),
         (Train, {"steps": 2.5}, "steps"),
         (Train, {"steps": True}, "steps"),
@@ -27,7 +32,7 @@ from nbs_lib.config import Compare, MakeBase, ParameterError, Prepare, Train, fr
 def test_a_bad_parameter_is_refused_by_name_with_what_is_allowed(cls, given, said):
     with pytest.raises(ParameterError) as refused:
         from_parameters(cls, given)
-    assert next(iter(given)) in str(refused.value) and said in str(refused.value)
+    assert str(next(iter(given))) in str(refused.value) and said in str(refused.value) and len(str(refused.value)) < 500
 
 
 def test_text_means_what_people_mean():
@@ -35,6 +40,25 @@ def test_text_means_what_people_mean():
     assert (config.lr, config.steps, config.rank) == (1e-4, 50, 8)
     assert isinstance(config.rank, int)
     assert from_parameters(Compare, {"seeds": ["1", 2]}).seeds == [1, 2]
+
+
+def names_of_a_kernel(**parameters) -> dict:
+    """What `globals()` has in a notebook when its config cell runs, in that order."""
+    return {"_": "", "In": ["", "x = 1"], "Out": {}, "exit": exit, **parameters, "Path": object, "from_notebook": from_notebook}
+
+
+def test_a_notebook_s_names_become_its_config():
+    assert from_notebook(Train, names_of_a_kernel(run="outputs/x", steps=7)) == Train(run="outputs/x", steps=7)
+
+
+@pytest.mark.parametrize("value", [5, 0.5, True, "x", [1], {"a": 1}, None])
+def test_a_name_that_is_no_parameter_is_refused_in_a_notebook(value):
+    with pytest.raises(ParameterError, match="stepz: .* did you mean steps?"):
+        from_notebook(Train, names_of_a_kernel(run="outputs/x", stepz=value))
+
+
+def test_what_a_notebook_bound_later_is_no_parameter_when_its_config_cell_runs_again():
+    assert from_notebook(Compare, names_of_a_kernel(steps=7) | {"rates": "rates.png", "steps": 8}) == Compare(steps=8)
 
 
 @pytest.mark.parametrize("cls", [Prepare, Train, Compare, MakeBase])

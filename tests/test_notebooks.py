@@ -4,7 +4,9 @@ import ast
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from nbs_lib.config import Compare, MakeBase, Prepare, Train, defaults
 from nbs_lib.run import ROOT
@@ -64,3 +66,16 @@ def test_a_notebook_is_a_page_not_a_program(path):
         assert not cell.source.lstrip().startswith(("!", "%"))
         kinds = (ast.FunctionDef, ast.ClassDef)
         assert not any(isinstance(node, kinds) for node in ast.walk(ast.parse(cell.source)))
+
+
+@pytest.mark.parametrize("name", STAGE_OF)
+def test_all_parameters_go_through_the_config(name):
+    code = [c.source for c in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells if c.cell_type == "code"]
+    assert "import" in code[1] and code[2].startswith(f"config = from_notebook({STAGE_OF[name].__name__}, globals())\n")
+
+
+def test_papermill_s_unknown_parameter_is_refused_by_the_notebook(run_folder, tmp_path):
+    notebook, given = ROOT / "notebooks" / "2_train.ipynb", {"run": str(run_folder), "stepz": 5}
+    with pytest.raises(PapermillExecutionError, match="parameter stepz: .* did you mean steps?"):
+        papermill.execute_notebook(notebook, tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False)
+    assert not run_folder.exists()

@@ -1,10 +1,40 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
 import pytest
 
-from nbs_lib.config import ParameterError
-from nbs_lib.pipeline import RECIPES, configs, find_recipe, read_recipe, run_folder
-from nbs_lib.run import ROOT
+from nbs_lib import pipeline
+from nbs_lib.config import STAGES, ParameterError
+from nbs_lib.pipeline import RECIPES, StageError, configs, execute, find_recipe, read_recipe, run_folder, run_recipe
+from nbs_lib.run import ROOT, Run, RunError
 
 ONEPASS = "import sys; sys.argv = ['onepass', *sys.argv[1:]]; from nbs_lib.__main__ import main; main()"
+ONEPASS_IN = f"""
+import sys
+from pathlib import Path
+from nbs_lib import pipeline
+pipeline.ROOT = Path(sys.argv.pop(1))
+pipeline.NOTEBOOKS = pipeline.ROOT / "notebooks"
+{ONEPASS}
+"""
+"""The command in a project of its own."""
+PAGE = """
+import os, signal, time
+from nbs_lib.config import {cls}, from_notebook
+from nbs_lib.run import Run
+config = from_notebook({cls}, globals())
+with Run(config.run).stage(config) as told:
+    {does}
+    (Run(config.run).folder / "{stage}.txt").write_text("made")
+    told["outputs"] = ["{stage}.txt"]
+"""
+DIES, SLEEPS, WORKS = "os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(60)", "pass"
+STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -25,6 +55,8 @@ def test_overrides_are_typed_by_the_stage(tmp_path):
         (["demo", "-p", "steps=5"], "STAGE.NAME=VALUE"),
         (["demo", "-p", "train.run=x"], "--name"),
         (["demo", "--name", "../up"], "--name"),
+        (["demo", "-p", "train.steps=["], "-p train.steps=[: it is not good YAML"),
+        (["demo", "-p", "train.steps=1e400"], "whole number"),
         (["absent"], "allowed is one of demo"),
     ],
 )
@@ -36,12 +68,39 @@ def test_a_bad_command_is_one_sentence_and_writes_nothing(python, arguments, sai
     assert sorted((ROOT / "outputs").iterdir()) == before
 
 
-def test_a_recipe_that_is_none_is_refused(tmp_path):
-    for content in ("- a\n", "bake:\n  a: 1\n", "train: 5\n", "{"):
-        path = tmp_path / "r.yaml"
-        path.write_text(content)
-        with pytest.raises(ParameterError, match="recipe"):
-            read_recipe(find_recipe(str(path)))
+@pytest.mark.parametrize("value", ["/data/my #1 images", "@x", "123", "true", "a: b", "'quoted'", "[", " x "])
+def test_text_is_taken_as_it_stands(tmp_path, value):
+    assert configs("demo", tmp_path, [f"prepare.source={value}"])["prepare"].source == value
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("- a\n", "to be a mapping"),
+        ("bake:\n  a: 1\n", "to be a mapping with prepare, train, compare"),
+        ("1: 2\n", "to be a mapping with prepare, train, compare"),
+        ("train: 5\n", "train is to be a mapping"),
+        ("{", "not good YAML"),
+        ("train:\n  steps: 1\n  lr: 0.1\n  steps: 2\n", "line 4: steps stands twice"),
+        ("train:\n  steps: 1\ntrain:\n  lr: 0.1\n", "line 3: train stands twice"),
+        ("train:\n\tsteps: 1\n", "line 2: found character '\\t'"),
+        ("train:\n  lr: 2020-13-01\n", "month must be in 1..12"),
+    ],
+)
+def test_a_recipe_that_is_none_is_refused(tmp_path, content, said):
+    path = tmp_path / "r.yaml"
+    path.write_text(content)
+    with pytest.raises(ParameterError) as refused:
+        read_recipe(find_recipe(str(path)))
+    assert str(refused.value).startswith(f"recipe {path}") and said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["1", "on", "2020-01-01"])
+def test_a_recipe_s_key_that_is_no_text_is_refused(tmp_path, name):
+    (tmp_path / "r.yaml").write_text(f"train:\n  {name}: 2\n")
+    with pytest.raises(ParameterError, match="Train has none of that name"):
+        configs(str(tmp_path / "r.yaml"), tmp_path)
 
 
 def test_names_stay_in_outputs():
@@ -49,3 +108,100 @@ def test_names_stay_in_outputs():
     for name in ("..", "a/b", "", ".x", "cache"):
         with pytest.raises(ParameterError):
             run_folder(name)
+
+
+@pytest.fixture
+def pages(tmp_path, monkeypatch):
+    """A project whose notebooks do little: each has the parameters of the real one, and keeps a stage's record."""
+
+    def write(does: str):
+        for number, (stage, cls) in enumerate(STAGES.items(), 1):
+            page = nbformat.read(ROOT / "notebooks" / f"{number}_{stage}.ipynb", 4)
+            page.cells[2:] = [nbformat.v4.new_code_cell(PAGE.format(cls=cls.__name__, stage=stage, does=does))]
+            (tmp_path / "notebooks").mkdir(exist_ok=True)
+            nbformat.write(page, tmp_path / "notebooks" / f"{number}_{stage}.ipynb")
+
+    monkeypatch.setattr(pipeline, "ROOT", tmp_path)
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path / "notebooks")
+    return write
+
+
+def record_all(run: Run, stages: dict):
+    for stage, config in stages.items():
+        with run.stage(config) as told:
+            (run.folder / f"{stage}.txt").write_text("made")
+            told["outputs"] = [f"{stage}.txt"]
+
+
+def test_a_run_whose_inputs_are_unchanged_is_kept(pages):
+    run, said = Run(run_folder("kept")), []
+    record_all(run, configs("demo", run.folder))
+    assert run_recipe("demo", "kept", say=said.append).folder == run.folder
+    assert said == [f"[{number}/3] {stage}: unchanged, kept" for number, stage in enumerate(STAGES, 1)]
+    assert not run.notebook("prepare").exists()
+
+
+def test_a_folder_and_a_base_are_looked_at_again_and_what_rests_on_them_is_kept(pages):
+    run, said, own = Run(run_folder("own")), [], ["prepare.source=/images", "prepare.base=/base"]
+    record_all(run, configs("demo", run.folder, own))
+    pages(WORKS)
+    run_recipe("demo", "own", own, say=said.append)
+    assert said[0] == "[1/3] prepare: its source is looked at again, its base is looked at again"
+    assert said[2:] == ["[2/3] train: unchanged, kept", "[3/3] compare: unchanged, kept"]
+    assert run.notebook("prepare").is_file() and run.read()["stages"]["prepare"]["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("does", "seconds", "status", "said"),
+    [(DIES, 60, "failed", "DeadKernelError: Kernel died"), (SLEEPS, 3, "interrupted", "CellTimeoutError: A cell timed out")],
+)
+def test_a_kernel_that_dies_or_takes_too_long_is_a_failed_stage(pages, monkeypatch, does, seconds, status, said):
+    pages(does)
+    monkeypatch.setattr(pipeline, "CELL_TIMEOUT", seconds)
+    run = Run(run_folder("dead"))
+    with pytest.raises(StageError) as failure:
+        execute(run, "prepare", configs("demo", run.folder)["prepare"])
+    assert str(failure.value).startswith(f"prepare failed: {said}") and failure.value.code == 1
+    assert str(run.notebook("prepare")) in str(failure.value) and run.notebook("prepare").is_file()
+    assert run.read()["status"] == run.stage_record("prepare")["status"] == status
+
+
+def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_path):
+    """Also where the kernel does not stop when it is asked to, and is killed before it could note anything."""
+    pages(STUBBORN)
+    run = Run(run_folder("stopped"))
+    command = [sys.executable, "-W", "ignore", "-c", ONEPASS_IN, tmp_path, "run", "demo", "--name", "stopped"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 300
+    while run.stage_record("prepare").get("status") != "running":
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    with pytest.raises(RunError, match="another process"):
+        run_recipe("demo", "stopped", say=lambda _: None)
+    with pytest.raises(RunError, match="another process"):
+        execute(run, "prepare", configs("demo", run.folder)["prepare"])
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 130, said
+    assert said.splitlines() == [
+        "onepass: prepare was interrupted; the same command goes on from there",
+        f"{run.notebook('prepare')} shows where",
+    ]
+    assert run.read()["status"] == run.stage_record("prepare")["status"] == "interrupted"
+    with run.alone():
+        pass  # nobody holds the lock of the killed kernel
+
+
+def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, python):
+    (tmp_path / "outputs").write_text("a file")
+    done = python(ONEPASS_IN, tmp_path, "run", "demo")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines() == [f"onepass: {tmp_path}/outputs/demo cannot be read or written: Not a directory"]
+
+
+def test_a_damaged_record_ends_the_command_with_one_sentence(tmp_path, python):
+    record = Path(tmp_path / "outputs" / "demo" / "run.json")
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"stages": {}})[:-4])
+    done = python(ONEPASS_IN, tmp_path, "run", "demo")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "run.json is damaged; remove it" in done.stderr

@@ -103,9 +103,11 @@ def measured(sampler: Sampler, config: Compare, folder: Path) -> dict[str, Any]:
         bars(rates, config.captions, nfe).savefig(folder / "rates.png")
     return {
         "base": sampler.base.name,
+        "base_origin": sampler.base.origin,
         "base_hash": sampler.base.hash,
         "w_train": sampler.w_train,
         "steps": config.steps,
+        "resolution": sampler.resolution,
         "scheduler": type(sampler.pipe.scheduler).__name__,
         "adapter_scale": config.adapter_scale,
         "seeds": config.seeds,

@@ -107,7 +107,8 @@ def training(run: Run) -> dict[str, Any] | None:
 
 def usage_example(run: Run, results: dict[str, Any]) -> str:
     """How a stock diffusers pipeline uses the adapter, as code that runs from the project's folder."""
-    base = "nbs_lib/picturebook/base" if results["base"] == "embedded" else results["base"]
+    # what was loaded, which is not what was asked for where an id was taken down and a mirror served
+    base = "nbs_lib/picturebook/base" if results["base"] == "embedded" else results["base_origin"].partition("@")[0]
     adapter = run.adapter.relative_to(ROOT) if run.adapter.is_relative_to(ROOT) else run.adapter
     first = results["pictures"][0] if results["pictures"] else {"prompt": "A person holding a cat", "seed": 0}
     return f"""\

@@ -7,8 +7,9 @@ tuned     the adapter's weights added to the base's, one conditional pass a step
 """
 
 import json
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +24,8 @@ from ..run import Run
 
 CONTENDERS = ("unguided", "guided", "tuned")
 ADAPTER = "onepass"
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+"""Linux's account of this process' memory. Source: proc(5)."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Samples:
 
     images: uint8 [n, h, w, 3]; latents: fp32 on the CPU [n, c, h/8, w/8], as the last step left them.
     nfe: UNet evaluations for one image, counted. seconds: wall clock for one picture, its prompt's encoding and the
-    decoding included. memory_mib: the most that tensors took on the GPU, or, without one, the memory that the process held
-    at the end; memory_kind says which.
+    decoding included. memory_mib: the most that tensors took on the GPU meanwhile, or, without one, the most that the process
+    held (what it held at the end, where the system does not tell); memory_kind says which.
     """
 
     images: np.ndarray
@@ -46,9 +49,10 @@ class Samples:
 class Sampler:
     """A stock pipeline with the adapter loaded the stock way, on the GPU if there is one."""
 
-    def __init__(self, base: Base, adapter: Path, w_train: float, batch_size: int = 20):
-        """adapter: folder of the weights; w_train: guidance scale of `guided`; batch_size: pictures at once."""
-        self.base, self.w_train, self.batch_size = base, w_train, batch_size
+    def __init__(self, base: Base, adapter: Path, w_train: float, batch_size: int = 20, resolution: int | None = None):
+        """adapter: folder of the weights; w_train: guidance scale of `guided`; batch_size: pictures at once;
+        resolution: pixels a side of a picture, None for what the base was made for."""
+        self.base, self.w_train, self.batch_size, self.resolution = base, w_train, batch_size, resolution
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipe = base.pipeline().to(self.device)
         self.pipe.load_lora_weights(str(adapter), weight_name=WEIGHTS, adapter_name=ADAPTER)
@@ -88,8 +92,7 @@ class Sampler:
         if not self._warm:
             self._draw(prompts[:1], seeds[:1], 1, scale)
             self._warm = True
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        self._reset_peak()
         self._rows, start = 0, perf_counter()
         parts = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
         drawn = [self._draw(prompts[part], seeds[part], steps, scale) for part in parts]
@@ -102,8 +105,9 @@ class Sampler:
     def _draw(self, prompts: list[str], seeds: list[int], steps: int, scale: float) -> tuple[np.ndarray, torch.Tensor]:
         """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine."""
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        size = {"height": self.resolution, "width": self.resolution}
         latents = self.pipe(
-            prompts, num_inference_steps=steps, guidance_scale=scale, generator=noise, output_type="latent"
+            prompts, num_inference_steps=steps, guidance_scale=scale, generator=noise, output_type="latent", **size
         ).images
         decoded = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor).sample
         pictures = self.pipe.image_processor.postprocess(decoded, output_type="np")
@@ -129,10 +133,19 @@ class Sampler:
     def _count(self, unet, inputs: tuple, output):
         self._rows += inputs[0].shape[0]
 
+    def _reset_peak(self):
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            with suppress(OSError):  # Linux: the high-water mark of this process' memory begins again from here
+                CLEAR.write_text("5")
+
     def _memory(self) -> tuple[float, str]:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / 2**20, "GPU peak"
-        return psutil.Process().memory_info().rss / 2**20, "process RSS"
+        with suppress(OSError, TypeError):
+            return int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1]) / 2**10, "process peak"
+        return psutil.Process().memory_info().rss / 2**20, "process at the end"
 
 
 def load_sampler(run: Run, batch_size: int = 20) -> Sampler:
@@ -143,10 +156,11 @@ def load_sampler(run: Run, batch_size: int = 20) -> Sampler:
     path = run.cache / "cache.json"
     if not path.is_file():
         raise FileNotFoundError(f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first")
-    facts, base = read_facts(run.adapter), find_base(json.loads(path.read_text())["base"])
+    meta = json.loads(path.read_text())
+    facts, base = read_facts(run.adapter), find_base(meta["base"])
     if base.hash != facts["base_hash"]:
         raise BaseError(
             f"base {base.name!r} has hash {base.hash:.16}; the adapter in {run.adapter} was trained on one with hash "
             f"{facts['base_hash']:.16}. Give the run that base again, or train on this one"
         )
-    return Sampler(base, run.adapter, facts["w_train"], batch_size)
+    return Sampler(base, run.adapter, facts["w_train"], batch_size, meta["resolution"])

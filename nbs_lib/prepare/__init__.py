@@ -67,6 +67,7 @@ def prepare(config: Prepare) -> Prepared:
         told["outputs"] = [f"{run.cache.name}/{META}"]
         told |= {name: cache.meta[name] for name in ("base", "base_hash", "examples", "skipped")}
         told |= {
+            "base_origin": base.origin,
             "cache": cache.meta["key"],
             "reused": reused,
             "unused": selection.unused,

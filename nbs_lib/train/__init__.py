@@ -15,7 +15,8 @@ from pathlib import Path
 from ..config import Train
 from ..run import Run
 from .checkpoint import latest
-from .launch import launch
+from .data import check_cache
+from .launch import launch, process_count
 from .loop import training_function
 from .watch import Watch, draw_curves
 
@@ -35,14 +36,17 @@ def train(config: Train) -> Trained:
     """Distil the guided teacher into a LoRA, resuming from the newest checkpoint of the same parameters and inputs.
 
     Writes adapter/, metrics.jsonl, usage.jsonl, loss.png and usage.png into the run.
-    Errors: FileNotFoundError without a prepared cache; LaunchError where the processes cannot be what was asked for.
+    Errors: FileNotFoundError without a prepared cache; DataError for a damaged one; LaunchError where the processes cannot
+    be what was asked for, or one of them fails.
     """
     run = Run(config.run)
     run.require("prepare")
     with run.stage(config) as told:
-        inputs = run.inputs(config)
+        check_cache(run.cache)
+        # how many processes there are decides what each has in its optimizer
+        inputs = run.inputs(config) | {"processes": str(process_count(config.processes))}
         resumed = latest(run.checkpoints, inputs)
-        with Watch(run) as watch:
+        with Watch(run, resumed is not None) as watch:
             launched = launch(training_function, (config, run, inputs), config.processes)
         draw_curves(run)
         told |= launched | {"resumed_from": resumed.step if resumed else 0}

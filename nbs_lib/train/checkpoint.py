@@ -3,7 +3,8 @@
     checkpoints/step-NNNNNNN/   what accelerate's save_state writes, and checkpoint.json: step and the hashes of the inputs
 
 A checkpoint is written beside under another name and renamed when whole, so a torn one is never read. One of other
-inputs (parameters, cache, code) is never resumed.
+inputs (parameters, cache, code, process count) is never resumed, and goes when the first one of the new inputs is there.
+accelerate and DeepSpeed keep their states as pickles: only what this run's own training wrote is ever loaded.
 """
 
 import json
@@ -11,7 +12,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..run import write_atomic
+
 KEPT = 2  # checkpoints; older ones are removed
+NOTE = "checkpoint.json"
 
 
 @dataclass(frozen=True)
@@ -21,17 +25,24 @@ class Checkpoint:
 
 
 def latest(folder: Path, inputs: dict[str, str]) -> Checkpoint | None:
-    """The newest whole checkpoint of the same inputs."""
+    """The newest whole checkpoint of the same inputs; one whose note is missing or damaged is passed over."""
+    return max(_of(folder, inputs), key=lambda checkpoint: checkpoint.step, default=None)
+
+
+def _of(folder: Path, inputs: dict[str, str]) -> list[Checkpoint]:
     found = []
     for candidate in folder.glob("step-*"):
-        note = candidate / "checkpoint.json"
-        if note.is_file() and (told := json.loads(note.read_text()))["inputs"] == inputs:
-            found.append(Checkpoint(told["step"], candidate))
-    return max(found, key=lambda checkpoint: checkpoint.step, default=None)
+        try:
+            told = json.loads((candidate / NOTE).read_text())
+            if told["inputs"] == inputs:
+                found.append(Checkpoint(told["step"], candidate))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def save_checkpoint(accelerator, folder: Path, step: int, inputs: dict[str, str]):
-    """Write `step-N`. Every process must call this."""
+    """Write `step-N`, and remove all but the newest of these inputs. Every process must call this."""
     beside = folder / f".step-{step:07d}.part"
     if accelerator.is_main_process:
         shutil.rmtree(beside, ignore_errors=True)
@@ -39,13 +50,20 @@ def save_checkpoint(accelerator, folder: Path, step: int, inputs: dict[str, str]
     accelerator.save_state(str(beside), exclude_frozen_parameters=True)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (beside / "checkpoint.json").write_text(json.dumps({"step": step, "inputs": inputs}))
+        write_atomic(beside / NOTE, json.dumps({"step": step, "inputs": inputs}))
         whole = folder / f"step-{step:07d}"
-        shutil.rmtree(whole, ignore_errors=True)
+        _remove(whole)
         beside.rename(whole)
-        for old in sorted(folder.glob("step-*"))[:-KEPT]:
-            shutil.rmtree(old)
+        newest = sorted(_of(folder, inputs), key=lambda checkpoint: checkpoint.step)[-KEPT:]
+        for old in set(folder.glob("step-*")) - {checkpoint.folder for checkpoint in newest}:
+            _remove(old)
     accelerator.wait_for_everyone()
+
+
+def _remove(checkpoint: Path):
+    """In this order: a removal that is killed leaves no checkpoint that looks whole."""
+    (checkpoint / NOTE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def resume(accelerator, checkpoint: Checkpoint) -> int:

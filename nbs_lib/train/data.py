@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from ..run import file_hash
+
 TIMESTEPS = 1000
 
 
@@ -22,6 +24,21 @@ class Batch:
     t: torch.Tensor
     context: torch.Tensor
     empty: torch.Tensor
+
+
+class DataError(ValueError):
+    """A cache that cannot be trained on: which, and what to do."""
+
+
+def check_cache(folder: Path):
+    """Errors: DataError where a file of the cache is missing or is not, byte for byte, the one that was written."""
+    try:
+        files = json.loads((folder / "cache.json").read_text())["files"]
+        wrong = [name for name, digest in files.items() if file_hash(folder / name) != digest]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        wrong = ["cache.json, or a file that it names,"]
+    if wrong:
+        raise DataError(f"cache {folder}: {wrong[0]} is missing or damaged; run notebooks/1_prepare.ipynb again, it is rebuilt")
 
 
 class Examples:

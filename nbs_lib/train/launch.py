@@ -1,7 +1,8 @@
 """Processes: the one module that knows of them.
 
 accelerate's notebook_launcher forks the training function out of the kernel; each child builds its own Accelerator on
-DeepSpeed. What came about (DeepSpeed, number of processes) is checked against what was asked for.
+DeepSpeed. What came about (DeepSpeed, number of processes) is checked against what was asked for. What is imported here is
+imported before the fork, so it must start no thread and touch no device.
 """
 
 import json
@@ -9,11 +10,21 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-RESULT = ".launched.json"
+import torch
+from accelerate import notebook_launcher
+from accelerate.utils import patch_environment
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.multiprocessing.spawn import ProcessException, start_processes
+
+from ..run import write_atomic
+
+RESULT, FAILED = ".launched.json", ".failed-"
+"""What the main process leaves in the run's folder, and what a failed one leaves, by its rank."""
 
 
 class LaunchError(RuntimeError):
@@ -22,8 +33,6 @@ class LaunchError(RuntimeError):
 
 def process_count(asked: int) -> int:
     """`asked`, or for 0 one for each GPU, or 2 on a machine without. Errors: LaunchError for more than there are GPUs."""
-    import torch
-
     gpus = torch.cuda.device_count()
     if gpus and asked > gpus:
         raise LaunchError(f"processes: given {asked}; this machine has {gpus} GPUs; give {gpus} or fewer, or 0 for all")
@@ -33,46 +42,70 @@ def process_count(asked: int) -> int:
 def launch(function: Callable, args: tuple, asked: int) -> dict[str, Any]:
     """Run `function(*args)` in every process; what the main one left in the run's file `.launched.json`.
 
-    args: (config, run, inputs). Errors: LaunchError; torch's ChildFailedError where a process failed or was killed.
+    args: (config, run, inputs). Errors: LaunchError, which says what the first process to fail said.
     """
-    import torch
-    from accelerate import notebook_launcher
-    from accelerate.utils import patch_environment
-
     if torch.cuda.is_initialized():
         raise LaunchError("CUDA was used in this kernel already; restart the kernel and run the training cell first")
-    processes = process_count(asked)
-    result = Path(args[1].folder) / RESULT
-    result.unlink(missing_ok=True)
-    before = signal.getsignal(signal.SIGTERM)
+    processes, folder = process_count(asked), Path(args[1].folder)
+    for left in (folder / RESULT, *folder.glob(f"{FAILED}*")):
+        left.unlink(missing_ok=True)
+    handler, names = signal.getsignal(signal.SIGTERM), set(os.environ)
     # a kernel started by its absolute path may lack its own bin folder, where DeepSpeed looks for ninja
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     port = str(free_port())
     try:
         with patch_environment(path=path, omp_num_threads=1, tokenizers_parallelism="false"):
             if processes > 1:
-                notebook_launcher(function, args, num_processes=processes, use_port=port)
+                notebook_launcher(_noting_failure, (function, *args), num_processes=processes, use_port=port)
             else:
-                _one_child(function, args, port)
+                _one_child((function, *args), port)
+    except (ChildFailedError, ProcessException) as failure:
+        raise LaunchError(_first_failure(folder, failure)) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
-    launched = json.loads(result.read_text())
-    result.unlink()
+        signal.signal(signal.SIGTERM, handler)  # torch elastic leaves its own, and variables of its own
+        for name in set(os.environ) - names:
+            del os.environ[name]
+    launched = json.loads((folder / RESULT).read_text())
+    (folder / RESULT).unlink()
     return launched
 
 
-def _one_child(function: Callable, args: tuple, port: str):
-    """One process goes the way of two: in a child, never in the kernel."""
-    import torch.multiprocessing
-    from accelerate.utils import patch_environment
+def _noting_failure(function: Callable, *args: Any):
+    """Leave a note of what ended this process: a parent learns no more than that a child has failed."""
+    try:
+        function(*args)
+    except Exception as failure:
+        note = {"seconds": time.time(), "said": f"{type(failure).__name__}: {failure}"}
+        write_atomic(Path(args[1].folder) / f"{FAILED}{os.environ.get('RANK', 0)}", json.dumps(note))
+        raise
 
+
+def _first_failure(folder: Path, failure: Exception) -> str:
+    notes = {path.name.removeprefix(FAILED): json.loads(path.read_text()) for path in folder.glob(f"{FAILED}*")}
+    if notes:
+        rank = min(notes, key=lambda rank: notes[rank]["seconds"])
+        return f"training process {rank} failed: {notes[rank]['said']}"
+    if isinstance(failure, ChildFailedError):
+        rank, told = failure.get_first_failure()
+        code = told.exitcode
+    else:
+        rank, code = failure.error_index, getattr(failure, "exit_code", 1)
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return (
+        f"training process {rank} {how}, which the system does when memory runs out; give it fewer examples "
+        f"(batch_size) or processes, and start again: training goes on from its newest checkpoint"
+    )
+
+
+def _one_child(args: tuple, port: str):
+    """One process goes the way of two: in a child, never in the kernel."""
     place = {"rank": 0, "local_rank": 0, "world_size": 1, "master_addr": "127.0.0.1", "master_port": port}
     with patch_environment(**place):
-        torch.multiprocessing.start_processes(_ignoring_index, (function, args), nprocs=1, start_method="fork")
+        start_processes(_ignoring_index, args, nprocs=1, start_method="fork")
 
 
-def _ignoring_index(index: int, function: Callable, args: tuple):
-    function(*args)
+def _ignoring_index(index: int, *args: Any):
+    _noting_failure(*args)
 
 
 def free_port() -> int:
@@ -87,7 +120,6 @@ def new_accelerator(zero_stage: int, batch_size: int, clip: float):
     Precision is left to the student's own autocast: DeepSpeed's would cast the adapter.
     Errors: LaunchError where accelerate gave something else than DeepSpeed on all processes.
     """
-    import torch
     from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
     from accelerate.utils import DistributedType
 

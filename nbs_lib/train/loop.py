@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +16,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
 
     torch.set_num_threads(1)  # OpenMP's threads do not survive the fork that made this process
     from ..adapter import attach
-    from ..models import find_base
+    from ..models import BaseError, find_base
     from .checkpoint import latest, resume, save_checkpoint
     from .data import Examples
     from .guidance import Student, guidance_loss
@@ -26,6 +25,8 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     accelerator = new_accelerator(config.zero_stage, config.batch_size, config.clip)
     examples = Examples(run.cache)
     base = find_base(examples.meta["base"])
+    if base.hash != examples.meta["base_hash"]:
+        raise BaseError(f"base {base.name!r} is not the one that the cache was made with; run notebooks/1_prepare.ipynb again")
     unet = base.unet().to(accelerator.device)
     parameters = attach(unet, config.rank, config.alpha, config.seed)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -36,7 +37,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     unet.to(memory_format=torch.channels_last)  # not earlier: DeepSpeed cannot broadcast such weights
     checkpoint = latest(run.checkpoints, inputs)
     first = resume(accelerator, checkpoint) if checkpoint else 0
-    log = Log(run, config, first, accelerator.is_main_process)
+    log = Log(run, config, first, accelerator)
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * schedule(step, config.steps)
@@ -62,14 +63,13 @@ def schedule(step: int, steps: int, warmup: int = 10, last: float = 0.1) -> floa
 class Log:
     """metrics.jsonl and the progress line, from the main process."""
 
-    def __init__(self, run: Run, config: Train, first: int, main: bool):
+    def __init__(self, run: Run, config: Train, first: int, accelerator):
         from tqdm.std import tqdm
 
-        self.run, self.config, self.main = run, config, main
-        self.losses: list[float] = []
+        self.run, self.config, self.accelerator, self.main = run, config, accelerator, accelerator.is_main_process
+        self.losses: list[float] = []  # since the last line
         self.start = self.last = time.perf_counter()
-        self.seen = first
-        if main:
+        if self.main:
             kept = [line for line in _lines(run.metrics) if json.loads(line)["step"] <= first] if first else []
             write_atomic(run.metrics, "".join(f"{line}\n" for line in kept))
             self.before = json.loads(kept[-1])["seconds"] if kept else 0.0
@@ -86,17 +86,17 @@ class Log:
         self.bar.update()
         if step % self.config.log_every and step != self.config.steps:
             return
-        now, steps = time.perf_counter(), step - self.seen
-        examples = steps * self.config.batch_size * int(os.environ.get("WORLD_SIZE", 1))
+        now, norm = time.perf_counter(), engine.get_global_grad_norm()
+        examples = len(self.losses) * self.config.batch_size * self.accelerator.num_processes
         line = {
             "step": step,
-            "loss": round(sum(self.losses[-steps:]) / steps, 8),
+            "loss": round(sum(self.losses) / len(self.losses), 8),
             "lr": optimizer.param_groups[0]["lr"],
-            "grad_norm": float(engine.get_global_grad_norm() or 0.0),
+            "grad_norm": None if norm is None else float(norm),  # ZeRO 0 keeps none
             "examples_per_s": round(examples / max(now - self.last, 1e-9), 2),
             "seconds": round(self.before + now - self.start, 2),
         }
-        self.last, self.seen = now, step
+        self.last, self.losses = now, []
         self.bar.set_postfix_str(f"loss {line['loss']:.4f}")
         with self.run.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")

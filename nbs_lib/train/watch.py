@@ -21,15 +21,18 @@ class Watch:
     The thread is idle while the processes are forked: a lock held by it would stay locked in them.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, resumed: bool = False):
+        """resumed: the lines of the training that goes on are kept, and time is counted on from them."""
         self.run, self.seconds = run, 0.0
+        self._kept = _read(run.usage) if resumed else []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._picture = None
 
     def __enter__(self) -> "Watch":
         self._start = time.perf_counter()
-        write_atomic(self.run.usage, "")
+        self._before = self._kept[-1]["seconds"] if self._kept else 0.0
+        write_atomic(self.run.usage, "".join(json.dumps(line) + "\n" for line in self._kept))
         self._gpus = _gpu_handles()
         self._picture = _display_handle()
         psutil.cpu_percent()
@@ -48,7 +51,7 @@ class Watch:
         while not self._stop.wait(pause):
             pause, now = EVERY, time.perf_counter() - self._start
             with self.run.usage.open("a") as file:
-                file.write(json.dumps({"seconds": round(now, 1)} | usage(self._gpus)) + "\n")
+                file.write(json.dumps({"seconds": round(self._before + now, 1)} | usage(self._gpus)) + "\n")
             if self._picture and now - drawn > REDRAW:
                 drawn = now
                 self._picture.update(_Png(loss_figure(self.run)))
@@ -98,12 +101,19 @@ def usage(gpus: list) -> dict[str, float]:
         except psutil.NoSuchProcess:
             continue
     told = {"cpu_percent": psutil.cpu_percent(), "memory_mib": round(resident / 2**20, 1)}
-    if gpus:
-        import pynvml
+    return told | (_gpu_usage(gpus) if gpus else {})
 
-        told["gpu_percent"] = sum(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu for gpu in gpus) / len(gpus)
-        told["gpu_memory_mib"] = round(sum(pynvml.nvmlDeviceGetMemoryInfo(gpu).used for gpu in gpus) / 2**20, 1)
-    return told
+
+def _gpu_usage(gpus: list) -> dict[str, float]:
+    """Nothing where the driver does not tell, as it does not for a part of a GPU."""
+    import pynvml
+
+    try:
+        percent = sum(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu for gpu in gpus) / len(gpus)
+        used = sum(pynvml.nvmlDeviceGetMemoryInfo(gpu).used for gpu in gpus)
+    except pynvml.NVMLError:
+        return {}
+    return {"gpu_percent": percent, "gpu_memory_mib": round(used / 2**20, 1)}
 
 
 def _read(path) -> list[dict]:
@@ -150,7 +160,8 @@ def usage_figure(run: Run) -> Figure:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
     left.set_title("use of the processors", loc="left", fontsize=10)
     right.set_title("memory", loc="left", fontsize=10)
     return figure

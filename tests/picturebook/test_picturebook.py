@@ -1,4 +1,3 @@
-import time
 from random import Random
 
 import numpy as np
@@ -92,9 +91,3 @@ def test_every_attribute_is_seen(kind):
             other = scene.changed(name, rng.choice([v for v in values if v != scene.attributes[name]]))
             a, b = (np.asarray(draw(s, Random(5))).astype(int) for s in (scene, other))
             assert (np.abs(a - b).max(axis=2) > 24).sum() >= 12, (kind, name, scene, other)
-
-
-def test_drawing_is_quick_enough_to_be_used_live():
-    start = time.perf_counter()
-    draw_book(200)
-    print(f"{200 / (time.perf_counter() - start):.0f} scenes a second")

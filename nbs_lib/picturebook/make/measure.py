@@ -18,7 +18,7 @@ from ..draw import draw
 from ..judge import caption_first
 from .vae import reconstruction_psnr
 
-SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+SCALES = (1.0, 2.0, 3.0, 4.0)
 STEPS = 25  # of DDIM
 
 

@@ -1,0 +1,25 @@
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync"
+).split()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    """A browser without a window. It is closed after each module: Playwright's event loop would be in other tests' way."""
+    program = shutil.which("chromium")
+    if program is None:
+        missing = "chromium is not on PATH; on Debian: apt-get install chromium"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()

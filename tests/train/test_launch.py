@@ -1,0 +1,51 @@
+"""Processes that work, fail and die, in a process of their own as a kernel would be."""
+
+import json
+
+CASES = """
+import json, os, signal, sys
+from pathlib import Path
+from nbs_lib.run import Run
+from nbs_lib.train.launch import RESULT, LaunchError, launch, new_accelerator
+
+def work(what, run, inputs):
+    rank = int(os.environ["RANK"])
+    if what == "fail" and rank == 1:
+        raise ValueError("the second one cannot")
+    if what == "die" and rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "plain":
+        new_accelerator(0, 1, 1.0)
+    if rank == 0:
+        told = {"world": os.environ["WORLD_SIZE"], "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+        (run.folder / RESULT).write_text(json.dumps(told))
+
+handler, environment, told = signal.getsignal(signal.SIGTERM), dict(os.environ), {"pid": os.getpid()}
+for name, what, processes in [("two", "", 2), ("one", "", 1), ("fail", "fail", 2), ("die", "die", 2), ("plain", "plain", 2)]:
+    if what == "plain":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    run = Run(Path(sys.argv[1]) / name)
+    run.folder.mkdir(parents=True)
+    try:
+        told[name] = launch(work, (what, run, {}), processes)
+    except LaunchError as error:
+        told[name] = str(error)
+    told[name + " left"] = [path.name for path in run.folder.iterdir()] if "fail" not in what else []
+os.environ.pop("ACCELERATE_USE_CPU")
+told["handler"] = signal.getsignal(signal.SIGTERM) == handler
+told["environment"] = sorted(set(os.environ.items()) ^ set(environment.items()))
+(Path(sys.argv[1]) / "told.json").write_text(json.dumps(told))
+"""
+
+
+def test_processes_work_fail_and_die_and_the_kernel_is_told(python, tmp_path):
+    done = python(CASES, tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["two"]["world"] == "2" and told["one"]["world"] == "1" and told["two"]["threads"] == "1"
+    assert told["pid"] not in (told["two"]["pid"], told["one"]["pid"]), "never in the kernel itself"
+    assert told["fail"] == "training process 1 failed: ValueError: the second one cannot"
+    assert "training process 1 was ended by SIGKILL" in told["die"] and "newest checkpoint" in told["die"]
+    assert "asked for DeepSpeed on 2 processes, got MULTI_CPU" in told["plain"]
+    assert told["two left"] == told["one left"] == [] and told["handler"]
+    assert told["environment"] == []

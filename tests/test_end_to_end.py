@@ -70,7 +70,7 @@ def test_the_command_ends_with_the_numbers_and_the_place_of_the_report(finished)
     assert [line[:12] for line in said.splitlines() if line[0] == "["] == ["[1/3] prepar", "[2/3] train:", "[3/3] compar"]
     results = json.loads((finished.compare / "results.json").read_text())
     for name, told in results["contenders"].items():
-        [line] = [line for line in said.splitlines() if line.startswith(f"{name} ")]
+        [line] = [line for line in said.splitlines() if line.startswith(f"{name:10}")]
         assert f"{100 * told['caption_first']['rate']:.0f} %" in line and f"{told['seconds']:.3g}" in line
     assert "guidance recovered" in said and f"{results['time_ratio']:.2f} of guided's time" in said
     assert said.splitlines()[-1] == f"report: {finished.report}" and finished.report.is_file()

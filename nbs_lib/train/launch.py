@@ -19,6 +19,7 @@ import torch
 from accelerate import notebook_launcher
 from accelerate.utils import patch_environment
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from ..run import write_atomic
@@ -71,7 +72,11 @@ def launch(function: Callable, args: tuple, asked: int) -> dict[str, Any]:
 
 
 def _noting_failure(function: Callable, *args: Any):
-    """Leave a note of what ended this process: a parent learns no more than that a child has failed."""
+    """Leave a note of what ended this process: a parent learns no more than that a child has failed.
+
+    The process dies with the kernel. torch asks for SIGINT then, which a process that waits for another one never takes.
+    """
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)
     try:
         function(*args)
     except Exception as failure:

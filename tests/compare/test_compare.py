@@ -14,7 +14,7 @@ def trained(base, adapter, run_folder) -> Run:
     """A run as 2_train leaves it, as far as comparing goes."""
     run = Run(run_folder)
     run.cache.mkdir(parents=True)
-    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash}))
+    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
     run.adapter.symlink_to(adapter)
     run.update(stages={"train": {"status": "done", "outputs": {}}})
     return run
@@ -29,7 +29,18 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
     results = json.loads((trained.compare / "results.json").read_text())
     assert results == compared.results
     assert set(results) == {
-        *("base", "base_hash", "w_train", "steps", "scheduler", "adapter_scale", "seeds", "contenders"),
+        *(
+            "base",
+            "base_origin",
+            "base_hash",
+            "w_train",
+            "steps",
+            "resolution",
+            "scheduler",
+            "adapter_scale",
+            "seeds",
+            "contenders",
+        ),
         *("guidance_recovered", "to_guided", "time_ratio", "nfe_ratio", "pictures", "figures"),
     }
     assert {name: told["nfe"] for name, told in results["contenders"].items()} == {"unguided": 2, "guided": 4, "tuned": 2}

@@ -147,7 +147,7 @@ def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_
     with pytest.raises(FileNotFoundError, match="1_prepare"):
         load_sampler(run)
     run.cache.mkdir(parents=True)
-    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash}))
+    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
     with pytest.raises(FileNotFoundError, match="2_train"):
         load_sampler(run)
     run.adapter.symlink_to(adapter)

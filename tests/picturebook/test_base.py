@@ -56,7 +56,10 @@ def best_guidance() -> float:
 def test_the_card_is_of_a_base_that_is_good_for_its_job():
     rates = CARD["caption_first_by_guidance"]
     assert CARD["captions"] == 500 and CARD["psnr_db"] >= 27 and CARD["caption_first_drawn"] >= 0.95
-    assert max(rates.values()) >= 0.8 and rates["1"] <= max(rates.values()) - 0.1
+    best, without = max(rates.values()), rates["1"]
+    assert best >= 0.8
+    spread = sum(rate * (1 - rate) / CARD["captions"] for rate in (best, without)) ** 0.5
+    assert best - without > 3 * spread, "there is no gap for distillation to close"
 
 
 @pytest.mark.parametrize("recipe", ["demo", "demo-long", "own-images"])

@@ -16,7 +16,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lab     open JupyterLab on notebooks/ (LAB_FLAGS=--no-browser adds a flag)"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
-	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results (40 minutes)"
+	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results"
 	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
 
@@ -40,8 +40,8 @@ demo: setup
 	@$(PY) -m nbs_lib run demo
 
 test: setup
-	@echo "test: pytest"
-	@$(PY) -m pytest
+	@echo "test: pytest, two processes of one thread each"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lab: setup
 	@echo "lab: JupyterLab on 127.0.0.1"

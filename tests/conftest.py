@@ -67,13 +67,14 @@ def adapter(base, tmp_path_factory) -> Path:
 
     from nbs_lib.adapter import attach, save_adapter
 
-    unet, folder = base.unet(), tmp_path_factory.mktemp("run") / "adapter"
-    attach(unet, rank=4, alpha=4.0, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in unet.named_parameters():
-        if "lora_B" in name:
-            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    save_adapter(folder, unet, {"base": "embedded", "base_hash": base.hash, "w_train": W})
+    folder, generator = tmp_path_factory.mktemp("run") / "adapter", torch.Generator().manual_seed(1)
+    with threads(1):
+        unet = base.unet()
+        attach(unet, rank=4, alpha=4.0, seed=0)
+        for name, parameter in unet.named_parameters():
+            if "lora_B" in name:
+                parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        save_adapter(folder, unet, {"base": "embedded", "base_hash": base.hash, "w_train": W})
     return folder
 
 

@@ -10,13 +10,19 @@ FLAGS = (
 ).split()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator:
-    """A browser without a window. It is closed after each module: Playwright's event loop would be in other tests' way."""
-    program = shutil.which("chromium")
-    if program is None:
+@pytest.fixture(scope="session", autouse=True)
+def program() -> str:
+    """The installed Chromium. Asked for first, so that without one nothing else is made ready."""
+    found = shutil.which("chromium")
+    if found is None:
         missing = "chromium is not on PATH; on Debian: apt-get install chromium"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    return found
+
+
+@pytest.fixture(scope="module")
+def chromium(program) -> Iterator:
+    """A browser without a window. It is closed after each module: Playwright's event loop would be in other tests' way."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -165,4 +165,4 @@ def test_a_person_types_draws_and_moves(notebook: Page):
     expect(choices.get_by_role("img", name="guided: A boy is watching TV")).to_have_count(1)
     choices.locator("input[type=range]").press("Home")
     asked_kernel(page, "kernel: 53 1.05 A blue house 0")
-    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    assert page.locator(".jp-OutputArea-output", has_text="Traceback").count() == 0

@@ -2,7 +2,10 @@
 
 The map, in the order in which things depend on one another:
 
-config       Prepare, Train, Compare: the parameters of the three notebooks, their defaults and their checks
+config       the parameters of the notebooks, their defaults and their checks
+files        files and folders that appear whole or not at all, and their hashes
+machine      versions, git commit, machine: what is recorded beside a result
+inputs       what a stage rests on besides its parameters
 run          Run: the folder of one execution, its file names and its record
 diffusion    the maths: guidance, conversions between predictions
 models       a base (embedded, local folder or hub id): found, checked, loaded, hashed
@@ -14,3 +17,12 @@ compare      adapter -> pictures, numbers, report
 pipeline     a recipe -> the three notebooks -> a run
 __main__     the `onepass` command
 """
+
+import logging
+
+# Remarks on parts that Onepass does without (torchvision, a LoRA of the text encoder) would stand in red in the notebooks.
+for _logger, _remark in (
+    ("transformers.utils.import_utils", "requires torchvision (not installed); falling back"),
+    ("diffusers.loaders.lora_base", "No LoRA keys associated to CLIPTextModel found"),
+):
+    logging.getLogger(_logger).addFilter(lambda record, remark=_remark: remark not in record.getMessage())

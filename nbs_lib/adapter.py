@@ -19,7 +19,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import save
 
-from .run import write_atomic
+from .files import write_atomic
 
 NAME = "default"
 WEIGHTS = "pytorch_lora_weights.safetensors"

@@ -167,6 +167,33 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Play:
+    """Parameters of `playground.ipynb`: what its controls say when it opens."""
+
+    run: str = "outputs/demo"
+    """Folder of the run, relative to the project."""
+    prompt: str = "A person in a red shirt holding a black cat on the left"
+    """What the first picture shows."""
+    seed: int = 0
+    """Seed of the noise that both start from."""
+    steps: int = 25
+    """Sampling steps (DDIM)."""
+    guidance: float = 0.0
+    """Guidance scale of the base; 0 is the one that the adapter was trained for."""
+    adapter_scale: float = 1.0
+    """How strongly the adapter is applied."""
+
+    def __post_init__(self):
+        _said(self, "run", "a folder")
+        _said(self, "prompt", "words")
+        _between(self, "seed", 0, 2**31 - 1)
+        _between(self, "steps", 1, 100)
+        if self.guidance:
+            _between(self, "guidance", 1.0, 20.0)
+        _between(self, "adapter_scale", -1.0, 3.0)
+
+
+@dataclass(frozen=True)
 class MakeBase:
     """Parameters of `picturebook.ipynb`: the embedded base, made from nothing."""
 

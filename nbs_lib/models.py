@@ -13,8 +13,9 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import SafetensorError
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as bars
 
-from .run import ROOT, file_hash, value_hash
+from .files import ROOT, file_hash, value_hash
 
 EMBEDDED = Path(__file__).parent / "picturebook" / "base"
 PARTS = {
@@ -94,6 +95,8 @@ class Base:
 
     def _load(self, cls: type, part: str, dtype: torch.dtype):
         variant = "fp16" if ".fp16." in weight_files(self.folder, part)[0].name else None
+        barred = bars.is_progress_bar_enabled()
+        bars.disable_progress_bar()  # it would stand in the notebooks for good, and a part loads in a moment
         try:
             model = cls.from_pretrained(
                 self.folder / part, torch_dtype=dtype, use_safetensors=True, variant=variant, local_files_only=True
@@ -101,6 +104,9 @@ class Base:
         except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
             said = str(failure).strip().splitlines()[0]
             raise BaseError(f"base {self.name!r}: its {part} does not load ({said}); fetch {part}/ again") from failure
+        finally:
+            if barred:
+                bars.enable_progress_bar()
         return model.requires_grad_(False).eval()
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from .config import STAGES, ParameterError, as_parameters, from_parameters
-from .run import NOTEBOOKS, ROOT, Run
+from .files import ROOT
+from .run import NOTEBOOKS, Run
 
 RECIPES = NOTEBOOKS / "recipes"
 CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever

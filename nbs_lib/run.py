@@ -15,81 +15,23 @@ outputs/NAME/
 import fcntl
 import json
 import os
-import platform
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .config import STAGES, as_parameters
+from .files import ROOT, file_hash, value_hash, write_atomic
+from .inputs import code_hash, shipped_base_hash
+from .machine import facts, versions
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The project: relative run folders are taken from here."""
 NOTEBOOKS = ROOT / "notebooks"
-PACKAGE = Path(__file__).resolve().parent
-BASE = PACKAGE / "picturebook" / "base"
-MAKE = PACKAGE / "picturebook" / "make"
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "deepspeed", "peft", "papermill", "numpy", "pillow")
-SHARED = ("config.py", "run.py", "models.py", "adapter.py", "diffusion.py")
 
 
 class RunError(RuntimeError):
     """A run that cannot be worked on: which, why, and what to do."""
-
-
-def write_atomic(path: Path, content: str | bytes):
-    """Write beside and rename: a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def value_hash(value: Any) -> str:
-    """SHA-256 of a plain value's canonical JSON, in hex."""
-    return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def code_hash(*rooms: str) -> str:
-    """Hash of the library's source that a stage rests on: its own rooms, with all that lies in them, and the shared modules.
-
-    The shipped base is an input of its own, and how it was made changes no run.
-    """
-    files = [PACKAGE / name for name in SHARED] + [path for room in rooms for path in files_of(PACKAGE / room)]
-    return files_hash(path for path in files if not path.is_relative_to(BASE) and not path.is_relative_to(MAKE))
-
-
-def files_of(folder: Path) -> list[Path]:
-    """Every file below a folder of the library, in a fixed order, without what is hidden or compiled."""
-    found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path, parts in found if not any(part.startswith((".", "__pycache__")) for part in parts))
-
-
-def files_hash(files: Iterable[Path]) -> str:
-    """Hash of files of the library, by their place in it and their bytes."""
-    return value_hash([[path.relative_to(PACKAGE).as_posix(), file_hash(path)] for path in files])
 
 
 def notebook_hash(path: Path) -> str:
@@ -184,7 +126,7 @@ class Run:
         }
         # what training reads of the base is in the outputs of prepare; the judge beside it is none of its business
         if base == "embedded" and stage != "train":
-            hashes["base"] = files_hash(files_of(BASE))
+            hashes["base"] = shipped_base_hash()
         return hashes | {before: self._outputs_hash(before) for before in order[: order.index(stage)]}
 
     def _outputs_hash(self, stage: str) -> str:
@@ -282,61 +224,3 @@ class Run:
 
 def stage_of(config: Any) -> str:
     return next(stage for stage, cls in STAGES.items() if isinstance(config, cls))
-
-
-def facts() -> dict[str, Any]:
-    """Versions, git commit and machine: what a result also depends on."""
-    return {"versions": {"python": platform.python_version()} | versions(), "commit": git_commit(), "machine": machine()}
-
-
-def versions() -> dict[str, str]:
-    """The versions of the packages that a result rests on."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
-
-
-def git_commit() -> str | None:
-    """The project's commit, with `+changes` where the work tree differs; None outside a git checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
-            cwd=ROOT, capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores, memory, GPUs and system of this machine."""
-    text = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
-    model = re.search(r"model name\s*: (.+)", text)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "cpu": model[1] if model else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory, 1),
-        "gpus": gpus(),
-        "system": platform.platform(terse=True),
-    }
-
-
-def gpus() -> list[str]:
-    """Names of the GPUs, asked of the driver: CUDA must be untouched before processes are forked."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no such package, or one without its driver: no GPUs
-        return []
-    try:
-        return [pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
-    finally:
-        pynvml.nvmlShutdown()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nbs_lib.config import Compare
-from nbs_lib.run import ROOT, Run
+from nbs_lib.files import ROOT
+from nbs_lib.run import Run
 
 W = 2.5  # the guidance scale that the adapter says it was trained for
 HOSTILE = "It's </code> & <script>name = 1</script>"  # what it would do shows as window.name

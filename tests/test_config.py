@@ -1,6 +1,6 @@
 import pytest
 
-from nbs_lib.config import Compare, MakeBase, ParameterError, Prepare, Train, from_notebook, from_parameters
+from nbs_lib.config import Compare, MakeBase, ParameterError, Play, Prepare, Train, from_notebook, from_parameters
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ from nbs_lib.config import Compare, MakeBase, ParameterError, Prepare, Train, fr
         (Compare, {"prompts": []}, "prompts"),
         (Compare, {"seeds": [-1]}, "seeds"),
         (Compare, {"seeds": ["x"]}, "seeds"),
+        (Play, {"guidance": 0.5}, "guidance: given 0.5; allowed is a number from 1 to 20"),
+        (Play, {"prompt": " "}, "prompt"),
     ],
 )
 def test_a_bad_parameter_is_refused_by_name_with_what_is_allowed(cls, given, said):
@@ -61,6 +63,6 @@ def test_what_a_notebook_bound_later_is_no_parameter_when_its_config_cell_runs_a
     assert from_notebook(Compare, names_of_a_kernel(steps=7) | {"rates": "rates.png", "steps": 8}) == Compare(steps=8)
 
 
-@pytest.mark.parametrize("cls", [Prepare, Train, Compare, MakeBase])
+@pytest.mark.parametrize("cls", [Prepare, Train, Compare, Play, MakeBase])
 def test_defaults_pass_their_own_checks(cls):
     assert from_parameters(cls, {}) == cls()

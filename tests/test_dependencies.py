@@ -1,8 +1,10 @@
 """The three dependency files say the same: pyproject.toml (ranges), constraints.txt (pins), environment.yml (conda)."""
 
+import ast
 import re
+import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,10 @@ PACKAGES = yaml.safe_load(CONDA)["dependencies"]
 DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
 PIN_LINES = (ROOT / "constraints.txt").read_text().splitlines()[1:]
 PINS = {canonicalize_name(name): Version(pin) for name, pin in (line.split("==") for line in PIN_LINES)}
+
+
+COMMANDS = {"deepspeed", "ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "ruff"}
+"""Packages that are run, or used by others; no line of ours imports them."""
 
 
 def by_name(requirement: Requirement) -> str:
@@ -44,6 +50,21 @@ def test_every_dependency_is_pinned_within_its_range(requirement):
 def test_the_installed_version_is_the_tested_one(requirement):
     installed = Version(version(requirement.name))
     assert Version(installed.public) == PINS[canonicalize_name(requirement.name)]
+
+
+def test_what_the_library_and_its_tests_import_is_declared_and_nothing_else():
+    imported = set()
+    for path in [path for folder in ("nbs_lib", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= (
+                {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"nbs_lib", "tests", "benchmarks"}
+            )
+    owners = packages_distributions()
+    used = {canonicalize_name(owner) for name in imported for owner in owners[name]}
+    declared = {canonicalize_name(requirement.name) for requirement in DIRECT}
+    assert declared - used == COMMANDS and used <= declared
 
 
 def test_conda_installs_through_the_other_two_files():

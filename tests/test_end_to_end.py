@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 
 from nbs_lib.config import as_parameters
+from nbs_lib.files import ROOT
 from nbs_lib.pipeline import StageError, configs, execute, run_folder
-from nbs_lib.run import ROOT, Run
+from nbs_lib.run import Run
 
 TINY = ["prepare.count=24", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]
 TINY += ['compare.prompts=["A person holding a cat", "A boy is watching TV"]', "compare.steps=4", "compare.captions=10"]

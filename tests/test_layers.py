@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
-    {"config", "run"},
+    {"config", "files", "inputs", "machine", "run"},
     {"models", "adapter", "diffusion", "picturebook"},
     {"prepare", "train", "compare"},
     {"pipeline"},

@@ -8,11 +8,11 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from nbs_lib.config import Compare, MakeBase, Prepare, Train, defaults
-from nbs_lib.run import ROOT
+from nbs_lib.config import Compare, MakeBase, Play, Prepare, Train, defaults
+from nbs_lib.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-STAGE_OF = {"1_prepare": Prepare, "2_train": Train, "3_compare": Compare, "picturebook": MakeBase}
+STAGE_OF = {"1_prepare": Prepare, "2_train": Train, "3_compare": Compare, "playground": Play, "picturebook": MakeBase}
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -23,7 +23,7 @@ def parameters_cell(path: Path) -> str:
 
 
 def test_the_notebooks_are_there():
-    assert {path.stem for path in NOTEBOOKS} == {*STAGE_OF, "playground"}
+    assert {path.stem for path in NOTEBOOKS} == set(STAGE_OF)
 
 
 @pytest.mark.parametrize("name", STAGE_OF)

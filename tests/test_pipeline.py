@@ -10,8 +10,9 @@ import pytest
 
 from nbs_lib import pipeline
 from nbs_lib.config import STAGES, ParameterError
+from nbs_lib.files import ROOT
 from nbs_lib.pipeline import RECIPES, StageError, configs, execute, find_recipe, read_recipe, run_folder, run_recipe
-from nbs_lib.run import ROOT, Run, RunError
+from nbs_lib.run import Run, RunError
 
 ONEPASS = "import sys; sys.argv = ['onepass', *sys.argv[1:]]; from nbs_lib.__main__ import main; main()"
 ONEPASS_IN = f"""

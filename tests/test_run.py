@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from nbs_lib import inputs, machine
 from nbs_lib import run as module
 from nbs_lib.config import STAGES, Compare, Prepare, Train
-from nbs_lib.run import ROOT, Run, RunError, gpus, write_atomic
+from nbs_lib.files import ROOT, write_atomic
+from nbs_lib.machine import gpus
+from nbs_lib.run import Run, RunError
 
 ORPHAN = """
 import os, sys, time
@@ -86,8 +89,8 @@ def test_each_stage_s_record_keeps_what_it_was_done_with(done, monkeypatch):
     """As a run that is trained on one machine and compared on another."""
     run, *_ = done
     here = run.read()["machine"]
-    monkeypatch.setattr(module, "machine", lambda: {"cpu": "another"})
-    monkeypatch.setattr(module, "git_commit", lambda: "later")
+    monkeypatch.setattr(machine, "machine", lambda: {"cpu": "another"})
+    monkeypatch.setattr(machine, "git_commit", lambda: "later")
     finish(run, Compare(run=str(run.folder)), "results", "c")
     record = run.read()
     assert record["machine"] == {"cpu": "another"} and record["commit"] == "later"
@@ -162,8 +165,8 @@ def project(tmp_path, monkeypatch) -> Path:
     """A copy of the library and its notebooks that may be changed, in the place of the real one."""
     shutil.copytree(ROOT / "nbs_lib", tmp_path / "nbs_lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    for name in ("PACKAGE", "NOTEBOOKS", "BASE", "MAKE"):
-        monkeypatch.setattr(module, name, tmp_path / getattr(module, name).relative_to(ROOT))
+    for home, name in ((module, "NOTEBOOKS"), (inputs, "PACKAGE"), (inputs, "BASE"), (inputs, "MAKE")):
+        monkeypatch.setattr(home, name, tmp_path / getattr(home, name).relative_to(ROOT))
     return tmp_path
 
 
@@ -187,6 +190,7 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
         ("nbs_lib/picturebook/base/clip/model.safetensors", {"prepare": ["base"], "compare": ["base"]}),
         ("nbs_lib/picturebook/draw.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/models.py", {stage: ["code"] for stage in STAGES}),
+        ("nbs_lib/files.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/compare/report.html.j2", {"compare": ["code"]}),
         ("nbs_lib/compare/report.css", {"compare": ["code"]}),
         ("nbs_lib/compare/report.js", {"compare": ["code"]}),
@@ -233,14 +237,6 @@ def test_a_notebook_s_code_is_an_input_but_not_what_it_shows_or_is_given(project
 
 def test_another_version_of_a_package_is_a_changed_input(run_folder, monkeypatch):
     def change():
-        monkeypatch.setattr(module, "version", lambda package: "0.0" if package == "pillow" else "1")
+        monkeypatch.setattr(machine, "version", lambda package: "0.0" if package == "pillow" else "1")
 
     assert changed_by(Run(run_folder), change) == {stage: ["versions"] for stage in STAGES}
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
-    path = tmp_path / "a.json"
-    write_atomic(path, "old")
-    with pytest.raises(TypeError):
-        write_atomic(path, 5)
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

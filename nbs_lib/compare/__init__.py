@@ -14,10 +14,6 @@ viewer   the side-by-side slider
 
 import json
 import math
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import Compare
+from ..files import beside, remove_leftovers
 from ..models import embedded_clip
 from ..picturebook.captions import held_out_captions
 from ..run import Run
@@ -57,7 +54,8 @@ def compare(config: Compare) -> Compared:
     run = Run(config.run)
     run.require("train")
     with run.stage(config) as told:
-        with replaced(run.compare) as part:
+        remove_leftovers(run.folder)
+        with beside(run.compare, replace=True) as part:
             results = measured(load_sampler(run, config.batch_size), config, part)
             (part / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         from .report import write_report
@@ -67,23 +65,6 @@ def compare(config: Compare) -> Compared:
         told["contenders"] = results["contenders"]
         told["outputs"] = ["compare/results.json", run.report.name]
     return Compared(run.compare, results, report)
-
-
-@contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """A new folder beside, renamed to `folder` when it is whole; what a killed process left beside is cleared away."""
-    for left in folder.parent.glob(f".{folder.name}.*.part"):
-        shutil.rmtree(left, ignore_errors=True)
-    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}.part") for end in ("", ".old"))
-    part.mkdir(parents=True)
-    try:
-        yield part
-        if folder.exists():
-            folder.replace(old)
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def measured(sampler: Sampler, config: Compare, folder: Path) -> dict[str, Any]:
@@ -210,4 +191,4 @@ def summary(compared: Compared) -> str:
 
 
 def _percent(rate: float) -> str:
-    return f"{100 * rate:.0f} %"
+    return f"{round(100 * rate)} %"

@@ -16,6 +16,7 @@ SIDE = 192  # pixels that a small picture is enlarged to, at most
 LARGEST = 256  # pixels that a large picture is reduced to
 ACROSS = 5  # pictures in a row
 GAP, MARGIN = 8, 28
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a text that others would run into
 LINES = 3  # of a prompt, at most
 
 
@@ -115,7 +116,7 @@ def bars(rates: dict[str, dict[str, float]], count: int, nfe: dict[str, float]) 
             max(told["high"], told["rate"]) + 0.015, y, f"{100 * told['rate']:.0f} %", va="center", color=INK, fontsize=11
         )
     axes.axvline(1 / 16, color=SOFT, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-    axes.text(1 / 16, -0.52, " chance", color=SOFT, fontsize=8, va="bottom")
+    axes.text(1 / 16, -0.52, " chance", color=SOFT, fontsize=8, va="bottom", zorder=4, bbox=BEHIND)
     axes.set_yticks(range(len(names)), [f"{name}\n{nfe[name]:g} NFE" for name in names], fontsize=10, color=INK)
     axes.set_xticks(np.arange(0, 1.01, 0.25), [f"{tick:.0f} %" for tick in np.arange(0, 101, 25)], fontsize=9, color=SOFT)
     axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.45, -0.75))

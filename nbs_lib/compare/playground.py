@@ -1,13 +1,13 @@
 """The playground: type a prompt, see base and tuned side by side."""
 
 from html import escape
-from pathlib import Path
 
 import ipywidgets
 
+from ..config import Play
 from ..run import Run
 from .report import data_url
-from .sample import Sampler, load_sampler
+from .sample import Sampler, Samples, load_sampler
 from .viewer import Slider
 
 SIDE = 256  # pixels of a picture on the page
@@ -20,25 +20,28 @@ class Playground:
     pictures would be.
     """
 
-    def __init__(self, sampler: Sampler, prompt: str, seed: int, steps: int, guidance: float, adapter_scale: float):
-        """guidance: 0 is the scale that the adapter was trained for."""
+    def __init__(self, sampler: Sampler, config: Play):
         self.sampler = sampler
-        wide = {"style": {"description_width": "110px"}, "layout": {"width": "540px"}}
-        self.prompt = ipywidgets.Text(prompt, description="Prompt", **wide)
-        self.seed = ipywidgets.BoundedIntText(seed, min=0, max=2**31 - 1, description="Seed", **wide)
-        self.steps = ipywidgets.IntSlider(steps, min=1, max=100, description="Steps", continuous_update=False, **wide)
-        w = guidance or sampler.w_train
+        wide = {"style": {"description_width": "110px"}, "layout": {"width": "540px", "max_width": "100%"}}
+        self.prompt = ipywidgets.Text(config.prompt, description="Prompt", **wide)
+        self.seed = ipywidgets.BoundedIntText(config.seed, min=0, max=2**31 - 1, description="Seed", **wide)
+        self.steps = ipywidgets.IntSlider(config.steps, min=1, max=100, description="Steps", continuous_update=False, **wide)
+        w = config.guidance or sampler.w_train
         self.guidance = ipywidgets.FloatSlider(w, min=1, max=20, step=0.25, description="Guidance w", **wide)
         self.adapter_scale = ipywidgets.FloatSlider(
-            adapter_scale, min=-1, max=3, step=0.05, description="Adapter scale", **wide
+            config.adapter_scale, min=-1, max=3, step=0.05, description="Adapter scale", **wide
         )
         self.draw = ipywidgets.Button(description="Draw", button_style="primary", tooltip="Sample base and tuned")
         self.error = ipywidgets.HTML()
         self.pictures = {name: ipywidgets.HTML() for name in ("guided", "tuned")}
-        self.slider = Slider(before_label="guided", after_label="tuned", layout={"width": f"{SIDE}px"})
+        self.slider = Slider(before_label="guided", after_label="tuned", layout={"width": f"{SIDE}px", "margin": "2px"})
         self.draw.on_click(lambda _: self.sample())
+        # a narrow page puts the pictures below each other; visible, or else a focus ring at the edge would be cut off
+        row = {"flex_flow": "row wrap", "overflow": "visible"}
         controls = [self.prompt, self.seed, self.steps, self.guidance, self.adapter_scale, self.draw, self.error]
-        self.widget = ipywidgets.VBox([*controls, ipywidgets.HBox([*self.pictures.values(), self.slider])])
+        self.widget = ipywidgets.VBox(
+            [*controls, ipywidgets.HBox([*self.pictures.values(), self.slider], layout=row)], layout={"overflow": "visible"}
+        )
         self.sample()
 
     def sample(self):
@@ -59,21 +62,28 @@ class Playground:
             self.draw.disabled = False
         urls = {name: data_url(samples.images[0]) for name, samples in drawn.items()}
         for name, samples in drawn.items():
-            self.pictures[name].value = _figure(name, prompt, urls[name], samples.nfe, samples.seconds)
+            self.pictures[name].value = _figure(name, prompt, urls[name], samples)
         with self.slider.hold_sync():
             self.slider.before, self.slider.after, self.slider.alt = urls["guided"], urls["tuned"], prompt
-        self.error.value = ""
+        self.error.value = self._cut(prompt)
+
+    def _cut(self, prompt: str) -> str:
+        """A sentence where the text encoder does not read the whole prompt; else nothing."""
+        tokenizer = self.sampler.base.tokenizer()
+        tokens, most = len(tokenizer(prompt).input_ids), tokenizer.model_max_length
+        return (
+            f"The text encoder reads {most} tokens, and the prompt has {tokens}: its end is not drawn." if tokens > most else ""
+        )
 
 
-def _figure(name: str, prompt: str, url: str, nfe: float, seconds: float) -> str:
+def _figure(name: str, prompt: str, url: str, samples: Samples) -> str:
     alt = escape(f"{name}: {prompt}", quote=True)
-    image = f'<img src="{url}" alt="{alt}" width="{SIDE}" height="{SIDE}" style="image-rendering: pixelated">'
-    cost = f"<figcaption>{name}: {nfe:g} UNet passes, {seconds:.2f} s</figcaption>"
+    look = "pixelated" if samples.images.shape[2] < SIDE else "auto"
+    image = f'<img src="{url}" alt="{alt}" width="{SIDE}" height="{SIDE}" style="image-rendering: {look}">'
+    cost = f"<figcaption>{name}: {samples.nfe:g} UNet passes, {samples.seconds:.2f} s</figcaption>"
     return f'<figure style="margin: 0 12px 0 0">{image}{cost}</figure>'
 
 
-def playground(
-    folder: str | Path, prompt: str, seed: int = 0, steps: int = 25, guidance: float = 0.0, adapter_scale: float = 1.0
-) -> Playground:
+def playground(config: Play) -> Playground:
     """A playground over a run's base and adapter. Errors: FileNotFoundError where the run has no adapter yet."""
-    return Playground(load_sampler(Run(folder)), prompt, seed, steps, guidance, adapter_scale)
+    return Playground(load_sampler(Run(config.run)), config)

@@ -13,10 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from ..run import ROOT, Run, write_atomic
+from ..files import ROOT, read_lines, write_atomic
+from ..run import Run
+from .sample import CONTENDERS
 
 HERE = Path(__file__).parent
-CONTENDERS = ("unguided", "guided", "tuned")
 PAIRS = (("unguided", "tuned"), ("guided", "tuned"))
 """What a slider compares: the left picture and the right one."""
 SMALL = 256
@@ -98,10 +99,7 @@ def embedded(path: Path) -> str | None:
 
 def training(run: Run) -> dict[str, Any] | None:
     """Steps, first and last loss of the training; None where it left no metrics."""
-    if not run.metrics.is_file():
-        return None
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines() if line.endswith("}")]
-    lines = [line for line in lines if "loss" in line]
+    lines = [line for line in read_lines(run.metrics) if "loss" in line]
     return {"steps": lines[-1]["step"], "first": lines[0]["loss"], "last": lines[-1]["loss"]} if lines else None
 
 
@@ -139,17 +137,20 @@ def number(given: float | None, digits: int = 3) -> str:
     """A number in so many significant digits, without an exponent where a reader would not want one."""
     if given is None or not isfinite(given):
         return "∞" if given is not None and isinf(given) and given > 0 else "–"
-    if given == 0 or 1e-4 <= abs(given) < 10**digits:
-        return f"{given:.{digits}g}"
+    shown = f"{given:.{digits}g}"
+    if "e" not in shown:
+        return shown
     return f"{given:,.0f}" if abs(given) >= 1 else f"{given:.{digits - 1}e}"
 
 
 def percent(given: float | None) -> str:
-    return "–" if given is None or not isfinite(given) else f"{100 * given:.0f}\N{NARROW NO-BREAK SPACE}%".replace("-", "−")
+    return "–" if given is None or not isfinite(given) else f"{round(100 * given)}\N{NARROW NO-BREAK SPACE}%".replace("-", "−")
 
 
 def value(given: Any) -> str:
     """A parameter as a reader would write it."""
     if isinstance(given, list):
+        if not given:
+            return "none"
         return "\n".join(map(str, given)) if any(isinstance(item, str) for item in given) else ", ".join(map(str, given))
     return f"{given:g}" if isinstance(given, float) else str(given)

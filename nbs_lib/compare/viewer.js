@@ -4,7 +4,9 @@ function render({ model, el }) {
   box.className = "onepass-slider";
   const picture = (side) => {
     const img = document.createElement("img");
-    img.className = side + " pixelated";
+    img.className = side;
+    // small pictures are enlarged with square pixels; shrinking large ones that way would drop pixels
+    img.addEventListener("load", () => img.classList.toggle("pixelated", img.naturalWidth < box.clientWidth));
     box.append(img);
     return img;
   };
@@ -35,10 +37,13 @@ function render({ model, el }) {
     before.alt = `${model.get("before_label")}: ${model.get("alt")}`;
     after.alt = `${model.get("after_label")}: ${model.get("alt")}`;
     range.setAttribute("aria-label", `How much is ${model.get("before_label")}: ${model.get("alt")}`);
+    place();
   };
   const place = () => {
     range.value = model.get("position");
     box.style.setProperty("--position", range.value + "%");
+    const [left, right] = [model.get("before_label"), model.get("after_label")];
+    range.setAttribute("aria-valuetext", `${range.value} % ${left}, ${100 - range.value} % ${right}`);
   };
   range.addEventListener("input", () => {
     model.set("position", Number(range.value));
@@ -47,6 +52,5 @@ function render({ model, el }) {
   for (const name of ["before", "after", "before_label", "after_label", "alt"]) model.on("change:" + name, show);
   model.on("change:position", place);
   show();
-  place();
 }
 export default { render };

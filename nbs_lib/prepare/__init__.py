@@ -6,7 +6,6 @@ captions   the captions of a folder
 images     any image to an RGB square
 encode     pictures to latents, captions to embeddings
 cache      the files of a cache, its key, how it is opened, reused and rebuilt
-place      folders that appear whole or not at all
 look       the contact sheet and the tables
 """
 
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Prepare
+from ..files import link
 from ..models import find_base
 from ..run import Run
 from .cache import META, SHEET, Cache, build_or_reuse, open_cache
 from .encode import check_resolution
-from .place import link
 from .sources import select
 
 __all__ = ["Cache", "Prepared", "open_cache", "prepare"]

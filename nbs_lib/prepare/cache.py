@@ -27,9 +27,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .. import models
+from ..files import beside, file_hash, read_lines, remove, remove_leftovers, value_hash, write_atomic, write_lines
 from ..models import Base
-from ..run import file_hash, value_hash, write_atomic
-from . import encode, images, look, place
+from . import encode, images, look
 from .sources import Selection
 
 META, LATENTS, TEXT = "cache.json", "latents.safetensors", "text.safetensors"
@@ -82,7 +82,7 @@ def open_cache(folder: Path) -> Cache:
         path = folder / name
         if not path.is_file() or file_hash(path) != files.get(name):
             raise CacheError(f"cache {str(folder)!r}: {name} is missing or damaged")
-    examples, skipped = _read_lines(folder / EXAMPLES), _read_lines(folder / SKIPPED)
+    examples, skipped = read_lines(folder / EXAMPLES), read_lines(folder / SKIPPED)
     ids, captions = [each["id"] for each in examples], [each["caption"] for each in examples]
     latents = load_file(folder / LATENTS)["latents"]
     return Cache(folder, latents, **load_file(folder / TEXT), ids=ids, captions=captions, skipped=skipped, meta=meta)
@@ -92,14 +92,14 @@ def build_or_reuse(store: Path, selection: Selection, base: Base, resolution: in
     """The cache of these examples in the folder `store`, and whether it was there already."""
     key = cache_key(selection, base, resolution)
     folder = store / key
-    place.remove_leftovers(store)
+    remove_leftovers(store)
     if folder.exists():
         try:
             return open_cache(folder), True
         except CacheError as damage:
             print(f"{damage}; it is built again")
-            place.remove(folder)
-    with place.beside(folder) as part:
+            remove(folder)
+    with beside(folder) as part:
         _build(part, key, selection, base, resolution, batch_size)
     return open_cache(folder), False
 
@@ -110,8 +110,8 @@ def _build(part: Path, key: str, selection: Selection, base: Base, resolution: i
     text = encode.encode_captions(base, captions, batch_size)
     save_file({"latents": latents}, part / LATENTS)
     save_file(text, part / TEXT)
-    _write_lines(part / EXAMPLES, [{"id": each.id, "caption": each.caption} for each in selection.examples])
-    _write_lines(part / SKIPPED, [{"id": each.id, "reason": each.reason} for each in selection.skipped])
+    write_lines(part / EXAMPLES, [{"id": each.id, "caption": each.caption} for each in selection.examples])
+    write_lines(part / SKIPPED, [{"id": each.id, "reason": each.reason} for each in selection.skipped])
     shown = look.spread(selection.examples)
     squares = [images.to_square(each.load(), resolution) for each in shown]
     look.contact_sheet(squares, [each.caption for each in shown]).save(part / SHEET)
@@ -129,12 +129,3 @@ def _build(part: Path, key: str, selection: Selection, base: Base, resolution: i
         "files": {name: file_hash(part / name) for name in (LATENTS, TEXT, EXAMPLES, SKIPPED, SHEET)},
     }
     write_atomic(part / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
-
-
-def _write_lines(path: Path, rows: list[dict[str, str]]):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def _read_lines(path: Path) -> list[dict[str, str]]:
-    # not splitlines: a caption may hold U+2028 and its like, which end a line for str but not for JSON lines
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

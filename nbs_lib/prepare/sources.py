@@ -17,9 +17,9 @@ from random import Random
 from PIL import Image
 
 from ..config import Prepare
+from ..files import ROOT
 from ..picturebook.captions import Scene, draw_caption, draw_scene
 from ..picturebook.draw import draw
-from ..run import ROOT
 from .captions import METADATA, Skipped, read_captions, valid_text
 from .images import ImageError, decode, to_rgb
 

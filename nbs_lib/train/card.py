@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ..run import Run, write_atomic
+from ..files import write_atomic
+from ..run import Run
 
 CARD = """---
 library_name: diffusers

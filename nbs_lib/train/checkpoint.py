@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..run import write_atomic
+from ..files import write_atomic
 
 KEPT = 2  # checkpoints; older ones are removed
 NOTE = "checkpoint.json"

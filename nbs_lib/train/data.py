@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..run import file_hash
+from ..files import file_hash
 
 TIMESTEPS = 1000
 

@@ -22,7 +22,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
-from ..run import write_atomic
+from ..files import write_atomic
 
 RESULT, FAILED = ".launched.json", ".failed-"
 """What the main process leaves in the run's folder, and what a failed one leaves, by its rank."""

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..config import Train
-from ..run import Run, write_atomic
+from ..files import read_lines, write_atomic, write_lines
+from ..run import Run
 
 
 def training_function(config: Train, run: Run, inputs: dict[str, str]):
@@ -70,9 +71,9 @@ class Log:
         self.losses: list[float] = []  # since the last line
         self.start = self.last = time.perf_counter()
         if self.main:
-            kept = [line for line in _lines(run.metrics) if json.loads(line)["step"] <= first] if first else []
-            write_atomic(run.metrics, "".join(f"{line}\n" for line in kept))
-            self.before = json.loads(kept[-1])["seconds"] if kept else 0.0
+            kept = [line for line in read_lines(run.metrics) if line["step"] <= first] if first else []
+            write_lines(run.metrics, kept)
+            self.before = kept[-1]["seconds"] if kept else 0.0
             self.bar = tqdm(total=config.steps, initial=first, desc="train", unit="step", mininterval=5, ncols=88)
 
     def step(self, step: int, loss: Any, optimizer, engine):
@@ -102,12 +103,6 @@ class Log:
             file.write(json.dumps(line) + "\n")
 
 
-def _lines(path) -> list[str]:
-    """The whole lines of a file that a killed process may have left with half a line at its end."""
-    text = path.read_text() if path.exists() else ""
-    return text[: text.rfind("\n") + 1].splitlines()
-
-
 def finish(config: Train, run: Run, base, unet, log: Log, accelerator):
     """Save the adapter, check that the file loads the stock way, and leave what the parent wants to know."""
     from ..adapter import save_adapter, verify
@@ -123,7 +118,7 @@ def finish(config: Train, run: Run, base, unet, log: Log, accelerator):
         "train": {name: value for name, value in asdict(config).items() if name != "run"},
     }
     save_adapter(run.adapter, unet, facts)
-    metrics = [json.loads(line) for line in _lines(run.metrics)]
+    metrics = read_lines(run.metrics)
     recent = metrics[-max(1, len(metrics) // 10) :]
     result = {
         "distributed_type": accelerator.distributed_type.value,

@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 from matplotlib.figure import Figure
 
-from ..run import Run, write_atomic
+from ..files import read_lines, write_atomic, write_lines
+from ..run import Run
 
 FIRST, EVERY, REDRAW = 4.0, 1.0, 10.0  # seconds: until the first look, between looks, between pictures
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
@@ -24,7 +25,7 @@ class Watch:
     def __init__(self, run: Run, resumed: bool = False):
         """resumed: the lines of the training that goes on are kept, and time is counted on from them."""
         self.run, self.seconds = run, 0.0
-        self._kept = _read(run.usage) if resumed else []
+        self._kept = read_lines(run.usage) if resumed else []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._picture = None
@@ -32,7 +33,7 @@ class Watch:
     def __enter__(self) -> "Watch":
         self._start = time.perf_counter()
         self._before = self._kept[-1]["seconds"] if self._kept else 0.0
-        write_atomic(self.run.usage, "".join(json.dumps(line) + "\n" for line in self._kept))
+        write_lines(self.run.usage, self._kept)
         self._gpus = _gpu_handles()
         self._picture = _display_handle()
         psutil.cpu_percent()
@@ -116,11 +117,6 @@ def _gpu_usage(gpus: list) -> dict[str, float]:
     return {"gpu_percent": percent, "gpu_memory_mib": round(used / 2**20, 1)}
 
 
-def _read(path) -> list[dict]:
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
 def loss_figure(run: Run) -> Figure:
     """The loss by step on a log scale, each logged value and a running mean."""
     figure = Figure((7, 3), dpi=110, layout="constrained")
@@ -129,7 +125,7 @@ def loss_figure(run: Run) -> Figure:
     axes.set_ylabel("loss")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    lines = _read(run.metrics)
+    lines = read_lines(run.metrics)
     steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
     axes.plot(steps, losses, color=GREY, linewidth=0.8, label="logged")
     smooth, mean = [], None
@@ -146,7 +142,7 @@ def loss_figure(run: Run) -> Figure:
 
 def usage_figure(run: Run) -> Figure:
     """CPU and, where there is one, GPU use; and memory."""
-    lines = _read(run.usage)
+    lines = read_lines(run.usage)
     figure = Figure((7, 3), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
     seconds = [line["seconds"] for line in lines]

@@ -13,7 +13,8 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from nbs_lib.run import ROOT, Run
+from nbs_lib.files import ROOT
+from nbs_lib.run import Run
 
 pytestmark = pytest.mark.browser
 TOKEN = "of-this-test-alone"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbs_lib.compare import compare, replaced, summary
+from nbs_lib.compare import compare, summary
 from nbs_lib.config import Compare
 from nbs_lib.run import Run
 
@@ -76,17 +76,3 @@ def test_an_untrained_run_is_refused_before_anything_is_written(run_folder):
     with pytest.raises(FileNotFoundError, match="2_train"):
         compare(config(Run(run_folder)))
     assert not run_folder.exists()
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    folder = tmp_path / "compare"
-    with replaced(folder) as part:
-        (part / "a").write_text("old")
-    with pytest.raises(RuntimeError), replaced(folder) as part:
-        (part / "a").write_text("half")
-        raise RuntimeError
-    assert (folder / "a").read_text() == "old"
-    (tmp_path / ".compare.1.part").mkdir()  # of a killed process
-    with replaced(folder) as part:
-        (part / "b").write_text("new")
-    assert [path.name for path in folder.iterdir()] == ["b"] and list(tmp_path.iterdir()) == [folder]

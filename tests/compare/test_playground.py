@@ -3,6 +3,7 @@ import pytest
 from nbs_lib.adapter import attach, save_adapter
 from nbs_lib.compare.playground import Playground
 from nbs_lib.compare.sample import Sampler
+from nbs_lib.config import Play
 from nbs_lib.models import find_base
 
 
@@ -12,7 +13,7 @@ def play(tmp_path_factory):
     unet = base.unet()
     attach(unet, 4, 4.0, seed=0)
     save_adapter(folder, unet, {"base": "embedded", "base_hash": base.hash, "w_train": 2.0})
-    return Playground(Sampler(base, folder, 2.0), "A person holding a cat", seed=1, steps=2, guidance=0.0, adapter_scale=1.0)
+    return Playground(Sampler(base, folder, 2.0), Play(prompt="A person holding a cat", seed=1, steps=2))
 
 
 def test_it_opens_with_a_picture_and_the_trained_guidance(play):
@@ -36,3 +37,9 @@ def test_an_empty_prompt_is_said_and_a_hostile_one_is_text(play):
     play.prompt.value = '"><script>alert(1)</script>'
     play.draw.click()
     assert play.error.value == "" and not any("<script>" in html.value for html in play.pictures.values())
+
+
+def test_a_prompt_longer_than_the_text_encoder_reads_is_said(play):
+    play.prompt.value = "A person holding a cat " * 20
+    play.draw.click()
+    assert "reads 40 tokens, and the prompt has" in play.error.value

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from nbs_lib.compare.report import number, percent, usage_example, value, write_report
-from nbs_lib.run import ROOT, Run
+from nbs_lib.files import ROOT
+from nbs_lib.run import Run
 
 VOID = {"meta", "link", "img", "input"}
 FETCHING = {"src", "href", "srcset", "poster", "data", "action", "formaction", "background"}
@@ -179,6 +180,7 @@ def test_a_lost_picture_is_said_and_the_old_report_stays(copied):
         (0.00001234, 3, "1.23e-05"),
         (1234.5, 4, "1234"),
         (12345.6, 3, "12,346"),
+        (999.7, 3, "1,000"),
         (-2.5, 3, "-2.5"),
         (None, 3, "–"),
         (float("nan"), 3, "–"),
@@ -192,7 +194,15 @@ def test_a_number_has_its_significant_digits(given, digits, shown):
 
 @pytest.mark.parametrize(
     "given, shown",
-    [(0.853, "85\u202f%"), (0, "0\u202f%"), (1.02, "102\u202f%"), (-0.25, "−25\u202f%"), (None, "–"), (float("nan"), "–")],
+    [
+        (0.853, "85\u202f%"),
+        (0, "0\u202f%"),
+        (1.02, "102\u202f%"),
+        (-0.001, "0\u202f%"),
+        (-0.25, "−25\u202f%"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
 )
 def test_a_rate_is_in_percent(given, shown):
     assert percent(given) == shown

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from nbs_lib.compare.sample import CONTENDERS, Sampler, load_sampler
+from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, BaseError
-from nbs_lib.run import ROOT, Run
+from nbs_lib.run import Run
 
 PROMPTS = ["A person holding a cat", "A road that is going down a hill", "A boy is watching TV"]
 SEEDS = [3, 0, 11]

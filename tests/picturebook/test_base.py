@@ -8,6 +8,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, embedded_clip, find_base
 from nbs_lib.picturebook.book import draw_book
 from nbs_lib.picturebook.captions import held_out_captions
@@ -15,7 +16,6 @@ from nbs_lib.picturebook.draw import draw
 from nbs_lib.picturebook.judge import caption_first
 from nbs_lib.picturebook.make.measure import sample
 from nbs_lib.picturebook.make.vae import reconstruction_psnr
-from nbs_lib.run import ROOT
 
 CARD = json.loads((EMBEDDED / "card.json").read_text())
 

@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nbs_lib.config import Prepare
+from nbs_lib.files import HOST
 from nbs_lib.models import EMBEDDED, BaseError, embed, find_base
-from nbs_lib.prepare import open_cache, place, prepare
+from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.prepare.cache import EXAMPLES, LATENTS, META, TEXT, CacheError
 from nbs_lib.prepare.sources import SourceError, picturebook
 from nbs_lib.run import Run
@@ -116,21 +117,12 @@ def test_what_a_killed_process_left_is_removed_and_not_read(config):
     key = prepare(config()).cache.meta["key"]
     store = Run(config().run).cache_store
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
-    left = store / f".{key}.{place.HOST}.{gone.stdout.strip()}.part"
+    left = store / f".{key}.{HOST}.{gone.stdout.strip()}.part"
     (store / key).rename(left)
-    alive = store / f".{'0' * 64}.{place.HOST}.{os.getppid()}.part"
+    alive = store / f".{'0' * 64}.{HOST}.{os.getppid()}.part"
     alive.mkdir()
     assert not prepare(config()).reused
     assert caches(config()) == [alive.name, key]
-
-
-def test_of_two_builders_the_first_stays(tmp_path):
-    folder = tmp_path / "key"
-    with place.beside(folder) as part:
-        (part / "who").write_text("slow")
-        folder.mkdir()
-        (folder / "who").write_text("fast")
-    assert (folder / "who").read_text() == "fast" and list(tmp_path.iterdir()) == [folder]
 
 
 def test_an_empty_folder_leaves_nothing_but_the_record(config, tmp_path):

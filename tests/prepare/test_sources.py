@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from nbs_lib.config import Prepare
+from nbs_lib.files import ROOT
 from nbs_lib.prepare.sources import SourceError, from_folder, picturebook, select
-from nbs_lib.run import ROOT
 
 
 def reasons(selection) -> dict[str, str]:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from transformers import CLIPModel
 
+from ...files import write_atomic
+from ...machine import machine
 from ...models import Base
-from ...run import machine, write_atomic
 from ..book import draw_book
 from ..captions import held_out_captions
 from ..draw import draw

@@ -6,6 +6,7 @@ config       the parameters of the notebooks, their defaults and their checks
 files        files and folders that appear whole or not at all, and their hashes
 machine      versions, git commit, machine: what is recorded beside a result
 inputs       what a stage rests on besides its parameters
+parameters   values checked, and read from YAML, the command line and notebooks
 run          Run: the folder of one execution, its file names and its record
 diffusion    the maths: guidance, conversions between predictions
 models       a base (embedded, local folder or hub id): found, checked, loaded, hashed

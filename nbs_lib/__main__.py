@@ -21,7 +21,7 @@ def run(
     p: Annotated[list[str], typer.Option("-p", help="A parameter, STAGE.NAME=VALUE, e.g. -p train.steps=50.")] = [],  # noqa: B006
 ):
     """Run a recipe: prepare, train, compare. Run again, it goes on where it stopped."""
-    from .config import ParameterError
+    from .parameters import ParameterError
     from .pipeline import StageError, headline, run_recipe
     from .run import RunError
 

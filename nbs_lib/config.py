@@ -1,16 +1,11 @@
-"""The parameters of the three notebooks: the only home of their defaults and of their checks.
+"""The parameters of the notebooks: the only home of their defaults and of their checks.
 
-Each notebook's `parameters` cell repeats the fields of its dataclass; a test holds them together. `from_parameters`
-is the way in for values from YAML, the command line and papermill, which arrive as text as often as not; a notebook
-gives what it was given through `from_notebook`.
+Each notebook's `parameters` cell repeats the fields of its dataclass; a test holds them together.
 """
 
-import difflib
-import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any, TypeVar, get_args, get_origin
+from dataclasses import dataclass, field
 
-T = TypeVar("T")
+from .parameters import between, one_of, refuse, said
 
 REFERENCE_PROMPTS = [
     "A boy is watching TV",
@@ -25,33 +20,6 @@ REFERENCE_PROMPTS = [
     "A person holding a cat",
 ]
 """The prompts of the reference comparison, in DeepSpeedExamples' `training/stable_diffusion`."""
-
-
-class ParameterError(ValueError):
-    """A parameter that cannot be used: its name, what was given, what is allowed."""
-
-
-def _refuse(name: str, given: Any, allowed: str):
-    shown = repr(given)
-    shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
-    raise ParameterError(f"parameter {name}: given {shown}; allowed is {allowed}")
-
-
-def _between(config: Any, name: str, low: float, high: float):
-    value = getattr(config, name)
-    if not low <= value <= high:
-        _refuse(name, value, f"a number from {low:g} to {high:g}")
-
-
-def _one_of(config: Any, name: str, allowed: tuple):
-    value = getattr(config, name)
-    if value not in allowed:
-        _refuse(name, value, "one of " + ", ".join(map(str, allowed)))
-
-
-def _said(config: Any, name: str, what: str):
-    if not getattr(config, name).strip():
-        _refuse(name, getattr(config, name), what)
 
 
 @dataclass(frozen=True)
@@ -74,15 +42,15 @@ class Prepare:
     """Seed of the picture-book's scenes and wordings."""
 
     def __post_init__(self):
-        _said(self, "run", "a folder")
-        _said(self, "base", "embedded, a folder or a hub id")
-        _said(self, "source", "picturebook, or a folder of images")
-        _between(self, "count", 1 if self.source == "picturebook" else 0, 10_000_000)
-        _between(self, "resolution", 8, 4096)
+        said(self, "run", "a folder")
+        said(self, "base", "embedded, a folder or a hub id")
+        said(self, "source", "picturebook, or a folder of images")
+        between(self, "count", 1 if self.source == "picturebook" else 0, 10_000_000)
+        between(self, "resolution", 8, 4096)
         if self.resolution % 8:
-            _refuse("resolution", self.resolution, "a multiple of 8")
-        _between(self, "batch_size", 1, 4096)
-        _between(self, "seed", 0, 2**31 - 1)
+            refuse("resolution", self.resolution, "a multiple of 8")
+        between(self, "batch_size", 1, 4096)
+        between(self, "seed", 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -119,20 +87,20 @@ class Train:
     """Seed of the adapter's first weights, the order of examples, the noise and the timesteps."""
 
     def __post_init__(self):
-        _said(self, "run", "a folder")
-        _between(self, "guidance", 1.0, 100.0)
-        _between(self, "rank", 1, 1024)
-        _between(self, "alpha", 0.001, 4096.0)
-        _between(self, "steps", 1, 10_000_000)
-        _between(self, "batch_size", 1, 4096)
-        _between(self, "lr", 1e-8, 1.0)
-        _between(self, "clip", 1e-6, 1e6)
-        _one_of(self, "precision", ("fp32", "bf16"))
-        _one_of(self, "zero_stage", (0, 1, 2))
-        _between(self, "processes", 0, 64)
-        _between(self, "checkpoint_every", 1, 10_000_000)
-        _between(self, "log_every", 1, 10_000_000)
-        _between(self, "seed", 0, 2**31 - 1)
+        said(self, "run", "a folder")
+        between(self, "guidance", 1.0, 100.0)
+        between(self, "rank", 1, 1024)
+        between(self, "alpha", 0.001, 4096.0)
+        between(self, "steps", 1, 10_000_000)
+        between(self, "batch_size", 1, 4096)
+        between(self, "lr", 1e-8, 1.0)
+        between(self, "clip", 1e-6, 1e6)
+        one_of(self, "precision", ("fp32", "bf16"))
+        one_of(self, "zero_stage", (0, 1, 2))
+        between(self, "processes", 0, 64)
+        between(self, "checkpoint_every", 1, 10_000_000)
+        between(self, "log_every", 1, 10_000_000)
+        between(self, "seed", 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -155,15 +123,15 @@ class Compare:
     """Pictures sampled at once."""
 
     def __post_init__(self):
-        _said(self, "run", "a folder")
+        said(self, "run", "a folder")
         if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
-            _refuse("prompts", self.prompts, "one prompt or more, none of them empty")
+            refuse("prompts", self.prompts, "one prompt or more, none of them empty")
         if not self.seeds or not all(0 <= seed < 2**31 for seed in self.seeds):
-            _refuse("seeds", self.seeds, "one whole number or more, from 0 to 2147483647")
-        _between(self, "steps", 1, 1000)
-        _between(self, "adapter_scale", -10.0, 10.0)
-        _between(self, "captions", 0, 100_000)
-        _between(self, "batch_size", 1, 4096)
+            refuse("seeds", self.seeds, "one whole number or more, from 0 to 2147483647")
+        between(self, "steps", 1, 1000)
+        between(self, "adapter_scale", -10.0, 10.0)
+        between(self, "captions", 0, 100_000)
+        between(self, "batch_size", 1, 4096)
 
 
 @dataclass(frozen=True)
@@ -184,13 +152,13 @@ class Play:
     """How strongly the adapter is applied."""
 
     def __post_init__(self):
-        _said(self, "run", "a folder")
-        _said(self, "prompt", "words")
-        _between(self, "seed", 0, 2**31 - 1)
-        _between(self, "steps", 1, 100)
+        said(self, "run", "a folder")
+        said(self, "prompt", "words")
+        between(self, "seed", 0, 2**31 - 1)
+        between(self, "steps", 1, 100)
         if self.guidance:
-            _between(self, "guidance", 1.0, 20.0)
-        _between(self, "adapter_scale", -1.0, 3.0)
+            between(self, "guidance", 1.0, 20.0)
+        between(self, "adapter_scale", -1.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -213,78 +181,13 @@ class MakeBase:
     """Seed of the book, the first weights and the batches."""
 
     def __post_init__(self):
-        _said(self, "folder", "a folder")
-        _between(self, "groups", 16, 1_000_000)
+        said(self, "folder", "a folder")
+        between(self, "groups", 16, 1_000_000)
         for name in ("vae_steps", "clip_steps", "unet_steps"):
-            _between(self, name, 1, 10_000_000)
-        _between(self, "captions", 1, 5000)
-        _between(self, "seed", 0, 2**31 - 1)
+            between(self, name, 1, 10_000_000)
+        between(self, "captions", 1, 5000)
+        between(self, "seed", 0, 2**31 - 1)
 
 
 STAGES: dict[str, type] = {"prepare": Prepare, "train": Train, "compare": Compare}
 """The three stages in their order, and the dataclass of each."""
-PLAIN = (bool, int, float, str, list, dict, type(None))
-"""What papermill can give a notebook."""
-IPYTHON = ("In", "Out")
-"""The plain values that IPython itself puts among a notebook's names, beside those with an underscore."""
-
-
-def from_parameters(cls: type[T], given: dict[str, Any]) -> T:
-    """A config from loosely typed values: `1e-4` and `true` mean what people mean, whatever typed them.
-
-    Errors: ParameterError for an unknown name, a wrong type or a value out of range.
-    """
-    known = {f.name: f.type for f in fields(cls)}
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            raise ParameterError(f"parameter {name}: {cls.__name__} has none of that name{hint} It has {', '.join(known)}.")
-    return cls(**{name: _as_type(name, value, known[name]) for name, value in given.items()})
-
-
-def from_notebook(cls: type[T], names: dict[str, Any]) -> T:
-    """The config of a notebook from its `globals()`, which papermill writes unknown parameters into as well.
-
-    Errors: ParameterError as of `from_parameters`; above the imports, any plain value is taken for a parameter.
-    """
-    given = {f.name: names[f.name] for f in fields(cls) if f.name in names}
-    for name, value in names.items():  # in the order in which they were bound first
-        if value is from_notebook:
-            break  # from its imports on, a notebook's names are its own, also when a cell is run a second time
-        if isinstance(value, PLAIN) and not name.startswith("_") and name not in IPYTHON:
-            given[name] = value
-    return from_parameters(cls, given)
-
-
-def _as_type(name: str, value: Any, wanted: Any) -> Any:
-    if get_origin(wanted) is list:
-        if not isinstance(value, list | tuple):
-            _refuse(name, value, f"a list of {get_args(wanted)[0].__name__}")
-        return [_as_type(name, item, get_args(wanted)[0]) for item in value]
-    text = value.strip() if isinstance(value, str) else value
-    try:
-        if wanted is str and isinstance(value, str):
-            return value
-        if wanted is bool and str(text).lower() in ("true", "false"):
-            return str(text).lower() == "true"
-        if wanted in (int, float) and not isinstance(value, bool) and isinstance(value, str | int | float):
-            number = float(text)
-            if wanted is float and math.isfinite(number):
-                return number
-            if wanted is int and number.is_integer():
-                return int(text) if isinstance(text, str) and text.lstrip("+-").isdigit() else int(number)
-    except (ValueError, OverflowError):
-        pass
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return _refuse(name, value, words[wanted])
-
-
-def defaults(cls: type) -> dict[str, Any]:
-    """Name and default of every parameter of a stage."""
-    return {f.name: f.default_factory() if f.default is MISSING else f.default for f in fields(cls)}
-
-
-def as_parameters(config: Any) -> dict[str, Any]:
-    """A config as plain values, for papermill, YAML and the run's record."""
-    return asdict(config)

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from .config import STAGES, ParameterError, as_parameters, from_parameters
+from .config import STAGES
 from .files import ROOT
+from .parameters import ParameterError, as_parameters, from_parameters
 from .run import NOTEBOOKS, Run
 
 RECIPES = NOTEBOOKS / "recipes"

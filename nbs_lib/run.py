@@ -22,10 +22,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .config import STAGES, as_parameters
+from .config import STAGES
 from .files import ROOT, file_hash, value_hash, write_atomic
 from .inputs import code_hash, shipped_base_hash
 from .machine import facts, versions
+from .parameters import as_parameters
 
 NOTEBOOKS = ROOT / "notebooks"
 

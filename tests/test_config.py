@@ -1,6 +1,7 @@
 import pytest
 
-from nbs_lib.config import Compare, MakeBase, ParameterError, Play, Prepare, Train, from_notebook, from_parameters
+from nbs_lib.config import Compare, MakeBase, Play, Prepare, Train
+from nbs_lib.parameters import ParameterError, from_notebook, from_parameters
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nbs_lib.config import as_parameters
 from nbs_lib.files import ROOT
+from nbs_lib.parameters import as_parameters
 from nbs_lib.pipeline import StageError, configs, execute, run_folder
 from nbs_lib.run import Run
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
-    {"config", "files", "inputs", "machine", "run"},
+    {"config", "files", "inputs", "machine", "parameters", "run"},
     {"models", "adapter", "diffusion", "picturebook"},
     {"prepare", "train", "compare"},
     {"pipeline"},

@@ -9,8 +9,9 @@ import nbformat
 import pytest
 
 from nbs_lib import pipeline
-from nbs_lib.config import STAGES, ParameterError
+from nbs_lib.config import STAGES
 from nbs_lib.files import ROOT
+from nbs_lib.parameters import ParameterError
 from nbs_lib.pipeline import RECIPES, StageError, configs, execute, find_recipe, read_recipe, run_folder, run_recipe
 from nbs_lib.run import Run, RunError
 
@@ -26,7 +27,8 @@ pipeline.NOTEBOOKS = pipeline.ROOT / "notebooks"
 """The command in a project of its own."""
 PAGE = """
 import os, signal, time
-from nbs_lib.config import {cls}, from_notebook
+from nbs_lib.config import {cls}
+from nbs_lib.parameters import from_notebook
 from nbs_lib.run import Run
 config = from_notebook({cls}, globals())
 with Run(config.run).stage(config) as told:

@@ -6,7 +6,8 @@ import pytest
 from safetensors.torch import load_file
 
 from nbs_lib.adapter import WEIGHTS
-from nbs_lib.config import Prepare, Train, as_parameters
+from nbs_lib.config import Prepare, Train
+from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 from nbs_lib.train.data import DataError, check_cache

@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint bench clean
+.PHONY: help setup demo test lab lint bench bench-train clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make lab     open JupyterLab on notebooks/ (LAB_FLAGS=--no-browser adds a flag)"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
 	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results"
+	@echo "make bench-train   measure training against the reference method, and write benchmarks/results"
 	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
 
@@ -62,6 +63,10 @@ lint: setup
 bench: setup
 	@echo "bench: demo, demo-long"
 	@$(PY) benchmarks/main_job.py
+
+bench-train: setup
+	@echo "bench-train: reference, floor, live, cached"
+	@$(PY) benchmarks/train.py
 
 clean:
 	@echo "clean: runs, caches, build products"

@@ -15,24 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+import page
+
 from nbs_lib.picturebook.book import draw_book
 
-HERE = Path(__file__).resolve().parent
-ROOT, RESULTS = HERE.parent, HERE / "results"
-HEAD = """# Benchmarks
-
-What is measured, with the last results. Every figure is written by the command above its table; ratios are of two sides
-measured in turns in one process.
-
-## The main job
-
-`make bench` runs each recipe from nothing, as `onepass run` does, and measures its pictures.
-
-*Caption first*: of the held-out captions, how often the picture's CLIP score puts its caption before fifteen near misses
-with one attribute changed. *Guidance recovered*: (tuned − unguided) / (guided − unguided) of those rates. In brackets, 95 %
-bootstrap intervals over the captions.
-
-"""
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure(recipe: str) -> dict:
@@ -72,51 +59,9 @@ def scenes_per_second(count: int = 1000, repetitions: int = 5) -> float:
     return count / median(seconds)
 
 
-def table(results: list[dict]) -> str:
-    """The results as a Markdown table, a row for each recipe."""
-    lines = [
-        "| recipe | training | run | unguided | guided | tuned | guidance recovered | tuned : guided time | NFE |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for each in results:
-        rates = [percent(each["contenders"][name]["caption_first"]) for name in ("unguided", "guided", "tuned")]
-        train, contenders = each["train"], each["contenders"]
-        cells = [
-            f"`{each['recipe']}`",
-            f"{train['steps']} steps, w = {each['w_train']:g}, rank {train['rank']}, {minutes(each['stages']['train'])}",
-            minutes(each["seconds"]),
-            *rates,
-            percent(each["guidance_recovered"], "value"),
-            f"{contenders['tuned']['seconds']:.3f} : {contenders['guided']['seconds']:.3f} s = {each['time_ratio']:.2f}",
-            f"{contenders['tuned']['nfe']:g} : {contenders['guided']['nfe']:g}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
-    for each in results:
-        machine = each["machine"]
-        gpus = ", ".join(machine["gpus"]) or "no GPU"
-        lines.append(
-            f"`{each['recipe']}`: {each['captions']} captions; {machine['cpu']}, {machine['cores']} cores, "
-            f"{machine['memory_gib']} GiB, {gpus}; torch {each['versions']['torch']}; {each['date']}. "
-            f"The picture-book drew {each['scenes_per_second']:,} scenes a second.\n"
-        )
-    return "\n".join(lines)
-
-
-def percent(told: dict, key: str = "rate") -> str:
-    return f"{100 * told[key]:.0f} % [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
-
-
-def minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-
-
 def main(recipes: list[str]):
-    RESULTS.mkdir(exist_ok=True)
     for recipe in recipes:
-        (RESULTS / f"{recipe}.json").write_text(json.dumps(measure(recipe), indent=1, ensure_ascii=False) + "\n")
-        results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-        (HERE / "README.md").write_text(HEAD + table(results))
+        page.save(recipe, measure(recipe))
 
 
 if __name__ == "__main__":

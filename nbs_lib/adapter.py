@@ -1,6 +1,7 @@
-"""The adapter: a LoRA on the UNet's attention projections, attached, switched, saved, loaded and verified.
+"""The adapter: a LoRA on the UNet, attached, switched, saved, loaded and verified.
 
-Source: arXiv 2106.09685; a weight W becomes W + (alpha / rank) B A, with B zero at the start.
+Source: arXiv 2106.09685; a weight W becomes W + s B A with s = alpha / rank, and B zero at the start. rsLoRA (arXiv
+2312.03732) has s = alpha / sqrt(rank); DoRA (arXiv 2402.09353) learns the norms of W's rows beside it.
 """
 
 import json
@@ -13,7 +14,6 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
@@ -24,16 +24,36 @@ from .files import write_atomic
 NAME = "default"
 WEIGHTS = "pytorch_lora_weights.safetensors"
 METADATA_KEY = "onepass"
+FACTS = "onepass.json"
+"""Beside a whole model that was trained: what an adapter has in its metadata."""
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+TARGETS = {
+    "attention": ATTENTION,
+    "feedforward": [*ATTENTION, "ff.net.0.proj", "ff.net.2"],
+    "all": (torch.nn.Linear, torch.nn.Conv2d),
+}
+"""The presets of layers that a LoRA is put on: by the ends of their names, or by what they are."""
 
 
-def attach(unet: UNet2DConditionModel, rank: int, alpha: float, seed: int) -> list[torch.nn.Parameter]:
+def attach(
+    unet: UNet2DConditionModel,
+    rank: int,
+    alpha: float,
+    seed: int,
+    targets: str = "attention",
+    method: str = "lora",
+    dropout: float = 0.0,
+) -> list[torch.nn.Parameter]:
     """Put a new adapter on the frozen UNet; the UNet predicts as before until it is trained.
 
+    targets: a key of `TARGETS`; method: lora, rslora or dora; dropout: share of the LoRA's inputs left out in training.
     Returns its parameters in fp32, the only ones that want gradients, in the UNet's order.
     """
     unet.requires_grad_(False)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=ATTENTION, init_lora_weights="gaussian")
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=layers_of(unet, targets), init_lora_weights="gaussian", lora_dropout=dropout,
+        use_rslora=method == "rslora", use_dora=method == "dora",
+    )  # fmt: skip
     unet.add_adapter(config, adapter_name=NAME)
     generator = torch.Generator().manual_seed(seed)
     parameters = []
@@ -44,6 +64,12 @@ def attach(unet: UNet2DConditionModel, rank: int, alpha: float, seed: int) -> li
                 parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / rank)
             parameters.append(parameter)
     return parameters
+
+
+def layers_of(unet: UNet2DConditionModel, targets: str) -> list[str]:
+    """What peft is told of a preset: ends of names, or the whole names of all layers of a kind."""
+    of = TARGETS[targets]
+    return of if isinstance(of, list) else [name for name, module in unet.named_modules() if isinstance(module, of)]
 
 
 @contextmanager
@@ -60,13 +86,15 @@ def adapter_off(unet: UNet2DConditionModel) -> Iterator[None]:
 
 
 def weights(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
-    """The adapter's weights under diffusers' keys, fp32 on the CPU, in the order of the keys.
+    """The adapter's weights, fp32 on the CPU, in the order of their keys: peft's, all of them.
 
-    The scale alpha / rank is folded into B, so that a loader which knows no alpha applies the right strength too.
+    diffusers' own conversion renames the attention layers' keys only, and its loader then drops them where there are
+    others beside them. The scale s is folded into B, so that a loader which knows no alpha applies the right strength too.
     """
     config = unet.peft_config[NAME]
-    found = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=NAME))
-    scales = {key: config.lora_alpha / config.r if "lora_B" in key or ".up." in key else 1.0 for key in found}
+    s = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    found = get_peft_model_state_dict(unet, adapter_name=NAME)
+    scales = {key: s if "lora_B" in key else 1.0 for key in found}
     return {f"unet.{key}": (found[key].detach().float() * scales[key]).cpu().contiguous() for key in sorted(found)}
 
 
@@ -75,7 +103,8 @@ def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]
 
     facts: recorded in the file's metadata under `onepass`, e.g. base, base_hash, w_train.
     """
-    config = unet.peft_config[NAME].to_dict() | {"lora_alpha": unet.peft_config[NAME].r}
+    folded = {"lora_alpha": unet.peft_config[NAME].r, "use_rslora": False, "lora_dropout": 0.0}
+    config = unet.peft_config[NAME].to_dict() | folded
     config = {f"unet.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.items() if not hasattr(v, "value")}
     metadata = {
         "format": "pt",
@@ -96,8 +125,10 @@ def _in_order(file: bytes) -> bytes:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What `save_adapter` recorded. Errors: FileNotFoundError; ValueError if the file is not one of ours."""
+    """What was recorded with an adapter, or with a whole model. Errors: FileNotFoundError; ValueError if it is not of ours."""
     path = folder / WEIGHTS
+    if (folder / FACTS).is_file():
+        return json.loads((folder / FACTS).read_text())
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; train an adapter first (notebooks/2_train.ipynb)")
     with safe_open(path, "pt") as opened:
@@ -116,17 +147,31 @@ def verify(folder: Path, trained: UNet2DConditionModel, fresh: UNet2DConditionMo
     """
     from diffusers import StableDiffusionPipeline
 
-    config, twin = trained.peft_config[NAME], deepcopy(fresh)
+    twin = deepcopy(fresh)
     learned = {name: value for name, value in trained.named_parameters() if "lora_" in name}
-    attach(twin, config.r, config.lora_alpha, seed=0)
+    twin.add_adapter(trained.peft_config[NAME], adapter_name=NAME)
+    twin.eval()
     twin.load_state_dict(learned, strict=False)
     state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(folder, weight_name=WEIGHTS, return_lora_metadata=True)
     StableDiffusionPipeline.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
+    return difference_of(twin, fresh, folder / WEIGHTS)
+
+
+@torch.no_grad()
+def difference_of(trained: UNet2DConditionModel, loaded: UNet2DConditionModel, path: Path) -> float:
+    """The largest difference of two UNets' predictions on fixed noise.
+
+    Errors: RuntimeError above 1e-4 of the largest prediction, naming the path that `loaded` came from.
+    """
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, fresh.config.in_channels, 16, 16, generator=generator)
-    context = torch.randn(2, 8, fresh.config.cross_attention_dim, generator=generator)
-    was, now = (unet(x, torch.tensor([100, 900]), context).sample for unet in (twin, fresh))
+    x = torch.randn(2, loaded.config.in_channels, 16, 16, generator=generator)
+    context = torch.randn(2, 8, loaded.config.cross_attention_dim, generator=generator)
+
+    def rows(device: torch.device) -> tuple[torch.Tensor, ...]:
+        return x.to(device), torch.tensor([100, 900], device=device), context.to(device)
+
+    was, now = (unet.eval()(*rows(unet.device)).sample.cpu() for unet in (trained, loaded))
     difference, size = float((was - now).abs().max()), float(was.abs().max())
     if not difference <= 1e-4 * size:
-        raise RuntimeError(f"{folder / WEIGHTS} does not load back: predictions differ by {difference:.2g} of {size:.2g}")
+        raise RuntimeError(f"{path} does not load back: predictions differ by {difference:.2g} of {size:.2g}")
     return difference

@@ -22,6 +22,10 @@ REFERENCE_PROMPTS = [
 """The prompts of the reference comparison, in DeepSpeedExamples' `training/stable_diffusion`."""
 
 
+DRAWN = ("picturebook", "unseen")
+"""Sources that are drawn by code, without end."""
+
+
 @dataclass(frozen=True)
 class Prepare:
     """Parameters of `1_prepare.ipynb`: images and captions into a cache of latents and text embeddings."""
@@ -31,50 +35,102 @@ class Prepare:
     base: str = "embedded"
     """The base: `embedded`, a folder in diffusers' layout, or a hub id."""
     source: str = "picturebook"
-    """Where examples come from: `picturebook`, or a folder of images with captions."""
+    """Where examples come from: `picturebook`, `unseen` (scenes new to its base), or a folder of images."""
     count: int = 768
     """Examples at most; 0 takes every image of a folder."""
     resolution: int = 64
     """Pixels a side; images are resized and cropped in the middle to a square."""
+    negative: str = ""
+    """Prompt of the unconditional side of guidance."""
+    prior: str = ""
+    """Source of images that keep what the base knew, for finetune, as in `source`; empty for none."""
+    prior_count: int = 200
+    """Examples of the prior at most; 0 takes every image of a folder."""
+    answers: str = "none"
+    """The teacher's answers to keep: none, data (noised images) or trajectories (its own sampling)."""
+    draws: int = 8
+    """Answers kept for each example."""
+    answers_guidance: float = 4.0
+    """Guidance scale of the sampling whose steps are the trajectories."""
     batch_size: int = 64
     """Images encoded at once."""
     seed: int = 0
-    """Seed of the picture-book's scenes and wordings."""
+    """Seed of the picture-book's scenes and wordings, and of the answers' noise."""
 
     def __post_init__(self):
         said(self, "run", "a folder")
         said(self, "base", "embedded, a folder or a hub id")
-        said(self, "source", "picturebook, or a folder of images")
-        between(self, "count", 1 if self.source == "picturebook" else 0, 10_000_000)
+        said(self, "source", "picturebook, unseen, or a folder of images")
+        between(self, "count", 1 if self.source in DRAWN else 0, 10_000_000)
         between(self, "resolution", 8, 4096)
         if self.resolution % 8:
             refuse("resolution", self.resolution, "a multiple of 8")
+        between(self, "prior_count", 1 if self.prior in DRAWN else 0, 10_000_000)
+        one_of(self, "answers", ("none", "data", "trajectories"))
+        between(self, "draws", 1, 1000)
+        between(self, "answers_guidance", 1.0, 100.0)
         between(self, "batch_size", 1, 4096)
         between(self, "seed", 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
 class Train:
-    """Parameters of `2_train.ipynb`: guidance distilled into a LoRA, on DeepSpeed."""
+    """Parameters of `2_train.ipynb`: an objective learned by a LoRA or by the whole UNet, on DeepSpeed."""
 
     run: str = "outputs/demo"
     """Folder of the run, relative to the project."""
-    guidance: float = 3.0
+    objective: str = "guidance"
+    """What is learned: guidance (two passes in one), finetune (the images themselves) or consistency (few steps)."""
+    method: str = "lora"
+    """What is trained: lora, rslora, dora, or full (every weight of the UNet)."""
+    guidance: float = 4.0
     """Guidance scale w of the teacher: eps_uncond + w (eps_cond − eps_uncond)."""
+    guidance_max: float = 0.0
+    """Largest w where it is drawn for each example, from `guidance` upwards; 0 keeps it fixed."""
+    teacher: str = "live"
+    """Where the teacher's answers come from: live, or cached ones of `1_prepare`."""
     rank: int = 16
     """Rank of the LoRA."""
     alpha: float = 16.0
-    """Strength of the LoRA: its update is scaled by alpha / rank."""
+    """Strength of the LoRA: its update is scaled by alpha / rank, or alpha / sqrt(rank) for rslora."""
+    dropout: float = 0.0
+    """Share of the LoRA's inputs that is left out at random."""
+    targets: str = "attention"
+    """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution)."""
     steps: int = 300
     """Optimizer steps."""
     batch_size: int = 8
-    """Examples a step and process."""
+    """Examples a pass and process."""
+    accumulate: int = 1
+    """Passes whose gradients make one optimizer step."""
+    optimizer: str = "adamw"
+    """AdamW, or prodigy, which finds the learning rate by itself from lr 1 (its package is an extra)."""
     lr: float = 1e-3
-    """Highest learning rate; ten steps lead up to it, a cosine down to a tenth of it."""
+    """Highest learning rate."""
+    schedule: str = "cosine"
+    """Course of the learning rate after the warmup: constant, linear, cosine or polynomial, as diffusers has them."""
+    warmup: int = 10
+    """Steps that lead up to the highest learning rate."""
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
+    ema: float = 0.0
+    """Decay of the mean over the steps' weights that is saved; 0 saves the last weights."""
+    snr_gamma: float = 5.0
+    """Largest signal-to-noise ratio that counts in the loss of finetune (min-SNR); 0 weighs all noise levels alike."""
+    noise_offset: float = 0.0
+    """Noise added to each channel as a whole in finetune, for very dark and very bright images."""
+    caption_dropout: float = 0.1
+    """Share of examples that finetune sees without their caption, so that guidance still works."""
+    prior_weight: float = 1.0
+    """Weight of the prior's examples in finetune, where `1_prepare` was given some."""
+    solver_steps: int = 50
+    """Timesteps that consistency jumps between: the skip interval is 1000 over this."""
+    huber: float = 0.001
+    """Constant c of the pseudo-Huber loss of consistency."""
     precision: str = "bf16"
-    """Arithmetic of the UNet's passes, fp32 or bf16; the adapter is fp32 in both."""
+    """Arithmetic of the UNet's passes and its frozen weights: fp32, bf16, or fp16 on a GPU; what is trained is fp32."""
+    checkpointing: bool = False
+    """Gradient checkpointing: activations are computed again instead of kept."""
     zero_stage: int = 2
     """DeepSpeed's ZeRO stage, 0 to 2."""
     processes: int = 0
@@ -83,23 +139,51 @@ class Train:
     """Steps from one checkpoint to the next."""
     log_every: int = 5
     """Steps from one line of metrics.jsonl to the next."""
+    validate_every: int = 100
+    """Steps from one held-out loss and its pictures to the next; 0 leaves both out."""
+    held_out: int = 16
+    """Examples that are never trained on, for the held-out loss and its pictures; 0 trains on all."""
+    tensorboard: bool = False
+    """Whether the metrics are written for TensorBoard as well (its package is an extra)."""
     seed: int = 0
-    """Seed of the adapter's first weights, the order of examples, the noise and the timesteps."""
+    """Seed of the first weights, the order of examples, the noise and the timesteps."""
 
     def __post_init__(self):
         said(self, "run", "a folder")
-        between(self, "guidance", 1.0, 100.0)
+        one_of(self, "objective", ("guidance", "finetune", "consistency"))
+        one_of(self, "method", ("lora", "rslora", "dora", "full"))
+        between(self, "guidance", 0.0, 100.0)
+        if self.guidance_max:
+            between(self, "guidance_max", self.guidance, 100.0)
+        one_of(self, "teacher", ("live", "cached"))
+        if self.teacher == "cached" and self.objective != "guidance":
+            refuse("teacher", self.teacher, f"live, where the objective is {self.objective}")
         between(self, "rank", 1, 1024)
         between(self, "alpha", 0.001, 4096.0)
+        between(self, "dropout", 0.0, 0.9)
+        one_of(self, "targets", ("attention", "feedforward", "all"))
         between(self, "steps", 1, 10_000_000)
         between(self, "batch_size", 1, 4096)
-        between(self, "lr", 1e-8, 1.0)
+        between(self, "accumulate", 1, 4096)
+        one_of(self, "optimizer", ("adamw", "prodigy"))
+        between(self, "lr", 1e-8, 10.0)
+        one_of(self, "schedule", ("constant", "linear", "cosine", "polynomial"))
+        between(self, "warmup", 0, 10_000_000)
         between(self, "clip", 1e-6, 1e6)
-        one_of(self, "precision", ("fp32", "bf16"))
+        between(self, "ema", 0.0, 0.99999)
+        between(self, "snr_gamma", 0.0, 1000.0)
+        between(self, "noise_offset", 0.0, 1.0)
+        between(self, "caption_dropout", 0.0, 1.0)
+        between(self, "prior_weight", 0.0, 100.0)
+        between(self, "solver_steps", 2, 1000)
+        between(self, "huber", 1e-6, 10.0)
+        one_of(self, "precision", ("fp32", "bf16", "fp16"))
         one_of(self, "zero_stage", (0, 1, 2))
         between(self, "processes", 0, 64)
         between(self, "checkpoint_every", 1, 10_000_000)
         between(self, "log_every", 1, 10_000_000)
+        between(self, "validate_every", 0, 10_000_000)
+        between(self, "held_out", 0, 100_000)
         between(self, "seed", 0, 2**31 - 1)
 
 
@@ -115,6 +199,8 @@ class Compare:
     """Seeds of the pictures' noise; each prompt is drawn once for each."""
     steps: int = 25
     """Sampling steps (DDIM)."""
+    tuned_steps: int = 0
+    """Sampling steps of the tuned model; 0 is what it was trained for: few for consistency, else as many as the base's."""
     adapter_scale: float = 1.0
     """How strongly the adapter is applied."""
     captions: int = 100
@@ -129,6 +215,7 @@ class Compare:
         if not self.seeds or not all(0 <= seed < 2**31 for seed in self.seeds):
             refuse("seeds", self.seeds, "one whole number or more, from 0 to 2147483647")
         between(self, "steps", 1, 1000)
+        between(self, "tuned_steps", 0, 1000)
         between(self, "adapter_scale", -10.0, 10.0)
         between(self, "captions", 0, 100_000)
         between(self, "batch_size", 1, 4096)
@@ -173,7 +260,7 @@ class MakeBase:
     """Optimizer steps of the VAE, of 32 pictures each."""
     clip_steps: int = 1200
     """Optimizer steps of the CLIP, of 64 pairs each."""
-    unet_steps: int = 6000
+    unet_steps: int = 3000
     """Optimizer steps of the UNet, of 32 latents each."""
     captions: int = 500
     """Held-out captions that the base is measured on."""

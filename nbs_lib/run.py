@@ -7,7 +7,9 @@ outputs/NAME/
   metrics.jsonl            a line for each logged step
   usage.jsonl              a line for each second: CPU, memory, GPU
   checkpoints/step-N/      adapter and optimizer
-  adapter/                 the LoRA and its card
+  validation/, validation.png   pictures during the training
+  adapter/                 the LoRA and its card, or
+  model/                   the whole pipeline and its card, where all weights are trained
   compare/                 pictures, results.json
   report.html              one self-contained page
 """
@@ -56,6 +58,7 @@ class Run:
         self.usage = self.folder / "usage.jsonl"
         self.checkpoints = self.folder / "checkpoints"
         self.adapter = self.folder / "adapter"
+        self.model = self.folder / "model"
         self.compare = self.folder / "compare"
         self.report = self.folder / "report.html"
 

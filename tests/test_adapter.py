@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nbs_lib.adapter import adapter_off, attach, read_facts, save_adapter, verify
+from nbs_lib.adapter import TARGETS, adapter_off, attach, read_facts, save_adapter, verify
 from nbs_lib.models import find_base
 
 
@@ -67,6 +67,35 @@ def test_a_stock_loader_gets_the_strength_right_whatever_alpha_is(base, tmp_path
         keys, metadata = list(opened.keys()), opened.metadata()
     assert keys and all(key.startswith("unet.") for key in keys)
     assert json.loads(metadata["lora_adapter_metadata"])["unet.r"] == 4
+
+
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
+def test_every_method_on_every_preset_loads_the_stock_way(base, tmp_path, method, targets):
+    unet = base.unet()
+    before = predict(unet)
+    attach(unet, 4, 8.0, 0, targets, method, dropout=0.1)
+    torch.testing.assert_close(predict(unet), before, atol=1e-5, rtol=1e-5)
+    tuned = predict(trained_like(unet.eval()))
+    assert not torch.allclose(tuned, before, atol=1e-2)
+    save_adapter(tmp_path, unet, {})
+    verify(tmp_path, unet, base.unet())
+    pipeline = base.pipeline()
+    pipeline.load_lora_weights(tmp_path)
+    torch.testing.assert_close(predict(pipeline.unet), tuned, atol=1e-4, rtol=1e-4)
+
+
+def test_presets_are_on_the_layers_that_they_name(base):
+    counts = {}
+    for targets in TARGETS:
+        unet = base.unet()
+        attach(unet, 4, 4.0, 0, targets)
+        counts[targets] = [name for name, module in unet.named_modules() if hasattr(module, "lora_A")]
+    assert {name.rpartition(".")[2] for name in counts["attention"]} == {"to_q", "to_k", "to_v", "0"}
+    assert set(counts["attention"]) < set(counts["feedforward"]) < set(counts["all"])
+    assert any(".ff.net." in name for name in counts["feedforward"]) and "conv_in" in counts["all"]
+    every = [name for name, module in base.unet().named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+    assert counts["all"] == every
 
 
 def test_verify_refuses_a_file_of_another_strength(base, tmp_path):

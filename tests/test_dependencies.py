@@ -23,7 +23,7 @@ PIN_LINES = (ROOT / "constraints.txt").read_text().splitlines()[1:]
 PINS = {canonicalize_name(name): Version(pin) for name, pin in (line.split("==") for line in PIN_LINES)}
 
 
-COMMANDS = {"deepspeed", "ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "ruff"}
+COMMANDS = {"deepspeed", "ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "ruff", "tensorboard"}
 """Packages that are run, or used by others; no line of ours imports them."""
 
 
@@ -59,7 +59,9 @@ def test_what_the_library_and_its_tests_import_is_declared_and_nothing_else():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             imported |= (
-                {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"nbs_lib", "tests", "benchmarks"}
+                {name.partition(".")[0] for name in names}
+                - sys.stdlib_module_names
+                - {"nbs_lib", *(path.stem for path in (ROOT / "benchmarks").glob("*.py"))}
             )
     owners = packages_distributions()
     used = {canonicalize_name(owner) for name in imported for owner in owners[name]}

@@ -56,7 +56,7 @@ def compare(config: Compare) -> Compared:
     with run.stage(config) as told:
         remove_leftovers(run.folder)
         with beside(run.compare, replace=True) as part:
-            results = measured(load_sampler(run, config.batch_size), config, part)
+            results = measured(load_sampler(run, config.batch_size, config.tuned_steps), config, part)
             (part / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         from .report import write_report
 

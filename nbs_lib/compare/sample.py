@@ -3,7 +3,8 @@
 Contenders:
 unguided  the base, one conditional pass a step (guidance scale 1)
 guided    the base with guidance scale w, two passes a step
-tuned     the adapter's weights added to the base's, one conditional pass a step
+tuned     what was trained, sampled as it was trained to be: an adapter added to the base's weights, or a whole UNet; in one
+          conditional pass a step, but for fine-tuned ones, which are guided like the base
 """
 
 import json
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import diffusers
 import numpy as np
 import psutil
 import torch
@@ -49,16 +51,25 @@ class Samples:
 class Sampler:
     """A stock pipeline with the adapter loaded the stock way, on the GPU if there is one."""
 
-    def __init__(self, base: Base, adapter: Path, w_train: float, batch_size: int = 20, resolution: int | None = None):
-        """adapter: folder of the weights; w_train: guidance scale of `guided`; batch_size: pictures at once;
-        resolution: pixels a side of a picture, None for what the base was made for."""
-        self.base, self.w_train, self.batch_size, self.resolution = base, w_train, batch_size, resolution
+    def __init__(self, base: Base, learned: Path, batch_size: int = 20, resolution: int | None = None, tuned_steps: int = 0):
+        """learned: folder of an adapter or of a whole model; batch_size: pictures at once; resolution: pixels a side of a
+        picture, None for what the base was made for; tuned_steps: of `tuned`, 0 for what it was trained for."""
+        facts = read_facts(learned)
+        self.base, self.w_train, self.batch_size, self.resolution = base, facts["w_train"], batch_size, resolution
+        self.sampling = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None} | facts.get("sampling", {})
+        self.tuned_steps = tuned_steps or self.sampling["steps"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipe = base.pipeline().to(self.device)
-        self.pipe.load_lora_weights(str(adapter), weight_name=WEIGHTS, adapter_name=ADAPTER)
-        self.pipe.disable_lora()
-        changed = [module.base_layer for module in self.pipe.unet.modules() if hasattr(module, "base_layer")]
-        self._base_weights = [(layer.weight, layer.weight.detach().clone()) for layer in changed]
+        self._scheduler = base.scheduler(getattr(diffusers, self.sampling["scheduler"]))
+        self._unet = self._base_weights = None
+        if (learned / WEIGHTS).exists():
+            self.pipe.load_lora_weights(str(learned), weight_name=WEIGHTS, adapter_name=ADAPTER)
+            self.pipe.disable_lora()
+            changed = [module.base_layer for module in self.pipe.unet.modules() if hasattr(module, "base_layer")]
+            self._base_weights = [(layer.weight, layer.weight.detach().clone()) for layer in changed]
+        else:
+            self._unet = find_base(str(learned)).unet().to(self.device)
+            self._unet.register_forward_hook(self._count)
         self._rows = 0
         self.pipe.unet.register_forward_hook(self._count)
         self._warm = False
@@ -81,12 +92,11 @@ class Sampler:
             raise ValueError(f"contender: given {contender!r}; allowed is one of {', '.join(CONTENDERS)}")
         if len(prompts) != len(seeds) or not prompts:
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more")
-        w = self.w_train if guidance is None else guidance
-        scale = w if contender == "guided" else 1.0
         if contender != "tuned":
-            return self._measured(prompts, seeds, steps, scale)
-        with self._adapter_fused(adapter_scale):
-            return self._measured(prompts, seeds, steps, scale)
+            w = self.w_train if guidance is None else guidance
+            return self._measured(prompts, seeds, steps, w if contender == "guided" else 1.0)
+        with self._adapter_fused(adapter_scale) if self._unet is None else self._model_swapped():
+            return self._measured(prompts, seeds, self.tuned_steps or steps, self.sampling["guidance_scale"])
 
     def _measured(self, prompts: list[str], seeds: list[int], steps: int, scale: float) -> Samples:
         if not self._warm:
@@ -119,7 +129,9 @@ class Sampler:
 
         The strength is set with `set_adapters`: `fuse_lora(lora_scale=…)` multiplies into a layer and stays there.
         """
+        base = self.pipe.scheduler
         try:
+            self.pipe.scheduler = self._scheduler
             self.pipe.enable_lora()
             self.pipe.set_adapters(ADAPTER, scale)
             self.pipe.fuse_lora(components=["unet"])
@@ -129,6 +141,17 @@ class Sampler:
             for weight, original in self._base_weights:  # unfusing subtracts, which rounds
                 weight.data.copy_(original)
             self.pipe.disable_lora()
+            self.pipe.scheduler = base
+
+    @contextmanager
+    def _model_swapped(self) -> Iterator[None]:
+        """The trained UNet in the place of the base's."""
+        base = self.pipe.unet, self.pipe.scheduler
+        self.pipe.unet, self.pipe.scheduler = self._unet, self._scheduler
+        try:
+            yield
+        finally:
+            self.pipe.unet, self.pipe.scheduler = base
 
     def _count(self, unet, inputs: tuple, output):
         self._rows += inputs[0].shape[0]
@@ -148,8 +171,8 @@ class Sampler:
         return psutil.Process().memory_info().rss / 2**20, "process at the end"
 
 
-def load_sampler(run: Run, batch_size: int = 20) -> Sampler:
-    """The sampler of a run: the base that its cache names, and its adapter.
+def load_sampler(run: Run, batch_size: int = 20, tuned_steps: int = 0) -> Sampler:
+    """The sampler of a run: the base that its cache names, and what was trained.
 
     Errors: FileNotFoundError without a cache or adapter; BaseError where the base is no longer the one trained on.
     """
@@ -157,10 +180,12 @@ def load_sampler(run: Run, batch_size: int = 20) -> Sampler:
     if not path.is_file():
         raise FileNotFoundError(f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first")
     meta = json.loads(path.read_text())
-    facts, base = read_facts(run.adapter), find_base(meta["base"])
+    full = run.stage_record("train").get("parameters", {}).get("method") == "full"
+    learned = run.model if full else run.adapter
+    facts, base = read_facts(learned), find_base(meta["base"])
     if base.hash != facts["base_hash"]:
         raise BaseError(
-            f"base {base.name!r} has hash {base.hash:.16}; the adapter in {run.adapter} was trained on one with hash "
+            f"base {base.name!r} has hash {base.hash:.16}; {learned} was trained on one with hash "
             f"{facts['base_hash']:.16}. Give the run that base again, or train on this one"
         )
-    return Sampler(base, run.adapter, facts["w_train"], batch_size, meta["resolution"])
+    return Sampler(base, learned, batch_size, meta["resolution"], tuned_steps)

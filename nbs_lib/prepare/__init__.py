@@ -5,6 +5,7 @@ sources    examples of the picture-book or of a folder; what is skipped, and why
 captions   the captions of a folder
 images     any image to an RGB square
 encode     pictures to latents, captions to embeddings
+answers    the teacher's answers, asked once and kept
 cache      the files of a cache, its key, how it is opened, reused and rebuilt
 look       the contact sheet and the tables
 """
@@ -61,7 +62,7 @@ def prepare(config: Prepare) -> Prepared:
         base = find_base(config.base)
         check_resolution(base, config.resolution)
         selection = select(config)
-        cache, reused = build_or_reuse(run.cache_store, selection, base, config.resolution, config.batch_size)
+        cache, reused = build_or_reuse(run.cache_store, selection, base, config)
         link(run.cache, cache.folder)
         told["outputs"] = [f"{run.cache.name}/{META}"]
         told |= {name: cache.meta[name] for name in ("base", "base_hash", "examples", "skipped")}

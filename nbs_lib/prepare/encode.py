@@ -34,11 +34,11 @@ def encode_images(base: Base, examples: Sequence[Example], resolution: int, batc
 
     Errors: BaseError where the VAE answers with something else than finite numbers.
     """
-    device = _device()
+    device = device_of()
     vae = base.vae().to(device, memory_format=torch.channels_last)
     parts = []
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        for batch in _batches(examples, batch_size, "pictures"):
+        for batch in batches(examples, batch_size, "pictures"):
             squares = [to_square(example.load(), resolution) for example in batch]
             pixels = _pixels(squares).to(device, memory_format=torch.channels_last)
             parts.append((vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor).contiguous().cpu())
@@ -49,19 +49,21 @@ def encode_images(base: Base, examples: Sequence[Example], resolution: int, batc
 
 
 @torch.no_grad()
-def encode_captions(base: Base, captions: Sequence[str], batch_size: int) -> dict[str, torch.Tensor]:
-    """Embeddings of the m distinct captions, in order of appearance, and of the empty prompt.
+def encode_captions(base: Base, captions: Sequence[str], negative: str, batch_size: int) -> dict[str, torch.Tensor]:
+    """Embeddings of the m distinct captions, in order of appearance, of the empty prompt and of the negative one.
 
-    Returns `embeddings` fp32 [m, tokens, width], `index` int64 [n] from caption to embedding, `empty` fp32 [tokens, width].
+    Returns `embeddings` fp32 [m, tokens, width], `index` int64 [n] from caption to embedding, `empty` and `negative` fp32
+    [tokens, width].
     """
     distinct = list(dict.fromkeys(captions))
     row = {caption: i for i, caption in enumerate(distinct)}
-    tokenizer, text_encoder = base.tokenizer(), base.text_encoder().to(_device())
-    parts = [embed(list(batch), tokenizer, text_encoder).cpu() for batch in _batches(distinct, batch_size, "captions")]
+    tokenizer, text_encoder = base.tokenizer(), base.text_encoder().to(device_of())
+    parts = [embed(list(batch), tokenizer, text_encoder).cpu() for batch in batches(distinct, batch_size, "captions")]
     return {
         "embeddings": torch.cat(parts),
         "index": torch.tensor([row[caption] for caption in captions]),
         "empty": embed([""], tokenizer, text_encoder)[0].cpu().contiguous(),
+        "negative": embed([negative], tokenizer, text_encoder)[0].cpu().contiguous(),
     }
 
 
@@ -71,11 +73,11 @@ def captions_cut(base: Base, captions: Sequence[str]) -> int:
     return sum(len(ids) > tokenizer.model_max_length for ids in tokenizer(list(captions), verbose=False).input_ids)
 
 
-def _device() -> torch.device:
+def device_of() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _batches(items: Sequence, size: int, unit: str) -> Iterator[Sequence]:
+def batches(items: Sequence, size: int, unit: str) -> Iterator[Sequence]:
     """Slices of `items`, with a bar of plain text: widgets are lost in a notebook that ran headlessly."""
     with tqdm(total=len(items), unit=f" {unit}", mininterval=1, ascii=" #") as bar:
         for start in range(0, len(items), size):

@@ -8,7 +8,7 @@ yields nothing at all is an error.
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -20,10 +20,11 @@ from ..config import Prepare
 from ..files import ROOT
 from ..picturebook.captions import Scene, draw_caption, draw_scene
 from ..picturebook.draw import draw
+from ..picturebook.unseen import draw_unseen
 from .captions import METADATA, Skipped, read_captions, valid_text
 from .images import ImageError, decode, to_rgb
 
-PICTUREBOOK = "picturebook"
+PICTUREBOOK, UNSEEN = "picturebook", "unseen"
 COMPLETE = 0.7  # how many of the picture-book's captions name every attribute
 ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -42,6 +43,8 @@ class Example:
     """SHA-256 of the image's file, or of a drawn picture's pixels, in hex."""
     load: Callable[[], Image.Image] = field(repr=False, compare=False)
     """Decodes or draws the image, in its own size and mode."""
+    prior: bool = False
+    """Whether it is there to keep what the base knew, and not to be learned."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,25 @@ class Selection:
 
 
 def select(config: Prepare) -> Selection:
-    """The examples of a stage, in a fixed order; a relative folder is taken from the project.
+    """The examples of a stage, in a fixed order, those of the prior last; a relative folder is taken from the project.
 
     Errors: SourceError where there is none.
     """
-    if config.source == PICTUREBOOK:
-        return Selection(list(picturebook(config.count, config.seed)), [])
-    return from_folder(ROOT / Path(config.source).expanduser(), config.count)
+    own = _of(config.source, config.count, config.seed)
+    if not config.prior:
+        return own
+    prior = _of(config.prior, config.prior_count, config.seed)
+    examples = own.examples + [replace(each, id=f"prior/{each.id}", prior=True) for each in prior.examples]
+    skipped = own.skipped + [Skipped(f"prior/{each.id}", each.reason) for each in prior.skipped]
+    return Selection(examples, skipped, own.unused + prior.unused)
+
+
+def _of(source: str, count: int, seed: int) -> Selection:
+    if source == PICTUREBOOK:
+        return Selection(list(picturebook(count, seed)), [])
+    if source == UNSEEN:
+        return Selection(list(unseen(count, seed)), [])
+    return from_folder(ROOT / Path(source).expanduser(), count)
 
 
 def picturebook(count: int, seed: int) -> Iterator[Example]:
@@ -72,6 +87,13 @@ def picturebook(count: int, seed: int) -> Iterator[Example]:
         caption = draw_caption(scene, rng, complete=COMPLETE).text
         load = partial(_draw, scene, f"picture {seed} {i}")
         yield Example(f"picturebook-{seed}-{i:05d}", caption, sha256(load().tobytes()).hexdigest(), load)
+
+
+def unseen(count: int, seed: int) -> Iterator[Example]:
+    """`count` pictures, with captions, of a kind of scene that the embedded base was not trained on."""
+    for i in range(count):
+        picture, caption = draw_unseen(Random(f"unseen {seed} {i}"))
+        yield Example(f"unseen-{seed}-{i:05d}", caption, sha256(picture.tobytes()).hexdigest(), picture.copy)
 
 
 def _draw(scene: Scene, seed: str) -> Image.Image:

@@ -5,6 +5,7 @@ DeepSpeed. What came about (DeepSpeed, number of processes) is checked against w
 imported before the fork, so it must start no thread and touch no device.
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
+from ..config import Train
 from ..files import write_atomic
 
 RESULT, FAILED = ".launched.json", ".failed-"
@@ -38,6 +40,17 @@ def process_count(asked: int) -> int:
     if gpus and asked > gpus:
         raise LaunchError(f"processes: given {asked}; this machine has {gpus} GPUs; give {gpus} or fewer, or 0 for all")
     return asked or gpus or 2
+
+
+def check_machine(config: Train):
+    """Errors: LaunchError for what this machine or its packages cannot do."""
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise LaunchError("precision: given 'fp16', which needs a GPU; give 'bf16' or 'fp32' on a CPU")
+    if config.optimizer == "prodigy" and config.zero_stage:
+        raise LaunchError(f"zero_stage: given {config.zero_stage} with prodigy, which has to see all gradients at once; give 0")
+    for wanted, package in ((config.optimizer == "prodigy", "prodigyopt"), (config.tensorboard, "tensorboard")):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise LaunchError(f"package {package} is not installed; it comes with `pip install -e .[{package}]`")
 
 
 def launch(function: Callable, args: tuple, asked: int) -> dict[str, Any]:
@@ -119,21 +132,32 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def new_accelerator(zero_stage: int, batch_size: int, clip: float):
-    """An Accelerator on DeepSpeed; to be called inside a launched process.
+def new_accelerator(config: Train, folder: Path):
+    """An Accelerator on DeepSpeed; to be called inside a launched process. folder: of the run, for TensorBoard.
 
-    Precision is left to the student's own autocast: DeepSpeed's would cast the adapter.
-    Errors: LaunchError where accelerate gave something else than DeepSpeed on all processes.
+    Precision is left to the student's own autocast: DeepSpeed's would cast the adapter. Only fp16 is DeepSpeed's, which
+    then scales the loss. Errors: LaunchError where accelerate gave something else than DeepSpeed on all processes.
     """
     from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
     from accelerate.utils import DistributedType
 
-    plugin = DeepSpeedPlugin(zero_stage=zero_stage, gradient_clipping=clip, gradient_accumulation_steps=1)
-    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = batch_size
+    plugin = DeepSpeedPlugin(
+        zero_stage=config.zero_stage, gradient_clipping=config.clip, gradient_accumulation_steps=config.accumulate
+    )
+    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
+    plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
+    if config.precision == "fp16":
+        plugin.deepspeed_config["torch_autocast"] = {"enabled": True, "dtype": "float16"}
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     accelerator = Accelerator(
-        mixed_precision="no", deepspeed_plugin=plugin, kwargs_handlers=[InitProcessGroupKwargs(backend=backend)]
+        mixed_precision="no",
+        deepspeed_plugin=plugin,
+        kwargs_handlers=[InitProcessGroupKwargs(backend=backend)],
+        log_with="tensorboard" if config.tensorboard else None,
+        project_dir=folder,
     )
+    if config.tensorboard:
+        accelerator.init_trackers("tensorboard")
     wanted = int(os.environ["WORLD_SIZE"])
     if accelerator.distributed_type != DistributedType.DEEPSPEED or accelerator.num_processes != wanted:
         raise LaunchError(

@@ -126,13 +126,17 @@ def loss_figure(run: Run) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     lines = read_lines(run.metrics)
-    steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
+    logged = [line for line in lines if "loss" in line]
+    steps, losses = [line["step"] for line in logged], [line["loss"] for line in logged]
     axes.plot(steps, losses, color=GREY, linewidth=0.8, label="logged")
     smooth, mean = [], None
     for loss in losses:
         mean = loss if mean is None else 0.85 * mean + 0.15 * loss
         smooth.append(mean)
     axes.plot(steps, smooth, color=BLUE, linewidth=2, label="running mean")
+    held_out = [(line["step"], line["held_out_loss"]) for line in lines if "held_out_loss" in line]
+    if held_out:
+        axes.plot(*zip(*held_out, strict=True), color=ORANGE, linewidth=1.5, marker="o", markersize=4, label="held out")
     if losses:
         axes.set_yscale("log")
         axes.set_title(f"step {steps[-1]}   loss {smooth[-1]:.4f}", loc="left", fontsize=10)

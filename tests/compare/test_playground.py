@@ -13,7 +13,7 @@ def play(tmp_path_factory):
     unet = base.unet()
     attach(unet, 4, 4.0, seed=0)
     save_adapter(folder, unet, {"base": "embedded", "base_hash": base.hash, "w_train": 2.0})
-    return Playground(Sampler(base, folder, 2.0), Play(prompt="A person holding a cat", seed=1, steps=2))
+    return Playground(Sampler(base, folder), Play(prompt="A person holding a cat", seed=1, steps=2))
 
 
 def test_it_opens_with_a_picture_and_the_trained_guidance(play):

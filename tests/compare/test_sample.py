@@ -23,7 +23,7 @@ def apart(a: np.ndarray, b: np.ndarray) -> int:
 
 @pytest.fixture(scope="module")
 def sampler(base, adapter) -> Sampler:
-    return Sampler(base, adapter, w_train=2.5, batch_size=2)
+    return Sampler(base, adapter, batch_size=2)
 
 
 @pytest.fixture(scope="module")

@@ -58,8 +58,7 @@ def test_the_card_is_of_a_base_that_is_good_for_its_job():
     assert CARD["captions"] == 500 and CARD["psnr_db"] >= 27 and CARD["caption_first_drawn"] >= 0.95
     best, without = max(rates.values()), rates["1"]
     assert best >= 0.8
-    spread = sum(rate * (1 - rate) / CARD["captions"] for rate in (best, without)) ** 0.5
-    assert best - without > 3 * spread, "there is no gap for distillation to close"
+    assert best - without >= 0.1, "there is no gap for distillation to close"
 
 
 @pytest.mark.parametrize("recipe", ["demo", "demo-long", "own-images"])

@@ -1,38 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
 import torch
 from safetensors.torch import save_file
 
-from nbs_lib.train.data import Examples
+from nbs_lib.config import Train
+from nbs_lib.diffusion import noise_of
+from nbs_lib.train.data import DataError, Examples, check_cache
+
+ONLY = Train(held_out=0, batch_size=4)
 
 
-def examples(folder, n=7):
+def examples(folder: Path, config: Train = ONLY, n: int = 8, prior: int = 0, answers: dict | None = None) -> Examples:
+    """A cache of n examples with three captions, the last `prior` of them there to keep what the base knew."""
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(n, 4, 2, 2, generator=generator)
-    save_file({"latents": latents}, folder / "latents.safetensors")
-    embeddings, index = torch.randn(3, 5, 6, generator=generator), torch.arange(n) % 3
-    save_file({"embeddings": embeddings, "index": index, "empty": torch.zeros(5, 6)}, folder / "text.safetensors")
-    (folder / "cache.json").write_text("{}")
-    return Examples(folder)
+    save_file({"latents": torch.randn(n, 4, 2, 2, generator=generator)}, folder / "latents.safetensors")
+    text = {"embeddings": torch.randn(3, 5, 6, generator=generator), "index": torch.arange(n) % 3}
+    save_file(text | {"empty": torch.zeros(5, 6), "negative": torch.ones(5, 6)}, folder / "text.safetensors")
+    rows = [{"id": f"e{i}"} | ({"prior": True} if i >= n - prior else {}) for i in range(n)]
+    (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if answers:
+        save_file(answers, folder / "answers.safetensors")
+    (folder / "cache.json").write_text(json.dumps({"answers": {"seed": 7}}))
+    return Examples(folder, config)
 
 
 def test_a_batch_depends_on_seed_and_step_alone(tmp_path):
-    cache, cpu = examples(tmp_path), torch.device("cpu")
-    first, again = cache.batch(0, 5, 4, 0, 1, cpu), cache.batch(0, 5, 4, 0, 1, cpu)
+    cache = examples(tmp_path)
+    first, again = cache.batch(5, 0, 1), cache.batch(5, 0, 1)
     assert torch.equal(first.noise, again.noise) and torch.equal(first.t, again.t)
-    assert not torch.equal(first.noise, cache.batch(0, 6, 4, 0, 1, cpu).noise)
-    assert not torch.equal(first.noise, cache.batch(1, 5, 4, 0, 1, cpu).noise)
+    assert not torch.equal(first.noise, cache.batch(6, 0, 1).noise)
+    assert not torch.equal(first.noise, examples(tmp_path, Train(held_out=0, batch_size=4, seed=1)).batch(5, 0, 1).noise)
 
 
-def test_two_processes_share_the_batch_that_one_would_have(tmp_path):
-    cache, cpu = examples(tmp_path), torch.device("cpu")
-    whole = cache.batch(0, 5, 4, 0, 1, cpu)
-    halves = [cache.batch(0, 5, 2, rank, 2, cpu) for rank in (0, 1)]
-    for name in ("latents", "noise", "t", "context"):
-        assert torch.equal(torch.cat([getattr(half, name) for half in halves]), getattr(whole, name))
+@pytest.mark.parametrize("objective", ["guidance", "finetune"])
+def test_two_processes_share_the_batch_that_one_would_have(tmp_path, objective):
+    how = {"objective": objective, "held_out": 0, "noise_offset": 0.1, "caption_dropout": 0.5, "guidance_max": 5.0}
+    whole = examples(tmp_path, Train(batch_size=8, **how), prior=2).batch(5, 0, 1)
+    cache = examples(tmp_path, Train(batch_size=4, **how), prior=2)
+    halves = [cache.batch(5, rank, 2) for rank in (0, 1)]
+    for name in ("latents", "noise", "t", "context", "w", "weight", "example"):
+        assert torch.equal(torch.cat([getattr(half, name) for half in halves]), getattr(whole, name)), name
 
 
 def test_an_example_keeps_its_own_caption(tmp_path):
-    cache = examples(tmp_path)
-    batch = cache.batch(0, 0, 64, 0, 1, torch.device("cpu"))
-    for latent, context in zip(batch.latents, batch.context, strict=True):
-        i = next(i for i, known in enumerate(cache.latents) if torch.equal(known, latent))
-        assert torch.equal(context, cache.embeddings[cache.index[i]])
+    cache = examples(tmp_path, Train(held_out=0, batch_size=64))
+    batch = cache.batch(0, 0, 1)
+    for i, latent, context in zip(batch.example.tolist(), batch.latents, batch.context, strict=True):
+        assert torch.equal(latent, cache.latents[i]) and torch.equal(context, cache.embeddings[i % 3])
+    assert torch.equal(batch.uncond, torch.ones(64, 5, 6)), "the negative prompt, not the empty one"
+
+
+def test_held_out_examples_are_never_trained_on_and_always_the_same(tmp_path):
+    cache = examples(tmp_path, Train(held_out=2, batch_size=64))
+    assert cache.held_out.tolist() == [6, 7] and cache.batch(0, 0, 1).example.max() < 6
+    [first], [again] = cache.held_out_batches(), cache.held_out_batches()
+    assert first.example.tolist() == [6, 7] and torch.equal(first.noise, again.noise) and first.t.tolist() == [0, 999]
+    assert examples(tmp_path, Train(held_out=100)).held_out.tolist() == [6, 7], "a quarter at most"
+
+
+def test_w_is_fixed_or_drawn_from_its_range(tmp_path):
+    assert examples(tmp_path).batch(0, 0, 1).w.tolist() == [Train().guidance] * 4
+    w = examples(tmp_path, Train(held_out=0, batch_size=256, guidance=2.0, guidance_max=6.0)).batch(0, 0, 1).w
+    assert 2 <= w.min() < 2.3 and 5.7 < w.max() < 6 and abs(float(w.mean()) - 4) < 0.3
+
+
+def test_finetune_drops_captions_and_mixes_the_prior_in_with_its_weight(tmp_path):
+    how = {"objective": "finetune", "held_out": 0, "batch_size": 256}
+    batch = examples(tmp_path, Train(caption_dropout=0.25, prior_weight=0.5, **how), prior=3).batch(0, 0, 1)
+    dropped = (batch.context == 0).all(-1).all(-1)
+    assert 0.15 < dropped.float().mean() < 0.35
+    prior = batch.example >= 5
+    assert prior[1::2].all() and not prior[::2].any()
+    assert torch.equal(batch.weight, torch.where(prior, 0.5, 1.0))
+
+
+def test_offset_noise_moves_whole_channels(tmp_path):
+    """The mean of a channel of n pixels has a variance of 1/n + offset²."""
+    how = {"objective": "finetune", "held_out": 0, "batch_size": 2000}
+    means = [examples(tmp_path, Train(noise_offset=offset, **how)).batch(0, 0, 1).noise.mean((2, 3)) for offset in (0.0, 1.0)]
+    assert [float(mean.var()) for mean in means] == pytest.approx([0.25, 1.25], rel=0.1)
+
+
+def kept_answers(states: bool) -> dict[str, torch.Tensor]:
+    """Two answers for each of eight examples, which tell their example and draw."""
+    t = torch.arange(16).view(8, 2) * 10
+    value = t.view(8, 2, 1, 1, 1).expand(8, 2, 4, 2, 2).half().contiguous()
+    return {"t": t, "uncond": value, "cond": value + 1} | ({"x_t": value + 2} if states else {})
+
+
+@pytest.mark.parametrize("states", [False, True])
+def test_kept_answers_come_with_the_state_that_they_are_about(tmp_path, states):
+    config = Train(teacher="cached", held_out=0, batch_size=64)
+    batch = examples(tmp_path, config, answers=kept_answers(states)).batch(0, 0, 1)
+    assert {int(t) // 10 % 2 for t in batch.t} == {0, 1}, "both draws"
+    for i in range(64):
+        example, t = int(batch.example[i]), int(batch.t[i])
+        assert t // 20 == example
+        assert float(batch.answers[0][i].mean()) == t and float(batch.answers[1][i].mean()) == t + 1
+        if states:
+            assert float(batch.x_t[i].mean()) == t + 2
+        else:
+            assert torch.equal(batch.noise[i], noise_of(7, example, t // 10 % 2, (4, 2, 2)))
+    assert states == (batch.x_t is not None)
+
+
+def test_answers_that_are_not_there_are_said(tmp_path):
+    (tmp_path / "cache.json").write_text('{"files": {}}')
+    check_cache(tmp_path)
+    with pytest.raises(DataError, match="has no answers of a teacher; run notebooks/1_prepare.ipynb with answers = 'data'"):
+        check_cache(tmp_path, "cached")

@@ -5,6 +5,7 @@ import json
 CASES = """
 import json, os, signal, sys
 from pathlib import Path
+from nbs_lib.config import Train
 from nbs_lib.run import Run
 from nbs_lib.train.launch import RESULT, LaunchError, launch, new_accelerator
 
@@ -15,7 +16,7 @@ def work(what, run, inputs):
     if what == "die" and rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "plain":
-        new_accelerator(0, 1, 1.0)
+        new_accelerator(Train(zero_stage=0), run.folder)
     if rank == 0:
         told = {"world": os.environ["WORLD_SIZE"], "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
         (run.folder / RESULT).write_text(json.dumps(told))

@@ -1,16 +1,23 @@
 """The stage on real DeepSpeed processes, at every ZeRO stage it offers."""
 
 import json
+import re
 
 import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
 from safetensors.torch import load_file
 
-from nbs_lib.adapter import WEIGHTS
+from nbs_lib.adapter import WEIGHTS, read_facts
 from nbs_lib.config import Prepare, Train
+from nbs_lib.files import read_lines
+from nbs_lib.models import find_base
 from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 from nbs_lib.train.data import DataError, check_cache
+from nbs_lib.train.launch import LaunchError, check_machine
 
 TRAIN = """
 import sys, json
@@ -22,7 +29,9 @@ train(Train(**json.loads(sys.argv[1])))
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Run:
-    return prepare(Prepare(str(tmp_path_factory.mktemp("my rüns") / "prepared"), count=16)).run
+    """Sixteen examples, eight of a prior, and two answers of the teacher for each."""
+    folder = tmp_path_factory.mktemp("my rüns") / "prepared"
+    return prepare(Prepare(str(folder), count=16, prior="picturebook", prior_count=8, answers="data", draws=2)).run
 
 
 def trained(prepared: Run, python, name: str, **changed) -> Run:
@@ -31,23 +40,26 @@ def trained(prepared: Run, python, name: str, **changed) -> Run:
     run.folder.mkdir()
     run.cache.symlink_to(prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
-    config = Train(**{"run": str(run.folder), "steps": 4, "batch_size": 2, "log_every": 1, "precision": "fp32"} | changed)
+    how = {"steps": 4, "batch_size": 2, "log_every": 1, "precision": "fp32", "held_out": 4, "validate_every": 0}
+    config = Train(**how | {"run": str(run.folder)} | changed)
     done = python(TRAIN, json.dumps(as_parameters(config)))
     assert done.returncode == 0, done.stderr
     return run
 
 
-def losses(run: Run) -> list[float]:
-    return [json.loads(line)["loss"] for line in run.metrics.read_text().splitlines()]
+def losses(run: Run, name: str = "loss") -> list[float]:
+    return [line[name] for line in read_lines(run.metrics) if name in line]
 
 
-def test_every_zero_stage_and_process_count_learns_the_same(prepared, python):
-    """Four examples a step, shared by two processes or seen by one: the same batches, so the same training."""
+def test_every_zero_stage_process_count_and_accumulation_learns_the_same(prepared, python):
+    """Four examples a step, however they are shared by processes and passes: the same batches, so the same training."""
     runs = {stage: trained(prepared, python, f"zero {stage}", zero_stage=stage) for stage in (0, 1, 2)}
     runs["one"] = trained(prepared, python, "one", zero_stage=0, processes=1, batch_size=4)
+    runs["one in two passes"] = trained(prepared, python, "passes", zero_stage=0, processes=1, accumulate=2)
+    runs["two in two passes"] = trained(prepared, python, "both", zero_stage=2, batch_size=1, accumulate=2)
     for name, run in runs.items():
         record = run.stage_record("train")
-        assert record["distributed_type"] == "DEEPSPEED" and record["processes"] == (1 if name == "one" else 2)
+        assert record["distributed_type"] == "DEEPSPEED" and record["processes"] == (1 if "one" in str(name) else 2)
         assert losses(run) == pytest.approx(losses(runs[0]), rel=1e-5), name
         learned = load_file(run.adapter / WEIGHTS)
         assert any(value.abs().max() > 0 for key, value in learned.items() if ".up." in key or "lora_B" in key), (
@@ -55,6 +67,71 @@ def test_every_zero_stage_and_process_count_learns_the_same(prepared, python):
         )
         for key, value in load_file(runs[0].adapter / WEIGHTS).items():
             assert learned[key] == pytest.approx(value, abs=2e-5), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("cached", {"teacher": "cached", "guidance_max": 6.0}),
+        ("finetune", {"objective": "finetune", "noise_offset": 0.1, "method": "dora", "targets": "feedforward"}),
+        ("consistency", {"objective": "consistency", "guidance": 1.0, "guidance_max": 4.0, "method": "rslora", "ema": 0.5}),
+        ("prodigy", {"optimizer": "prodigy", "lr": 1.0, "zero_stage": 0, "tensorboard": True}),
+        ("low", {"precision": "bf16", "checkpointing": True, "dropout": 0.1, "targets": "all"}),
+    ],
+)
+def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loads(prepared, python, name, how):
+    run = trained(prepared, python, name, validate_every=2, **how)
+    assert len(losses(run)) == 4 and all(loss > 0 for loss in losses(run))
+    assert len(losses(run, "held_out_loss")) == 3
+    assert sorted(path.name for path in (run.folder / "validation").iterdir()) == [
+        "step-0000000.png", "step-0000002.png", "step-0000004.png"
+    ]  # fmt: skip
+    with Image.open(run.folder / "validation.png") as strip:
+        assert strip.width > 4 * 128 and strip.height > 3 * 128
+    facts, card = read_facts(run.adapter), (run.adapter / "README.md").read_text()
+    objective = how.get("objective", "guidance")
+    assert facts["objective"] == objective and facts["train"]["targets"] == how.get("targets", "attention")
+    assert ("LCMScheduler" in card) == (objective == "consistency")
+    assert ("guidance_scale=4" in card) == (objective == "finetune")
+    pipeline = find_base("embedded").pipeline()
+    pipeline.load_lora_weights(run.adapter)
+    assert run.stage_record("train")["stock_difference"] < 1e-2
+
+
+def test_all_weights_are_trained_and_saved_as_a_pipeline(prepared, python):
+    run = trained(prepared, python, "full", method="full", lr=1e-4, steps=2)
+    pipeline = StableDiffusionPipeline.from_pretrained(run.model)
+    learned, base = pipeline.unet.state_dict(), find_base("embedded").unet().state_dict()
+    assert learned.keys() == base.keys()
+    changed = [key for key, value in learned.items() if not torch.equal(value, base[key])]
+    assert len(changed) > 0.9 * len(base), "every weight learns"
+    assert "StableDiffusionPipeline.from_pretrained" in (run.model / "README.md").read_text()
+    assert not run.adapter.exists() and read_facts(run.model)["train"]["method"] == "full"
+    size = sum(path.stat().st_size for path in (run.model / "unet").iterdir())
+    assert size > sum(value.numel() for value in base.values()) * 4
+
+
+def test_a_training_that_explodes_says_the_step_and_the_examples(prepared, python):
+    run = Run(prepared.folder.parent / "explodes")
+    run.folder.mkdir()
+    run.cache.symlink_to(prepared.cache.resolve())
+    run.update(stages={"prepare": prepared.stage_record("prepare")})
+    config = Train(run=str(run.folder), steps=50, lr=10.0, clip=1e6, warmup=0, processes=1, precision="fp32", targets="all")
+    done = python(TRAIN, json.dumps(as_parameters(config)))
+    error = run.stage_record("train").get("error", "")
+    assert done.returncode != 0 and "the loss is not finite at step" in error and "picturebook-0-" in error, error
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"precision": "fp16"}, "needs a GPU; give 'bf16' or 'fp32'"),
+        ({"optimizer": "prodigy"}, "zero_stage: given 2 with prodigy"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_said_before_any_process_starts(how, said):
+    with pytest.raises(LaunchError, match=re.escape(said)):
+        check_machine(Train(**how))
 
 
 def test_a_damaged_cache_is_named_before_any_process_starts(prepared, tmp_path):

@@ -1,0 +1,97 @@
+"""benchmarks/README.md: the last results as tables, each with the command that wrote it and the machine it ran on."""
+
+import json
+from pathlib import Path
+
+from nbs_lib.files import write_atomic
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+HEAD = """# Benchmarks
+
+What is measured, with the last results. Every figure is written by the command above its table, on the machine named below it.
+"""
+MAIN_JOB = """
+## The main job
+
+`make bench` runs each recipe from nothing, as `onepass run` does, and measures its pictures.
+
+*Caption first*: of the held-out captions, how often the picture's CLIP score puts its caption before fifteen near misses
+with one attribute changed. *Guidance recovered*: (tuned − unguided) / (guided − unguided) of those rates. In brackets, 95 %
+bootstrap intervals over the captions.
+
+"""
+TRAIN = """
+## Training's speed
+
+`make bench-train` launches the sides one after the other, in several rounds, on the same processes, base, batch and machine.
+*Reference*: the method of DeepSpeedExamples' `training/stable_diffusion`, written afresh: a second UNet as the teacher, every
+weight trained with AdamW in fp32, VAE and text encoder in every step, three UNet passes one after the other. *Floor*: one
+bare forward and backward pass of the student, with no loop, optimizer or data around it. Medians of all rounds' steps.
+
+"""
+
+
+def save(name: str, told: dict):
+    """Write a result, and the page anew."""
+    write_atomic(RESULTS / f"{name}.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    recipes = [each for each in results.values() if "recipe" in each]
+    text = HEAD + (MAIN_JOB + table(recipes) if recipes else "")
+    if "train" in results:
+        text += TRAIN + train_table(results["train"])
+    write_atomic(HERE / "README.md", text)
+
+
+def train_table(told: dict) -> str:
+    """Seconds a step and ratios of each side."""
+    lines = ["| side | s a step | examples/s | times the reference |", "|---|---|---|---|"]
+    for name, seconds in told["seconds_a_step"].items():
+        cells = f"{told['examples_per_s'][name]:.1f} | {told['times_the_reference'][name]:.2f}"
+        lines.append(f"| {name} | {seconds:.3f} | {cells} |")
+    floor = ", ".join(f"{ratio:.2f} in {precision}" for precision, ratio in told["cached_over_floor"].items())
+    lines += ["", f"A step on kept answers takes so many times the floor's: {floor}.", ""]
+    lines.append(f"{told['processes']} processes, {told['batch']} examples each; {where(told)}\n")
+    return "\n".join(lines)
+
+
+def where(told: dict) -> str:
+    """The machine, torch and date of a result."""
+    machine = told["machine"]
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    of = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
+    return f"{of}; torch {told['versions']['torch']}; {told['date']}."
+
+
+def table(results: list[dict]) -> str:
+    """The results as a Markdown table, a row for each recipe."""
+    lines = [
+        "| recipe | training | run | unguided | guided | tuned | guidance recovered | tuned : guided time | NFE |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in results:
+        rates = [percent(each["contenders"][name]["caption_first"]) for name in ("unguided", "guided", "tuned")]
+        train, contenders = each["train"], each["contenders"]
+        cells = [
+            f"`{each['recipe']}`",
+            f"{train['steps']} steps, w = {each['w_train']:g}, rank {train['rank']}, {minutes(each['stages']['train'])}",
+            minutes(each["seconds"]),
+            *rates,
+            percent(each["guidance_recovered"], "value"),
+            f"{contenders['tuned']['seconds']:.3f} : {contenders['guided']['seconds']:.3f} s = {each['time_ratio']:.2f}",
+            f"{contenders['tuned']['nfe']:g} : {contenders['guided']['nfe']:g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    for each in results:
+        drawn = f"The picture-book drew {each['scenes_per_second']:,} scenes a second."
+        lines.append(f"`{each['recipe']}`: {each['captions']} captions; {where(each)} {drawn}\n")
+    return "\n".join(lines)
+
+
+def percent(told: dict, key: str = "rate") -> str:
+    return f"{100 * told[key]:.0f} % [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
+
+
+def minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"

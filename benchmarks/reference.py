@@ -1,0 +1,88 @@
+"""The reference method, written afresh as a baseline, and the floor; both run by the same launcher as a training is.
+
+The reference distils like DeepSpeedExamples' `training/stable_diffusion`: a second UNet as the teacher, all weights of the
+first one trained with AdamW in fp32, images encoded by the VAE and captions by the text encoder in every step, three UNet
+passes one after the other. The floor is one bare pass of the student, forward and backward, with no loop around it.
+"""
+
+import json
+import time
+from dataclasses import replace
+
+from nbs_lib.config import Train
+from nbs_lib.files import write_atomic
+from nbs_lib.run import Run
+
+
+def reference(config: Train, run: Run, inputs: dict):
+    """Train for config.steps steps; the seconds of each go to metrics.jsonl."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    from diffusers import DDPMScheduler
+
+    from nbs_lib.models import embed, find_base
+    from nbs_lib.prepare.sources import picturebook
+    from nbs_lib.train.launch import new_accelerator
+
+    accelerator = new_accelerator(replace(config, precision="fp32"), run.folder)
+    base, device = find_base("embedded"), accelerator.device
+    student, teacher = base.unet().to(device).train().requires_grad_(True), base.unet().to(device)
+    vae, text_encoder, tokenizer = base.vae().to(device), base.text_encoder().to(device), base.tokenizer()
+    scheduler = base.scheduler(DDPMScheduler)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5)
+    engine, optimizer = accelerator.prepare(student, optimizer)
+    examples = list(picturebook(64, seed=accelerator.process_index))
+    images = np.stack([np.asarray(example.load()) for example in examples])
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).to(device)
+    times = []
+    for step in range(config.steps):
+        start = time.perf_counter()
+        rows = [(step * config.batch_size + i) % len(examples) for i in range(config.batch_size)]
+        with torch.no_grad():
+            latents = vae.encode(pixels[rows]).latent_dist.sample() * vae.config.scaling_factor
+            cond = embed([examples[i].caption for i in rows], tokenizer, text_encoder)
+            uncond = embed([""] * len(rows), tokenizer, text_encoder)
+        noise, t = torch.randn_like(latents), torch.randint(0, 1000, (len(rows),), device=device)
+        noisy = scheduler.add_noise(latents, noise, t)
+        with torch.no_grad():
+            teacher_uncond = teacher(noisy, t, uncond).sample
+            teacher_cond = teacher(noisy, t, cond).sample
+        target = teacher_uncond + config.guidance * (teacher_cond - teacher_uncond)
+        loss = torch.nn.functional.mse_loss(engine(noisy, t, cond).sample, target)
+        accelerator.backward(loss)
+        times.append(time.perf_counter() - start)
+    note(run, accelerator, times)
+
+
+def floor(config: Train, run: Run, inputs: dict):
+    """A bare student's forward and backward passes on one batch that is there already, in each process by itself."""
+    import torch
+
+    torch.set_num_threads(1)
+    from nbs_lib.train.launch import new_accelerator
+    from nbs_lib.train.parts import build
+
+    accelerator = new_accelerator(config, run.folder)
+    parts = build(config, run, accelerator)
+    batch = parts.examples.batch(0, accelerator.process_index, accelerator.num_processes).to(accelerator.device)
+    student, x_t, times = parts.student, parts.student.states(batch), []
+    for _ in range(config.steps):
+        start = time.perf_counter()
+        student(x_t, batch.t, batch.context).square().mean().backward()
+        times.append(time.perf_counter() - start)
+        student.zero_grad()
+    note(run, accelerator, times)
+
+
+def note(run: Run, accelerator, times: list[float]):
+    """Leave the seconds of each step, and what a launch leaves."""
+    from nbs_lib.train.launch import RESULT
+
+    if accelerator.is_main_process:
+        lines = [json.dumps({"step": i + 1, "seconds": seconds}) for i, seconds in enumerate(times)]
+        write_atomic(run.metrics, "\n".join(lines) + "\n")
+        write_atomic(run.folder / RESULT, json.dumps({"distributed_type": accelerator.distributed_type.value}))
+    accelerator.wait_for_everyone()
+    accelerator.end_training()

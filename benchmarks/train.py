@@ -1,0 +1,75 @@
+"""Training's speed: ours with a live teacher and with kept answers, against the reference method and against the floor.
+
+    python benchmarks/train.py     # or: make bench-train
+
+The sides are launched one after the other, several rounds of them, each on the same processes, base, batch and machine; what
+counts is the median of all rounds' steps, without the first ones of each. The figures go to benchmarks/results/train.json,
+the table to benchmarks/README.md.
+"""
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from statistics import median
+
+import page
+import reference
+
+from nbs_lib.config import Prepare, Train
+from nbs_lib.files import ROOT, read_lines
+from nbs_lib.machine import facts
+from nbs_lib.prepare import prepare
+from nbs_lib.run import Run
+from nbs_lib.train.launch import launch
+from nbs_lib.train.loop import training_function
+
+ROUNDS, STEPS, LEFT_OUT = 3, 24, 4
+BATCH, PROCESSES = 8, 2
+SIDES = {
+    "reference": (reference.reference, {"precision": "fp32"}),
+    "floor, fp32": (reference.floor, {"precision": "fp32", "teacher": "cached"}),
+    "floor, bf16": (reference.floor, {"precision": "bf16", "teacher": "cached"}),
+    "live, fp32": (training_function, {"precision": "fp32"}),
+    "live, bf16": (training_function, {"precision": "bf16"}),
+    "cached, fp32": (training_function, {"precision": "fp32", "teacher": "cached"}),
+    "cached, bf16": (training_function, {"precision": "bf16", "teacher": "cached"}),
+}
+
+
+def main():
+    run = Run(ROOT / "outputs" / "bench-train")
+    shutil.rmtree(run.folder, ignore_errors=True)
+    prepare(Prepare(str(run.folder), count=64, answers="data", draws=4))
+    seconds = {name: [] for name in SIDES}
+    for _ in range(ROUNDS):
+        for name in SIDES:
+            seconds[name] += steps_of(name, run)
+    medians = {name: median(each) for name, each in seconds.items()}
+    told = {
+        "date": datetime.now(UTC).date().isoformat(),
+        **facts(),
+        "batch": BATCH,
+        "processes": PROCESSES,
+        "steps": {name: len(each) for name, each in seconds.items()},
+        "seconds_a_step": medians,
+        "examples_per_s": {name: BATCH * PROCESSES / each for name, each in medians.items()},
+        "times_the_reference": {name: medians["reference"] / each for name, each in medians.items()},
+        "cached_over_floor": {p: medians[f"cached, {p}"] / medians[f"floor, {p}"] for p in ("fp32", "bf16")},
+    }
+    page.save("train", told)
+
+
+def steps_of(name: str, run: Run) -> list[float]:
+    """Seconds of each step of one launch of a side, without the first ones."""
+    function, how = SIDES[name]
+    config = Train(str(run.folder), steps=STEPS, batch_size=BATCH, log_every=1, checkpoint_every=10**6, validate_every=0)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    launch(function, (replace(config, **how, held_out=0), run, {}), PROCESSES)
+    lines = read_lines(run.metrics)[LEFT_OUT:]
+    seconds = [PROCESSES * BATCH / line["examples_per_s"] if "examples_per_s" in line else line["seconds"] for line in lines]
+    print(f"{name}: {median(seconds):.3f} s a step", flush=True)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The end of a training: the adapter or the model saved, loaded back the stock way, and described."""
+
+import json
+from dataclasses import asdict
+
+from diffusers import UNet2DConditionModel
+
+from ..adapter import FACTS, difference_of, save_adapter, verify
+from ..config import Train
+from ..files import beside, read_lines, write_atomic
+from ..run import Run
+from .card import write_card
+from .launch import RESULT
+from .log import Log
+from .objectives import OBJECTIVES
+from .parts import Parts
+
+
+def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
+    """Save what was learned, check that it loads the stock way, and leave what the parent wants to know."""
+    log.bar.close()
+    if parts.ema:
+        parts.ema.copy_to(parts.parameters)
+    how, base, unet = OBJECTIVES[config.objective], parts.base, parts.student.unet.eval()
+    facts = {
+        "base": base.name,
+        "base_hash": base.hash,
+        "objective": config.objective,
+        "w_train": config.guidance,
+        "sampling": {"guidance_scale": config.guidance if how.guided else 1.0, "scheduler": how.scheduler, "steps": how.steps},
+        "train": {name: value for name, value in asdict(config).items() if name != "run"},
+    }
+    if config.method == "full":
+        difference = save_model(run, parts, facts)
+    else:
+        save_adapter(run.adapter, unet, facts)
+        difference = verify(run.adapter, unet, base.unet())
+    lines = read_lines(run.metrics)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    recent = losses[-max(1, len(losses) // 10) :]
+    held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
+    result = {
+        "distributed_type": accelerator.distributed_type.value,
+        "processes": accelerator.num_processes,
+        "zero_stage": accelerator.state.deepspeed_plugin.zero_stage,
+        "device": str(accelerator.device),
+        "loss": sum(recent) / len(recent),
+        "held_out_loss": [held_out[0], held_out[-1]] if held_out else None,
+        "stock_difference": difference,
+    }
+    write_card(run, config, facts, result)
+    write_atomic(run.folder / RESULT, json.dumps(result))
+
+
+def save_model(run: Run, parts: Parts, facts: dict) -> float:
+    """Write model/, a whole pipeline in diffusers' layout; the largest difference of its predictions when loaded back."""
+    with beside(run.model, replace=True) as folder:
+        pipe = parts.base.pipeline()
+        pipe.unet = parts.student.unet
+        pipe.save_pretrained(folder, safe_serialization=True)
+        write_atomic(folder / FACTS, json.dumps(facts, indent=1, sort_keys=True))
+        fresh = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
+        return difference_of(parts.student.unet, fresh, folder)

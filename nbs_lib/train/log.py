@@ -1,0 +1,86 @@
+"""metrics.jsonl and the progress line.
+
+    {"step": 25, "loss": …, "loss_by_t": [four numbers or null], "lr": …, "grad_norm": …, "examples_per_s": …, "seconds": …}
+    {"step": 100, "held_out_loss": …}
+
+loss and loss_by_t are means since the line before; the bands are the quarters of the timesteps, from the data to noise.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from tqdm.std import tqdm
+
+from ..config import Train
+from ..files import read_lines, write_lines
+from ..run import Run
+from .data import TIMESTEPS
+
+BANDS = 4
+
+
+class Log:
+    """Notes what every process has seen; the main one writes."""
+
+    def __init__(self, run: Run, config: Train, first: int, accelerator):
+        """first: steps that are done already; later lines of a training that was cut off are dropped."""
+        self.run, self.config, self.accelerator, self.main = run, config, accelerator, accelerator.is_main_process
+        self.seen = torch.zeros(2, BANDS, dtype=torch.float64)  # sums and counts since the last line
+        self.start = self.last = time.perf_counter()
+        if self.main:
+            kept = [line for line in read_lines(run.metrics) if line["step"] <= first] if first else []
+            write_lines(run.metrics, kept)
+            self.before = next((line["seconds"] for line in reversed(kept) if "seconds" in line), 0.0)
+            self.bar = tqdm(total=config.steps, initial=first, desc="train", unit="step", mininterval=5, ncols=88)
+
+    def losses(self, losses: torch.Tensor, t: torch.Tensor, ids: Callable[[], list[str]], step: int):
+        """Note the losses [n] of this process' examples at timesteps t [n].
+
+        Errors: FloatingPointError where one is not finite, with the step and the examples.
+        """
+        losses, band = losses.detach().double().cpu(), (t.cpu() * BANDS // TIMESTEPS)
+        if not losses.isfinite().all():
+            bad = [f"{each} (loss {float(loss)})" for each, loss in zip(ids(), losses, strict=True) if not loss.isfinite()]
+            raise FloatingPointError(
+                f"the loss is not finite at step {step}, for {', '.join(bad)}; try a lower lr (it is {self.config.lr:g}) "
+                f"or precision fp32, and look at these examples"
+            )
+        self.seen[0].index_add_(0, band, losses)
+        self.seen[1].index_add_(0, band, torch.ones_like(losses))
+
+    def step(self, step: int, lr: float, grad_norm: float | None):
+        """A step is done; every `log_every` of them makes a line. Every process must call this."""
+        if self.main:
+            self.bar.update()
+        if step % self.config.log_every and step != self.config.steps:
+            return
+        device = self.accelerator.device
+        sums, counts = self.accelerator.reduce(self.seen.to(device, torch.float32), "sum").double().cpu()
+        self.seen.zero_()
+        if not self.main:
+            return
+        now = time.perf_counter()
+        bands = [round(float(a / n), 8) if n else None for a, n in zip(sums, counts, strict=True)]
+        line = {
+            "step": step,
+            "loss": round(float(sums.sum() / counts.sum()), 8),
+            "loss_by_t": bands,
+            "lr": lr,
+            "grad_norm": None if grad_norm is None or not math.isfinite(grad_norm) else float(grad_norm),  # ZeRO 0 has none
+            "examples_per_s": round(float(counts.sum()) / max(now - self.last, 1e-9), 2),
+            "seconds": round(self.before + now - self.start, 2),
+        }
+        self.last = now
+        self.bar.set_postfix_str(f"loss {line['loss']:.4f}")
+        self.write(line)
+
+    def write(self, line: dict):
+        """Add a line, from the main process; TensorBoard gets its numbers too, where it was asked for."""
+        with self.run.metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.config.tensorboard:
+            numbers = {name: value for name, value in line.items() if isinstance(value, int | float) and name != "step"}
+            self.accelerator.log(numbers, step=line["step"])

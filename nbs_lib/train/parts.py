@@ -1,0 +1,97 @@
+"""The parts of a training, put together in each process: what is frozen, what is trained, and what steps it."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+
+from ..adapter import attach
+from ..config import Train
+from ..models import Base, BaseError, find_base
+from ..run import Run
+from .data import Examples
+from .student import Student
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Parts:
+    """engine: the student as DeepSpeed wraps it; parameters: what is trained; ema: a mean of them over the steps, or None."""
+
+    base: Base
+    examples: Examples
+    student: Student
+    engine: Any
+    optimizer: Any
+    parameters: list[torch.nn.Parameter]
+    ema: EMAModel | None
+
+
+def build(config: Train, run: Run, accelerator) -> Parts:
+    """Everything for a training, before its first step. Errors: BaseError where the base is not the cache's."""
+    torch.manual_seed(config.seed + accelerator.process_index)  # the dropout's, the one draw without a generator
+    examples = Examples(run.cache, config)
+    base = find_base(examples.meta["base"])
+    if base.hash != examples.meta["base_hash"]:
+        raise BaseError(f"base {base.name!r} is not the one that the cache was made with; run notebooks/1_prepare.ipynb again")
+    unet, frozen, parameters = trainable(base, config)
+    alphas_cumprod = base.scheduler().alphas_cumprod.to(accelerator.device)
+    unet.to(accelerator.device)
+    if frozen is not None:
+        frozen.to(accelerator.device, memory_format=torch.channels_last)
+    student = Student(unet, alphas_cumprod, base.prediction_type, DTYPES[config.precision], frozen)
+    engine, optimizer = accelerator.prepare(student, new_optimizer(parameters, config))
+    lay_out(unet)
+    ema = EMAModel(parameters, decay=config.ema, use_ema_warmup=True) if config.ema else None
+    if ema:
+        accelerator.register_for_checkpointing(ema)
+    return Parts(base, examples, student, engine, optimizer, parameters, ema)
+
+
+def trainable(base: Base, config: Train):
+    """The UNet, the frozen copy that teaches where there is no adapter to switch off, and the trained parameters in fp32."""
+    dtype = DTYPES[config.precision]
+    if config.method == "full":
+        unet = base.unet()
+        frozen = None if config.objective == "finetune" or config.teacher == "cached" else copy.deepcopy(unet).to(dtype)
+        unet.requires_grad_(True)
+        parameters = list(unet.parameters())
+    else:
+        unet, frozen = base.unet(dtype), None
+        how = (config.rank, config.alpha, config.seed, config.targets, config.method, config.dropout)
+        parameters = attach(unet, *how)
+    if config.checkpointing:
+        unet.enable_gradient_checkpointing()
+    return unet.train(), frozen, parameters
+
+
+def lay_out(unet: torch.nn.Module):
+    """Put the frozen convolutions into the layout that is faster; DeepSpeed cannot flatten gradients of that layout.
+
+    Not before DeepSpeed has the model: it cannot broadcast such weights either.
+    """
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Conv2d) and not module.weight.requires_grad:
+            module.to(memory_format=torch.channels_last)
+
+
+def new_optimizer(parameters: list[torch.nn.Parameter], config: Train) -> torch.optim.Optimizer:
+    if config.optimizer == "prodigy":
+        from prodigyopt import Prodigy
+
+        return Prodigy(parameters, lr=config.lr, weight_decay=0.0, safeguard_warmup=True)
+    return torch.optim.AdamW(parameters, config.lr, weight_decay=0.0)
+
+
+def learning_rate(config: Train, step: int) -> float:
+    """The learning rate of a step: diffusers' schedules as pure functions of it, so that a resumed training needs no state."""
+    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
+    dummy = torch.optim.SGD([torch.zeros(1)], config.lr)
+    last = max(config.steps, config.warmup + 1)  # a schedule needs a step after its warmup
+    [factor] = get_scheduler(name, dummy, num_warmup_steps=config.warmup, num_training_steps=last).lr_lambdas
+    # counted from one: the first step is a step, and so is the last
+    return config.lr * factor(step + 1 if step < config.warmup else step)

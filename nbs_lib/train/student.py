@@ -1,0 +1,60 @@
+"""The student and the teacher: the UNet with its adapter on and off, or, where all of it is trained, beside a frozen copy."""
+
+import torch
+
+from ..adapter import adapter_off
+from ..diffusion import alpha_sigma, guided, noised, to_eps, to_x_0
+from .data import Batch
+
+
+class Student(torch.nn.Module):
+    """The UNet that is trained, as DeepSpeed's engine wraps it; predictions are of the base's own type, in fp32.
+
+    The autocast stands inside, because the engine switches off one that it is called under.
+    """
+
+    def __init__(self, unet, alphas_cumprod: torch.Tensor, prediction_type: str, dtype: torch.dtype, frozen=None):
+        """frozen: the teacher's UNet where the student has no adapter to switch off; it is not part of this module."""
+        super().__init__()
+        self.unet, self.prediction_type, self.dtype = unet, prediction_type, dtype
+        self.alphas_cumprod = alphas_cumprod
+        self._frozen = (frozen,)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Prediction [n, c, h, w] fp32 from noisy latents x_t [n, c, h, w], timesteps t [n], context [n, tokens, width]."""
+        return self._pass(self.unet, x_t, t, context)
+
+    def _pass(self, unet, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return unet(x_t, t, context, return_dict=False)[0].float()
+
+    def levels(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """alpha and sigma at timesteps t [n], [n, 1, 1, 1]."""
+        return alpha_sigma(self.alphas_cumprod, t)
+
+    def states(self, batch: Batch) -> torch.Tensor:
+        """The noisy latents x_t of a batch: the states that were kept with the teacher's answers, or the data noised."""
+        return noised(batch.latents, batch.noise, *self.levels(batch.t)) if batch.x_t is None else batch.x_t
+
+    def eps(self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What a prediction says of the noise."""
+        return to_eps(prediction, x_t, *self.levels(t), self.prediction_type)
+
+    def x_0(self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What a prediction says of the clean latents."""
+        return to_x_0(prediction, x_t, *self.levels(t), self.prediction_type)
+
+    @torch.no_grad()
+    def teacher(self, x_t: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The base's guided prediction at batch.w: kept answers, or both passes in one batch with the adapter off."""
+        if batch.answers is not None:
+            uncond, cond = batch.answers
+        else:
+            rows = (x_t.repeat(2, 1, 1, 1), batch.t.repeat(2), torch.cat([batch.uncond, batch.context]))
+            [frozen] = self._frozen
+            if frozen is not None:
+                uncond, cond = self._pass(frozen, *rows).chunk(2)
+            else:
+                with adapter_off(self.unet):
+                    uncond, cond = self._pass(self.unet, *rows).chunk(2)
+        return guided(uncond, cond, batch.w.view(-1, 1, 1, 1))

@@ -1,0 +1,135 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nbs_lib.adapter import attach
+from nbs_lib.config import Train
+from nbs_lib.diffusion import guided, min_snr_weight, velocity
+from nbs_lib.models import embed, find_base
+from nbs_lib.train.data import Batch
+from nbs_lib.train.objectives import OBJECTIVES, consistency, finetune, guidance
+from nbs_lib.train.student import Student
+
+CONFIG = Train()
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    base = find_base("embedded")
+    unet = base.unet()
+    attach(unet, 4, 4.0, seed=0)
+    return Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    base, generator = find_base("embedded"), torch.Generator().manual_seed(0)
+    context = embed(["A person holding a cat", "A boy is watching TV"], base.tokenizer(), base.text_encoder())
+    uncond = embed([""], base.tokenizer(), base.text_encoder()).expand(2, -1, -1)
+    latents, noise = torch.randn(2, 2, 4, 16, 16, generator=generator)
+    ones, t = torch.ones(2), torch.tensor([200, 800])
+    return Batch(latents, noise, t, context, uncond, 3 * ones, ones, torch.tensor([0, 1]))
+
+
+class Answers(torch.nn.Module):
+    """A UNet that answers with what it is given, whatever it is asked."""
+
+    def __init__(self, answer: torch.Tensor):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x_t, t, context, return_dict):
+        return (self.answer.repeat(len(x_t) // len(self.answer), 1, 1, 1),)
+
+
+def answering(student: Student, answer: torch.Tensor, prediction_type: str) -> Student:
+    return Student(Answers(answer), student.alphas_cumprod, prediction_type, torch.float32, Answers(answer))
+
+
+def test_the_teacher_is_two_plain_passes_of_the_base(student, batch):
+    x_t, plain = student.states(batch), find_base("embedded").unet()
+    with torch.no_grad():
+        uncond, cond = (plain(x_t, batch.t, context).sample for context in (batch.uncond, batch.context))
+    torch.testing.assert_close(student.teacher(x_t, batch), guided(uncond, cond, 3.0), atol=1e-4, rtol=1e-4)
+    differing = replace(batch, w=torch.tensor([1.0, 7.5]))
+    expected = torch.stack([guided(uncond, cond, w)[i] for i, w in enumerate((1.0, 7.5))])
+    torch.testing.assert_close(student.teacher(x_t, differing), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_frozen_copy_teaches_like_the_adapter_switched_off(student, batch):
+    beside = Student(student.unet, student.alphas_cumprod, "epsilon", torch.float32, find_base("embedded").unet())
+    x_t = student.states(batch)
+    torch.testing.assert_close(beside.teacher(x_t, batch), student.teacher(x_t, batch), atol=1e-5, rtol=1e-5)
+    assert [name for name, _ in beside.named_parameters()] == [name for name, _ in student.named_parameters()]
+
+
+def test_kept_answers_are_taken_for_the_teacher_s(student, batch):
+    x_t = student.states(batch)
+    kept = replace(batch, answers=(torch.zeros_like(x_t), torch.ones_like(x_t)), x_t=torch.full_like(x_t, 2.0))
+    assert torch.equal(student.states(kept), kept.x_t)
+    assert torch.equal(student.teacher(kept.x_t, kept), torch.full_like(x_t, 3.0))
+
+
+def test_an_untrained_student_has_no_loss_at_w_1_and_some_at_w_3(student, batch):
+    assert float(guidance(student, student, replace(batch, w=torch.ones(2)), CONFIG).max()) < 1e-8
+    losses = guidance(student, student, batch, CONFIG)
+    assert losses.shape == (2,) and float(losses.min()) > 1e-5
+
+
+def test_the_guidance_loss_is_stated_in_eps_for_every_prediction_type(student, batch):
+    """eps = sigma x_t + alpha v: an error of 1 in v is one of alpha in eps."""
+    kept = replace(batch, answers=(torch.zeros(2, 4, 16, 16), torch.zeros(2, 4, 16, 16)))
+    alpha, _ = student.levels(batch.t)
+    for prediction_type, expected in (("epsilon", torch.ones(2)), ("v_prediction", alpha.flatten().square())):
+        ones = answering(student, torch.ones(2, 4, 16, 16), prediction_type)
+        torch.testing.assert_close(guidance(ones, ones, kept, CONFIG), expected)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_finetune_has_no_loss_where_the_prediction_is_right_and_min_snr_weights_elsewhere(student, batch, prediction_type):
+    alpha, sigma = student.levels(batch.t)
+    right = {
+        "epsilon": batch.noise,
+        "v_prediction": velocity(batch.latents, batch.noise, alpha, sigma),
+        "sample": batch.latents,
+    }[prediction_type]
+    knows = answering(student, right, prediction_type)
+    assert float(finetune(knows, knows, batch, CONFIG).abs().max()) < 1e-10
+    off = answering(student, right + 2, prediction_type)
+    weight = min_snr_weight(alpha, sigma, CONFIG.snr_gamma, prediction_type).flatten()
+    torch.testing.assert_close(finetune(off, off, batch, CONFIG), 4 * weight, rtol=1e-4, atol=1e-5)
+
+
+def test_a_consistent_student_has_no_consistency_loss(student, batch):
+    """A prediction of x_0 itself is the same at every timestep, and c_out is almost 1 but at the data."""
+    knows = answering(student, batch.latents, "sample")
+    high = batch.at(torch.tensor([500, 900]))
+    assert float(consistency(knows, knows, high, CONFIG).max()) < 1e-4
+    assert float(consistency(student, student, high, CONFIG).min()) > 1e-3
+
+
+def test_consistency_asks_at_the_timesteps_that_the_scheduler_samples_at(student, batch):
+    from diffusers import LCMScheduler
+
+    asked = []
+
+    def engine(x_t, t, context):
+        asked.extend(t.tolist())
+        return student(x_t, t, context)
+
+    for t in ([0, 999], [19, 20], [399, 400]):
+        consistency(engine, student, batch.at(torch.tensor(t)), CONFIG)
+    assert asked == [19, 999, 19, 39, 399, 419]
+    scheduler = find_base("embedded").scheduler(LCMScheduler)
+    scheduler.set_timesteps(4)
+    assert all((t + 1) % 20 == 0 for t in scheduler.timesteps.tolist())
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_reach_the_adapter_and_nothing_else(student, batch, name):
+    student.zero_grad()
+    OBJECTIVES[name].loss(student, student, batch, CONFIG).mean().backward()
+    for part, parameter in student.named_parameters():
+        assert (parameter.grad is not None) == ("lora_" in part), part
+    assert all(p.grad.abs().sum() > 0 for part, p in student.named_parameters() if "lora_B" in part)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from nbs_lib.config import Train
+from nbs_lib.models import find_base
+from nbs_lib.train.parts import learning_rate, trainable
+
+
+def rates(**how) -> list[float]:
+    config = Train(lr=1.0, steps=100, **how)
+    return [learning_rate(config, step) for step in range(100)]
+
+
+def test_the_learning_rate_by_hand():
+    cosine = rates(warmup=10)
+    assert cosine[0] == pytest.approx(0.1) and cosine[9] == cosine[10] == 1.0
+    assert cosine[55] == pytest.approx(0.5) and 0 < cosine[99] < 0.001
+    linear, constant = rates(warmup=10, schedule="linear"), rates(warmup=10, schedule="constant")
+    assert linear[55] == pytest.approx(0.5) and constant[0] == pytest.approx(0.1) and set(constant[10:]) == {1.0}
+    assert rates(warmup=0)[0] == 1.0
+    assert learning_rate(Train(lr=1.0, steps=1), 0) == pytest.approx(0.1), "a training shorter than its warmup"
+
+
+@pytest.mark.parametrize(
+    ("how", "dtype", "share"),
+    [
+        ({"method": "lora", "precision": "bf16"}, torch.bfloat16, 0.2),
+        ({"method": "dora", "precision": "fp32"}, torch.float32, 0.2),
+        ({"method": "full", "precision": "bf16"}, torch.float32, 1.0),
+    ],
+)
+def test_what_is_trained_is_fp32_and_the_frozen_rest_is_in_the_low_precision(how, dtype, share):
+    unet, frozen, parameters = trainable(find_base("embedded"), Train(**how))
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in parameters)
+    rest = [p for p in unet.parameters() if not p.requires_grad]
+    assert {p.dtype for p in rest} == ({dtype} if share < 1 else set())
+    trained, every = (sum(p.numel() for p in some) for some in (parameters, unet.parameters()))
+    assert 0 < trained <= share * every
+    assert (frozen is not None) == (how["method"] == "full")
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    """The recompute comes after the teacher's pass, and sees the adapter on."""
+    gradients = []
+    for checkpointing in (False, True):
+        from nbs_lib.train.student import Student
+
+        base = find_base("embedded")
+        unet, _, parameters = trainable(base, Train(checkpointing=checkpointing, precision="fp32", rank=4, alpha=4.0))
+        with torch.no_grad():
+            for i, parameter in enumerate(parameters):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.05)
+        student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+        generator = torch.Generator().manual_seed(0)
+        x, context = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 40, 192, generator=generator)
+        t = torch.tensor([100, 700])
+        prediction = student(x, t, context)
+        from nbs_lib.adapter import adapter_off
+
+        with torch.no_grad(), adapter_off(unet):
+            student(x, t, context)
+        prediction.square().mean().backward()
+        gradients.append([parameter.grad for parameter in parameters])
+    assert all(float(gradient.abs().sum()) > 0 for gradient in gradients[0])
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-7)

@@ -1,6 +1,6 @@
 """The main job, as a user runs it: `onepass run RECIPE` from nothing, timed; what it came to, written down.
 
-    python benchmarks/main_job.py demo demo-long     # or: make bench
+    python benchmarks/main_job.py demo demo-long     # or: make bench; the others: make bench-recipes
 
 For each recipe, a fresh run outputs/bench-RECIPE; its figures go to benchmarks/results/RECIPE.json, and the table of all
 results to benchmarks/README.md. Times are wall clock on the machine that the result names.
@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import page
+from unseen import shares
 
 from nbs_lib.picturebook.book import draw_book
 
@@ -44,7 +45,10 @@ def measure(recipe: str) -> dict:
         "stages": {stage: told["seconds"] for stage, told in stages.items()},
         "train": {**stages["train"]["parameters"], "run": name, "processes": stages["train"]["processes"]},
         "cache_reused": stages["prepare"]["reused"],
+        "cache_seconds": stages["prepare"]["cache_seconds"],
         "captions": stages["compare"]["parameters"]["captions"],
+        "held_out_loss": stages["train"]["held_out_loss"],
+        "shows_the_unseen": shares(run / "compare", results["pictures"], "snowman") if recipe == "unseen" else None,
         **{key: results[key] for key in kept},
     }
 

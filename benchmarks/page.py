@@ -64,17 +64,22 @@ def where(told: dict) -> str:
 
 
 def table(results: list[dict]) -> str:
-    """The results as a Markdown table, a row for each recipe."""
+    """The results of recipes as a Markdown table, a row for each, and what else there is to say below it."""
     lines = [
         "| recipe | training | run | unguided | guided | tuned | guidance recovered | tuned : guided time | NFE |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
         rates = [percent(each["contenders"][name]["caption_first"]) for name in ("unguided", "guided", "tuned")]
-        train, contenders = each["train"], each["contenders"]
+        train, contenders, asked = each["train"], each["contenders"], each["cache_seconds"]
+        what = (
+            f"{train['objective']}, {train['teacher']} teacher, "
+            if train["objective"] == "guidance"
+            else f"{train['objective']}, "
+        )
         cells = [
             f"`{each['recipe']}`",
-            f"{train['steps']} steps, w = {each['w_train']:g}, rank {train['rank']}, {minutes(each['stages']['train'])}",
+            f"{what}, {train['steps']} steps, rank {train['rank']}; {minutes(each['stages']['train'])}, cache {asked:.0f} s",
             minutes(each["seconds"]),
             *rates,
             percent(each["guidance_recovered"], "value"),
@@ -82,15 +87,25 @@ def table(results: list[dict]) -> str:
             f"{contenders['tuned']['nfe']:g} : {contenders['guided']['nfe']:g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
-    for each in results:
-        drawn = f"The picture-book drew {each['scenes_per_second']:,} scenes a second."
-        lines.append(f"`{each['recipe']}`: {each['captions']} captions; {where(each)} {drawn}\n")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *map(below, results)])
 
 
-def percent(told: dict, key: str = "rate") -> str:
-    return f"{100 * told[key]:.0f} % [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
+def below(each: dict) -> str:
+    """Captions, machine and the rest of a recipe's result, as a paragraph."""
+    said = f"`{each['recipe']}`: w = {each['w_train']:g}, {each['captions']} captions; {where(each)}"
+    if each["held_out_loss"]:
+        said += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(*each["held_out_loss"])
+    if each["shows_the_unseen"]:
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items())
+        said += f" Pictures nearest to the kind that the base does not know, by CLIP's image features: {shares}."
+    return said + f" The picture-book drew {each['scenes_per_second']:,} scenes a second.\n"
+
+
+def percent(told: dict | None, key: str = "rate") -> str:
+    if told is None:
+        return "–"
+    interval = "" if told["low"] is None else f" [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
+    return f"{100 * told[key]:.0f} %{interval}"
 
 
 def minutes(seconds: float) -> str:

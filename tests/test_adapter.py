@@ -98,6 +98,27 @@ def test_presets_are_on_the_layers_that_they_name(base):
     assert counts["all"] == every
 
 
+def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):
+    """As one for guidance and one for few steps would: what they add to the weights adds up."""
+    deltas, names = [], ("guidance", "steps")
+    for seed, (name, targets) in enumerate(zip(names, ("attention", "all"), strict=True)):
+        unet = base.unet()
+        attach(unet, 4, 8.0, seed, targets)
+        trained_like(unet, seed)
+        save_adapter(tmp_path / name, unet, {})
+        deltas.append({n: m.get_delta_weight("default") for n, m in unet.named_modules() if hasattr(m, "get_delta_weight")})
+    pipeline = base.pipeline()
+    for name in names:
+        pipeline.load_lora_weights(tmp_path / name, adapter_name=name)
+    pipeline.set_adapters(list(names), [0.5, 2.0])
+    by_hand = base.unet()
+    with torch.no_grad():
+        for delta, scale in zip(deltas, (0.5, 2.0), strict=True):
+            for name, change in delta.items():
+                by_hand.get_submodule(name).weight += scale * change
+    torch.testing.assert_close(predict(pipeline.unet), predict(by_hand), atol=1e-4, rtol=1e-4)
+
+
 def test_verify_refuses_a_file_of_another_strength(base, tmp_path):
     unet = base.unet()
     attach(unet, rank=4, alpha=4.0, seed=0)

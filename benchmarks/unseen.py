@@ -1,0 +1,42 @@
+"""Whether pictures show the kind of scene that was new to the base: which kind's drawn pictures they are nearest to."""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nbs_lib.models import embedded_clip
+from nbs_lib.picturebook.book import draw_book
+from nbs_lib.picturebook.captions import KINDS
+from nbs_lib.picturebook.judge import features
+from nbs_lib.picturebook.unseen import draw_unseen
+
+DRAWN = 40  # pictures of each kind that its centre is the mean of
+
+
+def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
+    """Of each contender's pictures of prompts with the word, the share that is nearest to the unseen kind's centre.
+
+    Nearest by the cosine of the embedded CLIP's image features to the mean of each of the eleven kinds' drawn pictures.
+    """
+    unseen = np.stack([np.asarray(draw_unseen(Random(f"judged {i}"))[0]) for i in range(DRAWN)])
+    book = draw_book(30 * DRAWN, seed=5, held_out=True)
+    scenes = list(zip(book.scenes, book.images, strict=True))
+    kinds = [np.stack([image for scene, image in scenes if scene.kind == kind]) for kind in KINDS]
+    centres = torch.stack([seen(images[:DRAWN]).mean(0) for images in [*kinds, unseen]])
+    asked = [each["files"] for each in pictures if word in each["prompt"]]
+    told = {}
+    for name in asked[0]:
+        images = np.stack([np.asarray(Image.open(folder / files[name]).convert("RGB")) for files in asked])
+        nearest = torch.cosine_similarity(seen(images)[:, None], centres[None], dim=-1).argmax(1)
+        told[name] = float((nearest == len(KINDS)).float().mean())
+    return told
+
+
+@torch.no_grad()
+def seen(images: np.ndarray) -> torch.Tensor:
+    """CLIP's features [n, width] of pictures uint8 [n, 64, 64, 3], on the unit sphere."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return features(embedded_clip().get_image_features(pixel_values=pixels))

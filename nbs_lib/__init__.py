@@ -15,6 +15,7 @@ picturebook  the embedded data set and the tiny Stable Diffusion trained on it
 prepare      images and captions -> cache
 train        cache -> adapter
 compare      adapter -> pictures, numbers, report
+export       adapter -> files for diffusers, A1111, ComfyUI, or a merged pipeline
 pipeline     a recipe -> the three notebooks -> a run
 __main__     the `onepass` command
 """

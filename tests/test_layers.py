@@ -13,7 +13,7 @@ LAYERS = [
     {"config", "files", "inputs", "machine", "parameters", "run"},
     {"models", "adapter", "diffusion", "picturebook"},
     {"prepare", "train", "compare"},
-    {"pipeline"},
+    {"export", "pipeline"},
     {"__main__"},
 ]
 NOTEBOOK_ROOMS = LAYERS[2]
@@ -94,6 +94,8 @@ def test_every_module_belongs_to_a_layer():
         ("picturebook/make/fit.py", "from ..captions import Scene", False),
         ("train/loop.py", "import torch", False),
         ("pipeline.py", "from .compare import report", False),
+        ("export/card.py", "from ..compare.sample import CONTENDERS", False),
+        ("compare/report.py", "from ..export import card", True),
     ],
 )
 def test_a_wrong_import_is_seen(tmp_path, file, line, refused):

@@ -9,6 +9,7 @@ tuned     what was trained, sampled as it was trained to be: an adapter added to
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ class Sampler:
     ) -> Samples:
         """A picture for each prompt, from the noise of the seed at the same place.
 
-        adapter_scale: for `tuned`. guidance: another scale than `w_train`, for `guided`; the others have one pass a step.
+        adapter_scale: for `tuned`. guidance: another scale than the contender's own: for `guided`, and for `tuned`, with a
+        warning, since what was trained holds its guidance already.
         Errors: ValueError for an unknown contender, or where prompts and seeds are not equally many.
         """
         if contender not in CONTENDERS:
@@ -95,8 +97,13 @@ class Sampler:
         if contender != "tuned":
             w = self.w_train if guidance is None else guidance
             return self._measured(prompts, seeds, steps, w if contender == "guided" else 1.0)
+        own = self.sampling["guidance_scale"]
+        if guidance not in (None, own):
+            warnings.warn(
+                f"guidance_scale: given {guidance:g}; this adapter was trained for {own:g}, and is guided twice", stacklevel=2
+            )
         with self._adapter_fused(adapter_scale) if self._unet is None else self._model_swapped():
-            return self._measured(prompts, seeds, self.tuned_steps or steps, self.sampling["guidance_scale"])
+            return self._measured(prompts, seeds, self.tuned_steps or steps, own if guidance is None else guidance)
 
     def _measured(self, prompts: list[str], seeds: list[int], steps: int, scale: float) -> Samples:
         if not self._warm:

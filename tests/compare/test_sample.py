@@ -45,6 +45,45 @@ def test_passes_are_counted(sampler, drawn):
     assert sampler.sample("guided", PROMPTS[:1], [0], 2, guidance=1.0).nfe == 2
 
 
+def test_another_guidance_than_an_adapter_s_own_is_warned_of(sampler):
+    with pytest.warns(UserWarning, match="given 3; this adapter was trained for 1, and is guided twice"):
+        assert sampler.sample("tuned", PROMPTS[:1], [0], 2, guidance=3.0).nfe == 4
+
+
+def test_few_step_adapters_are_sampled_as_they_were_trained_to_be(base, adapter, tmp_path):
+    """The same weights, said to be those of a consistency adapter: other pictures, in four passes; the base's stay."""
+    from nbs_lib.adapter import attach, read_facts, save_adapter
+
+    unet = base.unet()
+    attach(unet, 4, 4.0, seed=0)
+    few = {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4}
+    save_adapter(tmp_path, unet, read_facts(adapter) | {"sampling": few})
+    sampler = Sampler(base, tmp_path)
+    before = sampler.sample("unguided", PROMPTS[:1], [0], STEPS)
+    drawn = sampler.sample("tuned", PROMPTS[:1], [0], STEPS)
+    assert drawn.nfe == 4 and apart(drawn.images, before.images) > 20
+    after = sampler.sample("unguided", PROMPTS[:1], [0], STEPS)
+    assert after.nfe == STEPS and np.array_equal(after.images, before.images)
+    assert Sampler(base, tmp_path, tuned_steps=2).sample("tuned", PROMPTS[:1], [0], STEPS).nfe == 2
+
+
+def test_a_whole_model_is_drawn_from_beside_its_base(base, tmp_path):
+    facts = {"w_train": 2.0, "base_hash": base.hash}
+    pipe = base.pipeline()
+    with torch.no_grad():
+        for parameter in pipe.unet.parameters():
+            parameter.mul_(1.02)
+    pipe.save_pretrained(tmp_path)
+    (tmp_path / "onepass.json").write_text(json.dumps(facts))
+    sampler = Sampler(base, tmp_path)
+    before = sampler.sample("unguided", PROMPTS[:1], [0], STEPS).images
+    drawn = sampler.sample("tuned", PROMPTS[:1], [0], STEPS)
+    noise = torch.Generator().manual_seed(0)
+    theirs = pipe(PROMPTS[:1], num_inference_steps=STEPS, guidance_scale=1, generator=[noise], output_type="np").images
+    assert apart(drawn.images, (theirs * 255).round()) <= 1 and drawn.nfe == STEPS and apart(drawn.images, before) > 20
+    assert np.array_equal(sampler.sample("unguided", PROMPTS[:1], [0], STEPS).images, before)
+
+
 def test_contenders_differ_only_in_what_they_are(drawn):
     for left, right in (("unguided", "guided"), ("unguided", "tuned"), ("guided", "tuned")):
         assert apart(drawn[left].images, drawn[right].images) > 20

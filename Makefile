@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint bench bench-train clean
+.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
@@ -18,6 +18,9 @@ help:
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
 	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results"
 	@echo "make bench-train   measure training against the reference method, and write benchmarks/results"
+	@echo "make bench-recipes   run the recipes of the other objectives from nothing, and write benchmarks/results"
+	@echo "make bench-ranks   train adapters of every rank on every preset of layers, and write benchmarks/results"
+	@echo "make bench-true-size   take training steps at SD 2.1's size, and write benchmarks/results"
 	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
 
@@ -67,6 +70,17 @@ bench: setup
 bench-train: setup
 	@echo "bench-train: reference, floor, live, cached"
 	@$(PY) benchmarks/train.py
+
+bench-recipes: setup
+	@echo "bench-recipes: cached, trajectories, consistency, unseen"
+	@$(PY) benchmarks/main_job.py cached trajectories consistency unseen
+
+bench-ranks: setup
+	@echo "bench-ranks: six ranks, three presets"
+	@$(PY) benchmarks/ranks.py
+
+bench-true-size: setup
+	@$(PY) benchmarks/true_size.py
 
 clean:
 	@echo "clean: runs, caches, build products"

@@ -8,6 +8,7 @@ imported before the fork, so it must start no thread and touch no device.
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -140,7 +141,10 @@ def new_accelerator(config: Train, folder: Path):
     """
     from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
     from accelerate.utils import DistributedType
+    from torch.utils import cpp_extension
 
+    # DeepSpeed has torch compile its extension; torch gives its own folder to the shell as it stands, spaces and all
+    cpp_extension.TORCH_LIB_PATH = shlex.quote(cpp_extension.TORCH_LIB_PATH)
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage, gradient_clipping=config.clip, gradient_accumulation_steps=config.accumulate
     )

@@ -1,6 +1,13 @@
 """Processes that work, fail and die, in a process of their own as a kernel would be."""
 
 import json
+import os
+import subprocess
+import sys
+
+import torch
+
+from nbs_lib.files import ROOT
 
 CASES = """
 import json, os, signal, sys
@@ -50,3 +57,37 @@ def test_processes_work_fail_and_die_and_the_kernel_is_told(python, tmp_path):
     assert "asked for DeepSpeed on 2 processes, got MULTI_CPU" in told["plain"]
     assert told["two left"] == told["one left"] == [] and told["handler"]
     assert told["environment"] == []
+
+
+IN_A_FOLDER_WITH_A_SPACE = """
+import json, sys
+from pathlib import Path
+import torch
+from nbs_lib.config import Train
+from nbs_lib.run import Run
+from nbs_lib.train.launch import RESULT, launch, new_accelerator
+
+assert " " in torch.__file__, torch.__file__
+
+def work(config, run, inputs):
+    accelerator = new_accelerator(config, run.folder)
+    if accelerator.is_main_process:
+        (run.folder / RESULT).write_text(json.dumps(accelerator.distributed_type.value))
+    accelerator.wait_for_everyone()
+
+print(launch(work, (Train(), Run(sys.argv[1]), {}), 2))
+"""
+
+
+def test_deepspeed_compiles_its_extension_where_the_path_has_spaces(tmp_path):
+    """An environment in a folder with a space in its name, and nothing compiled yet."""
+    packages = tmp_path / "my envirönment"
+    packages.symlink_to(os.path.dirname(os.path.dirname(torch.__file__)))
+    environment = os.environ | {
+        "PYTHONPATH": f"{packages}{os.pathsep}{ROOT}",
+        "TORCH_EXTENSIONS_DIR": str(tmp_path / "compiled"),
+    }
+    command = [sys.executable, "-c", IN_A_FOLDER_WITH_A_SPACE, tmp_path]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "DEEPSPEED" in done.stdout, done.stderr
+    assert list((tmp_path / "compiled").rglob("*.so"))

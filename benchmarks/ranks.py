@@ -1,0 +1,71 @@
+"""How much of guidance an adapter recovers, and how large it is, by its rank and the layers that it is on.
+
+    python benchmarks/ranks.py     # or: make bench-ranks
+
+Every adapter learns from the same kept answers, in the same steps; the base with guidance and without is measured once, on
+the same captions and noise. The figures go to benchmarks/results/ranks.json, the table to benchmarks/README.md.
+"""
+
+import shutil
+from datetime import UTC, datetime
+
+import numpy as np
+import page
+
+from nbs_lib.adapter import TARGETS, WEIGHTS
+from nbs_lib.compare import CAPTION_SEEDS
+from nbs_lib.compare.metrics import bootstrap_interval, caption_first, recovered_by_picture
+from nbs_lib.compare.sample import Sampler, load_sampler
+from nbs_lib.config import Prepare, Train
+from nbs_lib.files import ROOT, link
+from nbs_lib.machine import facts
+from nbs_lib.models import embedded_clip
+from nbs_lib.picturebook.captions import held_out_captions
+from nbs_lib.prepare import prepare
+from nbs_lib.run import Run
+from nbs_lib.train import train
+
+RANKS, STEPS, CAPTIONS = (2, 4, 8, 16, 32, 64), 250, 150
+FOLDER = ROOT / "outputs" / "bench-ranks"
+
+
+def main():
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    prepared = prepare(Prepare(str(FOLDER / "prepared"), answers="data")).run
+    told, sides = {}, {}
+    for targets in TARGETS:
+        for rank in RANKS:
+            run = trained(prepared, targets, rank)
+            sampler = load_sampler(run, batch_size=25)
+            sides = sides or {name: first(sampler, name) for name in ("unguided", "guided")}
+            tuned = first(sampler, "tuned")
+            low, high = bootstrap_interval([*sides.values(), tuned], recovered_by_picture)
+            value, size = recovered_by_picture(*sides.values(), tuned), (run.adapter / WEIGHTS).stat().st_size
+            told.setdefault(targets, {})[rank] = {"value": value, "low": low, "high": high, "bytes": size}
+            print(targets, rank, told[targets][rank], flush=True)
+    rates = {name: float(np.mean(right)) for name, right in sides.items()}
+    asked = {"steps": STEPS, "captions": CAPTIONS, "rates": rates, "recovered": told}
+    page.save("ranks", {"date": datetime.now(UTC).date().isoformat(), **facts(), **asked})
+
+
+def trained(prepared: Run, targets: str, rank: int) -> Run:
+    """A run with an adapter of that kind, trained on the answers that were prepared."""
+    run = Run(FOLDER / f"{targets}-{rank}")
+    run.folder.mkdir(parents=True)
+    link(run.cache, prepared.cache.resolve())
+    run.update(stages={"prepare": prepared.stage_record("prepare")})
+    how = {"teacher": "cached", "rank": rank, "alpha": float(rank), "targets": targets, "steps": STEPS}
+    train(Train(str(run.folder), **how, validate_every=0, checkpoint_every=10**6))
+    return run
+
+
+def first(sampler: Sampler, name: str) -> np.ndarray:
+    """Of each held-out caption, whether the contender's picture puts it first: bool [n]."""
+    captions = held_out_captions(CAPTIONS)
+    texts, seeds = [caption.text for caption in captions], [CAPTION_SEEDS + i for i in range(CAPTIONS)]
+    images = sampler.sample(name, texts, seeds, 25).images
+    return caption_first(images, captions, embedded_clip(), sampler.base.tokenizer()).numpy()
+
+
+if __name__ == "__main__":
+    main()

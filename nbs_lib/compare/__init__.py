@@ -86,6 +86,9 @@ def measured(sampler: Sampler, config: Compare, folder: Path) -> dict[str, Any]:
         "base": sampler.base.name,
         "base_origin": sampler.base.origin,
         "base_hash": sampler.base.hash,
+        "objective": sampler.objective,
+        "whole_model": sampler.whole,
+        "sampling": sampler.sampling | {"steps": sampler.tuned_steps or config.steps},
         "w_train": sampler.w_train,
         "steps": config.steps,
         "resolution": sampler.resolution,
@@ -141,7 +144,7 @@ def captions_first(sampler: Sampler, config: Compare) -> tuple[dict[str, dict[st
         low, high = bootstrap_interval(right, np.mean)
         rates[name] = {"rate": float(right.mean()), "low": low, "high": high, "count": len(right)}
     recovered = recovered_by_picture(*first.values())
-    if recovered is None:
+    if recovered is None or sampler.objective == "finetune":  # which is to learn images, not guidance
         return rates, None
     low, high = bootstrap_interval(list(first.values()), recovered_by_picture)
     return rates, {"value": recovered, "low": low, "high": high}
@@ -182,7 +185,7 @@ def summary(compared: Compared) -> str:
     if recovered:
         interval = f" [{_percent(recovered['low'])}, {_percent(recovered['high'])}]" if recovered["low"] is not None else ""
         lines.append(f"guidance recovered: {_percent(recovered['value'])}{interval}")
-    elif results["contenders"]["guided"]["caption_first"]:
+    elif results["contenders"]["guided"]["caption_first"] and results["objective"] != "finetune":
         lines.append("guidance recovered: not defined, for guidance gained nothing on these captions")
     lines.append(f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} of its NFE")
     memory = results["contenders"]["tuned"]["memory_kind"]

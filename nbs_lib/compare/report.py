@@ -20,6 +20,11 @@ from .sample import CONTENDERS
 HERE = Path(__file__).parent
 PAIRS = (("unguided", "tuned"), ("guided", "tuned"))
 """What a slider compares: the left picture and the right one."""
+TITLES = {
+    "guidance": "Guidance in one pass",
+    "finetune": "Fine-tuned on its own images",
+    "consistency": "A few steps instead of many",
+}
 SMALL = 256
 """Pictures narrower than this are enlarged with their pixels left square."""
 
@@ -72,6 +77,7 @@ def page(run: Run) -> dict[str, Any]:
         "cards": [card(run, picture) for picture in results["pictures"]],
         "figures": figures | {name: embedded(run.folder / f"{name}.png") for name in ("loss", "usage")},
         "training": training(run),
+        "title": TITLES[results["objective"]],
         "code": usage_example(run, results),
         # Markup is for files of ours only; everything a person typed goes through the template's escaping
         "style": Markup(style),
@@ -104,24 +110,28 @@ def training(run: Run) -> dict[str, Any] | None:
 
 
 def usage_example(run: Run, results: dict[str, Any]) -> str:
-    """How a stock diffusers pipeline uses the adapter, as code that runs from the project's folder."""
+    """How a stock diffusers pipeline samples what was trained, as code that runs from the project's folder."""
     # what was loaded, which is not what was asked for where an id was taken down and a mirror served
     base = "nbs_lib/picturebook/base" if results["base"] == "embedded" else results["base_origin"].partition("@")[0]
-    adapter = run.adapter.relative_to(ROOT) if run.adapter.is_relative_to(ROOT) else run.adapter
+    learned = run.model if results["whole_model"] else run.adapter
+    place = str(learned.relative_to(ROOT) if learned.is_relative_to(ROOT) else learned)
+    load = f"""\
+pipe.load_lora_weights({place!r}, weight_name="pytorch_lora_weights.safetensors", adapter_name="onepass")
+pipe.set_adapters("onepass", {results["adapter_scale"]:g})
+"""
+    how, one_pass = results["sampling"], "  # one pass a step: the adapter already holds the guidance"
     first = results["pictures"][0] if results["pictures"] else {"prompt": "A person holding a cat", "seed": 0}
     return f"""\
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import {how["scheduler"]}, StableDiffusionPipeline
 
-pipe = StableDiffusionPipeline.from_pretrained({str(base)!r}, safety_checker=None)
-pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-pipe.load_lora_weights({str(adapter)!r}, weight_name="pytorch_lora_weights.safetensors", adapter_name="onepass")
-pipe.set_adapters("onepass", {results["adapter_scale"]:g})
-
+pipe = StableDiffusionPipeline.from_pretrained({(place if results["whole_model"] else str(base))!r}, safety_checker=None)
+pipe.scheduler = {how["scheduler"]}.from_config(pipe.scheduler.config)
+{"" if results["whole_model"] else load}
 image = pipe(
     {first["prompt"]!r},
-    num_inference_steps={results["steps"]},
-    guidance_scale=1,  # one pass a step: the adapter already holds the guidance
+    num_inference_steps={how["steps"]},
+    guidance_scale={how["guidance_scale"]:g},{one_pass if how["guidance_scale"] == 1 else ""}
     generator=torch.Generator().manual_seed({first["seed"]}),
 ).images[0]
 image.save("picture.png")

@@ -57,13 +57,14 @@ class Sampler:
         picture, None for what the base was made for; tuned_steps: of `tuned`, 0 for what it was trained for."""
         facts = read_facts(learned)
         self.base, self.w_train, self.batch_size, self.resolution = base, facts["w_train"], batch_size, resolution
+        self.objective, self.whole = facts.get("objective", "guidance"), not (learned / WEIGHTS).exists()
         self.sampling = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None} | facts.get("sampling", {})
         self.tuned_steps = tuned_steps or self.sampling["steps"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipe = base.pipeline().to(self.device)
         self._scheduler = base.scheduler(getattr(diffusers, self.sampling["scheduler"]))
         self._unet = self._base_weights = None
-        if (learned / WEIGHTS).exists():
+        if not self.whole:
             self.pipe.load_lora_weights(str(learned), weight_name=WEIGHTS, adapter_name=ADAPTER)
             self.pipe.disable_lora()
             changed = [module.base_layer for module in self.pipe.unet.modules() if hasattr(module, "base_layer")]

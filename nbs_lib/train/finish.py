@@ -45,6 +45,7 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
         "zero_stage": accelerator.state.deepspeed_plugin.zero_stage,
         "device": str(accelerator.device),
         "loss": sum(recent) / len(recent),
+        "examples": {name: len(getattr(parts.examples, name)) for name in ("own", "prior", "held_out")},
         "held_out_loss": [held_out[0], held_out[-1]] if held_out else None,
         "stock_difference": difference,
     }

@@ -94,7 +94,8 @@ def _noting_failure(function: Callable, *args: Any):
     try:
         function(*args)
     except Exception as failure:
-        note = {"seconds": time.time(), "said": f"{type(failure).__name__}: {failure}"}
+        said = (str(failure).strip().splitlines() or [""])[0][:500]  # a compiler's whole output stands above it
+        note = {"seconds": time.time(), "said": f"{type(failure).__name__}: {said}"}
         write_atomic(Path(args[1].folder) / f"{FAILED}{os.environ.get('RANK', 0)}", json.dumps(note))
         raise
 

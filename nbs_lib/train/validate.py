@@ -36,10 +36,15 @@ class Validation:
     def look(self, step: int, log):
         """Held-out loss into the log, pictures into the folder."""
         if self.accelerator.is_main_process:
-            student = self.parts.student.eval()
+            student, ema, trained = self.parts.student.eval(), self.parts.ema, self.parts.parameters
             state = torch.get_rng_state()  # dropout's draws of the training go on as if nobody had looked
+            if ema:  # what is looked at is what would be saved
+                ema.store(trained)
+                ema.copy_to(trained)
             log.write({"step": step, "held_out_loss": round(self.loss(), 8)})
             self.draw(step)
+            if ema:
+                ema.restore(trained)
             torch.set_rng_state(state)
             student.train()
         self.accelerator.wait_for_everyone()

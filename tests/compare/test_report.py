@@ -139,6 +139,36 @@ def test_its_code_says_what_was_loaded_and_at_which_scale(results):
     assert "'a/mirror'" in usage_example(Run("outputs/demo"), mirrored)
 
 
+@pytest.mark.parametrize(
+    ("changed", "title", "said", "coded"),
+    [
+        (
+            {"objective": "consistency", "sampling": {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4}},
+            "A few steps instead of many",
+            "what was trained in 4 LCM steps",
+            ["LCMScheduler.from_config", "num_inference_steps=4", "guidance_scale=1,  #", "load_lora_weights"],
+        ),
+        (
+            {
+                "objective": "finetune",
+                "whole_model": True,
+                "sampling": {"guidance_scale": 4.0, "scheduler": "DDIMScheduler", "steps": 25},
+            },
+            "Fine-tuned on its own images",
+            "This model was trained on images of its own",
+            ["/model', safety_checker", "guidance_scale=4,\n"],
+        ),
+    ],
+)
+def test_its_words_and_its_code_are_those_of_the_objective(copied, results, changed, title, said, coded):
+    (copied.compare / "results.json").write_text(json.dumps(results | changed))
+    page = Page(write_report(copied).read_text())
+    assert page.texts("h1") == [title] and any(said in text for text in page.texts("p"))
+    [code] = page.texts("pre")
+    assert all(each in code for each in coded) and ("lora" in code) != changed.get("whole_model", False)
+    compile(code, "usage", "exec")
+
+
 def test_what_the_run_has_is_shown_and_what_it_has_not_is_left_out(copied, page):
     assert not {"Training"} & set(page.texts("h2"))
     Image.new("RGB", (8, 8)).save(copied.folder / "loss.png")

@@ -26,7 +26,8 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
         "base": base.name,
         "base_hash": base.hash,
         "objective": config.objective,
-        "w_train": config.guidance,
+        # of several, a student that is not told which one learns the mean
+        "w_train": (config.guidance + max(config.guidance, config.guidance_max)) / 2,
         "sampling": {"guidance_scale": config.guidance if how.guided else 1.0, "scheduler": how.scheduler, "steps": how.steps},
         "train": {name: value for name, value in asdict(config).items() if name != "run"},
     }

@@ -21,7 +21,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     parts, loss_of = build(config, run, accelerator), OBJECTIVES[config.objective].loss
     checkpoint = latest(run.checkpoints, inputs)
     first = resume(accelerator, checkpoint) if checkpoint else 0
-    log, validation = Log(run, config, first, accelerator), Validation(run, config, parts, accelerator)
+    log, validation = Log(run, config, first, accelerator), Validation(run, config, parts, accelerator, first)
     if not first and validation.due(0):
         validation.look(0, log)
     for step in range(first, config.steps):

@@ -54,7 +54,7 @@ def build(config: Train, run: Run, accelerator) -> Parts:
     return Parts(base, examples, student, engine, optimizer, parameters, ema)
 
 
-def trainable(base: Base, config: Train):
+def trainable(base: Base, config: Train) -> tuple[UNet2DConditionModel, UNet2DConditionModel | None, list]:
     """The UNet, the frozen copy that teaches where there is no adapter to switch off, and the trained parameters in fp32."""
     dtype = DTYPES[config.precision]
     if config.method == "full":

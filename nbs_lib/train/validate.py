@@ -25,9 +25,14 @@ GAP, LEFT, SIDE = 6, 76, 128  # pixels between pictures, for the steps, of a sma
 class Validation:
     """Called by every process at the same steps; the main one looks, the others wait."""
 
-    def __init__(self, run: Run, config: Train, parts: Parts, accelerator):
+    def __init__(self, run: Run, config: Train, parts: Parts, accelerator, first: int):
+        """first: steps that are done already; pictures of another training than the one that goes on are removed."""
         self.run, self.config, self.parts, self.accelerator = run, config, parts, accelerator
         self.folder = run.folder / "validation"
+        if accelerator.is_main_process:
+            for path in self.folder.glob("step-*.png"):
+                if not first or int(path.stem.removeprefix("step-")) > first:
+                    path.unlink()
 
     def due(self, step: int) -> bool:
         every = self.config.validate_every

@@ -89,6 +89,7 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
     with Image.open(run.folder / "validation.png") as strip:
         assert strip.width > 4 * 128 and strip.height > 3 * 128
     facts, card = read_facts(run.adapter), (run.adapter / "README.md").read_text()
+    assert facts["w_train"] == (facts["train"]["guidance"] + (how.get("guidance_max") or facts["train"]["guidance"])) / 2
     objective = how.get("objective", "guidance")
     assert facts["objective"] == objective and facts["train"]["targets"] == how.get("targets", "attention")
     assert ("LCMScheduler" in card) == (objective == "consistency")

@@ -132,3 +132,18 @@ def test_an_image_that_changes_on_the_way_is_noticed(folder):
     Image.new("RGB", (9, 9)).save(folder / "a.png")
     with pytest.raises(SourceError, match="changed or removed"):
         example.load()
+
+
+def test_scenes_new_to_the_base_are_drawn_with_captions_that_say_them():
+    drawn = select(Prepare(source="unseen", count=12)).examples
+    again = select(Prepare(source="unseen", count=12)).examples
+    assert [each.image_hash for each in drawn] == [each.image_hash for each in again]
+    assert len({each.image_hash for each in drawn}) == 12 and all("snowman" in each.caption for each in drawn)
+    assert all(each.load().size == (64, 64) and each.load().mode == "RGB" for each in drawn)
+    assert not any("a orange" in each.caption for each in drawn)
+
+
+def test_a_prior_comes_last_under_names_of_its_own(folder):
+    selection = select(Prepare(source=str(folder), count=0, prior=str(folder), prior_count=2))
+    assert [each.id for each in selection.examples] == ["a.png", "b.png", "c.png", "prior/a.png", "prior/b.png"]
+    assert [each.prior for each in selection.examples] == [False] * 3 + [True] * 2 and selection.unused == 1

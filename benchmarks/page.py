@@ -111,11 +111,9 @@ def table(results: list[dict]) -> str:
     for each in results:
         rates = [percent(each["contenders"][name]["caption_first"]) for name in ("unguided", "guided", "tuned")]
         train, contenders, asked = each["train"], each["contenders"], each["cache_seconds"]
-        what = (
-            f"{train['objective']}, {train['teacher']} teacher, "
-            if train["objective"] == "guidance"
-            else f"{train['objective']}, "
-        )
+        what = train["objective"]
+        if what == "guidance":
+            what += f", {train['teacher']} teacher"
         cells = [
             f"`{each['recipe']}`",
             f"{what}, {train['steps']} steps, rank {train['rank']}; {minutes(each['stages']['train'])}, cache {asked:.0f} s",

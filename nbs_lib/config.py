@@ -84,7 +84,7 @@ class Train:
     method: str = "lora"
     """What is trained: lora, rslora, dora, or full (every weight of the UNet)."""
     guidance: float = 4.0
-    """Guidance scale w of the teacher: eps_uncond + w (eps_cond − eps_uncond)."""
+    """Guidance scale w of the teacher, eps_uncond + w (eps_cond − eps_uncond); what a finetune is sampled with."""
     guidance_max: float = 0.0
     """Largest w where it is drawn for each example, from `guidance` upwards; 0 keeps it fixed."""
     teacher: str = "live"
@@ -123,8 +123,6 @@ class Train:
     """Share of examples that finetune sees without their caption, so that guidance still works."""
     prior_weight: float = 1.0
     """Weight of the prior's examples in finetune, where `1_prepare` was given some."""
-    solver_steps: int = 50
-    """Timesteps that consistency jumps between: the skip interval is 1000 over this."""
     huber: float = 0.001
     """Constant c of the pseudo-Huber loss of consistency."""
     precision: str = "bf16"
@@ -132,7 +130,7 @@ class Train:
     checkpointing: bool = False
     """Gradient checkpointing: activations are computed again instead of kept."""
     zero_stage: int = 2
-    """DeepSpeed's ZeRO stage, 0 to 2."""
+    """ZeRO stage of DeepSpeed, 0 to 2; prodigy and fp16 need 0: they have to see all gradients at once."""
     processes: int = 0
     """Processes to train with; 0 is one for each GPU, or 2 on a machine without."""
     checkpoint_every: int = 100
@@ -142,7 +140,7 @@ class Train:
     validate_every: int = 100
     """Steps from one held-out loss and its pictures to the next; 0 leaves both out."""
     held_out: int = 16
-    """Examples that are never trained on, for the held-out loss and its pictures; 0 trains on all."""
+    """Examples that are never trained on, a quarter at most, for the held-out loss and its pictures; 0 trains on all."""
     tensorboard: bool = False
     """Whether the metrics are written for TensorBoard as well (its package is an extra)."""
     seed: int = 0
@@ -152,9 +150,11 @@ class Train:
         said(self, "run", "a folder")
         one_of(self, "objective", ("guidance", "finetune", "consistency"))
         one_of(self, "method", ("lora", "rslora", "dora", "full"))
-        between(self, "guidance", 0.0, 100.0)
+        between(self, "guidance", 1.0, 100.0)
         if self.guidance_max:
             between(self, "guidance_max", self.guidance, 100.0)
+        if self.guidance_max and self.objective == "finetune":
+            refuse("guidance_max", self.guidance_max, "0, for finetune has no teacher")
         one_of(self, "teacher", ("live", "cached"))
         if self.teacher == "cached" and self.objective != "guidance":
             refuse("teacher", self.teacher, f"live, where the objective is {self.objective}")
@@ -166,7 +166,7 @@ class Train:
         between(self, "batch_size", 1, 4096)
         between(self, "accumulate", 1, 4096)
         one_of(self, "optimizer", ("adamw", "prodigy"))
-        between(self, "lr", 1e-8, 10.0)
+        between(self, "lr", 0.1 if self.optimizer == "prodigy" else 1e-8, 10.0)
         one_of(self, "schedule", ("constant", "linear", "cosine", "polynomial"))
         between(self, "warmup", 0, 10_000_000)
         between(self, "clip", 1e-6, 1e6)
@@ -175,10 +175,12 @@ class Train:
         between(self, "noise_offset", 0.0, 1.0)
         between(self, "caption_dropout", 0.0, 1.0)
         between(self, "prior_weight", 0.0, 100.0)
-        between(self, "solver_steps", 2, 1000)
         between(self, "huber", 1e-6, 10.0)
         one_of(self, "precision", ("fp32", "bf16", "fp16"))
         one_of(self, "zero_stage", (0, 1, 2))
+        for name, needs in (("optimizer", "prodigy"), ("precision", "fp16")):
+            if getattr(self, name) == needs and self.zero_stage:  # see `train/launch.py`
+                refuse("zero_stage", self.zero_stage, f"0 with {name} {needs}")
         between(self, "processes", 0, 64)
         between(self, "checkpoint_every", 1, 10_000_000)
         between(self, "log_every", 1, 10_000_000)

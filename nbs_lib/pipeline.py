@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
-from .config import STAGES
+from .config import DRAWN, STAGES
 from .files import ROOT
 from .parameters import ParameterError, as_parameters, from_parameters
 from .run import NOTEBOOKS, Run
 
 RECIPES = NOTEBOOKS / "recipes"
 CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
-SHIPPED = {"source": "picturebook", "base": "embedded"}
+SHIPPED = {"source": DRAWN, "prior": ("", *DRAWN), "base": ("embedded",)}
 """What a run's inputs cover; any other source or base may have changed without a word."""
 
 
@@ -115,7 +115,8 @@ def run_recipe(recipe: str, name: str | None = None, overrides: list[str] = (), 
         for number, (stage, config) in enumerate(stages.items(), 1):
             reasons = run.changed(config)
             if stage == "prepare" and not reasons:
-                reasons = [f"its {name} is looked at again" for name, ours in SHIPPED.items() if getattr(config, name) != ours]
+                other = [name for name, ours in SHIPPED.items() if getattr(config, name) not in ours]
+                reasons = [f"its {name} is looked at again" for name in other]
             if not reasons:
                 say(f"[{number}/3] {stage}: unchanged, kept")
                 continue

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nbs_lib.files import ROOT
+from nbs_lib.files import ROOT, read_lines
 from nbs_lib.parameters import as_parameters
 from nbs_lib.pipeline import StageError, configs, execute, run_folder
 from nbs_lib.run import Run
@@ -111,7 +111,8 @@ def test_a_run_leaves_its_files_and_its_record(finished):
     assert train["distributed_type"] == "DEEPSPEED" and train["processes"] == (torch.cuda.device_count() or 2)
     for path in (finished.adapter / WEIGHTS, finished.adapter / "README.md", finished.report, finished.usage):
         assert path.stat().st_size > 0
-    assert [json.loads(line)["step"] for line in finished.metrics.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert steps_of(finished, "loss") == [1, 2, 3, 4, 5, 6] and steps_of(finished, "held_out_loss") == [0, 6]
+    assert (finished.folder / "validation.png").stat().st_size > 0
     checkpoints = sorted(path.name for path in finished.checkpoints.iterdir())
     assert checkpoints == ["step-0000002", "step-0000004"]
     size = sum(f.stat().st_size for f in (finished.checkpoints / checkpoints[0]).rglob("*") if f.is_file())
@@ -170,29 +171,38 @@ def copy_prepared(finished: Run, named, name: str) -> Run:
     return run
 
 
-def train_in_process(run: Run, finished: Run) -> subprocess.Popen:
-    parameters = finished.stage_record("train")["parameters"] | {"run": str(run.folder), "steps": 12}
+def steps_of(run: Run, name: str) -> list[int]:
+    """The steps of the lines of metrics.jsonl that have this number."""
+    return [line["step"] for line in read_lines(run.metrics) if name in line]
+
+
+def train_in_process(run: Run, finished: Run, **changed) -> subprocess.Popen:
+    parameters = finished.stage_record("train")["parameters"] | {"run": str(run.folder), "steps": 12} | changed
     command = [sys.executable, "-W", "ignore", "-c", TRAIN, json.dumps(parameters)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
 
-def test_killed_and_resumed_is_the_same_adapter_bit_for_bit(finished, named):
-    whole, killed = copy_prepared(finished, named, "trained whole"), copy_prepared(finished, named, "trained in parts")
-    process = train_in_process(whole, finished)
+ALL_STATES = {"dropout": 0.1, "ema": 0.9, "accumulate": 2, "zero_stage": 1}
+
+
+@pytest.mark.parametrize("how", [{}, ALL_STATES], ids=["plain", "all states"])
+def test_killed_and_resumed_is_the_same_adapter_bit_for_bit(finished, named, how):
+    whole = copy_prepared(finished, named, f"trained whole {len(how)}")
+    killed = copy_prepared(finished, named, f"trained in parts {len(how)}")
+    process = train_in_process(whole, finished, **how)
     assert process.wait(300) == 0, process.stdout.read().decode()
-    process = train_in_process(killed, finished)
+    process = train_in_process(killed, finished, **how)
     wait_for(lambda: (killed.checkpoints / "step-0000004").exists(), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(30)
     assert not killed.adapter.exists()
     (killed.checkpoints / ".step-0000099.part").mkdir()
     assert killed.stage_record("train")["status"] == "running"
-    process = train_in_process(killed, finished)
+    process = train_in_process(killed, finished, **how)
     assert process.wait(300) == 0, process.stdout.read().decode()
     assert killed.stage_record("train")["resumed_from"] >= 4
     assert (killed.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
-    steps = [json.loads(line)["step"] for line in killed.metrics.read_text().splitlines()]
-    assert steps == list(range(1, 13))
+    assert steps_of(killed, "loss") == list(range(1, 13)) and steps_of(killed, "held_out_loss") == [0, 12]
 
 
 def wait_for(happened, process: subprocess.Popen, seconds: float = 240):

@@ -119,7 +119,7 @@ def usage_example(run: Run, results: dict[str, Any]) -> str:
 pipe.load_lora_weights({place!r}, weight_name="pytorch_lora_weights.safetensors", adapter_name="onepass")
 pipe.set_adapters("onepass", {results["adapter_scale"]:g})
 """
-    how, one_pass = results["sampling"], "  # one pass a step: the adapter already holds the guidance"
+    how, one_pass = results["sampling"], "  # one pass a step: what was trained holds its guidance already"
     first = results["pictures"][0] if results["pictures"] else {"prompt": "A person holding a cat", "seed": 0}
     return f"""\
 import torch

@@ -59,6 +59,7 @@ class Sampler:
         self.base, self.w_train, self.batch_size, self.resolution = base, facts["w_train"], batch_size, resolution
         self.objective, self.whole = facts.get("objective", "guidance"), not (learned / WEIGHTS).exists()
         self.sampling = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None} | facts.get("sampling", {})
+        self.negative = facts.get("negative", "")  # the prompt that the teacher guided away from
         self.tuned_steps = tuned_steps or self.sampling["steps"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipe = base.pipeline().to(self.device)
@@ -85,7 +86,8 @@ class Sampler:
         adapter_scale: float = 1.0,
         guidance: float | None = None,
     ) -> Samples:
-        """A picture for each prompt, from the noise of the seed at the same place.
+        """A picture for each prompt, from the noise of the seed at the same place; guidance is away from the teacher's own
+        negative prompt.
 
         adapter_scale: for `tuned`. guidance: another scale than the contender's own: for `guided`, and for `tuned`, with a
         warning, since what was trained holds its guidance already.
@@ -95,6 +97,8 @@ class Sampler:
             raise ValueError(f"contender: given {contender!r}; allowed is one of {', '.join(CONTENDERS)}")
         if len(prompts) != len(seeds) or not prompts:
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more")
+        if contender == "tuned" and self.whole and adapter_scale != 1:
+            raise ValueError(f"adapter_scale: given {adapter_scale:g}; allowed is 1, for all weights were trained")
         if contender != "tuned":
             w = self.w_train if guidance is None else guidance
             return self._measured(prompts, seeds, steps, w if contender == "guided" else 1.0)
@@ -124,8 +128,9 @@ class Sampler:
         """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine."""
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         size = {"height": self.resolution, "width": self.resolution}
+        away = {"negative_prompt": [self.negative] * len(prompts)} if self.negative and scale > 1 else {}
         latents = self.pipe(
-            prompts, num_inference_steps=steps, guidance_scale=scale, generator=noise, output_type="latent", **size
+            prompts, num_inference_steps=steps, guidance_scale=scale, generator=noise, output_type="latent", **size, **away
         ).images
         decoded = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor).sample
         pictures = self.pipe.image_processor.postprocess(decoded, output_type="np")

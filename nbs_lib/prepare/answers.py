@@ -69,18 +69,21 @@ def about_data(teacher: Teacher, latents: torch.Tensor, example: torch.Tensor, c
 def about_trajectories(teacher: Teacher, latents: torch.Tensor, example: torch.Tensor, config: Prepare) -> Tensors:
     """Answers along guided sampling from noise alone, in as many DDIM steps as there are draws; the latents give the shape.
 
-    Each example starts at its own timestep of the first share, so together they meet all timesteps.
+    The first step, from pure noise at the last timestep, is not kept; it leads to a timestep of the first share, each
+    example's own, so together they meet all timesteps.
     Source: arXiv 2503.07274, sec. 3.
     """
     shape = tuple(latents.shape[1:])
     x_t = torch.stack([noise_of(config.seed, i, 0, shape) for i in example.tolist()]).to(teacher.device)
     t = timesteps(example, config, together=True)
+    times = torch.cat([torch.full((len(t), 1), TIMESTEPS - 1), t], 1).to(teacher.device)
     kept = []
-    for draw in range(config.draws):
-        now, end = t[:, draw].to(teacher.device), t[:, min(draw + 1, config.draws - 1)].to(teacher.device)
+    for now, end in zip(times.unbind(1), times[:, 1:].unbind(1), strict=False):
         uncond, cond = teacher(x_t, now, example)
         kept.append((uncond, cond, x_t))
         x_t = teacher.step(guided(uncond, cond, config.answers_guidance), x_t, now, end)
+    kept.append((*teacher(x_t, times[:, -1], example), x_t))
+    kept = kept[1:]
     uncond, cond, states = (torch.stack([half(answer[i]) for answer in kept], 1) for i in range(3))
     return {"t": t, "uncond": uncond, "cond": cond, "x_t": states}
 

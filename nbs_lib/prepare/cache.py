@@ -13,8 +13,8 @@
       contact_sheet.png       some of the pictures, as the VAE saw them
 
     cache.json has key, base (name, as given), base_hash, resolution, examples, captions (m), captions_cut, skipped,
-    latent_shape [c, h, w], text_shape [tokens, width], answers (what was asked, or null), files {name: SHA-256}. It holds
-    no time and no path of the machine, so a cache that is built again is the same, file for file.
+    latent_shape [c, h, w], text_shape [tokens, width], negative, answers (what was asked, or null), files {name:
+    SHA-256}. It holds no time and no path of the machine, so a cache that is built again is the same, file for file.
 
 A cache is built beside its place and renamed into it when whole. One with a file missing or changed is never read:
 `open_cache` names the file, `build_or_reuse` builds the cache again.
@@ -142,6 +142,7 @@ def _build(part: Path, key: str, selection: Selection, base: Base, config: Prepa
         "skipped": len(selection.skipped),
         "latent_shape": list(latents.shape[1:]),
         "text_shape": list(text["empty"].shape),
+        "negative": config.negative,
         "answers": asked(config),
         "files": {path.name: file_hash(path) for path in sorted(part.iterdir())},
     }

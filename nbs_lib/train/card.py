@@ -69,9 +69,10 @@ def example(facts: dict[str, Any], full: bool) -> str:
 
 def rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
     """The table of what it was trained with."""
-    told = {"objective": config.objective, "guidance scale of the teacher": f"{config.guidance:g}"}
-    if config.guidance_max:
-        told["guidance scale of the teacher"] += f" to {config.guidance_max:g}"
+    told = {"objective": config.objective}
+    if config.objective != "finetune":
+        scales = f"{config.guidance:g} to {config.guidance_max:g}" if config.guidance_max else f"{config.guidance:g}"
+        told["guidance scale of the teacher"] = scales
     if config.method != "full":
         folded = "the scale is folded into the weights"
         told["method"] = f"{config.method}, rank {config.rank}, alpha {config.alpha:g} ({folded}), on {config.targets} layers"

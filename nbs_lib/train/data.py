@@ -88,7 +88,7 @@ class Examples:
         self.rows = read_lines(folder / "examples.jsonl")
         prior = [bool(row.get("prior")) for row in self.rows]
         own = [i for i, is_prior in enumerate(prior) if not is_prior]
-        kept = min(config.held_out, len(own) // 4)
+        kept = min(config.held_out, len(own) // 4) if config.validate_every else 0
         self.own, self.held_out = torch.tensor(own[: len(own) - kept]), torch.tensor(own[len(own) - kept :], dtype=torch.long)
         self.prior = torch.tensor([i for i, is_prior in enumerate(prior) if is_prior], dtype=torch.long)
         cached = config.teacher == "cached"
@@ -110,8 +110,10 @@ class Examples:
     def held_out_batches(self) -> Iterator[Batch]:
         """The held-out examples, each time with the same noise and timesteps, which are spread over all of them."""
         n, generator = len(self.held_out), torch.Generator().manual_seed(0)
-        t, noise = torch.linspace(0, TIMESTEPS - 1, n).long(), torch.randn(n, *self.latents.shape[1:], generator=generator)
-        chance = torch.tensor([[0.999, 0.5]]).expand(n, 2)  # no caption is dropped; w in the middle
+        place = (torch.arange(n) + 0.5) / max(1, n)
+        t, noise = (place * TIMESTEPS).long(), torch.randn(n, *self.latents.shape[1:], generator=generator)
+        # of kept answers the draws in turn; no caption is dropped; w in the middle
+        chance = torch.stack([place if self.answers else torch.ones(n), torch.full((n,), 0.5)], 1)
         for start in range(0, n, self.config.batch_size):
             yield self._batch(*(part[start : start + self.config.batch_size] for part in (self.held_out, t, noise, chance)))
 
@@ -122,8 +124,9 @@ class Examples:
         noise = torch.randn(n, *self.latents.shape[1:], generator=generator)
         chance = torch.rand(n, 2, generator=generator)
         if self.config.objective == "finetune":
-            if len(self.prior):
-                picked[1::2] = self.prior[torch.randint(len(self.prior), (n // 2,), generator=generator)]
+            if len(self.prior):  # every other one, from the first or the second on: a step of one example has its turn too
+                others = picked[int(torch.randint(2, (1,), generator=generator)) :: 2]
+                others[:] = self.prior[torch.randint(len(self.prior), others.shape, generator=generator)]
             noise = noise + self.config.noise_offset * torch.randn(*noise.shape[:2], 1, 1, generator=generator)
         return picked, t, noise, chance
 

@@ -7,7 +7,7 @@ from diffusers import UNet2DConditionModel
 
 from ..adapter import FACTS, difference_of, save_adapter, verify
 from ..config import Train
-from ..files import beside, read_lines, write_atomic
+from ..files import beside, read_lines, remove, write_atomic
 from ..run import Run
 from .card import write_card
 from .launch import RESULT
@@ -28,14 +28,17 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
         "objective": config.objective,
         # of several, a student that is not told which one learns the mean
         "w_train": (config.guidance + max(config.guidance, config.guidance_max)) / 2,
+        "negative": parts.examples.meta["negative"],
         "sampling": {"guidance_scale": config.guidance if how.guided else 1.0, "scheduler": how.scheduler, "steps": how.steps},
         "train": {name: value for name, value in asdict(config).items() if name != "run"},
     }
     if config.method == "full":
         difference = save_model(run, parts, facts)
+        remove(run.adapter)  # of an earlier training, with another method
     else:
         save_adapter(run.adapter, unet, facts)
         difference = verify(run.adapter, unet, base.unet())
+        remove(run.model)
     lines = read_lines(run.metrics)
     losses = [line["loss"] for line in lines if "loss" in line]
     recent = losses[-max(1, len(losses) // 10) :]
@@ -61,5 +64,5 @@ def save_model(run: Run, parts: Parts, facts: dict) -> float:
         pipe.unet = parts.student.unet
         pipe.save_pretrained(folder, safe_serialization=True)
         write_atomic(folder / FACTS, json.dumps(facts, indent=1, sort_keys=True))
-        fresh = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
-        return difference_of(parts.student.unet, fresh, folder)
+    fresh = UNet2DConditionModel.from_pretrained(run.model / "unet", use_safetensors=True, local_files_only=True)
+    return difference_of(parts.student.unet, fresh, run.model)

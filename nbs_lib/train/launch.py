@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from torch.multiprocessing.spawn import ProcessException, start_processes
 from ..config import Train
 from ..files import write_atomic
 
+LONGEST = timedelta(hours=6)
+"""That a process waits for the others: the main one alone looks, saves and verifies. One that dies ends all at once."""
 RESULT, FAILED = ".launched.json", ".failed-"
 """What the main process leaves in the run's folder, and what a failed one leaves, by its rank."""
 
@@ -45,10 +48,8 @@ def process_count(asked: int) -> int:
 
 def check_machine(config: Train):
     """Errors: LaunchError for what this machine or its packages cannot do."""
-    if config.precision == "fp16" and not torch.cuda.is_available():
+    if config.precision == "fp16" and not torch.cuda.device_count():  # not is_available: it touches CUDA before the fork
         raise LaunchError("precision: given 'fp16', which needs a GPU; give 'bf16' or 'fp32' on a CPU")
-    if config.optimizer == "prodigy" and config.zero_stage:
-        raise LaunchError(f"zero_stage: given {config.zero_stage} with prodigy, which has to see all gradients at once; give 0")
     for wanted, package in ((config.optimizer == "prodigy", "prodigyopt"), (config.tensorboard, "tensorboard")):
         if wanted and importlib.util.find_spec(package) is None:
             raise LaunchError(f"package {package} is not installed; it comes with `pip install -e .[{package}]`")
@@ -157,7 +158,7 @@ def new_accelerator(config: Train, folder: Path):
     accelerator = Accelerator(
         mixed_precision="no",
         deepspeed_plugin=plugin,
-        kwargs_handlers=[InitProcessGroupKwargs(backend=backend)],
+        kwargs_handlers=[InitProcessGroupKwargs(backend=backend, timeout=LONGEST)],
         log_with="tensorboard" if config.tensorboard else None,
         project_dir=folder,
     )

@@ -77,6 +77,10 @@ class Log:
         self.bar.set_postfix_str(f"loss {line['loss']:.4f}")
         self.write(line)
 
+    def rest(self):
+        """What went by since the last line was no training; examples_per_s leaves it out."""
+        self.last = time.perf_counter()
+
     def write(self, line: dict):
         """Add a line, from the main process; TensorBoard gets its numbers too, where it was asked for."""
         with self.run.metrics.open("a") as file:

@@ -21,6 +21,8 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     parts, loss_of = build(config, run, accelerator), OBJECTIVES[config.objective].loss
     checkpoint = latest(run.checkpoints, inputs)
     first = resume(accelerator, checkpoint) if checkpoint else 0
+    if parts.ema:
+        parts.ema.to(accelerator.device)  # accelerate loads it to the CPU
     log, validation = Log(run, config, first, accelerator), Validation(run, config, parts, accelerator, first)
     if not first and validation.due(0):
         validation.look(0, log)
@@ -39,8 +41,10 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
         log.step(step + 1, learning_rate(config, step), parts.engine.get_global_grad_norm())
         if validation.due(step + 1):
             validation.look(step + 1, log)
+            log.rest()
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             save_checkpoint(accelerator, run.checkpoints, step + 1, inputs)
+            log.rest()
     if accelerator.is_main_process:
         finish(config, run, parts, log, accelerator)
     accelerator.wait_for_everyone()

@@ -26,6 +26,10 @@ class Objective:
     steps: int | None = None
 
 
+SOLVER_STEPS = 50
+"""Timesteps that consistency is learned between: LCMScheduler's original_inference_steps."""
+
+
 def guidance(engine: Callable, student: Student, batch: Batch, config: Train) -> torch.Tensor:
     """Squared error between the student's one pass and the guided teacher, both stated in eps.
 
@@ -55,7 +59,7 @@ def finetune(engine: Callable, student: Student, batch: Batch, config: Train) ->
 def consistency(engine: Callable, student: Student, batch: Batch, config: Train) -> torch.Tensor:
     """The student's guess of x_0 at one timestep of the solver against its own guess one skip interval nearer to the data,
     where the guided teacher's DDIM step leads. Source: LCM-LoRA, arXiv 2311.05556; arXiv 2310.04378, algorithm 1."""
-    skip = len(student.alphas_cumprod) // config.solver_steps
+    skip = len(student.alphas_cumprod) // SOLVER_STEPS
     start = batch.t // skip * skip + skip - 1
     end = (start - skip).clamp(min=0)
     at_start = batch.at(start)

@@ -25,6 +25,7 @@ class Student(torch.nn.Module):
         return self._pass(self.unet, x_t, t, context)
 
     def _pass(self, unet, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        x_t = x_t.contiguous(memory_format=torch.channels_last)  # so that all convolutions work in the faster layout
         with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return unet(x_t, t, context, return_dict=False)[0].float()
 

@@ -30,6 +30,8 @@ class Validation:
         self.run, self.config, self.parts, self.accelerator = run, config, parts, accelerator
         self.folder = run.folder / "validation"
         if accelerator.is_main_process:
+            if not first:
+                (run.folder / "validation.png").unlink(missing_ok=True)
             for path in self.folder.glob("step-*.png"):
                 if not first or int(path.stem.removeprefix("step-")) > first:
                     path.unlink()

@@ -248,7 +248,7 @@ def test_a_rate_is_in_percent(given, shown):
         ("outputs/demo", "outputs/demo"),
         ([0, 4], "0, 4"),
         (["A cat", "A dog, asleep"], "A cat\nA dog, asleep"),
-        ([], ""),
+        ([], "none"),
     ],
 )
 def test_a_parameter_is_shown_as_it_was_written(given, shown):

@@ -14,6 +14,7 @@ from nbs_lib.run import Run
 PROMPTS = ["A person holding a cat", "A road that is going down a hill", "A boy is watching TV"]
 SEEDS = [3, 0, 11]
 STEPS = 3
+W = 2.5  # what the fixture's adapter says it was trained for
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> int:
@@ -48,6 +49,21 @@ def test_passes_are_counted(sampler, drawn):
 def test_another_guidance_than_an_adapter_s_own_is_warned_of(sampler):
     with pytest.warns(UserWarning, match="given 3; this adapter was trained for 1, and is guided twice"):
         assert sampler.sample("tuned", PROMPTS[:1], [0], 2, guidance=3.0).nfe == 4
+
+
+def test_guided_goes_away_from_the_prompt_that_the_teacher_went_away_from(base, adapter, tmp_path):
+    from nbs_lib.adapter import attach, read_facts, save_adapter
+
+    unet = base.unet()
+    attach(unet, 4, 4.0, seed=0)
+    save_adapter(tmp_path, unet, read_facts(adapter) | {"negative": "A beach with a lot of waves on it"})
+    sampler, pipe = Sampler(base, tmp_path), base.pipeline()
+    drawn = sampler.sample("guided", PROMPTS[:1], [0], STEPS)
+    how = {"num_inference_steps": STEPS, "guidance_scale": W, "generator": [torch.Generator().manual_seed(0)]}
+    stock = pipe(PROMPTS[:1], negative_prompt=["A beach with a lot of waves on it"], output_type="np", **how).images
+    assert apart(drawn.images, (stock * 255).round()) <= 1
+    with pytest.warns(UserWarning, match="guided twice"):
+        sampler.sample("tuned", PROMPTS[:1], [0], 1, guidance=2.0)
 
 
 def test_few_step_adapters_are_sampled_as_they_were_trained_to_be(base, adapter, tmp_path):
@@ -124,12 +140,11 @@ def test_the_adapter_scale_is_a_dial_from_unguided(sampler, drawn):
     assert apart(half.images, off.images) > 5 and apart(half.images, drawn["tuned"].images) > 5
 
 
-def test_guidance_is_for_guided_alone(sampler, drawn):
+def test_another_guidance_changes_guided_and_never_unguided(sampler, drawn):
     other = sampler.sample("guided", PROMPTS, SEEDS, STEPS, guidance=6.0)
     assert apart(other.images, drawn["guided"].images) > 5
-    for name in ("unguided", "tuned"):
-        same = sampler.sample(name, PROMPTS, SEEDS, STEPS, guidance=6.0)
-        assert same.nfe == STEPS and np.array_equal(same.images, drawn[name].images)
+    same = sampler.sample("unguided", PROMPTS, SEEDS, STEPS, guidance=6.0)
+    assert same.nfe == STEPS and np.array_equal(same.images, drawn["unguided"].images)
 
 
 STOCK = """

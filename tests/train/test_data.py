@@ -56,8 +56,9 @@ def test_held_out_examples_are_never_trained_on_and_always_the_same(tmp_path):
     cache = examples(tmp_path, Train(held_out=2, batch_size=64))
     assert cache.held_out.tolist() == [6, 7] and cache.batch(0, 0, 1).example.max() < 6
     [first], [again] = cache.held_out_batches(), cache.held_out_batches()
-    assert first.example.tolist() == [6, 7] and torch.equal(first.noise, again.noise) and first.t.tolist() == [0, 999]
+    assert first.example.tolist() == [6, 7] and torch.equal(first.noise, again.noise) and first.t.tolist() == [250, 750]
     assert examples(tmp_path, Train(held_out=100)).held_out.tolist() == [6, 7], "a quarter at most"
+    assert len(examples(tmp_path, Train(held_out=2, validate_every=0)).own) == 8, "nobody would look at them"
 
 
 def test_w_is_fixed_or_drawn_from_its_range(tmp_path):
@@ -72,8 +73,21 @@ def test_finetune_drops_captions_and_mixes_the_prior_in_with_its_weight(tmp_path
     dropped = (batch.context == 0).all(-1).all(-1)
     assert 0.15 < dropped.float().mean() < 0.35
     prior = batch.example >= 5
-    assert prior[1::2].all() and not prior[::2].any()
+    assert (prior[1::2].all() and not prior[::2].any()) or (prior[::2].all() and not prior[1::2].any())
     assert torch.equal(batch.weight, torch.where(prior, 0.5, 1.0))
+
+
+def test_a_step_of_one_example_meets_the_prior_too(tmp_path):
+    config = Train(objective="finetune", held_out=0, batch_size=1)
+    cache = examples(tmp_path, config, prior=3)
+    seen = [int(cache.batch(step, 0, 1).example) >= 5 for step in range(60)]
+    assert 15 < sum(seen) < 45
+
+
+def test_held_out_answers_are_of_all_draws(tmp_path):
+    config = Train(teacher="cached", held_out=2, batch_size=64)
+    [batch] = examples(tmp_path, config, answers=kept_answers(False)).held_out_batches()
+    assert [int(t) // 10 % 2 for t in batch.t] == [0, 1]
 
 
 def test_offset_noise_moves_whole_channels(tmp_path):

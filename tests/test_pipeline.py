@@ -60,7 +60,7 @@ def test_overrides_are_typed_by_the_stage(tmp_path):
         (["demo", "--name", "../up"], "--name"),
         (["demo", "-p", "train.steps=["], "-p train.steps=[: it is not good YAML"),
         (["demo", "-p", "train.steps=1e400"], "whole number"),
-        (["absent"], "allowed is one of demo"),
+        (["absent"], "allowed is one of cached, consistency, demo"),
     ],
 )
 def test_a_bad_command_is_one_sentence_and_writes_nothing(python, arguments, said):

@@ -36,7 +36,8 @@ def test_a_batch_depends_on_seed_and_step_alone(tmp_path):
 
 @pytest.mark.parametrize("objective", ["guidance", "finetune"])
 def test_two_processes_share_the_batch_that_one_would_have(tmp_path, objective):
-    how = {"objective": objective, "held_out": 0, "noise_offset": 0.1, "caption_dropout": 0.5, "guidance_max": 5.0}
+    how = {"objective": objective, "held_out": 0, "noise_offset": 0.1, "caption_dropout": 0.5}
+    how["guidance_max"] = 5.0 if objective == "guidance" else 0.0
     whole = examples(tmp_path, Train(batch_size=8, **how), prior=2).batch(5, 0, 1)
     cache = examples(tmp_path, Train(batch_size=4, **how), prior=2)
     halves = [cache.batch(5, rank, 2) for rank in (0, 1)]

@@ -22,7 +22,7 @@ def reference(config: Train, run: Run, inputs: dict):
     torch.set_num_threads(1)
     from diffusers import DDPMScheduler
 
-    from nbs_lib.models import embed, find_base
+    from nbs_lib.models import find_base
     from nbs_lib.prepare.sources import picturebook
     from nbs_lib.train.launch import new_accelerator
 
@@ -30,7 +30,7 @@ def reference(config: Train, run: Run, inputs: dict):
     base, device = find_base("embedded"), accelerator.device
     fast = {"memory_format": torch.channels_last}  # the layout that ours works in
     student, teacher = base.unet().to(device).train().requires_grad_(True), base.unet().to(device, **fast)
-    vae, text_encoder, tokenizer = base.vae().to(device, **fast), base.text_encoder().to(device), base.tokenizer()
+    vae, encoders = base.vae().to(device, **fast), [(words, encoder.to(device)) for words, encoder in base.text_encoders()]
     scheduler = base.scheduler(DDPMScheduler)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5)
     engine, optimizer = accelerator.prepare(student, optimizer)
@@ -43,8 +43,8 @@ def reference(config: Train, run: Run, inputs: dict):
         rows = [(step * config.batch_size + i) % len(examples) for i in range(config.batch_size)]
         with torch.no_grad():
             latents = vae.encode(pixels[rows]).latent_dist.sample() * vae.config.scaling_factor
-            cond = embed([examples[i].caption for i in rows], tokenizer, text_encoder)
-            uncond = embed([""] * len(rows), tokenizer, text_encoder)
+            cond = base.embed([examples[i].caption for i in rows], encoders).context
+            uncond = base.embed([""] * len(rows), encoders).context
         noise, t = torch.randn_like(latents), torch.randint(0, 1000, (len(rows),), device=device)
         noisy = scheduler.add_noise(latents, noise, t).to(**fast)
         with torch.no_grad():
@@ -72,7 +72,7 @@ def floor(config: Train, run: Run, inputs: dict):
     student, x_t, times = parts.student, parts.student.states(batch), []
     for _ in range(config.steps):
         start = time.perf_counter()
-        loss = student(x_t, batch.t, batch.context).square().mean()
+        loss = student(x_t, batch.t, batch.context, batch.pooled).square().mean()
         loss.backward()
         loss.item()
         times.append(time.perf_counter() - start)

@@ -9,7 +9,7 @@ inputs       what a stage rests on besides its parameters
 parameters   values checked, and read from YAML, the command line and notebooks
 run          Run: the folder of one execution, its file names and its record
 diffusion    the maths: guidance, conversions between predictions
-models       a base (embedded, local folder or hub id): found, checked, loaded, hashed
+models       bases (embedded, local folder or hub id; SD 1, SD 2, SDXL): found, checked, loaded, hashed
 adapter      a LoRA on the UNet: attach, switch, save, load, verify
 picturebook  the embedded data set and the tiny Stable Diffusion trained on it
 prepare      images and captions -> cache
@@ -25,6 +25,6 @@ import logging
 # Remarks on parts that Onepass does without (torchvision, a LoRA of the text encoder) would stand in red in the notebooks.
 for _logger, _remark in (
     ("transformers.utils.import_utils", "requires torchvision (not installed); falling back"),
-    ("diffusers.loaders.lora_base", "No LoRA keys associated to CLIPTextModel found"),
+    ("diffusers.loaders.lora_base", "No LoRA keys associated to CLIPTextModel"),
 ):
     logging.getLogger(_logger).addFilter(lambda record, remark=_remark: remark not in record.getMessage())

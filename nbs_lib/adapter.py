@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from .files import write_atomic
+from .models import Base
 
 NAME = "default"
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -139,38 +140,39 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def verify(folder: Path, trained: UNet2DConditionModel, fresh: UNet2DConditionModel) -> float:
-    """Load the saved adapter the stock way onto a fresh UNet and hold it against the trained adapter on its twin.
+def verify(folder: Path, trained: UNet2DConditionModel, base: Base) -> float:
+    """Load the saved adapter the stock way onto a fresh UNet of the base and hold it against the trained one on its twin.
 
     Returns the largest difference of their predictions on fixed noise. Errors: RuntimeError above 1e-4 of the largest
     prediction: the file would give other pictures than training did.
     """
-    from diffusers import StableDiffusionPipeline
-
+    fresh = base.unet()
     twin = deepcopy(fresh)
     learned = {name: value for name, value in trained.named_parameters() if "lora_" in name}
     twin.add_adapter(trained.peft_config[NAME], adapter_name=NAME)
     twin.eval()
     twin.load_state_dict(learned, strict=False)
-    state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(folder, weight_name=WEIGHTS, return_lora_metadata=True)
-    StableDiffusionPipeline.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
-    return difference_of(twin, fresh, folder / WEIGHTS)
+    state, alphas, metadata = base.stock.lora_state_dict(folder, weight_name=WEIGHTS, return_lora_metadata=True)
+    base.stock.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
+    return difference_of(twin, fresh, base, folder / WEIGHTS)
 
 
 @torch.no_grad()
-def difference_of(trained: UNet2DConditionModel, loaded: UNet2DConditionModel, path: Path) -> float:
-    """The largest difference of two UNets' predictions on fixed noise.
+def difference_of(trained: UNet2DConditionModel, loaded: UNet2DConditionModel, base: Base, path: Path) -> float:
+    """The largest difference of the predictions of two UNets of the base's family on fixed noise.
 
     Errors: RuntimeError above 1e-4 of the largest prediction, naming the path that `loaded` came from.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, loaded.config.in_channels, 16, 16, generator=generator)
-    context = torch.randn(2, 8, loaded.config.cross_attention_dim, generator=generator)
+    text, t = base.random_text(2, 8, generator), torch.tensor([100, 900])
 
-    def rows(device: torch.device) -> tuple[torch.Tensor, ...]:
-        return x.to(device), torch.tensor([100, 900], device=device), context.to(device)
+    def prediction(unet: UNet2DConditionModel) -> torch.Tensor:
+        context, pooled = text.to(unet.device)
+        added = base.added(pooled, 16 * base.vae_factor)
+        return unet.eval()(x.to(unet.device), t.to(unet.device), context, added_cond_kwargs=added).sample.cpu()
 
-    was, now = (unet.eval()(*rows(unet.device)).sample.cpu() for unet in (trained, loaded))
+    was, now = prediction(trained), prediction(loaded)
     difference, size = float((was - now).abs().max()), float(was.abs().max())
     if not difference <= 1e-4 * size:
         raise RuntimeError(f"{path} does not load back: predictions differ by {difference:.2g} of {size:.2g}")

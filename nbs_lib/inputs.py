@@ -7,15 +7,15 @@ from .files import PACKAGE, file_hash, value_hash
 
 BASE = PACKAGE / "picturebook" / "base"
 MAKE = PACKAGE / "picturebook" / "make"
-SHARED = ("config.py", "parameters.py", "files.py", "run.py", "models.py", "adapter.py", "diffusion.py")
+SHARED = ("config.py", "parameters.py", "files.py", "run.py", "models", "adapter.py", "diffusion.py")
 
 
 def code_hash(*rooms: str) -> str:
-    """Hash of the library's source that a stage rests on: its own rooms, with all that lies in them, and the shared modules.
+    """Hash of the library's source that a stage rests on: its own rooms, with all that lies in them, and what all share.
 
     The shipped base is an input of its own, and how it was made changes no run.
     """
-    files = [PACKAGE / name for name in SHARED] + [path for room in rooms for path in files_of(PACKAGE / room)]
+    files = [path for name in (*SHARED, *rooms) for path in files_of(PACKAGE / name)]
     return files_hash(path for path in files if not path.is_relative_to(BASE) and not path.is_relative_to(MAKE))
 
 
@@ -25,7 +25,9 @@ def shipped_base_hash() -> str:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Every file below a folder of the library, in a fixed order, without what is hidden or compiled."""
+    """Every file below a folder of the library, in a fixed order, without what is hidden or compiled; a file is itself."""
+    if folder.is_file():
+        return [folder]
     found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file())
     return sorted(path for path, parts in found if not any(part.startswith((".", "__pycache__")) for part in parts))
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "my rüns" / "outputs" / "tiny"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def python():
     """Run Python source in a process of its own: forks and kills happen there, not in the test runner."""
 
@@ -59,6 +59,110 @@ def base():
     from nbs_lib.models import find_base
 
     return find_base("embedded")
+
+
+@pytest.fixture(scope="session")
+def tiny_base() -> Callable[[str, Path], Path]:
+    """`tiny_base(kind, folder)` writes a base of 32 pixels with random weights, as the stock pipeline of its family does.
+
+    kind: sd1, sd2-v (v-prediction, a wider text encoder) or sdxl. What differs between the real ones differs here.
+    """
+    return write_tiny_base
+
+
+def write_tiny_base(kind: str, folder: Path) -> Path:
+    import torch
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    from nbs_lib.models import EMBEDDED
+
+    tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts = {"unet": tiny_unet(kind), "vae": tiny_vae(kind), "scheduler": tiny_scheduler(kind), "tokenizer": tokenizer}
+        if kind == "sdxl":
+            parts["text_encoder"] = tiny_text_encoder(CLIPTextModel, 32, "quick_gelu")
+            parts["text_encoder_2"] = tiny_text_encoder(CLIPTextModelWithProjection, 48, "gelu")
+            parts["tokenizer_2"] = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer", pad_token="!")
+            pipe = StableDiffusionXLPipeline(**parts)
+        else:
+            parts["text_encoder"] = tiny_text_encoder(CLIPTextModel, *{"sd1": (32, "quick_gelu"), "sd2-v": (48, "gelu")}[kind])
+            pipe = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def tiny_unet(kind: str):
+    from diffusers import UNet2DConditionModel
+
+    attend, plain = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
+    outer, inner = (plain, attend) if kind == "sdxl" else (attend, plain)
+    own = {
+        "sd1": {"cross_attention_dim": 32, "attention_head_dim": 4},
+        "sd2-v": {"cross_attention_dim": 48, "attention_head_dim": (2, 4), "use_linear_projection": True},
+        "sdxl": {
+            "cross_attention_dim": 32 + 48,
+            "attention_head_dim": (2, 4),
+            "use_linear_projection": True,
+            "transformer_layers_per_block": (1, 2),
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 24 + 6 * 8,
+        },
+    }
+    return UNet2DConditionModel(
+        sample_size=8,
+        layers_per_block=1,
+        block_out_channels=(32, 64),
+        norm_num_groups=8,
+        down_block_types=(outer[0], inner[0]),
+        up_block_types=(inner[1], outer[1]),
+        **own[kind],
+    )
+
+
+def tiny_vae(kind: str):
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 16),
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=32,
+        scaling_factor=0.13025 if kind == "sdxl" else 0.18215,
+    )
+
+
+def tiny_scheduler(kind: str):
+    """Each family's own scheduler, with the settings of another that the real files carry."""
+    from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "timestep_spacing": "leading"}
+    told = schedule | {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
+    told["prediction_type"] = "v_prediction" if kind == "sd2-v" else "epsilon"
+    return {"sd1": PNDMScheduler, "sd2-v": DDIMScheduler, "sdxl": EulerDiscreteScheduler}[kind].from_config(told)
+
+
+def tiny_text_encoder(cls: type, width: int, activation: str):
+    from transformers import CLIPTextConfig
+
+    config = CLIPTextConfig(
+        vocab_size=714,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=40,
+        hidden_act=activation,
+        projection_dim=24,
+        bos_token_id=712,
+        eos_token_id=713,
+        pad_token_id=713,
+    )
+    return cls(config)
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_a_stock_loader_gets_the_strength_right_whatever_alpha_is(base, tmp_path
     tuned = predict(trained_like(unet))
     path = save_adapter(tmp_path, unet, {"w_train": 3.0})
     assert read_facts(tmp_path) == {"w_train": 3.0}
-    verify(tmp_path, unet, base.unet())
+    verify(tmp_path, unet, base)
     pipeline = base.pipeline()
     pipeline.load_lora_weights(tmp_path)
     torch.testing.assert_close(predict(pipeline.unet), tuned, atol=1e-5, rtol=1e-5)
@@ -79,7 +79,7 @@ def test_every_method_on_every_preset_loads_the_stock_way(base, tmp_path, method
     tuned = predict(trained_like(unet.eval()))
     assert not torch.allclose(tuned, before, atol=1e-2)
     save_adapter(tmp_path, unet, {})
-    verify(tmp_path, unet, base.unet())
+    verify(tmp_path, unet, base)
     pipeline = base.pipeline()
     pipeline.load_lora_weights(tmp_path)
     torch.testing.assert_close(predict(pipeline.unet), tuned, atol=1e-4, rtol=1e-4)
@@ -124,7 +124,18 @@ def test_verify_refuses_a_file_of_another_strength(base, tmp_path):
     attach(unet, rank=4, alpha=4.0, seed=0)
     save_adapter(tmp_path, trained_like(unet), {})
     with pytest.raises(RuntimeError, match="does not load back"):
-        verify(tmp_path, trained_like(unet, seed=4), base.unet())
+        verify(tmp_path, trained_like(unet, seed=4), base)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2-v", "sdxl"])
+def test_the_file_of_every_family_loads_back_the_stock_way(tiny_base, tmp_path, kind):
+    base = find_base(str(tiny_base(kind, tmp_path / "base")))
+    unet = base.unet()
+    attach(unet, rank=2, alpha=6.0, seed=0)
+    save_adapter(tmp_path, trained_like(unet), {})
+    assert verify(tmp_path, unet, base) < 1e-4
+    with pytest.raises(RuntimeError, match="does not load back"):
+        verify(tmp_path, trained_like(unet, seed=4), base)
 
 
 def test_the_same_seed_attaches_the_same_adapter(base):

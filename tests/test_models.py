@@ -1,9 +1,153 @@
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
-from nbs_lib.models import EMBEDDED, MIRRORS, WEIGHTS, BaseError, find_base
+from nbs_lib.models import EMBEDDED, MIRRORS, Base, BaseError, BaseXL, find_base
+from nbs_lib.models.parts import CONFIGS, WEIGHTS
+
+FAMILIES = {"sd1": Base, "sd2-v": Base, "sdxl": BaseXL}
+TEXTS = ["A person holding a cat!", "a road " * 40]  # the second is longer than the text encoders read
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def tiny(request, tiny_base, tmp_path_factory) -> tuple[str, Path]:
+    """A tiny base of each family, for reading only."""
+    return request.param, tiny_base(request.param, tmp_path_factory.mktemp("base") / request.param)
+
+
+@pytest.fixture
+def copied(tiny, tmp_path) -> tuple[str, Path]:
+    """One that may be changed."""
+    return tiny[0], shutil.copytree(tiny[1], tmp_path / "copied")
+
+
+def change(file: Path, **settings):
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+def test_the_index_tells_the_family_and_without_it_the_parts(copied):
+    kind, folder = copied
+    assert type(find_base(str(folder))) is FAMILIES[kind]
+    (folder / "model_index.json").unlink()
+    base = find_base(str(folder))
+    assert type(base) is FAMILIES[kind]
+    assert base.prediction_type == ("v_prediction" if kind == "sd2-v" else "epsilon") and base.vae_factor == 4
+
+
+def given_to_unet(pipe: DiffusionPipeline, text: str, negative: str | None) -> dict:
+    """What a stock pipeline gives its UNet besides latents and timestep, in a guided step."""
+    seen = []
+    handle = pipe.unet.register_forward_pre_hook(lambda unet, places, names: seen.append(names), with_kwargs=True)
+    pipe.set_progress_bar_config(disable=True)
+    how = {"height": 32, "width": 32, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent"}
+    pipe(text, negative_prompt=negative, **how)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("how", ["plain", "negative prompt", "empty prompt embedded"])
+def test_the_unet_is_given_what_the_stock_pipeline_gives_it(copied, how):
+    kind, folder = copied
+    negative = "blurry" if how == "negative prompt" else ""
+    if how == "empty prompt embedded":
+        change(folder / "model_index.json", force_zeros_for_empty_prompt=False)
+    base = find_base(str(folder))
+    encoders = base.text_encoders()
+    for pipe in (DiffusionPipeline.from_pretrained(folder), base.pipeline()):
+        for text in TEXTS:
+            uncond, cond = base.unconditional(encoders, negative), base.embed([text], encoders)
+            stock = given_to_unet(pipe, text, negative or None)
+            assert torch.equal(stock["encoder_hidden_states"], torch.cat([uncond.context, cond.context]))
+            pooled = None if cond.pooled is None else torch.cat([uncond.pooled, cond.pooled])
+            added = base.added(pooled, resolution=32)
+            if kind == "sdxl":
+                assert set(added) == set(stock["added_cond_kwargs"])
+                assert all(torch.equal(added[name], given) for name, given in stock["added_cond_kwargs"].items())
+            else:
+                assert added is None and stock["added_cond_kwargs"] is None
+
+
+def test_noise_for_a_probe_has_the_shape_of_text(tiny):
+    base = find_base(str(tiny[1]))
+    for noise, text in zip(base.random_text(2, 40, torch.Generator()), base.embed(TEXTS, base.text_encoders()), strict=True):
+        assert (noise is None and text is None) or noise.shape == text.shape
+
+
+@pytest.mark.parametrize("statistics", [{}, {"latents_mean": [0.5, -1.0, 2.0, 0.1], "latents_std": [0.5, 2.0, 3.0, 1.5]}])
+def test_latents_are_what_the_stock_pipeline_decodes(copied, statistics, monkeypatch):
+    """Its last latents are replaced by ours: what it hands to the VAE is what the VAE had encoded."""
+    kind, folder = copied
+    if statistics and kind != "sdxl":
+        pytest.skip("the stock pipeline of this family reads no statistics")
+    change(folder / "vae" / "config.json", **statistics)
+    base, seen = find_base(str(folder)), []
+    pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pipe = base.pipeline()
+    decode = pipe.vae.decode
+    monkeypatch.setattr(pipe.vae, "decode", lambda z, **how: seen.append(z) or decode(z, **how))
+    ours = base.encode(pipe.vae, pixels)
+    pipe("a", height=32, width=32, num_inference_steps=1, callback_on_step_end=lambda *_: {"latents": ours})
+    torch.testing.assert_close(seen[0], pipe.vae.encode(pixels).latent_dist.mode())
+    torch.testing.assert_close(base.decode(pipe.vae, ours), decode(seen[0]).sample)
+
+
+def test_every_part_is_needed_by_name_and_hashed(tiny, tmp_path):
+    kind, folder = tiny
+    parts = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert parts == set(FAMILIES[kind].parts)
+    whole = find_base(str(folder)).hash
+    for part in parts:
+        lacking = shutil.copytree(folder, tmp_path / f"lacks {part}")
+        shutil.rmtree(lacking / part)
+        with pytest.raises(BaseError, match=f"lacks {part}/"):
+            find_base(str(lacking))
+        other = shutil.copytree(folder, tmp_path / f"other {part}")
+        file = next((other / part).glob("*.safetensors"), other / part / CONFIGS[part])
+        file.write_bytes(file.read_bytes() + b" ")
+        assert find_base(str(other)).hash != whole, part
+
+
+def test_how_sdxl_guides_without_a_prompt_is_hashed(tiny_base, tmp_path):
+    folder = tiny_base("sdxl", tmp_path / "base")
+    zeros = find_base(str(folder)).hash
+    change(folder / "model_index.json", force_zeros_for_empty_prompt=False)
+    assert find_base(str(folder)).hash != zeros
+
+
+@pytest.mark.parametrize("index", ['{"_class_name": "FluxPipeline"}', '{"_class_name": ["mine", "Mine"]}', "{", "[]", "{}"])
+def test_another_family_is_refused_by_its_name(tmp_path, index):
+    folder = shutil.copytree(EMBEDDED, tmp_path / "base")
+    (folder / "model_index.json").write_text(index)
+    word = "made for .*allowed is a base for StableDiffusionPipeline or StableDiffusionXLPipeline|model_index.json is damaged"
+    with pytest.raises(BaseError, match=word):
+        find_base(str(folder))
+
+
+def test_a_vocabulary_in_two_files_as_on_the_hub_reads_the_same(tmp_path):
+    folder = shutil.copytree(EMBEDDED, tmp_path / "base")
+    model = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(BaseError, match="tokenizer/tokenizer.json, or vocab.json and merges.txt"):
+        find_base(str(folder))
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = "\n".join(" ".join(pair) for pair in model["merges"])
+    (folder / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+    base, embedded = find_base(str(folder)), find_base("embedded")
+    for text in TEXTS:
+        assert base.tokenizer()(text).input_ids == embedded.tokenizer()(text).input_ids
+
+
+def test_a_scheduler_that_does_not_say_so_clips_no_latents(tiny_base, tmp_path):
+    folder = tiny_base("sdxl", tmp_path / "base")
+    file = folder / "scheduler" / "scheduler_config.json"
+    told = json.loads(file.read_text())
+    told.pop("clip_sample")
+    file.write_text(json.dumps(told))
+    assert find_base(str(folder)).scheduler().config.clip_sample is False
 
 
 def test_the_embedded_base_loads_in_stock_pipelines_and_is_small():
@@ -52,14 +196,13 @@ def test_a_damaged_part_is_named_when_it_is_loaded(tmp_path):
             getattr(base, part)()
 
 
-def test_weights_in_half_precision_are_taken_where_there_are_no_others(tmp_path):
-    folder = tmp_path / "base"
-    shutil.copytree(EMBEDDED, folder)
-    for part, stem in WEIGHTS.items():
-        (folder / part / f"{stem}.safetensors").rename(folder / part / f"{stem}.fp16.safetensors")
-    base, embedded = find_base(str(folder)), find_base("embedded")
-    for part in WEIGHTS:
-        alone, known = (getattr(each, part)().state_dict() for each in (base, embedded))
+def test_weights_in_half_precision_are_taken_where_there_are_no_others(tiny, copied):
+    folder, weighty = copied[1], [part for part in FAMILIES[copied[0]].parts if part in WEIGHTS]
+    for part in weighty:
+        (folder / part / f"{WEIGHTS[part]}.safetensors").rename(folder / part / f"{WEIGHTS[part]}.fp16.safetensors")
+    base, whole = find_base(str(folder)), find_base(str(tiny[1]))
+    for part in weighty:
+        alone, known = (getattr(each, part)().state_dict() for each in (base, whole))
         assert all(value.dtype == torch.float32 and torch.equal(value, known[name]) for name, value in alone.items()), part
 
 

@@ -189,7 +189,7 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
         ("nbs_lib/picturebook/base/unet/config.json", {"prepare": ["base"], "compare": ["base"]}),
         ("nbs_lib/picturebook/base/clip/model.safetensors", {"prepare": ["base"], "compare": ["base"]}),
         ("nbs_lib/picturebook/draw.py", {stage: ["code"] for stage in STAGES}),
-        ("nbs_lib/models.py", {stage: ["code"] for stage in STAGES}),
+        ("nbs_lib/models/sdxl.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/files.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/compare/report.html.j2", {"compare": ["code"]}),
         ("nbs_lib/compare/report.css", {"compare": ["code"]}),

@@ -123,9 +123,9 @@ pipe.set_adapters("onepass", {results["adapter_scale"]:g})
     first = results["pictures"][0] if results["pictures"] else {"prompt": "A person holding a cat", "seed": 0}
     return f"""\
 import torch
-from diffusers import {how["scheduler"]}, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, {how["scheduler"]}
 
-pipe = StableDiffusionPipeline.from_pretrained({(place if results["whole_model"] else str(base))!r}, safety_checker=None)
+pipe = DiffusionPipeline.from_pretrained({(place if results["whole_model"] else str(base))!r}, safety_checker=None)
 pipe.scheduler = {how["scheduler"]}.from_config(pipe.scheduler.config)
 {"" if results["whole_model"] else load}
 image = pipe(

@@ -126,15 +126,24 @@ class Sampler:
     @torch.no_grad()
     def _draw(self, prompts: list[str], seeds: list[int], steps: int, scale: float) -> tuple[np.ndarray, torch.Tensor]:
         """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine."""
-        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        size = {"height": self.resolution, "width": self.resolution}
-        away = {"negative_prompt": [self.negative] * len(prompts)} if self.negative and scale > 1 else {}
-        latents = self.pipe(
-            prompts, num_inference_steps=steps, guidance_scale=scale, generator=noise, output_type="latent", **size, **away
+        last = {}
+
+        def keep(pipe, step: int, t: torch.Tensor, given: dict[str, torch.Tensor]) -> dict:
+            last.update(given)
+            return {}
+
+        pictures = self.pipe(
+            prompts,
+            negative_prompt=[self.negative] * len(prompts) if self.negative and scale > 1 else None,
+            height=self.resolution,
+            width=self.resolution,
+            num_inference_steps=steps,
+            guidance_scale=scale,
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            output_type="np",
+            callback_on_step_end=keep,
         ).images
-        decoded = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor).sample
-        pictures = self.pipe.image_processor.postprocess(decoded, output_type="np")
-        return (pictures * 255).round().astype(np.uint8), latents.float().cpu()
+        return (pictures * 255).round().astype(np.uint8), last["latents"].float().cpu()
 
     @contextmanager
     def _adapter_fused(self, scale: float) -> Iterator[None]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from ..adapter import FACTS
@@ -131,7 +131,7 @@ def check(part: Path, to: str, source: Source, wanted: np.ndarray, sampler: Samp
         )
 
 
-def draw(pipe: StableDiffusionPipeline, pixels: int, sampler: Sampler) -> np.ndarray:
+def draw(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> np.ndarray:
     """The pictures that exports are checked by, uint8 [n, pixels, pixels, 3], from noise as the run's sampler has it."""
     pipe.set_progress_bar_config(disable=True)
     how, steps = sampler.sampling, sampler.tuned_steps or STEPS

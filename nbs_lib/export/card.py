@@ -28,7 +28,7 @@ tags: [{tags}text-to-image, stable-diffusion]
 {rows}
 """
 CODE = """```python
-from diffusers import {scheduler}, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, {scheduler}
 
 {load}
 pipe.scheduler = {scheduler}.from_config(pipe.scheduler.config)
@@ -41,11 +41,11 @@ WHAT = {
 }
 HOW = {
     "diffusers": CODE.replace(
-        "{load}", 'pipe = StableDiffusionPipeline.from_pretrained(BASE)  # {base}\npipe.load_lora_weights("FOLDER")  # this one'
+        "{load}", 'pipe = DiffusionPipeline.from_pretrained(BASE)  # {base}\npipe.load_lora_weights("FOLDER")  # this one'
     ),
     "kohya": "Put `{file}` into `models/Lora` of A1111 or `models/loras` of ComfyUI, and set the CFG scale to "
     "{guidance_scale:g}.",
-    "merged": CODE.replace("{load}", 'pipe = StableDiffusionPipeline.from_pretrained("FOLDER")  # this one'),
+    "merged": CODE.replace("{load}", 'pipe = DiffusionPipeline.from_pretrained("FOLDER")  # this one'),
 }
 
 

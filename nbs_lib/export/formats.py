@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_bars
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -64,12 +64,12 @@ def write_merged(part: Path, source: Source):
 WRITERS = {"diffusers": write_diffusers, "kohya": write_kohya, "merged": write_merged}
 
 
-def stock_pipeline(part: Path, to: str, source: Source) -> StableDiffusionPipeline:
+def stock_pipeline(part: Path, to: str, source: Source) -> DiffusionPipeline:
     """The export as a program with nothing but diffusers loads it."""
     if to != "merged":
         return _with_adapter(source.base, part, WEIGHTS if to == "diffusers" else source.kohya_file)
     with _without_bars():
-        return StableDiffusionPipeline.from_pretrained(part, use_safetensors=True, local_files_only=True)
+        return source.base.stock.from_pretrained(part, use_safetensors=True, local_files_only=True)
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def _without_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _with_adapter(base: Base, folder: Path, file: str) -> StableDiffusionPipeline:
+def _with_adapter(base: Base, folder: Path, file: str) -> DiffusionPipeline:
     pipe = base.pipeline()
     pipe.load_lora_weights(str(folder), weight_name=file)
     return pipe

@@ -16,7 +16,11 @@ from peft.tuners.lora import LoraLayer
 
 from ..models import Base
 
-FAMILIES = {768: ("sd_v1", "stable-diffusion-v1"), 1024: ("sd_v2", "stable-diffusion-v2-512")}
+FAMILIES = {
+    768: ("sd_v1", "stable-diffusion-v1"),
+    1024: ("sd_v2", "stable-diffusion-v2-512"),
+    2048: ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+}
 """Stable Diffusion's versions as kohya and ModelSpec name them, by the width of their text embeddings."""
 V_PREDICTION = {"sd_v1": "sd_v1_v", "sd_v2": "sd_v2_v", "stable-diffusion-v2-512": "stable-diffusion-v2-768-v"}
 

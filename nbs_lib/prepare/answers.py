@@ -9,6 +9,8 @@
 What is done here decides what a cache holds, so this module's source is part of every cache's key.
 """
 
+from functools import partial
+
 import torch
 
 from ..config import Prepare
@@ -24,17 +26,24 @@ TIMESTEPS = 1000
 class Teacher:
     """The base's UNet, asked for both sides of guidance in one batch."""
 
-    def __init__(self, base: Base, text: Tensors):
+    def __init__(self, base: Base, text: Tensors, resolution: int):
         self.device, self.prediction_type = device_of(), base.prediction_type
+        self.added = partial(base.added, resolution=resolution)
         self.unet = base.unet().to(self.device, memory_format=torch.channels_last)
         self.alphas_cumprod = base.scheduler().alphas_cumprod.to(self.device)
         self.text = {name: part.to(self.device) for name, part in text.items()}
 
     def __call__(self, x_t: torch.Tensor, t: torch.Tensor, example: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """uncond and cond [n, c, h, w] for states x_t of the examples at these places."""
-        cond = self.text["embeddings"][self.text["index"][example.to(self.device)]]
-        context = torch.cat([self.text["negative"].expand_as(cond), cond])
-        return self.unet(x_t.repeat(2, 1, 1, 1), t.repeat(2), context, return_dict=False)[0].chunk(2)
+        caption, rows = self.text["index"][example.to(self.device)], (x_t.repeat(2, 1, 1, 1), t.repeat(2))
+        context = self._both("embeddings", "negative", caption)
+        pooled = self._both("pooled", "negative_pooled", caption) if "pooled" in self.text else None
+        return self.unet(*rows, context, added_cond_kwargs=self.added(pooled), return_dict=False)[0].chunk(2)
+
+    def _both(self, name: str, negative: str, caption: torch.Tensor) -> torch.Tensor:
+        """The negative prompt's rows, and below them the captions'."""
+        cond = self.text[name][caption]
+        return torch.cat([self.text[negative].expand_as(cond), cond])
 
     def step(self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         """DDIM's step from timesteps t to timesteps `end`."""
@@ -45,7 +54,8 @@ class Teacher:
 @torch.no_grad()
 def ask(base: Base, latents: torch.Tensor, text: Tensors, config: Prepare) -> Tensors:
     """The tensors of answers.safetensors for scaled latents [n, c, h, w] and the captions' embeddings."""
-    teacher, of = Teacher(base, text), {"data": about_data, "trajectories": about_trajectories}[config.answers]
+    teacher = Teacher(base, text, config.resolution)
+    of = {"data": about_data, "trajectories": about_trajectories}[config.answers]
     half = max(1, config.batch_size // 2)  # each example is two rows
     asked = map(torch.tensor, batches(range(len(latents)), half, "answers"))
     parts = [of(teacher, latents[rows], rows, config) for rows in asked]

@@ -2,11 +2,16 @@
 
     outputs/cache/KEY/
       cache.json              what is in it, and the SHA-256 of each other file; written last
-      latents.safetensors     latents     fp32  [n, c, h, w], posterior mean × the VAE's scaling factor
+      latents.safetensors     latents     fp32  [n, c, h, w], posterior mean × the VAE's scaling factor (after its own mean
+                                                and deviation are taken out, with a VAE of SDXL's that says them)
       text.safetensors        embeddings  fp32  [m, tokens, width], one for each distinct caption
                               index       int64 [n], the embedding of each example
-                              empty       fp32  [tokens, width], of the empty prompt
-                              negative    fp32  [tokens, width], of the prompt of guidance's unconditional side
+                              empty       fp32  [tokens, width], what the stock pipeline guides away from without a
+                                                negative prompt: the empty prompt's embedding, or zeros (SDXL)
+                              negative    fp32  [tokens, width], of guidance's unconditional side: the negative prompt's,
+                                                or `empty` where there is none
+                              pooled [m, p], empty_pooled [p], negative_pooled [p], fp32: the same, pooled; only where the
+                                                base's family has them (SDXL)
       answers.safetensors     where asked for: the teacher's answers, see `answers.py`
       examples.jsonl          a line for each example: id, caption, and prior where it is one
       skipped.jsonl           a line for each thing that could not be used: id, reason
@@ -37,8 +42,9 @@ from .sources import Example, Selection
 
 META, LATENTS, TEXT = "cache.json", "latents.safetensors", "text.safetensors"
 EXAMPLES, SKIPPED, SHEET = "examples.jsonl", "skipped.jsonl", "contact_sheet.png"
-TRANSFORM = (answers, diffusion, encode, images, models)
-"""The modules, besides this one, whose source decides what is trained on."""
+TRANSFORM = [__file__, *(module.__file__ for module in (answers, diffusion, encode, images))]
+TRANSFORM += sorted(Path(models.__file__).parent.glob("*.py"))
+"""The modules whose source decides what is trained on."""
 
 
 class CacheError(ValueError):
@@ -59,6 +65,9 @@ class Cache:
     captions: list[str]
     skipped: list[dict[str, str]]
     meta: dict[str, Any]
+    pooled: torch.Tensor | None = None
+    empty_pooled: torch.Tensor | None = None
+    negative_pooled: torch.Tensor | None = None
 
 
 def cache_key(selection: Selection, base: Base, config: Prepare) -> str:
@@ -72,7 +81,7 @@ def cache_key(selection: Selection, base: Base, config: Prepare) -> str:
             "negative": config.negative,
             "answers": asked(config),
             "dtype": "float32",
-            "transform": [file_hash(Path(path)) for path in (__file__, *(module.__file__ for module in TRANSFORM))],
+            "transform": [file_hash(Path(path)) for path in TRANSFORM],
         }
     )
 

@@ -4,7 +4,6 @@ What is done here decides what a cache holds, so this module's source is part of
 same bits each time; another kind of processor, or another batch size, may round differently.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,15 +11,14 @@ import torch
 from PIL import Image
 from tqdm.std import tqdm
 
-from ..models import Base, BaseError, embed
+from ..models import Base, BaseError
 from .images import to_square
 from .sources import Example
 
 
 def check_resolution(base: Base, resolution: int):
     """Errors: BaseError where the base's VAE cannot halve a picture of `resolution` pixels as often as it has to."""
-    config = json.loads((base.folder / "vae" / "config.json").read_text())
-    factor = 2 ** (len(config["block_out_channels"]) - 1)
+    factor = base.vae_factor
     if resolution % factor:
         raise BaseError(
             f"parameter resolution: given {resolution}; the VAE of base {base.name!r} makes pictures {factor} times smaller, "
@@ -30,7 +28,7 @@ def check_resolution(base: Base, resolution: int):
 
 @torch.no_grad()
 def encode_images(base: Base, examples: Sequence[Example], resolution: int, batch_size: int) -> torch.Tensor:
-    """Latents of the examples' pictures: fp32 [n, c, h, w], the posterior's mean times the VAE's scaling factor.
+    """Latents of the examples' pictures, as the base's UNet takes them: fp32 [n, c, h, w].
 
     Errors: BaseError where the VAE answers with something else than finite numbers.
     """
@@ -41,7 +39,7 @@ def encode_images(base: Base, examples: Sequence[Example], resolution: int, batc
         for batch in batches(examples, batch_size, "pictures"):
             squares = [to_square(example.load(), resolution) for example in batch]
             pixels = _pixels(squares).to(device, memory_format=torch.channels_last)
-            parts.append((vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor).contiguous().cpu())
+            parts.append(base.encode(vae, pixels).contiguous().cpu())
     latents = torch.cat(parts)
     if not latents.isfinite().all():
         raise BaseError(f"base {base.name!r}: its VAE makes latents that are not finite numbers; its weights may be damaged")
@@ -50,21 +48,27 @@ def encode_images(base: Base, examples: Sequence[Example], resolution: int, batc
 
 @torch.no_grad()
 def encode_captions(base: Base, captions: Sequence[str], negative: str, batch_size: int) -> dict[str, torch.Tensor]:
-    """Embeddings of the m distinct captions, in order of appearance, of the empty prompt and of the negative one.
+    """Embeddings of the m distinct captions, in order of appearance, and of what the base guides away from.
 
     Returns `embeddings` fp32 [m, tokens, width], `index` int64 [n] from caption to embedding, `empty` and `negative` fp32
-    [tokens, width].
+    [tokens, width]: without a negative prompt and with this one, which is the same where it is "". Where the base pools its
+    texts also `pooled` fp32 [m, p], `empty_pooled` and `negative_pooled` fp32 [p].
     """
     distinct = list(dict.fromkeys(captions))
     row = {caption: i for i, caption in enumerate(distinct)}
-    tokenizer, text_encoder = base.tokenizer(), base.text_encoder().to(device_of())
-    parts = [embed(list(batch), tokenizer, text_encoder).cpu() for batch in batches(distinct, batch_size, "captions")]
-    return {
-        "embeddings": torch.cat(parts),
+    encoders = [(tokenizer, encoder.to(device_of())) for tokenizer, encoder in base.text_encoders()]
+    parts = [base.embed(list(batch), encoders).to("cpu") for batch in batches(distinct, batch_size, "captions")]
+    empty, away = (base.unconditional(encoders, prompt).to("cpu") for prompt in ("", negative))
+    encoded = {
+        "embeddings": torch.cat([part.context for part in parts]),
         "index": torch.tensor([row[caption] for caption in captions]),
-        "empty": embed([""], tokenizer, text_encoder)[0].cpu().contiguous(),
-        "negative": embed([negative], tokenizer, text_encoder)[0].cpu().contiguous(),
+        "empty": empty.context[0].contiguous(),
+        "negative": away.context[0].contiguous(),
     }
+    if empty.pooled is not None:
+        encoded["pooled"] = torch.cat([part.pooled for part in parts])
+        encoded |= {"empty_pooled": empty.pooled[0].contiguous(), "negative_pooled": away.pooled[0].contiguous()}
+    return encoded
 
 
 def captions_cut(base: Base, captions: Sequence[str]) -> int:

@@ -54,12 +54,12 @@ def write_card(run: Run, config: Train, facts: dict[str, Any], result: dict[str,
 def example(facts: dict[str, Any], full: bool) -> str:
     """How a stock pipeline samples it, as Python."""
     how = facts["sampling"]
-    lines = [f"from diffusers import {how['scheduler']}, StableDiffusionPipeline", ""]
+    lines = [f"from diffusers import DiffusionPipeline, {how['scheduler']}", ""]
     if full:
-        lines += ['pipe = StableDiffusionPipeline.from_pretrained("model")']
+        lines += ['pipe = DiffusionPipeline.from_pretrained("model")']
     else:
         lines += [
-            f"pipe = StableDiffusionPipeline.from_pretrained(BASE)  # {facts['base']}",
+            f"pipe = DiffusionPipeline.from_pretrained(BASE)  # {facts['base']}",
             'pipe.load_lora_weights("adapter")',
         ]
     lines += [f"pipe.scheduler = {how['scheduler']}.from_config(pipe.scheduler.config)"]

@@ -25,6 +25,7 @@ class Batch:
     context: of the captions, some of them dropped in finetune; uncond: of the negative prompt. w: the teacher's guidance
     scale; weight: of each example's loss; example: its place in the cache. answers: the teacher's kept predictions without
     and with the caption, [n, c, h, w]; x_t: the states they are about, where these are not the noised latents.
+    pooled, uncond_pooled: context and uncond once more, pooled, [n, p]; None where the base's family has none.
     """
 
     latents: torch.Tensor
@@ -37,6 +38,8 @@ class Batch:
     example: torch.Tensor
     answers: tuple[torch.Tensor, torch.Tensor] | None = None
     x_t: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
+    uncond_pooled: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
@@ -85,6 +88,7 @@ class Examples:
         text = load_file(folder / "text.safetensors")
         self.embeddings, self.index = text["embeddings"], text["index"]
         self.empty, self.negative = text["empty"], text["negative"]
+        self.pooled, self.empty_pooled, self.negative_pooled = map(text.get, ("pooled", "empty_pooled", "negative_pooled"))
         self.rows = read_lines(folder / "examples.jsonl")
         prior = [bool(row.get("prior")) for row in self.rows]
         own = [i for i, is_prior in enumerate(prior) if not is_prior]
@@ -135,15 +139,29 @@ class Examples:
         if self.answers:
             draw = (chance[:, 0] * self.answers["t"].shape[1]).long()
             t, noise, kept = self._answered(example, draw)
-        context = self.embeddings[self.index[example]]
-        weight = torch.ones(n)
+        weight, dropped = torch.ones(n), torch.zeros(n, dtype=torch.bool)
         if config.objective == "finetune":
-            dropped = (chance[:, 0] < config.caption_dropout).view(-1, 1, 1)
-            context = torch.where(dropped, self.empty.expand_as(context), context)
+            dropped = chance[:, 0] < config.caption_dropout
             weight[torch.isin(example, self.prior)] = config.prior_weight
         w = config.guidance + chance[:, 1] * max(0.0, config.guidance_max - config.guidance)
-        uncond = self.negative.expand(n, *self.negative.shape)
+        context, pooled = self.texts(example, dropped)
+        uncond, uncond_pooled = self.unconditional(n)
+        kept |= {"pooled": pooled, "uncond_pooled": uncond_pooled}
         return Batch(self.latents[example], noise, t, context, uncond, w, weight, example, **kept)
+
+    def texts(self, example: torch.Tensor, dropped: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Context and pooled text of examples [n]: of their captions, or of the empty prompt where dropped [n] says so."""
+        found = []
+        for known, empty in ((self.embeddings, self.empty), (self.pooled, self.empty_pooled)):
+            text = None if known is None else known[self.index[example]]
+            if text is not None and dropped is not None:
+                text = torch.where(dropped.view(-1, *[1] * empty.dim()), empty, text)
+            found.append(text)
+        return tuple(found)
+
+    def unconditional(self, n: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Context and pooled text of the negative prompt, n times."""
+        return tuple(part if part is None else part.expand(n, *part.shape) for part in (self.negative, self.negative_pooled))
 
     def _answered(self, example: torch.Tensor, draw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict]:
         """Timesteps, noise and kept answers of one draw of each example."""

@@ -37,7 +37,7 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
         remove(run.adapter)  # of an earlier training, with another method
     else:
         save_adapter(run.adapter, unet, facts)
-        difference = verify(run.adapter, unet, base.unet())
+        difference = verify(run.adapter, unet, base)
         remove(run.model)
     lines = read_lines(run.metrics)
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -65,4 +65,4 @@ def save_model(run: Run, parts: Parts, facts: dict) -> float:
         pipe.save_pretrained(folder, safe_serialization=True)
         write_atomic(folder / FACTS, json.dumps(facts, indent=1, sort_keys=True))
     fresh = UNet2DConditionModel.from_pretrained(run.model / "unet", use_safetensors=True, local_files_only=True)
-    return difference_of(parts.student.unet, fresh, run.model)
+    return difference_of(parts.student.unet, fresh, parts.base, run.model)

@@ -38,7 +38,7 @@ def guidance(engine: Callable, student: Student, batch: Batch, config: Train) ->
     """
     x_t = student.states(batch)
     target = student.teacher(x_t, batch)
-    prediction = engine(x_t, batch.t, batch.context)
+    prediction = engine(x_t, batch.t, batch.context, batch.pooled)
     return _mean(student.eps(prediction, x_t, batch.t) - student.eps(target, x_t, batch.t))
 
 
@@ -46,7 +46,7 @@ def finetune(engine: Callable, student: Student, batch: Batch, config: Train) ->
     """The denoising loss in the prediction's own space, with min-SNR weights; offset noise and dropped captions are the
     batch's. Source: arXiv 2006.11239, eq. 14; arXiv 2303.09556."""
     alpha, sigma = student.levels(batch.t)
-    prediction = engine(noised(batch.latents, batch.noise, alpha, sigma), batch.t, batch.context)
+    prediction = engine(noised(batch.latents, batch.noise, alpha, sigma), batch.t, batch.context, batch.pooled)
     targets = {
         "epsilon": batch.noise,
         "v_prediction": velocity(batch.latents, batch.noise, alpha, sigma),
@@ -64,12 +64,12 @@ def consistency(engine: Callable, student: Student, batch: Batch, config: Train)
     end = (start - skip).clamp(min=0)
     at_start = batch.at(start)
     x_start = student.states(at_start)
-    guess = _consistent(student, engine(x_start, start, batch.context), x_start, start)
+    guess = _consistent(student, engine(x_start, start, batch.context, batch.pooled), x_start, start)
     with torch.no_grad():
         answer = student.teacher(x_start, at_start)
         step = student.x_0(answer, x_start, start), student.eps(answer, x_start, start)
         x_end = noised(*step, *student.levels(end))
-        target = _consistent(student, student(x_end, end, batch.context), x_end, end)
+        target = _consistent(student, student(x_end, end, batch.context, batch.pooled), x_end, end)
     return pseudo_huber(guess, target, config.huber).flatten(1).mean(1)
 
 

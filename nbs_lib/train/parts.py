@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ def build(config: Train, run: Run, accelerator) -> Parts:
     unet.to(accelerator.device)
     if frozen is not None:
         frozen.to(accelerator.device, memory_format=torch.channels_last)
-    student = Student(unet, alphas_cumprod, base.prediction_type, DTYPES[config.precision], frozen)
+    added = partial(base.added, resolution=examples.meta["resolution"])
+    student = Student(unet, alphas_cumprod, base.prediction_type, DTYPES[config.precision], frozen, added)
     engine, optimizer = accelerator.prepare(student, new_optimizer(parameters, config))
     lay_out(unet, student.dtype)
     ema = EMAModel(parameters, decay=config.ema, use_ema_warmup=True) if config.ema else None

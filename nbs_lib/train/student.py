@@ -1,5 +1,7 @@
 """The student and the teacher: the UNet with its adapter on and off, or, where all of it is trained, beside a frozen copy."""
 
+from collections.abc import Callable
+
 import torch
 
 from ..adapter import adapter_off
@@ -13,21 +15,32 @@ class Student(torch.nn.Module):
     The autocast stands inside, because the engine switches off one that it is called under.
     """
 
-    def __init__(self, unet, alphas_cumprod: torch.Tensor, prediction_type: str, dtype: torch.dtype, frozen=None):
-        """frozen: the teacher's UNet where the student has no adapter to switch off; it is not part of this module."""
+    def __init__(
+        self,
+        unet,
+        alphas_cumprod: torch.Tensor,
+        prediction_type: str,
+        dtype: torch.dtype,
+        frozen=None,
+        added: Callable[[torch.Tensor | None], dict | None] = lambda pooled: None,
+    ):
+        """frozen: the teacher's UNet where the student has no adapter to switch off; it is not part of this module.
+        added: what the UNet takes besides the context, from the pooled text: the base's `added`, at its resolution."""
         super().__init__()
+        self.added = added
         self.unet, self.prediction_type, self.dtype = unet, prediction_type, dtype
         self.alphas_cumprod = alphas_cumprod
         self._frozen = (frozen,)
 
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Prediction [n, c, h, w] fp32 from noisy latents x_t [n, c, h, w], timesteps t [n], context [n, tokens, width]."""
-        return self._pass(self.unet, x_t, t, context)
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None):
+        """Prediction [n, c, h, w] fp32 from noisy latents x_t [n, c, h, w], timesteps t [n], context [n, tokens, width] and,
+        in a family that has it, pooled text [n, p]."""
+        return self._pass(self.unet, x_t, t, context, pooled)
 
-    def _pass(self, unet, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    def _pass(self, unet, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None):
         x_t = x_t.contiguous(memory_format=torch.channels_last)  # so that all convolutions work in the faster layout
         with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return unet(x_t, t, context, return_dict=False)[0].float()
+            return unet(x_t, t, context, added_cond_kwargs=self.added(pooled), return_dict=False)[0].float()
 
     def levels(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """alpha and sigma at timesteps t [n], [n, 1, 1, 1]."""
@@ -51,7 +64,8 @@ class Student(torch.nn.Module):
         if batch.answers is not None:
             uncond, cond = batch.answers
         else:
-            rows = (x_t.repeat(2, 1, 1, 1), batch.t.repeat(2), torch.cat([batch.uncond, batch.context]))
+            pooled = None if batch.pooled is None else torch.cat([batch.uncond_pooled, batch.pooled])
+            rows = (x_t.repeat(2, 1, 1, 1), batch.t.repeat(2), torch.cat([batch.uncond, batch.context]), pooled)
             [frozen] = self._frozen
             if frozen is not None:
                 uncond, cond = self._pass(frozen, *rows).chunk(2)

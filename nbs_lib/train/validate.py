@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from ..config import Train
 from ..diffusion import guided
 from ..files import write_atomic
+from ..models import Text
 from ..run import Run
 from .objectives import OBJECTIVES
 from .parts import Parts
@@ -70,17 +71,16 @@ class Validation:
         """A row of pictures of the first held-out captions, sampled as a model of this objective is to be sampled."""
         examples, device = self.parts.examples, self.accelerator.device
         picked = examples.held_out[:SHOWN]
-        context = examples.embeddings[examples.index[picked]].to(device)
         noise = torch.randn(len(picked), *examples.latents.shape[1:], generator=torch.Generator().manual_seed(0)).to(device)
-        latents = self.sample(noise, context, examples.negative.expand_as(context).to(device))
-        vae = self.parts.base.vae().to(device)
-        pixels = (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+        texts = examples.texts(picked), examples.unconditional(len(picked))
+        latents = self.sample(noise, *(Text(*text).to(device) for text in texts))
+        pixels = (self.parts.base.decode(self.parts.base.vae().to(device), latents) / 2 + 0.5).clamp(0, 1)
         bytes_ = (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         self.folder.mkdir(exist_ok=True)
         save(side_by_side([Image.fromarray(each) for each in bytes_]), self.folder / f"step-{step:07d}.png")
         save(strip(self.folder), self.run.folder / "validation.png")
 
-    def sample(self, noise: torch.Tensor, context: torch.Tensor, uncond: torch.Tensor) -> torch.Tensor:
+    def sample(self, noise: torch.Tensor, text: Text, uncond: Text) -> torch.Tensor:
         """Scaled latents [n, c, h, w] from standard normal noise of that shape."""
         how, student = OBJECTIVES[self.config.objective], self.parts.student
         scheduler = self.parts.base.scheduler(getattr(diffusers, how.scheduler))
@@ -88,9 +88,9 @@ class Validation:
         x, generator = noise * scheduler.init_noise_sigma, torch.Generator().manual_seed(0)
         for t in scheduler.timesteps:
             rows = t.expand(len(x))
-            prediction = student(x, rows, context)
+            prediction = student(x, rows, *text)
             if how.guided:
-                prediction = guided(student(x, rows, uncond), prediction, self.config.guidance)
+                prediction = guided(student(x, rows, *uncond), prediction, self.config.guidance)
             x = scheduler.step(prediction, t, x, generator=generator).prev_sample
         return x
 

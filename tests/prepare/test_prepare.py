@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from nbs_lib.config import Prepare
 from nbs_lib.files import HOST
-from nbs_lib.models import EMBEDDED, BaseError, embed, find_base
+from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.prepare.cache import EXAMPLES, LATENTS, META, TEXT, CacheError
 from nbs_lib.prepare.sources import SourceError, picturebook
@@ -41,7 +41,7 @@ def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
         latent = base.vae().encode(pixels).latent_dist.mean[0] * base.vae().config.scaling_factor
     assert cache.latents.shape == (5, 4, 16, 16) and cache.latents.dtype == torch.float32
     torch.testing.assert_close(cache.latents[3], latent, rtol=1e-4, atol=1e-5)
-    text = embed([example.caption, ""], base.tokenizer(), base.text_encoder())
+    text = base.embed([example.caption, ""], base.text_encoders()).context
     torch.testing.assert_close(cache.embeddings[cache.index[3]], text[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(cache.empty, text[1], rtol=1e-4, atol=1e-5)
     assert (cache.ids[3], cache.captions[3]) == (example.id, example.caption)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Train
 from nbs_lib.diffusion import noise_of
@@ -43,6 +43,20 @@ def test_two_processes_share_the_batch_that_one_would_have(tmp_path, objective):
     halves = [cache.batch(5, rank, 2) for rank in (0, 1)]
     for name in ("latents", "noise", "t", "context", "w", "weight", "example"):
         assert torch.equal(torch.cat([getattr(half, name) for half in halves]), getattr(whole, name)), name
+
+
+def test_pooled_texts_go_with_their_captions_where_there_are_such(tmp_path):
+    plain = examples(tmp_path).batch(0, 0, 1)
+    assert plain.pooled is None and plain.uncond_pooled is None
+    text = load_file(tmp_path / "text.safetensors")
+    names = {"embeddings": "pooled", "empty": "empty_pooled", "negative": "negative_pooled"}
+    text |= {pooled: text[name][..., 0, :4].clone() for name, pooled in names.items()}
+    save_file(text, tmp_path / "text.safetensors")
+    for objective, how in {"guidance": {}, "finetune": {"caption_dropout": 0.5}}.items():
+        batch = Examples(tmp_path, Train(objective=objective, held_out=0, batch_size=64, **how)).batch(0, 0, 1)
+        assert torch.equal(batch.pooled, batch.context[:, 0, :4]) and torch.equal(batch.uncond_pooled, batch.uncond[:, 0, :4])
+        dropped = (batch.pooled == 0).all(1)
+        assert dropped.any() == (objective == "finetune") and not dropped.all()
 
 
 def test_an_example_keeps_its_own_caption(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from nbs_lib.adapter import attach
 from nbs_lib.config import Train
 from nbs_lib.diffusion import guided, min_snr_weight, velocity
-from nbs_lib.models import embed, find_base
+from nbs_lib.models import find_base
 from nbs_lib.train.data import Batch
 from nbs_lib.train.objectives import OBJECTIVES, consistency, finetune, guidance
 from nbs_lib.train.student import Student
@@ -25,8 +25,9 @@ def student() -> Student:
 @pytest.fixture(scope="module")
 def batch() -> Batch:
     base, generator = find_base("embedded"), torch.Generator().manual_seed(0)
-    context = embed(["A person holding a cat", "A boy is watching TV"], base.tokenizer(), base.text_encoder())
-    uncond = embed([""], base.tokenizer(), base.text_encoder()).expand(2, -1, -1)
+    encoders = base.text_encoders()
+    context = base.embed(["A person holding a cat", "A boy is watching TV"], encoders).context
+    uncond = base.unconditional(encoders).context.expand(2, -1, -1)
     latents, noise = torch.randn(2, 2, 4, 16, 16, generator=generator)
     ones, t = torch.ones(2), torch.tensor([200, 800])
     return Batch(latents, noise, t, context, uncond, 3 * ones, ones, torch.tensor([0, 1]))
@@ -39,7 +40,7 @@ class Answers(torch.nn.Module):
         super().__init__()
         self.answer = answer
 
-    def forward(self, x_t, t, context, return_dict):
+    def forward(self, x_t, t, context, added_cond_kwargs, return_dict):
         return (self.answer.repeat(len(x_t) // len(self.answer), 1, 1, 1),)
 
 
@@ -114,9 +115,9 @@ def test_consistency_asks_at_the_timesteps_that_the_scheduler_samples_at(student
 
     asked = []
 
-    def engine(x_t, t, context):
+    def engine(x_t, t, context, pooled):
         asked.extend(t.tolist())
-        return student(x_t, t, context)
+        return student(x_t, t, context, pooled)
 
     for t in ([0, 999], [19, 20], [399, 400]):
         consistency(engine, student, batch.at(torch.tensor(t)), CONFIG)

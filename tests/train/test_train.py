@@ -105,7 +105,7 @@ def test_all_weights_are_trained_and_saved_as_a_pipeline(prepared, python):
     assert learned.keys() == base.keys()
     changed = [key for key, value in learned.items() if not torch.equal(value, base[key])]
     assert len(changed) > 0.9 * len(base), "every weight learns"
-    assert "StableDiffusionPipeline.from_pretrained" in (run.model / "README.md").read_text()
+    assert "DiffusionPipeline.from_pretrained" in (run.model / "README.md").read_text()
     assert not run.adapter.exists() and read_facts(run.model)["train"]["method"] == "full"
     size = sum(path.stat().st_size for path in (run.model / "unet").iterdir())
     assert size > sum(value.numel() for value in base.values()) * 4

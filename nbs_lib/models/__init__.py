@@ -1,0 +1,16 @@
+"""Bases: found by name, checked for their parts, loaded, hashed.
+
+find   a base by its name: `embedded`, a folder in diffusers' layout, or a hub id
+sd     Base: SD 1.x and 2.x, and all that depends on the family
+sdxl   BaseXL: what is otherwise in SDXL
+parts  the files of a base's parts, and how one is loaded
+
+Nothing is ever run from a model's folder (`trust_remote_code` stays off), and weights are read from safetensors only.
+"""
+
+from .find import EMBEDDED, MIRRORS, embedded_clip, find_base
+from .parts import BaseError
+from .sd import Base, Text
+from .sdxl import BaseXL
+
+__all__ = ["EMBEDDED", "MIRRORS", "Base", "BaseError", "BaseXL", "Text", "embedded_clip", "find_base"]

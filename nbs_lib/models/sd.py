@@ -1,0 +1,152 @@
+"""SD 1.x and 2.x, which differ in sizes and in what their UNet predicts; and what another family has to say of itself.
+
+All that depends on the family stands in its class: which parts there are, what text becomes, what the UNet takes besides
+it, how pictures become latents, and which stock pipeline it all makes.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from ..files import file_hash, value_hash
+from .parts import load_part, part_files
+
+Encoders = list[tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]]
+"""The text encoders of a base in their order, each with its tokenizer."""
+
+
+class Text(NamedTuple):
+    """Texts as a UNet takes them. context: [n, tokens, width]; pooled: [n, p], None in a family without."""
+
+    context: torch.Tensor
+    pooled: torch.Tensor | None
+
+    def to(self, device: torch.device | str) -> "Text":
+        """The texts on a device."""
+        return Text(*(part if part is None else part.to(device) for part in self))
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base on disk: SD 1.x or 2.x. Its parts are loaded when asked for, each call anew, in fp32 unless said otherwise.
+
+    name: as it was asked for. origin: what that came to: the same, or the hub id and revision that were downloaded.
+    """
+
+    name: str
+    folder: Path
+    origin: str = ""
+
+    parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    stock: ClassVar[type[DiffusionPipeline]] = StableDiffusionPipeline
+    """diffusers' own pipeline for this family; it is what loads a LoRA, too."""
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash over the files that are loaded, and over no others that lie beside them."""
+        return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(self._files())])
+
+    @property
+    def prediction_type(self) -> str:
+        return self._settings("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels of a picture to one of its latents, along a side."""
+        return 2 ** (len(self._settings("vae/config.json")["block_out_channels"]) - 1)
+
+    def unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+        return self._load(UNet2DConditionModel, "unet", dtype)
+
+    def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
+        return self._load(AutoencoderKL, "vae", dtype)
+
+    def text_encoder(self, dtype: torch.dtype = torch.float32) -> CLIPTextModel:
+        return self._load(CLIPTextModel, "text_encoder", dtype)
+
+    def tokenizer(self) -> CLIPTokenizer:
+        return self._tokenizer("tokenizer")
+
+    def scheduler(self, kind: type = DDIMScheduler):
+        """The base's noise schedule as a scheduler of class `kind`."""
+        # DDIM clips to [-1, 1] unless it is told not to, which is for pictures: latents reach beyond
+        return kind.from_pretrained(self.folder / "scheduler", local_files_only=True, clip_sample=False)
+
+    def text_encoders(self) -> Encoders:
+        """What `embed` and `unconditional` read with; on the CPU, to be moved by who wants them elsewhere."""
+        return [(self.tokenizer(), self.text_encoder())]
+
+    @torch.no_grad()
+    def embed(self, texts: list[str], encoders: Encoders) -> Text:
+        """Texts as the stock pipeline gives them to the UNet: the last hidden state."""
+        [(tokenizer, encoder)] = encoders
+        return Text(encoder(token_ids(texts, tokenizer).to(encoder.device))[0], None)
+
+    def unconditional(self, encoders: Encoders, negative: str = "") -> Text:
+        """What the stock pipeline guides away from, n = 1: the negative prompt; without one (""), the empty prompt."""
+        return self.embed([negative], encoders)
+
+    def random_text(self, n: int, tokens: int, generator: torch.Generator) -> Text:
+        """Normal noise in the shape of texts, to probe a UNet with."""
+        width = self._settings("unet/config.json")["cross_attention_dim"]
+        return Text(torch.randn(n, tokens, width, generator=generator), None)
+
+    def added(self, pooled: torch.Tensor | None, resolution: int) -> dict[str, torch.Tensor] | None:
+        """What the UNet takes besides the context, as its `added_cond_kwargs`. resolution: pixels a side of the pictures."""
+        return None
+
+    @torch.no_grad()
+    def encode(self, vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+        """Pictures [n, 3, h, w] in [-1, 1] as the UNet's latents: the posterior's mean, scaled."""
+        shift, scale = self._shift_and_scale(vae)
+        return (vae.encode(pixels).latent_dist.mode() - shift) * scale
+
+    @torch.no_grad()
+    def decode(self, vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
+        """The UNet's latents as pictures [n, 3, h, w], which reach a little beyond [-1, 1]."""
+        shift, scale = self._shift_and_scale(vae)
+        return vae.decode(latents / scale + shift).sample
+
+    def _shift_and_scale(self, vae: AutoencoderKL) -> tuple:
+        """What the stock pipeline takes for the mean of the VAE's latents, and what these are multiplied by."""
+        return 0.0, vae.config.scaling_factor
+
+    def pipeline(self, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
+        """All of it as the stock pipeline with a DDIM scheduler and no safety checker, watermark or progress bar."""
+        pipe = self.stock(
+            vae=self.vae(dtype),
+            text_encoder=self.text_encoder(dtype),
+            tokenizer=self.tokenizer(),
+            unet=self.unet(dtype),
+            scheduler=self.scheduler(),
+            **self._rest_of_pipeline(dtype),
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def _rest_of_pipeline(self, dtype: torch.dtype) -> dict[str, Any]:
+        return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+    def _files(self) -> set[Path]:
+        return set().union(*(part_files(self.folder, part) for part in self.parts))
+
+    def _settings(self, file: str) -> dict[str, Any]:
+        return json.loads((self.folder / file).read_text())
+
+    def _load(self, cls: type, part: str, dtype: torch.dtype):
+        return load_part(cls, self.name, self.folder, part, dtype)
+
+    def _tokenizer(self, part: str) -> CLIPTokenizer:
+        return CLIPTokenizer.from_pretrained(self.folder / part, local_files_only=True)
+
+
+def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> torch.Tensor:
+    """[n, tokens]: padded and cut to what the text encoder reads."""
+    length = tokenizer.model_max_length
+    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids

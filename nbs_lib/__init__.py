@@ -10,6 +10,7 @@ parameters   values checked, and read from YAML, the command line and notebooks
 run          Run: the folder of one execution, its file names and its record
 diffusion    the maths: guidance, conversions between predictions
 models       bases (embedded, local folder or hub id; SD 1, SD 2, SDXL): found, checked, loaded, hashed
+usage        how what was trained is to be sampled
 adapter      a LoRA on the UNet: attach, switch, save, load, verify
 picturebook  the embedded data set and the tiny Stable Diffusion trained on it
 prepare      images and captions -> cache

@@ -24,6 +24,7 @@ import torch
 from ..adapter import WEIGHTS, read_facts
 from ..models import Base, BaseError, find_base
 from ..run import Run
+from ..usage import sampling
 
 CONTENDERS = ("unguided", "guided", "tuned")
 ADAPTER = "onepass"
@@ -58,7 +59,7 @@ class Sampler:
         facts = read_facts(learned)
         self.base, self.w_train, self.batch_size, self.resolution = base, facts["w_train"], batch_size, resolution
         self.objective, self.whole = facts.get("objective", "guidance"), not (learned / WEIGHTS).exists()
-        self.sampling = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None} | facts.get("sampling", {})
+        self.sampling = sampling(facts)
         self.negative = facts.get("negative", "")  # the prompt that the teacher guided away from
         self.tuned_steps = tuned_steps or self.sampling["steps"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -58,7 +58,8 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     check_place(folder)
     sampler = _sampler(run)
     source = Source(run, sampler.base, sampler.resolution, told(run))
-    wanted = sampler.sample("tuned", PROMPTS, SEEDS, STEPS).images
+    with exact():
+        wanted = sampler.sample("tuned", PROMPTS, SEEDS, STEPS).images
     with _without_traces(folder), beside(folder, replace=True) as part:
         WRITERS[to](part, source)
         (part / "README.md").write_text(card(to, source.facts), encoding="utf-8")
@@ -66,6 +67,11 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
         (part / FACTS).write_text(json.dumps(source.facts | {"files": files}, indent=1, ensure_ascii=False) + "\n", "utf-8")
         check(part, to, source, wanted, sampler)
     return folder
+
+
+def exact():
+    """A context of full fp32 on a GPU too, whose convolutions round to TF32 unless told otherwise."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def find_run(run: str | Path) -> Run:
@@ -120,7 +126,8 @@ def check(part: Path, to: str, source: Source, wanted: np.ndarray, sampler: Samp
     """
     what = f"the {to} export of {source.run.folder}"
     try:
-        drawn = draw(stock_pipeline(part, to, source).to(sampler.device), source.pixels, sampler)
+        with exact():
+            drawn = draw(stock_pipeline(part, to, source).to(sampler.device), source.pixels, sampler)
     except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as failure:
         raise ExportError(f"{what} does not load in stock diffusers: {' '.join(str(failure).split())}") from failure
     difference = int(np.abs(drawn.astype(int) - wanted.astype(int)).max())

@@ -6,12 +6,8 @@ from typing import Any
 from ..adapter import read_facts
 from ..compare.sample import CONTENDERS
 from ..run import Run, RunError
+from ..usage import example, quoted, sampling, usage
 
-USAGE = {
-    "guidance": "sample with guidance_scale=1; negative prompts have no effect",
-    "finetune": "sample it like its base, with guidance",
-    "consistency": "sample in 2 to 8 steps with LCMScheduler and guidance_scale=1; negative prompts have no effect",
-}
 CARD = """---
 library_name: diffusers
 base_model: {quoted_base}
@@ -27,26 +23,15 @@ tags: [{tags}text-to-image, stable-diffusion]
 |---|---|
 {rows}
 """
-CODE = """```python
-from diffusers import DiffusionPipeline, {scheduler}
-
-{load}
-pipe.scheduler = {scheduler}.from_config(pipe.scheduler.config)
-image = pipe("a prompt", guidance_scale={guidance_scale:g}, num_inference_steps={steps}).images[0]
-```"""
 WHAT = {
     "diffusers": "A LoRA on `{base}` for diffusers",
     "kohya": "A LoRA on `{base}` for A1111 and ComfyUI",
     "merged": "`{base}` with a LoRA merged into it, a whole pipeline for diffusers",
 }
-HOW = {
-    "diffusers": CODE.replace(
-        "{load}", 'pipe = DiffusionPipeline.from_pretrained(BASE)  # {base}\npipe.load_lora_weights("FOLDER")  # this one'
-    ),
-    "kohya": "Put `{file}` into `models/Lora` of A1111 or `models/loras` of ComfyUI, and set the CFG scale to "
-    "{guidance_scale:g}.",
-    "merged": CODE.replace("{load}", 'pipe = DiffusionPipeline.from_pretrained("FOLDER")  # this one'),
-}
+KOHYA = (
+    "Put `{name}.safetensors` into `models/Lora` of A1111 or `models/loras` of ComfyUI, and set the CFG scale to "
+    "{guidance_scale:g}."
+)
 
 
 def told(run: Run) -> dict[str, Any]:
@@ -57,7 +42,7 @@ def told(run: Run) -> dict[str, Any]:
     facts = read_facts(run.adapter)
     train = facts.get("train", {})
     objective = facts.get("objective", "guidance")
-    own = {"name": run.name, "objective": objective, "usage": USAGE[objective], "train": train}
+    own = {"name": run.name, "objective": objective, "usage": usage(facts), "train": train}
     return facts | own | {"compared": compared(run)}
 
 
@@ -78,19 +63,15 @@ def compared(run: Run) -> dict[str, Any] | None:
 
 def card(to: str, facts: dict[str, Any]) -> str:
     """README.md of an export, from what `told` gave."""
-    how = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None} | facts.get("sampling", {})
-    values = (
-        facts
-        | how
-        | {
-            "steps": how["steps"] or 25,
-            "quoted_base": json.dumps(facts["base"], ensure_ascii=False),  # YAML takes JSON's quotes
-            "file": f"{facts['name']}.safetensors",
-            "tags": "" if to == "merged" else "lora, ",
-            "rows": "\n".join(f"| {name} | {value} |" for name, value in _rows(facts)),
-        }
+    values = facts | sampling(facts)
+    return CARD.format(
+        **values,
+        quoted_base=quoted(facts["base"]),
+        tags="" if to == "merged" else "lora, ",
+        what=WHAT[to].format(**values),
+        how=KOHYA.format(**values) if to == "kohya" else example(facts, "FOLDER", to == "merged"),
+        rows="\n".join(f"| {name} | {value} |" for name, value in _rows(facts)),
     )
-    return CARD.format(**values, what=WHAT[to].format(**values), how=HOW[to].format(**values))
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

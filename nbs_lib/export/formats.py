@@ -55,8 +55,6 @@ def write_merged(part: Path, source: Source):
     pipe = _with_adapter(source.base, source.run.adapter, WEIGHTS)
     pipe.fuse_lora(components=["unet"])
     pipe.unload_lora_weights()
-    for network in (pipe.unet, pipe.vae):
-        network.register_to_config(_name_or_path=source.base.name)
     with _without_bars():
         pipe.save_pretrained(part, safe_serialization=True)
 

@@ -128,6 +128,8 @@ class Base:
             **self._rest_of_pipeline(dtype),
         )
         pipe.set_progress_bar_config(disable=True)
+        for network in (pipe.unet, pipe.vae):
+            network.register_to_config(_name_or_path=self.name)  # what is saved of it names no place of this machine
         return pipe
 
     def _rest_of_pipeline(self, dtype: torch.dtype) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def save_model(run: Run, parts: Parts, facts: dict) -> float:
     with beside(run.model, replace=True) as folder:
         pipe = parts.base.pipeline()
         pipe.unet = parts.student.unet
+        pipe.unet.register_to_config(_name_or_path=parts.base.name)
         pipe.save_pretrained(folder, safe_serialization=True)
         write_atomic(folder / FACTS, json.dumps(facts, indent=1, sort_keys=True))
     fresh = UNet2DConditionModel.from_pretrained(run.model / "unet", use_safetensors=True, local_files_only=True)

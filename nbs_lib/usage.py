@@ -1,0 +1,44 @@
+"""How what was trained is to be sampled: as values, in a sentence, and as Python for a stock pipeline."""
+
+import json
+from typing import Any
+
+SENTENCES = {
+    "guidance": "sample with guidance_scale=1; negative prompts have no effect",
+    "finetune": "sample it like its base, with guidance",
+    "consistency": "sample in 2 to 8 steps with LCMScheduler and guidance_scale=1; negative prompts have no effect",
+}
+"""By objective."""
+STEPS = 25
+"""Of sampling, where what was trained has none of its own."""
+EXAMPLE = """```python
+from diffusers import DiffusionPipeline, {scheduler}
+
+{load}
+pipe.scheduler = {scheduler}.from_config(pipe.scheduler.config)
+image = pipe("a prompt", guidance_scale={guidance_scale:g}, num_inference_steps={steps}).images[0]
+```"""
+
+
+def sampling(facts: dict[str, Any]) -> dict[str, Any]:
+    """guidance_scale, scheduler (a class of diffusers) and steps (None: as many as the base's) of recorded facts."""
+    return {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None} | facts.get("sampling", {})
+
+
+def usage(facts: dict[str, Any]) -> str:
+    """The sentence."""
+    return SENTENCES[facts.get("objective", "guidance")]
+
+
+def example(facts: dict[str, Any], folder: str, whole: bool) -> str:
+    """Python, as Markdown. folder: of the adapter, or, where it is whole, of the pipeline."""
+    load = f"pipe = DiffusionPipeline.from_pretrained({folder!r})"
+    if not whole:
+        load = f"pipe = DiffusionPipeline.from_pretrained(BASE)  # {facts['base']}\npipe.load_lora_weights({folder!r})"
+    how = sampling(facts)
+    return EXAMPLE.format(load=load, **how | {"steps": how["steps"] or STEPS})
+
+
+def quoted(name: str) -> str:
+    """A name as YAML takes it, whatever is in it: JSON's quotes are YAML's too."""
+    return json.dumps(name, ensure_ascii=False)

@@ -27,6 +27,8 @@ def measure(recipe: str) -> dict:
     """Run a recipe from nothing; its figures."""
     name = f"bench-{recipe}"
     run = ROOT / "outputs" / name
+    if (run / "cache").exists():
+        shutil.rmtree((run / "cache").resolve())
     shutil.rmtree(run, ignore_errors=True)
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "nbs_lib", "run", recipe, "--name", name], cwd=ROOT, check=True)

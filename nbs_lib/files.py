@@ -70,20 +70,23 @@ def beside(folder: Path, replace: bool = False) -> Iterator[Path]:
 
     replace: in place of the `folder` that is there; without it, one that is there by then is kept, being as good.
     """
-    part = _part(folder)
-    shutil.rmtree(part, ignore_errors=True)
+    part, old = _part(folder), _part(folder.with_name(f"{folder.name}.old"))
+    remove_leftovers(folder.parent)
+    for left in (part, old):
+        shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
-        if replace:
-            remove(folder)
+        if replace and folder.exists():
+            folder.rename(old)
         try:
             part.rename(folder)
         except OSError:
             if replace or not folder.is_dir():
                 raise
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def remove(folder: Path):

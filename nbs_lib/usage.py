@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline, {scheduler}
 
 {load}
 pipe.scheduler = {scheduler}.from_config(pipe.scheduler.config)
-image = pipe("a prompt", guidance_scale={guidance_scale:g}, num_inference_steps={steps}).images[0]
+image = pipe("a prompt", guidance_scale={guidance_scale:g}, num_inference_steps={steps}{more}).images[0]
 ```"""
 
 
@@ -34,9 +34,14 @@ def example(facts: dict[str, Any], folder: str, whole: bool) -> str:
     """Python, as Markdown. folder: of the adapter, or, where it is whole, of the pipeline."""
     load = f"pipe = DiffusionPipeline.from_pretrained({folder!r})"
     if not whole:
-        load = f"pipe = DiffusionPipeline.from_pretrained(BASE)  # {facts['base']}\npipe.load_lora_weights({folder!r})"
-    how = sampling(facts)
-    return EXAMPLE.format(load=load, **how | {"steps": how["steps"] or STEPS})
+        base = facts.get("base_origin", facts["base"])
+        load = f"pipe = DiffusionPipeline.from_pretrained(BASE)  # {base}\npipe.load_lora_weights({folder!r})"
+    how, more = sampling(facts), ""
+    if facts.get("negative") and how["guidance_scale"] > 1:
+        more += f", negative_prompt={facts['negative']!r}"
+    if facts.get("resolution"):
+        more += f", height={facts['resolution']}, width={facts['resolution']}"
+    return EXAMPLE.format(load=load, more=more, **how | {"steps": how["steps"] or STEPS})
 
 
 def quoted(name: str) -> str:

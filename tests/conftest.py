@@ -1,6 +1,7 @@
 """What several rooms' tests need: a run folder, a compared run, and stages run in a fresh process as a notebook would."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import pytest
 from nbs_lib.config import Compare
 from nbs_lib.files import ROOT
 from nbs_lib.run import Run
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is asserted, two processes and equal bits, holds on a CPU
 
 W = 2.5  # the guidance scale that the adapter says it was trained for
 HOSTILE = "It's </code> & <script>name = 1</script>"  # what it would do shows as window.name

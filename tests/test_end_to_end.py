@@ -50,10 +50,10 @@ def named() -> Iterator[Callable[[str], Run]]:
         return runs[-1]
 
     yield call
+    for cache in {run.cache.resolve() for run in runs if run.cache.is_symlink()} - before:
+        shutil.rmtree(cache, ignore_errors=True)
     for run in runs:
         shutil.rmtree(run.folder, ignore_errors=True)
-    for cache in set(store.glob("*")) - before:
-        shutil.rmtree(cache)
 
 
 @pytest.fixture(scope="module")

@@ -220,8 +220,9 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*MIRRORS, "models/sd 15"])
-def test_a_hub_that_cannot_be_reached_names_all_that_was_tried(python, monkeypatch, name):
+def test_a_hub_that_cannot_be_reached_names_all_that_was_tried(python, monkeypatch, tmp_path, name):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))  # what this machine has fetched before is none of the test's business
     said = python(
         "import sys\nfrom nbs_lib.models import *\ntry: find_base(sys.argv[1])\nexcept BaseError as e: print(e)", name
     ).stdout

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import Compare
-from ..files import beside, remove_leftovers
+from ..files import beside
 from ..models import embedded_clip
 from ..picturebook.captions import held_out_captions
 from ..run import Run
@@ -54,7 +54,6 @@ def compare(config: Compare) -> Compared:
     run = Run(config.run)
     run.require("train")
     with run.stage(config) as told:
-        remove_leftovers(run.folder)
         with beside(run.compare, replace=True) as part:
             results = measured(load_sampler(run, config.batch_size, config.tuned_steps), config, part)
             (part / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -24,9 +24,9 @@ tags: [{tags}text-to-image, stable-diffusion]
 {rows}
 """
 WHAT = {
-    "diffusers": "A LoRA on `{base}` for diffusers",
-    "kohya": "A LoRA on `{base}` for A1111 and ComfyUI",
-    "merged": "`{base}` with a LoRA merged into it, a whole pipeline for diffusers",
+    "diffusers": "{kind} on `{base}` for diffusers",
+    "kohya": "{kind} on `{base}` for A1111 and ComfyUI",
+    "merged": "`{base}` with {kind_small} merged into it, a whole pipeline for diffusers",
 }
 KOHYA = (
     "Put `{name}.safetensors` into `models/Lora` of A1111 or `models/loras` of ComfyUI, and set the CFG scale to "
@@ -63,7 +63,8 @@ def compared(run: Run) -> dict[str, Any] | None:
 
 def card(to: str, facts: dict[str, Any]) -> str:
     """README.md of an export, from what `told` gave."""
-    values = facts | sampling(facts)
+    kind = "DoRA" if facts["train"].get("method") == "dora" else "LoRA"
+    values = facts | sampling(facts) | {"kind": f"A {kind}", "kind_small": f"a {kind}"}
     return CARD.format(
         **values,
         quoted_base=quoted(facts["base"]),
@@ -79,7 +80,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("base", f"`{facts['base']}`"),
         ("base's hash", f"`{facts['base_hash']}`"),
         ("objective", facts["objective"]),
-        ("guidance scale it was trained for", f"{facts['w_train']:g}"),
+        ("guidance scale of its teacher, or of its pictures", f"{facts['w_train']:g}"),
     ]
     if numbers := facts["compared"]:
         rows += _compared_rows(numbers)

@@ -53,6 +53,11 @@ class Base:
         return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(self._files())])
 
     @property
+    def title(self) -> str:
+        """The name for others: of a folder without the place on this machine."""
+        return self.name if self.origin != self.name or self.name == "embedded" else Path(self.name).name
+
+    @property
     def prediction_type(self) -> str:
         return self._settings("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
 
@@ -129,7 +134,7 @@ class Base:
         )
         pipe.set_progress_bar_config(disable=True)
         for network in (pipe.unet, pipe.vae):
-            network.register_to_config(_name_or_path=self.name)  # what is saved of it names no place of this machine
+            network.register_to_config(_name_or_path=self.title)  # what is saved of it names no place of this machine
         return pipe
 
     def _rest_of_pipeline(self, dtype: torch.dtype) -> dict[str, Any]:

@@ -35,16 +35,19 @@ from safetensors.torch import load_file, save_file
 
 from .. import diffusion, models
 from ..config import Prepare
-from ..files import beside, file_hash, read_lines, remove, remove_leftovers, value_hash, write_atomic, write_lines
+from ..files import beside, file_hash, read_lines, remove, value_hash, write_atomic, write_lines
+from ..machine import versions
 from ..models import Base
 from . import answers, encode, images, look
 from .sources import Example, Selection
 
 META, LATENTS, TEXT = "cache.json", "latents.safetensors", "text.safetensors"
 EXAMPLES, SKIPPED, SHEET = "examples.jsonl", "skipped.jsonl", "contact_sheet.png"
-TRANSFORM = [__file__, *(module.__file__ for module in (answers, diffusion, encode, images))]
+TRANSFORM = [__file__, *(module.__file__ for module in (answers, diffusion, encode, images, look))]
 TRANSFORM += sorted(Path(models.__file__).parent.glob("*.py"))
 """The modules whose source decides what is trained on."""
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
+"""The packages that it rests on."""
 
 
 class CacheError(ValueError):
@@ -81,6 +84,7 @@ def cache_key(selection: Selection, base: Base, config: Prepare) -> str:
             "negative": config.negative,
             "answers": asked(config),
             "dtype": "float32",
+            "versions": {name: known for name, known in versions().items() if name in LIBRARIES},
             "transform": [file_hash(Path(path)) for path in TRANSFORM],
         }
     )
@@ -115,7 +119,6 @@ def build_or_reuse(store: Path, selection: Selection, base: Base, config: Prepar
     """The cache of these examples in the folder `store`, and whether it was there already."""
     key = cache_key(selection, base, config)
     folder = store / key
-    remove_leftovers(store)
     if folder.exists():
         try:
             return open_cache(folder), True

@@ -23,8 +23,10 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
         parts.ema.copy_to(parts.parameters)
     how, base, unet = OBJECTIVES[config.objective], parts.base, parts.student.unet.eval()
     facts = {
-        "base": base.name,
+        "base": base.title,
+        "base_origin": base.title if base.origin == base.name else base.origin,
         "base_hash": base.hash,
+        "resolution": parts.examples.meta["resolution"],
         "objective": config.objective,
         # of several, a student that is not told which one learns the mean
         "w_train": (config.guidance + max(config.guidance, config.guidance_max)) / 2,
@@ -62,8 +64,8 @@ def save_model(run: Run, parts: Parts, facts: dict) -> float:
     with beside(run.model, replace=True) as folder:
         pipe = parts.base.pipeline()
         pipe.unet = parts.student.unet
-        pipe.unet.register_to_config(_name_or_path=parts.base.name)
-        pipe.save_pretrained(folder, safe_serialization=True)
+        pipe.unet.register_to_config(_name_or_path=parts.base.title)
+        pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="1TB")  # one file, whatever its size
         write_atomic(folder / FACTS, json.dumps(facts, indent=1, sort_keys=True))
     fresh = UNet2DConditionModel.from_pretrained(run.model / "unet", use_safetensors=True, local_files_only=True)
     return difference_of(parts.student.unet, fresh, parts.base, run.model)

@@ -5,6 +5,7 @@ DeepSpeed. What came about (DeepSpeed, number of processes) is checked against w
 imported before the fork, so it must start no thread and touch no device.
 """
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -13,7 +14,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,15 @@ from accelerate.utils import patch_environment
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.multiprocessing.spawn import ProcessException, start_processes
+from torch.utils.cpp_extension import get_default_build_root
 
 from ..config import Train
 from ..files import write_atomic
 
 LONGEST = timedelta(hours=6)
 """That a process waits for the others: the main one alone looks, saves and verifies. One that dies ends all at once."""
+DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
+"""Signals that come from outside or from a crash, not from the launcher that ends the rest."""
 RESULT, FAILED = ".launched.json", ".failed-"
 """What the main process leaves in the run's folder, and what a failed one leaves, by its rank."""
 
@@ -70,7 +75,7 @@ def launch(function: Callable, args: tuple, asked: int) -> dict[str, Any]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     port = str(free_port())
     try:
-        with patch_environment(path=path, omp_num_threads=1, tokenizers_parallelism="false"):
+        with _compiling_alone(), patch_environment(path=path, omp_num_threads=1, tokenizers_parallelism="false"):
             if processes > 1:
                 notebook_launcher(_noting_failure, (function, *args), num_processes=processes, use_port=port)
             else:
@@ -84,6 +89,23 @@ def launch(function: Callable, args: tuple, asked: int) -> dict[str, Any]:
     launched = json.loads((folder / RESULT).read_text())
     (folder / RESULT).unlink()
     return launched
+
+
+@contextmanager
+def _compiling_alone() -> Iterator[None]:
+    """Clear away locks that killed processes left on torch's extensions: torch would wait for their end for ever.
+
+    They are known to be left behind where no other training is there, which would hold our own lock beside them.
+    """
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "onepass.lock").open("a") as file:
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in root.rglob("lock"):
+                left.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
 def _noting_failure(function: Callable, *args: Any):
@@ -102,6 +124,10 @@ def _noting_failure(function: Callable, *args: Any):
 
 
 def _first_failure(folder: Path, failure: Exception) -> str:
+    if isinstance(failure, ChildFailedError):  # the others fail for want of one that was killed, and leave notes of that
+        killed = [(rank, told.exitcode) for rank, told in failure.failures.items() if -told.exitcode in DEADLY]
+        if killed:
+            return _ended(*killed[0])
     notes = {path.name.removeprefix(FAILED): json.loads(path.read_text()) for path in folder.glob(f"{FAILED}*")}
     if notes:
         rank = min(notes, key=lambda rank: notes[rank]["seconds"])
@@ -111,6 +137,11 @@ def _first_failure(folder: Path, failure: Exception) -> str:
         code = told.exitcode
     else:
         rank, code = failure.error_index, getattr(failure, "exit_code", 1)
+    return _ended(rank, code)
+
+
+def _ended(rank: int, code: int) -> str:
+    """What is known of a process that left no note. code: as Popen has it."""
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return (
         f"training process {rank} {how}, which the system does when memory runs out; give it fewer examples "

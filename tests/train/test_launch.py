@@ -10,7 +10,7 @@ import torch
 from nbs_lib.files import ROOT
 
 CASES = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from pathlib import Path
 from nbs_lib.config import Train
 from nbs_lib.run import Run
@@ -20,8 +20,10 @@ def work(what, run, inputs):
     rank = int(os.environ["RANK"])
     if what == "fail" and rank == 1:
         raise ValueError("the second one cannot")
-    if what == "die" and rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "die":
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)  # as one that waits for the other
     if what == "plain":
         new_accelerator(Train(zero_stage=0), run.folder)
     if rank == 0:
@@ -77,6 +79,24 @@ def work(config, run, inputs):
 
 print(launch(work, (Train(), Run(sys.argv[1]), {}), 2))
 """
+
+
+def test_a_lock_that_a_killed_compilation_left_is_cleared_away(python, tmp_path):
+    left = tmp_path / "compiled" / "deepspeed_shm_comm" / "lock"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    source = """
+import os, sys
+os.environ["TORCH_EXTENSIONS_DIR"] = sys.argv[1]
+from nbs_lib.train.launch import _compiling_alone
+with _compiling_alone():
+    print(os.path.exists(sys.argv[2]))
+    open(sys.argv[2], "w").close()
+    with _compiling_alone():  # another training: its compilation may be at work
+        print(os.path.exists(sys.argv[2]))
+"""
+    done = python(source, tmp_path / "compiled", left)
+    assert done.stdout.split() == ["False", "True"], done.stderr
 
 
 def test_deepspeed_compiles_its_extension_where_the_path_has_spaces(tmp_path):

@@ -1,0 +1,56 @@
+"""The benchmarks' page: what is in benchmarks/results is in benchmarks/README.md, and nothing else."""
+
+import importlib.util
+import json
+
+import pytest
+
+from nbs_lib.files import ROOT
+
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+MACHINE = {"cpu": "A processor", "cores": 2, "memory_gib": 23.5, "gpus": []}
+MADE = {"machine": MACHINE, "versions": {"torch": "2.13.0"}, "date": "2026-01-02"}
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The module of the page, writing elsewhere."""
+    spec = importlib.util.spec_from_file_location("page", ROOT / "benchmarks" / "page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    return module
+
+
+def test_the_committed_page_is_that_of_the_committed_results(page, tmp_path):
+    assert RESULTS, "the README's numbers come from here"
+    for path in RESULTS:
+        page.save(path.stem, json.loads(path.read_text()))
+    assert (tmp_path / "README.md").read_text() == (ROOT / "benchmarks" / "README.md").read_text()
+
+
+def test_training_s_speed_is_shown_with_its_ratios(page, tmp_path):
+    seconds = {"reference": 0.5, "live, fp32": 0.25}
+    told = {
+        "batch": 8,
+        "processes": 2,
+        "seconds_a_step": seconds,
+        "examples_per_s": {name: 16 / each for name, each in seconds.items()},
+        "times_the_reference": {name: 0.5 / each for name, each in seconds.items()},
+        "cached_over_floor": {"fp32": 1.05},
+    }
+    page.save("train", MADE | told)
+    text = (tmp_path / "README.md").read_text()
+    assert "| live, fp32 | 0.250 | 64.0 | 2.00 |" in text and "1.05 in fp32" in text
+    assert "A processor, 2 cores, 23.5 GiB, no GPU; torch 2.13.0; 2026-01-02" in text and "bench-train" in text
+
+
+def test_ranks_are_a_row_for_each_preset(page, tmp_path):
+    cell = {"value": 0.9, "low": 0.8, "high": 1.0, "bytes": 2**20}
+    recovered = {"attention": {"2": cell, "4": cell | {"value": 0.95, "low": None}}}
+    told = {"steps": 250, "captions": 150, "rates": {"unguided": 0.7, "guided": 0.95}, "recovered": recovered}
+    page.save("ranks", MADE | told)
+    text = (tmp_path / "README.md").read_text()
+    assert "| layers | rank 2 | rank 4 |" in text
+    assert "| attention | 90 % [80, 100], 1.0 MiB | 95 %, 1.0 MiB |" in text and "unguided 70 %, guided 95 %" in text

@@ -122,7 +122,6 @@ def test_a_training_that_explodes_says_the_step_and_the_examples(prepared, pytho
     assert done.returncode != 0 and "the loss is not finite at step" in error and "picturebook-0-" in error, error
 
 
-@pytest.mark.skipif(torch.cuda.device_count() > 0, reason="this machine has a GPU, where fp16 is allowed")
 def test_what_this_machine_cannot_do_is_said_before_any_process_starts():
     with pytest.raises(LaunchError, match="needs a GPU; give 'bf16' or 'fp32'"):
         check_machine(Train(precision="fp16", zero_stage=0))

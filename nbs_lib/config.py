@@ -129,12 +129,28 @@ class Train:
     """Arithmetic of the UNet's passes and its frozen weights: fp32, bf16, or fp16 on a GPU; what is trained is fp32."""
     checkpointing: bool = False
     """Gradient checkpointing: activations are computed again instead of kept."""
+    deepspeed: bool = True
+    """Whether DeepSpeed trains; without it, plain data-parallel training, which compiles nothing."""
     zero_stage: int = 2
-    """ZeRO stage of DeepSpeed, 0 to 2; prodigy and fp16 need 0: they have to see all gradients at once."""
+    """ZeRO stage of DeepSpeed, 0 to 3; prodigy and fp16 need 0: they have to see all gradients at once."""
+    offload: bool = False
+    """Whether DeepSpeed keeps the optimizer in the CPU's memory and steps it there; needs ZeRO 1 or more."""
+    launcher: str = "notebook"
+    """How processes start: notebook (forked by notebook_launcher) or subprocess (afresh, by accelerate's own launch)."""
     processes: int = 0
-    """Processes to train with; 0 is one for each GPU, or 2 on a machine without."""
+    """Processes to train with on each host; 0 is one for each GPU, or 2 on a machine without."""
+    num_nodes: int = 1
+    """Hosts that train together; each starts the same training, and all see the run's folder."""
+    node_rank: int = 0
+    """Which of the hosts this is, from 0, which keeps the record, to num_nodes - 1."""
+    master_addr: str = "127.0.0.1"
+    """Address of host 0, as the others reach it."""
+    master_port: int = 0
+    """Port of host 0 for the processes to meet; 0 takes a free one, where there is one host."""
     checkpoint_every: int = 100
-    """Steps from one checkpoint to the next."""
+    """Steps from one checkpoint to the next; 0 counts minutes only."""
+    checkpoint_minutes: float = 0.0
+    """Minutes from one checkpoint to the next; 0 counts steps only."""
     log_every: int = 5
     """Steps from one line of metrics.jsonl to the next."""
     validate_every: int = 100
@@ -177,12 +193,20 @@ class Train:
         between(self, "prior_weight", 0.0, 100.0)
         between(self, "huber", 1e-6, 10.0)
         one_of(self, "precision", ("fp32", "bf16", "fp16"))
-        one_of(self, "zero_stage", (0, 1, 2))
+        one_of(self, "zero_stage", (0, 1, 2, 3))
         for name, needs in (("optimizer", "prodigy"), ("precision", "fp16")):
-            if getattr(self, name) == needs and self.zero_stage:  # see `train/launch.py`
+            if getattr(self, name) == needs and self.deepspeed and self.zero_stage:  # see `train/launch.py`
                 refuse("zero_stage", self.zero_stage, f"0 with {name} {needs}")
+        if self.offload and not (self.deepspeed and self.zero_stage and self.optimizer == "adamw"):
+            refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1 or more and adamw")
+        one_of(self, "launcher", ("notebook", "subprocess"))
         between(self, "processes", 0, 64)
-        between(self, "checkpoint_every", 1, 10_000_000)
+        between(self, "num_nodes", 1, 1024)
+        between(self, "node_rank", 0, self.num_nodes - 1)
+        said(self, "master_addr", "an address")
+        between(self, "master_port", 0 if self.num_nodes == 1 else 1024, 65535)
+        between(self, "checkpoint_every", 0, 10_000_000)
+        between(self, "checkpoint_minutes", 0.0, 100_000.0)
         between(self, "log_every", 1, 10_000_000)
         between(self, "validate_every", 0, 10_000_000)
         between(self, "held_out", 0, 100_000)

@@ -24,7 +24,7 @@ def reference(config: Train, run: Run, inputs: dict):
 
     from nbs_lib.models import find_base
     from nbs_lib.prepare.sources import picturebook
-    from nbs_lib.train.launch import new_accelerator
+    from nbs_lib.train.engine import new_accelerator
 
     accelerator = new_accelerator(replace(config, precision="fp32"), run.folder)
     base, device = find_base("embedded"), accelerator.device
@@ -63,7 +63,7 @@ def floor(config: Train, run: Run, inputs: dict):
     import torch
 
     torch.set_num_threads(1)
-    from nbs_lib.train.launch import new_accelerator
+    from nbs_lib.train.engine import new_accelerator
     from nbs_lib.train.parts import build
 
     accelerator = new_accelerator(config, run.folder)

@@ -64,7 +64,7 @@ def steps_of(name: str, run: Run) -> list[float]:
     function, how = SIDES[name]
     config = Train(str(run.folder), steps=STEPS, batch_size=BATCH, log_every=1, checkpoint_every=10**6, validate_every=0)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
-    launch(function, (replace(config, **how, held_out=0), run, {}), PROCESSES)
+    launch(function, replace(config, **how, held_out=0, processes=PROCESSES), run, {})
     lines = read_lines(run.metrics)[LEFT_OUT:]
     seconds = [PROCESSES * BATCH / line["examples_per_s"] if "examples_per_s" in line else line["seconds"] for line in lines]
     print(f"{name}: {median(seconds):.3f} s a step", flush=True)

@@ -195,7 +195,7 @@ class Train:
         one_of(self, "precision", ("fp32", "bf16", "fp16"))
         one_of(self, "zero_stage", (0, 1, 2, 3))
         for name, needs in (("optimizer", "prodigy"), ("precision", "fp16")):
-            if getattr(self, name) == needs and self.deepspeed and self.zero_stage:  # see `train/launch.py`
+            if getattr(self, name) == needs and self.deepspeed and self.zero_stage:  # see `train/engine.py`
                 refuse("zero_stage", self.zero_stage, f"0 with {name} {needs}")
         if self.offload and not (self.deepspeed and self.zero_stage and self.optimizer == "adamw"):
             refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1 or more and adamw")
@@ -301,6 +301,9 @@ class MakeBase:
         between(self, "captions", 1, 5000)
         between(self, "seed", 0, 2**31 - 1)
 
+
+PLACE = ("run", "launcher", "num_nodes", "node_rank", "master_addr", "master_port")
+"""Parameters that say where and how a stage is done, and not what comes of it."""
 
 STAGES: dict[str, type] = {"prepare": Prepare, "train": Train, "compare": Compare}
 """The three stages in their order, and the dataclass of each."""

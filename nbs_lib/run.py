@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .config import STAGES
+from .config import PLACE, STAGES
 from .files import ROOT, file_hash, value_hash, write_atomic
 from .inputs import code_hash, shipped_base_hash
 from .machine import facts, versions
@@ -123,7 +123,7 @@ class Run:
         parameters = as_parameters(config)
         base = parameters.get("base") or self.stage_record("prepare").get("parameters", {}).get("base")
         hashes = {
-            "parameters": value_hash({name: value for name, value in parameters.items() if name != "run"}),
+            "parameters": value_hash({name: value for name, value in parameters.items() if name not in PLACE}),
             "code": code_hash(stage, "picturebook"),
             "notebook": notebook_hash(NOTEBOOKS / self.notebook(stage).name),
             "versions": value_hash(versions()),

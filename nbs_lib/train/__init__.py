@@ -9,19 +9,26 @@ log         metrics.jsonl and the progress line
 validate    held-out loss, and pictures on the way
 finish      weights saved, loaded back and described
 checkpoint  saved and resumed states
-launch      the one module that knows of processes
+launch      the one module that starts processes; starter and worker: the two sides of those started afresh
+guard       what a training needs of its machine and its kernel
+engine      the Accelerator of a process, and whole weights out of it
+hosts       several hosts: that they mean the same training, and are still there
+stop        what the processes agree on after each step: to save, to end
+failure     what ended a training, in one sentence
 watch       CPU, memory, GPU, and the live loss curve
 card        the model card
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Train
 from ..run import Run
-from .checkpoint import latest
+from .checkpoint import latest, refuse_others
 from .data import check_cache
-from .launch import check_machine, launch, process_count
+from .guard import check_machine, process_count
+from .launch import launch
 from .loop import training_function
 from .watch import Watch, draw_curves
 
@@ -44,23 +51,44 @@ def train(config: Train) -> Trained:
 
     Writes adapter/ or model/, metrics.jsonl, usage.jsonl, validation/ and the pictures of these into the run.
     Errors: FileNotFoundError without a prepared cache; DataError for a damaged one, or one without the answers asked for;
-    LaunchError where the processes cannot be what was asked for, or one of them fails.
+    LaunchError where the processes cannot be what was asked for, or one of them fails; CheckpointError where an unfinished
+    training of other parameters would be lost.
     """
     run = Run(config.run)
+    if config.node_rank:
+        return _help(config, run)
     run.require("prepare")
+    unfinished = run.stage_record("train").get("status") != "done"
+    check_machine(config)
+    check_cache(run.cache, config.teacher)
+    # how many processes there are decides what each has in its optimizer
+    inputs = run.inputs(config) | {"processes": str(process_count(config) * config.num_nodes)}
+    if unfinished:
+        refuse_others(run.checkpoints, inputs, config)
     with run.stage(config) as told:
-        check_machine(config)
-        check_cache(run.cache, config.teacher)
-        # how many processes there are decides what each has in its optimizer
-        inputs = run.inputs(config) | {"processes": str(process_count(config.processes))}
-        resumed = latest(run.checkpoints, inputs)
+        resumed = latest(run.checkpoints, inputs, say=print)
         with Watch(run, resumed is not None) as watch:
-            launched = launch(training_function, (config, run, inputs), config.processes)
+            launched = launch(training_function, config, run, inputs)
         draw_curves(run)
-        told |= launched | {"resumed_from": resumed.step if resumed else 0}
+        told |= launched
         told["outputs"] = [str(weights_of(run, config).relative_to(run.folder))]
+    return _trained(config, run, launched, watch.seconds)
+
+
+def _help(config: Train, run: Run) -> Trained:
+    """Train with host 0, which keeps the record, and wait for it."""
+    start = time.perf_counter()
+    check_machine(config)
+    with run.alone(f".host-{config.node_rank}.lock"):
+        launch(training_function, config, run, {})
+    while run.stage_record("train").get("status") == "running":
+        time.sleep(1)
+    return _trained(config, run, run.stage_record("train"), time.perf_counter() - start)
+
+
+def _trained(config: Train, run: Run, launched: dict, seconds: float) -> Trained:
     folder = run.model if config.method == "full" else run.adapter
-    return Trained(folder, launched["loss"], launched["held_out_loss"], launched, watch.seconds, told["resumed_from"])
+    return Trained(folder, launched["loss"], launched["held_out_loss"], launched, seconds, launched["resumed_from"])
 
 
 def weights_of(run: Run, config: Train) -> Path:

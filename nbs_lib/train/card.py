@@ -65,7 +65,12 @@ def rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
         f"{config.steps}, {config.batch_size} × {result['processes']}{passes}, "
         f"{config.lr:g} ({config.optimizer}, {config.schedule})"
     )
-    told["launched as"] = (
-        f"{result['distributed_type']}, ZeRO {result['zero_stage']}, {result['processes']} processes, {config.precision}"
-    )
+    told["launched as"] = f"{launched_as(result)}, {config.precision}"
     return told
+
+
+def launched_as(result: dict[str, Any]) -> str:
+    """In words: what trained, on how many processes of how many hosts."""
+    engine = "no DeepSpeed" if result["zero_stage"] is None else f"DeepSpeed, ZeRO {result['zero_stage']}"
+    hosts = f" on {result['nodes']} hosts" if result["nodes"] > 1 else ""
+    return f"{engine}, {result['processes']} processes{hosts}"

@@ -10,6 +10,7 @@ from ..config import Train
 from ..files import beside, read_lines, remove, write_atomic
 from ..run import Run
 from .card import write_card
+from .engine import gathered
 from .launch import RESULT
 from .log import Log
 from .objectives import OBJECTIVES
@@ -17,11 +18,21 @@ from .parts import Parts
 
 
 def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
-    """Save what was learned, check that it loads the stock way, and leave what the parent wants to know."""
-    log.bar.close()
+    """Save what was learned, check that it loads the stock way, and leave what the parent wants to know.
+
+    Every process must call this; the main one does it.
+    """
     if parts.ema:
-        parts.ema.copy_to(parts.parameters)
-    how, base, unet = OBJECTIVES[config.objective], parts.base, parts.student.unet.eval()
+        with gathered(parts.parameters, changed=True):
+            parts.ema.copy_to(parts.parameters)
+    with gathered(parts.parameters):
+        if accelerator.is_main_process:
+            log.bar.close()
+            _finish(config, run, parts, log.first, accelerator)
+
+
+def _finish(config: Train, run: Run, parts: Parts, first: int, accelerator):
+    how, base, unet = OBJECTIVES[config.objective], parts.base, parts.student.unet
     facts = {
         "base": base.title,
         "base_origin": base.title if base.origin == base.name else base.origin,
@@ -48,7 +59,10 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
     result = {
         "distributed_type": accelerator.distributed_type.value,
         "processes": accelerator.num_processes,
-        "zero_stage": accelerator.state.deepspeed_plugin.zero_stage,
+        "zero_stage": config.zero_stage if config.deepspeed else None,
+        "launcher": config.launcher,
+        "nodes": config.num_nodes,
+        "resumed_from": first,
         "device": str(accelerator.device),
         "loss": sum(recent) / len(recent),
         "examples": {name: len(getattr(parts.examples, name)) for name in ("own", "prior", "held_out")},
@@ -61,11 +75,11 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
 
 def save_model(run: Run, parts: Parts, facts: dict) -> float:
     """Write model/, a whole pipeline in diffusers' layout; the largest difference of its predictions when loaded back."""
+    pipe = parts.base.pipeline()
+    pipe.unet.load_state_dict(parts.student.unet.state_dict())
     with beside(run.model, replace=True) as folder:
-        pipe = parts.base.pipeline()
-        pipe.unet = parts.student.unet
         pipe.unet.register_to_config(_name_or_path=parts.base.title)
         pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="1TB")  # one file, whatever its size
         write_atomic(folder / FACTS, json.dumps(facts, indent=1, sort_keys=True))
     fresh = UNet2DConditionModel.from_pretrained(run.model / "unet", use_safetensors=True, local_files_only=True)
-    return difference_of(parts.student.unet, fresh, parts.base, run.model)
+    return difference_of(pipe.unet, fresh, parts.base, run.model)

@@ -1,94 +1,161 @@
-"""Processes: the one module that knows of them.
+"""Processes: the one module that starts them.
 
-accelerate's notebook_launcher forks the training function out of the kernel; each child builds its own Accelerator on
-DeepSpeed. What came about (DeepSpeed, number of processes) is checked against what was asked for. What is imported here is
-imported before the fork, so it must start no thread and touch no device.
+    notebook    forked out of the kernel by accelerate's notebook_launcher
+    subprocess  started afresh by accelerate's own launch, for kernels that hold what a fork does not survive
+
+Both run the same function in every process, on torch elastic; one process goes the way of two, always in a child. What is
+imported here is imported before the fork, so it must start no thread and touch no device.
 """
 
+import codecs
 import fcntl
-import importlib.util
 import json
 import os
-import shlex
 import signal
-import socket
+import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import notebook_launcher
 from accelerate.utils import patch_environment
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousTimeoutError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
-from torch.multiprocessing.spawn import ProcessException, start_processes
 from torch.utils.cpp_extension import get_default_build_root
 
 from ..config import Train
 from ..files import write_atomic
+from ..run import Run
+from .failure import LaunchError, clear, first_failure, note, take_space
+from .guard import path_with_python, port_of, process_count
 
 LONGEST = timedelta(hours=6)
-"""That a process waits for the others: the main one alone looks, saves and verifies. One that dies ends all at once."""
-DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
-"""Signals that come from outside or from a crash, not from the launcher that ends the rest."""
-RESULT, FAILED = ".launched.json", ".failed-"
-"""What the main process leaves in the run's folder, and what a failed one leaves, by its rank."""
+"""That a process waits for the others: the main one alone looks, saves and verifies; a host may still be preparing."""
+RESULT, ORDER = ".launched.json", ".launch-"
+"""What the main process leaves in the run's folder, and what a process started afresh is to do, by its host."""
+PATIENCE = 5.0  # seconds that processes started afresh are given to end when they are asked to
 
 
-class LaunchError(RuntimeError):
-    """Processes that cannot be, or did not become, what was asked for."""
+def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
+    """Run `function(config, run, inputs)` in every process; what the main one left in the run's file `.launched.json`.
 
-
-def process_count(asked: int) -> int:
-    """`asked`, or for 0 one for each GPU, or 2 on a machine without. Errors: LaunchError for more than there are GPUs."""
-    gpus = torch.cuda.device_count()
-    if gpus and asked > gpus:
-        raise LaunchError(f"processes: given {asked}; this machine has {gpus} GPUs; give {gpus} or fewer, or 0 for all")
-    return asked or gpus or 2
-
-
-def check_machine(config: Train):
-    """Errors: LaunchError for what this machine or its packages cannot do."""
-    if config.precision == "fp16" and not torch.cuda.device_count():  # not is_available: it touches CUDA before the fork
-        raise LaunchError("precision: given 'fp16', which needs a GPU; give 'bf16' or 'fp32' on a CPU")
-    for wanted, package in ((config.optimizer == "prodigy", "prodigyopt"), (config.tensorboard, "tensorboard")):
-        if wanted and importlib.util.find_spec(package) is None:
-            raise LaunchError(f"package {package} is not installed; it comes with `pip install -e .[{package}]`")
-
-
-def launch(function: Callable, args: tuple, asked: int) -> dict[str, Any]:
-    """Run `function(*args)` in every process; what the main one left in the run's file `.launched.json`.
-
-    args: (config, run, inputs). Errors: LaunchError, which says what the first process to fail said.
+    On another host than the main one: {}. Errors: LaunchError, which says what the first process to fail said.
     """
-    if torch.cuda.is_initialized():
-        raise LaunchError("CUDA was used in this kernel already; restart the kernel and run the training cell first")
-    processes, folder = process_count(asked), Path(args[1].folder)
-    for left in (folder / RESULT, *folder.glob(f"{FAILED}*")):
-        left.unlink(missing_ok=True)
+    processes, port = process_count(config), port_of(config)
+    if config.node_rank == 0:
+        (run.folder / RESULT).unlink(missing_ok=True)
+        clear(run.folder)
     handler, names = signal.getsignal(signal.SIGTERM), set(os.environ)
-    # a kernel started by its absolute path may lack its own bin folder, where DeepSpeed looks for ninja
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    port = str(free_port())
+    environment = {"path": path_with_python(), "omp_num_threads": 1, "tokenizers_parallelism": "false"}
+    start = _fork if config.launcher == "notebook" else _start_afresh
     try:
-        with _compiling_alone(), patch_environment(path=path, omp_num_threads=1, tokenizers_parallelism="false"):
-            if processes > 1:
-                notebook_launcher(_noting_failure, (function, *args), num_processes=processes, use_port=port)
-            else:
-                _one_child((function, *args), port)
-    except (ChildFailedError, ProcessException) as failure:
-        raise LaunchError(_first_failure(folder, failure)) from None
+        with _compiling_alone(), patch_environment(**environment):
+            codes = start(function, (config, run, inputs), processes, port)
+    except RendezvousTimeoutError:
+        raise LaunchError(f"host 0 was not met at {config.master_addr}:{port}; start the same training there") from None
     finally:
         signal.signal(signal.SIGTERM, handler)  # torch elastic leaves its own, and variables of its own
         for name in set(os.environ) - names:
             del os.environ[name]
-    launched = json.loads((folder / RESULT).read_text())
-    (folder / RESULT).unlink()
+    if codes:
+        raise LaunchError(first_failure(run.folder, codes))
+    if config.node_rank:
+        return {}
+    clear(run.folder)
+    launched = json.loads((run.folder / RESULT).read_text())
+    (run.folder / RESULT).unlink()
     return launched
+
+
+def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, port: int) -> dict[int, int]:
+    """Fork the processes; exit codes by rank where they failed.
+
+    notebook_launcher runs one process, and on Colab two without a GPU each, in the kernel itself: these are left to torch
+    elastic, on which it stands.
+    """
+    config = args[0]
+    nodes = {"num_nodes": config.num_nodes, "node_rank": config.node_rank, "master_addr": config.master_addr}
+    waiting = {"timeout": LONGEST.total_seconds()}
+    try:
+        if processes > 1 and "google.colab" not in sys.modules:
+            notebook_launcher(
+                in_process, (function, *args), processes, use_port=str(port), rdzv_conf=waiting, **nodes
+            )  # fmt: skip
+        else:
+            how = LaunchConfig(
+                min_nodes=config.num_nodes, max_nodes=config.num_nodes, nproc_per_node=processes, run_id="none",
+                rdzv_endpoint=f"{config.master_addr}:{port}", rdzv_backend="static", max_restarts=0, monitor_interval=0.1,
+                rdzv_configs={"rank": config.node_rank} | waiting, start_method="fork",
+            )  # fmt: skip
+            elastic_launch(how, in_process)(function, *args)
+    except ChildFailedError as failure:
+        return {rank: told.exitcode for rank, told in failure.failures.items()}
+    return {}
+
+
+def _start_afresh(function: Callable, args: tuple[Train, Run, dict], processes: int, port: int) -> dict[int, int]:
+    """Have accelerate start the processes; exit codes by rank where they failed. What they print is printed here."""
+    config, run, inputs = args
+    order = run.folder / f"{ORDER}{config.node_rank}.json"
+    of = f"{function.__module__}:{function.__qualname__}"
+    write_atomic(order, json.dumps({"function": of, "config": asdict(config), "inputs": inputs}))
+    # --use_deepspeed for torch elastic, which it starts for one process too; what it sets is cleared in each process
+    command = [
+        sys.executable, "-W", "ignore", "-m", f"{__package__}.starter", str(order), "--use_deepspeed",
+        "--deepspeed_multinode_launcher", "standard", "--num_processes", str(processes * config.num_nodes),
+        "--num_machines", str(config.num_nodes), "--machine_rank", str(config.node_rank),
+        "--main_process_ip", config.master_addr, "--main_process_port", str(port), "--rdzv_backend", "static",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--module", f"{__package__}.worker", str(order),
+    ]  # fmt: skip
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        preexec_fn=lambda: _prctl_pr_set_pdeathsig(signal.SIGTERM),
+    )  # fmt: skip
+    try:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        while part := os.read(child.stdout.fileno(), 1 << 16):
+            print(decoder.decode(part), end="", flush=True)
+        if not (code := child.wait()):
+            return {}
+        told = json.loads(order.read_text())
+        return {0: code} if "function" in told else {int(rank): code for rank, code in told.items()}
+    finally:
+        _end(child)
+        order.unlink(missing_ok=True)
+
+
+def _end(child: subprocess.Popen):
+    """Ask a launcher and its processes to end; the whole group is killed when they do not."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(PATIENCE)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+
+
+def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, str]):
+    """The function in a process of a training, which leaves a note of what ended it.
+
+    The process dies with the one that started it. torch asks for SIGINT then, which a process that waits for another one
+    never takes.
+    """
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)
+    take_space(run.folder)
+    try:
+        function(config, run, inputs)
+    except Exception as failure:
+        said = (str(failure).strip().splitlines() or [""])[0]  # a compiler's whole output stands above it
+        note(run.folder, f"{type(failure).__name__}: {said}")
+        raise
 
 
 @contextmanager
@@ -106,99 +173,3 @@ def _compiling_alone() -> Iterator[None]:
                 left.unlink(missing_ok=True)
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
-
-
-def _noting_failure(function: Callable, *args: Any):
-    """Leave a note of what ended this process: a parent learns no more than that a child has failed.
-
-    The process dies with the kernel. torch asks for SIGINT then, which a process that waits for another one never takes.
-    """
-    _prctl_pr_set_pdeathsig(signal.SIGKILL)
-    try:
-        function(*args)
-    except Exception as failure:
-        said = (str(failure).strip().splitlines() or [""])[0][:500]  # a compiler's whole output stands above it
-        note = {"seconds": time.time(), "said": f"{type(failure).__name__}: {said}"}
-        write_atomic(Path(args[1].folder) / f"{FAILED}{os.environ.get('RANK', 0)}", json.dumps(note))
-        raise
-
-
-def _first_failure(folder: Path, failure: Exception) -> str:
-    if isinstance(failure, ChildFailedError):  # the others fail for want of one that was killed, and leave notes of that
-        killed = [(rank, told.exitcode) for rank, told in failure.failures.items() if -told.exitcode in DEADLY]
-        if killed:
-            return _ended(*killed[0])
-    notes = {path.name.removeprefix(FAILED): json.loads(path.read_text()) for path in folder.glob(f"{FAILED}*")}
-    if notes:
-        rank = min(notes, key=lambda rank: notes[rank]["seconds"])
-        return f"training process {rank} failed: {notes[rank]['said']}"
-    if isinstance(failure, ChildFailedError):
-        rank, told = failure.get_first_failure()
-        code = told.exitcode
-    else:
-        rank, code = failure.error_index, getattr(failure, "exit_code", 1)
-    return _ended(rank, code)
-
-
-def _ended(rank: int, code: int) -> str:
-    """What is known of a process that left no note. code: as Popen has it."""
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return (
-        f"training process {rank} {how}, which the system does when memory runs out; give it fewer examples "
-        f"(batch_size) or processes, and start again: training goes on from its newest checkpoint"
-    )
-
-
-def _one_child(args: tuple, port: str):
-    """One process goes the way of two: in a child, never in the kernel."""
-    place = {"rank": 0, "local_rank": 0, "world_size": 1, "master_addr": "127.0.0.1", "master_port": port}
-    with patch_environment(**place):
-        start_processes(_ignoring_index, args, nprocs=1, start_method="fork")
-
-
-def _ignoring_index(index: int, *args: Any):
-    _noting_failure(*args)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def new_accelerator(config: Train, folder: Path):
-    """An Accelerator on DeepSpeed; to be called inside a launched process. folder: of the run, for TensorBoard.
-
-    Precision is left to the student's own autocast: DeepSpeed's would cast the adapter. Only fp16 is DeepSpeed's, which
-    then scales the loss. Errors: LaunchError where accelerate gave something else than DeepSpeed on all processes.
-    """
-    from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
-    from accelerate.utils import DistributedType
-    from torch.utils import cpp_extension
-
-    # DeepSpeed has torch compile its extension; torch gives its own folder to the shell as it stands, spaces and all
-    cpp_extension.TORCH_LIB_PATH = shlex.quote(cpp_extension.TORCH_LIB_PATH)
-    plugin = DeepSpeedPlugin(
-        zero_stage=config.zero_stage, gradient_clipping=config.clip, gradient_accumulation_steps=config.accumulate
-    )
-    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
-    plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
-    if config.precision == "fp16":
-        plugin.deepspeed_config["torch_autocast"] = {"enabled": True, "dtype": "float16"}
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    accelerator = Accelerator(
-        mixed_precision="no",
-        deepspeed_plugin=plugin,
-        kwargs_handlers=[InitProcessGroupKwargs(backend=backend, timeout=LONGEST)],
-        log_with="tensorboard" if config.tensorboard else None,
-        project_dir=folder,
-    )
-    if config.tensorboard:
-        accelerator.init_trackers("tensorboard")
-    wanted = int(os.environ["WORLD_SIZE"])
-    if accelerator.distributed_type != DistributedType.DEEPSPEED or accelerator.num_processes != wanted:
-        raise LaunchError(
-            f"asked for DeepSpeed on {wanted} processes, got {accelerator.distributed_type.value} "
-            f"on {accelerator.num_processes}; unset ACCELERATE_USE_CPU and start again"
-        )
-    return accelerator

@@ -28,6 +28,7 @@ class Log:
     def __init__(self, run: Run, config: Train, first: int, accelerator):
         """first: steps that are done already; later lines of a training that was cut off are dropped."""
         self.run, self.config, self.accelerator, self.main = run, config, accelerator, accelerator.is_main_process
+        self.first = first
         self.seen = torch.zeros(2, BANDS, dtype=torch.float64)  # sums and counts since the last line
         self.start = self.last = time.perf_counter()
         if self.main:
@@ -51,7 +52,7 @@ class Log:
         self.seen[0].index_add_(0, band, losses)
         self.seen[1].index_add_(0, band, torch.ones_like(losses))
 
-    def step(self, step: int, lr: float, grad_norm: float | None):
+    def step(self, step: int, lr: float, grad_norm: float | torch.Tensor | None):
         """A step is done; every `log_every` of them makes a line. Every process must call this."""
         if self.main:
             self.bar.update()
@@ -69,7 +70,7 @@ class Log:
             "loss": round(float(sums.sum() / counts.sum()), 8),
             "loss_by_t": bands,
             "lr": lr,
-            "grad_norm": None if grad_norm is None or not math.isfinite(grad_norm) else float(grad_norm),  # ZeRO 0 has none
+            "grad_norm": None if grad_norm is None or not math.isfinite(grad_norm) else float(grad_norm),
             "examples_per_s": round(float(counts.sum()) / max(now - self.last, 1e-9), 2),
             "seconds": round(self.before + now - self.start, 2),
         }

@@ -5,27 +5,35 @@ from ..run import Run
 
 
 def training_function(config: Train, run: Run, inputs: dict[str, str]):
-    """Train; all results go through the run's files. To be called by `launch` in each process."""
+    """Train; all results go through the run's files. To be called by `launch` in each process.
+
+    Errors: StoppedError where a process was asked to end.
+    """
     import torch
 
+    from .stop import Pause, stopped
+
+    pause = Pause(config)
     torch.set_num_threads(1)  # OpenMP's threads do not survive the fork that made this process
     from .checkpoint import latest, resume, save_checkpoint
+    from .engine import new_accelerator
     from .finish import finish
-    from .launch import new_accelerator
+    from .hosts import Hosts, agree
     from .log import Log
     from .objectives import OBJECTIVES
     from .parts import build, learning_rate
     from .validate import Validation
 
     accelerator = new_accelerator(config, run.folder)
+    inputs, hosts = agree(config, run, inputs, accelerator), Hosts(config, run, accelerator)
     parts, loss_of = build(config, run, accelerator), OBJECTIVES[config.objective].loss
-    checkpoint = latest(run.checkpoints, inputs)
-    first = resume(accelerator, checkpoint) if checkpoint else 0
+    first = resume(accelerator, latest(run.checkpoints, inputs))
     if parts.ema:
         parts.ema.to(accelerator.device)  # accelerate loads it to the CPU
     log, validation = Log(run, config, first, accelerator), Validation(run, config, parts, accelerator, first)
     if not first and validation.due(0):
         validation.look(0, log)
+    pause.begin(first)
     for step in range(first, config.steps):
         for group in parts.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
@@ -36,16 +44,21 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
                 losses = loss_of(parts.engine, parts.student, batch, config)
                 log.losses(losses, batch.t, lambda batch=batch: parts.examples.ids(batch.example), step + 1)
                 accelerator.backward((losses * batch.weight).mean())  # DeepSpeed's engine steps the optimizer in it
-        if parts.ema:
-            parts.ema.step(parts.parameters)
-        log.step(step + 1, learning_rate(config, step), parts.engine.get_global_grad_norm())
+                norm = accelerator.clip_grad_norm_(parts.parameters, config.clip) if accelerator.sync_gradients else None
+                parts.optimizer.step()
+                parts.optimizer.zero_grad()
+        parts.follow()
+        log.step(step + 1, learning_rate(config, step), norm)
         if validation.due(step + 1):
             validation.look(step + 1, log)
             log.rest()
-        if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-            save_checkpoint(accelerator, run.checkpoints, step + 1, inputs)
+        save, stop = pause.after(step + 1)
+        if save:
+            save_checkpoint(accelerator, run.checkpoints, step + 1, inputs, config)
             log.rest()
-    if accelerator.is_main_process:
-        finish(config, run, parts, log, accelerator)
+        if stop:
+            raise stopped(step + 1)
+    finish(config, run, parts, log, accelerator)
     accelerator.wait_for_everyone()
+    hosts.part()
     accelerator.end_training()

@@ -1,6 +1,8 @@
 """The parts of a training, put together in each process: what is frozen, what is trained, and what steps it."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +17,9 @@ from ..adapter import attach
 from ..config import Train
 from ..models import Base, BaseError, find_base
 from ..run import Run
+from .checkpoint import keep_what_is_trained
 from .data import Examples
+from .engine import clip_at_step, gathered, partitioned, prepared
 from .student import Student
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,6 +37,25 @@ class Parts:
     parameters: list[torch.nn.Parameter]
     ema: EMAModel | None
 
+    def follow(self):
+        """Let the mean take in a step. Every process must call this."""
+        if self.ema:
+            with gathered(self.parameters):
+                self.ema.step(self.parameters)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The mean in the place of the weights for a while. Every process must enter it."""
+        if not self.ema:
+            yield
+            return
+        with gathered(self.parameters, changed=True):
+            self.ema.store(self.parameters)
+            self.ema.copy_to(self.parameters)
+        yield
+        with gathered(self.parameters, changed=True):
+            self.ema.restore(self.parameters)
+
 
 def build(config: Train, run: Run, accelerator) -> Parts:
     """Everything for a training, before its first step. Errors: BaseError where the base is not the cache's."""
@@ -48,9 +71,16 @@ def build(config: Train, run: Run, accelerator) -> Parts:
         frozen.to(accelerator.device, memory_format=torch.channels_last)
     added = partial(base.added, resolution=examples.meta["resolution"])
     student = Student(unet, alphas_cumprod, base.prediction_type, DTYPES[config.precision], frozen, added)
-    engine, optimizer = accelerator.prepare(student, new_optimizer(parameters, config))
-    lay_out(unet, student.dtype)
-    ema = EMAModel(parameters, decay=config.ema, use_ema_warmup=True) if config.ema else None
+    optimizer = new_optimizer(parameters, config)
+    if config.deepspeed and not config.zero_stage and config.precision != "fp16":
+        clip_at_step(optimizer, parameters, config.clip)
+    engine, optimizer = prepared(accelerator, student, optimizer)
+    if not config.deepspeed:
+        keep_what_is_trained(accelerator, parameters)
+    if not partitioned(parameters):
+        lay_out(unet, student.dtype)
+    with gathered(parameters):
+        ema = EMAModel(parameters, decay=config.ema, use_ema_warmup=True) if config.ema else None
     if ema:
         accelerator.register_for_checkpointing(ema)
     return Parts(base, examples, student, engine, optimizer, parameters, ema)

@@ -16,6 +16,7 @@ from ..diffusion import guided
 from ..files import write_atomic
 from ..models import Text
 from ..run import Run
+from .engine import partitioned
 from .objectives import OBJECTIVES
 from .parts import Parts
 
@@ -43,18 +44,16 @@ class Validation:
 
     def look(self, step: int, log):
         """Held-out loss into the log, pictures into the folder."""
-        if self.accelerator.is_main_process:
-            student, ema, trained = self.parts.student.eval(), self.parts.ema, self.parts.parameters
-            state = torch.get_rng_state()  # dropout's draws of the training go on as if nobody had looked
-            if ema:  # what is looked at is what would be saved
-                ema.store(trained)
-                ema.copy_to(trained)
-            log.write({"step": step, "held_out_loss": round(self.loss(), 8)})
-            self.draw(step)
-            if ema:
-                ema.restore(trained)
-            torch.set_rng_state(state)
+        main = self.accelerator.is_main_process
+        if main or partitioned(self.parts.parameters):  # of weights in parts, no process can make a pass alone
+            student, state = self.parts.student.eval(), torch.get_rng_state()
+            with self.parts.averaged():  # what is looked at is what would be saved
+                loss, latents = self.loss(), self.sampled()
+            torch.set_rng_state(state)  # dropout's draws of the training go on as if nobody had looked
             student.train()
+        if main:
+            log.write({"step": step, "held_out_loss": round(loss, 8)})
+            self.draw(step, latents)
         self.accelerator.wait_for_everyone()
 
     @torch.no_grad()
@@ -67,14 +66,18 @@ class Validation:
         return float(torch.cat(losses).mean())
 
     @torch.no_grad()
-    def draw(self, step: int):
-        """A row of pictures of the first held-out captions, sampled as a model of this objective is to be sampled."""
+    def sampled(self) -> torch.Tensor:
+        """Scaled latents of the first held-out captions, sampled as a model of this objective is to be sampled."""
         examples, device = self.parts.examples, self.accelerator.device
         picked = examples.held_out[:SHOWN]
         noise = torch.randn(len(picked), *examples.latents.shape[1:], generator=torch.Generator().manual_seed(0)).to(device)
         texts = examples.texts(picked), examples.unconditional(len(picked))
-        latents = self.sample(noise, *(Text(*text).to(device) for text in texts))
-        pixels = (self.parts.base.decode(self.parts.base.vae().to(device), latents) / 2 + 0.5).clamp(0, 1)
+        return self.sample(noise, *(Text(*text).to(device) for text in texts))
+
+    @torch.no_grad()
+    def draw(self, step: int, latents: torch.Tensor):
+        """A row of pictures from scaled latents [n, c, h, w], and the strip of all rows so far."""
+        pixels = (self.parts.base.decode(self.parts.base.vae().to(latents.device), latents) / 2 + 0.5).clamp(0, 1)
         bytes_ = (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         self.folder.mkdir(exist_ok=True)
         save(side_by_side([Image.fromarray(each) for each in bytes_]), self.folder / f"step-{step:07d}.png")

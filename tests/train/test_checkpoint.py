@@ -1,5 +1,6 @@
 import pytest
 
+from nbs_lib.config import Train
 from nbs_lib.run import Run
 from nbs_lib.train.checkpoint import NOTE, latest, save_checkpoint
 
@@ -32,22 +33,22 @@ def names(folder) -> list[str]:
 
 def test_the_newest_two_are_kept(folder):
     for step in (2, 4, 10, 12):
-        save_checkpoint(OneProcess(), folder, step, NEW)
+        save_checkpoint(OneProcess(), folder, step, NEW, Train())
     assert names(folder) == ["step-0000010", "step-0000012"] and latest(folder, NEW).step == 12
 
 
 def test_a_new_training_keeps_its_own_though_older_ones_have_more_steps(folder):
     for step in (200, 300):
-        save_checkpoint(OneProcess(), folder, step, OLD)
+        save_checkpoint(OneProcess(), folder, step, OLD, Train())
     assert latest(folder, NEW) is None and latest(folder, OLD).step == 300
-    save_checkpoint(OneProcess(), folder, 100, NEW)
+    save_checkpoint(OneProcess(), folder, 100, NEW, Train())
     assert latest(folder, NEW).step == 100 and names(folder) == ["step-0000100"]
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "{}", '{"step": 9, "inputs"'])
 def test_a_damaged_one_is_passed_over_and_the_one_before_it_is_used(folder, note):
     for step in (2, 4):
-        save_checkpoint(OneProcess(), folder, step, NEW)
+        save_checkpoint(OneProcess(), folder, step, NEW, Train())
     (folder / "step-0000004" / NOTE).write_text(note)
     assert latest(folder, NEW).step == 2
 
@@ -55,5 +56,5 @@ def test_a_damaged_one_is_passed_over_and_the_one_before_it_is_used(folder, note
 def test_a_part_that_a_killed_process_left_is_no_checkpoint(folder):
     (folder / ".step-0000002.part" / "state").mkdir(parents=True)
     assert latest(folder, NEW) is None
-    save_checkpoint(OneProcess(), folder, 2, NEW)
+    save_checkpoint(OneProcess(), folder, 2, NEW, Train())
     assert names(folder) == ["step-0000002"]

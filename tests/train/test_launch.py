@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from nbs_lib.files import ROOT
@@ -14,49 +15,52 @@ import json, os, signal, sys, time
 from pathlib import Path
 from nbs_lib.config import Train
 from nbs_lib.run import Run
-from nbs_lib.train.launch import RESULT, LaunchError, launch, new_accelerator
+from nbs_lib.train.failure import LaunchError
+from nbs_lib.train.launch import RESULT, launch
 
-def work(what, run, inputs):
+def work(config, run, inputs):
     rank = int(os.environ["RANK"])
-    if what == "fail" and rank == 1:
+    if run.name == "fail" and rank == 1:
         raise ValueError("the second one cannot")
-    if what == "die":
+    if run.name == "die":
         if rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)  # as one that waits for the other
-    if what == "plain":
-        new_accelerator(Train(zero_stage=0), run.folder)
     if rank == 0:
         told = {"world": os.environ["WORLD_SIZE"], "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
-        (run.folder / RESULT).write_text(json.dumps(told))
+        (run.folder / RESULT).write_text(json.dumps(told | inputs))
 
-handler, environment, told = signal.getsignal(signal.SIGTERM), dict(os.environ), {"pid": os.getpid()}
-for name, what, processes in [("two", "", 2), ("one", "", 1), ("fail", "fail", 2), ("die", "die", 2), ("plain", "plain", 2)]:
-    if what == "plain":
-        os.environ["ACCELERATE_USE_CPU"] = "true"
-    run = Run(Path(sys.argv[1]) / name)
-    run.folder.mkdir(parents=True)
-    try:
-        told[name] = launch(work, (what, run, {}), processes)
-    except LaunchError as error:
-        told[name] = str(error)
-    told[name + " left"] = [path.name for path in run.folder.iterdir()] if "fail" not in what else []
-os.environ.pop("ACCELERATE_USE_CPU")
-told["handler"] = signal.getsignal(signal.SIGTERM) == handler
-told["environment"] = sorted(set(os.environ.items()) ^ set(environment.items()))
-(Path(sys.argv[1]) / "told.json").write_text(json.dumps(told))
+def main(folder, launcher):
+    import cases
+    handler, environment, told = signal.getsignal(signal.SIGTERM), dict(os.environ), {"pid": os.getpid()}
+    for name in ("two", "one", "fail", "die"):
+        run = Run(Path(folder) / name)
+        run.folder.mkdir(parents=True)
+        config = Train(run=str(run.folder), processes=1 if name == "one" else 2, launcher=launcher)
+        try:
+            told[name] = launch(cases.work, config, run, {"given": "so"})
+        except LaunchError as error:
+            told[name] = str(error)
+        told[name + " left"] = [path.name for path in run.folder.iterdir()]
+    told["handler"] = signal.getsignal(signal.SIGTERM) == handler
+    told["environment"] = sorted(set(os.environ.items()) ^ set(environment.items()))
+    (Path(folder) / "told.json").write_text(json.dumps(told))
 """
 
 
-def test_processes_work_fail_and_die_and_the_kernel_is_told(python, tmp_path):
-    done = python(CASES, tmp_path)
+@pytest.mark.parametrize("launcher", ["notebook", "subprocess"])
+def test_processes_work_fail_and_die_and_the_kernel_is_told(python, tmp_path, monkeypatch, launcher):
+    (tmp_path / "cases.py").write_text(CASES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # as a user's own settings, which are no parameters
+    done = python("import cases, sys; cases.main(*sys.argv[1:])", tmp_path, launcher)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["two"]["world"] == "2" and told["one"]["world"] == "1" and told["two"]["threads"] == "1"
     assert told["pid"] not in (told["two"]["pid"], told["one"]["pid"]), "never in the kernel itself"
+    assert told["two"]["given"] == "so"
     assert told["fail"] == "training process 1 failed: ValueError: the second one cannot"
     assert "training process 1 was ended by SIGKILL" in told["die"] and "newest checkpoint" in told["die"]
-    assert "asked for DeepSpeed on 2 processes, got MULTI_CPU" in told["plain"]
     assert told["two left"] == told["one left"] == [] and told["handler"]
     assert told["environment"] == []
 
@@ -67,7 +71,8 @@ from pathlib import Path
 import torch
 from nbs_lib.config import Train
 from nbs_lib.run import Run
-from nbs_lib.train.launch import RESULT, launch, new_accelerator
+from nbs_lib.train.engine import new_accelerator
+from nbs_lib.train.launch import RESULT, launch
 
 assert " " in torch.__file__, torch.__file__
 
@@ -77,7 +82,7 @@ def work(config, run, inputs):
         (run.folder / RESULT).write_text(json.dumps(accelerator.distributed_type.value))
     accelerator.wait_for_everyone()
 
-print(launch(work, (Train(), Run(sys.argv[1]), {}), 2))
+print(launch(work, Train(), Run(sys.argv[1]), {}))
 """
 
 

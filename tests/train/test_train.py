@@ -16,7 +16,8 @@ from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 from nbs_lib.train.data import DataError, check_cache
-from nbs_lib.train.launch import LaunchError, check_machine
+from nbs_lib.train.failure import LaunchError
+from nbs_lib.train.guard import check_machine
 
 TRAIN = """
 import sys, json

@@ -1,0 +1,107 @@
+"""What trains in each process: an Accelerator on DeepSpeed, or a plain data-parallel one, and whole weights out of it."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
+from accelerate.utils import DistributedType
+from torch.utils import cpp_extension
+
+from ..config import Train
+from .failure import LaunchError
+from .launch import LONGEST
+
+
+def new_accelerator(config: Train, folder: Path) -> Accelerator:
+    """An Accelerator that is what the parameters say; to be called inside a launched process. folder: of the run.
+
+    Precision is left to the student's own autocast: DeepSpeed's would cast the adapter. Only fp16 is the engine's, which
+    then scales the loss. Errors: LaunchError where accelerate gave something else than was asked for.
+    """
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        del os.environ[name]  # a user's own settings are no parameters of a run, nor are those of accelerate's launch
+    gpu = torch.cuda.is_available()
+    accelerator = Accelerator(
+        cpu=not (gpu or config.deepspeed),  # said of a CPU with DeepSpeed, it would drop DeepSpeed without a word
+        mixed_precision="fp16" if config.precision == "fp16" and not config.deepspeed else "no",
+        gradient_accumulation_steps=config.accumulate,
+        deepspeed_plugin=_deepspeed(config) if config.deepspeed else None,
+        kwargs_handlers=[InitProcessGroupKwargs(backend="nccl" if gpu else "gloo", timeout=LONGEST)],
+        log_with="tensorboard" if config.tensorboard else None,
+        project_dir=folder,
+    )
+    wanted, found = int(os.environ["WORLD_SIZE"]), accelerator.distributed_type
+    if (found == DistributedType.DEEPSPEED) != config.deepspeed or accelerator.num_processes != wanted:
+        raise LaunchError(
+            f"asked for {'DeepSpeed' if config.deepspeed else 'plain training'} on {wanted} processes, got {found.value} on "
+            f"{accelerator.num_processes}; the versions of accelerate and deepspeed are not those of constraints.txt"
+        )
+    if config.tensorboard:
+        accelerator.init_trackers("tensorboard")
+    return accelerator
+
+
+def _deepspeed(config: Train) -> DeepSpeedPlugin:
+    # DeepSpeed has torch compile its extension; torch gives its own folder to the shell as it stands, spaces and all
+    cpp_extension.TORCH_LIB_PATH = shlex.quote(cpp_extension.TORCH_LIB_PATH)
+    plugin = DeepSpeedPlugin(
+        zero_stage=config.zero_stage,
+        gradient_clipping=config.clip if config.zero_stage or config.precision == "fp16" else 0.0,  # see `clip_at_step`
+        gradient_accumulation_steps=config.accumulate,
+        offload_optimizer_device="cpu" if config.offload else "none",
+        zero3_init_flag=False,
+    )
+    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
+    plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
+    if config.precision == "fp16":
+        plugin.deepspeed_config["torch_autocast"] = {"enabled": True, "dtype": "float16"}
+    return plugin
+
+
+def prepared(accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple:
+    """The model and the optimizer, wrapped.
+
+    accelerate tells transformers of ZeRO 3, which would then load every model in parts, in all processes at once: the main
+    process, which loads a pipeline alone to check what was learned, would wait for the others for ever.
+    """
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    wrapped = accelerator.prepare(model, optimizer)
+    unset_hf_deepspeed_config()
+    return wrapped
+
+
+def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], largest: float):
+    """Scale the gradients down to a norm of `largest` before each step, and leave the norm where DeepSpeed looks for it.
+
+    At ZeRO 0 DeepSpeed would clip them too, but tell the norm to nobody.
+    """
+
+    def clip(optimizer: torch.optim.Optimizer, *_):
+        optimizer._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))
+
+    optimizer.register_step_pre_hook(clip)
+
+
+def partitioned(parameters: list[torch.nn.Parameter]) -> bool:
+    """Whether each process holds a part of the weights only, as at ZeRO 3."""
+    return any(hasattr(parameter, "ds_id") for parameter in parameters)
+
+
+@contextmanager
+def gathered(parameters: list[torch.nn.Parameter], changed: bool = False) -> Iterator[None]:
+    """The whole weights in every process for a while. changed: whether they are changed then, in all processes alike.
+
+    Every process must enter it.
+    """
+    if not partitioned(parameters):
+        yield
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters(parameters, modifier_rank=0 if changed else None):
+        yield

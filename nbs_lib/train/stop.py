@@ -1,0 +1,69 @@
+"""Stopping between two steps: what the processes agree on after each of them.
+
+A process that is asked to end (SIGINT, SIGTERM) would leave the others waiting for it for ever. So all learn of it after
+the step, save together and end; a process that does not get that far in time ends where it stands.
+"""
+
+import os
+import signal
+import threading
+import time
+
+import torch
+
+from ..config import Train
+from .failure import GO_ON
+from .launch import LONGEST
+
+GRACE = 4.0  # seconds from being asked to end until the process ends, whatever it is doing
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StoppedError(RuntimeError):
+    """Raised in every process when one was asked to end, after a checkpoint was saved."""
+
+
+class Pause:
+    """Decides after each step whether to save and whether to end; the same in every process.
+
+    To be made before the first thread of its process: signals are then taken by a thread of its own, which works while the
+    others are in a library's code.
+    """
+
+    def __init__(self, config: Train):
+        self.config, self.asked, self.steps_have_begun = config, False, False
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def begin(self, first: int):
+        """The first step is next. Every process must call this."""
+        several = torch.distributed.get_world_size() > 1
+        # of its own: it holds numbers of the CPU, for which no GPU has to be waited for
+        self.group = torch.distributed.new_group(backend="gloo", timeout=LONGEST) if several else None
+        self.saved_at, self.saved = time.monotonic(), first
+        self.steps_have_begun = True
+
+    def after(self, step: int) -> tuple[bool, bool]:
+        """Whether to save now and whether to end then. Every process must call this after each step."""
+        every, minutes = self.config.checkpoint_every, self.config.checkpoint_minutes
+        due = every and step % every == 0 or minutes and time.monotonic() - self.saved_at >= 60 * minutes
+        told = torch.tensor([bool(due), self.asked], dtype=torch.int32)
+        if self.group:  # each has a clock of its own
+            torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, self.group)
+        due, stop = map(bool, told.tolist())
+        save = (due or stop) and self.saved < step < self.config.steps
+        if save:
+            self.saved_at, self.saved = time.monotonic(), step
+        return save, stop and step < self.config.steps
+
+    def _take(self):
+        signal.sigwait(SIGNALS)
+        self.asked = True
+        if self.steps_have_begun:
+            time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+
+def stopped(step: int) -> StoppedError:
+    """What to raise after the checkpoint of a step."""
+    return StoppedError(f"it was asked to end; a checkpoint of step {step} is kept; {GO_ON}")

@@ -31,6 +31,8 @@ from .machine import facts, versions
 from .parameters import as_parameters
 
 NOTEBOOKS = ROOT / "notebooks"
+SPACE = 1 << 17
+"""Bytes that are kept while a stage works, so that its record can say how it ended on a disk that became full."""
 
 
 class RunError(RuntimeError):
@@ -202,7 +204,8 @@ class Run:
         record = self.read()
         self.update(**known, name=self.name, status="running", stages=record.get("stages", {}) | {stage: begun})
         told: dict[str, Any] = {"outputs": []}
-        status, error = "interrupted", None
+        status, error, space = "interrupted", None, self.folder / ".space"
+        space.write_bytes(bytes(SPACE))
         try:
             yield told
             told["outputs"] = {str(name): file_hash(self.folder / name) for name in told["outputs"]}
@@ -213,6 +216,7 @@ class Run:
                 status, error = "failed", f"{type(failure).__name__}: {failure}"
             raise
         finally:
+            space.unlink(missing_ok=True)
             if status != "done":
                 told = {"error": error} if error else {}
             self.update_stage(stage, **told, status=status, seconds=round(time.perf_counter() - start, 1))

@@ -39,6 +39,7 @@ LONGEST = timedelta(hours=6)
 """That a process waits for the others: the main one alone looks, saves and verifies; a host may still be preparing."""
 RESULT, ORDER = ".launched.json", ".launch-"
 """What the main process leaves in the run's folder, and what a process started afresh is to do, by its host."""
+TAKEN_OVER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 PATIENCE = 5.0  # seconds that processes started afresh are given to end when they are asked to
 
 
@@ -51,7 +52,7 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     if config.node_rank == 0:
         (run.folder / RESULT).unlink(missing_ok=True)
         clear(run.folder)
-    handler, names = signal.getsignal(signal.SIGTERM), set(os.environ)
+    handlers, names = {each: signal.getsignal(each) for each in TAKEN_OVER}, set(os.environ)
     environment = {"path": path_with_python(), "omp_num_threads": 1, "tokenizers_parallelism": "false"}
     start = _fork if config.launcher == "notebook" else _start_afresh
     try:
@@ -60,7 +61,8 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     except RendezvousTimeoutError:
         raise LaunchError(f"host 0 was not met at {config.master_addr}:{port}; start the same training there") from None
     finally:
-        signal.signal(signal.SIGTERM, handler)  # torch elastic leaves its own, and variables of its own
+        for each, handler in handlers.items():  # torch elastic leaves its own, and variables of its own
+            signal.signal(each, handler)
         for name in set(os.environ) - names:
             del os.environ[name]
     if codes:

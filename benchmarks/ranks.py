@@ -17,7 +17,7 @@ from nbs_lib.compare import CAPTION_SEEDS
 from nbs_lib.compare.metrics import bootstrap_interval, caption_first, recovered_by_picture
 from nbs_lib.compare.sample import Sampler, load_sampler
 from nbs_lib.config import Prepare, Train
-from nbs_lib.files import ROOT, link
+from nbs_lib.files import ROOT, link, read_lines
 from nbs_lib.machine import facts
 from nbs_lib.models import embedded_clip
 from nbs_lib.picturebook.captions import held_out_captions
@@ -41,7 +41,8 @@ def main():
             tuned = first(sampler, "tuned")
             low, high = bootstrap_interval([*sides.values(), tuned], recovered_by_picture)
             value, size = recovered_by_picture(*sides.values(), tuned), (run.adapter / WEIGHTS).stat().st_size
-            told.setdefault(targets, {})[rank] = {"value": value, "low": low, "high": high, "bytes": size}
+            loss = last_loss(run)
+            told.setdefault(targets, {})[rank] = {"value": value, "low": low, "high": high, "bytes": size, "loss": loss}
             print(targets, rank, told[targets][rank], flush=True)
     rates = {name: float(np.mean(right)) for name, right in sides.items()}
     asked = {"steps": STEPS, "captions": CAPTIONS, "rates": rates, "recovered": told}
@@ -57,6 +58,12 @@ def trained(prepared: Run, targets: str, rank: int) -> Run:
     how = {"teacher": "cached", "rank": rank, "alpha": float(rank), "targets": targets, "steps": STEPS}
     train(Train(str(run.folder), **how, validate_every=0, checkpoint_every=10**6))
     return run
+
+
+def last_loss(run: Run) -> float:
+    """Mean loss of the last quarter of the steps; all runs see the same batches, so small differences count."""
+    losses = [line["loss"] for line in read_lines(run.metrics)]
+    return float(np.mean(losses[-len(losses) // 4 :]))
 
 
 def first(sampler: Sampler, name: str) -> np.ndarray:

@@ -95,8 +95,8 @@ class Train:
     """Strength of the LoRA: its update is scaled by alpha / rank, or alpha / sqrt(rank) for rslora."""
     dropout: float = 0.0
     """Share of the LoRA's inputs that is left out at random."""
-    targets: str = "attention"
-    """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution)."""
+    targets: str = "feedforward"
+    """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution); see `make bench-ranks`."""
     steps: int = 300
     """Optimizer steps."""
     batch_size: int = 8

@@ -47,10 +47,13 @@ def test_training_s_speed_is_shown_with_its_ratios(page, tmp_path):
 
 
 def test_ranks_are_a_row_for_each_preset(page, tmp_path):
-    cell = {"value": 0.9, "low": 0.8, "high": 1.0, "bytes": 2**20}
+    cell = {"value": 0.9, "low": 0.8, "high": 1.0, "bytes": 2**20, "loss": 0.03}
     recovered = {"attention": {"2": cell, "4": cell | {"value": 0.95, "low": None}}}
     told = {"steps": 250, "captions": 150, "rates": {"unguided": 0.7, "guided": 0.95}, "recovered": recovered}
     page.save("ranks", MADE | told)
     text = (tmp_path / "README.md").read_text()
     assert "| layers | rank 2 | rank 4 |" in text
-    assert "| attention | 90 % [80, 100], 1.0 MiB | 95 %, 1.0 MiB |" in text and "unguided 70 %, guided 95 %" in text
+    assert (
+        "| attention | 90 % [80, 100]<br>0.0300, 1.0 MiB | 95 %<br>0.0300, 1.0 MiB |" in text
+        and "unguided 70 %, guided 95 %" in text
+    )

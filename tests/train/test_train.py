@@ -91,7 +91,7 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
     facts, card = read_facts(run.adapter), (run.adapter / "README.md").read_text()
     assert facts["w_train"] == (facts["train"]["guidance"] + (how.get("guidance_max") or facts["train"]["guidance"])) / 2
     objective = how.get("objective", "guidance")
-    assert facts["objective"] == objective and facts["train"]["targets"] == how.get("targets", "attention")
+    assert facts["objective"] == objective and facts["train"]["targets"] == how.get("targets", "feedforward")
     assert ("LCMScheduler" in card) == (objective == "consistency")
     assert ("guidance_scale=4" in card) == (objective == "finetune")
     pipeline = find_base("embedded").pipeline()

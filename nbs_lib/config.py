@@ -96,7 +96,7 @@ class Train:
     dropout: float = 0.0
     """Share of the LoRA's inputs that is left out at random."""
     targets: str = "feedforward"
-    """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution); see `make bench-ranks`."""
+    """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution)."""
     steps: int = 300
     """Optimizer steps."""
     batch_size: int = 8
@@ -200,7 +200,7 @@ class Train:
         if self.offload and not (self.deepspeed and self.zero_stage and self.optimizer == "adamw"):
             refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1 or more and adamw")
         one_of(self, "launcher", ("notebook", "subprocess"))
-        between(self, "processes", 0, 64)
+        between(self, "processes", 0, 65_536)
         between(self, "num_nodes", 1, 1024)
         between(self, "node_rank", 0, self.num_nodes - 1)
         said(self, "master_addr", "an address")

@@ -20,7 +20,7 @@ card        the model card
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import Train
@@ -61,10 +61,11 @@ def train(config: Train) -> Trained:
     unfinished = run.stage_record("train").get("status") != "done"
     check_machine(config)
     check_cache(run.cache, config.teacher)
-    # how many processes there are decides what each has in its optimizer
-    inputs = run.inputs(config) | {"processes": str(process_count(config) * config.num_nodes)}
+    # how many processes there are decides what each has in its optimizer; on how many hosts does not
+    whole = replace(config, processes=process_count(config) * config.num_nodes)
+    inputs = run.inputs(whole)
     if unfinished:
-        refuse_others(run.checkpoints, inputs, config)
+        refuse_others(run.checkpoints, inputs, whole)
     with run.stage(config) as told:
         resumed = latest(run.checkpoints, inputs, say=print)
         with Watch(run, resumed is not None) as watch:

@@ -53,9 +53,9 @@ def first_failure(folder: Path, codes: dict[int, int]) -> str:
         return _ended(*killed[0])
     ranks = _ranks(folder)
     notes = {rank: told for rank in ranks if (told := _read(folder, rank))}
-    for said in (_has_a_reason, _misses_a_host):
-        told = {rank: each for rank, each in notes.items() if said(each["said"])}
-        if told:
+    own = {rank: notes[rank] for rank in codes if rank in notes}  # that a host is gone, each says of another one
+    for said, among in ((_has_a_reason, notes), (_misses_a_host, own), (_misses_a_host, notes)):
+        if told := {rank: each for rank, each in among.items() if said(each["said"])}:
             first = min(told, key=lambda rank: told[rank]["seconds"])
             return f"training process {first} failed: {told[first]['said']}"
     silent = [rank for rank in ranks if rank not in notes] or [next(iter(codes), 0)]

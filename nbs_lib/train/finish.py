@@ -6,7 +6,7 @@ from dataclasses import asdict
 from diffusers import UNet2DConditionModel
 
 from ..adapter import FACTS, difference_of, save_adapter, verify
-from ..config import Train
+from ..config import PLACE, Train
 from ..files import beside, read_lines, remove, write_atomic
 from ..run import Run
 from .card import write_card
@@ -43,7 +43,8 @@ def _finish(config: Train, run: Run, parts: Parts, first: int, accelerator):
         "w_train": (config.guidance + max(config.guidance, config.guidance_max)) / 2,
         "negative": parts.examples.meta["negative"],
         "sampling": {"guidance_scale": config.guidance if how.guided else 1.0, "scheduler": how.scheduler, "steps": how.steps},
-        "train": {name: value for name, value in asdict(config).items() if name != "run"},
+        "train": {name: value for name, value in asdict(config).items() if name not in PLACE}
+        | {"processes": accelerator.num_processes},
     }
     if config.method == "full":
         difference = save_model(run, parts, facts)

@@ -9,6 +9,7 @@ import secrets
 import socket
 import threading
 
+import psutil
 from accelerate.utils import broadcast_object_list
 
 from ..config import PLACE, Train
@@ -19,6 +20,23 @@ from .failure import LaunchError, gone, note
 
 SILENCE = 30  # seconds of silence until a host is given up
 TOKEN = ".hosts"
+
+
+def interface(config: Train) -> str | None:
+    """The network interface of this host on which it meets the others; None of a training on one host.
+
+    gloo and NCCL would else take the one that the host's own name leads to, which often is the loopback.
+    """
+    if config.num_nodes == 1:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((config.master_addr, config.master_port))  # sends nothing: it asks for the way
+        except OSError as failure:
+            raise LaunchError(f"master_addr: given {config.master_addr!r}, which cannot be reached: {failure}") from None
+        own = probe.getsockname()[0]
+    names = {name for name, each in psutil.net_if_addrs().items() if own in (address.address for address in each)}
+    return next(iter(names), None)
 
 
 def agree(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[str, str]:

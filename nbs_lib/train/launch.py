@@ -34,6 +34,7 @@ from ..files import write_atomic
 from ..run import Run
 from .failure import LaunchError, clear, first_failure, note, take_space
 from .guard import path_with_python, port_of, process_count
+from .hosts import interface
 
 LONGEST = timedelta(hours=6)
 """That a process waits for the others: the main one alone looks, saves and verifies; a host may still be preparing."""
@@ -54,6 +55,8 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
         clear(run.folder)
     handlers, names = {each: signal.getsignal(each) for each in TAKEN_OVER}, set(os.environ)
     environment = {"path": path_with_python(), "omp_num_threads": 1, "tokenizers_parallelism": "false"}
+    if way := interface(config):
+        environment |= {"gloo_socket_ifname": way, "nccl_socket_ifname": way}
     start = _fork if config.launcher == "notebook" else _start_afresh
     try:
         with _compiling_alone(), patch_environment(**environment):

@@ -1,5 +1,7 @@
 """The training function: what every process runs, from the Accelerator to the saved weights."""
 
+from dataclasses import replace
+
 from ..config import Train
 from ..run import Run
 
@@ -27,6 +29,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     accelerator = new_accelerator(config, run.folder)
     inputs, hosts = agree(config, run, inputs, accelerator), Hosts(config, run, accelerator)
     parts, loss_of = build(config, run, accelerator), OBJECTIVES[config.objective].loss
+    whole = replace(config, processes=accelerator.num_processes)  # on all hosts
     first = resume(accelerator, latest(run.checkpoints, inputs))
     if parts.ema:
         parts.ema.to(accelerator.device)  # accelerate loads it to the CPU
@@ -54,7 +57,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
             log.rest()
         save, stop = pause.after(step + 1)
         if save:
-            save_checkpoint(accelerator, run.checkpoints, step + 1, inputs, config)
+            save_checkpoint(accelerator, run.checkpoints, step + 1, inputs, whole)
             log.rest()
         if stop:
             raise stopped(step + 1)

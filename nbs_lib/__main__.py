@@ -52,7 +52,8 @@ def run(
     from .pipeline import StageError, headline, run_recipe
 
     with _one_sentence(StageError):
-        typer.echo(headline(run_recipe(recipe, name or None, p)))
+        if done := run_recipe(recipe, name or None, p):
+            typer.echo(headline(done))
 
 
 @app.command()

@@ -103,14 +103,19 @@ def run_folder(name: str) -> Path:
     return ROOT / "outputs" / name
 
 
-def run_recipe(recipe: str, name: str | None = None, overrides: list[str] = (), say=print) -> Run:
-    """Run the notebooks whose inputs changed since they were last done; the finished run.
+def run_recipe(recipe: str, name: str | None = None, overrides: list[str] = (), say=print) -> Run | None:
+    """Run the notebooks whose inputs changed since they were last done; the finished run. On another host than the first,
+    its part of the training, which waits for the first host; None.
 
     Everything is checked before anything is written. Errors: ParameterError; StageError; RunError where another process
     works on the same run, or its record is damaged.
     """
     folder = run_folder(name or find_recipe(recipe).stem)
     stages, run = configs(recipe, folder, overrides), Run(folder)
+    if host := stages["train"].node_rank:
+        say(f"host {host}: trains with host 0, which prepares and compares")
+        execute(run, "train", stages["train"])
+        return None
     with run.alone(".recipe.lock"):  # each stage's own lock is held by its kernel
         for number, (stage, config) in enumerate(stages.items(), 1):
             reasons = run.changed(config)
@@ -132,12 +137,16 @@ def execute(run: Run, stage: str, config: Any):
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    notebook = run.notebook(stage)
-    with run.alone():
-        pass  # refused here, before the notebook of the stage that is at work is written over
+    page = notebook = run.notebook(stage)
+    if host := getattr(config, "node_rank", 0):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        notebook = page.with_stem(f"{page.stem}-host{host}")
+    else:
+        with run.alone():
+            pass  # refused here, before the notebook of the stage that is at work is written over
     try:
         papermill.execute_notebook(
-            NOTEBOOKS / notebook.name,
+            NOTEBOOKS / page.name,
             notebook,
             parameters=as_parameters(config),
             kernel_name="python3",

@@ -145,6 +145,16 @@ def test_a_run_whose_inputs_are_unchanged_is_kept(pages):
     assert not run.notebook("prepare").exists()
 
 
+def test_another_host_than_the_first_only_trains(pages, monkeypatch):
+    pages("")
+    said = []
+    hosts = ["train.num_nodes=2", "train.node_rank=1", "train.master_addr=10.0.0.1", "train.master_port=29500"]
+    assert run_recipe("demo", "twö hosts", hosts, said.append) is None
+    folder = pipeline.run_folder("twö hosts")
+    assert said == ["host 1: trains with host 0, which prepares and compares"]
+    assert [path.name for path in folder.glob("*.ipynb")] == ["2_train-host1.ipynb"]
+
+
 def test_a_folder_and_a_base_are_looked_at_again_and_what_rests_on_them_is_kept(pages):
     run, said, own = Run(run_folder("own")), [], ["prepare.source=/images", "prepare.base=/base"]
     record_all(run, configs("demo", run.folder, own))

@@ -27,6 +27,7 @@ from ..config import Train
 from ..run import Run
 from .checkpoint import latest, refuse_others
 from .data import check_cache
+from .failure import LaunchError
 from .guard import check_machine, process_count
 from .launch import launch
 from .loop import training_function
@@ -82,9 +83,11 @@ def _help(config: Train, run: Run) -> Trained:
     check_machine(config)
     with run.alone(f".host-{config.node_rank}.lock"):
         launch(training_function, config, run, {})
-    while run.stage_record("train").get("status") == "running":
-        time.sleep(1)
-    return _trained(config, run, run.stage_record("train"), time.perf_counter() - start)
+    while (record := run.stage_record("train")).get("status") == "running":
+        time.sleep(0.5)
+    if record.get("status") != "done":
+        raise LaunchError(f"host 0 did not come to its end: {record.get('error', 'it was interrupted')}")
+    return _trained(config, run, record, time.perf_counter() - start)
 
 
 def _trained(config: Train, run: Run, launched: dict, seconds: float) -> Trained:

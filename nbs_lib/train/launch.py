@@ -21,6 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import notebook_launcher
 from accelerate.utils import patch_environment
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -154,6 +155,7 @@ def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, st
     never takes.
     """
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork, and it would wait for them for ever
     take_space(run.folder)
     try:
         function(config, run, inputs)

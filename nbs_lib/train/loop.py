@@ -11,12 +11,9 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
 
     Errors: StoppedError where a process was asked to end.
     """
-    import torch
-
     from .stop import Pause, stopped
 
     pause = Pause(config)
-    torch.set_num_threads(1)  # OpenMP's threads do not survive the fork that made this process
     from .checkpoint import latest, resume, save_checkpoint
     from .engine import new_accelerator
     from .finish import finish

@@ -13,12 +13,14 @@ from nbs_lib.files import ROOT
 CASES = """
 import json, os, signal, sys, time
 from pathlib import Path
+import torch
 from nbs_lib.config import Train
 from nbs_lib.run import Run
 from nbs_lib.train.failure import LaunchError
 from nbs_lib.train.launch import RESULT, launch
 
 def work(config, run, inputs):
+    torch.randn(900, 900) @ torch.randn(900, 900)  # would hang for ever on threads that did not survive the fork
     rank = int(os.environ["RANK"])
     if run.name == "fail" and rank == 1:
         raise ValueError("the second one cannot")
@@ -32,6 +34,8 @@ def work(config, run, inputs):
 
 def main(folder, launcher):
     import cases
+    torch.set_num_threads(2)
+    torch.randn(900, 900) @ torch.randn(900, 900)  # a kernel whose threads have begun
     handler, environment, told = signal.getsignal(signal.SIGTERM), dict(os.environ), {"pid": os.getpid()}
     for name in ("two", "one", "fail", "die"):
         run = Run(Path(folder) / name)

@@ -5,7 +5,7 @@ outputs/NAME/
   1_prepare.ipynb …        executed notebooks
   cache -> ../cache/KEY    latents and text embeddings, shared between runs
   metrics.jsonl            a line for each logged step
-  usage.jsonl              a line for each second: CPU, memory, GPU
+  usage.jsonl              a line for each second: CPU, memory, GPUs; and one for each stage of the training
   checkpoints/step-N/      adapter and optimizer
   validation/, validation.png   pictures during the training
   adapter/                 the LoRA and its card, or

@@ -15,7 +15,10 @@ engine      the Accelerator of a process, and whole weights out of it
 hosts       several hosts: that they mean the same training, and are still there
 stop        what the processes agree on after each step: to save, to end
 failure     what ended a training, in one sentence
-watch       CPU, memory, GPU, and the live loss curve
+stages      what each process is doing, and since when
+meter       CPU, memory and GPUs at a moment
+watch       usage.jsonl, and the live loss curve
+curves      loss.png and usage.png
 card        the model card
 """
 
@@ -26,12 +29,13 @@ from pathlib import Path
 from ..config import Train
 from ..run import Run
 from .checkpoint import latest, refuse_others
+from .curves import draw_curves
 from .data import check_cache
 from .failure import LaunchError
 from .guard import check_machine, process_count
 from .launch import launch
 from .loop import training_function
-from .watch import Watch, draw_curves
+from .watch import Watch
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def train(config: Train) -> Trained:
         with Watch(run, resumed is not None) as watch:
             launched = launch(training_function, config, run, inputs)
         draw_curves(run)
-        told |= launched
+        told |= launched | {"watch_share": round(watch.share, 5)}
         told["outputs"] = [str(weights_of(run, config).relative_to(run.folder))]
     return _trained(config, run, launched, watch.seconds)
 

@@ -18,6 +18,7 @@ from ..config import Train
 from ..files import read_lines, write_lines
 from ..run import Run
 from .data import TIMESTEPS
+from .stages import mark
 
 BANDS = 4
 
@@ -81,6 +82,7 @@ class Log:
     def rest(self):
         """What went by since the last line was no training; examples_per_s leaves it out."""
         self.last = time.perf_counter()
+        mark(self.run, "train")
 
     def write(self, line: dict):
         """Add a line, from the main process; TensorBoard gets its numbers too, where it was asked for."""

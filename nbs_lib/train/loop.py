@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ..config import Train
 from ..run import Run
+from .stages import mark
 
 
 def training_function(config: Train, run: Run, inputs: dict[str, str]):
@@ -11,6 +12,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
 
     Errors: StoppedError where a process was asked to end.
     """
+    mark(run, "build")
     from .stop import Pause, stopped
 
     pause = Pause(config)
@@ -34,6 +36,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     if not first and validation.due(0):
         validation.look(0, log)
     pause.begin(first)
+    mark(run, "train")
     for step in range(first, config.steps):
         for group in parts.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
@@ -54,10 +57,12 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
             log.rest()
         save, stop = pause.after(step + 1)
         if save:
+            mark(run, "checkpoint")
             save_checkpoint(accelerator, run.checkpoints, step + 1, inputs, whole)
             log.rest()
         if stop:
             raise stopped(step + 1)
+    mark(run, "finish")
     finish(config, run, parts, log, accelerator)
     accelerator.wait_for_everyone()
     hosts.part()

@@ -19,6 +19,7 @@ from ..run import Run
 from .engine import partitioned
 from .objectives import OBJECTIVES
 from .parts import Parts
+from .stages import mark
 
 STEPS, SHOWN, ROWS = 25, 4, 8  # of sampling; pictures in a row, rows of the strip, at most
 GAP, LEFT, SIDE = 6, 76, 128  # pixels between pictures, for the steps, of a small picture enlarged
@@ -44,6 +45,7 @@ class Validation:
 
     def look(self, step: int, log):
         """Held-out loss into the log, pictures into the folder."""
+        mark(self.run, "validate")
         main = self.accelerator.is_main_process
         if main or partitioned(self.parts.parameters):  # of weights in parts, no process can make a pass alone
             student, state = self.parts.student.eval(), torch.get_rng_state()

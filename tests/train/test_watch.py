@@ -1,10 +1,47 @@
+"""What a training uses, noted from the kernel, and the curves of it."""
+
 import json
 
+import pynvml
 import pytest
 from PIL import Image
 
+from nbs_lib.files import read_lines
 from nbs_lib.run import Run
-from nbs_lib.train.watch import Watch, draw_curves, usage
+from nbs_lib.train import meter, watch
+from nbs_lib.train.curves import draw_curves
+from nbs_lib.train.stages import mark
+from nbs_lib.train.watch import Watch
+
+RANKS = """
+import os, sys, time
+from nbs_lib.run import Run
+from nbs_lib.train.stages import mark
+from nbs_lib.train import watch
+
+watch.EVERY = 0.1
+run = Run(sys.argv[1])
+
+def rank(number):
+    os.environ.update(RANK=str(number), LOCAL_WORLD_SIZE="2")
+    mark(run, "build")
+    block = bytearray(b"x" * ((64 + 64 * number) << 20))
+    mark(run, "train")
+    end = time.monotonic() + 2
+    while time.monotonic() < end:  # the second one works, the first one sleeps
+        number or time.sleep(0.01)
+    os._exit(len(block) & 0)
+
+with watch.Watch(run) as watching:
+    pids = []
+    for number in (0, 1):
+        if not (pid := os.fork()):
+            rank(number)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+print(watching.seconds, watching.share)
+"""
 
 
 @pytest.fixture
@@ -14,41 +51,83 @@ def run(run_folder) -> Run:
     return run
 
 
-def test_usage_is_noted_each_second_with_the_children_s_memory(run, monkeypatch):
-    monkeypatch.setattr("nbs_lib.train.watch.FIRST", 0.1)
-    monkeypatch.setattr("nbs_lib.train.watch.EVERY", 0.1)
-    with Watch(run) as watch:
-        block = bytearray(64 << 20)
-        while not run.usage.read_text().count("\n") > 2:
-            pass
-        del block
-    lines = [json.loads(line) for line in run.usage.read_text().splitlines()]
+def test_each_process_is_noted_by_its_rank_with_what_it_uses_and_the_stages(run, python):
+    done = python(RANKS, run.folder)
+    assert done.returncode == 0, done.stderr
+    seconds, share = map(float, done.stdout.split())
+    lines = read_lines(run.usage)
     assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
-    assert all(0 <= line["cpu_percent"] <= 100 and line["memory_mib"] > 64 for line in lines) and watch.seconds > 0
+    assert [line["stage"] for line in lines if "stage" in line] == ["build", "train", None]
+    looks = [line for line in lines if "processes" in line]
+    both = [look for look in looks if len(look["processes"]) == 3]
+    assert len(both) > 4 and all(0 <= look["cpu_percent"] <= 100 for look in looks)
+    last = {each["rank"]: each for each in both[-2]["processes"]}
+    assert set(last) == {"kernel", 0, 1}
+    assert last[1]["memory_mib"] - last[0]["memory_mib"] == pytest.approx(64, abs=4)
+    assert last[1]["cpu_percent"] > 5 * last[0]["cpu_percent"]
+    assert seconds > 2 and 0 < share < 1 and not list(run.folder.glob(".stages*"))
+
+
+def test_the_share_is_the_time_in_which_the_thread_kept_a_core_busy(run, monkeypatch):
+    def work(_):
+        total = 0
+        for i in range(3_000_000):
+            total += i
+        return {"processes": [], "total": total}
+
+    monkeypatch.setattr(meter.Meter, "look", work)
+    monkeypatch.setattr(watch, "EVERY", 0.01)
+    monkeypatch.setattr(watch, "SHARE", 1.0)
+    with Watch(run) as watching:
+        mark(run, "train")
+        while run.usage.read_text().count("total") < 5:
+            pass
+    assert watching.share * watching.seconds > 0.05, "at least five times it counted to three millions"
+
+
+def test_looks_that_are_dear_come_less_often(run, monkeypatch):
+    costs = iter([0.5] * 100)
+    monkeypatch.setattr(watch, "_cost", lambda work: (work(), next(costs))[1])
+    monkeypatch.setattr(watch, "EVERY", 0.01)
+    with Watch(run) as watching:
+        mark(run, "train")
+        while run.usage.read_text().count("processes") < 1:
+            pass
+        assert not watching._stop.wait(0.5)
+    assert run.usage.read_text().count("processes") == 1, "the next one is due when 0.5 s are 0.4 % of what went by"
 
 
 def test_a_resumed_training_goes_on_in_the_same_record(run):
-    run.usage.write_text('{"seconds": 7.0, "cpu_percent": 50.0, "memory_mib": 10.0}\n{"seconds": 8.0, "cpu')
+    run.usage.write_text('{"seconds": 7.0, "cpu_percent": 50.0, "processes": []}\n{"seconds": 8.0, "cpu')
     with Watch(run, resumed=True):
         pass
-    assert [json.loads(line)["seconds"] for line in run.usage.read_text().splitlines()] == [7.0]
+    first, end = read_lines(run.usage)
+    assert first["seconds"] == 7.0 and end["stage"] is None and 7.0 <= end["seconds"] < 8.0
     with Watch(run):
         pass
-    assert run.usage.read_text() == ""
+    assert [line["stage"] for line in read_lines(run.usage)] == [None]
 
 
-def test_a_gpu_that_does_not_tell_leaves_the_rest(monkeypatch):
-    import pynvml
+def test_a_gpu_that_does_not_tell_a_number_leaves_the_others(monkeypatch):
+    class Memory:
+        used = 3 << 30
 
     def refuse(_):
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", refuse)
-    assert set(usage([object()])) == {"cpu_percent", "memory_mib"}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _: Memory)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda _: 412_600)
+    assert meter.gpu_use(object()) == {"memory_mib": 3072.0, "power_w": 412.6}
 
 
 def test_curves_are_drawn_from_what_a_killed_run_left(run):
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n{"step": 3, "lo')
+    look = {"cpu_percent": 50.0, "processes": [{"rank": 0, "cpu_percent": 99.0, "memory_mib": 800.0}]}
+    gpu = {"gpus": [{"memory_mib": 1000.0, "power_w": 300.0}]}
+    lines = [{"seconds": 0.5, "stage": "train"}, {"seconds": 1.0} | look, {"seconds": 2.0} | look | gpu]
+    run.usage.write_text("\n".join(map(json.dumps, lines)) + '\n{"seconds": 3.')
     draw_curves(run)
-    for name in ("loss.png", "usage.png"):
-        assert Image.open(run.folder / name).size == (770, 330)
+    assert Image.open(run.folder / "loss.png").size == (770, 330)
+    with Image.open(run.folder / "usage.png") as picture:
+        assert picture.width == 770 and picture.height > 330

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 import page
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler
+from sizes import true_size
 
 from nbs_lib.adapter import attach
 from nbs_lib.config import Train
@@ -23,21 +24,12 @@ from nbs_lib.train.objectives import guidance
 from nbs_lib.train.parts import lay_out
 from nbs_lib.train.student import Student
 
-SIZE = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "attention_head_dim": [5, 10, 20, 20],
-    "cross_attention_dim": 1024,
-    "use_linear_projection": True,
-}
 STEPS = 3
 
 
 def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_default_dtype(torch.bfloat16)  # built in it, or else the weights would be there twice for a while
-    unet = UNet2DConditionModel(**SIZE)
-    torch.set_default_dtype(torch.float32)
+    unet = true_size(torch.bfloat16)
     parameters = attach(unet.to(device), 16, 16.0, seed=0)
     unet.enable_gradient_checkpointing()
     lay_out(unet.train(), torch.bfloat16)

@@ -18,6 +18,7 @@ failure     what ended a training, in one sentence
 stages      what each process is doing, and since when
 meter       CPU, memory and GPUs at a moment
 watch       usage.jsonl, and the live loss curve
+memory      what a training needs of it, planned by parts; rehearsal: a step on tensors without content
 curves      loss.png and usage.png
 card        the model card
 """
@@ -35,6 +36,7 @@ from .failure import LaunchError
 from .guard import check_machine, process_count
 from .launch import launch
 from .loop import training_function
+from .memory import check, plan
 from .watch import Watch
 
 
@@ -69,6 +71,9 @@ def train(config: Train) -> Trained:
     # how many processes there are decides what each has in its optimizer; on how many hosts does not
     whole = replace(config, processes=process_count(config) * config.num_nodes)
     inputs = run.inputs(whole)
+    planned = plan(config, run.cache, process_count(config))
+    check(planned, config, run.cache)
+    print(planned)
     if unfinished:
         refuse_others(run.checkpoints, inputs, whole)
     with run.stage(config) as told:
@@ -76,6 +81,7 @@ def train(config: Train) -> Trained:
         with Watch(run, resumed is not None) as watch:
             launched = launch(training_function, config, run, inputs)
         draw_curves(run)
+        launched["memory"] = {"planned_mib": planned.told(), "measured_mib": launched.pop("measured_mib")}
         told |= launched | {"watch_share": round(watch.share, 5)}
         told["outputs"] = [str(weights_of(run, config).relative_to(run.folder))]
     return _trained(config, run, launched, watch.seconds)

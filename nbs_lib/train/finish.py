@@ -1,11 +1,15 @@
 """The end of a training: the adapter or the model saved, loaded back the stock way, and described."""
 
+import ctypes
 import json
+from contextlib import suppress
 from dataclasses import asdict
+from typing import Any
 
+import torch
 from diffusers import UNet2DConditionModel
 
-from ..adapter import FACTS, difference_of, save_adapter, verify
+from ..adapter import FACTS, difference, prediction, save_adapter, verify
 from ..config import PLACE, Train
 from ..files import beside, read_lines, remove, write_atomic
 from ..run import Run
@@ -13,6 +17,7 @@ from .card import write_card
 from .engine import gathered
 from .launch import RESULT
 from .log import Log
+from .memory import MIB, measured_peak
 from .objectives import OBJECTIVES
 from .parts import Parts
 
@@ -25,15 +30,22 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
     if parts.ema:
         with gathered(parts.parameters, changed=True):
             parts.ema.copy_to(parts.parameters)
+    main, facts = accelerator.is_main_process, facts_of(config, parts, accelerator.num_processes)
     with gathered(parts.parameters):
-        if accelerator.is_main_process:
-            log.bar.close()
-            _finish(config, run, parts, log.first, accelerator)
+        largest = save(config, run, parts, facts) if main else 0.0
+    peak = torch.tensor([measured_peak(accelerator.device.type == "cuda")], device=accelerator.device)
+    peaks = accelerator.gather(peak).tolist()
+    if main:
+        log.bar.close()
+        result = result_of(config, run, parts, accelerator) | {"resumed_from": log.first, "stock_difference": largest}
+        write_card(run, config, facts, result)
+        write_atomic(run.folder / RESULT, json.dumps(result | {"measured_mib": [round(each / MIB, 1) for each in peaks]}))
 
 
-def _finish(config: Train, run: Run, parts: Parts, first: int, accelerator):
-    how, base, unet = OBJECTIVES[config.objective], parts.base, parts.student.unet
-    facts = {
+def facts_of(config: Train, parts: Parts, processes: int) -> dict[str, Any]:
+    """What is recorded with the weights."""
+    base, how = parts.base, OBJECTIVES[config.objective]
+    return {
         "base": base.title,
         "base_origin": base.title if base.origin == base.name else base.origin,
         "base_hash": base.hash,
@@ -43,38 +55,33 @@ def _finish(config: Train, run: Run, parts: Parts, first: int, accelerator):
         "w_train": (config.guidance + max(config.guidance, config.guidance_max)) / 2,
         "negative": parts.examples.meta["negative"],
         "sampling": {"guidance_scale": config.guidance if how.guided else 1.0, "scheduler": how.scheduler, "steps": how.steps},
-        "train": {name: value for name, value in asdict(config).items() if name not in PLACE}
-        | {"processes": accelerator.num_processes},
+        "train": {name: value for name, value in asdict(config).items() if name not in PLACE} | {"processes": processes},
     }
+
+
+def save(config: Train, run: Run, parts: Parts, facts: dict[str, Any]) -> float:
+    """Write adapter/ or model/; the largest difference of its predictions when loaded back."""
     if config.method == "full":
-        difference = save_model(run, parts, facts)
+        largest = save_model(run, parts, facts)
         remove(run.adapter)  # of an earlier training, with another method
-    else:
-        save_adapter(run.adapter, unet, facts)
-        difference = verify(run.adapter, unet, base)
-        remove(run.model)
-    lines = read_lines(run.metrics)
-    losses = [line["loss"] for line in lines if "loss" in line]
-    recent = losses[-max(1, len(losses) // 10) :]
-    held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
-    result = {
-        "distributed_type": accelerator.distributed_type.value,
-        "processes": accelerator.num_processes,
-        "zero_stage": config.zero_stage if config.deepspeed else None,
-        "launcher": config.launcher,
-        "nodes": config.num_nodes,
-        "resumed_from": first,
-        "device": str(accelerator.device),
-        "loss": sum(recent) / len(recent),
-        "examples": {name: len(getattr(parts.examples, name)) for name in ("own", "prior", "held_out")},
-        "held_out_loss": [held_out[0], held_out[-1]] if held_out else None,
-        "stock_difference": difference,
-    }
-    write_card(run, config, facts, result)
-    write_atomic(run.folder / RESULT, json.dumps(result))
+        return largest
+    unet = parts.student.unet
+    save_adapter(run.adapter, unet, facts)
+    let_go(unet)
+    largest = verify(run.adapter, unet, parts.base)
+    remove(run.model)
+    return largest
 
 
-def save_model(run: Run, parts: Parts, facts: dict) -> float:
+def let_go(unet: UNet2DConditionModel):
+    """Free the frozen weights, for the check loads a UNet of its own, and two might not fit."""
+    for frozen in (each for each in unet.parameters() if not each.requires_grad):
+        frozen.data = frozen.data.new_empty(0)
+    with suppress(AttributeError, OSError):  # glibc keeps what was freed until it is asked
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def save_model(run: Run, parts: Parts, facts: dict[str, Any]) -> float:
     """Write model/, a whole pipeline in diffusers' layout; the largest difference of its predictions when loaded back."""
     pipe = parts.base.pipeline()
     pipe.unet.load_state_dict(parts.student.unet.state_dict())
@@ -82,5 +89,26 @@ def save_model(run: Run, parts: Parts, facts: dict) -> float:
         pipe.unet.register_to_config(_name_or_path=parts.base.title)
         pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="1TB")  # one file, whatever its size
         write_atomic(folder / FACTS, json.dumps(facts, indent=1, sort_keys=True))
+    was = prediction(pipe.unet, parts.base)
+    del pipe
     fresh = UNet2DConditionModel.from_pretrained(run.model / "unet", use_safetensors=True, local_files_only=True)
-    return difference_of(pipe.unet, fresh, parts.base, run.model)
+    return difference(was, prediction(fresh, parts.base), run.model)
+
+
+def result_of(config: Train, run: Run, parts: Parts, accelerator) -> dict[str, Any]:
+    """What came of it."""
+    lines = read_lines(run.metrics)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    recent = losses[-max(1, len(losses) // 10) :]
+    held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
+    return {
+        "distributed_type": accelerator.distributed_type.value,
+        "processes": accelerator.num_processes,
+        "zero_stage": config.zero_stage if config.deepspeed else None,
+        "launcher": config.launcher,
+        "nodes": config.num_nodes,
+        "device": str(accelerator.device),
+        "loss": sum(recent) / len(recent),
+        "examples": {name: len(getattr(parts.examples, name)) for name in ("own", "prior", "held_out")},
+        "held_out_loss": [held_out[0], held_out[-1]] if held_out else None,
+    }

@@ -1,0 +1,44 @@
+"""Bases of other sizes than the embedded one, with random weights: ten times its UNet, and SD 2.1's true size."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from nbs_lib.models.find import EMBEDDED
+
+TRUE_SIZE = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "attention_head_dim": [5, 10, 20, 20],
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+"""The published configuration of SD 2.1's UNet, 866 M parameters, at 512 pixels."""
+TEN_TIMES = {"block_out_channels": [192, 448], "attention_head_dim": [6, 14]}
+"""What makes the embedded UNet's 4.4 M parameters 44 M."""
+
+
+def ten_times(folder: Path) -> Path:
+    """A base in diffusers' layout: the embedded one, but for a UNet of ten times its parameters, with random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in EMBEDDED.iterdir():
+        if part.name != "unet" and not (folder / part.name).exists():
+            (folder / part.name).symlink_to(part)
+    settings = json.loads((EMBEDDED / "unet" / "config.json").read_text())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel.from_config(settings | TEN_TIMES)
+    unet.save_pretrained(folder / "unet", safe_serialization=True)
+    return folder
+
+
+def true_size(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    """SD 2.1's UNet with random weights, built in their type: else they would be there twice for a while."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return UNet2DConditionModel(**TRUE_SIZE)
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,222 @@
+"""A training step rehearsed on tensors without content: how much memory its parts would take.
+
+The step runs through the training's own code, on fake tensors that have shapes and no numbers, and every storage that it
+makes is counted while it lives. It does so in a process aside: autograd starts threads where there is a GPU, and a kernel
+with threads of autograd's can fork no process that trains.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from weakref import finalize
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ..config import Train
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a training is made of. Bytes, except for `trained`, the weights that learn, and `whole`, all of a UNet's.
+
+    resident: a process with the libraries in it; examples: of the cache, in memory; frozen: weights that do not learn;
+    activations: at most at once in a step, beside the weights and their gradients; decoding: the VAE, and at most at once
+    while it draws validation's pictures.
+    """
+
+    resident: int
+    examples: int
+    frozen: int
+    trained: int
+    whole: int
+    activations: int
+    decoding: int
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the storages that operations make, from when they are made to when nothing holds them any more.
+
+    Source: torch.distributed._tools.mem_tracker, which does so by module.
+    """
+
+    def __init__(self, known: list[torch.Tensor]):
+        """known: tensors that are there already and are not counted."""
+        super().__init__()
+        self.live = self.peak = 0
+        self._known = {each.untyped_storage()._cdata for each in known}
+
+    def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None):
+        made = func(*args, **kwargs or {})
+        for each in tree_leaves(made):
+            if isinstance(each, torch.Tensor) and (storage := each.untyped_storage())._cdata not in self._known:
+                self._known.add(storage._cdata)
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                finalize(storage, self._gone, storage._cdata, storage.nbytes())
+        return made
+
+    def _gone(self, key: int, nbytes: int):
+        self._known.discard(key)
+        self.live -= nbytes
+
+
+class NormsInFp32(TorchFunctionMode):
+    """Norms as a GPU's autocast has them, in fp32; a CPU's leaves them in their input's type."""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None):
+        kwargs = kwargs or {}
+        if func in (torch.nn.functional.group_norm, torch.nn.functional.layer_norm):
+            args = tuple(each.float() if isinstance(each, torch.Tensor) else each for each in args)
+            kwargs = {name: each.float() if isinstance(each, torch.Tensor) else each for name, each in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def rehearse(config: Train, cache: Path, gpu: bool) -> Rehearsal:
+    """Rehearse a step of a training on a prepared cache, in a process aside; nothing here is touched.
+
+    Errors: RuntimeError with what the process said, where it failed.
+    """
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_tell, args=(theirs, config, cache, gpu), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        told = json.loads(ours.recv_bytes())
+    except EOFError:
+        told = {"failed": "it was ended"}
+    process.join()
+    if "failed" in told:
+        raise RuntimeError(f"the memory of the training could not be planned: {told['failed']}")
+    return Rehearsal(**told)
+
+
+def _tell(pipe: Any, config: Train, cache: Path, gpu: bool):
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+    try:
+        told = {field: int(value) for field, value in vars(_rehearsed(config, cache, gpu)).items()}
+    except Exception as failure:
+        told = {"failed": f"{type(failure).__name__}: {failure}"}
+    pipe.send_bytes(json.dumps(told).encode())
+
+
+def _rehearsed(config: Train, cache: Path, gpu: bool) -> Rehearsal:
+    import deepspeed  # noqa: F401  (a process that trains has it in memory, too)
+    import psutil
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from ..models import find_base
+    from .data import Examples
+    from .parts import DTYPES, lay_out, trainable
+
+    resident = psutil.Process().memory_info().rss
+    examples = Examples(cache, config)
+    base, mode = find_base(examples.meta["base"]), FakeTensorMode()
+    unet, teacher, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
+    weights = [*unet.parameters(), *(teacher.parameters() if teacher else [])]
+    size, trained = sum(_bytes(each) for each in weights), sum(each.numel() for each in parameters)
+    lay_out(unet, DTYPES[config.precision], "cuda" if gpu else "cpu")
+    activations = _step(config, base, examples, unet, teacher, mode, gpu)
+    decoding = _decoding(base, examples, mode) if config.validate_every and len(examples.held_out) else 0
+    return Rehearsal(
+        resident=resident,
+        examples=sum(_bytes(each) for each in _tensors(examples)),
+        frozen=size - sum(_bytes(each) for each in parameters),
+        trained=trained,
+        whole=sum(each.numel() for each in _unet(base, torch.float32).parameters()),
+        activations=activations,
+        decoding=decoding,
+    )
+
+
+def _unet(base: Any, dtype: torch.dtype = torch.float32):
+    """A UNet of the base's shape, without content."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(base._settings("unet/config.json"))
+    return unet.to(dtype).requires_grad_(False).eval()
+
+
+def _step(config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode: Any, gpu: bool) -> int:
+    """Bytes of activations at most: one step of the objective, forward and backward, on the first batch."""
+    from .objectives import OBJECTIVES
+    from .parts import DTYPES
+    from .student import Student
+
+    dtype = DTYPES[config.precision]
+    for model in filter(None, (unet, teacher)):
+        _fake(model, mode)
+    schedule = _faked(torch.empty(1000, device="meta"), mode)
+    added = partial(base.added, resolution=examples.meta["resolution"])
+    student = Student(unet, schedule, base.prediction_type, dtype, teacher, added)
+    for parameter in unet.parameters():
+        if parameter.requires_grad:  # gradients are counted apart, for they are handed on one by one
+            parameter.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
+    batch = _faked_batch(examples, mode)
+    known = [*unet.parameters(), *(teacher.parameters() if teacher else []), schedule]
+    norms = NormsInFp32() if gpu and config.precision != "fp32" else nullcontext()
+    with mode, LiveBytes(known) as counted, norms:
+        losses = OBJECTIVES[config.objective].loss(student, student, batch, config)
+        (losses * batch.weight).mean().backward()
+    return counted.peak
+
+
+def _decoding(base: Any, examples: Any, mode: Any) -> int:
+    """Bytes of the VAE and of its decoding of a row of pictures, at most."""
+    from diffusers import AutoencoderKL
+
+    from .validate import SHOWN
+
+    with torch.device("meta"):
+        vae = AutoencoderKL.from_config(base._settings("vae/config.json")).eval()
+    latents = examples.latents[:SHOWN].to("meta").float()
+    _fake(vae, mode)
+    latents = _faked(latents, mode)
+    with mode, LiveBytes(list(vae.parameters())) as counted, torch.no_grad():
+        vae.decode(latents)
+    return counted.peak + sum(_bytes(each) for each in vae.parameters())
+
+
+def _fake(model: torch.nn.Module, mode: Any):
+    """Parameters and buffers of a model without content, as fake ones: of a device that operations may ask for."""
+    for module in model.modules():
+        for name, each in module._parameters.items():
+            if each is not None:
+                module._parameters[name] = torch.nn.Parameter(_faked(each.data, mode), requires_grad=each.requires_grad)
+        for name, each in module._buffers.items():
+            if each is not None:
+                module._buffers[name] = _faked(each, mode)
+
+
+def _faked(tensor: torch.Tensor, mode: Any) -> torch.Tensor:
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return FakeTensor(mode, tensor.to("meta"), torch.device("cpu"))
+
+
+def _faked_batch(examples: Any, mode: Any):
+    batch = examples.batch(0, 0, 1).to(torch.device("cpu"))
+    told = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    faked = {name: _faked(each, mode) for name, each in told.items() if isinstance(each, torch.Tensor)}
+    if batch.answers:
+        faked["answers"] = tuple(_faked(each, mode) for each in batch.answers)
+    return replace(batch, **faked)
+
+
+def _tensors(examples: Any) -> list[torch.Tensor]:
+    held = vars(examples).values()
+    return [each for each in held if isinstance(each, torch.Tensor)] + list(examples.answers.values())
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from tables import MAIN_JOB, SECTIONS, table
+
 from nbs_lib.files import write_atomic
 
 HERE = Path(__file__).resolve().parent
@@ -10,41 +12,6 @@ RESULTS = HERE / "results"
 HEAD = """# Benchmarks
 
 What is measured, with the last results. Every figure is written by the command above its table, on the machine named below it.
-"""
-MAIN_JOB = """
-## The main job
-
-`make bench` runs each recipe from nothing, as `onepass run` does, and measures its pictures.
-
-*Caption first*: of the held-out captions, how often the picture's CLIP score puts its caption before fifteen near misses
-with one attribute changed. *Guidance recovered*: (tuned − unguided) / (guided − unguided) of those rates. In brackets, 95 %
-bootstrap intervals over the captions.
-
-"""
-TRAIN = """
-## Training's speed
-
-`make bench-train` launches the sides one after the other, in several rounds, on the same processes, base, batch and machine.
-*Reference*: the method of DeepSpeedExamples' `training/stable_diffusion`, written afresh: a second UNet as the teacher, every
-weight trained with AdamW in fp32, VAE and text encoder in every step, three UNet passes one after the other. *Floor*: one
-bare forward and backward pass of the student, with no loop, optimizer or data around it. Medians of all rounds' steps.
-
-"""
-RANKS = """
-## Rank and layers
-
-`make bench-ranks` trains adapters of every rank on every preset of layers, all on the same kept answers. Guidance recovered,
-with its 95 % interval; the mean loss of the last quarter of the steps; the size of the file. The recovered shares of so few
-captions differ by chance; the losses, which are of the same batches, do not: more layers at a low rank learn more, for the
-same size, than few layers at a high one.
-
-"""
-TRUE_SIZE = """
-## Stable Diffusion's true size
-
-`make bench-true-size` takes training steps through a UNet of SD 2.1's size with random weights: bf16, LoRA of rank 16 on the
-attention layers, 512 pixels, batch 1, gradient checkpointing, kept answers, one process.
-
 """
 
 
@@ -54,98 +21,5 @@ def save(name: str, told: dict):
     results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     recipes = [each for each in results.values() if "recipe" in each]
     text = HEAD + (MAIN_JOB + table(recipes) if recipes else "")
-    if "train" in results:
-        text += TRAIN + train_table(results["train"])
-    if "ranks" in results:
-        text += RANKS + ranks_table(results["ranks"])
-    if "true-size" in results:
-        text += TRUE_SIZE + true_size_line(results["true-size"])
+    text += "".join(said + shown(results[which]) for which, (said, shown) in SECTIONS.items() if which in results)
     write_atomic(HERE / "README.md", text)
-
-
-def train_table(told: dict) -> str:
-    """Seconds a step and ratios of each side."""
-    lines = ["| side | s a step | examples/s | times the reference |", "|---|---|---|---|"]
-    for name, seconds in told["seconds_a_step"].items():
-        cells = f"{told['examples_per_s'][name]:.1f} | {told['times_the_reference'][name]:.2f}"
-        lines.append(f"| {name} | {seconds:.3f} | {cells} |")
-    floor = ", ".join(f"{ratio:.2f} in {precision}" for precision, ratio in told["cached_over_floor"].items())
-    lines += ["", f"A step on kept answers takes so many times the floor's: {floor}.", ""]
-    lines.append(f"{told['processes']} processes, {told['batch']} examples each; {where(told)}\n")
-    return "\n".join(lines)
-
-
-def ranks_table(told: dict) -> str:
-    """A row for each preset, a column for each rank."""
-    ranks = list(next(iter(told["recovered"].values())))
-    lines = ["| layers | " + " | ".join(f"rank {rank}" for rank in ranks) + " |", "|---" * (len(ranks) + 1) + "|"]
-    for targets, row in told["recovered"].items():
-        cells = [f"{percent(each, 'value')}<br>{each['loss']:.4f}, {each['bytes'] / 2**20:.1f} MiB" for each in row.values()]
-        lines.append(f"| {targets} | " + " | ".join(cells) + " |")
-    rates = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in told["rates"].items())
-    lines += ["", f"{told['steps']} steps; {told['captions']} captions, of which first: {rates}; {where(told)}\n"]
-    return "\n".join(lines)
-
-
-def true_size_line(told: dict) -> str:
-    """What a step took."""
-    seconds = ", ".join(f"{each:.0f}" for each in told["seconds"])
-    return (
-        f"{told['parameters'] / 1e6:.0f} M parameters frozen, {told['trained'] / 1e6:.1f} M trained: {seconds} s a step, "
-        f"at most {told['memory_gib']:.1f} GiB; {where(told)}\n"
-    )
-
-
-def where(told: dict) -> str:
-    """The machine, torch and date of a result."""
-    machine = told["machine"]
-    gpus = ", ".join(machine["gpus"]) or "no GPU"
-    of = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
-    return f"{of}; torch {told['versions']['torch']}; {told['date']}."
-
-
-def table(results: list[dict]) -> str:
-    """The results of recipes as a Markdown table, a row for each, and what else there is to say below it."""
-    lines = [
-        "| recipe | training | run | unguided | guided | tuned | guidance recovered | tuned : guided time | NFE |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for each in results:
-        rates = [percent(each["contenders"][name]["caption_first"]) for name in ("unguided", "guided", "tuned")]
-        train, contenders, asked = each["train"], each["contenders"], each["cache_seconds"]
-        what = train["objective"]
-        if what == "guidance":
-            what += f", {train['teacher']} teacher"
-        cells = [
-            f"`{each['recipe']}`",
-            f"{what}, {train['steps']} steps, rank {train['rank']}; {minutes(each['stages']['train'])}, cache {asked:.0f} s",
-            minutes(each["seconds"]),
-            *rates,
-            percent(each["guidance_recovered"], "value"),
-            f"{contenders['tuned']['seconds']:.3f} : {contenders['guided']['seconds']:.3f} s = {each['time_ratio']:.2f}",
-            f"{contenders['tuned']['nfe']:g} : {contenders['guided']['nfe']:g}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *map(below, results)])
-
-
-def below(each: dict) -> str:
-    """Captions, machine and the rest of a recipe's result, as a paragraph."""
-    said = f"`{each['recipe']}`: w = {each['w_train']:g}, {each['captions']} captions; {where(each)}"
-    if each["held_out_loss"]:
-        said += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(*each["held_out_loss"])
-    if each["shows_the_unseen"]:
-        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items())
-        said += f" Pictures nearest to the kind that the base does not know, by CLIP's image features: {shares}."
-    return said + f" The picture-book drew {each['scenes_per_second']:,} scenes a second.\n"
-
-
-def percent(told: dict | None, key: str = "rate") -> str:
-    if told is None:
-        return "–"
-    interval = "" if told["low"] is None else f" [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
-    return f"{100 * told[key]:.0f} %{interval}"
-
-
-def minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"

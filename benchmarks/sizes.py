@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from nbs_lib.models.find import EMBEDDED
 
@@ -16,6 +17,13 @@ TRUE_SIZE = {
     "use_linear_projection": True,
 }
 """The published configuration of SD 2.1's UNet, 866 M parameters, at 512 pixels."""
+TRUE_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+}
+"""Of Stable Diffusion's VAE, 84 M parameters."""
 TEN_TIMES = {"block_out_channels": [192, 448], "attention_head_dim": [6, 14]}
 """What makes the embedded UNet's 4.4 M parameters 44 M."""
 
@@ -42,3 +50,23 @@ def true_size(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
         return UNet2DConditionModel(**TRUE_SIZE)
     finally:
         torch.set_default_dtype(before)
+
+
+def true_base(folder: Path) -> Path:
+    """A base in diffusers' layout with a UNet of SD 2.1's size in bf16, a text encoder of its width, both random; the embedded
+    VAE, whose latents of 256 pixels are as large as the real one's of 512."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("vae", "scheduler", "tokenizer", "model_index.json"):
+        (folder / part).symlink_to(EMBEDDED / part)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        true_size(torch.bfloat16).save_pretrained(folder / "unet", safe_serialization=True, max_shard_size="10GB")
+        settings = CLIPTextConfig.from_pretrained(EMBEDDED / "text_encoder")
+        settings.hidden_size, settings.intermediate_size, settings.num_attention_heads = 1024, 1024, 16
+        CLIPTextModel(settings).save_pretrained(folder / "text_encoder", safe_serialization=True)
+    return folder
+
+
+def toy_size(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    """The embedded UNet's size with random weights."""
+    return UNet2DConditionModel.from_config(json.loads((EMBEDDED / "unet" / "config.json").read_text())).to(dtype)

@@ -15,6 +15,7 @@ MADE = {"machine": MACHINE, "versions": {"torch": "2.13.0"}, "date": "2026-01-02
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     """The module of the page, writing elsewhere."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     spec = importlib.util.spec_from_file_location("page", ROOT / "benchmarks" / "page.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -57,3 +58,29 @@ def test_ranks_are_a_row_for_each_preset(page, tmp_path):
         "| attention | 90 % [80, 100]<br>0.0300, 1.0 MiB | 95 %<br>0.0300, 1.0 MiB |" in text
         and "unguided 70 %, guided 95 %" in text
     )
+
+
+def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
+    stage = {"seconds": 0.5, "peak_mib": 700.0}
+    machines = {
+        "scaling": {"one": 10.0, "two": 18.0, "efficiency": 0.9},
+        "stages": {"embedded": {"ZeRO 0": stage}, "ten times": {"ZeRO 0": stage | {"seconds": 2.0}}},
+        "checkpoints": {"mib": 3.0, "seconds": 0.6, "share": 0.01, "watch_share": 0.002},
+        "true_size": {
+            "measured_mib": 5000.0, "planned_mib": 4800.0, "reference_planned_mib": 22000.0, "share": 0.23, "room_mib": 20000.0,
+        },
+    }  # fmt: skip
+    page.save("machines", MADE | machines)
+    page.save("soak", MADE | {"steps": 9, "kills": 4, "same_adapter": False, "left_over": [], "memory_growth": 0.012})
+    sides = {
+        "reference, fp32": {"examples_per_s": 2.0, "peak_mib": 40960.0, "share_of_matmul": 0.1},
+        "cached, ZeRO 0": {"examples_per_s": 9.0, "peak_mib": 10240.0, "share_of_matmul": 0.42},
+        "live, ZeRO 3": {"failed": "took more than 120 s"},
+    }
+    page.save("gpu", MADE | {"sides": sides, "skipped": ["live, ZeRO 0, compiled"], "demo_seconds": 88.0})
+    text = (tmp_path / "README.md").read_text()
+    assert "| ten times | 2.000 s, 700 MiB |" in text and "do 0.90 of twice" in text and "1.0 % of\nthe time" in text
+    assert "ours is 0.23 of it" in text
+    assert "NOT the same file" in text and "killed 4 times" in text and "grew by 1.2 %" in text
+    assert "| cached, ZeRO 0 | 9.00 | 4.50 | 10.0 GiB | 42 % |" in text and "| live, ZeRO 3 | took more than 120 s |" in text
+    assert "Skipped: live, ZeRO 0, compiled." in text

@@ -1,0 +1,168 @@
+"""One side of benchmarks/gpu.py: training steps on random numbers, in processes of their own.
+
+python benchmarks/gpu_sides.py FOLDER SIDE TOY     # by gpu.py; leaves FOLDER/told.json
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from nbs_lib.config import Train
+from nbs_lib.run import Run
+from nbs_lib.train.launch import RESULT, launch
+
+BATCH, STEPS, LEFT_OUT = 8, 12, 4
+
+
+@dataclass(frozen=True)
+class Side:
+    """method: reference, live or cached."""
+
+    method: str
+    zero_stage: int
+    compiled: bool = False
+
+
+def train(config: Train, run: Run, inputs: dict):
+    """Steps of ours: a LoRA of rank 16 on bf16 weights, with the teacher live or its answers there."""
+    from diffusers import DDIMScheduler
+    from sizes import toy_size, true_size
+
+    from nbs_lib.adapter import attach
+    from nbs_lib.train.engine import new_accelerator, partitioned, prepared
+    from nbs_lib.train.objectives import guidance
+    from nbs_lib.train.parts import lay_out
+    from nbs_lib.train.student import Student
+
+    accelerator = new_accelerator(config, run.folder)
+    device, toy = accelerator.device, inputs["toy"]
+    with torch.device(device):
+        unet = (toy_size if toy else true_size)(torch.bfloat16)
+    parameters = attach(unet, config.rank, config.alpha, seed=0, targets=config.targets)
+    alphas = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod.to(device)
+    student = Student(unet.train(), alphas, "epsilon", torch.bfloat16)
+    engine, optimizer = prepared(accelerator, student, torch.optim.AdamW(parameters, 1e-4))
+    if not partitioned(parameters):
+        lay_out(unet, torch.bfloat16)
+    if inputs["compiled"]:
+        unet.compile()
+    batch = a_batch(unet.config, config.batch_size, device, answers=inputs["method"] == "cached")
+
+    def step():
+        loss = guidance(engine, student, batch, config).mean()
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    finish(accelerator, run, step, config)
+
+
+def reference(config: Train, run: Run, inputs: dict):
+    """Steps of the reference method: two UNets in fp32, all weights trained, VAE and text encoder run, three passes."""
+    from diffusers import AutoencoderKL, DDPMScheduler
+    from sizes import TRUE_VAE, toy_size, true_size
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from nbs_lib.train.engine import new_accelerator, prepared
+
+    accelerator = new_accelerator(config, run.folder)
+    device, toy, n = accelerator.device, inputs["toy"], config.batch_size
+    with torch.device(device):
+        student, teacher = ((toy_size if toy else true_size)(torch.float32) for _ in range(2))
+        side, width = student.config.sample_size, student.config.cross_attention_dim
+        vae = AutoencoderKL(**TRUE_VAE)
+        layers, heads = (2, 4) if toy else (23, 16)
+        words = CLIPTextModel(CLIPTextConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
+                                             num_attention_heads=heads))  # fmt: skip
+        pixels, ids = torch.randn(n, 3, 8 * side, 8 * side), torch.randint(0, 1000, (2 * n, 77))
+    teacher.requires_grad_(False)
+    scheduler, optimizer = DDPMScheduler(), torch.optim.AdamW(student.parameters(), lr=1e-5)
+    engine, optimizer = prepared(accelerator, student.train(), optimizer)
+
+    def step():
+        with torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.sample()
+            uncond, cond = words(ids).last_hidden_state.chunk(2)
+            noise, t = torch.randn_like(latents), torch.randint(0, 1000, (n,), device=device)
+            noisy = scheduler.add_noise(latents, noise, t)
+            without, with_ = teacher(noisy, t, uncond).sample, teacher(noisy, t, cond).sample
+        loss = (engine(noisy, t, cond).sample - without - 7.5 * (with_ - without)).square().mean()
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    finish(accelerator, run, step, config)
+
+
+def a_batch(of, n: int, device: torch.device, answers: bool):
+    """Random numbers in the shape of a batch. of: the UNet's config."""
+    from nbs_lib.train.data import Batch
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, n, 4, of.sample_size, of.sample_size, generator=generator)
+    text = torch.randn(2, n, 77, of.cross_attention_dim, generator=generator)
+    t, ones = torch.randint(0, 1000, (n,), generator=generator), torch.ones(n)
+    kept = (x[2], x[3]) if answers else None
+    return Batch(x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), kept).to(device)
+
+
+def finish(accelerator, run: Run, step, config: Train):
+    """Take the steps, and leave what they came to: the first one's operations are counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from nbs_lib.train.memory import MIB, measured_peak
+
+    gpu, seconds = accelerator.device.type == "cuda", []
+    with FlopCounterMode(display=False) as counted:
+        step()
+    for _ in range(config.steps):
+        start = time.perf_counter()
+        loss = float(step())  # a GPU is done by then
+        seconds.append(time.perf_counter() - start)
+    typical, peak = median(seconds[LEFT_OUT:]), measured_peak(gpu)
+    rate = counted.get_total_flops() / typical
+    told = {
+        "examples_per_s": accelerator.num_processes * config.batch_size / typical,
+        "peak_mib": peak / MIB,
+        "share_of_matmul": rate / matmul_rate(accelerator.device),
+        "loss": loss,
+        "processes": accelerator.num_processes,
+    }
+    if accelerator.is_main_process:
+        (run.folder / RESULT).write_text(json.dumps(told))
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def matmul_rate(device: torch.device) -> float:
+    """Operations a second of a large product of bf16 matrices on this machine."""
+    n = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        float((a @ b)[0, 0])
+        seconds.append(time.perf_counter() - start)
+    return 2 * n**3 / median(seconds[3:])
+
+
+def main(folder: str, side: Side, toy: bool):
+    run = Run(Path(folder) / "run")
+    run.folder.mkdir()
+    steps, batch = (6, 2) if toy else (STEPS, BATCH)
+    how = {"zero_stage": side.zero_stage, "targets": "attention", "checkpoint_every": 0, "batch_size": batch, "steps": steps}
+    precision = {"precision": "fp32"} if side.method == "reference" else {}
+    function = reference if side.method == "reference" else train
+    told = launch(function, Train(str(run.folder), **how, **precision), run, vars(side) | {"toy": toy})
+    (Path(folder) / "told.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Side(**json.loads(sys.argv[2])), bool(int(sys.argv[3])))

@@ -1,0 +1,127 @@
+"""What processes, ZeRO stages, checkpoints and watching cost, and how much memory a training takes.
+
+    python benchmarks/machines.py     # or: make bench-machines
+
+Every side is a real training on kept answers, launched one after the other in several rounds; what counts is the median of
+all rounds' steps, without the first ones of each. The figures go to benchmarks/results/machines.json.
+"""
+
+import os
+import shutil
+from datetime import UTC, datetime
+from statistics import median
+
+import page
+from sizes import ten_times, true_base
+
+from nbs_lib.config import Prepare, Train
+from nbs_lib.files import ROOT, link, read_lines
+from nbs_lib.machine import facts
+from nbs_lib.prepare import prepare
+from nbs_lib.run import Run
+from nbs_lib.train import train
+from nbs_lib.train.memory import MIB, plan
+
+FOLDER = ROOT / "outputs" / "bench-machines"
+ROUNDS, LEFT_OUT = 2, 3
+STAGES = {
+    "no DeepSpeed": {"deepspeed": False},
+    **{f"ZeRO {stage}": {"zero_stage": stage} for stage in (0, 1, 2, 3)},
+    "ZeRO 2, offloaded": {"zero_stage": 2, "offload": True},
+}
+SIZES = {"embedded": {"batch_size": 8, "steps": 13}, "ten times": {"batch_size": 4, "steps": 9}}
+REFERENCE = {"method": "full", "precision": "fp32", "deepspeed": False, "batch_size": 1, "validate_every": 0}
+"""The reference method in memory: a second UNet in fp32 as the teacher, every weight trained with AdamW in fp32."""
+
+
+def main():
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    bases = {"embedded": "embedded", "ten times": str(ten_times(FOLDER / "ten times"))}
+    prepared = {
+        name: prepare(Prepare(str(FOLDER / f"prepared {name}"), base=base, count=64, answers="data", draws=4)).run
+        for name, base in bases.items()
+    }
+    told = {
+        "scaling": scaling(prepared["embedded"]),
+        "stages": {name: stages(run, SIZES[name]) for name, run in prepared.items()},
+        "checkpoints": checkpoints(prepared["embedded"]),
+        "true_size": true_size(),
+    }
+    page.save("machines", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+
+
+def trained(prepared: Run, **how) -> Run:
+    """A training of its own on what was prepared."""
+    run = Run(FOLDER / "run")
+    shutil.rmtree(run.folder, ignore_errors=True)
+    run.folder.mkdir(parents=True)
+    link(run.cache, prepared.cache.resolve())
+    run.update(stages={"prepare": prepared.stage_record("prepare")})
+    quiet = {"teacher": "cached", "log_every": 1, "checkpoint_every": 0, "validate_every": 0}
+    train(Train(str(run.folder), **quiet | how))
+    return run
+
+
+def rates(run: Run) -> list[float]:
+    """Examples a second of each step, without the first ones."""
+    return [line["examples_per_s"] for line in read_lines(run.metrics)][LEFT_OUT:]
+
+
+def scaling(prepared: Run) -> dict[str, float]:
+    """One process on one core and two on two, with the same work for each."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    found = {1: [], 2: []}
+    for _ in range(ROUNDS + 1):
+        for processes in found:
+            os.sched_setaffinity(0, cores[:processes])
+            found[processes] += rates(trained(prepared, processes=processes, zero_stage=0, batch_size=8, steps=20))
+            os.sched_setaffinity(0, cores)
+    one, two = (median(each) for each in found.values())
+    print(f"scaling: {one:.2f} and {two:.2f} examples a second", flush=True)
+    return {"one": one, "two": two, "efficiency": two / (2 * one)}
+
+
+def stages(prepared: Run, how: dict) -> dict[str, dict[str, float]]:
+    """Seconds a step and the peak memory of a process, at each stage."""
+    found = {name: [] for name in STAGES}
+    peaks = {}
+    for _ in range(ROUNDS):
+        for name, stage in STAGES.items():
+            run = trained(prepared, processes=2, **how, **stage)
+            found[name] += [2 * how["batch_size"] / rate for rate in rates(run)]
+            peaks[name] = max(run.stage_record("train")["memory"]["measured_mib"])
+    told = {name: {"seconds": median(each), "peak_mib": peaks[name]} for name, each in found.items()}
+    print(told, flush=True)
+    return told
+
+
+def checkpoints(prepared: Run) -> dict[str, float]:
+    """Seconds that a checkpoint takes from training, and the share of it at one a minute; and that of watching."""
+    run = trained(prepared, processes=2, steps=60, checkpoint_every=5, batch_size=8)
+    begun = [(line["stage"], line["seconds"]) for line in read_lines(run.usage) if "stage" in line]
+    spans = [after - at for (stage, at), (_, after) in zip(begun, begun[1:], strict=False) if stage == "checkpoint"]
+    size = sum(path.stat().st_size for path in next(run.checkpoints.glob("step-*")).rglob("*") if path.is_file())
+    told = {"seconds": median(spans), "count": len(spans), "share": median(spans) / 60, "mib": size / MIB}
+    return told | {"watch_share": run.stage_record("train")["watch_share"]}
+
+
+def true_size() -> dict[str, float]:
+    """Peak memory of a whole training at SD 2.1's size, measured; and that of the reference method, planned."""
+    base = true_base(FOLDER / "true size")
+    prepared = prepare(Prepare(str(FOLDER / "prepared true size"), base=str(base), count=4, resolution=256)).run
+    reference = plan(Train(str(FOLDER / "x"), **REFERENCE), prepared.cache, 1)
+    how = {"batch_size": 1, "checkpointing": True, "processes": 1, "steps": 2, "teacher": "live"}
+    memory = trained(prepared, **how).stage_record("train")["memory"]
+    shutil.rmtree(base)
+    [measured] = memory["measured_mib"]
+    told = {"planned_mib": memory["planned_mib"]["a process at its peak"], "measured_mib": measured}
+    return told | {
+        "reference_planned_mib": reference.peak / MIB,
+        "reference_parts_mib": reference.told(),
+        "room_mib": reference.room / MIB,
+        "share": measured / (reference.peak / MIB),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""A long training that is killed again and again: does it end as if nothing had been, and does nothing grow or stay behind?
+
+    python benchmarks/soak.py [STEPS]     # or: make bench-soak; 2,000 steps unless told
+
+Checkpoints every 50 steps, a SIGKILL every few hundred: to one rank, to the parent, to all, in turn. The figures go to
+benchmarks/results/soak.json, where the steps are 2,000.
+"""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from statistics import median
+
+import page
+import psutil
+
+from nbs_lib.adapter import WEIGHTS
+from nbs_lib.config import Prepare, Train
+from nbs_lib.files import ROOT, file_hash, link, read_lines
+from nbs_lib.machine import facts
+from nbs_lib.parameters import as_parameters
+from nbs_lib.prepare import prepare
+from nbs_lib.run import Run
+
+FOLDER = ROOT / "outputs" / "bench-soak"
+STEPS = 2000
+TRAIN = """
+import json, sys
+from nbs_lib.config import Train
+from nbs_lib.train import train
+train(Train(**json.loads(sys.argv[1])))
+"""
+
+
+def main(steps: int):
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    prepared = prepare(Prepare(str(FOLDER / "prepared"), count=64, answers="data", draws=4)).run
+    whole, killed = (a_run(prepared, name) for name in ("whole", "killed"))
+    finished(start(whole, steps))
+    kills = soak(killed, steps)
+    hashes = [file_hash(run.adapter / WEIGHTS) for run in (whole, killed)]
+    files = [{str(path.relative_to(run.folder)) for path in run.folder.rglob("*")} for run in (whole, killed)]
+    told = {
+        "steps": steps,
+        "kills": kills,
+        "same_adapter": hashes[0] == hashes[1],
+        "left_over": sorted(files[1] - files[0]),
+        "memory_growth": growth(whole),
+    }
+    print(told)
+    if steps == STEPS:
+        page.save("soak", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+
+
+def a_run(prepared: Run, name: str) -> Run:
+    run = Run(FOLDER / name)
+    run.folder.mkdir(parents=True)
+    link(run.cache, prepared.cache.resolve())
+    run.update(stages={"prepare": prepared.stage_record("prepare")})
+    return run
+
+
+def start(run: Run, steps: int) -> subprocess.Popen:
+    every = max(1, steps // 40)
+    how = {"teacher": "cached", "batch_size": 2, "log_every": 10, "checkpoint_every": every, "validate_every": 0}
+    config = Train(str(run.folder), steps=steps, **how)
+    command = [sys.executable, "-W", "ignore", "-c", TRAIN, json.dumps(as_parameters(config))]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def finished(process: subprocess.Popen):
+    if code := process.wait():
+        raise SystemExit(f"a training that was to end well ended with {code}")
+
+
+def soak(run: Run, steps: int) -> int:
+    """Train to the end, killed on the way; how often."""
+    chance, kills = random.Random(0), 0
+    target = 0
+    while True:
+        target += chance.randint(steps // 10, steps // 5)  # of two thousand: every few hundred
+        process = start(run, steps)
+        while process.poll() is None and (target >= steps or step_of(run) < target):
+            time.sleep(0.05)
+        if process.poll() is not None:
+            finished(process)
+            return kills
+        kill(process, kills, chance)
+        kills += 1
+
+
+def kill(process: subprocess.Popen, number: int, chance: random.Random):
+    """SIGKILL to one rank, to the parent, or to all."""
+    parent = psutil.Process(process.pid)
+    ranks = parent.children()
+    for each in ([chance.choice(ranks)], [parent], [parent, *ranks])[number % 3]:
+        each.kill()
+    process.wait(60)
+    psutil.wait_procs(ranks, 30)
+
+
+def step_of(run: Run) -> int:
+    lines = read_lines(run.metrics)
+    return lines[-1]["step"] if lines else 0
+
+
+def growth(run: Run) -> float:
+    """By how much the ranks' memory grew from the second tenth of an unbroken training to the last but one: 0.02 is 2 %."""
+    looks = [line["processes"] for line in read_lines(run.usage) if "processes" in line]
+    sums = [sum(each["memory_mib"] for each in look if each["rank"] != "kernel") for look in looks if len(look) == 3]
+    tenth = max(1, len(sums) // 10)
+    return median(sums[-2 * tenth : -tenth]) / median(sums[tenth : 2 * tenth]) - 1
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else STEPS)

@@ -1,0 +1,208 @@
+"""The texts and tables of the benchmarks' page, a section for each result."""
+
+MAIN_JOB = """
+## The main job
+
+`make bench` runs each recipe from nothing, as `onepass run` does, and measures its pictures.
+
+*Caption first*: of the held-out captions, how often the picture's CLIP score puts its caption before fifteen near misses
+with one attribute changed. *Guidance recovered*: (tuned − unguided) / (guided − unguided) of those rates. In brackets, 95 %
+bootstrap intervals over the captions.
+
+"""
+TRAIN = """
+## Training's speed
+
+`make bench-train` launches the sides one after the other, in several rounds, on the same processes, base, batch and machine.
+*Reference*: the method of DeepSpeedExamples' `training/stable_diffusion`, written afresh: a second UNet as the teacher, every
+weight trained with AdamW in fp32, VAE and text encoder in every step, three UNet passes one after the other. *Floor*: one
+bare forward and backward pass of the student, with no loop, optimizer or data around it. Medians of all rounds' steps.
+
+"""
+RANKS = """
+## Rank and layers
+
+`make bench-ranks` trains adapters of every rank on every preset of layers, all on the same kept answers. Guidance recovered,
+with its 95 % interval; the mean loss of the last quarter of the steps; the size of the file. The recovered shares of so few
+captions differ by chance; the losses, which are of the same batches, do not: more layers at a low rank learn more, for the
+same size, than few layers at a high one.
+
+"""
+TRUE_SIZE = """
+## Stable Diffusion's true size
+
+`make bench-true-size` takes training steps through a UNet of SD 2.1's size with random weights: bf16, LoRA of rank 16 on the
+attention layers, 512 pixels, batch 1, gradient checkpointing, kept answers, one process.
+
+"""
+
+MACHINES = """
+## Processes, stages, memory
+
+`make bench-machines` trains on kept answers, the sides in turn, medians of all rounds' steps.
+
+"""
+SOAK = """
+## A long training, killed again and again
+
+`make bench-soak`: checkpoints every 50 steps, SIGKILL to one rank, to the parent, to all, in turn.
+
+"""
+GPU = """
+## On GPUs
+
+`make bench-gpu`: Stable Diffusion 2.1's true size, random weights, 512 pixels, 8 examples a process, all GPUs. The share is of
+the rate that a large product of bf16 matrices reaches on the same machine.
+
+"""
+
+
+def train_table(told: dict) -> str:
+    """Seconds a step and ratios of each side."""
+    lines = ["| side | s a step | examples/s | times the reference |", "|---|---|---|---|"]
+    for name, seconds in told["seconds_a_step"].items():
+        cells = f"{told['examples_per_s'][name]:.1f} | {told['times_the_reference'][name]:.2f}"
+        lines.append(f"| {name} | {seconds:.3f} | {cells} |")
+    floor = ", ".join(f"{ratio:.2f} in {precision}" for precision, ratio in told["cached_over_floor"].items())
+    lines += ["", f"A step on kept answers takes so many times the floor's: {floor}.", ""]
+    lines.append(f"{told['processes']} processes, {told['batch']} examples each; {where(told)}\n")
+    return "\n".join(lines)
+
+
+def ranks_table(told: dict) -> str:
+    """A row for each preset, a column for each rank."""
+    ranks = list(next(iter(told["recovered"].values())))
+    lines = ["| layers | " + " | ".join(f"rank {rank}" for rank in ranks) + " |", "|---" * (len(ranks) + 1) + "|"]
+    for targets, row in told["recovered"].items():
+        cells = [f"{percent(each, 'value')}<br>{each['loss']:.4f}, {each['bytes'] / 2**20:.1f} MiB" for each in row.values()]
+        lines.append(f"| {targets} | " + " | ".join(cells) + " |")
+    rates = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in told["rates"].items())
+    lines += ["", f"{told['steps']} steps; {told['captions']} captions, of which first: {rates}; {where(told)}\n"]
+    return "\n".join(lines)
+
+
+def true_size_line(told: dict) -> str:
+    """What a step took."""
+    seconds = ", ".join(f"{each:.0f}" for each in told["seconds"])
+    return (
+        f"{told['parameters'] / 1e6:.0f} M parameters frozen, {told['trained'] / 1e6:.1f} M trained: {seconds} s a step, "
+        f"at most {told['memory_gib']:.1f} GiB; {where(told)}\n"
+    )
+
+
+def where(told: dict) -> str:
+    """The machine, torch and date of a result."""
+    machine = told["machine"]
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    of = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
+    return f"{of}; torch {told['versions']['torch']}; {told['date']}."
+
+
+def table(results: list[dict]) -> str:
+    """The results of recipes as a Markdown table, a row for each, and what else there is to say below it."""
+    lines = [
+        "| recipe | training | run | unguided | guided | tuned | guidance recovered | tuned : guided time | NFE |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in results:
+        rates = [percent(each["contenders"][name]["caption_first"]) for name in ("unguided", "guided", "tuned")]
+        train, contenders, asked = each["train"], each["contenders"], each["cache_seconds"]
+        what = train["objective"]
+        if what == "guidance":
+            what += f", {train['teacher']} teacher"
+        cells = [
+            f"`{each['recipe']}`",
+            f"{what}, {train['steps']} steps, rank {train['rank']}; {minutes(each['stages']['train'])}, cache {asked:.0f} s",
+            minutes(each["seconds"]),
+            *rates,
+            percent(each["guidance_recovered"], "value"),
+            f"{contenders['tuned']['seconds']:.3f} : {contenders['guided']['seconds']:.3f} s = {each['time_ratio']:.2f}",
+            f"{contenders['tuned']['nfe']:g} : {contenders['guided']['nfe']:g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *map(below, results)])
+
+
+def below(each: dict) -> str:
+    """Captions, machine and the rest of a recipe's result, as a paragraph."""
+    said = f"`{each['recipe']}`: w = {each['w_train']:g}, {each['captions']} captions; {where(each)}"
+    if each["held_out_loss"]:
+        said += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(*each["held_out_loss"])
+    if each["shows_the_unseen"]:
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items())
+        said += f" Pictures nearest to the kind that the base does not know, by CLIP's image features: {shares}."
+    return said + f" The picture-book drew {each['scenes_per_second']:,} scenes a second.\n"
+
+
+def percent(told: dict | None, key: str = "rate") -> str:
+    if told is None:
+        return "–"
+    interval = "" if told["low"] is None else f" [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
+    return f"{100 * told[key]:.0f} %{interval}"
+
+
+def minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def machines_text(told: dict) -> str:
+    """Scaling, the stages' table, checkpoints and memory."""
+    names = list(told["stages"]["embedded"])
+    lines = ["| base | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for base, row in told["stages"].items():
+        cells = [f"{each['seconds']:.3f} s, {each['peak_mib']:.0f} MiB" for each in row.values()]
+        lines.append(f"| {base} | " + " | ".join(cells) + " |")
+    one, saved, true = told["scaling"], told["checkpoints"], told["true_size"]
+    lines += [
+        "",
+        f"A step and the peak memory of a process, of two. Two processes on two cores do {one['efficiency']:.2f} of twice what one",
+        f"does on one core, with the same work for each ({one['two']:.1f} and {one['one']:.1f} examples a second, ZeRO 0).",
+        "",
+        f"A checkpoint of {saved['mib']:.1f} MiB takes {saved['seconds']:.2f} s: at one a minute {100 * saved['share']:.1f} % of",
+        f"the time. Watching takes {100 * saved['watch_share']:.2f} % of a core.",
+        "",
+        "At SD 2.1's true size, bf16, gradient checkpointing, batch 1, a whole training of a LoRA takes",
+        f"{true['measured_mib']:.0f} MiB at its peak, {true['planned_mib']:.0f} planned; the reference method would take",
+        f"{true['reference_planned_mib']:.0f} by the same plan, so ours is {true['share']:.2f} of it;",
+        f"{true['room_mib']:.0f} MiB were free.",
+        "",
+        where(told) + "\n",
+    ]
+    return "\n".join(lines)
+
+
+def soak_text(told: dict) -> str:
+    """What became of it."""
+    same = "the same file as" if told["same_adapter"] else "NOT the same file as"
+    left = ", ".join(told["left_over"]) or "nothing"
+    return (
+        f"{told['steps']} steps, killed {told['kills']} times: the adapter is {same} that of a training that never was; "
+        f"left over: {left}; memory of the uninterrupted one grew by {100 * told['memory_growth']:.1f} %. {where(told)}\n"
+    )
+
+
+def gpu_table(told: dict) -> str:
+    """A row for each side."""
+    lines = ["| side | examples/s | times the reference | peak memory | share |", "|---|---|---|---|---|"]
+    first = told["sides"].get("reference, fp32", {}).get("examples_per_s")
+    for name, each in told["sides"].items():
+        if "failed" in each:
+            lines.append(f"| {name} | {each['failed']} | | | |")
+            continue
+        times = f"{each['examples_per_s'] / first:.2f}" if first else "–"
+        share = f"{100 * each['share_of_matmul']:.0f} %"
+        lines.append(f"| {name} | {each['examples_per_s']:.2f} | {times} | {each['peak_mib'] / 1024:.1f} GiB | {share} |")
+    skipped = f" Skipped: {', '.join(told['skipped'])}." if told["skipped"] else ""
+    lines += ["", f"The demo recipe, start to report: {told['demo_seconds']} s.{skipped} {where(told)}\n"]
+    return "\n".join(lines)
+
+
+SECTIONS = {
+    "train": (TRAIN, train_table),
+    "ranks": (RANKS, ranks_table),
+    "machines": (MACHINES, machines_text),
+    "soak": (SOAK, soak_text),
+    "true-size": (TRUE_SIZE, true_size_line),
+    "gpu": (GPU, gpu_table),
+}
+"""Of each result that is no recipe's: what is said above it, and what shows it."""

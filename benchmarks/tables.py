@@ -155,11 +155,11 @@ def machines_text(told: dict) -> str:
     one, saved, true = told["scaling"], told["checkpoints"], told["true_size"]
     lines += [
         "",
-        f"A step and the peak memory of a process, of two. Two processes on two cores do {one['efficiency']:.2f} of twice what one",
+        f"A step and the peak memory of a process. Two processes on two cores do {one['efficiency']:.2f} of twice what one",
         f"does on one core, with the same work for each ({one['two']:.1f} and {one['one']:.1f} examples a second, ZeRO 0).",
         "",
-        f"A checkpoint of {saved['mib']:.1f} MiB takes {saved['seconds']:.2f} s: at one a minute {100 * saved['share']:.1f} % of",
-        f"the time. Watching takes {100 * saved['watch_share']:.2f} % of a core.",
+        f"A checkpoint of {saved['mib']:.1f} MiB takes {saved['seconds']:.2f} s: at one a minute {100 * saved['share']:.1f} %",
+        f"of the time. Watching takes {100 * saved['watch_share']:.2f} % of a core.",
         "",
         "At SD 2.1's true size, bf16, gradient checkpointing, batch 1, a whole training of a LoRA takes",
         f"{true['measured_mib']:.0f} MiB at its peak, {true['planned_mib']:.0f} planned; the reference method would take",

@@ -2,7 +2,7 @@ import pytest
 
 from nbs_lib.config import Train
 from nbs_lib.run import Run
-from nbs_lib.train.checkpoint import NOTE, latest, save_checkpoint
+from nbs_lib.train.checkpoint import NOTE, CheckpointError, latest, refuse_others, save_checkpoint
 
 OLD, NEW = {"parameters": "a"}, {"parameters": "b"}
 
@@ -51,6 +51,26 @@ def test_a_damaged_one_is_passed_over_and_the_one_before_it_is_used(folder, note
         save_checkpoint(OneProcess(), folder, step, NEW, Train())
     (folder / "step-0000004" / NOTE).write_text(note)
     assert latest(folder, NEW).step == 2
+
+
+def test_one_with_a_file_that_is_cut_off_is_passed_over_with_a_word(folder):
+    for step in (2, 4):
+        save_checkpoint(OneProcess(), folder, step, NEW, Train())
+    (folder / "step-0000004" / "state").write_text("of the")
+    said = []
+    assert latest(folder, NEW, said.append).step == 2
+    assert said == [f"{folder / 'step-0000004'} is torn and passed over"]
+
+
+def test_going_on_with_other_parameters_is_refused_and_says_which(folder):
+    save_checkpoint(OneProcess(), folder, 2, OLD, Train("a", lr=1e-3, processes=2))
+    refuse_others(folder, OLD, Train("a", lr=1e-3, processes=2))
+    with pytest.raises(CheckpointError) as refused:
+        refuse_others(folder, NEW | {"prepare": "x"}, Train("b", lr=2e-3, processes=1, launcher="subprocess"))
+    said = str(refused.value)
+    assert "lr was 0.001 and is 0.002; processes was 2 and is 1; its prepare changed; start it as it was" in said
+    assert f"or remove {folder} to start anew" in said
+    refuse_others(folder / "none", NEW, Train())
 
 
 def test_a_part_that_a_killed_process_left_is_no_checkpoint(folder):

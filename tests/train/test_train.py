@@ -1,4 +1,4 @@
-"""The stage on real DeepSpeed processes, at every ZeRO stage it offers."""
+"""The stage on real DeepSpeed processes: every objective and method."""
 
 import json
 
@@ -49,26 +49,22 @@ def losses(run: Run, name: str = "loss") -> list[float]:
     return [line[name] for line in read_lines(run.metrics) if name in line]
 
 
-def test_every_zero_stage_process_count_and_accumulation_learns_the_same(prepared, python):
+def test_every_process_count_and_accumulation_learns_the_same(prepared, python):
     """Four examples a step, however they are shared by processes and passes: the same batches, so the same training."""
-    runs = {stage: trained(prepared, python, f"zero {stage}", zero_stage=stage) for stage in (0, 1, 2, 3)}
-    runs["offloaded"] = trained(prepared, python, "offloaded", offload=True)
-    runs["plain"] = trained(prepared, python, "plain", deepspeed=False)
-    runs["afresh"] = trained(prepared, python, "afresh", deepspeed=False, launcher="subprocess")
+    runs = {"two": trained(prepared, python, "two", zero_stage=0)}
     runs["one"] = trained(prepared, python, "one", zero_stage=0, processes=1, batch_size=4)
     runs["one in two passes"] = trained(prepared, python, "passes", zero_stage=0, processes=1, accumulate=2)
     runs["two in two passes"] = trained(prepared, python, "both", zero_stage=2, batch_size=1, accumulate=2)
     for name, run in runs.items():
         record = run.stage_record("train")
-        assert record["distributed_type"] == ("MULTI_CPU" if name in ("plain", "afresh") else "DEEPSPEED")
-        assert record["processes"] == (1 if "one" in str(name) else 2)
-        assert losses(run) == pytest.approx(losses(runs[0]), rel=1e-5), name
-        assert losses(run, "grad_norm") == pytest.approx(losses(runs[0], "grad_norm"), rel=1e-4), name
+        assert record["distributed_type"] == "DEEPSPEED" and record["processes"] == (1 if "one" in name else 2)
+        assert losses(run) == pytest.approx(losses(runs["two"]), rel=1e-5), name
+        assert losses(run, "grad_norm") == pytest.approx(losses(runs["two"], "grad_norm"), rel=1e-4), name
         learned = load_file(run.adapter / WEIGHTS)
         assert any(value.abs().max() > 0 for key, value in learned.items() if ".up." in key or "lora_B" in key), (
             "an empty adapter"
         )
-        for key, value in load_file(runs[0].adapter / WEIGHTS).items():
+        for key, value in load_file(runs["two"].adapter / WEIGHTS).items():
             assert learned[key] == pytest.approx(value, abs=2e-5), (name, key)
 
 

@@ -31,7 +31,7 @@ from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.utils.cpp_extension import get_default_build_root
 
 from ..config import Train
-from ..files import write_atomic
+from ..files import value_hash, write_atomic
 from ..run import Run
 from .failure import LaunchError, clear, first_failure, note, take_space
 from .guard import path_with_python, port_of, process_count
@@ -56,8 +56,9 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
         clear(run.folder)
     handlers, names = {each: signal.getsignal(each) for each in TAKEN_OVER}, set(os.environ)
     environment = {"path": path_with_python(), "omp_num_threads": 1, "tokenizers_parallelism": "false"}
+    environment["torch_extensions_dir"] = str(_extensions())
     if way := interface(config):
-        environment |= {"gloo_socket_ifname": way, "nccl_socket_ifname": way}
+        environment |= {name: way for name in ("gloo_socket_ifname", "nccl_socket_ifname") if name.upper() not in names}
     start = _fork if config.launcher == "notebook" else _start_afresh
     try:
         with _compiling_alone(), patch_environment(**environment):
@@ -165,13 +166,19 @@ def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, st
         raise
 
 
+def _extensions() -> Path:
+    """Where torch keeps what it compiles: each Python environment has its own, or two would overwrite one another's."""
+    given = os.environ.get("TORCH_EXTENSIONS_DIR")
+    return Path(given or Path(get_default_build_root()) / f"onepass-{value_hash(sys.prefix)[:8]}")
+
+
 @contextmanager
 def _compiling_alone() -> Iterator[None]:
     """Clear away locks that killed processes left on torch's extensions: torch would wait for their end for ever.
 
     They are known to be left behind where no other training is there, which would hold our own lock beside them.
     """
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    root = _extensions()
     root.mkdir(parents=True, exist_ok=True)
     with (root / "onepass.lock").open("a") as file:
         with suppress(BlockingIOError):

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 
+import psutil
 import torch
 
 from ..config import Train
@@ -61,6 +62,8 @@ class Pause:
         self.asked = True
         if self.steps_have_begun:
             time.sleep(GRACE)
+        for child in psutil.Process().children(recursive=True):
+            child.kill()  # a compiler that DeepSpeed called
         os._exit(128 + signal.SIGTERM)
 
 

@@ -110,13 +110,16 @@ def table(results: list[dict]) -> str:
         what = train["objective"]
         if what == "guidance":
             what += f", {train['teacher']} teacher"
+        timed = each["seconds"] is not None
+        took = f"; {minutes(each['stages']['train'])}, cache {asked:.0f} s" if timed else ""
+        sides = (contenders[name]["seconds"] for name in ("tuned", "guided"))
         cells = [
             f"`{each['recipe']}`",
-            f"{what}, {train['steps']} steps, rank {train['rank']}; {minutes(each['stages']['train'])}, cache {asked:.0f} s",
-            minutes(each["seconds"]),
+            f"{what}, {train['steps']} steps, rank {train['rank']}{took}",
+            minutes(each["seconds"]) if timed else "–",
             *rates,
             percent(each["guidance_recovered"], "value"),
-            f"{contenders['tuned']['seconds']:.3f} : {contenders['guided']['seconds']:.3f} s = {each['time_ratio']:.2f}",
+            "{:.3f} : {:.3f} s = {:.2f}".format(*sides, each["time_ratio"]) if timed else "–",
             f"{contenders['tuned']['nfe']:g} : {contenders['guided']['nfe']:g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
@@ -131,6 +134,8 @@ def below(each: dict) -> str:
     if each["shows_the_unseen"]:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items())
         said += f" Pictures nearest to the kind that the base does not know, by CLIP's image features: {shares}."
+    if each["seconds"] is None:
+        said += " Not timed: the machine did other work beside it."
     return said + f" The picture-book drew {each['scenes_per_second']:,} scenes a second.\n"
 
 

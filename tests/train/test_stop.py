@@ -1,0 +1,68 @@
+"""What is decided after a step: to save by steps or by minutes, and to end when asked."""
+
+import json
+
+SOURCE = """
+import json, os, sys
+import torch
+from nbs_lib.config import Train
+from nbs_lib.train import stop
+
+folder = sys.argv[1]
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+clock = [0.0]
+stop.time.monotonic = lambda: clock[0]
+
+def decisions(steps, **how):
+    pause = stop.Pause(Train(steps=8, **how))
+    pause.begin(0)
+    told = []
+    for step in range(1, steps + 1):
+        clock[0] += 50
+        told.append(pause.after(step))
+    return told
+
+told = {
+    "steps": decisions(8, checkpoint_every=3),
+    "minutes": decisions(8, checkpoint_every=0, checkpoint_minutes=2.0),
+    "both": decisions(6, checkpoint_every=2, checkpoint_minutes=1.5),
+}
+print(json.dumps(told))
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def test_checkpoints_come_by_steps_by_minutes_and_never_at_the_end(python, tmp_path):
+    done = python(SOURCE, tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    saved = {name: [step for step, (save, _) in enumerate(told[name], 1) if save] for name in ("steps", "minutes", "both")}
+    # a step takes fifty seconds here; by minutes, the first step after two minutes have gone by
+    assert saved == {"steps": [3, 6], "minutes": [3, 6], "both": [2, 4, 6]}
+    assert not any(stop for decided in told.values() if isinstance(decided, list) for _, stop in decided)
+
+
+END = """
+import os, signal, sys, time
+import torch
+from nbs_lib.config import Train
+from nbs_lib.train import stop
+
+stop.GRACE = float(sys.argv[2])
+pause = stop.Pause(Train(steps=100, checkpoint_every=0))
+if sys.argv[3] == "begun":
+    torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=0, world_size=1)
+    pause.begin(0)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.5)
+print(pause.after(7), flush=True)
+time.sleep(30)
+"""
+
+
+def test_asked_to_end_it_saves_after_the_step_and_ends_in_time_wherever_it_stands(python, tmp_path):
+    done = python(END, tmp_path, 2.0, "begun", timeout=60)
+    assert done.stdout.split() == ["(True,", "True)"] and done.returncode == 143
+    done = python(END, tmp_path, 60.0, "not begun", timeout=60)
+    assert done.stdout == "" and done.returncode == 143, "before the first step there is nothing to save"

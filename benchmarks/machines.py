@@ -114,12 +114,14 @@ def true_size() -> dict[str, float]:
     memory = trained(prepared, **how).stage_record("train")["memory"]
     shutil.rmtree(base)
     [measured] = memory["measured_mib"]
+    parts = {name: reference.parts[name] / MIB for name in ("base", "trained weights", "gradients", "optimizer")}
+    parts["activations"] = reference.passing["activations"] / MIB  # what holds its numbers, and nothing of the process around
     told = {"planned_mib": memory["planned_mib"]["a process at its peak"], "measured_mib": measured}
     return told | {
-        "reference_planned_mib": reference.peak / MIB,
-        "reference_parts_mib": reference.told(),
+        "reference_planned_mib": sum(parts.values()),
+        "reference_parts_mib": parts,
         "room_mib": reference.room / MIB,
-        "share": measured / (reference.peak / MIB),
+        "share": measured / sum(parts.values()),
     }
 
 

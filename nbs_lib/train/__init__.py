@@ -36,7 +36,7 @@ from .failure import LaunchError
 from .guard import check_machine, process_count
 from .launch import launch
 from .loop import training_function
-from .memory import check, plan
+from .memory import Plan, check, peaks, plan
 from .watch import Watch
 
 
@@ -51,6 +51,11 @@ class Trained:
     launched: dict
     seconds: float
     resumed_from: int
+
+    @property
+    def memory(self) -> str:
+        """A process at its peak, planned and measured, in words."""
+        return peaks(**self.launched["memory"])
 
 
 def train(config: Train) -> Trained:
@@ -71,9 +76,7 @@ def train(config: Train) -> Trained:
     # how many processes there are decides what each has in its optimizer; on how many hosts does not
     whole = replace(config, processes=process_count(config) * config.num_nodes)
     inputs = run.inputs(whole)
-    planned = plan(config, run.cache, process_count(config))
-    check(planned, config, run.cache)
-    print(planned)
+    planned = _planned(config, run)
     if unfinished:
         refuse_others(run.checkpoints, inputs, whole)
     with run.stage(config) as told:
@@ -81,10 +84,22 @@ def train(config: Train) -> Trained:
         with Watch(run, resumed is not None) as watch:
             launched = launch(training_function, config, run, inputs)
         draw_curves(run)
-        launched["memory"] = {"planned_mib": planned.told(), "measured_mib": launched.pop("measured_mib")}
+        launched["memory"] = {"planned_mib": planned.told() if planned else None, "measured_mib": launched.pop("measured_mib")}
         told |= launched | {"watch_share": round(watch.share, 5)}
         told["outputs"] = [str(weights_of(run, config).relative_to(run.folder))]
     return _trained(config, run, launched, watch.seconds)
+
+
+def _planned(config: Train, run: Run) -> Plan | None:
+    """The plan of its memory, printed; None where none can be made, which is no reason not to train. Errors: LaunchError."""
+    try:
+        planned = plan(config, run.cache, process_count(config))
+    except RuntimeError as failure:
+        print(failure)
+        return None
+    check(planned, config, run.cache)
+    print(planned)
+    return planned
 
 
 def _help(config: Train, run: Run) -> Trained:

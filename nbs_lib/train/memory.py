@@ -151,6 +151,12 @@ def _what_fits(planned: Plan, config: Train, cache: Path) -> str:
     return "no change of batch_size, precision, checkpointing or processes makes it fit; take a smaller base"
 
 
+def peaks(planned_mib: dict[str, float] | None, measured_mib: list[float]) -> str:
+    """What was planned of a process at its peak and what was measured of each, in words."""
+    planned = f"{planned_mib['a process at its peak']:.0f} MiB planned" if planned_mib else "not planned"
+    return f"memory of a process at its peak: {planned}, {', '.join(f'{each:.0f}' for each in measured_mib)} measured"
+
+
 def measured_peak(gpu: bool) -> int:
     """Bytes of this process at its peak so far: on its GPU, or else in memory."""
     if gpu:

@@ -14,7 +14,7 @@ from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 from nbs_lib.train import memory
 from nbs_lib.train.failure import LaunchError
-from nbs_lib.train.memory import MIB, Plan, check, of_parts, plan
+from nbs_lib.train.memory import MIB, Plan, check, of_parts, peaks, plan
 from nbs_lib.train.rehearsal import Rehearsal
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -109,3 +109,9 @@ def test_a_real_training_takes_what_was_planned_within_a_fifth(prepared, python,
     told = run.stage_record("train")["memory"]
     assert len(told["measured_mib"]) == 2 and "memory planned for a process" in done.stdout
     assert told["planned_mib"]["a process at its peak"] == pytest.approx(max(told["measured_mib"]), rel=0.2)
+
+
+def test_peaks_are_told_in_words():
+    told = {"planned_mib": {"base": 1.0, "a process at its peak": 640.4}, "measured_mib": [655.2, 649.9]}
+    assert peaks(**told) == "memory of a process at its peak: 640 MiB planned, 655, 650 measured"
+    assert peaks(None, [655.2]) == "memory of a process at its peak: not planned, 655 measured"

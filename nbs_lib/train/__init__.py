@@ -29,6 +29,7 @@ from pathlib import Path
 
 from ..config import Train
 from ..run import Run
+from .card import launched_as
 from .checkpoint import latest, refuse_others
 from .curves import draw_curves
 from .data import check_cache
@@ -51,6 +52,11 @@ class Trained:
     launched: dict
     seconds: float
     resumed_from: int
+
+    @property
+    def engine(self) -> str:
+        """What trained, on how many processes, in words."""
+        return launched_as(self.launched)
 
     @property
     def memory(self) -> str:

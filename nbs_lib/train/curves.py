@@ -15,11 +15,11 @@ BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
 POINTS = 600  # of a curve of usage, at most: as many as a picture has room for
 UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 QUANTITIES = (
-    ("processes", "cpu_percent", 100, "CPU", "cores"),
-    ("processes", "memory_mib", 1024, "memory", "GiB"),
-    ("gpus", "percent", 1, "use of GPUs", "%"),
-    ("gpus", "memory_mib", 1024, "memory of GPUs", "GiB"),
-    ("gpus", "power_w", 1, "power of GPUs", "W"),
+    ("processes", "cpu_percent", 100, "CPU of {} processes", "cores"),
+    ("processes", "memory_mib", 1024, "memory of {} processes", "GiB"),
+    ("gpus", "percent", 1, "use of {} GPUs", "%"),
+    ("gpus", "memory_mib", 1024, "memory of {} GPUs", "GiB"),
+    ("gpus", "power_w", 1, "power of {} GPUs", "W"),
 )
 """What usage.jsonl tells of processes and GPUs: group, key, what makes one of the unit, name, unit."""
 
@@ -87,7 +87,8 @@ def usage_figure(run: Run) -> Figure:
         if looks:
             _draw_use(axes, seconds, names, table, ORANGE if group == "gpus" else BLUE, stacked=key != "percent")
             used = table.mean(0) if key == "percent" else table.sum(0)
-            axes.set_title(f"{what}: {used.mean():.3g} {measure}, {used.max():.3g} at most", loc="left", fontsize=9)
+            told = f"{what.format(len(names))}: {_short(used.mean())} {measure}, {_short(used.max())} at most"
+            axes.set_title(told, loc="left", fontsize=9)
     if looks and (cores := run.read().get("machine", {}).get("cores")):
         machine = _thinned(np.array([look["cpu_percent"] for look in looks])) / 100 * cores
         rest[0].plot(seconds, machine, color=GREY, linewidth=1, linestyle="--", label=f"the machine, of {cores}")
@@ -96,6 +97,10 @@ def usage_figure(run: Run) -> Figure:
         axes.set_ylim(bottom=0)
     rest[-1].set_xlabel(name)
     return figure
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _table(looks: list[dict[str, Any]], group: str, key: str, scale: float) -> tuple[list[str | int], np.ndarray]:

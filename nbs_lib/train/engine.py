@@ -14,6 +14,7 @@ from torch.utils import cpp_extension
 from ..config import Train
 from .failure import LaunchError
 from .launch import LONGEST
+from .memory import BUCKET
 
 
 def new_accelerator(config: Train, folder: Path) -> Accelerator:
@@ -56,6 +57,8 @@ def _deepspeed(config: Train) -> DeepSpeedPlugin:
         zero3_init_flag=False,
     )
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
+    if config.zero_stage in (1, 2):  # as they are, gradients on a GPU are gathered for reduction in 1.9 GiB
+        plugin.deepspeed_config["zero_optimization"] |= {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
     plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
     if config.precision == "fp16":
         plugin.deepspeed_config["torch_autocast"] = {"enabled": True, "dtype": "float16"}

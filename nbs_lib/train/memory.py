@@ -12,15 +12,20 @@ import psutil
 
 from ..config import Train
 from .failure import LaunchError
+from .guard import process_count
 from .meter import gpu_handles
 from .rehearsal import Rehearsal, rehearse
 
 FP32, MIB = 4, 2**20
+BUCKET = 2**24
+"""Numbers that DeepSpeed is told to reduce or gather at once, at stages 1 and 2."""
 ENGINE = {True: 90 * MIB, False: 45 * MIB}
 """What a process takes before its first step besides: DeepSpeed's engine, or a plain one, and its way to the others.
 Measured on a CPU, as are the next two; see `make bench-machines`."""
 BUFFERS, KEPT = 60 * MIB, 0.85
 """On a CPU: what the kernels work in, and what the C library's allocator keeps of what passes, as a share of it."""
+PARTITIONING = 75 * MIB
+"""What ZeRO 3 takes besides, also measured on a CPU."""
 STATES = 2  # of AdamW, for each weight that is trained; Prodigy has twice as many
 TAKEN = Path("/sys/fs/cgroup")
 """Where the system says what a container may use."""
@@ -74,6 +79,8 @@ def plan(config: Train, cache: Path, processes: int) -> Plan:
         return Plan(parts, passing, processes, room(), parts["libraries"])
     import pynvml
 
+    if config.deepspeed and config.zero_stage:
+        parts["buckets"] = 2 * FP32 * (BUCKET if config.zero_stage < 3 else 500_000_000)  # DeepSpeed's own at stage 3
     here = {name: size for name, size in parts.items() if name not in _in_host_memory(config)}
     passing = {name: size for name, size in passing.items() if name != "checks at the end"}
     return Plan(here, passing, 1, min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus), 0)
@@ -95,7 +102,7 @@ def of_parts(config: Train, of: Rehearsal, ranks: int) -> tuple[dict[str, int], 
     states = STATES * (2 if config.optimizer == "prodigy" else 1) + (1 if stage else 0)
     parts = {
         "libraries": of.resident,
-        "engine": ENGINE[config.deepspeed],
+        "engine": ENGINE[config.deepspeed] + (PARTITIONING if stage == 3 else 0),
         "examples": of.examples,
         "base": of.frozen // divided[2],
         "trained weights": trained // (divided[2] if config.method == "full" else 1),
@@ -140,12 +147,14 @@ def _what_fits(planned: Plan, config: Train, cache: Path) -> str:
         changes.append({"precision": "bf16"})
     if config.batch_size > 1:
         changes.append({"batch_size": 1, "accumulate": config.batch_size * config.accumulate})
+    if config.deepspeed and config.method == "full" and config.optimizer == "adamw" and config.precision != "fp16":
+        changes += [{"zero_stage": 3}, {"offload": True}]
     if planned.processes > 1:
         changes.append({"processes": 1})
     for change in changes:
         config = replace(config, **change)
         given += [f"{name} = {value}" for name, value in change.items()]
-        other = plan(config, cache, config.processes or planned.processes)
+        other = plan(config, cache, process_count(config))
         if other.fits:
             return f"give {', '.join(given)}, which needs {other.needed / MIB:.0f} MiB"
     return "no change of batch_size, precision, checkpointing or processes makes it fit; take a smaller base"

@@ -6,7 +6,10 @@ with threads of autograd's can fork no process that trains.
 """
 
 import json
+import logging
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
@@ -102,6 +105,8 @@ def rehearse(config: Train, cache: Path, gpu: bool) -> Rehearsal:
 
 def _tell(pipe: Any, config: Train, cache: Path, gpu: bool):
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (libraries remark on what is no training)
+    logging.disable()
     try:
         told = {field: int(value) for field, value in vars(_rehearsed(config, cache, gpu)).items()}
     except Exception as failure:

@@ -23,7 +23,7 @@ PIN_LINES = (ROOT / "constraints.txt").read_text().splitlines()[1:]
 PINS = {canonicalize_name(name): Version(pin) for name, pin in (line.split("==") for line in PIN_LINES)}
 
 
-COMMANDS = {"deepspeed", "ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "ruff", "tensorboard"}
+COMMANDS = {"ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "ruff", "tensorboard"}
 """Packages that are run, or used by others; no line of ours imports them."""
 
 

@@ -59,6 +59,8 @@ def _deepspeed(config: Train) -> DeepSpeedPlugin:
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
     if config.zero_stage in (1, 2):  # as they are, gradients on a GPU are gathered for reduction in 1.9 GiB
         plugin.deepspeed_config["zero_optimization"] |= {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+    # torch's own optimizer there too: DeepSpeed's for the CPU rounds in another way once it was resumed
+    plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
     plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
     if config.precision == "fp16":
         plugin.deepspeed_config["torch_autocast"] = {"enabled": True, "dtype": "float16"}

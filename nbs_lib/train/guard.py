@@ -34,7 +34,7 @@ def check_machine(config: Train):
     for wanted, package in ((config.optimizer == "prodigy", "prodigyopt"), (config.tensorboard, "tensorboard")):
         if wanted and importlib.util.find_spec(package) is None:
             raise LaunchError(f"package {package} is not installed; it comes with `pip install -e .[{package}]`")
-    if config.deepspeed and (config.offload or not gpu):
+    if config.deepspeed and not gpu:
         _check_compiler()
     if config.launcher == "notebook":
         _check_kernel()

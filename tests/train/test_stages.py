@@ -101,10 +101,6 @@ def test_an_adapter_is_learned_saved_and_resumed_alike(trained, python, way):
     if way == "afresh":
         return  # but for how it was started it is the plain one
     again = resumed(python, run, config)
-    if way == "offloaded":  # DeepSpeed's Adam for the CPU goes on in another rounding than it had
-        for key, value in load_file(again.adapter / WEIGHTS).items():
-            assert learned[key] == pytest.approx(value, abs=2e-5), key
-        return
     assert (again.adapter / WEIGHTS).read_bytes() == (run.adapter / WEIGHTS).read_bytes()
     assert numbers(again, "loss") == numbers(run, "loss")
 

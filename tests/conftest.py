@@ -1,16 +1,19 @@
 """What several rooms' tests need: a run folder, a compared run, and stages run in a fresh process as a notebook would."""
 
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from nbs_lib.config import Compare
+from nbs_lib.config import Compare, Prepare, Train
 from nbs_lib.files import ROOT
 from nbs_lib.run import Run
 
@@ -53,6 +56,104 @@ def python():
     def call(source: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
         command = [sys.executable, "-W", "ignore", "-c", source, *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+    return call
+
+
+class Kernel:
+    """A process that a fork server made: it has the libraries in memory and nothing started, as a fresh kernel's has."""
+
+    SOURCE = """
+import ctypes, os, warnings
+os.setsid()
+output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(output, 1), os.dup2(output, 2)
+if network and ctypes.CDLL(None).setns(os.open("/run/netns/" + network, os.O_RDONLY), 0):
+    raise OSError("the network " + network + " cannot be entered")
+warnings.simplefilter("ignore")
+from nbs_lib.train import train
+train(config)
+"""
+    FRESH = multiprocessing.get_context("forkserver")
+    FRESH.set_forkserver_preload(
+        [
+            "nbs_lib.train.loop",
+            "nbs_lib.train.rehearsal",
+            "deepspeed",
+            "diffusers.pipelines.stable_diffusion",
+            "diffusers.loaders.lora_pipeline",
+            "torch._subclasses.fake_tensor",
+        ]
+    )
+
+    def __init__(self, config: Train, network: str = ""):
+        self._file = tempfile.NamedTemporaryFile(prefix="said-")
+        given = {"config": config, "said": self._file.name, "network": network, "__name__": "kernel"}
+        self._process = self.FRESH.Process(target=exec, args=(self.SOURCE, given))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it works; -N: ended by signal N."""
+        return self._process.exitcode
+
+    def wait(self, seconds: float = 240) -> int:
+        """Its exit code. Errors: AssertionError with what it said, where it takes longer."""
+        self._process.join(seconds)
+        assert self.poll() is not None, f"no end after {seconds} s: {self.said}"
+        return self.poll()
+
+    @property
+    def said(self) -> str:
+        return Path(self._file.name).read_text(errors="replace")
+
+
+@pytest.fixture(scope="session")
+def start_training() -> Iterator[Callable[..., Kernel]]:
+    """`start_training(config)`: the stage, in a kernel of its own, which leads a process group."""
+    started = []
+
+    def call(config: Train, network: str = "") -> Kernel:
+        started.append(Kernel(config, network))
+        return started[-1]
+
+    yield call
+    for kernel in started:
+        with suppress(ProcessLookupError):
+            os.killpg(kernel.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def train(start_training) -> Callable[[Train], None]:
+    """`train(config)`: the stage to its end, which has to be a good one."""
+
+    def call(config: Train):
+        kernel = start_training(config)
+        assert kernel.wait() == 0, kernel.said
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Run:
+    """Sixteen examples, eight of a prior, and two answers of the teacher for each; for reading only."""
+    from nbs_lib.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("my rüns") / "prepared"
+    with threads(1):
+        return prepare(Prepare(str(folder), count=16, prior="picturebook", prior_count=8, answers="data", draws=2)).run
+
+
+@pytest.fixture(scope="session")
+def new_run(tmp_path_factory, prepared) -> Callable[..., Run]:
+    """`new_run()`: an empty run on what is prepared, or on what another run has prepared; in a path with a space."""
+
+    def call(of: Run = prepared, folder: Path | None = None) -> Run:
+        run = Run(folder or tmp_path_factory.mktemp("my rüns") / "run")
+        run.folder.mkdir(parents=True)
+        run.cache.symlink_to(of.cache.resolve())
+        run.update(stages={"prepare": of.stage_record("prepare")})
+        return run
 
     return call
 

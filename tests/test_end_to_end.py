@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -26,12 +25,6 @@ from nbs_lib.run import Run
 TINY = ["prepare.count=24", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]
 TINY += ['compare.prompts=["A person holding a cat", "A boy is watching TV"]', "compare.steps=4", "compare.captions=10"]
 WEIGHTS = "pytorch_lora_weights.safetensors"
-TRAIN = (
-    "import sys, json\n"
-    "from nbs_lib.config import Train\n"
-    "from nbs_lib.train import train\n"
-    "train(Train(**json.loads(sys.argv[1])))\n"
-)
 
 
 def command(name: str) -> list[str]:
@@ -111,7 +104,9 @@ def test_a_run_leaves_its_files_and_its_record(finished):
     assert train["distributed_type"] == "DEEPSPEED" and train["processes"] == (torch.cuda.device_count() or 2)
     for path in (finished.adapter / WEIGHTS, finished.adapter / "README.md", finished.report, finished.usage):
         assert path.stat().st_size > 0
-    assert steps_of(finished, "loss") == [1, 2, 3, 4, 5, 6] and steps_of(finished, "held_out_loss") == [0, 6]
+    lines = read_lines(finished.metrics)
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines if "held_out_loss" in line] == [0, 6]
     assert (finished.folder / "validation.png").stat().st_size > 0
     checkpoints = sorted(path.name for path in finished.checkpoints.iterdir())
     assert checkpoints == ["step-0000002", "step-0000004"]
@@ -160,47 +155,6 @@ def test_nothing_is_done_twice(finished):
         assert finished.changed(config) == []
     stages = configs("demo", finished.folder, [*TINY, "train.steps=7"])
     assert finished.changed(stages["prepare"]) == [] and finished.changed(stages["train"]) == ["parameters"]
-
-
-def copy_prepared(finished: Run, named, name: str) -> Run:
-    """Another run with the same prepared cache."""
-    run = named(name)
-    run.folder.mkdir()
-    run.cache.symlink_to(os.readlink(finished.cache))
-    run.update(stages={"prepare": finished.stage_record("prepare")})
-    return run
-
-
-def steps_of(run: Run, name: str) -> list[int]:
-    """The steps of the lines of metrics.jsonl that have this number."""
-    return [line["step"] for line in read_lines(run.metrics) if name in line]
-
-
-def train_in_process(run: Run, finished: Run, **changed) -> subprocess.Popen:
-    parameters = finished.stage_record("train")["parameters"] | {"run": str(run.folder), "steps": 12} | changed
-    command = [sys.executable, "-W", "ignore", "-c", TRAIN, json.dumps(parameters)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-
-
-ALL_STATES = {"dropout": 0.1, "ema": 0.9, "accumulate": 2, "zero_stage": 1}
-
-
-def test_killed_and_resumed_with_every_state_is_the_same_adapter_bit_for_bit(finished, named):
-    whole, killed = (copy_prepared(finished, named, name) for name in ("trained whole", "trained in parts"))
-    process = train_in_process(whole, finished, **ALL_STATES)
-    assert process.wait(300) == 0, process.stdout.read().decode()
-    process = train_in_process(killed, finished, **ALL_STATES)
-    wait_for(lambda: (killed.checkpoints / "step-0000004").exists(), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
-    assert not killed.adapter.exists()
-    (killed.checkpoints / ".step-0000099.part").mkdir()
-    assert killed.stage_record("train")["status"] == "running"
-    process = train_in_process(killed, finished, **ALL_STATES)
-    assert process.wait(300) == 0, process.stdout.read().decode()
-    assert killed.stage_record("train")["resumed_from"] >= 4
-    assert (killed.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
-    assert steps_of(killed, "loss") == list(range(1, 13)) and steps_of(killed, "held_out_loss") == [0, 12]
 
 
 def wait_for(happened, process: subprocess.Popen, seconds: float = 240):

@@ -19,7 +19,6 @@ from nbs_lib.config import Compare, Prepare, Train
 from nbs_lib.diffusion import guided
 from nbs_lib.export import export
 from nbs_lib.models import Base, find_base
-from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.run import Run
 from nbs_lib.train.data import Examples
@@ -28,12 +27,6 @@ from nbs_lib.train.student import Student
 PROCESSES = {"sd1": 1, "sd2-v": 1, "sdxl": 2}
 SIZE, STEPS, W = 32, 3, 4.0
 PROMPTS = ["A person holding a cat", "A road that is going down a hill!"]
-TRAIN = """
-import sys, json
-from nbs_lib.config import Train
-from nbs_lib.train import train
-train(Train(**json.loads(sys.argv[1])))
-"""
 STOCK = """
 import json, sys
 import numpy as np
@@ -66,17 +59,15 @@ def prepared(request, tiny_base, tmp_path_factory, one_thread) -> Run:
     return prepare(Prepare(str(place / "outputs" / "run"), str(base), **how)).run
 
 
-def trained(run: Run, python, **how):
+def trained(run: Run, train, **how):
     """Two steps at a rate that changes the pictures, with a look at held-out examples before and after."""
-    config = Train(str(run.folder), guidance=W, steps=2, batch_size=2, warmup=0, validate_every=2, **how)
-    done = python(TRAIN, json.dumps(as_parameters(config)))
-    assert done.returncode == 0, done.stderr
+    train(Train(str(run.folder), guidance=W, steps=2, batch_size=2, warmup=0, validate_every=2, **how))
 
 
 @pytest.fixture(scope="module")
-def run(prepared, python) -> Run:
+def run(prepared, train) -> Run:
     """The same trained and compared."""
-    trained(prepared, python, lr=0.3, processes=PROCESSES[base_of(prepared).folder.name])
+    trained(prepared, train, lr=0.3, processes=PROCESSES[base_of(prepared).folder.name])
     compare(Compare(str(prepared.folder), PROMPTS, seeds=[7], steps=STEPS, captions=0))
     return prepared
 
@@ -147,12 +138,9 @@ def test_exports_draw_the_run_s_pictures(run, to):
     assert (export(run.folder, to) / "README.md").is_file()
 
 
-def test_all_weights_are_trained_and_drawn_from(prepared, tmp_path, python):
-    full = Run(tmp_path / "full")
-    full.cache.parent.mkdir()
-    full.cache.symlink_to(prepared.cache.resolve())
-    full.update(stages={"prepare": prepared.stage_record("prepare")})
-    trained(full, python, method="full", objective="finetune", lr=1e-3, processes=1)
+def test_all_weights_are_trained_and_drawn_from(prepared, new_run, train):
+    full = new_run(prepared)
+    trained(full, train, method="full", objective="finetune", lr=1e-3, processes=1)
     pipe = DiffusionPipeline.from_pretrained(full.model)
     assert type(pipe) is base_of(prepared).stock
     tuned = load_sampler(full).sample("tuned", PROMPTS[:1], [7], STEPS)

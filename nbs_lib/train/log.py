@@ -53,26 +53,25 @@ class Log:
         self.seen[0].index_add_(0, band, losses)
         self.seen[1].index_add_(0, band, torch.ones_like(losses))
 
-    def step(self, step: int, lr: float, grad_norm: float | torch.Tensor | None):
-        """A step is done; every `log_every` of them makes a line. Every process must call this."""
+    def step(self, step: int, lr: float, grad_norm: float | torch.Tensor | None, seen: torch.Tensor):
+        """A step is done; every `log_every` of them makes a line. seen: `self.seen`, summed over the processes, flat."""
         if self.main:
             self.bar.update()
         if step % self.config.log_every and step != self.config.steps:
             return
-        device = self.accelerator.device
-        sums, counts = self.accelerator.reduce(self.seen.to(device, torch.float32), "sum").double().cpu()
+        sums, counts = seen.view(2, BANDS).tolist()
         self.seen.zero_()
         if not self.main:
             return
         now = time.perf_counter()
-        bands = [round(float(a / n), 8) if n else None for a, n in zip(sums, counts, strict=True)]
+        bands = [round(a / n, 8) if n else None for a, n in zip(sums, counts, strict=True)]
         line = {
             "step": step,
-            "loss": round(float(sums.sum() / counts.sum()), 8),
+            "loss": round(sum(sums) / sum(counts), 8),
             "loss_by_t": bands,
             "lr": lr,
             "grad_norm": None if grad_norm is None or not math.isfinite(grad_norm) else float(grad_norm),
-            "examples_per_s": round(float(counts.sum()) / max(now - self.last, 1e-9), 2),
+            "examples_per_s": round(sum(counts) / max(now - self.last, 1e-9), 2),
             "seconds": round(self.before + now - self.start, 2),
         }
         self.last = now

@@ -46,16 +46,18 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
             with accelerator.accumulate(parts.engine):
                 losses = loss_of(parts.engine, parts.student, batch, config)
                 log.losses(losses, batch.t, lambda batch=batch: parts.examples.ids(batch.example), step + 1)
+                if part == config.accumulate - 1:
+                    pause.ask(step + 1, log.seen)
                 accelerator.backward((losses * batch.weight).mean())  # DeepSpeed's engine steps the optimizer in it
                 norm = accelerator.clip_grad_norm_(parts.parameters, config.clip) if accelerator.sync_gradients else None
                 parts.optimizer.step()
                 parts.optimizer.zero_grad()
         parts.follow()
-        log.step(step + 1, learning_rate(config, step), norm)
+        save, stop, seen = pause.agreed(step + 1)
+        log.step(step + 1, learning_rate(config, step), norm, seen)
         if validation.due(step + 1):
             validation.look(step + 1, log)
             log.rest()
-        save, stop = pause.after(step + 1)
         if save:
             mark(run, "checkpoint")
             save_checkpoint(accelerator, run.checkpoints, step + 1, inputs, whole)

@@ -1,7 +1,7 @@
-"""Stopping between two steps: what the processes agree on after each of them.
+"""Stopping between two steps: what the processes agree on in each of them.
 
-A process that is asked to end (SIGINT, SIGTERM) would leave the others waiting for it for ever. So all learn of it after
-the step, save together and end; a process that does not get that far in time ends where it stands.
+A process that is asked to end (SIGINT, SIGTERM) would leave the others waiting for it for ever. So all learn of it in that
+step or the next one, save together and end; a process that does not get that far in time ends where it stands.
 """
 
 import os
@@ -44,18 +44,26 @@ class Pause:
         self.saved_at, self.saved = time.monotonic(), first
         self.steps_have_begun = True
 
-    def after(self, step: int) -> tuple[bool, bool]:
-        """Whether to save now and whether to end then. Every process must call this after each step."""
+    def ask(self, step: int, seen: torch.Tensor):
+        """Tell the others, in the middle of a step, while all go on with it. Every process must call this once a step.
+
+        seen: numbers that are summed over the processes; they could be of anything, and travel for nothing here.
+        """
         every, minutes = self.config.checkpoint_every, self.config.checkpoint_minutes
+        # each has a clock of its own
         due = every and step % every == 0 or minutes and time.monotonic() - self.saved_at >= 60 * minutes
-        told = torch.tensor([bool(due), self.asked], dtype=torch.int32)
-        if self.group:  # each has a clock of its own
-            torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, self.group)
-        due, stop = map(bool, told.tolist())
+        self.told = torch.cat([torch.tensor([bool(due), self.asked]), seen.flatten()])
+        self.asking = torch.distributed.all_reduce(self.told, group=self.group, async_op=True) if self.group else None
+
+    def agreed(self, step: int) -> tuple[bool, bool, torch.Tensor]:
+        """Whether to save after this step, whether to end then, and the sums of what was seen, flat."""
+        if self.asking:
+            self.asking.wait()
+        due, stop = (self.told[:2] > 0).tolist()
         save = (due or stop) and self.saved < step < self.config.steps
         if save:
             self.saved_at, self.saved = time.monotonic(), step
-        return save, stop and step < self.config.steps
+        return save, stop and step < self.config.steps, self.told[2:]
 
     def _take(self):
         signal.sigwait(SIGNALS)

@@ -10,9 +10,7 @@ import time
 import psutil
 import pytest
 
-from nbs_lib.config import Prepare
 from nbs_lib.files import ROOT
-from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 
 KERNEL = r"""
@@ -35,17 +33,9 @@ print("\n" + json.dumps({"resumed_from": again.resumed_from}), flush=True)
 """
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Run:
-    return prepare(Prepare(str(tmp_path_factory.mktemp("runs") / "prepared"), count=16)).run
-
-
 @pytest.mark.parametrize("launcher", ["notebook", "subprocess"])
-def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(prepared, launcher):
-    run = Run(prepared.folder.parent / launcher)
-    run.folder.mkdir()
-    run.cache.symlink_to(prepared.cache.resolve())
-    run.update(stages={"prepare": prepared.stage_record("prepare")})
+def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, launcher):
+    run = new_run()
     config = {"run": str(run.folder), "steps": 40, "batch_size": 2, "log_every": 1, "launcher": launcher, "validate_every": 0}
     command = [sys.executable, "-W", "ignore", "-c", KERNEL, json.dumps(config)]
     with open(run.folder / "err", "w") as errors:

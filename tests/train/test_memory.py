@@ -1,6 +1,5 @@
 """The plan of a training's memory, its parts by hand, and what real trainings took."""
 
-import json
 import sys
 from dataclasses import replace
 
@@ -9,7 +8,6 @@ import pytest
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT
-from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 from nbs_lib.train import memory
@@ -20,12 +18,6 @@ from nbs_lib.train.rehearsal import Rehearsal
 sys.path.append(str(ROOT / "benchmarks"))
 from sizes import ten_times  # noqa: E402
 
-TRAIN = """
-import sys, json
-from nbs_lib.config import Train
-from nbs_lib.train import train
-train(Train(**json.loads(sys.argv[1])))
-"""
 OF = Rehearsal(resident=100, examples=10, frozen=2000, trained=40, whole=1000, activations=500, decoding=30)
 
 
@@ -57,14 +49,14 @@ def test_of_what_passes_the_largest_counts_and_libraries_are_shared():
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> dict[str, Run]:
+def larger(tmp_path_factory) -> Run:
+    """Prepared with a base ten times larger."""
     folder = tmp_path_factory.mktemp("runs")
-    bases = {"embedded": "embedded", "ten times": str(ten_times(folder / "ten times"))}
-    return {name: prepare(Prepare(str(folder / f"prepared {name}"), base=base, count=16)).run for name, base in bases.items()}
+    return prepare(Prepare(str(folder / "prepared"), base=str(ten_times(folder / "ten times")), count=16)).run
 
 
 def test_a_training_that_does_not_fit_is_refused_with_what_would(prepared, monkeypatch):
-    config, cache = Train(batch_size=64, processes=2), prepared["embedded"].cache
+    config, cache = Train(batch_size=256, processes=2), prepared.cache
     planned, saving = plan(config, cache, 2), plan(replace(config, checkpointing=True), cache, 2)
     assert saving.needed < planned.needed
     monkeypatch.setattr(memory, "room", lambda: (planned.needed + saving.needed) // 2)
@@ -98,16 +90,12 @@ def test_room_is_what_the_machine_has_left_or_a_container_allows(tmp_path, monke
         ("ten times", {"batch_size": 4, "method": "full", "zero_stage": 2, "lr": 1e-4}),
     ],
 )
-def test_a_real_training_takes_what_was_planned_within_a_fifth(prepared, python, base, how):
-    run = Run(prepared[base].folder.parent / f"{base} {len(how)} {how['batch_size']}")
-    run.folder.mkdir()
-    run.cache.symlink_to(prepared[base].cache.resolve())
-    run.update(stages={"prepare": prepared[base].stage_record("prepare")})
-    config = Train(str(run.folder), **{"steps": 2, "validate_every": 0} | how)
-    done = python(TRAIN, json.dumps(as_parameters(config)))
-    assert done.returncode == 0, done.stderr
+def test_a_real_training_takes_what_was_planned_within_a_fifth(prepared, larger, new_run, start_training, base, how):
+    run = new_run(prepared if base == "embedded" else larger)
+    kernel = start_training(Train(str(run.folder), **{"steps": 2, "validate_every": 0} | how))
+    assert kernel.wait() == 0, kernel.said
     told = run.stage_record("train")["memory"]
-    assert len(told["measured_mib"]) == 2 and "memory planned for a process" in done.stdout
+    assert len(told["measured_mib"]) == 2 and "memory planned for a process" in kernel.said
     assert told["planned_mib"]["a process at its peak"] == pytest.approx(max(told["measured_mib"]), rel=0.2)
 
 

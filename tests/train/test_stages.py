@@ -1,7 +1,7 @@
 """Every way that DeepSpeed or a plain engine trains in: the same training, saved, resumed, and loaded by stock diffusers."""
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,20 +9,12 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from nbs_lib.adapter import WEIGHTS
-from nbs_lib.config import Prepare, Train
+from nbs_lib.config import Train
 from nbs_lib.files import read_lines
 from nbs_lib.models import find_base
-from nbs_lib.parameters import as_parameters
-from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 from nbs_lib.train import weights_of
 
-TRAIN = """
-import sys, json
-from nbs_lib.config import Train
-from nbs_lib.train import train
-train(Train(**json.loads(sys.argv[1])))
-"""
 ZERO = {f"ZeRO {stage}": {"zero_stage": stage} for stage in (0, 1, 2, 3)}
 WAYS = ZERO | {
     "offloaded": {"zero_stage": 2, "offload": True},
@@ -34,43 +26,30 @@ WEIGHTS_OF_THE_UNET = 4_373_124
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Run:
-    return prepare(Prepare(str(tmp_path_factory.mktemp("my rüns") / "prepared"), count=16)).run
-
-
-@pytest.fixture(scope="module")
-def trained(prepared, python):
+def trained(new_run, train):
     """`trained(name, how)`: a run of four steps, with a checkpoint after two; made once for each name."""
     made = {}
 
     def call(name: str, how: dict) -> tuple[Run, Train]:
-        run = Run(prepared.folder.parent / name)
         small = {"steps": 4, "batch_size": 2, "log_every": 1, "precision": "fp32", "checkpoint_every": 2, "validate_every": 0}
-        config = Train(**small | {"run": str(run.folder), "ema": 0.5} | how)
         if name not in made:
-            run.folder.mkdir()
-            run.cache.symlink_to(prepared.cache.resolve())
-            run.update(stages={"prepare": prepared.stage_record("prepare")})
-            train(python, config)
-            made[name] = run
-        return run, config
+            run = new_run()
+            config = Train(str(run.folder), **small | {"ema": 0.5} | how)
+            train(config)
+            made[name] = run, config
+        return made[name]
 
     return call
 
 
-def train(python, config: Train):
-    done = python(TRAIN, json.dumps(as_parameters(config)))
-    assert done.returncode == 0, done.stderr
-
-
-def resumed(python, run: Run, config: Train) -> Run:
+def resumed(train, run: Run, config: Train) -> Run:
     """The same training as if it had been interrupted after its checkpoint, gone on with."""
     other = Run(run.folder.with_name(f"{run.name} resumed"))
     shutil.copytree(run.folder, other.folder, symlinks=True)
     for folder in (other.adapter, other.model):
         shutil.rmtree(folder, ignore_errors=True)
     other.update_stage("train", status="interrupted")
-    train(python, Train(**vars(config) | {"run": str(other.folder)}))
+    train(replace(config, run=str(other.folder)))
     assert other.stage_record("train")["resumed_from"] == 2
     return other
 
@@ -84,7 +63,7 @@ def numbers(run: Run, name: str) -> list[float]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_adapter_is_learned_saved_and_resumed_alike(trained, python, way):
+def test_an_adapter_is_learned_saved_and_resumed_alike(trained, train, way):
     first, _ = trained("ZeRO 0", ZERO["ZeRO 0"])
     run, config = trained(way, WAYS[way])
     record = run.stage_record("train")
@@ -100,13 +79,13 @@ def test_an_adapter_is_learned_saved_and_resumed_alike(trained, python, way):
     find_base("embedded").pipeline().load_lora_weights(run.adapter)
     if way == "afresh":
         return  # but for how it was started it is the plain one
-    again = resumed(python, run, config)
+    again = resumed(train, run, config)
     assert (again.adapter / WEIGHTS).read_bytes() == (run.adapter / WEIGHTS).read_bytes()
     assert numbers(again, "loss") == numbers(run, "loss")
 
 
 @pytest.mark.parametrize("way", FULL)
-def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, python, way):
+def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, train, way):
     first, _ = trained("full, ZeRO 2", FULL["ZeRO 2"])
     run, config = trained(f"full, {way}", FULL[way])
     assert numbers(run, "loss") == pytest.approx(numbers(first, "loss"), rel=1e-5)
@@ -114,6 +93,6 @@ def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, python
     states = sorted(path.stat().st_size for path in checkpoint.rglob("*optim_states.pt"))
     # an fp32 copy and AdamW's two states of half of the weights, in each of two processes
     assert states == pytest.approx([3 * 4 * WEIGHTS_OF_THE_UNET / 2] * 2, rel=0.02)
-    again = resumed(python, run, config)
+    again = resumed(train, run, config)
     assert weights_of(again, config).read_bytes() == weights_of(run, config).read_bytes()
     StableDiffusionPipeline.from_pretrained(again.model)

@@ -19,7 +19,10 @@ def decisions(steps, **how):
     told = []
     for step in range(1, steps + 1):
         clock[0] += 50
-        told.append(pause.after(step))
+        pause.ask(step, torch.tensor([[0.5], [2.0]], dtype=torch.float64))
+        *decided, seen = pause.agreed(step)
+        assert seen.tolist() == [0.5, 2.0]
+        told.append(decided)
     return told
 
 told = {
@@ -56,13 +59,14 @@ if sys.argv[3] == "begun":
     pause.begin(0)
 os.kill(os.getpid(), signal.SIGINT)
 time.sleep(0.5)
-print(pause.after(7), flush=True)
+pause.ask(7, torch.zeros(1))
+print(*pause.agreed(7)[:2], flush=True)
 time.sleep(30)
 """
 
 
 def test_asked_to_end_it_saves_after_the_step_and_ends_in_time_wherever_it_stands(python, tmp_path):
     done = python(END, tmp_path, 2.0, "begun", timeout=60)
-    assert done.stdout.split() == ["(True,", "True)"] and done.returncode == 143
+    assert done.stdout.split() == ["True", "True"] and done.returncode == 143
     done = python(END, tmp_path, 60.0, "not begun", timeout=60)
     assert done.stdout == "" and done.returncode == 143, "before the first step there is nothing to save"

@@ -9,39 +9,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nbs_lib.adapter import WEIGHTS, read_facts
-from nbs_lib.config import Prepare, Train
+from nbs_lib.config import Train
 from nbs_lib.files import read_lines
 from nbs_lib.models import find_base
-from nbs_lib.parameters import as_parameters
-from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 from nbs_lib.train.data import DataError, check_cache
 
-TRAIN = """
-import sys, json
-from nbs_lib.config import Train
-from nbs_lib.train import train
-train(Train(**json.loads(sys.argv[1])))
-"""
 
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Run:
-    """Sixteen examples, eight of a prior, and two answers of the teacher for each."""
-    folder = tmp_path_factory.mktemp("my rüns") / "prepared"
-    return prepare(Prepare(str(folder), count=16, prior="picturebook", prior_count=8, answers="data", draws=2)).run
-
-
-def trained(prepared: Run, python, name: str, **changed) -> Run:
+def trained(new_run, train, **changed) -> Run:
     """A run of four steps on the same cache."""
-    run = Run(prepared.folder.parent / name)
-    run.folder.mkdir()
-    run.cache.symlink_to(prepared.cache.resolve())
-    run.update(stages={"prepare": prepared.stage_record("prepare")})
+    run = new_run()
     how = {"steps": 4, "batch_size": 2, "log_every": 1, "precision": "fp32", "held_out": 4, "validate_every": 0}
-    config = Train(**how | {"run": str(run.folder)} | changed)
-    done = python(TRAIN, json.dumps(as_parameters(config)))
-    assert done.returncode == 0, done.stderr
+    train(Train(str(run.folder), **how | changed))
     return run
 
 
@@ -49,12 +28,12 @@ def losses(run: Run, name: str = "loss") -> list[float]:
     return [line[name] for line in read_lines(run.metrics) if name in line]
 
 
-def test_every_process_count_and_accumulation_learns_the_same(prepared, python):
+def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
     """Four examples a step, however they are shared by processes and passes: the same batches, so the same training."""
-    runs = {"two": trained(prepared, python, "two", zero_stage=0)}
-    runs["one"] = trained(prepared, python, "one", zero_stage=0, processes=1, batch_size=4)
-    runs["one in two passes"] = trained(prepared, python, "passes", zero_stage=0, processes=1, accumulate=2)
-    runs["two in two passes"] = trained(prepared, python, "both", zero_stage=2, batch_size=1, accumulate=2)
+    runs = {"two": trained(new_run, train, zero_stage=0)}
+    runs["one"] = trained(new_run, train, zero_stage=0, processes=1, batch_size=4)
+    runs["one in two passes"] = trained(new_run, train, zero_stage=0, processes=1, accumulate=2)
+    runs["two in two passes"] = trained(new_run, train, zero_stage=2, batch_size=1, accumulate=2)
     for name, run in runs.items():
         record = run.stage_record("train")
         assert record["distributed_type"] == "DEEPSPEED" and record["processes"] == (1 if "one" in name else 2)
@@ -69,17 +48,18 @@ def test_every_process_count_and_accumulation_learns_the_same(prepared, python):
 
 
 @pytest.mark.parametrize(
-    ("name", "how"),
+    "how",
     [
-        ("cached", {"teacher": "cached", "guidance_max": 6.0}),
-        ("finetune", {"objective": "finetune", "noise_offset": 0.1, "method": "dora", "targets": "feedforward"}),
-        ("consistency", {"objective": "consistency", "guidance": 1.0, "guidance_max": 4.0, "method": "rslora", "ema": 0.5}),
-        ("prodigy", {"optimizer": "prodigy", "lr": 1.0, "zero_stage": 0, "tensorboard": True}),
-        ("low", {"precision": "bf16", "checkpointing": True, "dropout": 0.1, "targets": "all"}),
+        {"teacher": "cached", "guidance_max": 6.0},
+        {"objective": "finetune", "noise_offset": 0.1, "method": "dora", "targets": "feedforward"},
+        {"objective": "consistency", "guidance": 1.0, "guidance_max": 4.0, "method": "rslora", "ema": 0.5},
+        {"optimizer": "prodigy", "lr": 1.0, "zero_stage": 0, "tensorboard": True},
+        {"precision": "bf16", "checkpointing": True, "dropout": 0.1, "targets": "all"},
     ],
+    ids=["cached", "finetune", "consistency", "prodigy", "low"],
 )
-def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loads(prepared, python, name, how):
-    run = trained(prepared, python, name, validate_every=2, **how)
+def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loads(new_run, train, how):
+    run = trained(new_run, train, validate_every=2, **how)
     assert len(losses(run)) == 4 and all(loss > 0 for loss in losses(run))
     assert len(losses(run, "held_out_loss")) == 3
     assert sorted(path.name for path in (run.folder / "validation").iterdir()) == [
@@ -98,8 +78,8 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
     assert run.stage_record("train")["stock_difference"] < 1e-2
 
 
-def test_all_weights_are_trained_and_saved_as_a_pipeline(prepared, python):
-    run = trained(prepared, python, "full", method="full", lr=1e-4, steps=2)
+def test_all_weights_are_trained_and_saved_as_a_pipeline(new_run, train):
+    run = trained(new_run, train, method="full", lr=1e-4, steps=2)
     pipeline = StableDiffusionPipeline.from_pretrained(run.model)
     learned, base = pipeline.unet.state_dict(), find_base("embedded").unet().state_dict()
     assert learned.keys() == base.keys()
@@ -111,15 +91,12 @@ def test_all_weights_are_trained_and_saved_as_a_pipeline(prepared, python):
     assert size > sum(value.numel() for value in base.values()) * 4
 
 
-def test_a_training_that_explodes_says_the_step_and_the_examples(prepared, python):
-    run = Run(prepared.folder.parent / "explodes")
-    run.folder.mkdir()
-    run.cache.symlink_to(prepared.cache.resolve())
-    run.update(stages={"prepare": prepared.stage_record("prepare")})
+def test_a_training_that_explodes_says_the_step_and_the_examples(new_run, start_training):
+    run = new_run()
     config = Train(run=str(run.folder), steps=50, lr=10.0, clip=1e6, warmup=0, processes=1, precision="fp32", targets="all")
-    done = python(TRAIN, json.dumps(as_parameters(config)))
+    code = start_training(config).wait()
     error = run.stage_record("train").get("error", "")
-    assert done.returncode != 0 and "the loss is not finite at step" in error and "picturebook-0-" in error, error
+    assert code != 0 and "the loss is not finite at step" in error and "picturebook-0-" in error, error
 
 
 def test_a_damaged_cache_is_named_before_any_process_starts(prepared, tmp_path):
@@ -137,15 +114,14 @@ def test_a_damaged_cache_is_named_before_any_process_starts(prepared, tmp_path):
         check_cache(folder)
 
 
-def test_another_base_than_the_cache_s_is_refused_in_one_sentence(prepared, python):
-    run = Run(prepared.folder.parent / "other base")
+def test_another_base_than_the_cache_s_is_refused_in_one_sentence(prepared, tmp_path, start_training):
+    run = Run(tmp_path / "run")
     run.cache.mkdir(parents=True)
     for path in prepared.cache.iterdir():
         (run.cache / path.name).write_bytes(path.read_bytes())
     meta = json.loads((run.cache / "cache.json").read_text())
     (run.cache / "cache.json").write_text(json.dumps(meta | {"base_hash": "another"}))
     run.update(stages={"prepare": prepared.stage_record("prepare")})
-    config = Train(run=str(run.folder), steps=1, processes=1)
-    done = python(TRAIN, json.dumps(as_parameters(config)))
+    code = start_training(Train(run=str(run.folder), steps=1, processes=1)).wait()
     assert "base 'embedded' is not the one that the cache was made with" in run.stage_record("train")["error"]
-    assert done.returncode != 0 and not run.adapter.exists()
+    assert code != 0 and not run.adapter.exists()

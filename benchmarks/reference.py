@@ -23,7 +23,7 @@ def reference(config: Train, run: Run, inputs: dict):
     from diffusers import DDPMScheduler
 
     from nbs_lib.models import find_base
-    from nbs_lib.prepare.sources import picturebook
+    from nbs_lib.prepare.sources.drawn import DrawnPictures
     from nbs_lib.train.engine import new_accelerator
 
     accelerator = new_accelerator(replace(config, precision="fp32"), run.folder)
@@ -34,8 +34,8 @@ def reference(config: Train, run: Run, inputs: dict):
     scheduler = base.scheduler(DDPMScheduler)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5)
     engine, optimizer = accelerator.prepare(student, optimizer)
-    examples = list(picturebook(64, seed=accelerator.process_index))
-    images = np.stack([np.asarray(example.load()) for example in examples])
+    examples = list(DrawnPictures("picturebook", 64, seed=accelerator.process_index))
+    images = np.stack([np.asarray(example.image.draw()) for example in examples])
     pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).to(device, **fast)
     times = []
     for step in range(config.steps):

@@ -9,6 +9,7 @@ inputs       what a stage rests on besides its parameters
 parameters   values checked, and read from YAML, the command line and notebooks
 run          Run: the folder of one execution, its file names and its record
 diffusion    the maths: guidance, conversions between predictions
+shards       rows of tensors spread over many files, mapped into memory
 models       bases (embedded, local folder or hub id; SD 1, SD 2, SDXL): found, checked, loaded, hashed
 usage        how what was trained is to be sampled
 adapter      a LoRA on the UNet: attach, switch, save, load, verify

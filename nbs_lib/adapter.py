@@ -139,21 +139,22 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def verify(folder: Path, trained: UNet2DConditionModel, base: Base) -> float:
+def verify(folder: Path, trained: UNet2DConditionModel, base: Base, dtype: torch.dtype = torch.float32) -> float:
     """Load the saved adapter the stock way onto a fresh UNet of the base and hold it against the trained one on it.
 
-    Returns the largest difference of their predictions on fixed noise. One after the other, on one UNet: a second one might
-    not fit. Errors: RuntimeError above 1e-4 of the largest prediction: the file would give other pictures than training did.
+    dtype: of that UNet, whose memory it halves where it is bf16; the adapter is rounded to it on both sides. Returns the
+    largest difference of their predictions on fixed noise. One after the other, on one UNet: a second one might not fit.
+    Errors: RuntimeError above 1e-4 of the largest prediction: the file would give other pictures than training did.
     """
-    fresh = base.unet()
+    fresh = base.unet(dtype)
     learned = {name: value for name, value in trained.named_parameters() if "lora_" in name}
     fresh.add_adapter(trained.peft_config[NAME], adapter_name=NAME)
     fresh.load_state_dict(learned, strict=False)
-    was = prediction(fresh, base)
+    was = prediction(fresh.to(dtype), base)
     fresh.unload_lora()
     state, alphas, metadata = base.stock.lora_state_dict(folder, weight_name=WEIGHTS, return_lora_metadata=True)
     base.stock.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
-    return difference(was, prediction(fresh, base), folder / WEIGHTS)
+    return difference(was, prediction(fresh.to(dtype), base), folder / WEIGHTS)
 
 
 @torch.no_grad()
@@ -162,11 +163,12 @@ def prediction(unet: UNet2DConditionModel, base: Base) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, unet.config.in_channels, 16, 16, generator=generator)
     text, t = base.random_text(2, 8, generator), torch.tensor([100, 900])
-    context, pooled = text.to(unet.device)
-    added = base.added(pooled, 16 * base.vae_factor)
+    context, pooled = (None if part is None else part.to(unet.device, unet.dtype) for part in text)
+    added = base.added(pooled, x)
     # in full fp32 on a GPU too, whose convolutions round to TF32 unless told otherwise
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        return unet.eval()(x.to(unet.device), t.to(unet.device), context, added_cond_kwargs=added).sample.cpu()
+        made = unet.eval()(x.to(unet.device, unet.dtype), t.to(unet.device), context, added_cond_kwargs=added)
+        return made.sample.float().cpu()
 
 
 def difference(was: torch.Tensor, now: torch.Tensor, path: Path) -> float:

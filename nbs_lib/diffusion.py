@@ -90,7 +90,7 @@ def boundary_scalings(t: torch.Tensor, sigma_data: float = 0.5, scaling: float =
     return sigma_data**2 / total, scaled / total.sqrt()
 
 
-def noise_of(seed: int, example: int, draw: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """The noise of one kept answer, fp32 on the CPU: remembered as three numbers instead of an array."""
-    digest = blake2b(f"{seed} {example} {draw}".encode(), digest_size=7).digest()
+def noise_of(seed: int, key: str, draw: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """The noise of one kept answer, fp32 on the CPU, from its example's key: remembered by name instead of as an array."""
+    digest = blake2b(f"{seed} {key} {draw}".encode(), digest_size=7).digest()
     return torch.randn(shape, generator=torch.Generator().manual_seed(int.from_bytes(digest)))

@@ -38,6 +38,12 @@ def write_atomic(path: Path, content: str | bytes):
         beside.unlink(missing_ok=True)
 
 
+def synced(path: Path):
+    """Wait until a file's bytes are on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines, but for half a line that a killed process left at its end; [] without a file."""
     # not splitlines: a caption may hold U+2028 and its like, which end a line for str but not for JSON lines

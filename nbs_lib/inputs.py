@@ -7,7 +7,7 @@ from .files import PACKAGE, file_hash, value_hash
 
 BASE = PACKAGE / "picturebook" / "base"
 MAKE = PACKAGE / "picturebook" / "make"
-SHARED = ("config.py", "parameters.py", "files.py", "run.py", "models", "adapter.py", "diffusion.py", "usage.py")
+SHARED = ("config.py", "parameters.py", "files.py", "run.py", "models", "adapter.py", "diffusion.py", "shards.py", "usage.py")
 
 
 def code_hash(*rooms: str) -> str:

@@ -158,6 +158,20 @@ def new_run(tmp_path_factory, prepared) -> Callable[..., Run]:
     return call
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 24 MiB; skipped where none can be mounted, but not in CI."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, text=True)
+    if done.returncode and os.environ.get("CI"):
+        raise OSError(done.stderr)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 @pytest.fixture(scope="session")
 def base():
     from nbs_lib.models import find_base

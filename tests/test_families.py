@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -51,7 +50,7 @@ np.savez(out, **drawn)
 
 
 @pytest.fixture(scope="module", params=PROCESSES)
-def prepared(request, tiny_base, tmp_path_factory, one_thread) -> Run:
+def cached(request, tiny_base, tmp_path_factory, one_thread) -> Run:
     """A cache on a tiny base of the family, with kept answers of the teacher."""
     place = tmp_path_factory.mktemp("my rüns")
     base = tiny_base(request.param, place / request.param)
@@ -65,11 +64,11 @@ def trained(run: Run, train, **how):
 
 
 @pytest.fixture(scope="module")
-def run(prepared, train) -> Run:
+def run(cached, train) -> Run:
     """The same trained and compared."""
-    trained(prepared, train, lr=0.3, processes=PROCESSES[base_of(prepared).folder.name])
-    compare(Compare(str(prepared.folder), PROMPTS, seeds=[7], steps=STEPS, captions=0))
-    return prepared
+    trained(cached, train, lr=0.3, processes=PROCESSES[base_of(cached).folder.name])
+    compare(Compare(str(cached.folder), PROMPTS, seeds=[7], steps=STEPS, captions=0))
+    return cached
 
 
 def base_of(run: Run):
@@ -106,26 +105,25 @@ def student_of(run: Run) -> Student:
     base = base_of(run)
     unet = base.unet()
     attach(unet, 2, 2.0, seed=0)
-    schedule, added = base.scheduler().alphas_cumprod, partial(base.added, resolution=SIZE)
-    return Student(unet, schedule, base.prediction_type, torch.float32, added=added)
+    return Student(unet, base.scheduler().alphas_cumprod, base.prediction_type, torch.float32, added=base.added)
 
 
-def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(prepared):
+def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(cached):
     """From the cache alone, where the texts are; a stock pipeline reads the captions."""
-    batch = Examples(prepared.cache, Train(guidance=W, held_out=0, batch_size=3)).batch(0, 0, 1)
-    captions, x_t, seen = [open_cache(prepared.cache).captions[i] for i in batch.example], batch.noise, []
-    pipe = DiffusionPipeline.from_pretrained(base_of(prepared).folder)
+    batch = Examples(cached.cache, Train(guidance=W, held_out=0, batch_size=3)).batch(0, 0, 1)
+    captions, x_t, seen = [open_cache(cached.cache).captions[i] for i in batch.example], batch.noise, []
+    pipe = DiffusionPipeline.from_pretrained(base_of(cached).folder)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.unet.register_forward_hook(lambda unet, given, answer: seen.append((given[1], answer[0])))
     pipe(captions, latents=x_t, height=SIZE, width=SIZE, guidance_scale=W, num_inference_steps=2, output_type="latent")
     t, answer = seen[0]
-    teacher = student_of(prepared).teacher(x_t, batch.at(t.expand(3)))
+    teacher = student_of(cached).teacher(x_t, batch.at(t.expand(3)))
     torch.testing.assert_close(teacher, guided(*answer.chunk(2), W), rtol=1e-4, atol=1e-5)
 
 
-def test_kept_answers_are_the_teacher_s(prepared):
-    batch = Examples(prepared.cache, Train(teacher="cached", guidance=W, held_out=0, batch_size=4)).batch(0, 0, 1)
-    student = student_of(prepared)
+def test_kept_answers_are_the_teacher_s(cached):
+    batch = Examples(cached.cache, Train(teacher="cached", guidance=W, held_out=0, batch_size=4)).batch(0, 0, 1)
+    student = student_of(cached)
     x_t = student.states(batch)
     live = student.teacher(x_t, dataclasses.replace(batch, answers=None))
     assert batch.answers is not None
@@ -138,11 +136,11 @@ def test_exports_draw_the_run_s_pictures(run, to):
     assert (export(run.folder, to) / "README.md").is_file()
 
 
-def test_all_weights_are_trained_and_drawn_from(prepared, new_run, train):
-    full = new_run(prepared)
+def test_all_weights_are_trained_and_drawn_from(cached, new_run, train):
+    full = new_run(cached)
     trained(full, train, method="full", objective="finetune", lr=1e-3, processes=1)
     pipe = DiffusionPipeline.from_pretrained(full.model)
-    assert type(pipe) is base_of(prepared).stock
+    assert type(pipe) is base_of(cached).stock
     tuned = load_sampler(full).sample("tuned", PROMPTS[:1], [7], STEPS)
     assert tuned.nfe == 2 * STEPS
     how = {"height": SIZE, "width": SIZE, "num_inference_steps": STEPS, "guidance_scale": W, "output_type": "np"}
@@ -151,11 +149,13 @@ def test_all_weights_are_trained_and_drawn_from(prepared, new_run, train):
     assert np.abs((stock * 255).round() - tuned.images[0]).max() <= 1
 
 
-def test_a_cache_has_pooled_texts_where_the_family_has_them(prepared):
-    cache = open_cache(prepared.cache)
-    if type(base_of(prepared)) is Base:
-        assert cache.pooled is None and cache.empty_pooled is None and cache.empty.abs().max() > 0
+def test_a_cache_has_pooled_texts_where_the_family_has_them(cached):
+    cache = open_cache(cached.cache)
+    away = cache.unconditional
+    if type(base_of(cached)) is Base:
+        assert set(away) == {"empty", "negative"} and away["empty"].abs().max() > 0
     else:
-        assert cache.pooled.shape == (len(cache.embeddings), 24) and cache.empty_pooled.shape == (24,)
-        assert not cache.empty.any() and not cache.empty_pooled.any(), "the stock pipeline guides away from zeros"
-        assert cache.pooled.unique(dim=0).shape == cache.pooled.shape, "each caption's own"
+        pooled = cache.embeddings(list(range(8)), "pooled")
+        assert pooled.shape == (8, 24) and away["empty_pooled"].shape == (24,)
+        assert not away["empty"].any() and not away["empty_pooled"].any(), "the stock pipeline guides away from zeros"
+        assert len(pooled.unique(dim=0)) == len(set(cache.captions)), "each caption's own"

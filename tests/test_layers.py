@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"config", "files", "inputs", "machine", "parameters", "run"},
-    {"models", "adapter", "diffusion", "picturebook", "usage"},
+    {"models", "adapter", "diffusion", "picturebook", "shards", "usage"},
     {"prepare", "train", "compare"},
     {"export", "pipeline"},
     {"__main__"},

@@ -63,7 +63,7 @@ def test_the_unet_is_given_what_the_stock_pipeline_gives_it(copied, how):
             stock = given_to_unet(pipe, text, negative or None)
             assert torch.equal(stock["encoder_hidden_states"], torch.cat([uncond.context, cond.context]))
             pooled = None if cond.pooled is None else torch.cat([uncond.pooled, cond.pooled])
-            added = base.added(pooled, resolution=32)
+            added = base.added(pooled, torch.zeros(2, 4, 32 // base.vae_factor, 32 // base.vae_factor))
             if kind == "sdxl":
                 assert set(added) == set(stock["added_cond_kwargs"])
                 assert all(torch.equal(added[name], given) for name, given in stock["added_cond_kwargs"].items())

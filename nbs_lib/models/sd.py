@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, StableDif
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..files import file_hash, value_hash
-from .parts import load_part, part_files
+from .parts import INDEX, load_part, part_files
 
 Encoders = list[tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]]
 """The text encoders of a base in their order, each with its tokenizer."""
@@ -53,6 +53,18 @@ class Base:
         return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(self._files())])
 
     @property
+    def text_parts(self) -> tuple[str, ...]:
+        """The parts that read texts."""
+        return tuple(part for part in self.parts if part.startswith(("text_encoder", "tokenizer")))
+
+    def hash_of(self, *parts: str) -> str:
+        """Hash over the files of some parts, and over what the stock pipeline says of itself."""
+        files = set().union(*(part_files(self.folder, part) for part in parts))
+        index = self.folder / INDEX
+        return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(files)]
+                          + [file_hash(index) if index.is_file() else ""])  # fmt: skip
+
+    @property
     def title(self) -> str:
         """The name for others: of a folder without the place on this machine."""
         return self.name if self.origin != self.name or self.name == "embedded" else Path(self.name).name
@@ -65,6 +77,10 @@ class Base:
     def vae_factor(self) -> int:
         """Pixels of a picture to one of its latents, along a side."""
         return 2 ** (len(self._settings("vae/config.json")["block_out_channels"]) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        return self._settings("vae/config.json").get("latent_channels", 4)
 
     def unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
         return self._load(UNet2DConditionModel, "unet", dtype)
@@ -102,8 +118,8 @@ class Base:
         width = self._settings("unet/config.json")["cross_attention_dim"]
         return Text(torch.randn(n, tokens, width, generator=generator), None)
 
-    def added(self, pooled: torch.Tensor | None, resolution: int) -> dict[str, torch.Tensor] | None:
-        """What the UNet takes besides the context, as its `added_cond_kwargs`. resolution: pixels a side of the pictures."""
+    def added(self, pooled: torch.Tensor | None, latents: torch.Tensor) -> dict[str, torch.Tensor] | None:
+        """What the UNet takes besides the context, as its `added_cond_kwargs`. latents: [n, c, h, w], for their size."""
         return None
 
     @torch.no_grad()

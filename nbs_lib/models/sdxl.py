@@ -51,9 +51,9 @@ class BaseXL(Base):
         width = unet["projection_class_embeddings_input_dim"] - 6 * unet["addition_time_embed_dim"]
         return super().random_text(n, tokens, generator)._replace(pooled=torch.randn(n, width, generator=generator))
 
-    def added(self, pooled: torch.Tensor, resolution: int) -> dict[str, torch.Tensor]:
+    def added(self, pooled: torch.Tensor, latents: torch.Tensor) -> dict[str, torch.Tensor]:
         """text_embeds [n, p], and time_ids [n, 6]: original size, the crop's top left corner, target size."""
-        size = [resolution, resolution]
+        size = [side * self.vae_factor for side in latents.shape[-2:]]
         return {"text_embeds": pooled, "time_ids": pooled.new_tensor([*size, 0, 0, *size]).repeat(len(pooled), 1)}
 
     def _shift_and_scale(self, vae: AutoencoderKL) -> tuple:

@@ -1,53 +1,55 @@
-"""The cache: latents and text embeddings in a folder named by a hash over everything that they depend on.
+"""The cache: latents, text embeddings and teacher's answers in a folder named by a hash over everything they depend on.
 
     outputs/cache/KEY/
-      cache.json              what is in it, and the SHA-256 of each other file; written last
-      latents.safetensors     latents     fp32  [n, c, h, w], posterior mean × the VAE's scaling factor (after its own mean
-                                                and deviation are taken out, with a VAE of SDXL's that says them)
-      text.safetensors        embeddings  fp32  [m, tokens, width], one for each distinct caption
-                              index       int64 [n], the embedding of each example
-                              empty       fp32  [tokens, width], what the stock pipeline guides away from without a
-                                                negative prompt: the empty prompt's embedding, or zeros (SDXL)
-                              negative    fp32  [tokens, width], of guidance's unconditional side: the negative prompt's,
-                                                or `empty` where there is none
-                              pooled [m, p], empty_pooled [p], negative_pooled [p], fp32: the same, pooled; only where the
-                                                base's family has them (SDXL)
-      answers.safetensors     where asked for: the teacher's answers, see `answers.py`
-      examples.jsonl          a line for each example: id, caption, and prior where it is one
-      skipped.jsonl           a line for each thing that could not be used: id, reason
-      contact_sheet.png       some of the pictures, as the VAE saw them
+      cache.json             what is in it, and the SHA-256 of each other file; written last
+      examples.parquet       a row for each example: id, caption (a row of captions.parquet), key (of its image's content
+                             and how it is cut and turned), shard (a place in cache.json's `shards`) and row in it, prior,
+                             flipped
+      captions.parquet       a row for each distinct caption: caption, tokens (how many it has), shard and row
+      latents/NAME.safetensors   latents fp32 [n, c, h, w], all of one shape: posterior mean × the VAE's scaling factor (after
+                             its own mean and deviation are taken out, with a VAE of SDXL's that says them)
+      texts/NAME.safetensors     embeddings fp32 [m, tokens, width], and pooled fp32 [m, p] where the base's family has it
+      unconditional.safetensors  empty fp32 [tokens, width], what the stock pipeline guides away from without a negative
+                             prompt: the empty prompt's embedding, or zeros (SDXL); negative fp32 [tokens, width], of
+                             guidance's unconditional side: the negative prompt's, or `empty` where there is none;
+                             empty_pooled and negative_pooled [p], where the family has them
+      answers/NAME.safetensors   where asked for: the teacher's answers of a shard, see `answers.py`
+      contact_sheet.png      some of the pictures as they were cut, with their captions
+      as_trained.png         some as they were, as they were cut, and as the VAE gives them back
 
-    cache.json has key, base (name, as given), base_hash, resolution, examples, captions (m), captions_cut, skipped,
-    latent_shape [c, h, w], text_shape [tokens, width], negative, answers (what was asked, or null), files {name:
+    cache.json has key, base (name, as given), base_hash, resolution, examples, captions (m), captions_cut, text_shape
+    [tokens, width], shapes {"c h w": examples}, shards [{name, rows, shape [c, h, w], answers}], texts [{name, rows}],
+    negative, answers (what was asked, or null), images (whether there are latents), spaces {what: hash}, files {name:
     SHA-256}. It holds no time and no path of the machine, so a cache that is built again is the same, file for file.
+    Rows taken over from an older cache were encoded in other batches, and may differ in their last bit from ones encoded
+    anew.
 
-A cache is built beside its place and renamed into it when whole. One with a file missing or changed is never read:
-`open_cache` names the file, `build_or_reuse` builds the cache again.
+NAME is a hash over what a shard holds, so caches share their equal shards as links to one file. A cache is filled beside its
+place and renamed into it when whole. One with a file missing or changed is never read.
 """
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from .. import diffusion, models
-from ..config import Prepare
-from ..files import beside, file_hash, read_lines, remove, value_hash, write_atomic, write_lines
-from ..machine import versions
-from ..models import Base
-from . import answers, encode, images, look
-from .sources import Example, Selection
+from ..files import file_hash
+from ..shards import Shards
 
-META, LATENTS, TEXT = "cache.json", "latents.safetensors", "text.safetensors"
-EXAMPLES, SKIPPED, SHEET = "examples.jsonl", "skipped.jsonl", "contact_sheet.png"
-TRANSFORM = [__file__, *(module.__file__ for module in (answers, diffusion, encode, images, look))]
-TRANSFORM += sorted(Path(models.__file__).parent.glob("*.py"))
-"""The modules whose source decides what is trained on."""
-LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
-"""The packages that it rests on."""
+META, EXAMPLES, CAPTIONS = "cache.json", "examples.parquet", "captions.parquet"
+LATENTS, TEXTS, ANSWERS, UNCONDITIONAL = "latents", "texts", "answers", "unconditional.safetensors"
+SHEET, AS_TRAINED = "contact_sheet.png", "as_trained.png"
+EXAMPLE_COLUMNS = pyarrow.schema(
+    [("id", "string"), ("caption", "int32"), ("key", "string"), ("shard", "int32"), ("row", "int32"), ("prior", "bool"),
+     ("flipped", "bool")]
+)  # fmt: skip
+CAPTION_COLUMNS = pyarrow.schema([("caption", "string"), ("tokens", "int32"), ("shard", "int32"), ("row", "int32")])
 
 
 class CacheError(ValueError):
@@ -56,110 +58,69 @@ class CacheError(ValueError):
 
 @dataclass(frozen=True)
 class Cache:
-    """An opened cache; shapes in the module's docstring."""
+    """An opened cache; what is in it is in the module's docstring. Tables are read when they are asked for."""
 
     folder: Path
-    latents: torch.Tensor
-    embeddings: torch.Tensor
-    index: torch.Tensor
-    empty: torch.Tensor
-    negative: torch.Tensor
-    ids: list[str]
-    captions: list[str]
-    skipped: list[dict[str, str]]
     meta: dict[str, Any]
-    pooled: torch.Tensor | None = None
-    empty_pooled: torch.Tensor | None = None
-    negative_pooled: torch.Tensor | None = None
+
+    @cached_property
+    def examples(self) -> pyarrow.Table:
+        return pyarrow.parquet.read_table(self.folder / EXAMPLES)
+
+    @cached_property
+    def texts(self) -> pyarrow.Table:
+        return pyarrow.parquet.read_table(self.folder / CAPTIONS)
+
+    @property
+    def ids(self) -> list[str]:
+        return self.examples["id"].to_pylist()
+
+    @property
+    def captions(self) -> list[str]:
+        """The caption of each example."""
+        return self.texts["caption"].take(self.examples["caption"]).to_pylist()
+
+    @property
+    def unconditional(self) -> dict[str, torch.Tensor]:
+        return load_file(self.folder / UNCONDITIONAL)
+
+    def latents(self, places: list[int]) -> torch.Tensor:
+        """fp32 [n, c, h, w] of examples by their places, all of one shape."""
+        return self._taken(LATENTS, "shards", "latents", self.examples, places)
+
+    def embeddings(self, places: list[int], name: str = "embeddings") -> torch.Tensor:
+        """fp32 [n, tokens, width] of examples' captions by the examples' places; name: or `pooled`, [n, p]."""
+        return self._taken(TEXTS, "texts", name, self.texts, self.examples["caption"].take(places).to_pylist())
+
+    def _taken(self, folder: str, listed: str, tensor: str, table: pyarrow.Table, places: list[int]) -> torch.Tensor:
+        files = [self.folder / folder / f"{each['name']}.safetensors" for each in self.meta[listed]]
+        shard, row = (torch.tensor(table[name].take(places).to_pylist()) for name in ("shard", "row"))
+        return Shards(files, tensor).take(shard, row)
 
 
-def cache_key(selection: Selection, base: Base, config: Prepare) -> str:
-    """Hash over all that changes what a cache holds, 64 hex digits."""
-    return value_hash(
-        {
-            "examples": [[each.id, each.image_hash, each.caption, each.prior] for each in selection.examples],
-            "skipped": [[each.id, each.reason] for each in selection.skipped],
-            "base": [base.name, base.hash],
-            "resolution": config.resolution,
-            "negative": config.negative,
-            "answers": asked(config),
-            "dtype": "float32",
-            "versions": {name: known for name, known in versions().items() if name in LIBRARIES},
-            "transform": [file_hash(Path(path)) for path in TRANSFORM],
-        }
-    )
+def read_meta(folder: Path) -> dict[str, Any]:
+    """cache.json. Errors: CacheError where it is missing or damaged."""
+    try:
+        meta = json.loads((folder / META).read_text())
+        if not all(isinstance(digest, str) for digest in meta["files"].values()):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CacheError(f"cache {str(folder)!r}: {META} is missing or damaged") from None
+    return meta
 
 
-def asked(config: Prepare) -> dict[str, Any] | None:
-    """What the teacher is asked, as the cache records it; None for nothing."""
-    if config.answers == "none":
-        return None
-    told = {"states": config.answers, "draws": config.draws, "seed": config.seed}
-    return told | ({"guidance": config.answers_guidance} if config.answers == "trajectories" else {})
+def damaged(folder: Path, meta: dict[str, Any]) -> list[str]:
+    """The names of a cache's files that are missing or are not, byte for byte, what was written."""
+    return [name for name, digest in meta["files"].items() if not _holds(folder / name, digest)]
+
+
+def _holds(path: Path, digest: str) -> bool:
+    return path.is_file() and file_hash(path) == digest
 
 
 def open_cache(folder: Path) -> Cache:
-    """Read a cache, every byte checked. Errors: CacheError where a file is missing or changed."""
-    try:
-        meta = json.loads((folder / META).read_text())
-        files = {name: str(digest) for name, digest in meta["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise CacheError(f"cache {str(folder)!r}: {META} is missing or damaged") from None
-    for name in dict.fromkeys((LATENTS, TEXT, EXAMPLES, SKIPPED, SHEET, *files)):
-        path = folder / name
-        if not path.is_file() or file_hash(path) != files.get(name):
-            raise CacheError(f"cache {str(folder)!r}: {name} is missing or damaged")
-    examples, skipped = read_lines(folder / EXAMPLES), read_lines(folder / SKIPPED)
-    ids, captions = [each["id"] for each in examples], [each["caption"] for each in examples]
-    latents = load_file(folder / LATENTS)["latents"]
-    return Cache(folder, latents, **load_file(folder / TEXT), ids=ids, captions=captions, skipped=skipped, meta=meta)
-
-
-def build_or_reuse(store: Path, selection: Selection, base: Base, config: Prepare) -> tuple[Cache, bool]:
-    """The cache of these examples in the folder `store`, and whether it was there already."""
-    key = cache_key(selection, base, config)
-    folder = store / key
-    if folder.exists():
-        try:
-            return open_cache(folder), True
-        except CacheError as damage:
-            print(f"{damage}; it is built again")
-            remove(folder)
-    with beside(folder) as part:
-        _build(part, key, selection, base, config)
-    return open_cache(folder), False
-
-
-def _build(part: Path, key: str, selection: Selection, base: Base, config: Prepare):
-    captions = [each.caption for each in selection.examples]
-    latents = encode.encode_images(base, selection.examples, config.resolution, config.batch_size)
-    text = encode.encode_captions(base, captions, config.negative, config.batch_size)
-    save_file({"latents": latents}, part / LATENTS)
-    save_file(text, part / TEXT)
-    if config.answers != "none":
-        save_file(answers.ask(base, latents, text, config), part / answers.FILE)
-    write_lines(part / EXAMPLES, [_row(each) for each in selection.examples])
-    write_lines(part / SKIPPED, [{"id": each.id, "reason": each.reason} for each in selection.skipped])
-    shown = look.spread(selection.examples)
-    squares = [images.to_square(each.load(), config.resolution) for each in shown]
-    look.contact_sheet(squares, [each.caption for each in shown]).save(part / SHEET)
-    meta = {
-        "key": key,
-        "base": base.name,
-        "base_hash": base.hash,
-        "resolution": config.resolution,
-        "examples": len(captions),
-        "captions": len(text["embeddings"]),
-        "captions_cut": encode.captions_cut(base, captions),
-        "skipped": len(selection.skipped),
-        "latent_shape": list(latents.shape[1:]),
-        "text_shape": list(text["empty"].shape),
-        "negative": config.negative,
-        "answers": asked(config),
-        "files": {path.name: file_hash(path) for path in sorted(part.iterdir())},
-    }
-    write_atomic(part / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
-
-
-def _row(example: Example) -> dict[str, Any]:
-    return {"id": example.id, "caption": example.caption} | ({"prior": True} if example.prior else {})
+    """A cache, every byte of it checked. Errors: CacheError where a file is missing or changed."""
+    meta = read_meta(folder)
+    if wrong := damaged(folder, meta):
+        raise CacheError(f"cache {str(folder)!r}: {wrong[0]} is missing or damaged")
+    return Cache(folder, meta)

@@ -1,8 +1,9 @@
-"""Any image to an RGB square: decoded strictly, turned upright, laid over white, cut from the middle.
+"""Any image to RGB of a wanted size: decoded strictly, turned upright, laid over white, cut from the middle.
 
 What is done here decides what a cache holds, so this module's source is part of every cache's key.
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,17 +52,38 @@ def _strict() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
-def to_square(image: Image.Image, resolution: int) -> Image.Image:
-    """The largest centred square of an image, upright, as RGB of `resolution` pixels a side (Lanczos).
+def fit(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The largest centred part of an image with these proportions, upright, as RGB of this size in pixels (Lanczos).
 
-    An RGB image of that size goes through unchanged, bit for bit. Errors: ImageError, see `to_rgb`.
+    Nothing is squeezed: of one side all is kept. An RGB image of that size goes through unchanged, bit for bit.
+    Errors: ImageError, see `to_rgb`.
     """
     image = to_rgb(upright(image))
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
+    scale = min(image.width / width, image.height / height)
+    across, down = width * scale, height * scale
+    left, top = (image.width - across) / 2, (image.height - down) / 2
     # cut and resize in one: resizing first would make a huge picture of a long thin one
-    box = (left, top, left + side, top + side)
-    return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=box)
+    box = (max(0.0, left), max(0.0, top), min(image.width, left + across), min(image.height, top + down))
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def sizes(resolution: int, step: int) -> list[tuple[int, int]]:
+    """Widths and heights, multiples of `step` pixels, of about resolution² pixels and never more: from 1 : 2 to 2 : 1.
+
+    Source: aspect-ratio bucketing, https://github.com/NovelAI/novelai-aspect-ratio-bucketing.
+    """
+    found = set()
+    for side in range(-(-resolution // (2 * step)) * step, 2 * resolution + 1, step):
+        other = min(resolution * resolution // side // step * step, 2 * resolution)
+        if other and max(side, other) <= 2 * min(side, other):
+            found |= {(side, other), (other, side)}
+    return sorted(found | {(resolution, resolution)})
+
+
+def nearest(size: tuple[int, int], among: list[tuple[int, int]]) -> tuple[int, int]:
+    """The size whose proportions are nearest to an image's, on a logarithmic scale; the larger one of two as near."""
+    of = math.log(size[0] / size[1])
+    return min(among, key=lambda each: (round(abs(math.log(each[0] / each[1]) - of), 9), -each[0] * each[1], each))
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -73,19 +95,19 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: transparency over white, 16 bits scaled to 8, CMYK through its ICC profile where it has one.
+    """8-bit sRGB: transparency over white, 16 bits scaled to 8, through the image's ICC profile where it has one.
 
     Errors: ImageError for a mode that has no meaning as a picture without more knowledge.
     """
     if image.mode == "RGB" and not image.has_transparency_data:
-        return image
+        return _to_srgb(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_8_bit(image)
     if image.mode == "CMYK":
         return _cmyk_to_rgb(image)
     try:
         if not image.has_transparency_data:
-            return image.convert("RGB")
+            return _to_srgb(image.convert("RGB"))
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     except ValueError:
@@ -99,6 +121,20 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= white):
         raise ImageError(f"image of mode {image.mode} has values outside 0 to {white}")
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """An RGB image in the colours of sRGB; one whose profile says nothing else stays as it is, bit for bit."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    try:
+        own = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(own).lower():
+            return image
+        return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"))
+    except (ImageCms.PyCMSError, OSError):
+        return image  # a profile that cannot be used, or is of another kind of image, is as good as none
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:

@@ -1,5 +1,14 @@
-"""What the notebook shows: a sheet of pictures with their captions, and tables. Everything that users wrote is escaped."""
+"""What the notebook shows: sheets of pictures, histograms, tables. Everything that users wrote is escaped.
 
+contact_sheet.png and as_trained.png are the cache's; what follows is of a run, in its folder `prepare/`:
+
+    sizes.png     how large images are, and of which proportions
+    captions.png  how many tokens captions have, beside how many the text encoder reads
+    dropped.png   for each reason some of the images that were dropped for it
+    alike.png     images that look alike, side by side
+"""
+
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -8,7 +17,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import matplotlib
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
+
+from .examples import Example, Skipped
+from .images import to_rgb, upright
+from .noted import Notes
 
 T = TypeVar("T")
 
@@ -35,10 +49,100 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str]) -> I
     pen = ImageDraw.Draw(sheet)
     for i, (picture, lines) in enumerate(zip(pictures, texts, strict=True)):
         x, y = GAP + i % columns * (TILE + GAP), GAP + sum(heights[: i // columns])
-        sheet.paste(picture.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+        tile = _tile(picture)
+        sheet.paste(tile, (x + (TILE - tile.width) // 2, y + (TILE - tile.height) // 2))
         for k, line in enumerate(lines):
             pen.text((x, y + TILE + 4 + k * LINE), line, INK, _font())
     return sheet
+
+
+def side_by_side(rows: Sequence[Sequence[Image.Image | None]], titles: Sequence[str]) -> Image.Image:
+    """A column of pictures for each title; each keeps its proportions, none is enlarged beyond a tile."""
+    sheet = Image.new("RGB", (len(titles) * (TILE + GAP) + GAP, len(rows) * (TILE + GAP) + GAP + LINE + 4), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        pen.text((GAP + column * (TILE + GAP), GAP // 2), title, INK, _font())
+    for i, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            if picture is not None:
+                tile = _tile(picture)
+                left, top = GAP + column * (TILE + GAP), GAP + LINE + 4 + i * (TILE + GAP)
+                sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+    return sheet
+
+
+def original(example: Example | Skipped) -> Image.Image | None:
+    """An image as it was, upright, for a sheet; None where it cannot be shown."""
+    place = example.image if isinstance(example, Example) else example.place
+    try:
+        return _tile(to_rgb(upright(place.look()[0])))
+    except Exception:  # it may be shown because it is damaged
+        return None
+
+
+def _tile(picture: Image.Image) -> Image.Image:
+    scale = TILE / max(picture.size)
+    size = [max(1, round(side * scale)) for side in picture.size]
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def draw_all(folder: Path, notes: Notes, most_tokens: int):
+    """The pictures of a run's folder `prepare/`, as far as there is something to show."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if notes.sizes:
+        _sizes(notes.sizes).savefig(folder / "sizes.png", dpi=110, metadata={"Software": None})
+    if notes.tokens:
+        _lengths(notes.tokens, most_tokens).savefig(folder / "captions.png", dpi=110, metadata={"Software": None})
+    for name, sheet in (("dropped.png", _dropped(notes.dropped_ones)), ("alike.png", _alike(notes.alike))):
+        if sheet is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            sheet.save(folder / name)
+
+
+def _sizes(sizes: Counter) -> Figure:
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    counts = list(sizes.values())
+    left.hist([math.sqrt(width * height) for width, height in sizes], bins=40, weights=counts, color="#3b6ea5")
+    left.set(xlabel="size: square root of width × height, pixels", ylabel="images")
+    right.hist([math.log2(width / height) for width, height in sizes], bins=40, weights=counts, color="#3b6ea5")
+    ticks = [-2, -1, -0.415, 0, 0.415, 1, 2]
+    right.set_xticks(ticks, ["1:4", "1:2", "3:4", "1:1", "4:3", "2:1", "4:1"])
+    right.set(xlabel="proportions, width : height", ylabel="images")
+    return figure
+
+
+def _lengths(tokens: Counter, most: int) -> Figure:
+    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(list(tokens), list(tokens.values()), width=1.0, color="#3b6ea5")
+    axes.axvline(most + 0.5, color="#b5432e", linestyle="--")
+    axes.annotate(f"what the text encoder reads: {most}", (most + 0.5, 0.97), xycoords=("data", "axes fraction"), va="top",
+                  ha="left" if most < max(tokens) / 2 else "right", color="#b5432e")  # fmt: skip
+    axes.set(xlabel="tokens of a caption, its beginning and end among them", ylabel="distinct captions")
+    return figure
+
+
+def _dropped(dropped: dict[str, list[Skipped]]) -> Image.Image | None:
+    rows = [(reason, [original(each) for each in some if each.place is not None]) for reason, some in dropped.items()]
+    rows = [(reason, [each for each in some if each is not None]) for reason, some in rows]
+    rows = [(reason, some) for reason, some in rows if some]
+    if not rows:
+        return None
+    height = TILE + LINE + 4 + GAP
+    sheet = Image.new("RGB", (4 * (TILE + GAP) + GAP, len(rows) * height + GAP), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for i, (reason, some) in enumerate(rows):
+        pen.text((GAP, GAP + i * height), reason, INK, _font())
+        for column, picture in enumerate(some):
+            sheet.paste(picture, (GAP + column * (TILE + GAP), GAP + i * height + LINE + 4))
+    return sheet
+
+
+def _alike(alike: list[tuple[Example, Example]]) -> Image.Image | None:
+    rows = [(original(first), original(second)) for first, second in alike]
+    return side_by_side(rows, ("look alike", "")) if rows else None
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -76,14 +180,18 @@ def caption_table(ids: Sequence[str], captions: Sequence[str], most: int = 12) -
     return _table(note, ("example", "caption"), rows)
 
 
-def skipped_table(skipped: Sequence[dict[str, str]], most: int = 50) -> str:
-    """What could not be used, with the reason, as an HTML table; how many of each reason above it."""
-    if not skipped:
-        return "<p>Nothing was skipped.</p>"
-    reasons = Counter(each["reason"] for each in skipped)
-    counts = ", ".join(f"{number} × {reason}" for reason, number in reasons.most_common())
-    rows = [(each["id"], each["reason"]) for each in skipped[:most]]
-    return _table(f"{len(skipped)} skipped: {counts}{_shown(len(rows), len(skipped))}", ("skipped", "reason"), rows)
+def reasons_table(kept: int, dropped: dict[str, int]) -> str:
+    """How many examples were kept, and how many were dropped for which reason, as an HTML table."""
+    rows = [(reason, number) for reason, number in sorted(dropped.items(), key=lambda each: -each[1])]
+    return _table(f"{kept} kept, {sum(dropped.values())} dropped", ("reason", "dropped"), rows)
+
+
+def dropped_table(dropped: Sequence[dict[str, str]], of: int) -> str:
+    """Some of what was dropped, with the reason, as an HTML table."""
+    if not dropped:
+        return "<p>Nothing was dropped.</p>"
+    rows = [(each["id"], each["reason"], each["detail"]) for each in dropped]
+    return _table(f"{of} dropped{_shown(len(rows), of)}", ("dropped", "reason", "detail"), rows)
 
 
 def _shown(shown: int, of: int) -> str:

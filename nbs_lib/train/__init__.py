@@ -78,7 +78,7 @@ def train(config: Train) -> Trained:
     run.require("prepare")
     unfinished = run.stage_record("train").get("status") != "done"
     check_machine(config)
-    check_cache(run.cache, config.teacher)
+    check_cache(run.cache, config)
     # how many processes there are decides what each has in its optimizer; on how many hosts does not
     whole = replace(config, processes=process_count(config) * config.num_nodes)
     inputs = run.inputs(whole)

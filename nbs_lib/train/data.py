@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
 import torch
 from safetensors.torch import load_file
 
 from ..config import Train
 from ..diffusion import noise_of
-from ..files import file_hash, read_lines
+from ..files import file_hash
+from ..shards import Shards
 
 TIMESTEPS = 1000
 
@@ -58,49 +62,74 @@ class DataError(ValueError):
     """A cache that cannot be trained on: which, and what to do."""
 
 
-def check_cache(folder: Path, teacher: str = "live"):
-    """Errors: DataError where a file of the cache is missing or is not, byte for byte, the one that was written, or where
-    the teacher's kept answers are asked for and there are none."""
+def check_cache(folder: Path, config: Train):
+    """Errors: DataError where a file of the cache is missing or is not, byte for byte, the one that was written, where the
+    teacher's kept answers are asked for and there are none, or where there are no images and they are needed."""
+    again = "run notebooks/1_prepare.ipynb"
     try:
-        files = json.loads((folder / "cache.json").read_text())["files"]
-        wrong = [name for name, digest in files.items() if file_hash(folder / name) != digest]
+        meta = json.loads((folder / "cache.json").read_text())
+        wrong = [name for name, digest in meta["files"].items() if file_hash(folder / name) != digest]
+        answers, images = meta["answers"], meta["images"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        files, wrong = {}, ["cache.json, or a file that it names,"]
+        raise DataError(f"cache {folder}: a file of it is missing or damaged; {again} again, it is rebuilt") from None
     if wrong:
-        raise DataError(f"cache {folder}: {wrong[0]} is missing or damaged; run notebooks/1_prepare.ipynb again, it is rebuilt")
-    if teacher == "cached" and "answers.safetensors" not in files:
+        raise DataError(f"cache {folder}: {wrong[0]} is missing or damaged; {again} again, it is rebuilt")
+    if config.teacher == "cached" and not answers:
         raise DataError(
-            f"cache {folder} has no answers of a teacher; run notebooks/1_prepare.ipynb with answers = 'data' or "
-            f"'trajectories', or train with teacher = 'live'"
+            f"cache {folder} has no answers of a teacher; {again} with answers = 'data' or 'trajectories', or train with "
+            f"teacher = 'live'"
+        )
+    if not images and not (config.teacher == "cached" and answers["states"] == "trajectories"):
+        raise DataError(
+            f"cache {folder} has prompts without images; {again} with answers = 'trajectories' and train with "
+            f"teacher = 'cached', or give it images"
         )
 
 
 class Examples:
-    """A cache in memory: scaled latents, one text embedding for each distinct caption, the teacher's answers if asked for.
+    """A cache: small tables in memory, and tensors that are mapped, so that only what a batch needs is read.
 
     own, prior, held_out: places of the examples that are trained on, of those that keep what the base knew, and of those
-    that are never trained on.
+    that are never trained on, nor are their mirrored copies.
     """
 
     def __init__(self, folder: Path, config: Train):
         self.config, self.meta = config, json.loads((folder / "cache.json").read_text())
-        self.latents = load_file(folder / "latents.safetensors")["latents"]
-        text = load_file(folder / "text.safetensors")
-        self.embeddings, self.index = text["embeddings"], text["index"]
-        self.empty, self.negative = text["empty"], text["negative"]
-        self.pooled, self.empty_pooled, self.negative_pooled = map(text.get, ("pooled", "empty_pooled", "negative_pooled"))
-        self.rows = read_lines(folder / "examples.jsonl")
-        prior = [bool(row.get("prior")) for row in self.rows]
-        own = [i for i, is_prior in enumerate(prior) if not is_prior]
-        kept = min(config.held_out, len(own) // 4) if config.validate_every else 0
-        self.own, self.held_out = torch.tensor(own[: len(own) - kept]), torch.tensor(own[len(own) - kept :], dtype=torch.long)
-        self.prior = torch.tensor([i for i, is_prior in enumerate(prior) if is_prior], dtype=torch.long)
-        cached = config.teacher == "cached"
-        self.answers = load_file(folder / "answers.safetensors") if cached else {}
+        self.table = pyarrow.parquet.read_table(folder / "examples.parquet")
+        captions = pyarrow.parquet.read_table(folder / "captions.parquet", columns=["shard", "row"])
+        self.shard, self.row, self.caption = (_column(self.table, name) for name in ("shard", "row", "caption"))
+        self.text_shard, self.text_row = (_column(captions, name) for name in ("shard", "row"))
+        shards, texts = self.meta["shards"], [f"{each['name']}.safetensors" for each in self.meta["texts"]]
+        self.latents = Shards([folder / "latents" / f"{each['name']}.safetensors" for each in shards], "latents")
+        self.texts_of = {name: Shards([folder / "texts" / file for file in texts], name) for name in ("embeddings", "pooled")}
+        self.away = load_file(folder / "unconditional.safetensors")
+        answers = [folder / "answers" / f"{each['answers']}.safetensors" for each in shards]
+        names = {"t", "uncond", "cond"} | ({"x_t"} if (self.meta["answers"] or {}).get("states") == "trajectories" else set())
+        self.answers = {name: Shards(answers, name) for name in names} if config.teacher == "cached" else {}
+        self.shapes = sorted({tuple(each["shape"]) for each in shards})
+        self.shape = torch.tensor([self.shapes.index(tuple(each["shape"])) for each in shards])[self.shard]
+        self._divide()
+
+    def _divide(self):
+        prior, flipped = (torch.tensor(self.table[name].to_numpy()) for name in ("prior", "flipped"))
+        own = (~prior & ~flipped).nonzero().flatten()
+        kept = min(self.config.held_out, len(own) // 4) if self.config.validate_every else 0
+        self.held_out, self.prior = own[len(own) - kept :], prior.nonzero().flatten()
+        learned = ~prior
+        if kept:
+            ids = pyarrow.array(self.ids(self.held_out))
+            learned &= ~torch.tensor(pyarrow.compute.is_in(self.table["id"], ids).to_numpy())
+        self.own = learned.nonzero().flatten()
+        self._own = [self.own[self.shape[self.own] == i] for i in range(len(self.shapes))]
+        self._prior = [self.prior[self.shape[self.prior] == i] for i in range(len(self.shapes))]
 
     def ids(self, example: torch.Tensor) -> list[str]:
         """The names of examples by their places."""
-        return [self.rows[i]["id"] for i in example.tolist()]
+        return self.table["id"].take(example.tolist()).to_pylist()
+
+    def shape_of(self, example: torch.Tensor) -> tuple[int, ...]:
+        """[c, h, w] of the latents of examples, which are all of one shape."""
+        return self.shapes[int(self.shape[example[0]])]
 
     def batch(self, step: int, share: int, shares: int) -> Batch:
         """One share, `batch_size` examples, of the batch_size × shares that make step number `step`.
@@ -115,29 +144,38 @@ class Examples:
         """The held-out examples, each time with the same noise and timesteps, which are spread over all of them."""
         n, generator = len(self.held_out), torch.Generator().manual_seed(0)
         place = (torch.arange(n) + 0.5) / max(1, n)
-        t, noise = (place * TIMESTEPS).long(), torch.randn(n, *self.latents.shape[1:], generator=generator)
+        t = (place * TIMESTEPS).long()
         # of kept answers the draws in turn; no caption is dropped; w in the middle
         chance = torch.stack([place if self.answers else torch.ones(n), torch.full((n,), 0.5)], 1)
-        for start in range(0, n, self.config.batch_size):
-            yield self._batch(*(part[start : start + self.config.batch_size] for part in (self.held_out, t, noise, chance)))
+        for which, shape in enumerate(self.shapes):
+            rows = (self.shape[self.held_out] == which).nonzero().flatten()
+            noise = torch.randn(len(rows), *shape, generator=generator)
+            for start in range(0, len(rows), self.config.batch_size):
+                part = slice(start, start + self.config.batch_size)
+                yield self._batch(self.held_out[rows[part]], t[rows[part]], noise[part], chance[rows[part]])
 
     def _drawn(self, generator: torch.Generator, n: int) -> tuple[torch.Tensor, ...]:
-        """Places of examples, timesteps, noise, two numbers in [0, 1) for each; finetune takes every other one of the prior."""
-        picked = self.own[torch.randint(len(self.own), (n,), generator=generator)]
+        """Places of examples of one shape, timesteps, noise, two numbers in [0, 1) for each; finetune takes every other one
+        of the prior, if that has examples of this shape."""
+        which = 0
+        if len(self.shapes) > 1:  # each as often as it has examples
+            which = int(self.shape[self.own[torch.randint(len(self.own), (1,), generator=generator)]])
+        own, prior = self._own[which], self._prior[which]
+        picked = own[torch.randint(len(own), (n,), generator=generator)]
         t = torch.randint(TIMESTEPS, (n,), generator=generator)
-        noise = torch.randn(n, *self.latents.shape[1:], generator=generator)
+        noise = torch.randn(n, *self.shapes[which], generator=generator)
         chance = torch.rand(n, 2, generator=generator)
         if self.config.objective == "finetune":
-            if len(self.prior):  # every other one, from the first or the second on: a step of one example has its turn too
+            if len(prior):  # every other one, from the first or the second on: a step of one example has its turn too
                 others = picked[int(torch.randint(2, (1,), generator=generator)) :: 2]
-                others[:] = self.prior[torch.randint(len(self.prior), others.shape, generator=generator)]
+                others[:] = prior[torch.randint(len(prior), others.shape, generator=generator)]
             noise = noise + self.config.noise_offset * torch.randn(*noise.shape[:2], 1, 1, generator=generator)
         return picked, t, noise, chance
 
     def _batch(self, example: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, chance: torch.Tensor) -> Batch:
         config, n, kept = self.config, len(example), {}
         if self.answers:
-            draw = (chance[:, 0] * self.answers["t"].shape[1]).long()
+            draw = (chance[:, 0] * self.answers["t"].of(0).shape[1]).long()
             t, noise, kept = self._answered(example, draw)
         weight, dropped = torch.ones(n), torch.zeros(n, dtype=torch.bool)
         if config.objective == "finetune":
@@ -147,13 +185,21 @@ class Examples:
         context, pooled = self.texts(example, dropped)
         uncond, uncond_pooled = self.unconditional(n)
         kept |= {"pooled": pooled, "uncond_pooled": uncond_pooled}
-        return Batch(self.latents[example], noise, t, context, uncond, w, weight, example, **kept)
+        return Batch(self.clean(example), noise, t, context, uncond, w, weight, example, **kept)
+
+    def clean(self, example: torch.Tensor) -> torch.Tensor:
+        """The latents of examples of one shape; zeros for prompts without images, of which only kept states are used."""
+        if not self.meta["images"]:
+            return torch.zeros(len(example), *self.shape_of(example))
+        return self.latents.take(self.shard[example], self.row[example])
 
     def texts(self, example: torch.Tensor, dropped: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Context and pooled text of examples [n]: of their captions, or of the empty prompt where dropped [n] says so."""
-        found = []
-        for known, empty in ((self.embeddings, self.empty), (self.pooled, self.empty_pooled)):
-            text = None if known is None else known[self.index[example]]
+        found, caption = [], self.caption[example]
+        for name, empty in (("embeddings", self.away["empty"]), ("pooled", self.away.get("empty_pooled"))):
+            text = None
+            if empty is not None:
+                text = self.texts_of[name].take(self.text_shard[caption], self.text_row[caption])
             if text is not None and dropped is not None:
                 text = torch.where(dropped.view(-1, *[1] * empty.dim()), empty, text)
             found.append(text)
@@ -161,17 +207,21 @@ class Examples:
 
     def unconditional(self, n: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Context and pooled text of the negative prompt, n times."""
-        return tuple(part if part is None else part.expand(n, *part.shape) for part in (self.negative, self.negative_pooled))
+        parts = (self.away["negative"], self.away.get("negative_pooled"))
+        return tuple(part if part is None else part.expand(n, *part.shape) for part in parts)
 
     def _answered(self, example: torch.Tensor, draw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict]:
         """Timesteps, noise and kept answers of one draw of each example."""
-        of, shape = self.answers, tuple(self.latents.shape[1:])
-        kept = {"answers": (of["uncond"][example, draw], of["cond"][example, draw])}
-        if "x_t" in of:
-            kept["x_t"] = of["x_t"][example, draw].float()
+        shape, here = self.shape_of(example), (self.shard[example], self.row[example], draw)
+        kept = {"answers": tuple(self.answers[side].take(*here) for side in ("uncond", "cond"))}
+        if "x_t" in self.answers:
+            kept["x_t"] = self.answers["x_t"].take(*here).float()
             noise = torch.zeros(len(example), *shape)
         else:
-            seed = self.meta["answers"]["seed"]
-            pairs = zip(example.tolist(), draw.tolist(), strict=True)
-            noise = torch.stack([noise_of(seed, *pair, shape) for pair in pairs])
-        return of["t"][example, draw], noise, kept
+            seed, keys = self.meta["answers"]["seed"], self.table["key"].take(example.tolist()).to_pylist()
+            noise = torch.stack([noise_of(seed, *each, shape) for each in zip(keys, draw.tolist(), strict=True)])
+        return self.answers["t"].take(*here), noise, kept
+
+
+def _column(table: pyarrow.Table, name: str) -> torch.Tensor:
+    return torch.tensor(table[name].to_numpy(), dtype=torch.long)

@@ -16,7 +16,7 @@ from .guard import process_count
 from .meter import gpu_handles
 from .rehearsal import Rehearsal, rehearse
 
-FP32, MIB = 4, 2**20
+FP32, BF16, MIB = 4, 2, 2**20
 BUCKET = 2**24
 """Numbers that DeepSpeed is told to reduce or gather at once, at stages 1 and 2."""
 ENGINE = {True: 90 * MIB, False: 45 * MIB}
@@ -110,8 +110,10 @@ def of_parts(config: Train, of: Rehearsal, ranks: int) -> tuple[dict[str, int], 
         "optimizer": states * trained // divided[0],
         "mean of the weights": trained if config.ema else 0,
     }
-    let_go = 0 if config.method == "full" else of.frozen
-    passing = {"activations": of.activations, "pictures": of.decoding, "checks at the end": FP32 * of.whole - let_go}
+    checks = FP32 * of.whole
+    if config.method != "full":  # in the training's precision, after its own frozen weights were let go
+        checks = max(0, (BF16 if config.precision == "bf16" else FP32) * of.whole - of.frozen)
+    passing = {"activations": of.activations, "pictures": of.decoding, "checks at the end": checks}
     return parts, passing
 
 

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -69,8 +68,7 @@ def build(config: Train, run: Run, accelerator) -> Parts:
     unet.to(accelerator.device)
     if frozen is not None:
         frozen.to(accelerator.device, memory_format=torch.channels_last)
-    added = partial(base.added, resolution=examples.meta["resolution"])
-    student = Student(unet, alphas_cumprod, base.prediction_type, DTYPES[config.precision], frozen, added)
+    student = Student(unet, alphas_cumprod, base.prediction_type, DTYPES[config.precision], frozen, base.added)
     optimizer = new_optimizer(parameters, config)
     if config.deepspeed and not config.zero_stage and config.precision != "fp16":
         clip_at_step(optimizer, parameters, config.clip)

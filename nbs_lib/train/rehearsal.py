@@ -162,8 +162,7 @@ def _step(config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode
     for model in filter(None, (unet, teacher)):
         _fake(model, mode)
     schedule = _faked(torch.empty(1000, device="meta"), mode)
-    added = partial(base.added, resolution=examples.meta["resolution"])
-    student = Student(unet, schedule, base.prediction_type, dtype, teacher, added)
+    student = Student(unet, schedule, base.prediction_type, dtype, teacher, base.added)
     for parameter in unet.parameters():
         if parameter.requires_grad:  # gradients are counted apart, for they are handed on one by one
             parameter.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
@@ -184,7 +183,7 @@ def _decoding(base: Any, examples: Any, mode: Any) -> int:
 
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(base._settings("vae/config.json")).eval()
-    latents = examples.latents[:SHOWN].to("meta").float()
+    latents = torch.empty(SHOWN, *examples.shape_of(examples.held_out), device="meta")
     _fake(vae, mode)
     latents = _faked(latents, mode)
     with mode, LiveBytes(list(vae.parameters())) as counted, torch.no_grad():
@@ -219,8 +218,7 @@ def _faked_batch(examples: Any, mode: Any):
 
 
 def _tensors(examples: Any) -> list[torch.Tensor]:
-    held = vars(examples).values()
-    return [each for each in held if isinstance(each, torch.Tensor)] + list(examples.answers.values())
+    return [each for each in (*vars(examples).values(), *examples.away.values()) if isinstance(each, torch.Tensor)]
 
 
 def _bytes(tensor: torch.Tensor) -> int:

@@ -22,10 +22,10 @@ class Student(torch.nn.Module):
         prediction_type: str,
         dtype: torch.dtype,
         frozen=None,
-        added: Callable[[torch.Tensor | None], dict | None] = lambda pooled: None,
+        added: Callable[[torch.Tensor | None, torch.Tensor], dict | None] = lambda pooled, latents: None,
     ):
         """frozen: the teacher's UNet where the student has no adapter to switch off; it is not part of this module.
-        added: what the UNet takes besides the context, from the pooled text: the base's `added`, at its resolution."""
+        added: what the UNet takes besides the context, from the pooled text: the base's `added`."""
         super().__init__()
         self.added = added
         self.unet, self.prediction_type, self.dtype = unet, prediction_type, dtype
@@ -40,7 +40,7 @@ class Student(torch.nn.Module):
     def _pass(self, unet, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None):
         x_t = x_t.contiguous(memory_format=torch.channels_last)  # so that all convolutions work in the faster layout
         with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return unet(x_t, t, context, added_cond_kwargs=self.added(pooled), return_dict=False)[0].float()
+            return unet(x_t, t, context, added_cond_kwargs=self.added(pooled, x_t), return_dict=False)[0].float()
 
     def levels(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """alpha and sigma at timesteps t [n], [n, 1, 1, 1]."""

@@ -71,8 +71,9 @@ class Validation:
     def sampled(self) -> torch.Tensor:
         """Scaled latents of the first held-out captions, sampled as a model of this objective is to be sampled."""
         examples, device = self.parts.examples, self.accelerator.device
-        picked = examples.held_out[:SHOWN]
-        noise = torch.randn(len(picked), *examples.latents.shape[1:], generator=torch.Generator().manual_seed(0)).to(device)
+        first, shape = examples.held_out[0], examples.shape_of(examples.held_out)
+        picked = examples.held_out[examples.shape[examples.held_out] == examples.shape[first]][:SHOWN]
+        noise = torch.randn(len(picked), *shape, generator=torch.Generator().manual_seed(0)).to(device)
         texts = examples.texts(picked), examples.unconditional(len(picked))
         return self.sample(noise, *(Text(*text).to(device) for text in texts))
 

@@ -5,10 +5,10 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageDraw, ImageFile
 
 from nbs_lib.picturebook.book import draw_book
-from nbs_lib.prepare.images import ImageError, decode, to_square
+from nbs_lib.prepare.images import ImageError, decode, fit, nearest, sizes
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -20,7 +20,7 @@ def stored(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def square(data: bytes, resolution: int = 8) -> Image.Image:
-    result = to_square(decode(data), resolution)
+    result = fit(decode(data), resolution, resolution)
     assert result.mode == "RGB" and result.size == (resolution, resolution)
     return result
 
@@ -150,3 +150,41 @@ def test_a_decompression_bomb_is_refused(limit, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(ImageError, match="limit"):
         decode(data)
+
+
+def test_sizes_have_about_the_square_s_pixels_and_are_never_longer_than_two_to_one():
+    found = sizes(512, 64)
+    assert (512, 512) in found and (704, 320) not in found and (640, 384) in found and (384, 640) in found
+    assert all(w % 64 == h % 64 == 0 and 0.75 * 512**2 < w * h <= 512**2 and max(w, h) <= 2 * min(w, h) for w, h in found)
+    assert nearest((3000, 2000), found) == (640, 384) and nearest((10, 10), found) == (512, 512)
+    assert nearest((1, 100), found) == min(found, key=lambda size: size[0] / size[1])
+
+
+def test_nothing_is_squeezed_and_only_one_side_is_cut():
+    circle = Image.new("RGB", (300, 200), WHITE)
+    ImageDraw.Draw(circle).ellipse((100, 50, 199, 149), fill=RED)
+    fitted = np.asarray(fit(circle, 160, 96))
+    red = (fitted[..., 1] < 128).nonzero()
+    tall, wide = np.ptp(red[0]) + 1, np.ptp(red[1]) + 1
+    assert abs(tall - wide) <= 1, "a circle is still a circle"
+    assert abs(wide - 100 * 160 / 300) <= 1, "the whole width is there"
+
+
+def test_another_profile_s_colours_become_srgb_and_srgb_s_stay():
+    linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.new("RGB", (8, 8), (10, 128, 200))
+    assert square(stored(image, "PNG", icc_profile=srgb)).getpixel((0, 0)) == (10, 128, 200)
+    assert square(stored(image, "PNG", icc_profile=linear.tobytes())).getpixel((0, 0)) == (10, 128, 200), "not an image's own"
+    assert square(stored(image, "PNG", icc_profile=wide_gamut())).getpixel((0, 0)) != (10, 128, 200)
+    assert near(square(stored(image, "PNG", icc_profile=wide_gamut())).getpixel((0, 0)), (128, 10, 200), 40)
+
+
+def wide_gamut() -> bytes:
+    """A profile whose red and green primaries are sRGB's green and red: the bytes of their tags are exchanged."""
+    srgb, mine = (name.encode("utf-16-be") for name in ("sRGB", "mine"))
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(srgb, mine))
+    tags = {bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(int.from_bytes(data[128:132]))}
+    red, green = tags[b"rXYZ"] + 4, tags[b"gXYZ"] + 4
+    data[red : red + 8], data[green : green + 8] = data[green : green + 8], data[red : red + 8]
+    return bytes(data)

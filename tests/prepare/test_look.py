@@ -9,8 +9,9 @@ HOSTILE = '<script>alert("x")</script>'
 
 def test_what_users_wrote_is_escaped():
     shown = look.caption_table([HOSTILE], [HOSTILE])
-    shown += look.skipped_table([{"id": HOSTILE, "reason": "image without caption"}])
-    assert "<script" not in shown and shown.count("&lt;script&gt;") == 3
+    shown += look.dropped_table([{"id": HOSTILE, "reason": "image without caption", "detail": HOSTILE}], 1)
+    shown += look.reasons_table(3, {HOSTILE: 2})
+    assert "<script" not in shown and shown.count("&lt;script&gt;") == 5
 
 
 def test_a_sheet_has_every_picture_at_its_place():
@@ -36,4 +37,6 @@ def test_spread_takes_the_first_and_keeps_order():
 
 def test_tables_say_how_much_they_leave_out():
     assert "3 examples, 2 distinct captions; 1 shown" in look.caption_table(["1", "2", "3"], ["a", "b", "a"], most=1)
-    assert look.skipped_table([]) == "<p>Nothing was skipped.</p>"
+    assert look.dropped_table([], 0) == "<p>Nothing was dropped.</p>"
+    assert "9 dropped; 1 shown" in look.dropped_table([{"id": "a", "reason": "b", "detail": ""}], 9)
+    assert "3 kept, 2 dropped" in look.reasons_table(3, {"caption is empty": 2})

@@ -1,58 +1,86 @@
-"""The stage: what a cache holds, when it is reused, and that a part of one is never read."""
+"""The stage: what a cache holds, when it is reused, what of it is made anew, and that a part of one is never read."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
 from nbs_lib.config import Prepare
-from nbs_lib.files import HOST
+from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, BaseError, find_base
+from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import open_cache, prepare
-from nbs_lib.prepare.cache import EXAMPLES, LATENTS, META, TEXT, CacheError
-from nbs_lib.prepare.sources import SourceError, picturebook
+from nbs_lib.prepare.cache import CAPTIONS, EXAMPLES, META, UNCONDITIONAL, CacheError
+from nbs_lib.prepare.examples import InFile, SourceError
+from nbs_lib.prepare.processes import look_again
+from nbs_lib.prepare.sources.drawn import DrawnPictures
 from nbs_lib.run import Run
+
+PREPARE = """
+import json, sys
+from nbs_lib.config import Prepare
+from nbs_lib.prepare import prepare
+print(prepare(Prepare(**json.loads(sys.argv[1]))))
+"""
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def caches(config: Prepare) -> list[str]:
+    """What lies beside the memory of what was seen."""
     store = Run(config.run).cache_store
-    return sorted(path.name for path in store.iterdir()) if store.exists() else []
+    return sorted(path.name for path in store.iterdir() if "seen" not in path.name) if store.exists() else []
+
+
+def dropped(run: Run) -> dict[str, str]:
+    table = pyarrow.parquet.read_table(run.folder / "prepare" / "dropped.parquet").to_pylist()
+    return {row["id"]: row["reason"] for row in table}
+
+
+def latents_of(base, image: Image.Image) -> torch.Tensor:
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        return base.vae().encode(pixels).latent_dist.mean[0] * base.vae().config.scaling_factor
 
 
 def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
     config = Prepare(run=str(tmp_path / "outputs" / "book"), count=5, batch_size=2)
     prepared, base = prepare(config), find_base("embedded")
-    cache = prepared.cache
-    example = list(picturebook(5, 0))[3]
-    pixels = torch.from_numpy(np.asarray(example.load()).copy()).permute(2, 0, 1)[None] / 127.5 - 1
-    with torch.no_grad():
-        latent = base.vae().encode(pixels).latent_dist.mean[0] * base.vae().config.scaling_factor
-    assert cache.latents.shape == (5, 4, 16, 16) and cache.latents.dtype == torch.float32
-    torch.testing.assert_close(cache.latents[3], latent, rtol=1e-4, atol=1e-5)
+    cache, example = prepared.cache, list(DrawnPictures("picturebook", 5, 0))[3]
+    [latent] = cache.latents([3])
+    assert latent.shape == (4, 16, 16) and latent.dtype == torch.float32 and cache.meta["shapes"] == {"4 16 16": 5}
+    torch.testing.assert_close(latent, latents_of(base, example.image.draw()), rtol=1e-4, atol=1e-5)
     text = base.embed([example.caption, ""], base.text_encoders()).context
-    torch.testing.assert_close(cache.embeddings[cache.index[3]], text[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(cache.empty, text[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cache.embeddings([3])[0], text[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cache.unconditional["empty"], text[1], rtol=1e-4, atol=1e-5)
     assert (cache.ids[3], cache.captions[3]) == (example.id, example.caption)
+    assert cache.texts["tokens"][0].as_py() == len(base.tokenizer()(cache.captions[0]).input_ids)
     with Image.open(prepared.contact_sheet) as sheet:
         assert sheet.width > 5 * 64
+    assert {path.name for path in prepared.pictures} >= {"as_trained.png", "sizes.png", "captions.png"}
 
 
 def test_equal_captions_share_an_embedding(folder, config):
     (folder / "c.txt").write_text("a plain picture, a")
     cache = prepare(config()).cache
-    assert len(cache.embeddings) == 2 and cache.index.tolist() == [0, 1, 0]
+    assert len(cache.texts) == 2 and cache.examples["caption"].to_pylist() == [0, 1, 0]
 
 
 def test_the_run_links_to_its_cache_and_records_it(folder, config):
@@ -63,66 +91,130 @@ def test_the_run_links_to_its_cache_and_records_it(folder, config):
     record = run.stage_record("prepare")
     assert record["status"] == "done" and list(record["outputs"]) == ["cache/cache.json"]
     assert record["cache"] == prepared.cache.meta["key"]
-    assert (record["examples"], record["skipped"], record["reused"]) == (3, 1, False)
-    assert prepared.cache.skipped == [{"id": "nobody.txt", "reason": "caption without image"}]
+    assert (record["examples"], record["dropped"], record["reused"]) == (3, {"caption without image": 1}, False)
+    assert dropped(run) == {"nobody.txt": "caption without image"} and prepared.some_dropped()[0]["id"] == "nobody.txt"
+    kept = pyarrow.parquet.read_table(run.folder / "prepare" / "kept.parquet").to_pylist()
+    assert [(row["id"], row["width"], row["height"], row["prior"]) for row in kept][1] == ("b.png", 80, 64, False)
     assert run.changed(config()) == []
 
 
-def test_the_same_again_encodes_nothing_even_for_another_run(config, tmp_path):
+def test_the_same_again_reads_and_encodes_nothing_even_for_another_run(config, tmp_path):
     first = prepare(config())
     before = times(first.cache.folder)
     second = prepare(config(run=str(tmp_path / "outputs" / "other")))
-    assert not first.reused and second.reused and "nothing was encoded" in str(second)
+    assert not first.built.reused and second.built.reused and "nothing was encoded" in str(second)
+    assert (first.built.looked_at, first.built.encoded, second.built.looked_at, second.built.encoded) == (3, 3, 0, 0)
     assert second.cache.folder == first.cache.folder and times(first.cache.folder) == before
 
 
-def test_what_changes_the_content_changes_the_key(folder, config):
-    keys = [prepare(config()).cache.meta["key"]]
-    keys.append(prepare(config(resolution=32)).cache.meta["key"])
-    keys.append(prepare(config(base=str(EMBEDDED))).cache.meta["key"])
-    (folder / "b.txt").write_text("another caption")
-    keys.append(prepare(config()).cache.meta["key"])
+def test_what_changed_is_encoded_anew_and_nothing_else(folder, config, tmp_path):
+    first = prepare(config(answers="data", draws=2))
+    changes = []
+
+    def again(**how) -> tuple[int, int]:
+        made = prepare(config(**{"answers": "data", "draws": 2} | how))
+        changes.append(made.cache.meta["key"])
+        return made.built.looked_at, made.built.encoded
+
     with Image.open(folder / "b.png") as image:
         image.putpixel((40, 30), (0, 0, 0))
         image.save(folder / "b.png")
-    last = prepare(config())
-    keys.append(last.cache.meta["key"])
-    assert len(set(keys)) == 5
-    assert last.run.cache.resolve() == last.cache.folder.resolve()
+    assert again() == (1, 1), "one pixel of one image"
+    now = open_cache(Run(config().run).cache)
+    assert torch.equal(now.latents([0, 2]), first.cache.latents([0, 2]))
+    assert not torch.equal(now.latents([1]), first.cache.latents([1]))
+    (folder / "b.txt").write_text("another caption")
+    assert again() == (0, 0), "a caption"
+    assert again(negative="blurry") == (0, 0)
+    assert again(resolution=32)[1] == 3
+    assert again(template="a photo of {}") == (0, 0)
+    os.utime(folder / "a.png")
+    assert again() == (1, 0), "a file that was touched is read again, and found to be the same"
+    base = tmp_path / "base"
+    shutil.copytree(EMBEDDED, base, ignore=shutil.ignore_patterns("clip"))
+    assert again(base=str(base)) == (0, 0), "the same weights elsewhere"
+    vae = find_base(str(base)).vae()
+    vae.encoder.conv_in.bias.add_(0.1)
+    vae.save_pretrained(base / "vae")
+    texts = {path.name: path.stat().st_ino for path in (Run(config().run).cache / "texts").iterdir()}
+    assert again(base=str(base))[1] == 3, "the VAE"
+    assert {path.name: path.stat().st_ino for path in (Run(config().run).cache / "texts").iterdir()} == texts, "linked"
+    assert len(set(changes)) == len(changes) - 1, "the one that was touched holds what the one before it did"
 
 
-@pytest.mark.parametrize("name", [LATENTS, TEXT, EXAMPLES, META])
+@pytest.mark.parametrize("name", ["latents", "texts", "answers", UNCONDITIONAL, EXAMPLES, CAPTIONS, META])
 def test_a_damaged_cache_is_named_and_built_again_the_same(name, config, capsys):
-    folder = prepare(config()).cache.folder
-    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    data = bytearray(whole[name])
+    asked = config(answers="data", draws=2)
+    folder = prepare(asked).cache.folder
+    whole, path = files(folder), folder / name
+    path = next(path.iterdir()) if path.is_dir() else path
+    data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
-    (folder / name).write_bytes(data)
-    with pytest.raises(CacheError, match=name):
+    path.unlink()  # its bytes are shared with other caches
+    path.write_bytes(data)
+    with pytest.raises(CacheError, match=path.name):
         open_cache(folder)
     capsys.readouterr()
-    assert not prepare(config()).reused
-    assert name in capsys.readouterr().out
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
-
-
-def test_a_cache_that_lacks_a_file_is_damaged(config):
-    folder = prepare(config()).cache.folder
-    (folder / TEXT).unlink()
-    with pytest.raises(CacheError, match=TEXT):
+    again = prepare(asked)
+    assert not again.built.reused and again.built.encoded == (3 if name in ("latents", META) else 0)
+    assert path.name in capsys.readouterr().out and files(folder) == whole
+    (folder / EXAMPLES).unlink()
+    with pytest.raises(CacheError, match=EXAMPLES):
         open_cache(folder)
 
 
-def test_what_a_killed_process_left_is_removed_and_not_read(config):
-    key = prepare(config()).cache.meta["key"]
-    store = Run(config().run).cache_store
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
-    left = store / f".{key}.{HOST}.{gone.stdout.strip()}.part"
-    (store / key).rename(left)
-    alive = store / f".{'0' * 64}.{HOST}.{os.getppid()}.part"
-    alive.mkdir()
-    assert not prepare(config()).reused
-    assert caches(config()) == [alive.name, key]
+@pytest.mark.parametrize("victim", ["command", "process"])
+def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
+    asked = config(source="picturebook", count=1600, batch_size=8, processes=1, run=str(tmp_path / "outputs" / "killed"))
+    command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(asked))]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    store, end = Run(asked.run).cache_store, time.monotonic() + 60
+    while len(list(store.glob(".building-*/latents/[!.]*"))) < 2:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.005)
+    if victim == "command":
+        process.kill()
+    else:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode != 0 and (victim == "command" or "was ended by SIGKILL; memory may have run out" in said)
+    there = len(list(store.glob(".building-*/latents/[!.]*")))
+    assert 2 <= there < 7 and [name for name in caches(asked) if not name.startswith(".")] == []
+    again = prepare(asked)
+    assert not again.built.reused and 0 < again.built.encoded <= 1600 - 256 * 2 and again.cache.meta["examples"] == 1600
+    assert caches(asked) == [again.cache.meta["key"]], "nothing is left over"
+    whole = prepare(config(source="picturebook", count=1600, batch_size=8, run=str(tmp_path / "elsewhere" / "whole")))
+    assert files(whole.cache.folder) == files(again.cache.folder)
+
+
+def test_of_two_that_ask_for_the_same_one_builds_and_the_other_waits(config, tmp_path):
+    how = {"source": "picturebook", "count": 1200, "processes": 1}
+    asked = [config(**how, run=str(tmp_path / "outputs" / name)) for name in ("one", "two")]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(each))],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for each in asked
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert sorted("reused, nothing was encoded" in out for out, _ in said) == [False, True]
+    assert sum("another process is building this cache" in out for out, _ in said) == 1
+    assert len(caches(asked[0])) == 1
+
+
+def test_a_full_disk_is_said_with_how_much_is_needed_and_it_goes_on_then(config, small_disk):
+    asked = config(source="picturebook", count=4000, run=str(small_disk / "outputs" / "run"))
+    with pytest.raises(RuntimeError, match=r"is full: \d+ MiB were written for \d+ of 4000 examples; about \d+ MiB more are"):
+        prepare(asked)
+    assert "is full" in Run(asked.run).stage_record("prepare")["error"]
+    there = len(list(Run(asked.run).cache_store.glob(".building-*/latents/[!.]*")))
+    assert there > 2 and not list(Run(asked.run).cache_store.glob(".building-*/latents/.*"))
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    again = prepare(asked)
+    assert again.built.encoded <= 4000 - 256 * (there - 1) and again.cache.meta["examples"] == 4000
 
 
 def test_an_empty_folder_leaves_nothing_but_the_record(config, tmp_path):
@@ -130,9 +222,18 @@ def test_an_empty_folder_leaves_nothing_but_the_record(config, tmp_path):
     empty = config(source=str(tmp_path / "empty"))
     with pytest.raises(SourceError, match="has no images"):
         prepare(empty)
-    assert caches(empty) == [] and [path.name for path in Run(empty.run).folder.iterdir()] == ["run.json"]
+    assert caches(empty) == []
     record = Run(empty.run).stage_record("prepare")
     assert record["status"] == "failed" and "has no images" in record["error"]
+
+
+def test_a_source_of_which_nothing_is_kept_says_which_filter_did_it(folder, config):
+    with pytest.raises(SourceError, match="nothing in it can be used .3 × smaller than min_side."):
+        prepare(config(min_side=1000))
+    for name in "abc":
+        (folder / f"{name}.txt").unlink()
+    with pytest.raises(SourceError, match='none of its 3 images has a caption; write a .txt.*or give captions = "names"'):
+        prepare(config())
 
 
 def test_an_error_while_encoding_leaves_no_part(folder, config, tmp_path):
@@ -145,6 +246,48 @@ def test_an_error_while_encoding_leaves_no_part(folder, config, tmp_path):
     with pytest.raises(BaseError, match="not finite"):
         prepare(config(base=str(base)))
     assert caches(config()) == [] and not Run(config().run).cache.is_symlink()
+
+
+def test_images_keep_their_proportions_in_buckets_and_are_there_mirrored_too(tmp_path, config):
+    source = tmp_path / "shapes"
+    source.mkdir()
+    for i, size in enumerate([(300, 150), (150, 300), (200, 200), (310, 150)]):
+        image = Image.new("RGB", size, (40, 40, 40))
+        image.paste((250, 20, 20), (0, 0, size[0] // 4, size[1]))  # red on the left
+        image.save(source / f"{i}.png")
+        (source / f"{i}.txt").write_text(f"number {i}")
+    cache = prepare(config(source=str(source), buckets=True, flip=True)).cache
+    assert cache.meta["shapes"] == {"4 20 12": 2, "4 12 20": 4, "4 16 16": 2} and cache.meta["examples"] == 8
+    rows, base = cache.examples.to_pylist(), find_base("embedded")
+    for place, row in enumerate(rows):
+        [latent] = cache.latents([place])
+        picture = base.decode(base.vae(), latent[None])[0]
+        left, right = picture[0, :, : picture.shape[2] // 8].mean(), picture[0, :, -picture.shape[2] // 8 :].mean()
+        assert (left > right) != row["flipped"], row
+    assert {row["id"] for row in rows if row["flipped"]} == {f"{i}.png" for i in range(4)}
+
+
+def test_prompts_alone_become_texts_and_the_teacher_s_own_sampling(tmp_path, config):
+    (tmp_path / "prompts.txt").write_text("a road\na cat\na road\n")
+    cache = prepare(config(source=str(tmp_path / "prompts.txt"), answers="trajectories", draws=2)).cache
+    assert not cache.meta["images"] and not (cache.folder / "latents").exists() and cache.meta["examples"] == 3
+    [file] = (cache.folder / "answers").iterdir()
+    states = load_file(file)["x_t"]
+    assert states.shape == (3, 2, 4, 16, 16) and not torch.equal(states[0], states[2]), "each has its own noise"
+    once = prepare(config(source=str(tmp_path / "prompts.txt"), drop_same_prompts=True))
+    assert once.dropped == {"same prompt as another": 1} and once.cache.meta["examples"] == 2
+
+
+def test_a_prior_comes_last_under_names_of_its_own(folder, config):
+    prepared = prepare(config(prior=str(folder), prior_count=2, template="mine, {}"))
+    assert prepared.cache.ids == ["a.png", "b.png", "c.png", "prior/a.png", "prior/b.png"]
+    assert prepared.cache.examples["prior"].to_pylist() == [False] * 3 + [True] * 2
+    assert prepared.cache.captions[2:4] == ["mine, a plain picture, c", "a plain picture, a"] and prepared.built.more
+
+
+def test_an_image_that_changes_on_the_way_is_noticed(folder):
+    with pytest.raises(SourceError, match="changed or removed while it was being prepared"):
+        look_again(InFile(folder / "a.png"), b"the digest that it had", [(64, 64)])
 
 
 def test_a_resolution_that_the_vae_cannot_halve_is_refused(config, tmp_path):
@@ -169,12 +312,3 @@ def test_lengthy_captions_are_counted(folder, config):
     (folder / "a.txt").write_text("a boy and " * 100)
     prepared = prepare(config())
     assert prepared.cache.meta["captions_cut"] == 1 and "longer than the text encoder reads" in str(prepared)
-
-
-def test_the_files_alone_are_enough_for_a_reader(config):
-    """What the training room does: it opens the files by their documented names, without this room."""
-    folder = Run(prepare(config()).run.folder).cache
-    text = load_file(folder / "text.safetensors")
-    latents = load_file(folder / "latents.safetensors")["latents"]
-    assert len(latents) == len(text["index"]) == json.loads((folder / "cache.json").read_text())["examples"] == 3
-    assert text["embeddings"].shape[1:] == text["empty"].shape

@@ -1,149 +1,308 @@
-"""Which examples a source yields, and what becomes of the others."""
+"""Which examples a source yields, in which order, and what becomes of the others."""
 
+import csv
+import io
+import json
 import os
 import sys
+import tarfile
+from pathlib import Path
+from zipfile import ZipFile
 
+import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from nbs_lib.config import Prepare
 from nbs_lib.files import ROOT
-from nbs_lib.prepare.sources import SourceError, from_folder, picturebook, select
+from nbs_lib.prepare.examples import Example, Skipped, SourceError
+from nbs_lib.prepare.sources import Asked, asked, open_source
+from nbs_lib.prepare.sources.diffusiondb import parts_of
 
 
-def reasons(selection) -> dict[str, str]:
-    return {each.id: each.reason for each in selection.skipped}
+def read(source: str | Path, **how) -> list[Example | Skipped]:
+    return list(open_source(str(source), Asked(**how)))
 
 
-def ids(selection) -> list[str]:
-    return [each.id for each in selection.examples]
+def examples(source: str | Path, **how) -> dict[str, str]:
+    """Captions by id, in order."""
+    return {each.id: each.caption for each in read(source, **how) if isinstance(each, Example)}
 
 
-def test_the_picture_book_comes_from_its_seed():
-    first, again, other = (list(picturebook(8, seed)) for seed in (0, 0, 1))
-    assert first == again and first != other
-    assert [each.load().tobytes() for each in first] == [each.load().tobytes() for each in again]
-    assert list(picturebook(3, 0)) == first[:3]
+def reasons(source: str | Path, **how) -> dict[str, str]:
+    return {each.id: each.reason for each in read(source, **how) if isinstance(each, Skipped)}
+
+
+def png(colour=(9, 9, 9), size=(24, 16)) -> bytes:
+    Image.new("RGB", size, colour).save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
+
+
+def test_drawn_pictures_come_from_their_seed():
+    for kind in ("picturebook", "unseen"):
+        first, again, other = (read(kind, count=8, seed=seed) for seed in (0, 0, 1))
+        assert [(each.id, each.caption) for each in first] == [(each.id, each.caption) for each in again]
+        assert [each.image.look()[1] for each in first] == [each.image.look()[1] for each in again]
+        assert [each.caption for each in first] != [each.caption for each in other]
+        assert [each.id for each in read(kind, count=3)] == [each.id for each in first][:3]
+        image = first[0].image.look()[0]
+        assert image.size == (64, 64) and image.mode == "RGB"
+    assert all("snowman" in each.caption and "a orange" not in each.caption for each in read("unseen", count=12))
 
 
 def test_text_files_beside_images(folder):
-    selection = from_folder(folder)
-    assert ids(selection) == ["a.png", "b.png", "c.png"] and not selection.skipped
-    assert selection.examples[1].caption == "a plain picture, b"
-    assert selection.examples[1].load().getpixel((0, 0)) == (30, 200, 30)
+    (folder / "c.txt").rename(folder / "c.caption")
+    assert examples(folder) == {f"{name}.png": f"a plain picture, {name}" for name in "abc"}
+    assert read(folder)[1].image.look()[0].getpixel((0, 0)) == (30, 200, 30) and open_source(str(folder), Asked()).total() == 3
 
 
 def test_a_relative_source_is_taken_from_the_project(folder):
-    assert len(select(Prepare(source=os.path.relpath(folder, ROOT))).examples) == 3
+    config = Prepare(source=os.path.relpath(folder, ROOT))
+    assert len(list(open_source(config.source, asked(config, 0)))) == 3
 
 
-def test_count_takes_the_first_and_tells_how_many_are_left(folder):
-    selection = from_folder(folder, 2)
-    assert ids(selection) == ["a.png", "b.png"] and selection.unused == 1
-    assert from_folder(folder, 3).unused == 0
+def test_captions_may_be_the_names(folder):
+    (folder / "a_cat_on_a_mat.png").write_bytes(png())
+    assert examples(folder, captions="names")["a_cat_on_a_mat.png"] == "a cat on a mat"
 
 
 def test_subfolders_are_read_and_hidden_ones_are_not(folder):
     for sub in ("more", ".hidden"):
         (folder / sub).mkdir()
-        Image.new("RGB", (9, 9)).save(folder / sub / "d.JPG")
+        (folder / sub / "d.JPG").write_bytes(png())
         (folder / sub / "d.txt").write_text("black")
-    assert ids(from_folder(folder)) == ["a.png", "b.png", "c.png", "more/d.JPG"]
+    assert list(examples(folder)) == ["a.png", "b.png", "c.png", "more/d.JPG"]
 
 
-def test_bad_examples_are_listed_and_good_ones_used(folder):
-    whole = (folder / "a.png").read_bytes()
-    bad = {"cut.png": whole[: len(whole) // 2], "zero.png": b"", "page.png": b"<html></html>"}
-    for name, data in bad.items():
-        (folder / name).write_bytes(data)
-        (folder / name).with_suffix(".txt").write_text("bad")
-    (folder / "alone.png").write_bytes(whole)
+def test_captions_that_cannot_be_used_are_listed(folder):
+    (folder / "alone.png").write_bytes(png())
     (folder / "nobody.txt").write_text("a caption of nothing")
-    for name, text in {"blank": b" \n", "latin": "ä".encode("latin-1")}.items():
-        (folder / f"{name}.png").write_bytes(whole)
+    for name, text in {"latin": "ä".encode("latin-1"), "long": b"x" * (2**20 + 1), "nul": b"two\0words"}.items():
+        (folder / f"{name}.png").write_bytes(png())
         (folder / f"{name}.txt").write_bytes(text)
-    selection = from_folder(folder)
-    assert ids(selection) == ["a.png", "b.png", "c.png"]
-    assert reasons(selection) == {
-        "alone.png": "image without caption",
+    assert reasons(folder) == {
         "nobody.txt": "caption without image",
-        "cut.png": "image is truncated or damaged",
-        "zero.png": "image is empty (zero bytes)",
-        "page.png": "not an image that Pillow can read",
-        "blank.png": "caption is empty",
+        "alone.png": "image without caption",
         "latin.png": "caption is not UTF-8 text",
+        "long.png": "caption is longer than 1 MiB",
     }
+    assert examples(folder)["nul.png"] == "two words"
 
 
-def test_metadata_wins_over_text_files_and_the_rest_keep_theirs(folder, metadata):
-    metadata({"file_name": "./b.png", "text": "from\nthe  table"}, "", {"file_name": "a.png", "text": "A"})
-    selection = from_folder(folder)
-    assert [each.caption for each in selection.examples] == ["A", "from the table", "a plain picture, c"]
+def test_links_stay_inside_but_for_those_of_a_hub_s_download(folder):
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "secret.png").write_bytes(png())
+    (outside / "secret.txt").write_text("secret")
+    for name, target in {
+        "out.png": outside / "secret.png",
+        "in.png": "a.png",
+        "self.png": "self.png",
+        "gone.png": "no",
+    }.items():
+        (folder / name).symlink_to(target)
+        (folder / name).with_suffix(".txt").write_text("a link")
+    (folder / "text.png").write_bytes(png())
+    (folder / "text.txt").symlink_to(outside / "secret.txt")
+    (folder / "sub").symlink_to(outside)
+    assert list(examples(folder)) == ["a.png", "b.png", "c.png", "in.png"]
+    assert reasons(folder) == {
+        "out.png": "link that leads out of the folder",
+        "self.png": "link that leads nowhere",
+        "gone.png": "link that leads nowhere",
+        "text.png": "link that leads out of the folder",
+    }
+    hub = folder.parent / "datasets--me--mine"
+    (hub / "blobs").mkdir(parents=True)
+    (hub / "snapshots" / "abc").mkdir(parents=True)
+    (hub / "blobs" / "1").write_bytes(png())
+    (hub / "blobs" / "2").write_text("of the hub")
+    for name, blob in {"a.png": "1", "a.txt": "2"}.items():
+        (hub / "snapshots" / "abc" / name).symlink_to(f"../../blobs/{blob}")
+    assert examples(hub / "snapshots" / "abc") == {"a.png": "of the hub"}
+
+
+def write_table(folder: Path, kind: str, rows: list[tuple[str, str]], columns=("file_name", "text")) -> Path:
+    path = folder / f"metadata{kind}"
+    if kind == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
+    elif kind == ".csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns)}), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".csv", ".parquet"])
+def test_a_table_wins_over_text_files_and_the_rest_keep_theirs(folder, kind):
+    path = write_table(folder, kind, [("./b.png", "from\nthe  table"), ("a.png", "A, with a comma")])
+    wanted = {"b.png": "from the table", "a.png": "A, with a comma"}
+    assert examples(folder) == wanted | {"c.png": "a plain picture, c"}
+    assert list(examples(folder))[:2] == ["b.png", "a.png"], "in the table's order"
+    assert examples(path) == wanted, "by itself it is a source, too"
+    write_table(folder, kind, [("a.png", "other")], ("picture", "words"))
+    assert examples(path, image_column="picture", caption_column="words") == {"a.png": "other"}
 
 
 def test_bad_and_hostile_lines_of_metadata_are_listed(folder, metadata):
     outside = folder.parent / "outside.png"
-    Image.new("RGB", (9, 9)).save(outside)
+    outside.write_bytes(png())
     hostile = ["../../etc/passwd", "../outside.png", str(outside), "sub/../../outside.png", ".."]
     metadata(
         *({"file_name": name, "text": "x"} for name in hostile),
         "{not json", "[1, 2]", {"file_name": "a.png"}, {"file_name": 3, "text": "x"}, "[" * 100_000,
         {"file_name": "gone.png", "text": "x"}, {"file_name": "nul\0.png", "text": "x"},
-        {"file_name": "a.png", "text": "once"}, {"file_name": "a.png", "text": "twice"}, {"file_name": "b.png", "text": " "},
+        {"file_name": "a.png", "text": "once"}, {"file_name": "a.png", "text": "twice"},
     )  # fmt: skip
-    selection = from_folder(folder)
-    listed = [each.reason for each in selection.skipped]
+    listed = [each.reason for each in read(folder) if isinstance(each, Skipped)]
     assert listed.count("names a file outside the folder") == len(hostile)
     assert listed.count("is not JSON") == 2 and listed.count("lacks file_name or text") == 3
     assert listed.count("names a file that is not there") == 2 and listed.count("names a file a second time") == 1
-    assert reasons(selection)["b.png"] == "caption is empty"
-    assert [(each.id, each.caption) for each in selection.examples] == [("a.png", "once"), ("c.png", "a plain picture, c")]
+    assert examples(folder) == {"a.png": "once", "b.png": "a plain picture, b", "c.png": "a plain picture, c"}
+
+
+def test_a_damaged_table_in_a_folder_is_listed_and_one_by_itself_is_an_error(folder):
+    path = write_table(folder, ".parquet", [("a.png", "x")], ("file_name", "label"))
+    assert reasons(folder)["metadata.parquet"].startswith("table lacks a column of captions; it has file_name, label")
+    assert len(examples(folder)) == 3
+    with pytest.raises(SourceError, match="lacks a column of captions; it has file_name, label; image_column and caption_col"):
+        read(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert reasons(folder)["metadata.parquet"] == "table is truncated or damaged"
 
 
 def test_text_that_no_file_can_hold_is_mended(folder, metadata):
     metadata('{"file_name": "a.png", "text": "half \\ud800 a pair"}')
-    assert from_folder(folder, 1).examples[0].caption == "half ? a pair"
+    assert examples(folder)["a.png"] == "half ? a pair"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_a_file_name_that_is_no_text_has_an_id_that_is(folder):
     for ending in (b"png", b"txt"):
         os.rename(os.fsencode(folder / "a.") + ending, os.fsencode(folder) + b"/a\xff." + ending)
-    assert ids(from_folder(folder)) == ["a?.png", "b.png", "c.png"]
+    assert set(examples(folder)) == {"a?.png", "b.png", "c.png"}
 
 
-def test_a_folder_without_anything_is_one_clear_error(tmp_path):
-    with pytest.raises(SourceError, match="there is no such folder"):
-        from_folder(tmp_path / "nowhere")
-    with pytest.raises(SourceError, match="has no images"):
-        from_folder(tmp_path)
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    with pytest.raises(SourceError, match="none of its 1 images has a caption"):
-        from_folder(tmp_path)
-    (tmp_path / "a.txt").write_text("  ")
-    (tmp_path / "b.png").write_bytes(b"")
-    (tmp_path / "b.txt").write_text("nothing")
-    with pytest.raises(SourceError, match=r"1 × caption is empty, 1 × image is empty \(zero bytes\)"):
-        from_folder(tmp_path)
+def test_prompts_are_lines_of_a_text_file(tmp_path):
+    (tmp_path / "prompts.txt").write_bytes(b"a cat\n\n  a   dog \n\xff\n")
+    assert examples(tmp_path / "prompts.txt") == {"prompts-000001": "a cat", "prompts-000003": "a dog"}
+    assert all(each.image is None for each in read(tmp_path / "prompts.txt") if isinstance(each, Example))
+    assert reasons(tmp_path / "prompts.txt") == {"prompts.txt, line 4": "caption is not UTF-8 text"}
 
 
-def test_an_image_that_changes_on_the_way_is_noticed(folder):
-    example = from_folder(folder, 1).examples[0]
-    Image.new("RGB", (9, 9)).save(folder / "a.png")
-    with pytest.raises(SourceError, match="changed or removed"):
-        example.load()
+def add(tar: tarfile.TarFile, name: str, data: bytes):
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
 
 
-def test_scenes_new_to_the_base_are_drawn_with_captions_that_say_them():
-    drawn = select(Prepare(source="unseen", count=12)).examples
-    again = select(Prepare(source="unseen", count=12)).examples
-    assert [each.image_hash for each in drawn] == [each.image_hash for each in again]
-    assert len({each.image_hash for each in drawn}) == 12 and all("snowman" in each.caption for each in drawn)
-    assert all(each.load().size == (64, 64) and each.load().mode == "RGB" for each in drawn)
-    assert not any("a orange" in each.caption for each in drawn)
+def test_webdataset_archives_are_read_in_place_and_one_cut_short_gives_what_it_has(tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in range(2):
+        with tarfile.open(folder / f"{shard:03d}.tar", "w") as tar:
+            for i in range(4):
+                add(tar, f"{i}.png", png((i, shard, 0)))
+                if i < 2:
+                    add(tar, f"{i}.txt", f"number {i}".encode())
+                else:
+                    add(tar, f"{i}.json", json.dumps({"caption": f"number {i}"} if i == 2 else {"other": 1}).encode())
+            add(tar, "../../climbs/out.png", png())
+            add(tar, "../../climbs/out.txt", b"read in place, so it reaches nothing")
+            link = tarfile.TarInfo("link.png")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+    found = [each for each in read(folder) if isinstance(each, Example)]
+    assert [each.id for each in found][:3] == ["000/0", "000/1", "000/2"] and len(found) == 8
+    assert found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0) and not (tmp_path.parent / "climbs").exists()
+    assert reasons(folder) == {"000/3": "image without caption", "001/3": "image without caption"}
+    assert len(examples(folder / "*1.tar")) == 4
+    whole = (folder / "001.tar").read_bytes()
+    (folder / "001.tar").write_bytes(whole[:2600])
+    assert len(examples(folder)) > 4 and reasons(folder)["001.tar"] == "archive is cut short or damaged"
+    with pytest.raises(SourceError, match="no archive has such a name"):
+        read(folder / "x*.tar")
 
 
-def test_a_prior_comes_last_under_names_of_its_own(folder):
-    selection = select(Prepare(source=str(folder), count=0, prior=str(folder), prior_count=2))
-    assert [each.id for each in selection.examples] == ["a.png", "b.png", "c.png", "prior/a.png", "prior/b.png"]
-    assert [each.prior for each in selection.examples] == [False] * 3 + [True] * 2 and selection.unused == 1
+@pytest.fixture
+def diffusiondb(tmp_path) -> Path:
+    """Three parts of three images in the published layout."""
+    folder, rows = tmp_path / "diffusiondb", []
+    (folder / "images").mkdir(parents=True)
+    for part in (1, 2, 3):
+        names = [f"{part}{i}-uuid.png" for i in range(3)]
+        with ZipFile(folder / "images" / f"part-{part:06d}.zip", "w") as archive:
+            for i, name in enumerate(names):
+                archive.writestr(name, png((part, i, 0)))
+            archive.writestr(f"part-{part:06d}.json", json.dumps({name: {"p": f"prompt {name}", "se": 7} for name in names}))
+        rows += [{"image_name": name, "prompt": f"prompt {name}", "part_id": part, "seed": 7, "step": 50, "cfg": 7.0,
+                  "sampler": "k_lms", "width": 24, "height": 16, "image_nsfw": 0.5 * i, "prompt_nsfw": 0.001}
+                 for i, name in enumerate(names)]  # fmt: skip
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "metadata.parquet")
+    return folder
+
+
+def test_diffusiondb_is_read_as_it_is_published(diffusiondb):
+    found = read(diffusiondb)
+    assert [each.id for each in found][:2] == ["part-000001/10-uuid.png", "part-000001/11-uuid.png"] and len(found) == 9
+    assert found[1].caption == "prompt 11-uuid.png" and found[1].known["image_nsfw"] == 0.5 and found[1].known["seed"] == 7
+    assert found[4].image.look()[0].getpixel((0, 0)) == (2, 1, 0)
+    assert len(read(diffusiondb, subset="2")) == 6 and len(read(diffusiondb, subset="2m_first_1k")) == 3
+
+
+def test_diffusiondb_s_damage_costs_what_is_damaged(diffusiondb):
+    with ZipFile(diffusiondb / "images" / "part-000001.zip", "a") as archive:
+        archive.writestr("../../climbs.png", png())
+    second = diffusiondb / "images" / "part-000002.zip"
+    second.write_bytes(second.read_bytes()[:300])
+    (diffusiondb / "images" / "part-000003.zip").unlink()
+    assert reasons(diffusiondb, subset="3") == {
+        "part-000001/../../climbs.png": "names a file outside the archive",
+        "part-000002.zip": "archive is cut short or damaged",
+        "part-000003.zip": "part is not there",
+    }
+    assert len(examples(diffusiondb, subset="3")) == 3
+    (diffusiondb / "metadata.parquet").write_bytes(b"no table")
+    assert len(examples(diffusiondb, subset="1")) == 3, "without scores, for they are not known"
+
+
+def test_names_of_diffusiondb_s_subsets_are_numbers_of_parts():
+    assert parts_of("2m_first_10k", 0) == list(range(1, 11)) and parts_of("2m_first_1k", 0) == [1]
+    assert len(parts_of("2m_all", 0)) == 2000 and parts_of("25", 0) == list(range(1, 26))
+    drawn = parts_of("2m_random_5k", 3)
+    assert len(set(drawn)) == 5 and drawn == parts_of("2m_random_5k", 3) != parts_of("2m_random_5k", 4)
+    for wrong in ("large_first_1k", "2m_first_1", "2m_first_3000k", "", "many"):
+        with pytest.raises(SourceError, match="give 2m_first_1k, 2m_first_10k"):
+            parts_of(wrong, 0)
+
+
+def test_data_sets_of_the_hub_s_library_are_read_saved_or_as_parquet_whole_or_streamed(tmp_path):
+    rows = {"picture": [{"bytes": png((i, 0, 0)), "path": None} for i in range(3)], "caption": ["x", "y", None]}
+    features = datasets.Features({"picture": datasets.Image(), "caption": datasets.Value("string")})
+    data = datasets.Dataset.from_dict(rows, features=features)
+    data.save_to_disk(tmp_path / "saved")
+    (tmp_path / "parquet").mkdir()
+    data.to_parquet(tmp_path / "parquet" / "train.parquet")
+    for source in (tmp_path / "saved", f"hf:{tmp_path / 'parquet'}"):
+        found = read(source, image_column="picture")
+        assert [each.caption for each in found] == ["x", "y", ""] and found[0].image.stamp()
+        assert found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0)
+    streamed = read(f"hf:{tmp_path / 'parquet'}", image_column="picture", streamed=True)
+    assert [each.id for each in streamed] == ["train-000000", "train-000001", "train-000002"]
+    assert examples(tmp_path / "parquet" / "train.parquet", image_column="picture")["train-000001"] == "y"
+    with pytest.raises(SourceError, match="no column of images; it has picture, caption; image_column"):
+        read(tmp_path / "saved")
+    with pytest.raises(SourceError, match="hf:.*subset, split"):
+        read(f"hf:{tmp_path / 'nowhere'}")
+
+
+def test_what_cannot_be_a_source_is_said(tmp_path):
+    with pytest.raises(SourceError, match="there is no such folder or file; give picturebook"):
+        read(tmp_path / "nowhere")
+    (tmp_path / "a.docx").touch()
+    with pytest.raises(SourceError, match="a file that ends in .tar, .txt"):
+        read(tmp_path / "a.docx")

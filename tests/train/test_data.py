@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,17 +14,41 @@ from nbs_lib.train.data import DataError, Examples, check_cache
 ONLY = Train(held_out=0, batch_size=4)
 
 
-def examples(folder: Path, config: Train = ONLY, n: int = 8, prior: int = 0, answers: dict | None = None) -> Examples:
-    """A cache of n examples with three captions, the last `prior` of them there to keep what the base knew."""
-    generator = torch.Generator().manual_seed(0)
-    save_file({"latents": torch.randn(n, 4, 2, 2, generator=generator)}, folder / "latents.safetensors")
-    text = {"embeddings": torch.randn(3, 5, 6, generator=generator), "index": torch.arange(n) % 3}
-    save_file(text | {"empty": torch.zeros(5, 6), "negative": torch.ones(5, 6)}, folder / "text.safetensors")
-    rows = [{"id": f"e{i}"} | ({"prior": True} if i >= n - prior else {}) for i in range(n)]
-    (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if answers:
-        save_file(answers, folder / "answers.safetensors")
-    (folder / "cache.json").write_text(json.dumps({"answers": {"seed": 7}}))
+def examples(folder: Path, config: Train = ONLY, n: int = 8, prior: int = 0, answers: dict | None = None, **more) -> Examples:
+    """A cache of n examples with three captions in two shards, the last `prior` of them there to keep what the base knew.
+
+    more: columns of examples.parquet, or `pooled`, `shape` of the second shard, `meta`.
+    """
+    generator, half = torch.Generator().manual_seed(0), n // 2
+    for name in ("latents", "texts", "answers"):
+        (folder / name).mkdir(exist_ok=True)
+    shapes = [(4, 2, 2), more.pop("shape", (4, 2, 2))]
+    for shard, shape in enumerate(shapes):
+        latents = torch.randn(half, *shape, generator=generator)
+        save_file({"latents": latents}, folder / "latents" / f"l{shard}.safetensors")
+        if answers:
+            own = {name: part[half * shard : half * (shard + 1)].contiguous() for name, part in answers.items()}
+            save_file(own, folder / "answers" / f"a{shard}.safetensors")
+    texts = torch.randn(3, 5, 6, generator=generator)
+    away = {"empty": torch.zeros(5, 6), "negative": torch.ones(5, 6)}
+    pooled = more.pop("pooled", False)
+    for shard, rows in enumerate((texts[:2], texts[2:])):
+        own = {"embeddings": rows.contiguous()} | ({"pooled": rows[:, 0, :4].contiguous()} if pooled else {})
+        save_file(own, folder / "texts" / f"t{shard}.safetensors")
+    away |= {f"{name}_pooled": part[0, :4].clone() for name, part in away.items()} if pooled else {}
+    save_file(away, folder / "unconditional.safetensors")
+    meta = {
+        "shards": [{"name": f"l{i}", "rows": half, "shape": list(shape), "answers": f"a{i}"} for i, shape in enumerate(shapes)]
+    }
+    meta |= {"texts": [{"name": "t0"}, {"name": "t1"}], "images": True}
+    meta["answers"] = {"seed": 7, "states": "trajectories" if "x_t" in answers else "data"} if answers else None
+    (folder / "cache.json").write_text(json.dumps(meta | more.pop("meta", {})))
+    columns = {"id": [f"e{i}" for i in range(n)], "caption": [i % 3 for i in range(n)], "key": [f"k{i}" for i in range(n)]}
+    columns |= {"shard": [i // half for i in range(n)], "row": [i % half for i in range(n)]}
+    columns |= {"prior": [i >= n - prior for i in range(n)], "flipped": [False] * n}
+    pyarrow.parquet.write_table(pyarrow.table(columns | more), folder / "examples.parquet")
+    captions = {"caption": ["a", "b", "c"], "shard": [0, 0, 1], "row": [0, 1, 0]}
+    pyarrow.parquet.write_table(pyarrow.table(captions), folder / "captions.parquet")
     return Examples(folder, config)
 
 
@@ -48,12 +74,9 @@ def test_two_processes_share_the_batch_that_one_would_have(tmp_path, objective):
 def test_pooled_texts_go_with_their_captions_where_there_are_such(tmp_path):
     plain = examples(tmp_path).batch(0, 0, 1)
     assert plain.pooled is None and plain.uncond_pooled is None
-    text = load_file(tmp_path / "text.safetensors")
-    names = {"embeddings": "pooled", "empty": "empty_pooled", "negative": "negative_pooled"}
-    text |= {pooled: text[name][..., 0, :4].clone() for name, pooled in names.items()}
-    save_file(text, tmp_path / "text.safetensors")
     for objective, how in {"guidance": {}, "finetune": {"caption_dropout": 0.5}}.items():
-        batch = Examples(tmp_path, Train(objective=objective, held_out=0, batch_size=64, **how)).batch(0, 0, 1)
+        config = Train(objective=objective, held_out=0, batch_size=64, **how)
+        batch = examples(tmp_path, config, pooled=True).batch(0, 0, 1)
         assert torch.equal(batch.pooled, batch.context[:, 0, :4]) and torch.equal(batch.uncond_pooled, batch.uncond[:, 0, :4])
         dropped = (batch.pooled == 0).all(1)
         assert dropped.any() == (objective == "finetune") and not dropped.all()
@@ -63,7 +86,9 @@ def test_an_example_keeps_its_own_caption(tmp_path):
     cache = examples(tmp_path, Train(held_out=0, batch_size=64))
     batch = cache.batch(0, 0, 1)
     for i, latent, context in zip(batch.example.tolist(), batch.latents, batch.context, strict=True):
-        assert torch.equal(latent, cache.latents[i]) and torch.equal(context, cache.embeddings[i % 3])
+        assert torch.equal(latent, load_file(tmp_path / "latents" / f"l{i // 4}.safetensors")["latents"][i % 4])
+        shard, row = divmod(i % 3, 2)
+        assert torch.equal(context, load_file(tmp_path / "texts" / f"t{shard}.safetensors")["embeddings"][row])
     assert torch.equal(batch.uncond, torch.ones(64, 5, 6)), "the negative prompt, not the empty one"
 
 
@@ -131,12 +156,39 @@ def test_kept_answers_come_with_the_state_that_they_are_about(tmp_path, states):
         if states:
             assert float(batch.x_t[i].mean()) == t + 2
         else:
-            assert torch.equal(batch.noise[i], noise_of(7, example, t // 10 % 2, (4, 2, 2)))
+            assert torch.equal(batch.noise[i], noise_of(7, f"k{example}", t // 10 % 2, (4, 2, 2)))
     assert states == (batch.x_t is not None)
 
 
+def test_a_batch_is_of_one_shape_and_every_shape_has_its_turn(tmp_path):
+    cache = examples(tmp_path, Train(held_out=2, batch_size=4), shape=(4, 4, 1))
+    shapes = [tuple(cache.batch(step, 0, 1).latents.shape[1:]) for step in range(30)]
+    assert set(shapes) == {(4, 2, 2), (4, 4, 1)} and shapes.count((4, 4, 1)) > 3
+    assert [len(batch.example) for batch in cache.held_out_batches()] == [2]
+    for step in range(30):
+        batch = cache.batch(step, 0, 1)
+        assert all((place >= 4) == (batch.latents.shape[2] == 4) for place in batch.example.tolist())
+
+
+def test_the_mirrored_copy_of_a_held_out_example_is_not_trained_on_either(tmp_path):
+    ids, flipped = ["a", "a", "b", "b", "c", "c", "d", "d"], [False, True] * 4
+    cache = examples(tmp_path, Train(held_out=1, batch_size=4), id=ids, flipped=flipped)
+    assert cache.held_out.tolist() == [6] and cache.own.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_prompts_without_images_are_learned_from_by_kept_states_alone(tmp_path):
+    config, meta = Train(teacher="cached", held_out=0, batch_size=4), {"images": False}
+    batch = examples(tmp_path, config, answers=kept_answers(True), meta=meta).batch(0, 0, 1)
+    assert not batch.latents.any() and batch.x_t is not None
+    for states, teacher in (("data", "cached"), ("trajectories", "live")):
+        told = {"files": {}, "images": False, "answers": {"states": states}}
+        (tmp_path / "cache.json").write_text(json.dumps(told))
+        with pytest.raises(DataError, match="has prompts without images; run notebooks/1_prepare.ipynb with answers = 'traj"):
+            check_cache(tmp_path, Train(teacher=teacher))
+
+
 def test_answers_that_are_not_there_are_said(tmp_path):
-    (tmp_path / "cache.json").write_text('{"files": {}}')
-    check_cache(tmp_path)
+    (tmp_path / "cache.json").write_text('{"files": {}, "images": true, "answers": null}')
+    check_cache(tmp_path, Train())
     with pytest.raises(DataError, match="has no answers of a teacher; run notebooks/1_prepare.ipynb with answers = 'data'"):
-        check_cache(tmp_path, "cached")
+        check_cache(tmp_path, Train(teacher="cached"))

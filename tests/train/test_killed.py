@@ -1,10 +1,8 @@
 """Trainings that are killed, by SIGKILL, at random moments, and whose disk is full."""
 
 import json
-import os
 import random
 import re
-import subprocess
 import time
 
 import psutil
@@ -100,17 +98,3 @@ def test_a_full_disk_ends_it_in_a_sentence_and_the_checkpoint_before_is_good(new
         assert kernel.poll() is None, kernel.said
         time.sleep(0.01)
     kill(kernel, "all", random.Random(0))
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MiB; skipped where none can be mounted, but not in CI."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, text=True)
-    if done.returncode and os.environ.get("CI"):
-        raise OSError(done.stderr)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -1,6 +1,7 @@
 """The stage on real DeepSpeed processes: every objective and method."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -101,24 +102,20 @@ def test_a_training_that_explodes_says_the_step_and_the_examples(new_run, start_
 
 def test_a_damaged_cache_is_named_before_any_process_starts(prepared, tmp_path):
     folder = tmp_path / "cache"
-    folder.mkdir()
-    for path in prepared.cache.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    check_cache(folder)
-    latents = folder / "latents.safetensors"
+    shutil.copytree(prepared.cache, folder)
+    check_cache(folder, Train())
+    latents = next((folder / "latents").iterdir())
     latents.write_bytes(latents.read_bytes()[:-1] + b"\1")
-    with pytest.raises(DataError, match="latents.safetensors is missing or damaged.*1_prepare"):
-        check_cache(folder)
+    with pytest.raises(DataError, match=f"{latents.name} is missing or damaged.*1_prepare"):
+        check_cache(folder, Train())
     latents.unlink()
     with pytest.raises(DataError, match="missing or damaged"):
-        check_cache(folder)
+        check_cache(folder, Train())
 
 
 def test_another_base_than_the_cache_s_is_refused_in_one_sentence(prepared, tmp_path, start_training):
     run = Run(tmp_path / "run")
-    run.cache.mkdir(parents=True)
-    for path in prepared.cache.iterdir():
-        (run.cache / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(prepared.cache, run.cache)
     meta = json.loads((run.cache / "cache.json").read_text())
     (run.cache / "cache.json").write_text(json.dumps(meta | {"base_hash": "another"}))
     run.update(stages={"prepare": prepared.stage_record("prepare")})

@@ -1,0 +1,202 @@
+"""A cache in the store: found there, or built from what a source yields and from what older caches hold.
+
+Where one is being built there is a folder beside it, `.building-REQUEST`, in which shards appear whole; REQUEST is a hash over
+what was asked for. Killed at any moment, the next run that asks for the same goes on there. Who asks for what another process
+is building waits for it.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+
+from ..config import Prepare
+from ..files import beside, file_hash, value_hash, write_atomic
+from ..models import Base, BaseError
+from . import look
+from .cache import AS_TRAINED, CAPTIONS, EXAMPLES, LATENTS, META, SHEET, Cache, CacheError, open_cache
+from .examples import Example, SourceError
+from .filters import Look
+from .gather import Gather
+from .naming import asked_of, looks_code
+from .noted import Notes
+from .seen import Seen
+from .shelf import Shelf
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+ELSEWHERE = ("run", "processes")
+"""Parameters that change nothing of a cache."""
+SIDE_BY_SIDE = 6
+"""Examples whose pictures are shown as they were, cut, and given back by the VAE."""
+
+
+class FullError(RuntimeError):
+    """The disk is full: how much was written and how much more is needed."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """The cache; whether it was there already; encoded: rows of latents that were encoded now; looked_at: images that were
+    read; more: whether a source has more than was taken; notes: what went by."""
+
+    cache: Cache
+    reused: bool
+    encoded: int
+    looked_at: int
+    more: bool
+    notes: Notes
+
+
+def build_or_reuse(store: Path, base: Base, config: Prepare, tables: Path) -> Built:
+    """The cache of what a source yields, in the folder `store`.
+
+    tables: a folder for kept.parquet and dropped.parquet. Errors: SourceError, BaseError, WorkerError, FullError.
+    """
+    asked = {name: value for name, value in asdict(config).items() if name not in ELSEWHERE}
+    part = store / f".building-{value_hash([asked, base.hash])[:16]}"
+    with _alone(part.with_name(f"{part.name}.lock")):
+        notes, seen = Notes(tables), Seen(store, looks_code())
+        shelf = Shelf(config, base, store, part, notes)
+        gather = Gather(config, shelf, notes, seen)
+        try:
+            gather.all()
+            shelf.finish()
+            notes.close()
+            key = _key(part, base, config, shelf)
+            there = _there(store / key)
+            cache = there or _assemble(store / key, key, part, base, config, shelf)
+        except BaseException as failure:
+            shelf.forget()
+            notes.forget()
+            if isinstance(failure, SourceError | BaseError):
+                shutil.rmtree(part, ignore_errors=True)  # there is nothing to go on with
+            if isinstance(failure, OSError) and failure.errno in FULL:
+                raise FullError(_how_much(store, part, notes.kept, gather.total)) from None
+            raise
+        finally:
+            shelf.end()
+            seen.close()
+        shutil.rmtree(part, ignore_errors=True)
+    return Built(cache, there is not None, shelf.encoded, gather.looked_at, gather.more, notes)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep others that ask for the same waiting. The lock goes with its process, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("another process is building this cache; waiting for it", flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+            # who held it has removed it: there is another one, or none, by now
+
+
+def _key(part: Path, base: Base, config: Prepare, shelf: Shelf) -> str:
+    """Hash over all that changes what a cache holds, 64 hex digits."""
+    told = [shelf.spaces, base.name, base.hash, config.resolution, config.negative, asked_of(config), config.buckets]
+    digest = sha256(value_hash(told).encode())
+    for name in (EXAMPLES, CAPTIONS):
+        with pyarrow.parquet.ParquetFile(part / name) as table:
+            for rows in table.iter_batches():
+                digest.update(value_hash(rows.to_pydict()).encode())
+    return digest.hexdigest()
+
+
+def _there(folder: Path) -> Cache | None:
+    if not folder.exists():
+        return None
+    try:
+        return open_cache(folder)
+    except CacheError as damage:
+        print(f"{damage}; it is built again")
+        return None
+
+
+def _assemble(folder: Path, key: str, part: Path, base: Base, config: Prepare, shelf: Shelf) -> Cache:
+    """Link all shards into one folder, with the tables and pictures, and give it its name."""
+    with beside(folder, replace=True) as place:
+        for name, path in {**shelf.files, EXAMPLES: part / EXAMPLES, CAPTIONS: part / CAPTIONS}.items():
+            (place / name).parent.mkdir(exist_ok=True)
+            _link(path, place / name)
+        chosen = [(example, seen) for example, seen in shelf.notes.examples.items if example.image is not None]
+        if chosen:
+            look.contact_sheet(shelf.pictures(chosen), [each.caption for each, _ in chosen]).save(place / SHEET)
+            _as_trained(place / AS_TRAINED, chosen[:: -(-len(chosen) // SIDE_BY_SIDE)], place, shelf)
+        meta = _meta(key, base, config, shelf, place)
+        write_atomic(place / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+    return Cache(folder, meta)
+
+
+def _meta(key: str, base: Base, config: Prepare, shelf: Shelf, place: Path) -> dict[str, Any]:
+    shapes: dict[str, int] = {}
+    for shard in shelf.shards:
+        shape = " ".join(map(str, shard["shape"]))
+        shapes[shape] = shapes.get(shape, 0) + shard["rows"]
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return {
+        "key": key,
+        "base": base.name,
+        "base_hash": base.hash,
+        "resolution": config.resolution,
+        "examples": sum(shapes.values()),
+        "captions": sum(each["rows"] for each in shelf.texts),
+        "captions_cut": shelf.captions_cut,
+        "text_shape": shelf.text_shape(),
+        "shapes": shapes,
+        "shards": shelf.shards,
+        "texts": shelf.texts,
+        "negative": config.negative,
+        "answers": asked_of(config),
+        "images": any(name.startswith(f"{LATENTS}/") for name in shelf.files),
+        "spaces": shelf.spaces,
+        "files": {path.relative_to(place).as_posix(): file_hash(path) for path in files},
+    }
+
+
+def _link(path: Path, place: Path):
+    """The same file under another name, or a copy where the disk knows no such thing."""
+    try:
+        os.link(path, place)
+    except OSError as failure:
+        if failure.errno in FULL:
+            raise
+        shutil.copyfile(path, place)
+
+
+def _as_trained(path: Path, chosen: list[tuple[Example, Look]], place: Path, shelf: Shelf):
+    """Pictures as they were, as they were cut, and as the VAE gives them back from the latents that are trained on."""
+    decoded = shelf.decoded(chosen, place)
+    rows = [
+        (look.original(each), cut, back) for (each, _), cut, back in zip(chosen, shelf.pictures(chosen), decoded, strict=True)
+    ]
+    look.side_by_side(rows, ("as it was", "as it is cut", "as the VAE gives it back")).save(path)
+
+
+def _how_much(store: Path, part: Path, done: int, total: int | None) -> str:
+    """What a full disk's sentence says."""
+    written = sum(path.stat().st_size for path in part.rglob("*") if path.is_file()) / 2**20
+    more = "more is needed"
+    if done and total:
+        more = f"about {max(1.0, written / done * (total - done)):.0f} MiB more are needed for the rest"
+    return (
+        f"the disk of {store} is full: {written:.0f} MiB were written for {done} of "
+        f"{total or 'an unknown number of'} examples; {more}; make room and run this stage again, it goes on where it was"
+    )

@@ -1,0 +1,183 @@
+"""What a source yields: examples, whose images are not read yet, and what it could not make one of."""
+
+import os
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+from PIL import Image
+
+from .images import ImageError, decode
+
+
+class SourceError(ValueError):
+    """A source that cannot be used, or that yields not a single usable example: which, why, what to do."""
+
+
+class Place(Protocol):
+    """Where an image is. It travels to other processes, so it holds little."""
+
+    name: str
+    """Of the place, the same in each run."""
+
+    def stamp(self) -> str:
+        """What is the same for as long as the image there is: "" where only its content tells."""
+
+    def look(self) -> tuple[Image.Image, bytes]:
+        """The decoded image in its own size and mode, and the SHA-256 of its content. Errors: ImageError."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A caption with the place of its image, or a prompt without one (image None).
+
+    known: what the source says of it besides, such as `image_nsfw`. prior: whether it is there to keep what the base knew.
+    """
+
+    id: str
+    caption: str
+    image: Place | None = None
+    known: dict[str, Any] = field(default_factory=dict)
+    prior: bool = False
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image, a caption or a line that could not be used. detail: whatever helps to find it."""
+
+    id: str
+    reason: str
+    detail: str = ""
+    place: Place | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class InFile:
+    """A file of a folder."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return os.fsdecode(os.fsencode(self.path))
+
+    def stamp(self) -> str:
+        return stamp_of(self.path)
+
+    def look(self) -> tuple[Image.Image, bytes]:
+        try:
+            data = self.path.read_bytes()
+        except OSError:
+            raise ImageError("image file cannot be read") from None
+        return decode(data), sha256(data).digest()
+
+
+@dataclass(frozen=True)
+class InZip:
+    """A member of a zip archive, which is read and never unpacked."""
+
+    archive: Path
+    member: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.archive}\0{self.member}"
+
+    def stamp(self) -> str:
+        return stamp_of(self.archive)
+
+    def look(self) -> tuple[Image.Image, bytes]:
+        try:
+            with ZipFile(self.archive) as archive:
+                data = archive.read(self.member)
+        except (OSError, BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError, EOFError):
+            raise ImageError("image cannot be read from its archive") from None
+        except Exception:  # decompressors of damaged archives raise errors of their own
+            raise ImageError("image cannot be read from its archive") from None
+        return decode(data), sha256(data).digest()
+
+
+@dataclass(frozen=True)
+class InTar:
+    """Bytes of an uncompressed tar archive, by their place in it."""
+
+    archive: Path
+    offset: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.archive}\0{self.offset}"
+
+    def stamp(self) -> str:
+        return stamp_of(self.archive)
+
+    def look(self) -> tuple[Image.Image, bytes]:
+        try:
+            with self.archive.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read(self.size)
+        except OSError:
+            raise ImageError("image cannot be read from its archive") from None
+        if len(data) < self.size:
+            raise ImageError("archive is cut short")
+        return decode(data), sha256(data).digest()
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Bytes that came with the example. version: what the data set they are of says of itself, if anything."""
+
+    name: str
+    data: bytes = field(repr=False)
+    version: str = ""
+
+    def stamp(self) -> str:
+        return self.version
+
+    def look(self) -> tuple[Image.Image, bytes]:
+        return decode(self.data), sha256(self.data).digest()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture that code draws, always the same. kind: picturebook or unseen. code: the hash of that code."""
+
+    kind: str
+    seed: int
+    number: int
+    code: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.seed} {self.number}"
+
+    def stamp(self) -> str:
+        return self.code
+
+    def look(self) -> tuple[Image.Image, bytes]:
+        image = self.draw()
+        return image, sha256(np.asarray(image).tobytes()).digest()
+
+    def draw(self) -> Image.Image:
+        from ..picturebook.captions import draw_scene
+        from ..picturebook.draw import draw
+        from ..picturebook.unseen import draw_unseen
+
+        if self.kind == "unseen":
+            return draw_unseen(Random(f"unseen {self.seed} {self.number}"))[0]
+        scene = draw_scene(Random(f"example {self.seed} {self.number}"), held_out=False)
+        return draw(scene, Random(f"picture {self.seed} {self.number}"))
+
+
+def stamp_of(path: Path) -> str:
+    """What changes when a file is written to, also one whose time was set back; "" where there is no such file."""
+    try:
+        told = path.stat()
+    except OSError:
+        return ""
+    return f"{told.st_size} {told.st_mtime_ns} {told.st_ctime_ns} {told.st_ino}"

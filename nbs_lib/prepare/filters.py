@@ -1,0 +1,136 @@
+"""Which examples are kept. Each filter is a small function of an example and of what its image looks like.
+
+A filter returns why the example is dropped, with a detail, or None. Those that need to know what came before are classes;
+they are asked in the order of the source, last of all, and remember only what was kept.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from ..config import Prepare
+from .examples import Example
+
+Reason = tuple[str, str] | None
+BLURRED = 2.0
+"""The score of DiffusionDB for images that Stability's filter blurred."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of an image that was looked at. digest: SHA-256 of its content; width, height: in pixels, upright;
+    phash: perceptual hash of 64 bits; fault: why it cannot be used, or ""."""
+
+    digest: bytes = b""
+    width: int = 0
+    height: int = 0
+    phash: int = 0
+    fault: str = ""
+
+
+def captionless(example: Example, look: Look, config: Prepare) -> Reason:
+    return None if example.caption else ("caption is empty", "")
+
+
+def unfit_for_work(example: Example, look: Look, config: Prepare) -> Reason:
+    for name in ("image_nsfw", "prompt_nsfw"):
+        score = example.known.get(name)
+        if isinstance(score, int | float) and (score > config.max_nsfw or score == BLURRED):
+            return f"{name} above max_nsfw" if score != BLURRED else f"{name} 2.0: blurred by its source", f"{score:.3g}"
+    return None
+
+
+def unreadable(example: Example, look: Look, config: Prepare) -> Reason:
+    return (look.fault, "") if look.fault else None
+
+
+def too_small(example: Example, look: Look, config: Prepare) -> Reason:
+    if example.image is None or min(look.width, look.height) >= config.min_side:
+        return None
+    return "smaller than min_side", f"{look.width} × {look.height}"
+
+
+def too_long(example: Example, look: Look, config: Prepare) -> Reason:
+    sides = sorted((look.width, look.height))
+    if example.image is None or not config.max_aspect or sides[1] <= config.max_aspect * sides[0]:
+        return None
+    return "longer than max_aspect", f"{look.width} × {look.height}"
+
+
+class Same:
+    """Images of the same content, prompts of the same words. what: takes from an example and a look what is compared."""
+
+    def __init__(self, reason: str, what: Callable[[Example, Look], bytes | None]):
+        self.reason, self.what, self.seen = reason, what, set()
+
+    def __call__(self, example: Example, look: Look, config: Prepare) -> Reason:
+        value = self.what(example, look)
+        known = value is not None and int.from_bytes(blake2b(value, digest_size=8).digest()) in self.seen
+        return (self.reason, look.digest.hex()) if known else None
+
+    def keep(self, example: Example, look: Look):
+        if (value := self.what(example, look)) is not None:
+            self.seen.add(int.from_bytes(blake2b(value, digest_size=8).digest()))
+
+
+class Near:
+    """Images whose perceptual hashes differ in `distance` bits at most.
+
+    The 64 bits are cut into distance + 1 parts: of two such hashes one part at least is equal, so only these are compared.
+    """
+
+    def __init__(self, distance: int, label: Callable[[Example], Any] = lambda example: example.id):
+        """label: what is remembered of an example."""
+        self.distance, self.label, parts = distance, label, distance + 1
+        edges = [64 * i // parts for i in range(parts + 1)]
+        self.parts = [(low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)]
+        self.seen: list[dict[int, list[tuple[int, Any]]]] = [{} for _ in self.parts]
+
+    def find(self, phash: int) -> tuple[Any, int] | None:
+        """The label of the first image as near as that, and its distance in bits."""
+        for (low, mask), seen in zip(self.parts, self.seen, strict=True):
+            for other, label in seen.get(phash >> low & mask, ()):
+                if (apart := (other ^ phash).bit_count()) <= self.distance:
+                    return label, apart
+        return None
+
+    def __call__(self, example: Example, look: Look, config: Prepare) -> Reason:
+        found = self.find(look.phash) if example.image is not None else None
+        return ("near duplicate", f"{found[0]}, {found[1]} of 64 bits apart") if found else None
+
+    def keep(self, example: Example, look: Look):
+        if example.image is not None:
+            for (low, mask), seen in zip(self.parts, self.seen, strict=True):
+                seen.setdefault(look.phash >> low & mask, []).append((look.phash, self.label(example)))
+
+
+BEFORE = (captionless, unfit_for_work)
+"""Filters that need no image: it is not even read."""
+AFTER = (unreadable, too_small, too_long)
+
+
+class Filters:
+    """All filters of a stage, in their order."""
+
+    def __init__(self, config: Prepare):
+        self.config = config
+        self.stateful = []
+        if config.drop_duplicates:
+            self.stateful.append(Same("same image as another", lambda _, look: look.digest or None))
+        if config.drop_same_prompts:
+            self.stateful.append(Same("same prompt as another", lambda example, _: example.caption.encode()))
+        if config.near_duplicates >= 0:
+            self.stateful.append(Near(config.near_duplicates))
+
+    def before(self, example: Example) -> Reason:
+        return next((reason for each in BEFORE if (reason := each(example, Look(), self.config))), None)
+
+    def after(self, example: Example, look: Look) -> Reason:
+        """Of an example that passed `before`; one that is kept is remembered."""
+        for each in (*AFTER, *self.stateful):
+            if reason := each(example, look, self.config):
+                return reason
+        for each in self.stateful:
+            each.keep(example, look)
+        return None

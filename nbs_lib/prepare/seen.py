@@ -1,0 +1,72 @@
+"""What images looked like: remembered between runs by their place and by what changes when they do, so that an unchanged
+collection is not read again."""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from .examples import Place
+from .filters import Look
+
+NAME = "seen.sqlite"
+
+
+class Seen:
+    """The memory, a file beside the caches that all runs share. code: a hash over what makes a Look; others are forgotten.
+
+    It may be lost at any time: then images are read again.
+    """
+
+    def __init__(self, store: Path, code: str):
+        store.mkdir(parents=True, exist_ok=True)
+        self.path, self.code = store / NAME, code
+        try:
+            self._open()
+        except sqlite3.DatabaseError:  # damaged, or of another kind
+            self.path.unlink(missing_ok=True)
+            self._open()
+
+    def _open(self):
+        self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=OFF")  # what a crash of the machine takes is looked at again
+        self.db.execute(
+            "CREATE TABLE IF NOT EXISTS seen (place TEXT, code TEXT, stamp TEXT, digest BLOB, width INT, height INT,"
+            " phash BLOB, fault TEXT, PRIMARY KEY (place, code)) WITHOUT ROWID"
+        )
+
+    def known(self, places: list[Place]) -> list[Look | None]:
+        """The look of each place, or None where it was not seen, or changed since."""
+        names = [_text(place.name) for place in places]
+        marks = ",".join("?" * len(names))
+        rows = self.db.execute(
+            f"SELECT place, stamp, digest, width, height, phash, fault FROM seen WHERE code = ? AND place IN ({marks})",
+            (self.code, *names),
+        )
+        found = {place: (stamp, Look(digest, width, height, int.from_bytes(phash), fault))
+                 for place, stamp, digest, width, height, phash, fault in rows}  # fmt: skip
+        looks = []
+        for name, place in zip(names, places, strict=True):
+            stamp = place.stamp()
+            before, look = found.get(name, ("", None))
+            looks.append(look if stamp and stamp == before else None)
+        return looks
+
+    def remember(self, looks: Iterable[tuple[Place, str, Look]]):
+        """Each place with the stamp that it had before it was looked at."""
+        rows = [
+            (_text(place.name), self.code, stamp, look.digest, look.width, look.height, look.phash.to_bytes(8), look.fault)
+            for place, stamp, look in looks
+            if stamp
+        ]
+        if rows:
+            self.db.execute("BEGIN")
+            self.db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self.db.execute("COMMIT")
+
+    def close(self):
+        self.db.close()
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").hex() if not name.isprintable() else name

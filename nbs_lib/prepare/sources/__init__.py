@@ -1,0 +1,85 @@
+"""Where examples come from. A source is read lazily: it is iterated once, and nothing of it is kept.
+
+drawn        the picture-book, and scenes new to its base
+folder       a folder of images with captions beside them, in their names or in a table
+tables       a table by itself: images by path, or in it
+prompts      a text file, one prompt a line, and no images
+webdataset   tar archives
+diffusiondb  the reference's data, from the hub or from a copy
+hub          a data set of the hub or of the `datasets` library
+
+Each is a class with `__iter__`, which yields Example and Skipped in a fixed order, and `total()`, how many examples there
+are at most, or None. What cannot be used is never fatal and never silent: it is a Skipped with its reason.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ...config import DRAWN, Prepare
+from ...files import ROOT
+from ..examples import Example, Skipped, SourceError
+
+HUB, DIFFUSIONDB = "hf:", "diffusiondb:"
+"""What the source of a data set on the hub begins with: hf:OWNER/NAME, diffusiondb:2m_first_10k."""
+
+
+class Source(Protocol):
+    """See the module's docstring."""
+
+    def __iter__(self) -> Iterator[Example | Skipped]: ...
+
+    def total(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a source is asked for, besides which it is; see the parameters of these names."""
+
+    count: int = 0
+    seed: int = 0
+    subset: str = ""
+    split: str = "train"
+    streamed: bool = False
+    image_column: str = ""
+    caption_column: str = ""
+    captions: str = "files"
+
+
+def asked(config: Prepare, count: int) -> Asked:
+    names = ("seed", "subset", "split", "streamed", "image_column", "caption_column", "captions")
+    return Asked(count, **{name: getattr(config, name) for name in names})
+
+
+def open_source(source: str, how: Asked) -> Source:
+    """The source of that name; a relative path is taken from the project. Errors: SourceError."""
+    from . import diffusiondb, drawn, folder, hub, prompts, tables, webdataset
+
+    if source in DRAWN:
+        return drawn.DrawnPictures(source, how.count, how.seed)
+    if source.startswith(DIFFUSIONDB):
+        return diffusiondb.on_the_hub(source.removeprefix(DIFFUSIONDB), how)
+    if source.startswith(HUB):
+        return hub.HubDataset(source.removeprefix(HUB), how)
+    path = ROOT / Path(source).expanduser()
+    if "*" in path.name:
+        return webdataset.WebDataset(sorted(path.parent.glob(path.name)), str(path))
+    if path.is_file():
+        kinds = {".tar": lambda: webdataset.WebDataset([path], str(path)), ".txt": lambda: prompts.Prompts(path)}
+        kinds |= {ending: lambda: tables.table(path, how) for ending in tables.ENDINGS}
+        if path.suffix.lower() not in kinds:
+            raise SourceError(f"source {source!r}: a file that ends in {', '.join(kinds)} can be read, or a folder")
+        return kinds[path.suffix.lower()]()
+    if not path.is_dir():
+        raise SourceError(
+            f"source {str(path)!r}: there is no such folder or file; give {', '.join(DRAWN)}, a folder of images, a table, a "
+            f"text file of prompts, tar archives, {HUB}OWNER/NAME or {DIFFUSIONDB}2m_first_10k"
+        )
+    if (path / diffusiondb.METADATA).is_file() and (path / "images").is_dir():
+        return diffusiondb.DiffusionDB(path, how)
+    if hub.is_saved(path):
+        return hub.HubDataset(str(path), how)
+    if shards := sorted(path.glob("*.tar")):
+        return webdataset.WebDataset(shards, str(path))
+    return folder.Folder(path, how)

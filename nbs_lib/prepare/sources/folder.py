@@ -1,0 +1,122 @@
+"""A folder of images and its subfolders. A caption is, in this order of precedence,
+
+- a line of `metadata.jsonl`, `metadata.csv` or `metadata.parquet` at the top of the folder (`file_name`, `text`), as
+  Hugging Face's imagefolder has them; such images come first, in the table's order;
+- a `.txt` or `.caption` file with the stem of its image (`cat.png`, `cat.txt`);
+- the image's name itself, where `captions` is "names".
+
+Hidden files and folders are left alone. Nothing outside the folder is read: a link that leads out of it is listed, but for
+those of a hub's download, whose files are links to its blobs.
+"""
+
+import os
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..captions import CaptionError, clean, from_name, valid_text
+from ..examples import Example, InFile, Skipped
+from . import Asked, SourceError
+from .tables import ENDINGS as TABLES
+from .tables import TableError, named_images
+
+ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+CAPTIONS = (".txt", ".caption")
+METADATA = "metadata"
+
+
+class Folder:
+    """See the module's docstring."""
+
+    def __init__(self, folder: Path, how: Asked):
+        self.folder, self.how = folder, how
+        self.inside = [folder.resolve()]
+        if folder.resolve().parent.name == "snapshots":  # huggingface_hub's layout: snapshots/REVISION, and blobs beside
+            self.inside.append(folder.resolve().parent.parent / "blobs")
+
+    def total(self) -> int:
+        return sum(name.lower().endswith(ENDINGS) for _, names in self._walk() for name in names)
+
+    def __iter__(self) -> Iterator[Example | Skipped]:
+        settled: set[int] = set()  # hashes of names, not names: a folder may hold millions
+        for ending in TABLES:
+            if (self.folder / f"{METADATA}{ending}").is_file():
+                yield from self._from_table(self.folder / f"{METADATA}{ending}", settled)
+        for parent, names in self._walk():
+            yield from self._from_names(parent, names, settled)
+
+    def _walk(self) -> Iterator[tuple[Path, list[str]]]:
+        """Folders, and the names of their files, in order."""
+        for parent, folders, names in os.walk(self.folder):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield Path(parent), sorted(name for name in names if not name.startswith("."))
+
+    def _from_table(self, table: Path, settled: set[int]) -> Iterator[Example | Skipped]:
+        try:
+            for where, name, text in named_images(table, self.how):
+                if isinstance(text, CaptionError):
+                    yield Skipped(where, str(text))
+                    continue
+                name = posixpath.normpath(name)
+                if name.startswith(("/", "../")) or name == "..":
+                    yield Skipped(where, "names a file outside the folder", valid_text(name))
+                elif "\0" in name or not (self.folder / name).is_file():
+                    yield Skipped(where, "names a file that is not there", valid_text(name))
+                elif hash(name) in settled:
+                    yield Skipped(where, "names a file a second time", valid_text(name))
+                else:
+                    settled.add(hash(name))
+                    yield self._example(name, lambda text=text: clean(text))
+        except TableError as fault:
+            yield Skipped(table.name, str(fault))
+
+    def _from_names(self, parent: Path, names: list[str], settled: set[int]) -> Iterator[Example | Skipped]:
+        beside = {posixpath.splitext(name)[0]: name for name in names if name.lower().endswith(CAPTIONS[1])}
+        beside |= {posixpath.splitext(name)[0]: name for name in names if name.lower().endswith(CAPTIONS[0])}
+        images = [name for name in names if name.lower().endswith(ENDINGS)]
+        within = parent.relative_to(self.folder)
+        if self.how.captions == "files":
+            for stem in sorted(beside.keys() - {posixpath.splitext(name)[0] for name in images}):
+                yield Skipped(valid_text((within / beside[stem]).as_posix()), "caption without image")
+        for name in images:
+            path = (within / name).as_posix()
+            if hash(path) in settled:
+                continue
+            stem = posixpath.splitext(name)[0]
+            if self.how.captions == "names":
+                yield self._example(path, lambda name=name: from_name(name))
+            elif stem in beside:
+                yield self._example(path, lambda file=beside[stem]: self._read(parent / file))
+            else:
+                yield Skipped(valid_text(path), "image without caption", place=InFile(self.folder / path))
+
+    def _example(self, name: str, caption) -> Example | Skipped:
+        place = InFile(self.folder / name)
+        try:
+            self._stay_inside(self.folder / name)
+            return Example(valid_text(name), caption(), place)
+        except CaptionError as fault:
+            return Skipped(valid_text(name), str(fault), place=None if "link" in str(fault) else place)
+
+    def _read(self, path: Path) -> str:
+        self._stay_inside(path)
+        try:
+            return clean(path.read_bytes())
+        except OSError:
+            raise CaptionError("caption file cannot be read") from None
+
+    def _stay_inside(self, path: Path):
+        """Errors: CaptionError for a link that leads out of the folder, to nothing or in a circle."""
+        if not path.is_symlink() and not any(parent.is_symlink() for parent in path.relative_to(self.folder).parents):
+            return
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError):
+            raise CaptionError("link that leads nowhere") from None
+        if not any(target.is_relative_to(folder) for folder in self.inside):
+            raise CaptionError("link that leads out of the folder")
+
+
+def empty(folder: Path) -> SourceError:
+    """What to say of a folder that yields nothing at all."""
+    return SourceError(f"source {str(folder)!r}: the folder has no images; images end in {', '.join(ENDINGS)}")

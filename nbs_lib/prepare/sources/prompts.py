@@ -1,0 +1,29 @@
+"""A text file of prompts, one a line, without images: the teacher's own sampling makes what is learned from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..captions import CaptionError, clean
+from ..examples import Example, Skipped
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The lines of a file that are not empty."""
+
+    path: Path
+
+    def total(self) -> int:
+        with self.path.open("rb") as file:
+            return sum(bool(line.strip()) for line in file)
+
+    def __iter__(self) -> Iterator[Example | Skipped]:
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield Example(f"{self.path.stem}-{number:06d}", clean(line))
+                except CaptionError as fault:
+                    yield Skipped(f"{self.path.name}, line {number}", str(fault))

@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-machines bench-soak bench-gpu clean
+.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-gpu clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-recipes   run the recipes of the other objectives from nothing, and write benchmarks/results"
 	@echo "make bench-ranks   train adapters of every rank on every preset of layers, and write benchmarks/results"
 	@echo "make bench-true-size   take training steps at SD 2.1's size, and write benchmarks/results"
+	@echo "make bench-prepare   measure preparation, with up to 100,000 images, and write benchmarks/results"
 	@echo "make bench-machines   measure processes, ZeRO stages, checkpoints and memory, and write benchmarks/results"
 	@echo "make bench-soak   train 2,000 steps, killed again and again, and write benchmarks/results"
 	@echo "make bench-gpu   on a machine with GPUs: measure training at SD 2.1's size, and write benchmarks/results"
@@ -84,6 +85,10 @@ bench-ranks: setup
 
 bench-true-size: setup
 	@$(PY) benchmarks/true_size.py
+
+bench-prepare: setup
+	@echo "bench-prepare: rates, a second run, memory, reading"
+	@$(PY) benchmarks/prepare.py
 
 bench-machines: setup
 	@echo "bench-machines: processes, stages, checkpoints, memory"

@@ -57,6 +57,41 @@ the rate that a large product of bf16 matrices reaches on the same machine.
 """
 
 
+PREPARE = """
+## Preparation
+
+`make bench-prepare` writes images of its own, and prepares them on two processes.
+
+"""
+
+
+def prepare_text(told: dict) -> str:
+    """Rates, the second run, memory and reading."""
+    rates = [
+        f"At {side} pixels it encodes {each['prepare']:.0f} images a second, with reading, decoding and filters: "
+        f"{each['share']:.2f} of a bare loop of VAE-encode batches on pictures in memory ({each['bare']:.0f})."
+        for side, each in told["rates"].items()
+    ]
+    again, memory = told["again"], told["memory"]
+    few, many = memory["above_mib"]
+    return "\n".join(
+        [
+            *rates,
+            "",
+            f"{again['count']:,} images: {again['first']:.1f} s the first time, {again['second']:.2f} s the second, "
+            f"{again['times']:.0f} times faster; {again['changed']:.2f} s after one image was changed, of which "
+            f"{again['changed_encoded']} was encoded anew.",
+            "",
+            f"Memory above a run's of two images: {memory['above_mib'][few]:.0f} MiB at {int(few):,} examples, "
+            f"{memory['above_mib'][many]:.0f} MiB at {int(many):,}; these take {memory['time_ratio']:.1f} times as long.",
+            "",
+            f"Training reads {told['reading']:,.0f} latents a second of a warm cache, shuffled, in one process.",
+            "",
+            where(told) + "\n",
+        ]
+    )
+
+
 def train_table(told: dict) -> str:
     """Seconds a step and ratios of each side."""
     lines = ["| side | s a step | examples/s | times the reference |", "|---|---|---|---|"]
@@ -206,6 +241,7 @@ def gpu_table(told: dict) -> str:
 SECTIONS = {
     "train": (TRAIN, train_table),
     "ranks": (RANKS, ranks_table),
+    "prepare": (PREPARE, prepare_text),
     "machines": (MACHINES, machines_text),
     "soak": (SOAK, soak_text),
     "true-size": (TRUE_SIZE, true_size_line),

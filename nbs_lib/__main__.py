@@ -1,9 +1,11 @@
-"""The `onepass` command: a thin layer over `pipeline` and `export`."""
+"""The `onepass` command: a thin layer over `pipeline`, `export` and the store of caches."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +71,63 @@ def export(
 
     with _one_sentence(ExportError, BaseError):
         typer.echo(f"export: {export_run(run, to, Path(out).absolute() if out else None)}")
+
+
+caches = typer.Typer(no_args_is_help=True, help="The caches of outputs/cache, which runs share.")
+app.add_typer(caches, name="cache")
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")]
+
+
+def _told(rows: list[dict], lines: list[str], as_json: bool):
+    typer.echo(json.dumps(rows, indent=1) if as_json else "\n".join(lines))
+
+
+def _line(each) -> str:
+    answers = f", answers about {each.answers}" if each.answers else ""
+    what = each.fault or f"{each.examples} examples of {each.base}{answers}"
+    runs = f"used by {', '.join(each.runs)}" if each.runs else "used by no run"
+    return f"{each.key[:16]}  {each.bytes / 2**20:9.1f} MiB  {what}; {runs}"
+
+
+@caches.command("list")
+def list_caches(as_json: AsJson = False):
+    """What there is, and which runs use it."""
+    from .files import ROOT
+    from .prepare.store import stored
+
+    with _one_sentence():
+        found = stored(ROOT / "outputs" / "cache")
+        _told([asdict(each) for each in found], [_line(each) for each in found] or ["no caches"], as_json)
+
+
+@caches.command("verify")
+def verify_caches(as_json: AsJson = False):
+    """Read every byte; what is damaged is named, and is built again by the next run that needs it."""
+    from .files import ROOT
+    from .prepare.store import verify
+
+    with _one_sentence():
+        found = verify(ROOT / "outputs" / "cache")
+        said = {key: f"{', '.join(wrong)}: missing or damaged" if wrong else "whole" for key, wrong in found.items()}
+        lines = [f"{key[:16]}  {each}" for key, each in said.items()]
+        _told([{"key": key, "damaged": wrong} for key, wrong in found.items()], lines or ["no caches"], as_json)
+        if any(found.values()):
+            raise typer.Exit(1)
+
+
+@caches.command("prune")
+def prune_caches(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False, as_json: AsJson = False
+):
+    """Remove what no run uses: caches, and what builds that were cut off have left."""
+    from .files import ROOT
+    from .prepare.store import prune
+
+    with _one_sentence():
+        gone = prune(ROOT / "outputs" / "cache", dry_run)
+        total = sum(each.bytes for each in gone) / 2**20
+        verb = "would be removed" if dry_run else "removed"
+        _told([asdict(each) for each in gone], [*map(_line, gone), f"{len(gone)} {verb}, {total:.1f} MiB"], as_json)
 
 
 def main():

@@ -139,22 +139,39 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def verify(folder: Path, trained: UNet2DConditionModel, base: Base, dtype: torch.dtype = torch.float32) -> float:
+def verify(folder: Path, trained: UNet2DConditionModel, base: Base, lean: bool = False) -> float:
     """Load the saved adapter the stock way onto a fresh UNet of the base and hold it against the trained one on it.
 
-    dtype: of that UNet, whose memory it halves where it is bf16; the adapter is rounded to it on both sides. Returns the
-    largest difference of their predictions on fixed noise. One after the other, on one UNet: a second one might not fit.
+    Returns the largest difference of their predictions on fixed noise. One after the other, on one UNet: a second one might
+    not fit. lean: keep the base's weights in bf16 meanwhile; not for DoRA, which reads them outside their layers.
     Errors: RuntimeError above 1e-4 of the largest prediction: the file would give other pictures than training did.
     """
-    fresh = base.unet(dtype)
+    fresh = _lean(base.unet(torch.bfloat16)) if lean else base.unet()
     learned = {name: value for name, value in trained.named_parameters() if "lora_" in name}
     fresh.add_adapter(trained.peft_config[NAME], adapter_name=NAME)
     fresh.load_state_dict(learned, strict=False)
-    was = prediction(fresh.to(dtype), base)
+    was = prediction(fresh, base)
     fresh.unload_lora()
     state, alphas, metadata = base.stock.lora_state_dict(folder, weight_name=WEIGHTS, return_lora_metadata=True)
     base.stock.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
-    return difference(was, prediction(fresh.to(dtype), base), folder / WEIGHTS)
+    return difference(was, prediction(fresh, base), folder / WEIGHTS)
+
+
+def _lean(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A bf16 UNet that computes in fp32: each layer has its weight in fp32 for as long as it works, and else none that
+    takes memory. An adapter that is put on it finds fp32 layers, and is not rounded."""
+    for module in unet.modules():
+        kept = None
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            kept = module.weight.data
+            module.weight.data = torch.zeros(1).expand(kept.shape)
+            module.register_forward_pre_hook(lambda module, _, kept=kept: setattr(module.weight, "data", kept.float()))
+            empty = module.weight.data
+            module.register_forward_hook(lambda module, *_, empty=empty: setattr(module.weight, "data", empty))
+        for name, parameter in module.named_parameters(recurse=False):
+            if kept is None or name != "weight":
+                parameter.data = parameter.data.float()
+    return unet
 
 
 @torch.no_grad()

@@ -110,10 +110,9 @@ def of_parts(config: Train, of: Rehearsal, ranks: int) -> tuple[dict[str, int], 
         "optimizer": states * trained // divided[0],
         "mean of the weights": trained if config.ema else 0,
     }
-    checks = FP32 * of.whole
-    if config.method != "full":  # in the training's precision, after its own frozen weights were let go
-        checks = max(0, (BF16 if config.precision == "bf16" else FP32) * of.whole - of.frozen)
-    passing = {"activations": of.activations, "pictures": of.decoding, "checks at the end": checks}
+    lean = config.precision == "bf16" and config.method not in ("full", "dora")  # see `finish.save`
+    checks = (BF16 if lean else FP32) * of.whole - (0 if config.method == "full" else of.frozen)  # which are let go before
+    passing = {"activations": of.activations, "pictures": of.decoding, "checks at the end": max(0, checks)}
     return parts, passing
 
 

@@ -33,7 +33,7 @@ def examples(folder: Path, config: Train = ONLY, n: int = 8, prior: int = 0, ans
     away = {"empty": torch.zeros(5, 6), "negative": torch.ones(5, 6)}
     pooled = more.pop("pooled", False)
     for shard, rows in enumerate((texts[:2], texts[2:])):
-        own = {"embeddings": rows.contiguous()} | ({"pooled": rows[:, 0, :4].contiguous()} if pooled else {})
+        own = {"embeddings": rows.contiguous()} | ({"pooled": rows[:, 0, :4].clone()} if pooled else {})
         save_file(own, folder / "texts" / f"t{shard}.safetensors")
     away |= {f"{name}_pooled": part[0, :4].clone() for name, part in away.items()} if pooled else {}
     save_file(away, folder / "unconditional.safetensors")

@@ -94,12 +94,16 @@ class Folder:
         place = InFile(self.folder / name)
         try:
             self._stay_inside(self.folder / name)
+            if not (self.folder / name).is_file():  # a pipe would be read for ever
+                raise CaptionError("not a file")
             return Example(valid_text(name), caption(), place)
         except CaptionError as fault:
-            return Skipped(valid_text(name), str(fault), place=None if "link" in str(fault) else place)
+            return Skipped(valid_text(name), str(fault), place=place if (self.folder / name).is_file() else None)
 
     def _read(self, path: Path) -> str:
         self._stay_inside(path)
+        if not path.is_file():
+            raise CaptionError("caption file cannot be read")
         try:
             return clean(path.read_bytes())
         except OSError:

@@ -1,0 +1,189 @@
+"""Preparation: its rate against a bare loop of the VAE, a second run over what is unchanged, memory, and reading for training.
+
+    python benchmarks/prepare.py [EXAMPLES]     # or: make bench-prepare; 100,000 examples at most unless told
+
+Images are written by the benchmark, each with one of a few captions. The figures go to benchmarks/results/prepare.json, where
+the examples are 100,000.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import page
+import psutil
+import torch
+from PIL import Image
+
+from nbs_lib.config import Prepare, Train
+from nbs_lib.files import ROOT
+from nbs_lib.machine import facts
+from nbs_lib.models import find_base
+from nbs_lib.parameters import as_parameters
+from nbs_lib.prepare import prepare
+from nbs_lib.prepare.work import Encoder
+from nbs_lib.train.data import Examples
+
+FOLDER = ROOT / "outputs" / "bench-prepare"
+MOST = 100_000
+AGAIN = 20_000  # of the second run over unchanged images
+PROCESSES, BATCH, ROUNDS = 2, 64, 3
+SIZES = {64: 4000, 128: 1500}  # pixels a side, and how many images are encoded for the rate
+PREPARE = """
+import json, sys, time
+from nbs_lib.config import Prepare
+from nbs_lib.prepare import prepare
+start = time.perf_counter()
+done = prepare(Prepare(**json.loads(sys.argv[1])))
+print(json.dumps({"seconds": done.seconds, "examples": done.cache.meta["examples"], "encoded": done.built.encoded}))
+"""
+
+
+def main(most: int):
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    source = write_images(FOLDER / "images", most, 64)
+    told = {
+        "rates": {str(side): rate(side, count) for side, count in SIZES.items()},
+        "again": again(source, min(AGAIN, most // 2)),
+        "memory": memory(source, most),
+        "reading": reading(),
+    }
+    print(json.dumps(told, indent=1))
+    if most == MOST:
+        page.save("prepare", {"date": datetime.now(UTC).date().isoformat(), **facts(), "examples": most, **told})
+    shutil.rmtree(FOLDER)
+
+
+def write_images(folder: Path, count: int, side: int) -> Path:
+    """JPEGs of coarse random colours, no two the same, a thousand in a subfolder, with captions in a table."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    with (folder / "metadata.jsonl").open("w") as table:
+        for i in range(count):
+            if i % 1000 == 0:
+                (folder / f"{i // 1000:03d}").mkdir()
+                coarse = generator.integers(0, 256, (1000, 8, 8, 3), dtype=np.uint8)
+            name = f"{i // 1000:03d}/{i:06d}.jpg"
+            image = Image.fromarray(coarse[i % 1000]).resize((side + side // 4, side), Image.Resampling.BILINEAR)
+            image.save(folder / name, quality=90)
+            table.write(json.dumps({"file_name": name, "text": f"a picture of kind {i % 50}"}) + "\n")
+    return folder
+
+
+def bare(number: int, side: int, count: int, seconds) -> None:
+    """What one process takes for its share of VAE-encode batches on pictures that are in memory."""
+    torch.set_num_threads(1)
+    generator = np.random.default_rng(number)
+    pictures = [Image.fromarray(each) for each in generator.integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)]
+    encoder = Encoder(find_base("embedded"), torch.device("cpu"), BATCH)
+    encoder.latents(pictures)
+    start = time.perf_counter()
+    for _ in range(count // BATCH):
+        encoder.latents(pictures)
+    seconds[number] = (time.perf_counter() - start) / (count // BATCH * BATCH)
+
+
+def bare_rate(side: int, count: int) -> float:
+    """Pictures a second of all processes together."""
+    context, seconds = multiprocessing.get_context("fork"), multiprocessing.Array("d", PROCESSES)
+    members = [context.Process(target=bare, args=(i, side, count // PROCESSES, seconds)) for i in range(PROCESSES)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join()
+    return sum(1 / each for each in seconds)
+
+
+def rate(side: int, count: int) -> dict[str, float]:
+    """The bare loop and a whole preparation, in turn: its images read, decoded, filtered, cut, encoded, written."""
+    source = write_images(FOLDER / f"images {side}", count, side)
+    found = {"bare": [], "prepare": []}
+    for i in range(ROUNDS):
+        found["bare"].append(bare_rate(side, count))
+        where = str(FOLDER / f"rate {side} {i}" / "run")
+        config = Prepare(where, source=str(source), count=0, resolution=side, processes=PROCESSES)
+        found["prepare"].append(count / prepare(config).seconds)
+    rates = {name: median(each) for name, each in found.items()}
+    print(side, rates, flush=True)
+    return rates | {"share": rates["prepare"] / rates["bare"], "count": count}
+
+
+def run(config: Prepare) -> dict:
+    """A preparation in a process of its own, and its memory at the peak, of all its processes together, in MiB."""
+    command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(config))]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, memory_of(process.pid))
+        time.sleep(0.25)
+    return json.loads(process.stdout.read().splitlines()[-1]) | {"mib": peak}
+
+
+def memory_of(pid: int) -> float:
+    """Of a process and its children, pages that they share counted once, in MiB."""
+    try:
+        whole = psutil.Process(pid)
+        return sum(each.memory_full_info().pss for each in (whole, *whole.children(recursive=True))) / 2**20
+    except psutil.Error:
+        return 0.0
+
+
+def again(source: Path, count: int) -> dict[str, float]:
+    """The first run over so many images, the second, and one after a pixel of one was changed."""
+    config = Prepare(str(FOLDER / "again" / "run"), source=str(source), count=count, processes=PROCESSES)
+    first, second = run(config), run(config)
+    changed = source / "000" / "000007.jpg"
+    with Image.open(changed) as image:
+        image.putpixel((3, 3), (255, 0, 255))
+        image.save(changed, quality=90)
+    third = run(config)
+    print(first, second, third, flush=True)
+    seconds = {name: told["seconds"] for name, told in (("first", first), ("second", second), ("changed", third))}
+    return {"count": count, **seconds, "times": first["seconds"] / second["seconds"], "changed_encoded": third["encoded"]}
+
+
+def memory(source: Path, most: int) -> dict[str, float]:
+    """Seconds, and memory above that of a run of two examples, which has the models."""
+    found = {}
+    for count in (2, most // 10, most):
+        where = FOLDER / f"memory {count}"
+        found[count] = run(Prepare(str(where / "run"), source=str(source), count=count, processes=PROCESSES))
+        print(count, found[count], flush=True)
+        if count != most // 10:
+            shutil.rmtree(where)
+    models = found[2]["mib"]
+    above = {count: told["mib"] - models for count, told in found.items() if count != 2}
+    few, many = above
+    return {
+        "models_mib": models,
+        "above_mib": {str(count): mib for count, mib in above.items()},
+        "growth": above[many] / above[few] - 1,
+        "seconds": {str(count): found[count]["seconds"] for count in above},
+        "time_ratio": found[many]["seconds"] / found[few]["seconds"],
+    }
+
+
+def reading() -> float:
+    """Latents a second in shuffled batches from a warm cache, in one process."""
+    [cache] = (each for each in FOLDER.glob("memory */run/cache"))
+    examples = Examples(cache, Train(held_out=0))
+    generator, rates = torch.Generator().manual_seed(0), []
+    for _ in range(200):
+        places = torch.randint(len(examples.own), (BATCH,), generator=generator)
+        start = time.perf_counter()
+        latents = examples.clean(places)
+        rates.append(len(latents) / (time.perf_counter() - start))
+    return median(rates[50:])
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else MOST)

@@ -6,12 +6,15 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image
 
 from .images import ImageError, decode
+
+LARGEST = 1 << 28
+TOO_LARGE = "image file is larger than 256 MiB"
 
 
 class SourceError(ValueError):
@@ -70,6 +73,8 @@ class InFile:
 
     def look(self) -> tuple[Image.Image, bytes]:
         try:
+            if self.path.stat().st_size > LARGEST:
+                raise ImageError(TOO_LARGE)
             data = self.path.read_bytes()
         except OSError:
             raise ImageError("image file cannot be read") from None
@@ -93,9 +98,11 @@ class InZip:
     def look(self) -> tuple[Image.Image, bytes]:
         try:
             with ZipFile(self.archive) as archive:
+                if archive.getinfo(self.member).file_size > LARGEST:  # as it says itself; it is not read beyond that
+                    raise ImageError(TOO_LARGE)
                 data = archive.read(self.member)
-        except (OSError, BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError, EOFError):
-            raise ImageError("image cannot be read from its archive") from None
+        except ImageError:
+            raise
         except Exception:  # decompressors of damaged archives raise errors of their own
             raise ImageError("image cannot be read from its archive") from None
         return decode(data), sha256(data).digest()
@@ -117,6 +124,8 @@ class InTar:
         return stamp_of(self.archive)
 
     def look(self) -> tuple[Image.Image, bytes]:
+        if self.size > LARGEST:
+            raise ImageError(TOO_LARGE)
         try:
             with self.archive.open("rb") as file:
                 file.seek(self.offset)

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class Table:
     def drop(self):
         """Leave nothing of it."""
         self.rows = []
-        self.writer.close()
+        with suppress(OSError):  # of a full disk
+            self.writer.close()
         self.part.unlink(missing_ok=True)
 
     def _flush(self):

@@ -1,6 +1,8 @@
 """What images looked like: remembered between runs by their place and by what changes when they do, so that an unchanged
 collection is not read again."""
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,10 +61,16 @@ class Seen:
             for place, stamp, look in looks
             if stamp
         ]
-        if rows:
+        if not rows:
+            return
+        try:
             self.db.execute("BEGIN")
             self.db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self.db.execute("COMMIT")
+        except sqlite3.OperationalError as failure:
+            if "full" not in str(failure):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
 
     def close(self):
         self.db.close()

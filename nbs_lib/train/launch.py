@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import notebook_launcher
+from accelerate import launchers, notebook_launcher
 from accelerate.utils import patch_environment
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousTimeoutError
@@ -87,6 +87,8 @@ def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, por
     elastic, on which it stands.
     """
     config = args[0]
+    launchers.print = lambda *_: None  # it calls every process a CUDA
+    print(f"training on {processes} process{'es' * (processes > 1)}", flush=True)
     nodes = {"num_nodes": config.num_nodes, "node_rank": config.node_rank, "master_addr": config.master_addr}
     waiting = {"timeout": LONGEST.total_seconds()}
     try:

@@ -35,8 +35,8 @@ from nbs_lib.train.data import Examples
 FOLDER = ROOT / "outputs" / "bench-prepare"
 MOST = 100_000
 AGAIN = 20_000  # of the second run over unchanged images
-PROCESSES, BATCH, ROUNDS = 2, 64, 3
-SIZES = {64: 4000, 128: 1500}  # pixels a side, and how many images are encoded for the rate
+PROCESSES, BATCH, ROUNDS = 2, 64, 2
+SIZES = {64: 12_000, 128: 4000}  # pixels a side, and how many images are encoded for the rate
 PREPARE = """
 import json, sys, time
 from nbs_lib.config import Prepare
@@ -52,7 +52,7 @@ def main(most: int):
     source = write_images(FOLDER / "images", most, 64)
     told = {
         "rates": {str(side): rate(side, count) for side, count in SIZES.items()},
-        "again": again(source, min(AGAIN, most // 2)),
+        "again": again(min(AGAIN, most // 2)),
         "memory": memory(source, most),
         "reading": reading(),
     }
@@ -136,9 +136,10 @@ def memory_of(pid: int) -> float:
         return 0.0
 
 
-def again(source: Path, count: int) -> dict[str, float]:
+def again(count: int) -> dict[str, float]:
     """The first run over so many images, the second, and one after a pixel of one was changed."""
-    config = Prepare(str(FOLDER / "again" / "run"), source=str(source), count=count, processes=PROCESSES)
+    source = write_images(FOLDER / "images again", count, 64)
+    config = Prepare(str(FOLDER / "again" / "run"), source=str(source), count=0, processes=PROCESSES)
     first, second = run(config), run(config)
     changed = source / "000" / "000007.jpg"
     with Image.open(changed) as image:

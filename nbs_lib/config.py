@@ -3,6 +3,7 @@
 Each notebook's `parameters` cell repeats the fields of its dataclass; a test holds them together.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from .parameters import between, one_of, refuse, said
@@ -264,6 +265,8 @@ class Compare:
     """Prompts of the pictures."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds of the pictures' noise; each prompt is drawn once for each."""
+    contenders: list[str] = field(default_factory=lambda: ["unguided", "guided", "tuned"])
+    """Who is compared: these; selective-N (the last N % of the steps unguided), hybrid-N (tuned, the first N % guided)."""
     steps: int = 25
     """Sampling steps (DDIM)."""
     tuned_steps: int = 0
@@ -281,6 +284,11 @@ class Compare:
             refuse("prompts", self.prompts, "one prompt or more, none of them empty")
         if not self.seeds or not all(0 <= seed < 2**31 for seed in self.seeds):
             refuse("seeds", self.seeds, "one whole number or more, from 0 to 2147483647")
+        known = re.compile(r"unguided|guided|tuned|(selective|hybrid)-[1-9]\d?")
+        if not {"unguided", "guided", "tuned"} <= set(self.contenders) or not all(map(known.fullmatch, self.contenders)):
+            refuse("contenders", self.contenders, "unguided, guided, tuned, and any of selective-N and hybrid-N, N in %")
+        if len(set(self.contenders)) < len(self.contenders):
+            refuse("contenders", self.contenders, "each of them once")
         between(self, "steps", 1, 1000)
         between(self, "tuned_steps", 0, 1000)
         between(self, "adapter_scale", -10.0, 10.0)

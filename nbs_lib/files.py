@@ -4,6 +4,7 @@ A file is written beside its place and renamed. A folder is filled under a hidde
 `.NAME.HOST.PID.part`, and renamed; what a killed process left behind is removed by the next one on that machine.
 """
 
+import errno
 import json
 import os
 import platform
@@ -112,6 +113,16 @@ def remove_leftovers(store: Path):
         owner = PART.fullmatch(path.name)
         if owner and not psutil.pid_exists(int(owner[1])):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def link_or_copy(path: Path, place: Path):
+    """The same file under another name, or a copy where the disk knows no such thing. Errors: OSError of a full disk."""
+    try:
+        os.link(path, place)
+    except OSError as failure:
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        shutil.copyfile(path, place)
 
 
 def link(path: Path, folder: Path):

@@ -94,7 +94,7 @@ def test_every_module_belongs_to_a_layer():
         ("picturebook/make/fit.py", "from ..captions import Scene", False),
         ("train/loop.py", "import torch", False),
         ("pipeline.py", "from .compare import report", False),
-        ("export/card.py", "from ..compare.sample import CONTENDERS", False),
+        ("export/card.py", "from ..compare.contenders import CONTENDERS", False),
         ("compare/report.py", "from ..export import card", True),
     ],
 )

@@ -1,14 +1,15 @@
 """The room behind `3_compare.ipynb`: base and tuned from the same noise, looked at and measured.
 
-sample   the pictures of the three contenders, through one stock pipeline, each with its cost
+contenders  who is compared
+sample   the pictures of the contenders, through one stock pipeline, each with its cost
 metrics  whether pictures show what was asked, and how near they are to the guided ones
-figures  the grid of pictures and the rates
+figures  the grid of pictures, the rates, quality against cost
 report   one self-contained HTML page
 viewer   the side-by-side slider
 
     compare/
       pictures/pNN_sSEED_CONTENDER.png
-      grid.png, rates.png
+      grid.png, rates.png, frontier.png
       results.json            the numbers, and where the pictures are
 """
 
@@ -27,9 +28,10 @@ from ..files import beside
 from ..models import embedded_clip
 from ..picturebook.captions import held_out_captions
 from ..run import Run
-from .figures import Row, bars, grid
+from .contenders import CONTENDERS
+from .figures import Row, bars, frontier, grid
 from .metrics import bootstrap_interval, caption_first, latent_mse, psnr, recovered_by_picture, ssim
-from .sample import CONTENDERS, Sampler, Samples, load_sampler
+from .sample import Sampler, Samples, load_sampler
 
 REPETITIONS = 3
 """How often the timed batch is sampled; the median counts."""
@@ -47,7 +49,7 @@ class Compared:
 
 
 def compare(config: Compare) -> Compared:
-    """Sample the three contenders from the same noise, measure them, and write compare/ and report.html into the run.
+    """Sample the contenders from the same noise, measure them, and write compare/ and report.html into the run.
 
     Errors: FileNotFoundError without a trained adapter; BaseError where the base is not the one it was trained on.
     """
@@ -71,16 +73,20 @@ def measured(sampler: Sampler, config: Compare, folder: Path) -> dict[str, Any]:
     costs = timed(sampler, config)
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
-    drawn = {name: sampler.sample(name, prompts, seeds, config.steps, config.adapter_scale) for name in CONTENDERS}
+    drawn = {name: sampler.sample(name, prompts, seeds, config.steps, config.adapter_scale) for name in config.contenders}
+    to_guided = {name: distance(each, drawn["guided"]) for name, each in drawn.items() if name != "guided"}
     embedded = sampler.base.name == "embedded" and config.captions > 0
-    rates, recovered = captions_first(sampler, config) if embedded else (dict.fromkeys(CONTENDERS), None)
-    contenders = {name: costs[name] | {"caption_first": rates[name]} for name in CONTENDERS}
+    rates, recovered = captions_first(sampler, config) if embedded else (dict.fromkeys(config.contenders), None)
+    contenders = {name: costs[name] | {"caption_first": rates[name]} for name in config.contenders}
     notes = {name: f"{cost['nfe']:g} NFE\n{cost['seconds']:.3g} s a picture" for name, cost in costs.items()}
     notes["guided"] += f"\nw = {sampler.w_train:g}"
-    grid([Row(name, drawn[name].images, notes[name]) for name in CONTENDERS], prompts, seeds).save(folder / "grid.png")
+    grid([Row(name, drawn[name].images, notes[name]) for name in config.contenders], prompts, seeds).save(folder / "grid.png")
     if embedded:
         nfe = {name: cost["nfe"] for name, cost in costs.items()}
         bars(rates, config.captions, nfe).savefig(folder / "rates.png")
+    quality = {name: rate["rate"] for name, rate in rates.items()} if embedded else {
+        name: told["ssim"] for name, told in to_guided.items()} | {"guided": 1.0}  # fmt: skip
+    frontier(quality, costs, embedded).savefig(folder / "frontier.png")
     return {
         "base": sampler.base.name,
         "base_origin": sampler.base.origin,
@@ -96,11 +102,11 @@ def measured(sampler: Sampler, config: Compare, folder: Path) -> dict[str, Any]:
         "seeds": config.seeds,
         "contenders": contenders,
         "guidance_recovered": recovered,
-        "to_guided": {name: distance(drawn[name], drawn["guided"]) for name in ("tuned", "unguided")},
+        "to_guided": to_guided,
         "time_ratio": costs["tuned"]["seconds"] / costs["guided"]["seconds"],
         "nfe_ratio": costs["tuned"]["nfe"] / costs["guided"]["nfe"],
         "pictures": save_pictures(drawn, config, folder),
-        "figures": {"grid": "grid.png", "rates": "rates.png" if embedded else None},
+        "figures": {"grid": "grid.png", "rates": "rates.png" if embedded else None, "frontier": "frontier.png"},
     }
 
 
@@ -111,10 +117,10 @@ def timed(sampler: Sampler, config: Compare) -> dict[str, dict[str, Any]]:
     """
     pairs = [(prompt, seed) for seed in config.seeds for prompt in config.prompts][: sampler.batch_size]
     batch = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
-    for name in CONTENDERS:
+    for name in config.contenders:
         sampler.sample(name, *batch, 1, config.adapter_scale)
     rounds = [
-        {name: sampler.sample(name, *batch, config.steps, config.adapter_scale) for name in CONTENDERS}
+        {name: sampler.sample(name, *batch, config.steps, config.adapter_scale) for name in config.contenders}
         for _ in range(REPETITIONS)
     ]
     last = rounds[-1]
@@ -125,7 +131,7 @@ def timed(sampler: Sampler, config: Compare) -> dict[str, dict[str, Any]]:
             "memory_mib": round(max(each[name].memory_mib for each in rounds), 1),
             "memory_kind": last[name].memory_kind,
         }
-        for name in CONTENDERS
+        for name in config.contenders
     }
 
 
@@ -135,17 +141,18 @@ def captions_first(sampler: Sampler, config: Compare) -> tuple[dict[str, dict[st
     texts, seeds = [caption.text for caption in captions], [CAPTION_SEEDS + i for i in range(len(captions))]
     clip, tokenizer = embedded_clip(), sampler.base.tokenizer()
     first = {}
-    for name in CONTENDERS:
+    for name in config.contenders:
         images = sampler.sample(name, texts, seeds, config.steps, config.adapter_scale).images
         first[name] = caption_first(images, captions, clip, tokenizer).numpy()
     rates = {}
     for name, right in first.items():
         low, high = bootstrap_interval(right, np.mean)
         rates[name] = {"rate": float(right.mean()), "low": low, "high": high, "count": len(right)}
-    recovered = recovered_by_picture(*first.values())
+    three = [first[name] for name in CONTENDERS]
+    recovered = recovered_by_picture(*three)
     if recovered is None or sampler.objective == "finetune":  # which is to learn images, not guidance
         return rates, None
-    low, high = bootstrap_interval(list(first.values()), recovered_by_picture)
+    low, high = bootstrap_interval(three, recovered_by_picture)
     return rates, {"value": recovered, "low": low, "high": high}
 
 
@@ -175,11 +182,11 @@ def save_pictures(drawn: dict[str, Samples], config: Compare, folder: Path) -> l
 def summary(compared: Compared) -> str:
     """The numbers as a table of text, and where the report is."""
     results = compared.results
-    lines = [f"{'':10}{'right caption first':>22}{'NFE':>6}{'s a picture':>13}{'MiB':>8}"]
+    lines = [f"{'':13}{'right caption first':>19}{'NFE':>6}{'s a picture':>13}{'MiB':>8}"]
     for name, told in results["contenders"].items():
         rate = told["caption_first"]
         shown = f"{_percent(rate['rate'])} [{_percent(rate['low'])}, {_percent(rate['high'])}]" if rate else "–"
-        lines.append(f"{name:10}{shown:>22}{told['nfe']:>6g}{told['seconds']:>13.3g}{told['memory_mib']:>8.0f}")
+        lines.append(f"{name:13}{shown:>19}{told['nfe']:>6g}{told['seconds']:>13.3g}{told['memory_mib']:>8.0f}")
     recovered = results["guidance_recovered"]
     if recovered:
         interval = f" [{_percent(recovered['low'])}, {_percent(recovered['high'])}]" if recovered["low"] is not None else ""

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 COLOURS = {"unguided": "#8a8f98", "guided": "#d98324", "tuned": "#0b5f6b"}
+KINDS = {"selective": "#e3b06b", "hybrid": "#5a9aa3"}
 INK, SOFT, LINE = "#1c1b1a", "#5f5c58", "#e3e0db"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 SIDE = 192  # pixels that a small picture is enlarged to, at most
@@ -57,7 +58,7 @@ def grid(rows: Sequence[Row], prompts: Sequence[str], seeds: Sequence[int]) -> I
         y += head
         for row, drawn, note in zip(rows, pictures, notes, strict=True):
             top = y + (height - 22 - 18 * len(note)) // 2
-            pen.rectangle((MARGIN - 12, y, MARGIN - 8, y + height - 1), COLOURS.get(row.name, SOFT))
+            pen.rectangle((MARGIN - 12, y, MARGIN - 8, y + height - 1), colour(row.name))
             pen.text((MARGIN, top), row.name, INK, large)
             for number, line in enumerate(note):
                 pen.text((MARGIN, top + 24 + 18 * number), line, SOFT, small)
@@ -110,7 +111,7 @@ def bars(rates: dict[str, dict[str, float]], count: int, nfe: dict[str, float]) 
     names = list(rates)
     for y, name in enumerate(names):
         told = rates[name]
-        axes.barh(y, told["rate"], color=COLOURS.get(name, SOFT), height=0.58, zorder=2)
+        axes.barh(y, told["rate"], color=colour(name), height=0.58, zorder=2)
         axes.plot((told["low"], told["high"]), (y, y), color=INK, linewidth=1.4, marker="|", markersize=9, zorder=3)
         axes.text(
             max(told["high"], told["rate"]) + 0.015, y, f"{100 * told['rate']:.0f} %", va="center", color=INK, fontsize=11
@@ -125,3 +126,36 @@ def bars(rates: dict[str, dict[str, float]], count: int, nfe: dict[str, float]) 
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
+
+
+def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rates: bool) -> Figure:
+    """Quality against NFE, a point for each contender; the line joins those that none beats in both.
+
+    quality: by contender: the rate of the right caption first, or, without rates, the similarity (SSIM) to guided's pictures.
+    """
+    figure = Figure((7.2, 3.6), dpi=144, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    points = sorted((costs[name]["nfe"], value, name) for name, value in quality.items())
+    best = [
+        point
+        for point in points
+        if not any(n <= point[0] and q > point[1] or n < point[0] and q >= point[1] for n, q, _ in points)
+    ]
+    axes.plot([n for n, _, _ in best], [q for _, q, _ in best], color=LINE, linewidth=2, zorder=1)
+    for nfe, value, name in points:
+        axes.scatter(nfe, value, color=colour(name), s=46, zorder=3)
+        label = f"{name}\n{costs[name]['seconds']:.3g} s"
+        axes.annotate(label, (nfe, value), (7, -4), textcoords="offset points", fontsize=8.5, color=INK, va="top", zorder=4)
+    axes.margins(0.18)
+    axes.set_xlabel("UNet evaluations for a picture (NFE)", fontsize=9, color=SOFT)
+    title = "Right caption first of 16, by cost" if rates else "Similarity to guided's pictures (SSIM), by cost"
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.grid(color=LINE, zorder=0)
+    axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def colour(name: str) -> str:
+    """Of a contender."""
+    return COLOURS.get(name) or KINDS.get(name.partition("-")[0], SOFT)

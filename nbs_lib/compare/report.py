@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..files import ROOT, read_lines, write_atomic
 from ..run import Run
-from .sample import CONTENDERS
+from .contenders import CONTENDERS, HYBRID
 
 HERE = Path(__file__).parent
 PAIRS = (("unguided", "tuned"), ("guided", "tuned"))
@@ -72,7 +72,8 @@ def page(run: Run) -> dict[str, Any]:
         "run": run.name,
         "record": record,
         "results": results,
-        "contenders": [name for name in CONTENDERS if name in results["contenders"]],
+        "contenders": list(results["contenders"]),
+        "who": {name: described(name, results) for name in results["contenders"]},
         "pairs": PAIRS,
         "cards": [card(run, picture) for picture in results["pictures"]],
         "figures": figures | {name: embedded(run.folder / f"{name}.png") for name in ("loss", "usage")},
@@ -84,6 +85,18 @@ def page(run: Run) -> dict[str, Any]:
         "script": Markup(script),
         "hashes": {"style": csp_hash(style), "script": csp_hash(script)},
     }
+
+
+def described(name: str, results: dict[str, Any]) -> str:
+    """What a contender is, in a few words."""
+    w, (kind, _, share) = f"base, w = {results['w_train']:g}", name.partition("-")
+    tuned = "all weights trained" if results["whole_model"] else f"base + adapter, λ = {results['adapter_scale']:g}"
+    return {
+        "unguided": "base, w = 1",
+        "guided": w,
+        "selective": f"{w}, but for the last {share} % of the steps",
+        "hybrid": f"{tuned}, w = {HYBRID:g} on the first {share} % of the steps",
+    }.get(kind, tuned)
 
 
 def card(run: Run, picture: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,4 @@
-"""Sampling: base and tuned through one stock pipeline, from the same noise, each picture with its cost.
-
-Contenders:
-unguided  the base, one conditional pass a step (guidance scale 1)
-guided    the base with guidance scale w, two passes a step
-tuned     what was trained, sampled as it was trained to be: an adapter added to the base's weights, or a whole UNet; in one
-          conditional pass a step, but for fine-tuned ones, which are guided like the base
-"""
+"""Sampling: base and tuned through one stock pipeline, from the same noise, each picture with its cost."""
 
 import json
 import re
@@ -25,9 +18,11 @@ from ..adapter import WEIGHTS, read_facts
 from ..models import Base, BaseError, find_base
 from ..run import Run
 from ..usage import sampling
+from .contenders import contender
 
-CONTENDERS = ("unguided", "guided", "tuned")
 ADAPTER = "onepass"
+CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
+"""What a pipeline of a family gives its UNet, twice as long where it guides."""
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 """Linux's account of this process' memory. Source: proc(5)."""
 
@@ -80,7 +75,7 @@ class Sampler:
 
     def sample(
         self,
-        contender: str,
+        name: str,
         prompts: list[str],
         seeds: list[int],
         steps: int,
@@ -90,48 +85,58 @@ class Sampler:
         """A picture for each prompt, from the noise of the seed at the same place; guidance is away from the teacher's own
         negative prompt.
 
-        adapter_scale: for `tuned`. guidance: another scale than the contender's own: for `guided`, and for `tuned`, with a
-        warning, since what was trained holds its guidance already.
+        name: of a contender. adapter_scale: for what was trained. guidance: another scale than the contender's own: for
+        `guided`, and for `tuned`, with a warning, since what was trained holds its guidance already.
         Errors: ValueError for an unknown contender, or where prompts and seeds are not equally many.
         """
-        if contender not in CONTENDERS:
-            raise ValueError(f"contender: given {contender!r}; allowed is one of {', '.join(CONTENDERS)}")
+        who = contender(name)
         if len(prompts) != len(seeds) or not prompts:
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more")
-        if contender == "tuned" and self.whole and adapter_scale != 1:
+        if who.tuned and self.whole and adapter_scale != 1:
             raise ValueError(f"adapter_scale: given {adapter_scale:g}; allowed is 1, for all weights were trained")
-        if contender != "tuned":
+        if not who.tuned:
             w = self.w_train if guidance is None else guidance
-            return self._measured(prompts, seeds, steps, w if contender == "guided" else 1.0)
-        own = self.sampling["guidance_scale"]
+            return self._measured(prompts, seeds, steps, w if who.guided else 1.0, who.guided)
+        own = self.sampling["guidance_scale"] if who.scale is None else who.scale
         if guidance not in (None, own):
             warnings.warn(
                 f"guidance_scale: given {guidance:g}; this adapter was trained for {own:g}, and is guided twice", stacklevel=2
             )
         with self._adapter_fused(adapter_scale) if self._unet is None else self._model_swapped():
-            return self._measured(prompts, seeds, self.tuned_steps or steps, own if guidance is None else guidance)
+            steps, scale = self.tuned_steps or steps, own if guidance is None else guidance
+            return self._measured(prompts, seeds, steps, scale, 1.0 if who.guided is None else who.guided)
 
-    def _measured(self, prompts: list[str], seeds: list[int], steps: int, scale: float) -> Samples:
+    def _measured(self, prompts: list[str], seeds: list[int], steps: int, scale: float, guided: float) -> Samples:
         if not self._warm:
-            self._draw(prompts[:1], seeds[:1], 1, scale)
+            self._draw(prompts[:1], seeds[:1], 1, scale, 1.0)
             self._warm = True
         self._reset_peak()
         self._rows, start = 0, perf_counter()
         parts = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
-        drawn = [self._draw(prompts[part], seeds[part], steps, scale) for part in parts]
+        drawn = [self._draw(prompts[part], seeds[part], steps, scale, guided) for part in parts]
         seconds = perf_counter() - start  # the pictures are on the CPU by now, so a GPU's work is in it
         images, latents = (np.concatenate([each[0] for each in drawn]), torch.cat([each[1] for each in drawn]))
         n = len(prompts)
         return Samples(images, latents, self._rows / n, seconds / n, *self._memory())
 
     @torch.no_grad()
-    def _draw(self, prompts: list[str], seeds: list[int], steps: int, scale: float) -> tuple[np.ndarray, torch.Tensor]:
-        """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine."""
-        last = {}
+    def _draw(
+        self, prompts: list[str], seeds: list[int], steps: int, scale: float, guided: float
+    ) -> tuple[np.ndarray, torch.Tensor]:
+        """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine.
+
+        guided: the share of the steps, from the first one on, that have guidance.
+        """
+        last, until = {}, round(guided * steps)
+        texts = [name for name in CONDITIONS if name in self.pipe._callback_tensor_inputs]
 
         def keep(pipe, step: int, t: torch.Tensor, given: dict[str, torch.Tensor]) -> dict:
-            last.update(given)
-            return {}
+            last["latents"] = given["latents"]
+            if step + 1 != until or not pipe.do_classifier_free_guidance:
+                return {}
+            # diffusers' own SDCFGCutoffCallback keeps the last row of a batch alone
+            pipe._guidance_scale = 1.0
+            return {name: given[name].chunk(2)[1] for name in texts}
 
         pictures = self.pipe(
             prompts,
@@ -143,6 +148,7 @@ class Sampler:
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             output_type="np",
             callback_on_step_end=keep,
+            callback_on_step_end_tensor_inputs=["latents", *texts],
         ).images
         return (pictures * 255).round().astype(np.uint8), last["latents"].float().cpu()
 

@@ -13,6 +13,7 @@ processes  the processes that look at images and encode; work: what they do
 answers    the teacher's answers, asked once and kept
 seen       what images looked like, remembered between runs
 naming     names that are hashes over what something depends on
+receipts   what earlier passes over unchanged sources came to
 known      what older caches hold already
 build      a cache, found or built, by one process at a time
 cache      the files of a cache, and how it is opened
@@ -33,7 +34,6 @@ from ..models.sd import Base
 from ..run import Run
 from .build import Built, build_or_reuse
 from .cache import AS_TRAINED, META, SHEET, Cache, open_cache
-from .look import draw_all
 from .noted import DROPPED, KEPT
 
 __all__ = ["Cache", "Prepared", "open_cache", "prepare"]
@@ -54,7 +54,7 @@ class Prepared:
     @property
     def dropped(self) -> dict[str, int]:
         """How many examples for each reason."""
-        return dict(self.built.notes.dropped)
+        return self.built.dropped
 
     @property
     def contact_sheet(self) -> Path:
@@ -96,7 +96,6 @@ def prepare(config: Prepare) -> Prepared:
         check_resolution(base, config.resolution)
         own = run.folder / "prepare"
         built = build_or_reuse(run.cache_store, base, config, own)
-        draw_all(own, built.notes, base.tokenizer().model_max_length)
         link(run.cache, built.cache.folder)
         told["outputs"] = [f"{run.cache.name}/{META}"]
         told |= {name: built.cache.meta[name] for name in ("base", "base_hash", "examples")}
@@ -106,7 +105,7 @@ def prepare(config: Prepare) -> Prepared:
             "reused": built.reused,
             "encoded": built.encoded,
             "looked_at": built.looked_at,
-            "dropped": dict(built.notes.dropped),
+            "dropped": built.dropped,
             "tables": [f"{own.name}/{name}" for name in (KEPT, DROPPED)],
             "cache_seconds": round(time.perf_counter() - start, 1),
         }

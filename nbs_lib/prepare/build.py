@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow.parquet
 
 from ..config import Prepare
-from ..files import beside, file_hash, value_hash, write_atomic
+from ..files import beside, file_hash, link_or_copy, value_hash, write_atomic
 from ..models import Base, BaseError
 from . import look
 from .cache import AS_TRAINED, CAPTIONS, EXAMPLES, LATENTS, META, SHEET, Cache, CacheError, open_cache
@@ -29,12 +29,11 @@ from .filters import Look
 from .gather import Gather
 from .naming import asked_of, looks_code
 from .noted import Notes
+from .receipts import read_receipt, request_of, stamp_of_sources, take_over, write_receipt
 from .seen import Seen
 from .shelf import Shelf
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-ELSEWHERE = ("run", "processes")
-"""Parameters that change nothing of a cache."""
 SIDE_BY_SIDE = 6
 """Examples whose pictures are shown as they were, cut, and given back by the VAE."""
 
@@ -46,25 +45,30 @@ class FullError(RuntimeError):
 @dataclass(frozen=True)
 class Built:
     """The cache; whether it was there already; encoded: rows of latents that were encoded now; looked_at: images that were
-    read; more: whether a source has more than was taken; notes: what went by."""
+    read, the others being unchanged; more: whether a source has more than was taken; dropped: how many for each reason."""
 
     cache: Cache
     reused: bool
     encoded: int
     looked_at: int
     more: bool
-    notes: Notes
+    dropped: dict[str, int]
 
 
-def build_or_reuse(store: Path, base: Base, config: Prepare, tables: Path) -> Built:
+def build_or_reuse(store: Path, base: Base, config: Prepare, own: Path) -> Built:
     """The cache of what a source yields, in the folder `store`.
 
-    tables: a folder for kept.parquet and dropped.parquet. Errors: SourceError, BaseError, WorkerError, FullError.
+    own: the run's folder for tables and pictures of what went by. Errors: SourceError, BaseError, WorkerError, FullError.
     """
-    asked = {name: value for name, value in asdict(config).items() if name not in ELSEWHERE}
-    part = store / f".building-{value_hash([asked, base.hash])[:16]}"
+    request = request_of(config, base)
+    part = store / f".building-{request[:16]}"
     with _alone(part.with_name(f"{part.name}.lock")):
-        notes, seen = Notes(tables), Seen(store, looks_code())
+        stamp = stamp_of_sources(config)
+        before = read_receipt(store, request, stamp)
+        if before and (cache := _there(store / before["key"])):
+            take_over(store, request, own)
+            return Built(cache, True, 0, 0, before["more"], before["dropped"])
+        notes, seen = Notes(own), Seen(store, looks_code())
         shelf = Shelf(config, base, store, part, notes)
         gather = Gather(config, shelf, notes, seen)
         try:
@@ -74,6 +78,7 @@ def build_or_reuse(store: Path, base: Base, config: Prepare, tables: Path) -> Bu
             key = _key(part, base, config, shelf)
             there = _there(store / key)
             cache = there or _assemble(store / key, key, part, base, config, shelf)
+            look.draw_all(own, notes, base.tokenizer().model_max_length)
         except BaseException as failure:
             shelf.forget()
             notes.forget()
@@ -86,7 +91,9 @@ def build_or_reuse(store: Path, base: Base, config: Prepare, tables: Path) -> Bu
             shelf.end()
             seen.close()
         shutil.rmtree(part, ignore_errors=True)
-    return Built(cache, there is not None, shelf.encoded, gather.looked_at, gather.more, notes)
+        dropped = dict(notes.dropped)
+        write_receipt(store, request, own, {"stamp": stamp, "key": key, "dropped": dropped, "more": gather.more})
+    return Built(cache, there is not None, shelf.encoded, gather.looked_at, gather.more, dropped)
 
 
 @contextmanager
@@ -135,7 +142,7 @@ def _assemble(folder: Path, key: str, part: Path, base: Base, config: Prepare, s
     with beside(folder, replace=True) as place:
         for name, path in {**shelf.files, EXAMPLES: part / EXAMPLES, CAPTIONS: part / CAPTIONS}.items():
             (place / name).parent.mkdir(exist_ok=True)
-            _link(path, place / name)
+            link_or_copy(path, place / name)
         chosen = [(example, seen) for example, seen in shelf.notes.examples.items if example.image is not None]
         if chosen:
             look.contact_sheet(shelf.pictures(chosen), [each.caption for each, _ in chosen]).save(place / SHEET)
@@ -169,16 +176,6 @@ def _meta(key: str, base: Base, config: Prepare, shelf: Shelf, place: Path) -> d
         "spaces": shelf.spaces,
         "files": {path.relative_to(place).as_posix(): file_hash(path) for path in files},
     }
-
-
-def _link(path: Path, place: Path):
-    """The same file under another name, or a copy where the disk knows no such thing."""
-    try:
-        os.link(path, place)
-    except OSError as failure:
-        if failure.errno in FULL:
-            raise
-        shutil.copyfile(path, place)
 
 
 def _as_trained(path: Path, chosen: list[tuple[Example, Look]], place: Path, shelf: Shelf):

@@ -66,7 +66,7 @@ class InFile:
 
     @property
     def name(self) -> str:
-        return os.fsdecode(os.fsencode(self.path))
+        return str(self.path)
 
     def stamp(self) -> str:
         return stamp_of(self.path)
@@ -183,10 +183,10 @@ class Drawn:
         return draw(scene, Random(f"picture {self.seed} {self.number}"))
 
 
-def stamp_of(path: Path) -> str:
+def stamp_of(path: str | Path) -> str:
     """What changes when a file is written to, also one whose time was set back; "" where there is no such file."""
     try:
-        told = path.stat()
+        told = os.stat(path)
     except OSError:
         return ""
     return f"{told.st_size} {told.st_mtime_ns} {told.st_ctime_ns} {told.st_ino}"

@@ -57,7 +57,8 @@ class Gather:
     def one(self, name: str, count: int, prior: bool):
         """One source, to its end or until enough is kept."""
         source, filters = open_source(name, asked(self.config, count)), Filters(self.config)
-        total = self._at_most(source, count)
+        there = source.total()
+        total = self._at_most(there, count)
         dropped, before = self.notes.dropped.copy(), self.notes.kept
         chunks, ahead = enumerate(_chunks(source, self._rows()), PRIOR * prior), deque()
         with tqdm(total=total, unit=" examples", desc="prior" if prior else "read", mininterval=1, ascii=" #") as bar:
@@ -70,13 +71,12 @@ class Gather:
                 self.shelf.put(chunk.number, chosen, chunk.question is not None)
                 bar.update(len(chosen))
             else:
-                self.more |= source.total() != count
+                self.more |= there != count
         if self.notes.kept == before:
             raise _nothing(name, self.notes.dropped - dropped)
 
-    def _at_most(self, source: Source, count: int) -> int | None:
-        total = source.total()
-        total = min(total, count) if total and count else total or count or None
+    def _at_most(self, there: int | None, count: int) -> int | None:
+        total = min(there, count) if there and count else there or count or None
         self.total = self.total + total if self.total is not None and total else None
         return total
 

@@ -53,12 +53,14 @@ def _strict() -> Iterator[None]:
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The largest centred part of an image with these proportions, upright, as RGB of this size in pixels (Lanczos).
+    """The largest centred part of an upright image with these proportions, as RGB of this size in pixels (Lanczos).
 
     Nothing is squeezed: of one side all is kept. An RGB image of that size goes through unchanged, bit for bit.
     Errors: ImageError, see `to_rgb`.
     """
-    image = to_rgb(upright(image))
+    image = to_rgb(image)
+    if image.size == (width, height):
+        return image
     scale = min(image.width / width, image.height / height)
     across, down = width * scale, height * scale
     left, top = (image.width - across) / 2, (image.height - down) / 2
@@ -83,6 +85,8 @@ def sizes(resolution: int, step: int) -> list[tuple[int, int]]:
 def nearest(size: tuple[int, int], among: list[tuple[int, int]]) -> tuple[int, int]:
     """The size whose proportions are nearest to an image's, on a logarithmic scale; the larger one of two as near."""
     of = math.log(size[0] / size[1])
+    if len(among) == 1:
+        return among[0]
     return min(among, key=lambda each: (round(abs(math.log(each[0] / each[1]) - of), 9), -each[0] * each[1], each))
 
 

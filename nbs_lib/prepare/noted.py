@@ -21,7 +21,7 @@ KEPT_COLUMNS = pyarrow.schema(
 )
 DROPPED_COLUMNS = pyarrow.schema([("id", "string"), ("reason", "string"), ("detail", "string")])
 ALIKE = 4  # bits of 64 that perceptual hashes of look-alikes differ in at most
-PAIRS, AMONG = 6, 20_000  # look-alikes that are shown, and the examples that they are looked for among
+PAIRS, AMONG = 6, 5000  # look-alikes that are shown, and the examples that they are looked for among
 OF_A_REASON = 4  # examples that are shown of those that were dropped for it
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..files import remove
 from .cache import CacheError, damaged, read_meta
+from .receipts import forget_without
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def prune(store: Path, only_say: bool = False) -> list[Stored]:
         if not only_say:
             remove(folder)
             folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+    if not only_say:
+        forget_without(store, {folder.name for folder in _folders(store)})
     return gone
 
 

@@ -37,9 +37,9 @@ def look_at(place: Place, sizes: list[Size]) -> tuple[Look, Image.Image | None]:
     """What an image looks like, and its picture at the size that suits it best; None where it cannot be used."""
     try:
         image, digest = place.look()
-        upright_one = upright(image)
-        size = upright_one.size
-        picture = fit(upright_one, *nearest(size, sizes))
+        image = upright(image)
+        size = image.size
+        picture = fit(image, *nearest(size, sizes))
     except ImageError as fault:
         return Look(fault=str(fault)), None
     except Exception:  # readers of damaged files raise whatever they stumble over

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from nbs_lib.compare.figures import COLOURS, LARGEST, Row, _font, bars, enlarged, grid, titled
+from nbs_lib.compare.figures import COLOURS, LARGEST, Row, _font, bars, enlarged, frontier, grid, titled
 from nbs_lib.config import REFERENCE_PROMPTS
 
 
@@ -51,3 +51,12 @@ def test_the_bars_say_the_rates(tmp_path):
     assert {"0 %", "100 %", "50 %"} <= {text.get_text() for text in axes.texts}
     figure.savefig(tmp_path / "rates.png")
     assert Image.open(tmp_path / "rates.png").width > 600
+
+
+def test_the_frontier_joins_those_that_none_beats_in_both():
+    quality = {"unguided": 0.7, "guided": 0.95, "tuned": 0.93, "selective-50": 0.9, "hybrid-20": 0.94}
+    nfe = {"unguided": 25, "guided": 50, "tuned": 25, "selective-50": 38, "hybrid-20": 30}
+    figure = frontier(quality, {name: {"nfe": each, "seconds": 0.1} for name, each in nfe.items()}, rates=True)
+    [line] = figure.axes[0].lines
+    assert list(zip(*line.get_data(), strict=True)) == [(25, 0.93), (30, 0.94), (50, 0.95)]
+    assert {text.get_text().splitlines()[0] for text in figure.axes[0].texts} == set(quality)

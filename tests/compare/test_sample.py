@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nbs_lib.compare.sample import CONTENDERS, Sampler, load_sampler
+from nbs_lib.compare.contenders import CONTENDERS
+from nbs_lib.compare.sample import Sampler, load_sampler
 from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, BaseError
 from nbs_lib.run import Run
@@ -227,3 +228,36 @@ def test_importing_the_room_touches_no_device():
     code = "import torch, nbs_lib.compare; assert not torch.cuda.is_initialized()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("name", "nfe"), [("selective-20", 18), ("selective-50", 15), ("hybrid-20", 12), ("hybrid-50", 15)])
+def test_guidance_ends_after_its_share_of_the_steps(sampler, name, nfe):
+    """Of ten steps, in batches of two and one."""
+    samples = sampler.sample(name, PROMPTS, SEEDS, 10)
+    assert samples.nfe == nfe
+    alone = sampler.sample(name, PROMPTS[1:2], SEEDS[1:2], 10)
+    assert apart(samples.images[1], alone.images[0]) <= 1, "each of a batch keeps its own prompt"
+    other = "guided" if name.startswith("selective") else "tuned"
+    assert 0 < apart(samples.images, sampler.sample(other, PROMPTS, SEEDS, 10).images)
+
+
+def test_selective_guidance_is_the_guided_base_s_until_it_ends(sampler):
+    """On its first half, half-guided sampling takes the very steps of guided sampling."""
+    seen = {}
+
+    def states(name: str) -> list[torch.Tensor]:
+        inputs = []
+        hook = sampler.pipe.unet.register_forward_pre_hook(lambda unet, given: inputs.append(given[0][:1].clone()))
+        seen[name] = sampler.sample(name, PROMPTS[:1], SEEDS[:1], 4)
+        hook.remove()
+        return inputs
+
+    guided, selective = states("guided"), states("selective-50")
+    assert all(torch.equal(a, b) for a, b in zip(guided[:3], selective[:3], strict=True))
+    assert not torch.equal(guided[3], selective[3]) and (seen["guided"].nfe, seen["selective-50"].nfe) == (8, 6)
+
+
+@pytest.mark.parametrize("name", ["best", "selective", "selective-0", "selective-100", "hybrid-", "guided-20"])
+def test_an_unknown_contender_is_said_with_those_that_there_are(sampler, name):
+    with pytest.raises(ValueError, match=f"contender: given '{name}'; allowed is one of unguided, guided, tuned, selective-N"):
+        sampler.sample(name, PROMPTS, SEEDS, STEPS)

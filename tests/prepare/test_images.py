@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
 from nbs_lib.picturebook.book import draw_book
-from nbs_lib.prepare.images import ImageError, decode, fit, nearest, sizes
+from nbs_lib.prepare.images import ImageError, decode, fit, nearest, sizes, upright
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -20,7 +20,7 @@ def stored(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def square(data: bytes, resolution: int = 8) -> Image.Image:
-    result = fit(decode(data), resolution, resolution)
+    result = fit(upright(decode(data)), resolution, resolution)
     assert result.mode == "RGB" and result.size == (resolution, resolution)
     return result
 

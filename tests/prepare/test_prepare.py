@@ -46,7 +46,11 @@ def times(folder: Path) -> dict[str, int]:
 def caches(config: Prepare) -> list[str]:
     """What lies beside the memory of what was seen."""
     store = Run(config.run).cache_store
-    return sorted(path.name for path in store.iterdir() if "seen" not in path.name) if store.exists() else []
+    return (
+        sorted(path.name for path in store.iterdir() if not path.name.startswith((".receipts", "seen")))
+        if store.exists()
+        else []
+    )
 
 
 def dropped(run: Run) -> dict[str, str]:

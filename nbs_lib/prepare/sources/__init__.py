@@ -8,8 +8,9 @@ webdataset   tar archives
 diffusiondb  the reference's data, from the hub or from a copy
 hub          a data set of the hub or of the `datasets` library
 
-Each is a class with `__iter__`, which yields Example and Skipped in a fixed order, and `total()`, how many examples there
-are at most, or None. What cannot be used is never fatal and never silent: it is a Skipped with its reason.
+Each is a class with `__iter__`, which yields Example and Skipped in a fixed order; `total()`, how many examples there are at
+most, or None; and `stamp()`, which changes when anything does that it would yield, "" where nothing tells. What cannot be used
+is never fatal and never silent: it is a Skipped with its reason.
 """
 
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Example | Skipped]: ...
 
     def total(self) -> int | None: ...
+
+    def stamp(self) -> str: ...
 
 
 @dataclass(frozen=True)

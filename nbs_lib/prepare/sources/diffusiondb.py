@@ -17,7 +17,7 @@ import pyarrow
 import pyarrow.dataset
 
 from ..captions import CaptionError, clean, valid_text
-from ..examples import Example, InZip, Skipped
+from ..examples import Example, InZip, Skipped, stamp_of
 from . import Asked, SourceError
 
 REPOSITORY, METADATA = "poloclub/diffusiondb", "metadata.parquet"
@@ -63,6 +63,11 @@ class DiffusionDB:
 
     def total(self) -> int:
         return len(self.parts) * IN_A_PART
+
+    def stamp(self) -> str:
+        """ "" for one that is still fetched."""
+        files = [self.folder / METADATA, *(self.folder / "images" / f"part-{part:06d}.zip" for part in self.parts)]
+        return "" if self.fetch else str([(str(path), stamp_of(path)) for path in files])
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         for part in self.parts:

@@ -24,8 +24,12 @@ class DrawnPictures:
     def total(self) -> int:
         return self.count
 
+    def stamp(self) -> str:
+        """The hash of the code that draws them."""
+        return files_hash(path for path in files_of(PACKAGE / "picturebook") if path.suffix == ".py")
+
     def __iter__(self) -> Iterator[Example]:
-        code = files_hash(path for path in files_of(PACKAGE / "picturebook") if path.suffix == ".py")
+        code = self.stamp()
         for i in range(self.count):
             yield Example(f"{self.kind}-{self.seed}-{i:05d}", self.caption(i), Drawn(self.kind, self.seed, i, code))
 

@@ -12,11 +12,12 @@ those of a hub's download, whose files are links to its blobs.
 import os
 import posixpath
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from ..captions import CaptionError, clean, from_name, valid_text
-from ..examples import Example, InFile, Skipped
-from . import Asked, SourceError
+from ..examples import Example, InFile, Skipped, stamp_of
+from . import Asked
 from .tables import ENDINGS as TABLES
 from .tables import TableError, named_images
 
@@ -30,12 +31,22 @@ class Folder:
 
     def __init__(self, folder: Path, how: Asked):
         self.folder, self.how = folder, how
+        self._linked: dict[str, bool] = {}  # of a folder whether a link leads to it
         self.inside = [folder.resolve()]
         if folder.resolve().parent.name == "snapshots":  # huggingface_hub's layout: snapshots/REVISION, and blobs beside
             self.inside.append(folder.resolve().parent.parent / "blobs")
 
     def total(self) -> int:
         return sum(name.lower().endswith(ENDINGS) for _, names in self._walk() for name in names)
+
+    def stamp(self) -> str:
+        """What changes when any file in it does."""
+        digest = sha256()
+        for parent, names in self._walk():
+            for name in names:
+                path = os.path.join(parent, name)
+                digest.update(f"{path}\0{stamp_of(path)}\0{os.path.islink(path)}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         settled: set[int] = set()  # hashes of names, not names: a folder may hold millions
@@ -60,7 +71,7 @@ class Folder:
                 name = posixpath.normpath(name)
                 if name.startswith(("/", "../")) or name == "..":
                     yield Skipped(where, "names a file outside the folder", valid_text(name))
-                elif "\0" in name or not (self.folder / name).is_file():
+                elif "\0" in name or not os.path.isfile(os.path.join(self.folder, name)):
                     yield Skipped(where, "names a file that is not there", valid_text(name))
                 elif hash(name) in settled:
                     yield Skipped(where, "names a file a second time", valid_text(name))
@@ -91,14 +102,15 @@ class Folder:
                 yield Skipped(valid_text(path), "image without caption", place=InFile(self.folder / path))
 
     def _example(self, name: str, caption) -> Example | Skipped:
-        place = InFile(self.folder / name)
+        path = self.folder / name
+        place = InFile(path)
         try:
-            self._stay_inside(self.folder / name)
-            if not (self.folder / name).is_file():  # a pipe would be read for ever
+            self._stay_inside(path)
+            if not os.path.isfile(path):  # a pipe would be read for ever
                 raise CaptionError("not a file")
             return Example(valid_text(name), caption(), place)
         except CaptionError as fault:
-            return Skipped(valid_text(name), str(fault), place=place if (self.folder / name).is_file() else None)
+            return Skipped(valid_text(name), str(fault), place=place if path.is_file() else None)
 
     def _read(self, path: Path) -> str:
         self._stay_inside(path)
@@ -111,7 +123,12 @@ class Folder:
 
     def _stay_inside(self, path: Path):
         """Errors: CaptionError for a link that leads out of the folder, to nothing or in a circle."""
-        if not path.is_symlink() and not any(parent.is_symlink() for parent in path.relative_to(self.folder).parents):
+        parent = os.path.dirname(path)
+        if parent not in self._linked:
+            self._linked[parent] = os.path.realpath(parent) != os.path.join(
+                self.inside[0], os.path.relpath(parent, self.folder)
+            )
+        if not self._linked[parent] and not os.path.islink(path):
             return
         try:
             target = path.resolve(strict=True)
@@ -119,8 +136,3 @@ class Folder:
             raise CaptionError("link that leads nowhere") from None
         if not any(target.is_relative_to(folder) for folder in self.inside):
             raise CaptionError("link that leads out of the folder")
-
-
-def empty(folder: Path) -> SourceError:
-    """What to say of a folder that yields nothing at all."""
-    return SourceError(f"source {str(folder)!r}: the folder has no images; images end in {', '.join(ENDINGS)}")

@@ -34,6 +34,9 @@ class HubDataset:
     def total(self) -> int | None:
         return None if self.how.streamed else len(self.rows)
 
+    def stamp(self) -> str:
+        return "" if self.how.streamed else str(self.rows._fingerprint)
+
     def __iter__(self) -> Iterator[Example | Skipped]:
         from datasets import Image
 

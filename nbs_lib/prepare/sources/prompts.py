@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..captions import CaptionError, clean
-from ..examples import Example, Skipped
+from ..examples import Example, Skipped, stamp_of
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Prompts:
     def total(self) -> int:
         with self.path.open("rb") as file:
             return sum(bool(line.strip()) for line in file)
+
+    def stamp(self) -> str:
+        return stamp_of(self.path)
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         with self.path.open("rb") as file:

@@ -46,6 +46,9 @@ class NamedByTable:
     def total(self) -> int | None:
         return pyarrow.parquet.read_metadata(self.path).num_rows if self.path.suffix.lower() == ".parquet" else None
 
+    def stamp(self) -> str:
+        return self.folder.stamp()
+
     def __iter__(self) -> Iterator[Example | Skipped]:
         return self.folder._from_table(self.path, set())
 
@@ -58,6 +61,9 @@ class WithImages:
 
     def total(self) -> int:
         return pyarrow.parquet.read_metadata(self.path).num_rows
+
+    def stamp(self) -> str:
+        return stamp_of(self.path)
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         version = stamp_of(self.path)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..captions import TEXT_COLUMNS, CaptionError, clean, valid_text
-from ..examples import Example, InTar, Skipped
+from ..examples import Example, InTar, Skipped, stamp_of
 from . import SourceError
 from .folder import CAPTIONS, ENDINGS
 
@@ -29,6 +29,9 @@ class WebDataset:
 
     def total(self) -> None:
         return None
+
+    def stamp(self) -> str:
+        return str([(str(path), stamp_of(path)) for path in self.archives])
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         for archive in self.archives:

@@ -15,6 +15,10 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 """The types of a cache's tensors, as safetensors names them."""
 
 
+MAPS = 8192
+"""Files of a tensor that are mapped at once: a system allows some ten thousands for a process."""
+
+
 class ShardError(ValueError):
     """A file that is no whole shard: which."""
 
@@ -68,6 +72,8 @@ class Shards:
     def of(self, shard: int) -> torch.Tensor:
         """The whole tensor of one file."""
         if shard not in self._mapped:
+            if len(self._mapped) == MAPS:
+                self._mapped.pop(next(iter(self._mapped)))
             self._mapped[shard] = map_shard(self.files[shard])[self.tensor]
         return self._mapped[shard]
 

@@ -1,6 +1,7 @@
 """Sampling: base and tuned through one stock pipeline, from the same noise, each picture with its cost."""
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -127,7 +128,8 @@ class Sampler:
 
         guided: the share of the steps, from the first one on, that have guidance.
         """
-        last, until = {}, round(guided * steps)
+        last, until = {}, math.floor(guided * steps + 0.5)
+        scale = scale if until else 1.0
         texts = [name for name in CONDITIONS if name in self.pipe._callback_tensor_inputs]
 
         def keep(pipe, step: int, t: torch.Tensor, given: dict[str, torch.Tensor]) -> dict:

@@ -19,7 +19,8 @@ import torch
 from ..config import Prepare
 from ..diffusion import alpha_sigma, guided, noise_of, noised, to_eps, to_x_0
 from ..models import Base
-from ..shards import map_shard, write_shard
+from ..shards import map_shard
+from .work import keep
 
 Tensors = dict[str, torch.Tensor]
 Rows = list[tuple[Path, int]]
@@ -47,7 +48,7 @@ class Answers:
             text = {name: torch.stack([map_shard(file)[name][row] for file, row in texts[rows]]).to(self.device)
                     for name in ("embeddings", "pooled") if name in map_shard(texts[0][0])}  # fmt: skip
             parts.append(of(whole[rows], keys[rows], text))
-        write_shard(path, {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]})
+        keep(path, {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]})
 
     def ask(self, x_t: torch.Tensor, t: torch.Tensor, text: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
         """uncond and cond [n, c, h, w] for states x_t."""

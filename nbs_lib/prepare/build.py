@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
+from PIL import Image
 
 from ..config import Prepare
 from ..files import beside, file_hash, link_or_copy, value_hash, write_atomic
 from ..models import Base, BaseError
 from . import look
 from .cache import AS_TRAINED, CAPTIONS, EXAMPLES, LATENTS, META, SHEET, Cache, CacheError, open_cache
-from .examples import Example, SourceError
+from .examples import Example
 from .filters import Look
 from .gather import Gather
+from .images import PASSING
 from .naming import asked_of, looks_code
 from .noted import Notes
 from .receipts import read_receipt, request_of, stamp_of_sources, take_over, write_receipt
@@ -68,21 +70,24 @@ def build_or_reuse(store: Path, base: Base, config: Prepare, own: Path) -> Built
         if before and (cache := _there(store / before["key"])):
             take_over(store, request, own)
             return Built(cache, True, 0, 0, before["more"], before["dropped"])
-        notes, seen = Notes(own), Seen(store, looks_code())
+        notes = Notes(own)
         shelf = Shelf(config, base, store, part, notes)
+        seen = Seen(store, looks_code(shelf.sizes))
         gather = Gather(config, shelf, notes, seen)
         try:
             gather.all()
+            shelf.flush_texts()
+            look.draw_all(own, notes, base.tokenizer().model_max_length)  # while the processes are still at work
+            sheet = _contact_sheet(shelf)
             shelf.finish()
             notes.close()
             key = _key(part, base, config, shelf)
             there = _there(store / key)
-            cache = there or _assemble(store / key, key, part, base, config, shelf)
-            look.draw_all(own, notes, base.tokenizer().model_max_length)
+            cache = there or _assemble(store / key, key, part, base, config, shelf, sheet)
         except BaseException as failure:
             shelf.forget()
             notes.forget()
-            if isinstance(failure, SourceError | BaseError):
+            if isinstance(failure, BaseError) or not any(part.glob("*/*.safetensors")):
                 shutil.rmtree(part, ignore_errors=True)  # there is nothing to go on with
             if isinstance(failure, OSError) and failure.errno in FULL:
                 raise FullError(_how_much(store, part, notes.kept, gather.total)) from None
@@ -92,7 +97,8 @@ def build_or_reuse(store: Path, base: Base, config: Prepare, own: Path) -> Built
             seen.close()
         shutil.rmtree(part, ignore_errors=True)
         dropped = dict(notes.dropped)
-        write_receipt(store, request, own, {"stamp": stamp, "key": key, "dropped": dropped, "more": gather.more})
+        if stamp and not dropped.keys() & PASSING:  # what may be otherwise the next time is looked at again then
+            write_receipt(store, request, own, {"stamp": stamp, "key": key, "dropped": dropped, "more": gather.more})
     return Built(cache, there is not None, shelf.encoded, gather.looked_at, gather.more, dropped)
 
 
@@ -137,15 +143,27 @@ def _there(folder: Path) -> Cache | None:
         return None
 
 
-def _assemble(folder: Path, key: str, part: Path, base: Base, config: Prepare, shelf: Shelf) -> Cache:
+def _chosen(shelf: Shelf) -> list[tuple[Example, Look]]:
+    """The examples that are shown, as far as they have images."""
+    return [(example, seen) for example, seen in shelf.notes.examples.items if example.image is not None]
+
+
+def _contact_sheet(shelf: Shelf) -> Image.Image | None:
+    chosen = _chosen(shelf)
+    return look.contact_sheet(shelf.pictures(chosen), [each.caption for each, _ in chosen]) if chosen else None
+
+
+def _assemble(
+    folder: Path, key: str, part: Path, base: Base, config: Prepare, shelf: Shelf, sheet: Image.Image | None
+) -> Cache:
     """Link all shards into one folder, with the tables and pictures, and give it its name."""
     with beside(folder, replace=True) as place:
         for name, path in {**shelf.files, EXAMPLES: part / EXAMPLES, CAPTIONS: part / CAPTIONS}.items():
             (place / name).parent.mkdir(exist_ok=True)
             link_or_copy(path, place / name)
-        chosen = [(example, seen) for example, seen in shelf.notes.examples.items if example.image is not None]
-        if chosen:
-            look.contact_sheet(shelf.pictures(chosen), [each.caption for each, _ in chosen]).save(place / SHEET)
+        if sheet:
+            chosen = _chosen(shelf)
+            sheet.save(place / SHEET)
             _as_trained(place / AS_TRAINED, chosen[:: -(-len(chosen) // SIDE_BY_SIDE)], place, shelf)
         meta = _meta(key, base, config, shelf, place)
         write_atomic(place / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")

@@ -1,6 +1,8 @@
 """Captions as text: cleaned, or refused with a reason."""
 
 import re
+from collections.abc import Iterator
+from typing import BinaryIO
 
 LONGEST = 1 << 20  # bytes of a caption's file
 TEXT_COLUMNS = ("text", "caption", "prompt")
@@ -27,6 +29,15 @@ def clean(content: str | bytes) -> str:
     except UnicodeDecodeError:
         raise CaptionError("caption is not UTF-8 text") from None
     return " ".join(CONTROL.sub(" ", valid_text(text)).split())
+
+
+def lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, none of them read further than a caption may be long; such a one is longer by a byte."""
+    while line := file.readline(LONGEST + 1):
+        rest = line
+        while len(rest) > LONGEST and not rest.endswith(b"\n"):
+            rest = file.readline(LONGEST + 1)
+        yield line
 
 
 def from_name(name: str) -> str:

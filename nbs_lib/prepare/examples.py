@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import numpy as np
 from PIL import Image
 
-from .images import ImageError, decode
+from .images import NO_FILE, NO_MEMBER, ImageError, decode
 
 LARGEST = 1 << 28
 TOO_LARGE = "image file is larger than 256 MiB"
@@ -77,7 +77,7 @@ class InFile:
                 raise ImageError(TOO_LARGE)
             data = self.path.read_bytes()
         except OSError:
-            raise ImageError("image file cannot be read") from None
+            raise ImageError(NO_FILE) from None
         return decode(data), sha256(data).digest()
 
 
@@ -104,7 +104,7 @@ class InZip:
         except ImageError:
             raise
         except Exception:  # decompressors of damaged archives raise errors of their own
-            raise ImageError("image cannot be read from its archive") from None
+            raise ImageError(NO_MEMBER) from None
         return decode(data), sha256(data).digest()
 
 
@@ -131,7 +131,7 @@ class InTar:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError:
-            raise ImageError("image cannot be read from its archive") from None
+            raise ImageError(NO_MEMBER) from None
         if len(data) < self.size:
             raise ImageError("archive is cut short")
         return decode(data), sha256(data).digest()

@@ -36,7 +36,7 @@ def captionless(example: Example, look: Look, config: Prepare) -> Reason:
 def unfit_for_work(example: Example, look: Look, config: Prepare) -> Reason:
     for name in ("image_nsfw", "prompt_nsfw"):
         score = example.known.get(name)
-        if isinstance(score, int | float) and (score > config.max_nsfw or score == BLURRED):
+        if isinstance(score, int | float) and (not score <= config.max_nsfw or score == BLURRED):  # one that is no number, too
             return f"{name} above max_nsfw" if score != BLURRED else f"{name} 2.0: blurred by its source", f"{score:.3g}"
     return None
 

@@ -21,7 +21,7 @@ from .sources import Source, asked, open_source
 
 PIXELS = 1 << 25
 """Bytes of pictures that a chunk may have, as a process holds a few chunks."""
-ROWS = 256  # of a chunk, at most
+ROWS = 128  # of a chunk, at most: the last ones leave some processes idle
 PRIOR = 1 << 40  # what the numbers of a prior's chunks begin with
 
 
@@ -68,7 +68,7 @@ class Gather:
                 if not ahead:
                     break
                 chosen = self._choose(self._looked(chunk := ahead.popleft()), filters, count and before + count)
-                self.shelf.put(chunk.number, chosen, chunk.question is not None)
+                self.shelf.put(chunk.number, chosen, chunk.stamps.keys())
                 bar.update(len(chosen))
             else:
                 self.more |= there != count
@@ -81,8 +81,8 @@ class Gather:
         return total
 
     def _rows(self) -> int:
-        rows, batch = max(1, min(ROWS, PIXELS // (3 * self.config.resolution**2))), self.config.batch_size
-        return rows // batch * batch or rows
+        rows = max(1, min(ROWS, PIXELS // (3 * self.config.resolution**2)))
+        return rows // 8 * 8 or rows
 
     def _look(self, chunk: Chunk, filters: Filters, prior: bool) -> Chunk:
         """Have the images looked at that no filter drops unseen and that are not remembered."""

@@ -15,6 +15,15 @@ from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 WHITE_16 = 65535  # white of a 16-bit image
 
 
+NO_FILE, NO_MEMBER, NO_MEMORY = (
+    "image file cannot be read",
+    "image cannot be read from its archive",
+    "image is too large for memory",
+)
+PASSING = {NO_FILE, NO_MEMBER, NO_MEMORY}
+"""Faults that may be the machine's, and gone the next time."""
+
+
 class ImageError(ValueError):
     """An image that cannot be used. Its text is a short reason, the same for every image with that fault."""
 
@@ -34,6 +43,8 @@ def decode(data: bytes) -> Image.Image:
         raise ImageError("not an image that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"image is beyond Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise ImageError(NO_MEMORY) from None
     except Exception:  # decoders of damaged files raise whatever they stumble over
         raise ImageError("image is truncated or damaged") from None
     return image
@@ -112,8 +123,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     try:
         if not image.has_transparency_data:
             return _to_srgb(image.convert("RGB"))
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        alpha = image.convert("RGBA").getchannel("A")
+        coloured = _to_srgb(image.convert("RGBA").convert("RGB"))
+        white = Image.new("RGB", image.size, "white")
+        return Image.composite(coloured, white, alpha)
     except ValueError:
         raise ImageError(f"image of mode {image.mode} has no way to RGB") from None
 

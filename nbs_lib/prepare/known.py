@@ -40,7 +40,7 @@ class Known:
     def rows(self, keys: list[str]) -> dict[int, Place]:
         """Of the keys that are known, by their places in the list: the file and the row in it."""
         if self._rows is None:
-            self._rows = [table for told in self.folders if (table := _table(*told, self.kind)) is not None]
+            self._rows = [table for told in self.folders if (table := self._table(*told)) is not None]
         found: dict[int, Place] = {}
         wanted = np.array([short(key.encode()) for key in keys], dtype=np.uint64)
         for hashes, shards, places, files in self._rows:
@@ -52,6 +52,15 @@ class Known:
                 if self.whole(path, self.files.get(path.stem, (path, ""))[1]):
                     found[i] = path, int(places[k])
         return found
+
+    def _table(self, folder: Path, meta: dict[str, Any]):
+        """Hashes of keys in order, and of each its shard and row; and the shards' files. None where the table is damaged."""
+        name, key = (EXAMPLES, "key") if self.kind == LATENTS else (CAPTIONS, "caption")
+        if (self.kind == LATENTS and not meta["images"]) or not self.whole(folder / name, meta["files"].get(name, "")):
+            return None
+        listed = meta["shards" if self.kind == LATENTS else TEXTS]
+        files = [folder / self.kind / f"{each['name']}.safetensors" for each in listed]
+        return _in_order(pyarrow.parquet.read_table(folder / name, columns=[key, "shard", "row"]), key, files)
 
     def whole(self, path: Path, digest: str) -> bool:
         """Whether a file is, byte for byte, what was written; looked at once."""
@@ -78,16 +87,7 @@ def _caches(store: Path, kind: str, space: str) -> list[tuple[Path, dict[str, An
     return found
 
 
-def _table(folder: Path, meta: dict[str, Any], kind: str):
-    """Hashes of keys in order, and of each its shard and row; and the shards' files. None where the table is damaged."""
-    name, key = (EXAMPLES, "key") if kind == LATENTS else (CAPTIONS, "caption")
-    if kind == LATENTS and not meta["images"]:
-        return None
-    try:
-        table = pyarrow.parquet.read_table(folder / name, columns=[key, "shard", "row"])
-    except (OSError, pyarrow.ArrowException):
-        return None
+def _in_order(table: pyarrow.Table, key: str, files: list[Path]):
     hashes = np.array([short(each.encode()) for each in table[key].to_pylist()], dtype=np.uint64)
     order = np.argsort(hashes)
-    files = [folder / kind / f"{each['name']}.safetensors" for each in meta["shards" if kind == LATENTS else TEXTS]]
     return hashes[order], table["shard"].to_numpy()[order], table["row"].to_numpy()[order], files

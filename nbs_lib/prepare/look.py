@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from ..files import write_atomic
 from .examples import Example, Skipped
 from .images import to_rgb, upright
 from .noted import Notes
@@ -88,16 +90,26 @@ def _tile(picture: Image.Image) -> Image.Image:
 
 def draw_all(folder: Path, notes: Notes, most_tokens: int):
     """The pictures of a run's folder `prepare/`, as far as there is something to show."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if notes.sizes:
-        _sizes(notes.sizes).savefig(folder / "sizes.png", dpi=110, metadata={"Software": None})
-    if notes.tokens:
-        _lengths(notes.tokens, most_tokens).savefig(folder / "captions.png", dpi=110, metadata={"Software": None})
-    for name, sheet in (("dropped.png", _dropped(notes.dropped_ones)), ("alike.png", _alike(notes.alike))):
-        if sheet is None:
+    made = {
+        "sizes.png": _png(_sizes(notes.sizes)) if notes.sizes else None,
+        "captions.png": _png(_lengths(notes.tokens, most_tokens)) if notes.tokens else None,
+        "dropped.png": _png(_dropped(notes.dropped_ones)),
+        "alike.png": _png(_alike(notes.alike)),
+    }
+    for name, png in made.items():
+        if png is None:
             (folder / name).unlink(missing_ok=True)
         else:
-            sheet.save(folder / name)
+            write_atomic(folder / name, png)  # a new file: the one that was there may be another run's, too
+
+
+def _png(picture: Figure | Image.Image | None) -> bytes | None:
+    buffer = BytesIO()
+    if isinstance(picture, Figure):
+        picture.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    elif picture is not None:
+        picture.save(buffer, "PNG")
+    return buffer.getvalue() or None
 
 
 def _sizes(sizes: Counter) -> Figure:

@@ -1,6 +1,7 @@
 """Names that are hashes: of a cache, of its shards and of their rows, over all that each depends on and nothing else."""
 
 from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 MODELS = sorted(Path(models.__file__).parent.glob("*.py"))
 
 
-def looks_code() -> str:
-    """What a Look rests on."""
-    return _code(images.__file__, examples.__file__, work.__file__)
+def looks_code(sizes: list[tuple[int, int]]) -> str:
+    """What a Look rests on; the perceptual hash is of the picture as it is cut, to one of these sizes."""
+    hashing = [version(package) for package in ("imagehash", "scipy")]
+    return value_hash([_code(images.__file__, examples.__file__, work.__file__), hashing, sizes])
 
 
 def spaces(base: Base, config: Prepare) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ..files import synced
-from .examples import Example, Skipped
+from .examples import Example, InMemory, Skipped
 from .filters import Look, Near
 
 KEPT, DROPPED = "kept.parquet", "dropped.parquet"
@@ -103,7 +103,7 @@ class Notes:
         if len(self.alike) < PAIRS:
             if found := self._near.find(look.phash):
                 self.alike.append((found[0], example))
-            elif self.kept < AMONG:
+            elif self.kept < AMONG and not isinstance(example.image, InMemory):  # which would stay in memory
                 self._near.keep(example, look)
 
     def drop(self, each: Skipped):

@@ -1,6 +1,6 @@
 """Processes that encode side by side: one for each GPU, or for each core.
 
-They are forked where the kernel's state allows it, for that takes no time, and started afresh where it holds CUDA. Each
+They are forked, for that takes no time, and started afresh where there are GPUs, which do not survive a fork. Each
 has a queue of its own, so what it holds of a chunk is there when the chunk is asked for again.
 """
 
@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
-from ..machine import gpus
 from ..models import Base, BaseError
 from .answers import Answers
 from .examples import Place, SourceError
@@ -31,18 +30,17 @@ class WorkerError(RuntimeError):
 
 def count(asked: int) -> int:
     """How many processes: as many as asked for, or one for each GPU or core."""
-    return asked or len(gpus()) or len(os.sched_getaffinity(0))
+    return asked or torch.cuda.device_count() or len(os.sched_getaffinity(0))
 
 
 class Team:
     """Processes with an encoder each. Replies come in any order; whose they are is said by the number given to `ask`."""
 
     def __init__(self, base: Base, processes: int, batch_size: int):
-        fresh = torch.cuda.is_initialized()
-        context = multiprocessing.get_context("spawn" if fresh else "fork")
+        cuda = torch.cuda.device_count() > 0  # asked of the driver; a process forked after more than that has no CUDA
+        context = multiprocessing.get_context("spawn" if cuda else "fork")
         self.pipes, self.members = [], []
         self.done: dict[int, Any] = {}
-        cuda = bool(gpus())
         for number in range(processes):
             ours, theirs = context.Pipe()
             member = context.Process(target=_work, args=(theirs, base, number, cuda, batch_size), daemon=True)
@@ -106,9 +104,7 @@ def _work(pipe: Any, base: Base, number: int, cuda: bool, batch_size: int):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork, and there is a process for each core
     sys.stdin = open(os.devnull)  # noqa: SIM115
-    device = (
-        torch.device("cuda", number % torch.cuda.device_count()) if cuda and torch.cuda.is_available() else torch.device("cpu")
-    )
+    device = torch.device("cuda", number % torch.cuda.device_count()) if cuda else torch.device("cpu")
     encoder, held = Encoder(base, device, batch_size), {}
     answers: Answers | None = None
     while True:

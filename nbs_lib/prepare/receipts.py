@@ -21,7 +21,7 @@ from ..models import Base
 from .sources import asked, open_source
 
 FOLDER, RECEIPT = ".receipts", "receipt.json"
-ELSEWHERE = ("run", "processes")
+ELSEWHERE = ("run", "processes", "batch_size")
 """Parameters that change nothing of a cache."""
 
 
@@ -65,7 +65,7 @@ def write_receipt(store: Path, request: str, own: Path, told: dict[str, Any]):
     (store / FOLDER).mkdir(exist_ok=True)
     with beside(store / FOLDER / request, replace=True) as part:
         for path in own.iterdir():
-            if path.is_file():
+            if path.suffix in (".parquet", ".png"):
                 link_or_copy(path, part / path.name)
         write_atomic(part / RECEIPT, json.dumps(told, indent=1))
 

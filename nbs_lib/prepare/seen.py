@@ -5,10 +5,12 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .examples import Place
 from .filters import Look
+from .images import PASSING
 
 NAME = "seen.sqlite"
 
@@ -24,9 +26,19 @@ class Seen:
         self.path, self.code = store / NAME, code
         try:
             self._open()
+        except sqlite3.OperationalError:  # no place to write
+            raise
         except sqlite3.DatabaseError:  # damaged, or of another kind
-            self.path.unlink(missing_ok=True)
-            self._open()
+            self._anew()
+
+    def _anew(self) -> list:
+        """Begin again with nothing, in the place of a damaged file."""
+        with suppress(AttributeError, sqlite3.Error):
+            self.db.close()
+        for ending in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+        self._open()
+        return []
 
     def _open(self):
         self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
@@ -41,10 +53,13 @@ class Seen:
         """The look of each place, or None where it was not seen, or changed since."""
         names = [_text(place.name) for place in places]
         marks = ",".join("?" * len(names))
-        rows = self.db.execute(
-            f"SELECT place, stamp, digest, width, height, phash, fault FROM seen WHERE code = ? AND place IN ({marks})",
-            (self.code, *names),
-        )
+        asked = f"SELECT place, stamp, digest, width, height, phash, fault FROM seen WHERE code = ? AND place IN ({marks})"
+        try:
+            rows = self.db.execute(asked, (self.code, *names)).fetchall()
+        except sqlite3.OperationalError:  # another process holds it
+            rows = []
+        except sqlite3.DatabaseError:
+            rows = self._anew()
         found = {place: (stamp, Look(digest, width, height, int.from_bytes(phash), fault))
                  for place, stamp, digest, width, height, phash, fault in rows}  # fmt: skip
         looks = []
@@ -59,7 +74,7 @@ class Seen:
         rows = [
             (_text(place.name), self.code, stamp, look.digest, look.width, look.height, look.phash.to_bytes(8), look.fault)
             for place, stamp, look in looks
-            if stamp
+            if stamp and look.fault not in PASSING
         ]
         if not rows:
             return
@@ -68,9 +83,11 @@ class Seen:
             self.db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self.db.execute("COMMIT")
         except sqlite3.OperationalError as failure:
-            if "full" not in str(failure):
-                raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
+            if "full" in str(failure):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
+            # or another process holds it: these are looked at again then
+        except sqlite3.DatabaseError:
+            self._anew()
 
     def close(self):
         self.db.close()

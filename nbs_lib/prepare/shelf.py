@@ -5,7 +5,7 @@ cache has it.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from .images import nearest, sizes
 from .known import Known
 from .naming import key_of, name_of, short, spaces
 from .noted import Notes, Table
-from .work import Size, Task, look_at
+from .work import Size, Task, is_kept, look_at
 
 Chosen = tuple[int, Example, Look]
 """An example that is kept: its place in its chunk, and what its image looks like."""
@@ -63,8 +63,8 @@ class Shelf:
     def reply(self, number: int) -> dict[int, Look]:
         return self._team.reply(number)
 
-    def put(self, chunk: int, chosen: Sequence[Chosen], looked: bool):
-        """Take what is kept of a chunk. looked: whether its images were looked at just now, so that a process has them."""
+    def put(self, chunk: int, chosen: Sequence[Chosen], looked: Collection[int]):
+        """Take what is kept of a chunk. looked: the places of images that were looked at just now: a process has them."""
         groups: dict[Size | None, list[tuple[int, Example, Look, bool]]] = {}
         for i, example, look in chosen:
             size = nearest((look.width, look.height), self.sizes) if example.image is not None else None
@@ -74,15 +74,21 @@ class Shelf:
         for size, rows in sorted(groups.items(), key=lambda each: each[0] or (0, 0)):
             if task := self._shard(size, rows):
                 tasks.append(task)
-                wanted = {place for k, (place, _) in enumerate(task.rows) if k not in task.taken}
+                wanted = {place for k, (place, _) in enumerate(task.rows) if k not in task.taken and place not in looked}
                 places |= {i: (example.image, look.digest) for i, example, look, _ in rows if i in wanted}
         self.encoded += sum(len(task.rows) - len(task.taken) for task in tasks)
         if tasks or looked:  # without tasks too, to let go of the pictures
             self._do(chunk, "encode", chunk, tasks, places, self.sizes)
 
+    def flush_texts(self):
+        """Have the captions' embeddings made that wait for others to fill their shard."""
+        texts, self._waiting = self._waiting, []
+        if texts:
+            self._put_texts(texts)
+
     def finish(self):
         """Make the rest of it."""
-        self._flush_texts()
+        self.flush_texts()
         self._find_unconditional()
         self._settle()
         for table in self._tables.values():
@@ -107,10 +113,10 @@ class Shelf:
 
     def decoded(self, chosen: Sequence[tuple[Example, Look]], folder: Path) -> list[Image.Image]:
         """What the VAE makes of the latents of examples. folder: where the shards are by now."""
-        table = pyarrow.parquet.read_table(folder / EXAMPLES, columns=["id", "shard", "row"])
-        rows = zip(*(table[name].to_pylist() for name in ("id", "shard", "row")), strict=True)
+        table = pyarrow.parquet.read_table(folder / EXAMPLES, columns=["id", "shard", "row", "flipped"])
+        rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
         ids = {each.id for each, _ in chosen}
-        places = {id: (shard, row) for id, shard, row in rows if id in ids}
+        places = {id: (shard, row) for id, shard, row, flipped in rows if id in ids and not flipped}
         where = [places[each.id] for each, _ in chosen]
         question = self._ask(0, "decode", [(self._latents(folder, shard), row) for shard, row in where])
         return self._team.reply(question)
@@ -134,7 +140,7 @@ class Shelf:
     def _missing(self, kind: str, name: str) -> Path | None:
         """Where a shard is to be written; None where it is there, here or in another cache."""
         path = self.part / kind / f"{name}.safetensors"
-        found = path if path.exists() else self.known[kind].shard(name)
+        found = path if is_kept(path) else self.known[kind].shard(name)
         self.files[f"{kind}/{path.name}"] = found or path
         return None if found else path
 
@@ -145,13 +151,10 @@ class Shelf:
             self._captions[key] = len(self._captions)
             self._waiting.append(caption)
             if len(self._waiting) == TEXT_ROWS:
-                self._flush_texts()
+                self.flush_texts()
         return self._captions[key]
 
-    def _flush_texts(self):
-        texts, self._waiting = self._waiting, []
-        if not texts:
-            return
+    def _put_texts(self, texts: list[str]):
         name, number = name_of([self.spaces[TEXTS], texts]), len(self.texts)
         self.texts.append({"name": name, "rows": len(texts)})
         lengths = [len(ids) for ids in self._tokenizer(texts, verbose=False).input_ids]
@@ -167,7 +170,7 @@ class Shelf:
         known = self.known[TEXTS]
         same = [(folder / UNCONDITIONAL, meta["files"][UNCONDITIONAL]) for folder, meta in known.folders
                 if meta["spaces"]["unconditional"] == self.spaces["unconditional"]]  # fmt: skip
-        found = path if path.exists() else next((each for each, digest in same if known.whole(each, digest)), None)
+        found = path if is_kept(path) else next((each for each, digest in same if known.whole(each, digest)), None)
         self.files[UNCONDITIONAL] = found or path
         if not found:
             self._do(0, "unconditional", path, self.config.negative)

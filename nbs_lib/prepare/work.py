@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..files import file_hash, write_atomic
 from ..models import Base, BaseError
 from ..shards import map_shard, write_shard
 from .examples import Place
 from .filters import Look
-from .images import ImageError, fit, nearest, upright
+from .images import NO_MEMORY, ImageError, fit, nearest, upright
 
 LATENTS = "latents"
 Size = tuple[int, int]
@@ -42,10 +43,32 @@ def look_at(place: Place, sizes: list[Size]) -> tuple[Look, Image.Image | None]:
         picture = fit(image, *nearest(size, sizes))
     except ImageError as fault:
         return Look(fault=str(fault)), None
+    except MemoryError:
+        return Look(fault=NO_MEMORY), None
     except Exception:  # readers of damaged files raise whatever they stumble over
         return Look(fault="image is truncated or damaged"), None
     phash = int.from_bytes(np.packbits(imagehash.phash(picture).hash.flatten()).tobytes())
     return Look(digest, *size, phash), picture
+
+
+def keep(path: Path, tensors: dict[str, torch.Tensor]):
+    """Write a shard, and beside it, before it has its name, the SHA-256 that it has."""
+    fresh = path.with_name(f".{path.name}.new")
+    write_shard(fresh, tensors)
+    write_atomic(digest_of(path), file_hash(fresh))
+    fresh.replace(path)
+
+
+def digest_of(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a shard of an earlier try is there, as it was written; what is not is removed."""
+    if path.exists() and digest_of(path).exists() and file_hash(path) == digest_of(path).read_text():
+        return True
+    path.unlink(missing_ok=True)
+    return False
 
 
 class Encoder:
@@ -92,7 +115,7 @@ class Encoder:
                 rows[i] = row
         for i, (path, row) in task.taken.items():
             rows[i] = map_shard(path)[LATENTS][row]
-        write_shard(task.path, {LATENTS: torch.stack(rows)})
+        keep(task.path, {LATENTS: torch.stack(rows)})
 
     @torch.no_grad()
     def decoded(self, rows: Sequence[tuple[Path, int]]) -> list[Image.Image]:
@@ -115,7 +138,7 @@ class Encoder:
             rows |= {i: {name: part[k] for name, part in parts.items()} for k, i in enumerate(batch)}
         for i, (file, row) in taken.items():
             rows[i] = {name: part[row] for name, part in map_shard(file).items()}
-        write_shard(path, {name: torch.stack([rows[i][name] for i in range(len(captions))]) for name in rows[0]})
+        keep(path, {name: torch.stack([rows[i][name] for i in range(len(captions))]) for name in rows[0]})
 
     @torch.no_grad()
     def write_unconditional(self, path: Path, negative: str):
@@ -126,7 +149,7 @@ class Encoder:
             tensors[name] = text.context[0].contiguous()
             if text.pooled is not None:
                 tensors[f"{name}_pooled"] = text.pooled[0].contiguous()
-        write_shard(path, tensors)
+        keep(path, tensors)
 
 
 def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:

@@ -89,7 +89,7 @@ def test_its_pictures_are_those_of_the_run(page, results, compared):
         for name, file in picture["files"].items():
             url = shown[f"{name.capitalize()}: {picture['prompt']}, seed {picture['seed']}"]
             assert b64decode(url.partition(",")[2]) == (compared.compare / file).read_bytes()
-    assert len(shown) == 6 + 3  # the grid and the rates
+    assert len(shown) == 6 + 3  # the grid, the rates, the frontier
 
 
 def test_a_hostile_prompt_is_text(page, results):

@@ -241,6 +241,11 @@ def test_guidance_ends_after_its_share_of_the_steps(sampler, name, nfe):
     assert 0 < apart(samples.images, sampler.sample(other, PROMPTS, SEEDS, 10).images)
 
 
+def test_a_share_of_less_than_half_a_step_is_no_guidance(sampler):
+    assert sampler.sample("hybrid-10", PROMPTS[:1], SEEDS[:1], 4).nfe == 4
+    assert sampler.sample("selective-95", PROMPTS[:1], SEEDS[:1], 4).nfe == 4
+
+
 def test_selective_guidance_is_the_guided_base_s_until_it_ends(sampler):
     """On its first half, half-guided sampling takes the very steps of guided sampling."""
     seen = {}

@@ -178,6 +178,9 @@ def test_another_profile_s_colours_become_srgb_and_srgb_s_stay():
     assert square(stored(image, "PNG", icc_profile=linear.tobytes())).getpixel((0, 0)) == (10, 128, 200), "not an image's own"
     assert square(stored(image, "PNG", icc_profile=wide_gamut())).getpixel((0, 0)) != (10, 128, 200)
     assert near(square(stored(image, "PNG", icc_profile=wide_gamut())).getpixel((0, 0)), (128, 10, 200), 40)
+    solid = image.convert("RGBA")
+    drawn = [square(stored(each, "PNG", icc_profile=wide_gamut())).tobytes() for each in (solid, image)]
+    assert drawn[0] == drawn[1], "with an alpha channel, too"
 
 
 def wide_gamut() -> bytes:

@@ -173,7 +173,7 @@ def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
     command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(asked))]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     store, end = Run(asked.run).cache_store, time.monotonic() + 60
-    while len(list(store.glob(".building-*/latents/[!.]*"))) < 2:
+    while len(list(store.glob(".building-*/latents/[!.]*.safetensors"))) < 2:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.005)
     if victim == "command":
@@ -183,10 +183,10 @@ def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
         os.kill(int(children[0]), signal.SIGKILL)
     said = process.communicate(timeout=60)[1]
     assert process.returncode != 0 and (victim == "command" or "was ended by SIGKILL; memory may have run out" in said)
-    there = len(list(store.glob(".building-*/latents/[!.]*")))
-    assert 2 <= there < 7 and [name for name in caches(asked) if not name.startswith(".")] == []
+    there = len(list(store.glob(".building-*/latents/[!.]*.safetensors")))
+    assert 2 <= there < 13 and [name for name in caches(asked) if not name.startswith(".")] == []
     again = prepare(asked)
-    assert not again.built.reused and 0 < again.built.encoded <= 1600 - 256 * 2 and again.cache.meta["examples"] == 1600
+    assert not again.built.reused and 0 < again.built.encoded <= 1600 - 128 * 2 and again.cache.meta["examples"] == 1600
     assert caches(asked) == [again.cache.meta["key"]], "nothing is left over"
     whole = prepare(config(source="picturebook", count=1600, batch_size=8, run=str(tmp_path / "elsewhere" / "whole")))
     assert files(whole.cache.folder) == files(again.cache.folder)
@@ -214,11 +214,11 @@ def test_a_full_disk_is_said_with_how_much_is_needed_and_it_goes_on_then(config,
     with pytest.raises(RuntimeError, match=r"is full: \d+ MiB were written for \d+ of 4000 examples; about \d+ MiB more are"):
         prepare(asked)
     assert "is full" in Run(asked.run).stage_record("prepare")["error"]
-    there = len(list(Run(asked.run).cache_store.glob(".building-*/latents/[!.]*")))
-    assert there > 2 and not list(Run(asked.run).cache_store.glob(".building-*/latents/.*"))
+    there = len(list(Run(asked.run).cache_store.glob(".building-*/latents/[!.]*.safetensors")))
+    assert there > 2 and not list(Run(asked.run).cache_store.glob(".building-*/latents/.*.part"))
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     again = prepare(asked)
-    assert again.built.encoded <= 4000 - 256 * (there - 1) and again.cache.meta["examples"] == 4000
+    assert again.built.encoded <= 4000 - 128 * (there - 1) and again.cache.meta["examples"] == 4000
 
 
 def test_an_empty_folder_leaves_nothing_but_the_record(config, tmp_path):
@@ -269,6 +269,18 @@ def test_images_keep_their_proportions_in_buckets_and_are_there_mirrored_too(tmp
         left, right = picture[0, :, : picture.shape[2] // 8].mean(), picture[0, :, -picture.shape[2] // 8 :].mean()
         assert (left > right) != row["flipped"], row
     assert {row["id"] for row in rows if row["flipped"]} == {f"{i}.png" for i in range(4)}
+
+
+def test_another_run_s_pictures_are_not_overwritten(folder, config):
+    """Going back to parameters of before shows what was seen then."""
+    first = prepare(config())
+    before = (first.run.folder / "prepare" / "sizes.png").read_bytes()
+    Image.new("RGB", (400, 200)).save(folder / "c.png")
+    prepare(config())
+    assert (first.run.folder / "prepare" / "sizes.png").read_bytes() != before
+    Image.new("RGB", (80, 64), (30, 30, 200)).save(folder / "c.png")
+    again = prepare(config())
+    assert (again.run.folder / "prepare" / "sizes.png").read_bytes() == before
 
 
 def test_prompts_alone_become_texts_and_the_teacher_s_own_sampling(tmp_path, config):

@@ -222,6 +222,10 @@ def test_webdataset_archives_are_read_in_place_and_one_cut_short_gives_what_it_h
     assert reasons(folder) == {"000/3": "image without caption", "001/3": "image without caption"}
     assert len(examples(folder / "*1.tar")) == 4
     whole = (folder / "001.tar").read_bytes()
+    flipped = bytearray(whole)
+    flipped[2048] ^= 0xFF  # in a header
+    (folder / "001.tar").write_bytes(flipped)
+    assert reasons(folder)["001.tar"] == "archive is cut short or damaged", "tarfile takes it for the end"
     (folder / "001.tar").write_bytes(whole[:2600])
     assert len(examples(folder)) > 4 and reasons(folder)["001.tar"] == "archive is cut short or damaged"
     with pytest.raises(SourceError, match="no archive has such a name"):
@@ -268,6 +272,7 @@ def test_diffusiondb_s_damage_costs_what_is_damaged(diffusiondb):
     assert len(examples(diffusiondb, subset="3")) == 3
     (diffusiondb / "metadata.parquet").write_bytes(b"no table")
     assert len(examples(diffusiondb, subset="1")) == 3, "without scores, for they are not known"
+    assert "scores cannot be read: nothing of part 1 is dropped" in reasons(diffusiondb, subset="1")["metadata.parquet"]
 
 
 def test_names_of_diffusiondb_s_subsets_are_numbers_of_parts():
@@ -298,6 +303,22 @@ def test_data_sets_of_the_hub_s_library_are_read_saved_or_as_parquet_whole_or_st
         read(tmp_path / "saved")
     with pytest.raises(SourceError, match="hf:.*subset, split"):
         read(f"hf:{tmp_path / 'nowhere'}")
+
+
+def test_a_data_set_that_names_files_stays_within_its_folder(tmp_path):
+    folder = tmp_path / "named"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "a.png").write_bytes(png())
+    (tmp_path / "secret.png").write_bytes(png())
+    rows = [{"image": name, "text": "x"} for name in ("images/a.png", "../secret.png", "/dev/zero", "gone.png", "nul\0.png")]
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read(f"hf:{folder}")
+    assert [each.id for each in found if isinstance(each, Example)] == ["train-000000"]
+    assert [each.reason for each in found if isinstance(each, Skipped)] == [
+        "names a file outside the data set", "names a file outside the data set", "names a file that is not there",
+        "names a file that is not there",
+    ]  # fmt: skip
+    assert open_source(f"hf:{folder}", Asked()).stamp() == "", "the files may change without it"
 
 
 def test_what_cannot_be_a_source_is_said(tmp_path):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import pyarrow
 import pyarrow.dataset
@@ -19,10 +19,12 @@ import pyarrow.dataset
 from ..captions import CaptionError, clean, valid_text
 from ..examples import Example, InZip, Skipped, stamp_of
 from . import Asked, SourceError
+from .tables import TableError
 
 REPOSITORY, METADATA = "poloclub/diffusiondb", "metadata.parquet"
 PARTS, IN_A_PART = 2000, 1000
-KNOWN = ("seed", "step", "cfg", "sampler", "width", "height", "image_nsfw", "prompt_nsfw")
+SCORES = ("image_nsfw", "prompt_nsfw")
+KNOWN = ("seed", "step", "cfg", "sampler", "width", "height", *SCORES)
 SUBSET = re.compile(r"2m_(first|random)_(\d+)(k?)|2m_all")
 JSON_MOST = 1 << 26  # bytes of a part's JSON
 
@@ -76,7 +78,11 @@ class DiffusionDB:
             yield from self._of(part, archive)
 
     def _of(self, part: int, archive: Path) -> Iterator[Example | Skipped]:
-        known = self._known(part)
+        try:
+            known = self._known(part)
+        except TableError as fault:
+            known = {}
+            yield Skipped(METADATA, f"{fault}: nothing of part {part} is dropped for its scores")
         try:
             with ZipFile(archive) as opened:
                 names = sorted(name for name in opened.namelist() if name.lower().endswith(".png"))
@@ -84,7 +90,7 @@ class DiffusionDB:
         except FileNotFoundError:
             yield Skipped(archive.name, "part is not there")
             return
-        except (OSError, BadZipFile, ValueError, RecursionError):
+        except Exception:  # of the disk, the archive, its compression, its JSON
             yield Skipped(archive.name, "archive is cut short or damaged")
             return
         for name in names:
@@ -109,14 +115,19 @@ class DiffusionDB:
         return told if isinstance(told, dict) else {}
 
     def _known(self, part: int) -> dict[str, dict]:
-        """What the table says of a part's images, by their names; {} where it says nothing, or cannot be read."""
+        """What the table says of a part's images, by their names. Errors: TableError where it says no scores."""
         try:
             rows = pyarrow.dataset.dataset(self.folder / METADATA, format="parquet")
+            missing = {"image_name", "part_id", *SCORES} - set(rows.schema.names)
             columns = [name for name in ("image_name", "prompt", *KNOWN) if name in rows.schema.names]
-            found = rows.to_table(columns=columns, filter=pyarrow.dataset.field("part_id") == part)
-        except (OSError, pyarrow.ArrowException):
-            return {}
-        return {row["image_name"]: row for row in found.to_pylist() if "image_name" in row}
+            found = (
+                [] if missing else rows.to_table(columns=columns, filter=pyarrow.dataset.field("part_id") == part).to_pylist()
+            )
+        except (OSError, ValueError, pyarrow.ArrowException):
+            raise TableError("scores cannot be read") from None
+        if missing:
+            raise TableError(f"scores cannot be read, for it lacks {', '.join(sorted(missing))}")
+        return {row["image_name"]: row for row in found}
 
 
 def on_the_hub(subset: str, how: Asked) -> DiffusionDB:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from ..captions import CaptionError, clean, from_name, valid_text
+from ..captions import LONGEST, CaptionError, clean, from_name, valid_text
 from ..examples import Example, InFile, Skipped, stamp_of
 from . import Asked
 from .tables import ENDINGS as TABLES
@@ -71,6 +71,8 @@ class Folder:
                 name = posixpath.normpath(name)
                 if name.startswith(("/", "../")) or name == "..":
                     yield Skipped(where, "names a file outside the folder", valid_text(name))
+                elif any(part.startswith(".") for part in name.split("/")):
+                    yield Skipped(where, "names a hidden file", valid_text(name))
                 elif "\0" in name or not os.path.isfile(os.path.join(self.folder, name)):
                     yield Skipped(where, "names a file that is not there", valid_text(name))
                 elif hash(name) in settled:
@@ -117,7 +119,8 @@ class Folder:
         if not path.is_file():
             raise CaptionError("caption file cannot be read")
         try:
-            return clean(path.read_bytes())
+            with path.open("rb") as file:
+                return clean(file.read(LONGEST + 1))
         except OSError:
             raise CaptionError("caption file cannot be read") from None
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..captions import IMAGE_COLUMNS, TEXT_COLUMNS, column
-from ..examples import Example, Skipped
+from ..captions import IMAGE_COLUMNS, TEXT_COLUMNS, CaptionError, clean, column
+from ..examples import Example, InFile, Skipped
 from . import Asked, SourceError
 from .tables import with_bytes
 
@@ -35,22 +35,40 @@ class HubDataset:
         return None if self.how.streamed else len(self.rows)
 
     def stamp(self) -> str:
-        return "" if self.how.streamed else str(self.rows._fingerprint)
+        """ "" where it is streamed, or names files instead of holding images."""
+        first = None if self.how.streamed else next(iter(self._raw()), None)
+        return str(self.rows._fingerprint) if first and (first[self.image] or {}).get("bytes") is not None else ""
 
     def __iter__(self) -> Iterator[Example | Skipped]:
+        version = "" if self.how.streamed else str(self.rows._fingerprint)
+        for number, row in enumerate(self._raw()):
+            id, image = f"{self.how.split}-{number:06d}", row[self.image] or {}
+            if image.get("bytes") is not None or not image.get("path"):
+                yield with_bytes(id, row, self.image, self.text, self.name, version)
+            else:
+                yield self._named(id, row)
+
+    def _raw(self):
+        """The rows, their images as bytes or as paths."""
         from datasets import Image
 
-        rows = self.rows.select_columns([self.image, self.text]).cast_column(self.image, Image(decode=False))
-        version = "" if self.how.streamed else str(rows._fingerprint)
-        for number, row in enumerate(rows):
-            image = row[self.image] or {}
-            if image.get("bytes") is None and image.get("path"):
-                try:
-                    row[self.image] = {"bytes": Path(image["path"]).read_bytes()}
-                except OSError:
-                    yield Skipped(f"{self.how.split}-{number:06d}", "image file cannot be read")
-                    continue
-            yield with_bytes(f"{self.how.split}-{number:06d}", row, self.image, self.text, self.name, version)
+        return self.rows.select_columns([self.image, self.text]).cast_column(self.image, Image(decode=False))
+
+    def _named(self, id: str, row: dict) -> Example | Skipped:
+        """The example of a row that names a file, which has to lie in the data set's own folder."""
+        own = Path(self.name).resolve()
+        try:
+            path = (own / row[self.image]["path"]).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            return Skipped(id, "names a file that is not there")
+        if not Path(self.name).is_dir() or not path.is_relative_to(own):
+            return Skipped(id, "names a file outside the data set")
+        if not path.is_file():
+            return Skipped(id, "not a file")
+        try:
+            return Example(id, clean(row[self.text] or ""), InFile(path))
+        except CaptionError as fault:
+            return Skipped(id, str(fault), place=InFile(path))
 
     def _load(self):
         import datasets

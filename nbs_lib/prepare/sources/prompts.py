@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..captions import CaptionError, clean
+from ..captions import CaptionError, clean, lines
 from ..examples import Example, Skipped, stamp_of
 
 
@@ -16,14 +16,14 @@ class Prompts:
 
     def total(self) -> int:
         with self.path.open("rb") as file:
-            return sum(bool(line.strip()) for line in file)
+            return sum(bool(line.strip()) for line in lines(file))
 
     def stamp(self) -> str:
         return stamp_of(self.path)
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(lines(file), start=1):
                 if not line.strip():
                     continue
                 try:

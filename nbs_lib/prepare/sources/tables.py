@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from ..captions import IMAGE_COLUMNS, TEXT_COLUMNS, CaptionError, clean, column, valid_text
+from ..captions import IMAGE_COLUMNS, TEXT_COLUMNS, CaptionError, clean, column, lines, valid_text
 from ..examples import Example, InMemory, Skipped, stamp_of
 from . import Asked, Source, SourceError
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
-ROWS = 256  # of a parquet file, at once
+ROWS, IMAGES = 256, 16  # rows of a parquet file at once, without images and with them
+csv.field_size_limit(1 << 24)
 
 
 class TableError(ValueError):
@@ -67,8 +68,11 @@ class WithImages:
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         version = stamp_of(self.path)
-        for number, row in enumerate(_parquet(self.path, [self.image, self.text])):
-            yield with_bytes(f"{self.path.stem}-{number:06d}", row, self.image, self.text, str(self.path), version)
+        try:
+            for number, row in enumerate(_parquet(self.path, [self.image, self.text], IMAGES)):
+                yield with_bytes(f"{self.path.stem}-{number:06d}", row, self.image, self.text, str(self.path), version)
+        except TableError as fault:
+            yield Skipped(self.path.name, str(fault))
 
 
 def with_bytes(id: str, row: dict[str, Any], image: str, text: str, origin: str, version: str) -> Example | Skipped:
@@ -113,7 +117,7 @@ def _rows(path: Path, how: Asked) -> Iterator[tuple[str, dict[str, Any] | Captio
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | CaptionError]]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines(file), start=1):
             if not line.strip():
                 continue
             try:
@@ -132,12 +136,12 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
         raise TableError(f"table is damaged: {fault}") from None
 
 
-def _parquet(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, columns: list[str], rows: int = ROWS) -> Iterator[dict[str, Any]]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS, columns=columns):
+            for batch in file.iter_batches(rows, columns=columns):
                 yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError):
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
         raise TableError("table is truncated or damaged") from None
 
 

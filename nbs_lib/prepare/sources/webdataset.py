@@ -41,8 +41,12 @@ class WebDataset:
         key, found = None, {}
         try:
             with tarfile.open(archive, "r:") as tar:
+                before = -1
                 while (member := tar.next()) is not None:
                     tar.members = []  # or else it remembers every one
+                    if member.size < 0 or tar.offset <= before:
+                        raise tarfile.TarError("a size that leads back")
+                    before = tar.offset
                     if not member.isreg():
                         continue
                     stem, ending = _split(member.name)
@@ -51,6 +55,8 @@ class WebDataset:
                         found = {}
                     key = stem
                     found[ending] = self._held(archive, tar, member, ending)
+                if not _ends(archive, tar.offset):  # tarfile takes a damaged header for the end
+                    raise tarfile.TarError("no end")
         except (tarfile.TarError, OSError, EOFError, ValueError):
             yield Skipped(archive.name, "archive is cut short or damaged")
         if found:
@@ -62,6 +68,13 @@ class WebDataset:
         if ending in (*CAPTIONS, ".json") and member.size <= MOST:
             return tar.extractfile(member).read()
         return None
+
+
+def _ends(archive: Path, offset: int) -> bool:
+    """Whether there is a tar's end at a place: a block of zeros."""
+    with archive.open("rb") as file:
+        file.seek(max(0, offset - tarfile.BLOCKSIZE))  # it may have been read past
+        return bytes(tarfile.BLOCKSIZE) in file.read(2 * tarfile.BLOCKSIZE)
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -20,9 +20,9 @@ help:
 	@echo "make bench-train   measure training against the reference method, and write benchmarks/results"
 	@echo "make bench-recipes   run the recipes of the other objectives from nothing, and write benchmarks/results"
 	@echo "make bench-ranks   train adapters of every rank on every preset of layers, and write benchmarks/results"
-	@echo "make bench-true-size   take training steps at SD 2.1's size, and write benchmarks/results"
+	@echo "make bench-true-size   take a training at SD 2.1's size, and write benchmarks/results"
 	@echo "make bench-prepare   measure preparation, with up to 100,000 images, and write benchmarks/results"
-	@echo "make bench-machines   measure processes, ZeRO stages, checkpoints and memory, and write benchmarks/results"
+	@echo "make bench-machines   measure processes, ZeRO stages and checkpoints, and write benchmarks/results"
 	@echo "make bench-soak   train 2,000 steps, killed again and again, and write benchmarks/results"
 	@echo "make bench-gpu   on a machine with GPUs: measure training at SD 2.1's size, and write benchmarks/results"
 	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
@@ -91,7 +91,7 @@ bench-prepare: setup
 	@$(PY) benchmarks/prepare.py
 
 bench-machines: setup
-	@echo "bench-machines: processes, stages, checkpoints, memory"
+	@echo "bench-machines: processes, stages, checkpoints"
 	@$(PY) benchmarks/machines.py
 
 bench-soak: setup

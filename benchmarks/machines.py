@@ -1,4 +1,4 @@
-"""What processes, ZeRO stages, checkpoints and watching cost, and how much memory a training takes.
+"""What processes, ZeRO stages, checkpoints and watching cost.
 
     python benchmarks/machines.py     # or: make bench-machines
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from statistics import median
 
 import page
-from sizes import ten_times, true_base
+from sizes import ten_times
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, link, read_lines
@@ -20,7 +20,7 @@ from nbs_lib.machine import facts
 from nbs_lib.prepare import prepare
 from nbs_lib.run import Run
 from nbs_lib.train import train
-from nbs_lib.train.memory import MIB, plan
+from nbs_lib.train.memory import MIB
 
 FOLDER = ROOT / "outputs" / "bench-machines"
 ROUNDS, LEFT_OUT = 2, 3
@@ -30,8 +30,6 @@ STAGES = {
     "ZeRO 2, offloaded": {"zero_stage": 2, "offload": True},
 }
 SIZES = {"embedded": {"batch_size": 8, "steps": 13}, "ten times": {"batch_size": 4, "steps": 9}}
-REFERENCE = {"method": "full", "precision": "fp32", "deepspeed": False, "batch_size": 1, "validate_every": 0}
-"""The reference method in memory: a second UNet in fp32 as the teacher, every weight trained with AdamW in fp32."""
 
 
 def main():
@@ -45,7 +43,6 @@ def main():
         "scaling": scaling(prepared["embedded"]),
         "stages": {name: stages(run, SIZES[name]) for name, run in prepared.items()},
         "checkpoints": checkpoints(prepared["embedded"]),
-        "true_size": true_size(),
     }
     page.save("machines", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
 
@@ -103,26 +100,6 @@ def checkpoints(prepared: Run) -> dict[str, float]:
     size = sum(path.stat().st_size for path in next(run.checkpoints.glob("step-*")).rglob("*") if path.is_file())
     told = {"seconds": median(spans), "count": len(spans), "share": median(spans) / 60, "mib": size / MIB}
     return told | {"watch_share": run.stage_record("train")["watch_share"]}
-
-
-def true_size() -> dict[str, float]:
-    """Peak memory of a whole training at SD 2.1's size, measured; and that of the reference method, planned."""
-    base = true_base(FOLDER / "true size")
-    prepared = prepare(Prepare(str(FOLDER / "prepared true size"), base=str(base), count=4, resolution=256)).run
-    reference = plan(Train(str(FOLDER / "x"), **REFERENCE), prepared.cache, 1)
-    how = {"batch_size": 1, "checkpointing": True, "processes": 1, "steps": 2, "teacher": "live"}
-    memory = trained(prepared, **how).stage_record("train")["memory"]
-    shutil.rmtree(base)
-    [measured] = memory["measured_mib"]
-    parts = {name: reference.parts[name] / MIB for name in ("base", "trained weights", "gradients", "optimizer")}
-    parts["activations"] = reference.passing["activations"] / MIB  # what holds its numbers, and nothing of the process around
-    told = {"planned_mib": memory["planned_mib"]["a process at its peak"], "measured_mib": measured}
-    return told | {
-        "reference_planned_mib": sum(parts.values()),
-        "reference_parts_mib": parts,
-        "room_mib": reference.room / MIB,
-        "share": measured / sum(parts.values()),
-    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Preparation: its rate against a bare loop of the VAE, a second run over what is unchanged, memory, and reading for training.
 
-    python benchmarks/prepare.py [EXAMPLES]     # or: make bench-prepare; 100,000 examples at most unless told
+    python benchmarks/prepare.py [EXAMPLES [PART …]]     # or: make bench-prepare; 100,000 examples at most unless told
 
 Images are written by the benchmark, each with one of a few captions. The figures go to benchmarks/results/prepare.json, where
-the examples are 100,000.
+the examples are 100,000; of PARTS (rates, again, memory), all unless told, the others stay as they were measured last.
 """
 
 import json
@@ -47,18 +47,21 @@ print(json.dumps({"seconds": done.seconds, "examples": done.cache.meta["examples
 """
 
 
-def main(most: int):
+def main(most: int, parts: list[str]):
     shutil.rmtree(FOLDER, ignore_errors=True)
-    source = write_images(FOLDER / "images", most, 64)
-    told = {
-        "rates": {str(side): rate(side, count) for side, count in SIZES.items()},
-        "again": again(min(AGAIN, most // 2)),
-        "memory": memory(source, most),
-        "reading": reading(),
-    }
+    told = {}
+    if "rates" in parts:
+        told["rates"] = {str(side): rate(side, count) for side, count in SIZES.items()}
+    if "again" in parts:
+        told["again"] = again(min(AGAIN, most // 2))
+    if "memory" in parts:
+        told["memory"] = memory(write_images(FOLDER / "images", most, 64), most)
+        told["reading"] = reading()
     print(json.dumps(told, indent=1))
     if most == MOST:
-        page.save("prepare", {"date": datetime.now(UTC).date().isoformat(), **facts(), "examples": most, **told})
+        last = page.RESULTS / "prepare.json"
+        before = json.loads(last.read_text()) if last.exists() else {}
+        page.save("prepare", before | {"date": datetime.now(UTC).date().isoformat(), **facts(), "examples": most, **told})
     shutil.rmtree(FOLDER)
 
 
@@ -187,4 +190,4 @@ def reading() -> float:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else MOST)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else MOST, sys.argv[2:] or ["rates", "again", "memory"])

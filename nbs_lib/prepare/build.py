@@ -128,7 +128,7 @@ def _key(part: Path, base: Base, config: Prepare, shelf: Shelf) -> str:
     digest = sha256(value_hash(told).encode())
     for name in (EXAMPLES, CAPTIONS):
         with pyarrow.parquet.ParquetFile(part / name) as table:
-            for rows in table.iter_batches():
+            for rows in table.iter_batches(4096):
                 digest.update(value_hash(rows.to_pydict()).encode())
     return digest.hexdigest()
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 from PIL import Image
 from tqdm.std import tqdm
@@ -114,9 +116,10 @@ class Shelf:
     def decoded(self, chosen: Sequence[tuple[Example, Look]], folder: Path) -> list[Image.Image]:
         """What the VAE makes of the latents of examples. folder: where the shards are by now."""
         table = pyarrow.parquet.read_table(folder / EXAMPLES, columns=["id", "shard", "row", "flipped"])
+        ids = pyarrow.array([each.id for each, _ in chosen])
+        table = table.filter(pyarrow.compute.is_in(table["id"], ids))  # not as lists: there may be millions of rows
         rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-        ids = {each.id for each, _ in chosen}
-        places = {id: (shard, row) for id, shard, row, flipped in rows if id in ids and not flipped}
+        places = {id: (shard, row) for id, shard, row, flipped in rows if not flipped}
         where = [places[each.id] for each, _ in chosen]
         question = self._ask(0, "decode", [(self._latents(folder, shard), row) for shard, row in where])
         return self._team.reply(question)

@@ -66,11 +66,14 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
         "scaling": {"one": 10.0, "two": 18.0, "efficiency": 0.9},
         "stages": {"embedded": {"ZeRO 0": stage}, "ten times": {"ZeRO 0": stage | {"seconds": 2.0}}},
         "checkpoints": {"mib": 3.0, "seconds": 0.6, "share": 0.01, "watch_share": 0.002},
-        "true_size": {
-            "measured_mib": 5000.0, "planned_mib": 4800.0, "reference_planned_mib": 22000.0, "share": 0.23, "room_mib": 20000.0,
-        },
-    }  # fmt: skip
+    }
     page.save("machines", MADE | machines)
+    true_size = {"seconds": [30.0, 31.0], "measured_mib": 5000.0, "planned_mib": 4800.0}
+    page.save("true-size", MADE | true_size | {"reference_planned_mib": 22000.0, "share": 0.23})
+    rates = {"64": {"prepare": 500.0, "bare": 600.0, "share": 0.83}}
+    again = {"count": 20000, "first": 40.0, "second": 0.5, "times": 80.0, "changed": 3.0, "changed_encoded": 1}
+    memory = {"above_mib": {"10": 100.0, "100": 105.0}, "time_ratio": 9.5}
+    page.save("prepare", MADE | {"rates": rates, "again": again, "memory": memory, "reading": 300_000.0})
     page.save("soak", MADE | {"steps": 9, "kills": 4, "same_adapter": False, "left_over": [], "memory_growth": 0.012})
     sides = {
         "reference, fp32": {"examples_per_s": 2.0, "peak_mib": 40960.0, "share_of_matmul": 0.1},
@@ -80,7 +83,8 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     page.save("gpu", MADE | {"sides": sides, "skipped": ["live, ZeRO 0, compiled"], "demo_seconds": 88.0})
     text = (tmp_path / "README.md").read_text()
     assert "| ten times | 2.000 s, 700 MiB |" in text and "do 0.90 of twice" in text and "1.0 %\nof the time" in text
-    assert "ours is\n0.23 of it" in text
+    assert "30, 31 s a step" in text and "22000 MiB by the same plan, so ours is 0.23 of it" in text
+    assert "0.83 of a bare loop" in text and "80 times faster" in text and "105 MiB at 100" in text
     assert "NOT the same file" in text and "killed 4 times" in text and "grew by 1.2 %" in text
     assert "| cached, ZeRO 0 | 9.00 | 4.50 | 10.0 GiB | 42 % |" in text and "| live, ZeRO 3 | took more than 120 s |" in text
     assert "Skipped: live, ZeRO 0, compiled." in text

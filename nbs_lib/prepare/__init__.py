@@ -62,9 +62,9 @@ class Prepared:
 
     @property
     def pictures(self) -> list[Path]:
-        """What there is to look at besides, as far as it is there."""
+        """What there is to look at, as far as it is there."""
         own = [self.run.folder / "prepare" / f"{name}.png" for name in ("sizes", "captions", "dropped", "alike")]
-        return [path for path in (self.cache.folder / AS_TRAINED, *own) if path.exists()]
+        return [path for path in (self.contact_sheet, self.cache.folder / AS_TRAINED, *own) if path.exists()]
 
     def some_dropped(self, most: int = 30) -> list[dict[str, str]]:
         """The first ones of what was dropped: id, reason, detail."""

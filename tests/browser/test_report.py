@@ -104,7 +104,7 @@ def test_the_pair_choice_changes_the_pictures_of_its_card_alone(open_report):
 def test_every_picture_is_described_and_seen(open_report):
     page = open_report().page
     pictures = page.locator("img").evaluate_all("all => all.map(img => [img.alt, img.naturalWidth, img.clientWidth])")
-    assert len(pictures) == 6 + 4 + 2  # the cards', the sliders', the grid and the rates
+    assert len(pictures) == 6 + 4 + 3  # the cards', the sliders', the grid, the rates and the frontier
     assert all(alt.strip() and natural and wide for alt, natural, wide in pictures), pictures
 
 

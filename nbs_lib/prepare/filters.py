@@ -20,12 +20,12 @@ BLURRED = 2.0
 @dataclass(frozen=True)
 class Look:
     """What is known of an image that was looked at. digest: SHA-256 of its content; width, height: in pixels, upright;
-    phash: perceptual hash of 64 bits; fault: why it cannot be used, or ""."""
+    phash: perceptual hash of 64 bits, None where nobody asked for it; fault: why it cannot be used, or ""."""
 
     digest: bytes = b""
     width: int = 0
     height: int = 0
-    phash: int = 0
+    phash: int | None = None
     fault: str = ""
 
 

@@ -14,7 +14,7 @@ from tqdm.std import tqdm
 from ..config import Prepare
 from .examples import Example, Skipped, SourceError
 from .filters import Filters, Look
-from .noted import Notes
+from .noted import AMONG, Notes
 from .seen import Seen
 from .shelf import Shelf
 from .sources import Source, asked, open_source
@@ -89,12 +89,14 @@ class Gather:
         chunk.items = [self._named(each, prior) for each in chunk.items]
         images = {i: each.image for i, each in enumerate(chunk.items)
                   if isinstance(each, Example) and each.image is not None and not filters.before(each)}  # fmt: skip
-        known = zip(images, self.seen.known(list(images.values())), strict=True)
+        hashed = self.config.near_duplicates >= 0 or self.notes.kept < AMONG
+        stamps = {i: place.stamp() for i, place in images.items()}
+        known = zip(images, self.seen.known(list(images.values()), list(stamps.values()), hashed), strict=True)
         chunk.looks = {i: look for i, look in known if look}
         unseen = {i: place for i, place in images.items() if i not in chunk.looks}
         if unseen:
-            chunk.stamps = {i: place.stamp() for i, place in unseen.items()}
-            chunk.question = self.shelf.look(chunk.number, unseen)
+            chunk.stamps = {i: stamps[i] for i in unseen}
+            chunk.question = self.shelf.look(chunk.number, unseen, hashed)
             self.looked_at += len(unseen)
         return chunk
 

@@ -100,7 +100,7 @@ class Notes:
         if example.image is None:
             return
         self.sizes[look.width, look.height] += 1
-        if len(self.alike) < PAIRS:
+        if len(self.alike) < PAIRS and look.phash is not None:
             if found := self._near.find(look.phash):
                 self.alike.append((found[0], example))
             elif self.kept < AMONG and not isinstance(example.image, InMemory):  # which would stay in memory

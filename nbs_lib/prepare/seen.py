@@ -49,8 +49,9 @@ class Seen:
             " phash BLOB, fault TEXT, PRIMARY KEY (place, code)) WITHOUT ROWID"
         )
 
-    def known(self, places: list[Place]) -> list[Look | None]:
-        """The look of each place, or None where it was not seen, or changed since."""
+    def known(self, places: list[Place], stamps: list[str], hashed: bool) -> list[Look | None]:
+        """The look of each place, or None where it was not seen, or changed since. stamps: what the places have now; hashed:
+        whether a look without a perceptual hash will not do."""
         names = [_text(place.name) for place in places]
         marks = ",".join("?" * len(names))
         asked = f"SELECT place, stamp, digest, width, height, phash, fault FROM seen WHERE code = ? AND place IN ({marks})"
@@ -60,22 +61,23 @@ class Seen:
             rows = []
         except sqlite3.DatabaseError:
             rows = self._anew()
-        found = {place: (stamp, Look(digest, width, height, int.from_bytes(phash), fault))
+        found = {place: (stamp, Look(digest, width, height, None if phash is None else int.from_bytes(phash), fault))
                  for place, stamp, digest, width, height, phash, fault in rows}  # fmt: skip
         looks = []
-        for name, place in zip(names, places, strict=True):
-            stamp = place.stamp()
+        for name, stamp in zip(names, stamps, strict=True):
             before, look = found.get(name, ("", None))
-            looks.append(look if stamp and stamp == before else None)
+            lacking = hashed and look and look.phash is None and not look.fault
+            looks.append(look if stamp and stamp == before and not lacking else None)
         return looks
 
     def remember(self, looks: Iterable[tuple[Place, str, Look]]):
         """Each place with the stamp that it had before it was looked at."""
         rows = [
-            (_text(place.name), self.code, stamp, look.digest, look.width, look.height, look.phash.to_bytes(8), look.fault)
+            (_text(place.name), self.code, stamp, look.digest, look.width, look.height,
+             None if look.phash is None else look.phash.to_bytes(8), look.fault)
             for place, stamp, look in looks
             if stamp and look.fault not in PASSING
-        ]
+        ]  # fmt: skip
         if not rows:
             return
         try:

@@ -58,9 +58,9 @@ class Shelf:
         self._waiting: list[str] = []
         self._tables = {EXAMPLES: Table(part / EXAMPLES, EXAMPLE_COLUMNS), CAPTIONS: Table(part / CAPTIONS, CAPTION_COLUMNS)}
 
-    def look(self, chunk: int, places: dict[int, Place]) -> int:
-        """Have images of a chunk looked at; the number of the reply."""
-        return self._ask(chunk, "look", chunk, places, self.sizes)
+    def look(self, chunk: int, places: dict[int, Place], hashed: bool) -> int:
+        """Have images of a chunk looked at, their perceptual hashes taken or not; the number of the reply."""
+        return self._ask(chunk, "look", chunk, places, self.sizes, hashed)
 
     def reply(self, number: int) -> dict[int, Look]:
         return self._team.reply(number)

@@ -34,8 +34,11 @@ class Task:
     taken: dict[int, tuple[Path, int]]
 
 
-def look_at(place: Place, sizes: list[Size]) -> tuple[Look, Image.Image | None]:
-    """What an image looks like, and its picture at the size that suits it best; None where it cannot be used."""
+def look_at(place: Place, sizes: list[Size], hashed: bool = False) -> tuple[Look, Image.Image | None]:
+    """What an image looks like, and its picture at the size that suits it best; None where it cannot be used.
+
+    hashed: whether its perceptual hash is wanted, which takes as long as the picture itself.
+    """
     try:
         image, digest = place.look()
         image = upright(image)
@@ -47,7 +50,7 @@ def look_at(place: Place, sizes: list[Size]) -> tuple[Look, Image.Image | None]:
         return Look(fault=NO_MEMORY), None
     except Exception:  # readers of damaged files raise whatever they stumble over
         return Look(fault="image is truncated or damaged"), None
-    phash = int.from_bytes(np.packbits(imagehash.phash(picture).hash.flatten()).tobytes())
+    phash = int.from_bytes(np.packbits(imagehash.phash(picture).hash.flatten()).tobytes()) if hashed else None
     return Look(digest, *size, phash), picture
 
 

@@ -3,6 +3,7 @@
 The map, in the order in which things depend on one another:
 
 config       the parameters of the notebooks, their defaults and their checks
+contenders   who is compared, by name
 files        files and folders that appear whole or not at all, and their hashes
 machine      versions, git commit, machine: what is recorded beside a result
 inputs       what a stage rests on besides its parameters

@@ -3,10 +3,10 @@
 Each notebook's `parameters` cell repeats the fields of its dataclass; a test holds them together.
 """
 
-import re
 from dataclasses import dataclass, field
 
-from .parameters import between, one_of, refuse, said
+from .contenders import CONTENDERS, contender
+from .parameters import ParameterError, between, one_of, refuse, said
 
 REFERENCE_PROMPTS = [
     "A boy is watching TV",
@@ -284,9 +284,13 @@ class Compare:
             refuse("prompts", self.prompts, "one prompt or more, none of them empty")
         if not self.seeds or not all(0 <= seed < 2**31 for seed in self.seeds):
             refuse("seeds", self.seeds, "one whole number or more, from 0 to 2147483647")
-        known = re.compile(r"unguided|guided|tuned|(selective|hybrid)-[1-9]\d?")
-        if not {"unguided", "guided", "tuned"} <= set(self.contenders) or not all(map(known.fullmatch, self.contenders)):
-            refuse("contenders", self.contenders, "unguided, guided, tuned, and any of selective-N and hybrid-N, N in %")
+        try:
+            for name in self.contenders:
+                contender(name)
+        except ValueError as wrong:
+            raise ParameterError(f"parameter contenders: {wrong}") from None
+        if not set(CONTENDERS) <= set(self.contenders):
+            refuse("contenders", self.contenders, f"{', '.join(CONTENDERS)}, and others beside them")
         if len(set(self.contenders)) < len(self.contenders):
             refuse("contenders", self.contenders, "each of them once")
         between(self, "steps", 1, 1000)

@@ -24,11 +24,11 @@ import numpy as np
 from PIL import Image
 
 from ..config import Compare
+from ..contenders import CONTENDERS
 from ..files import beside
 from ..models import embedded_clip
 from ..picturebook.captions import held_out_captions
 from ..run import Run
-from .contenders import CONTENDERS
 from .figures import Row, bars, frontier, grid
 from .metrics import bootstrap_interval, caption_first, latent_mse, psnr, recovered_by_picture, ssim
 from .sample import Sampler, Samples, load_sampler

@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from ..contenders import CONTENDERS, HYBRID
 from ..files import ROOT, read_lines, write_atomic
 from ..run import Run
-from .contenders import CONTENDERS, HYBRID
 
 HERE = Path(__file__).parent
 PAIRS = (("unguided", "tuned"), ("guided", "tuned"))

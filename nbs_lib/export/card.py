@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ..adapter import read_facts
-from ..compare.contenders import CONTENDERS
+from ..contenders import CONTENDERS
 from ..run import Run, RunError
 from ..usage import example, quoted, sampling, usage
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config import Prepare
 from .examples import Example
+from .hashes import Hashes
 
 Reason = tuple[str, str] | None
 BLURRED = 2.0
@@ -62,7 +63,7 @@ class Same:
     """Images of the same content, prompts of the same words. what: takes from an example and a look what is compared."""
 
     def __init__(self, reason: str, what: Callable[[Example, Look], bytes | None]):
-        self.reason, self.what, self.seen = reason, what, set()
+        self.reason, self.what, self.seen = reason, what, Hashes()
 
     def __call__(self, example: Example, look: Look, config: Prepare) -> Reason:
         value = self.what(example, look)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -6,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nbs_lib.compare.contenders import CONTENDERS
-from nbs_lib.compare.sample import Sampler, load_sampler
+from nbs_lib.compare.sample import SCHEDULERS, Sampler, load_sampler
+from nbs_lib.contenders import CONTENDERS, contender
 from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, BaseError
 from nbs_lib.run import Run
@@ -191,7 +192,7 @@ def test_a_stock_pipeline_draws_the_same_pictures(sampler, drawn, adapter, tmp_p
 
 
 def test_what_cannot_be_sampled_is_said(sampler):
-    with pytest.raises(ValueError, match="allowed is one of unguided, guided, tuned"):
+    with pytest.raises(ValueError, match="allowed is unguided, guided, tuned, selective-N"):
         sampler.sample("base", PROMPTS, SEEDS, STEPS)
     for prompts, seeds in ((PROMPTS, [0]), ([], [])):
         with pytest.raises(ValueError, match="one seed for each prompt"):
@@ -212,7 +213,7 @@ def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_
     run.adapter.unlink()
     run.adapter.mkdir()
     write_adapter_for_another_base(run.adapter, base)
-    with pytest.raises(BaseError, match="was trained on one with hash 0123456789abcdef"):
+    with pytest.raises(BaseError, match="was trained on .* with hash 0123456789abcdef"):
         load_sampler(run)
 
 
@@ -264,5 +265,140 @@ def test_selective_guidance_is_the_guided_base_s_until_it_ends(sampler):
 
 @pytest.mark.parametrize("name", ["best", "selective", "selective-0", "selective-100", "hybrid-", "guided-20"])
 def test_an_unknown_contender_is_said_with_those_that_there_are(sampler, name):
-    with pytest.raises(ValueError, match=f"contender: given '{name}'; allowed is one of unguided, guided, tuned, selective-N"):
+    with pytest.raises(ValueError, match=f"contender: given '{name}'; allowed is unguided, guided, tuned, selective-N"):
         sampler.sample(name, PROMPTS, SEEDS, STEPS)
+
+
+def test_a_contender_s_own_words_go_before_the_arguments(sampler, drawn):
+    said = sampler.sample("guided at 6", PROMPTS, SEEDS, STEPS)
+    assert np.array_equal(said.images, sampler.sample("guided", PROMPTS, SEEDS, STEPS, guidance=6.0).images)
+    said = sampler.sample("tuned at 0.5 in 2 steps", PROMPTS[:1], [0], STEPS)
+    asked = sampler.sample("tuned", PROMPTS[:1], [0], 2, adapter_scale=0.5)
+    assert said.nfe == 2 and np.array_equal(said.images, asked.images)
+
+
+def test_adapters_of_other_runs_are_compared_alone_and_together(sampler, drawn, base, adapter, tmp_path):
+    from nbs_lib.adapter import attach, read_facts, save_adapter
+
+    unet = base.unet()
+    for parameter in attach(unet, 4, 4.0, seed=7, targets="feedforward"):
+        parameter.data += 0.03 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    save_adapter(tmp_path / "run" / "adapter", unet, read_facts(adapter))
+    other = f"{tmp_path}/run"
+    alone, half = (sampler.sample(f"{other}{at}", PROMPTS, SEEDS, STEPS) for at in ("", " at 0.5"))
+    both = sampler.sample(f"{adapter} + {other} at 0.5", PROMPTS, SEEDS, STEPS)
+    assert alone.nfe == both.nfe == STEPS
+    pipe = base.pipeline()
+    pipe.load_lora_weights(str(adapter), weight_name="pytorch_lora_weights.safetensors", adapter_name="a")
+    pipe.load_lora_weights(f"{other}/adapter", weight_name="pytorch_lora_weights.safetensors", adapter_name="b")
+    for scales, ours in (((0.0, 1.0), alone), ((0.0, 0.5), half), ((1.0, 0.5), both)):
+        pipe.set_adapters(["a", "b"], list(scales))
+        noise = [torch.Generator().manual_seed(seed) for seed in SEEDS]
+        how = {"num_inference_steps": STEPS, "guidance_scale": 1, "generator": noise, "output_type": "np"}
+        assert apart(ours.images, (pipe(PROMPTS, **how).images * 255).round()) <= 1
+    same = sampler.sample(str(adapter), PROMPTS, SEEDS, STEPS)
+    assert torch.equal(same.latents, drawn["tuned"].latents), "this run's own adapter by its folder"
+    assert torch.equal(sampler.sample("guided", PROMPTS, SEEDS, STEPS).latents, drawn["guided"].latents)
+
+
+def test_another_pipeline_is_sampled_from_the_same_noise(sampler, drawn, base, tmp_path):
+    pipe = base.pipeline()
+    with torch.no_grad():
+        for parameter in pipe.unet.parameters():
+            parameter.mul_(1.02)
+    pipe.save_pretrained(tmp_path / "other one")
+    ours = sampler.sample(f"pipeline {tmp_path}/other one at 3", PROMPTS[:1], [3], STEPS)
+    how = {"num_inference_steps": STEPS, "guidance_scale": 3, "generator": [torch.Generator().manual_seed(3)]}
+    assert ours.nfe == 2 * STEPS
+    assert apart(ours.images, (pipe(PROMPTS[:1], **how, output_type="np").images * 255).round()) <= 1
+    with pytest.raises(BaseError, match="there is no such folder"):
+        sampler.sample("pipeline /nowhere/at/all", PROMPTS[:1], [0], 1)
+
+
+@pytest.mark.parametrize("engine", ["compile", "deepspeed"])
+def test_pictures_of_the_engines_agree(sampler, drawn, engine):
+    """To 2/255, tuned and guided; the engine's UNet is counted like any other."""
+    for name in ("tuned", "guided"):
+        on = sampler.sample(f"{name} on {engine}", PROMPTS, SEEDS, STEPS)
+        assert on.nfe == drawn[name].nfe and apart(on.images, drawn[name].images) <= 2
+    assert torch.equal(sampler.sample("guided", PROMPTS, SEEDS, STEPS).latents, drawn["guided"].latents)
+
+
+def test_an_engine_that_predicts_something_else_is_refused(base, monkeypatch):
+    from nbs_lib.compare import engines
+
+    class Wrong(torch.nn.Module):
+        def __init__(self, unet):
+            super().__init__()
+            self.unet, self.config, self.device, self.dtype = unet, unet.config, unet.device, unet.dtype
+
+        def forward(self, *args, **kwargs):
+            made = self.unet(*args, **kwargs)
+            made.sample = made.sample * 1.01
+            return made
+
+    monkeypatch.setattr(engines, "_deepspeed", Wrong)
+    with pytest.raises(RuntimeError, match="engine 'deepspeed': its predictions are .* from eager's"):
+        engines.on_engine(base.unet(), "deepspeed", base)
+
+
+def test_an_adapter_of_another_base_is_refused_with_both_named(sampler, base, adapter, tmp_path):
+    from nbs_lib.adapter import attach, read_facts, save_adapter
+
+    unet = base.unet()
+    attach(unet, 4, 4.0, seed=0)
+    save_adapter(tmp_path, unet, read_facts(adapter) | {"base_hash": "f" * 64, "base": "another"})
+    with pytest.raises(BaseError, match=f"'embedded' has hash {base.hash[:16]}.* on 'another' with hash ffffffffffffffff"):
+        sampler.sample(str(tmp_path), PROMPTS[:1], [0], 1)
+    with pytest.raises(FileNotFoundError, match="there is no adapter in it"):
+        sampler.sample("outputs/nothing here", PROMPTS[:1], [0], 1)
+
+
+def test_sampling_is_watched_step_by_step_and_ended_by_what_the_watcher_raises(sampler, drawn):
+    told = []
+    sampler.sample("guided", PROMPTS, SEEDS, 2, watch=lambda done, of: told.append((done, of)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)], "two batches of two steps"
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(done: int, of: int):
+        if done == 2:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        sampler.sample("tuned", PROMPTS, SEEDS, STEPS, watch=stop)
+    assert torch.equal(sampler.sample("unguided", PROMPTS, SEEDS, STEPS).latents, drawn["unguided"].latents)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_any_scheduler_samples_as_the_stock_pipeline_does(sampler, base, scheduler):
+    import diffusers
+
+    ours = sampler.sample("guided", PROMPTS[:1], [3], STEPS, scheduler=scheduler)
+    pipe = base.pipeline()
+    pipe.scheduler = base.scheduler(getattr(diffusers, scheduler))
+    how = {"num_inference_steps": STEPS, "guidance_scale": W, "generator": [torch.Generator().manual_seed(3)]}
+    assert apart(ours.images, (pipe(PROMPTS[:1], **how, output_type="np").images * 255).round()) <= 1
+    with pytest.raises(ValueError, match="scheduler: given 'Euler'; allowed is one of DDIMScheduler"):
+        sampler.sample("guided", PROMPTS[:1], [0], 1, scheduler="Euler")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tunned", "given 'tunned'; allowed is unguided, guided, tuned"),
+        ("tuned at 11", "λ = 11; allowed is -10 to 10"),
+        ("guided at 0.5", "w = 0.5; allowed is 1 to 100"),
+        ("unguided at 3", "unguided has no scale"),
+        ("tuned on tensorrt", "engine 'tensorrt'; allowed is one of eager, compile, deepspeed"),
+        ("tuned in 0 steps", "0 steps; allowed are 1 to 1000"),
+        ("selective-0", "allowed is unguided"),
+        ("a/b at 11 + c/d", "λ = 11"),
+        ("a/b + nonsense", "allowed is unguided"),
+        ("", "allowed is unguided"),
+    ],
+)
+def test_a_wrong_contender_is_refused_in_words(name, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        contender(name)

@@ -8,6 +8,7 @@ from nbs_lib.config import Prepare
 from nbs_lib.picturebook.book import draw_book
 from nbs_lib.prepare.examples import Example, InMemory
 from nbs_lib.prepare.filters import Filters, Look, Near
+from nbs_lib.prepare.hashes import Hashes
 from nbs_lib.prepare.work import look_at
 
 PLACE, PLAIN = InMemory("x", b""), Look(b"1", 64, 64)
@@ -85,3 +86,16 @@ class Of:
 
     def look(self) -> tuple[Image.Image, bytes]:
         return self.image, b""
+
+
+def test_a_set_of_hashes_is_a_set():
+    generator = np.random.default_rng(0)
+    values = [0, 1, 2**64 - 1, *(int(each) for each in generator.integers(0, 2**63, 5000))] * 2
+    ours, theirs = Hashes(), set()
+    for value in values:
+        assert (value in ours) == (value in theirs or value == 1 and 0 in theirs), "0 is kept as 1"
+        ours.add(value)
+        theirs.add(value)
+    assert len(ours) == len(theirs) - 1 and -3 not in ours
+    ours.add(-3)
+    assert -3 in ours and 2**64 - 3 in ours

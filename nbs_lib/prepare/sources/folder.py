@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..captions import LONGEST, CaptionError, clean, from_name, valid_text
 from ..examples import Example, InFile, Skipped, stamp_of
+from ..hashes import Hashes
 from . import Asked
 from .tables import ENDINGS as TABLES
 from .tables import TableError, named_images
@@ -49,7 +50,7 @@ class Folder:
         return digest.hexdigest()
 
     def __iter__(self) -> Iterator[Example | Skipped]:
-        settled: set[int] = set()  # hashes of names, not names: a folder may hold millions
+        settled = Hashes()  # of names: a folder may hold millions
         for ending in TABLES:
             if (self.folder / f"{METADATA}{ending}").is_file():
                 yield from self._from_table(self.folder / f"{METADATA}{ending}", settled)
@@ -62,7 +63,7 @@ class Folder:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield Path(parent), sorted(name for name in names if not name.startswith("."))
 
-    def _from_table(self, table: Path, settled: set[int]) -> Iterator[Example | Skipped]:
+    def _from_table(self, table: Path, settled: Hashes) -> Iterator[Example | Skipped]:
         try:
             for where, name, text in named_images(table, self.how):
                 if isinstance(text, CaptionError):
@@ -83,7 +84,7 @@ class Folder:
         except TableError as fault:
             yield Skipped(table.name, str(fault))
 
-    def _from_names(self, parent: Path, names: list[str], settled: set[int]) -> Iterator[Example | Skipped]:
+    def _from_names(self, parent: Path, names: list[str], settled: Hashes) -> Iterator[Example | Skipped]:
         beside = {posixpath.splitext(name)[0]: name for name in names if name.lower().endswith(CAPTIONS[1])}
         beside |= {posixpath.splitext(name)[0]: name for name in names if name.lower().endswith(CAPTIONS[0])}
         images = [name for name in names if name.lower().endswith(ENDINGS)]

@@ -1,0 +1,92 @@
+"""What was trained, in the weights of a pipeline for a while: this run's adapter, those of other runs, or a whole UNet."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+
+from ..adapter import WEIGHTS, read_facts
+from ..files import ROOT
+from ..models import Base, BaseError
+
+Scaled = Sequence[tuple[Path, float]]
+"""Folders of adapters, each with its λ."""
+
+
+class Adapters:
+    """Adapters on the UNet of a base's pipeline, loaded the stock way when they are first asked for, and off until then."""
+
+    def __init__(self, pipe: DiffusionPipeline, base: Base):
+        self.pipe, self.base = pipe, base
+        self._names: dict[Path, str] = {}
+        self._originals: dict[str, tuple[torch.nn.Parameter, torch.Tensor]] = {}
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """What is recorded with an adapter, which is there from now on. Errors: BaseError where it is of another base."""
+        facts = read_facts(folder)
+        refuse_other_base(self.base, facts, folder)
+        if folder not in self._names:
+            name = f"onepass-{len(self._names)}"
+            self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+            self.pipe.disable_lora()
+            self._names[folder] = name
+            for where, layer in self._changed():
+                if where not in self._originals:
+                    self._originals[where] = layer.weight, layer.weight.detach().clone()
+        return facts
+
+    @contextmanager
+    def fused(self, scaled: Scaled) -> Iterator[None]:
+        """Adapters added into the weights, so that a pass costs a plain one; afterwards the base, bit for bit.
+
+        The strength is set with `set_adapters`: `fuse_lora(lora_scale=…)` multiplies into a layer and stays there.
+        """
+        names = [self._names[folder] for folder, _ in scaled]
+        try:
+            self.pipe.enable_lora()
+            self.pipe.set_adapters(names, [scale for _, scale in scaled])
+            self.pipe.fuse_lora(components=["unet"], adapter_names=names)
+            yield
+        finally:
+            self.pipe.unfuse_lora(components=["unet"])
+            for weight, original in self._originals.values():  # unfusing subtracts, which rounds
+                weight.data.copy_(original)
+            self.pipe.disable_lora()
+
+    @torch.no_grad()
+    def plain(self, scaled: Scaled) -> UNet2DConditionModel:
+        """A UNet of its own without adapters' layers, with these added into its weights."""
+        unet = self.base.unet().to(self.pipe.unet.device)
+        if scaled:
+            with self.fused(scaled):
+                for name, layer in self._changed():
+                    unet.get_submodule(name).weight.copy_(layer.weight)
+        return unet
+
+    def _changed(self) -> list[tuple[str, torch.nn.Module]]:
+        """The layers of the base that an adapter lies on, by their names in a UNet without any."""
+        return [(name, module.base_layer) for name, module in self.pipe.unet.named_modules() if hasattr(module, "base_layer")]
+
+
+def refuse_other_base(base: Base, facts: dict[str, Any], folder: Path):
+    """Errors: BaseError where an adapter was trained on another base, by the recorded hash."""
+    if base.hash != facts["base_hash"]:
+        raise BaseError(
+            f"base {base.name!r} has hash {base.hash:.16}; {folder} was trained on {facts.get('base', 'one')!r} with hash "
+            f"{facts['base_hash']:.16}. Give the run that base again, or train on this one"
+        )
+
+
+def adapter_of(folder: str) -> Path:
+    """The folder of an adapter, given as that or as a run; a relative one is the project's. Errors: FileNotFoundError."""
+    path = (ROOT / Path(folder).expanduser()).resolve()
+    for place in (path, path / "adapter"):
+        if (place / WEIGHTS).is_file():
+            return place
+    raise FileNotFoundError(
+        f"contender {folder!r}: there is no adapter in it; give a run that was trained (notebooks/2_train.ipynb), or a "
+        f"folder with a {WEIGHTS}"
+    )

@@ -3,6 +3,7 @@
 The map, in the order in which things depend on one another:
 
 config       the parameters of the notebooks, their defaults and their checks
+axes         what varies over a grid of pictures
 contenders   who is compared, by name
 files        files and folders that appear whole or not at all, and their hashes
 machine      versions, git commit, machine: what is recorded beside a result
@@ -29,5 +30,8 @@ import logging
 for _logger, _remark in (
     ("transformers.utils.import_utils", "requires torchvision (not installed); falling back"),
     ("diffusers.loaders.lora_base", "No LoRA keys associated to CLIPTextModel"),
+    # the prompt's end in full, again for each batch; a comparison says it once
+    ("diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion", "part of your input was truncated"),
+    ("diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl", "part of your input was truncated"),
 ):
     logging.getLogger(_logger).addFilter(lambda record, remark=_remark: remark not in record.getMessage())

@@ -5,6 +5,7 @@ Each notebook's `parameters` cell repeats the fields of its dataclass; a test ho
 
 from dataclasses import dataclass, field
 
+from .axes import read_axes
 from .contenders import CONTENDERS, contender
 from .parameters import ParameterError, between, one_of, refuse, said
 
@@ -266,7 +267,7 @@ class Compare:
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds of the pictures' noise; each prompt is drawn once for each."""
     contenders: list[str] = field(default_factory=lambda: ["unguided", "guided", "tuned"])
-    """Who is compared: these; selective-N (the last N % of the steps unguided), hybrid-N (tuned, the first N % guided)."""
+    """Who is compared: these three, and others beside them; see nbs_lib/contenders.py."""
     steps: int = 25
     """Sampling steps (DDIM)."""
     tuned_steps: int = 0
@@ -275,6 +276,12 @@ class Compare:
     """How strongly the adapter is applied."""
     captions: int = 100
     """Held-out captions of the picture-book that the rates are measured on; 0 leaves them out."""
+    clip: str = "auto"
+    """The CLIP that scores: auto (the embedded base's own, for that base), none, a folder or a hub id."""
+    dial: list[float] = field(default_factory=list)
+    """Adapter scales whose nearest guidance scale is measured; empty leaves it out."""
+    axes: list[str] = field(default_factory=list)
+    """Two or three axes of a grid of pictures, NAME: VALUE | VALUE, e.g. "steps: 5 | 25"; see nbs_lib/axes.py."""
     batch_size: int = 20
     """Pictures sampled at once."""
 
@@ -297,6 +304,17 @@ class Compare:
         between(self, "tuned_steps", 0, 1000)
         between(self, "adapter_scale", -10.0, 10.0)
         between(self, "captions", 0, 100_000)
+        said(self, "clip", "auto, none, a folder or a hub id")
+        if (
+            len(set(self.dial)) < len(self.dial)
+            or not all(-10 <= turn <= 10 for turn in self.dial)
+            or (self.dial and max(self.dial) <= 0)
+        ):
+            refuse("dial", self.dial, "numbers from -10 to 10, each once, one of them above 0")
+        try:
+            read_axes(self.axes)
+        except ValueError as wrong:
+            raise ParameterError(f"parameter axes: {wrong}") from None
         between(self, "batch_size", 1, 4096)
 
 

@@ -10,6 +10,7 @@ outputs/NAME/
   validation/, validation.png   pictures during the training
   adapter/                 the LoRA and its card, or
   model/                   the whole pipeline and its card, where all weights are trained
+  samples/                 every picture that was compared, with how it was made in it
   compare/                 pictures, results.json
   report.html              one self-contained page
 """
@@ -61,6 +62,7 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self.adapter = self.folder / "adapter"
         self.model = self.folder / "model"
+        self.samples = self.folder / "samples"
         self.compare = self.folder / "compare"
         self.report = self.folder / "report.html"
 

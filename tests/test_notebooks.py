@@ -48,7 +48,15 @@ def test_parameters_are_plain_typed_literals_with_a_comment(path):
         code, _, comment = line.partition("  # ")
         assert comment.strip(), line
         assert code.count("=") == 1, f"papermill does not see a value with a second '=': {line}"
-        assert code.split(":")[1].split("=")[0].strip() in ("bool", "int", "float", "str", "list[str]", "list[int]"), line
+        assert code.split(":")[1].split("=")[0].strip() in (
+            "bool",
+            "int",
+            "float",
+            "str",
+            "list[str]",
+            "list[int]",
+            "list[float]",
+        ), line
 
 
 @by_name

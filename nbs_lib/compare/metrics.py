@@ -1,21 +1,30 @@
-"""What pictures are worth, as pure functions: does the picture show what was asked, how near is it to the guided one."""
+"""What pictures are worth, as pure functions: how near they are to the guided ones, to their prompts, to a set of pictures.
 
-from collections.abc import Callable, Sequence
+Values are by picture where there are any, so that an interval can be taken over prompts; see `intervals`.
+"""
+
+import warnings
 
 import numpy as np
 import torch
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
 
 from ..picturebook.judge import caption_first
 
 __all__ = [
-    "bootstrap_interval",
     "caption_first",
+    "clip_score",
+    "fid",
     "guidance_recovered",
+    "kid",
     "latent_mse",
     "psnr",
     "recovered_by_picture",
+    "squared_error",
     "ssim",
+    "weighted_kid",
 ]
 
 
@@ -29,44 +38,75 @@ def recovered_by_picture(unguided: np.ndarray, guided: np.ndarray, tuned: np.nda
     return guidance_recovered(float(np.mean(unguided)), float(np.mean(guided)), float(np.mean(tuned)))
 
 
-def bootstrap_interval(
-    paired: Sequence[np.ndarray] | np.ndarray,
-    statistic: Callable[..., float | None],
-    seed: int = 0,
-    draws: int = 2000,
-    level: float = 0.95,
-) -> tuple[float, float] | tuple[None, None]:
-    """Percentile interval of a statistic over prompts drawn again with replacement.
+def latent_mse(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
+    """Mean squared difference of final latents [n, c, h, w], by picture: [n]."""
+    return (a - b).square().flatten(1).mean(1).numpy()
 
-    paired: an array [n], or several that belong together place by place: the same prompts are drawn from each.
-    statistic: takes those arrays. (None, None) where it is undefined in more than a fortieth of the draws: one end of the
-    interval would be made of nothing. Source: Efron, Annals of Statistics 7 (1979), the percentile method.
+
+def squared_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Mean squared difference of pictures uint8 [n, h, w, 3], by picture: [n]."""
+    return np.square(a.astype(np.float64) - b).reshape(len(a), -1).mean(1)
+
+
+def psnr(errors: np.ndarray) -> float:
+    """Peak signal to noise in dB over all pixels, from `squared_error`; infinite where there is none."""
+    error = float(np.mean(errors))
+    return 10 * float(np.log10(255**2 / error)) if error else float("inf")
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Structural similarity of pictures uint8 [n, h, w, 3], by picture: [n]; 1 where they are equal."""
+    planes = [torch.tensor(images).permute(0, 3, 1, 2).float() for images in (a, b)]
+    # one picture comes without its axis
+    return structural_similarity_index_measure(*planes, data_range=255.0, reduction="none").reshape(-1).numpy()
+
+
+def clip_score(images: torch.Tensor, texts: torch.Tensor) -> np.ndarray:
+    """100 times the cosine of pictures and their texts, 0 where it is negative, by picture: [n].
+
+    images, texts: a CLIP's features on the unit sphere, [n, d]. Source: arXiv 2104.08718, without its factor of 2.5.
     """
-    arrays = [np.asarray(paired)] if getattr(paired, "ndim", 0) == 1 else [np.asarray(values) for values in paired]
-    n = len(arrays[0])
-    rng = np.random.default_rng(seed)
-    found = [statistic(*(values[drawn] for values in arrays)) for drawn in rng.integers(0, n, (draws, n))]
-    defined = [value for value in found if value is not None]
-    if len(defined) < draws * (1 - (1 - level) / 2):
-        return None, None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return 100 * (images * texts).sum(1).clamp(min=0).numpy()
 
 
-def latent_mse(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Mean squared difference of final latents [n, c, h, w]."""
-    return float((a - b).square().mean())
+class Given(torch.nn.Module):
+    """Features that are there already, where torchmetrics asks for a network that makes them."""
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
 
 
-def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean structural similarity of pictures uint8 [n, h, w, 3]; 1 where they are equal."""
-    return float(structural_similarity_index_measure(_planes(a), _planes(b), data_range=255.0))
+def fid(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Fréchet distance of two sets of features [n, d] and [m, d], two pictures or more in each. Lower is nearer; it grows where
+    there are few pictures. Source: arXiv 1706.08500, in the space of another network than Inception."""
+    return _of_sets(FrechetInceptionDistance(feature=Given(a.shape[1])), a, b)
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal to noise in dB over all pixels of pictures uint8 [n, h, w, 3]; infinite where they are equal."""
-    return float(peak_signal_noise_ratio(_planes(a), _planes(b), data_range=255.0))
+def kid(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Squared maximum mean discrepancy of two sets of as many features [n, d], with the kernel (x·y / d + 1)³, unbiased: it
+    may be a little below 0. Source: arXiv 1801.01401."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that features are kept in memory
+        return _of_sets(KernelInceptionDistance(feature=Given(a.shape[1]), subsets=1, subset_size=len(a)), a, b)
 
 
-def _planes(images: np.ndarray) -> torch.Tensor:
-    return torch.tensor(images).permute(0, 3, 1, 2).float()
+def weighted_kid(a: torch.Tensor, b: torch.Tensor, weights: np.ndarray) -> float:
+    """`kid` where place i of both sets is there weights[i] times: pairs of one place with itself count for nothing, for a
+    picture drawn twice is no second picture."""
+    x, y, n = a.double().numpy(), b.double().numpy(), weights.astype(np.float64)
+    kernels = [(p @ q.T / x.shape[1] + 1) ** 3 for p, q in ((x, x), (y, y), (x, y))]
+    pairs = np.outer(n, n)
+    apart = pairs - np.diag(np.diag(pairs))
+    within = sum((apart * each).sum() / apart.sum() for each in kernels[:2])
+    return float(within - 2 * (pairs * kernels[2]).sum() / pairs.sum())
+
+
+def _of_sets(metric: torch.nn.Module, a: torch.Tensor, b: torch.Tensor) -> float:
+    metric.update(b.double(), real=True)
+    metric.update(a.double(), real=False)
+    found = metric.compute()
+    return float(found[0] if isinstance(found, tuple) else found)

@@ -13,9 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from ..contenders import CONTENDERS, HYBRID
-from ..files import ROOT, read_lines, write_atomic
+from ..contenders import CONTENDERS
+from ..files import read_lines, write_atomic
 from ..run import Run
+from .told import ALT, described
+from .use import three_lines, usage_example
 
 HERE = Path(__file__).parent
 PAIRS = (("unguided", "tuned"), ("guided", "tuned"))
@@ -27,6 +29,10 @@ TITLES = {
 }
 SMALL = 256
 """Pictures narrower than this are enlarged with their pixels left square."""
+LARGEST = 10_000_000
+"""Bytes that a page may have, so that it can be sent by mail."""
+QUALITIES = (0, 85, 60, 35)
+"""Of WebP, for the pictures of a page that would be larger; 0 are the PNGs themselves."""
 
 
 def write_report(run: Run) -> Path:
@@ -38,7 +44,12 @@ def write_report(run: Run) -> Path:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(number=number, percent=percent, value=value)
-    write_atomic(run.report, environment.get_template("report.html.j2").render(page(run)))
+    template = environment.get_template("report.html.j2")
+    for quality in QUALITIES:
+        html = template.render(page(run, quality))
+        if len(html.encode()) < LARGEST:
+            break
+    write_atomic(run.report, html)
     return run.report
 
 
@@ -52,22 +63,21 @@ def read_results(run: Run) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def data_url(picture: Path | np.ndarray) -> str:
-    """A PNG file, or a picture [h, w, 3] of bytes, as a URL that holds it."""
-    if isinstance(picture, Path):
-        png = picture.read_bytes()
-    else:
-        Image.fromarray(picture).save(buffer := BytesIO(), "PNG")
-        png = buffer.getvalue()
-    return "data:image/png;base64," + b64encode(png).decode()
+def data_url(picture: Path | np.ndarray, quality: int = 0) -> str:
+    """A PNG file, or a picture [h, w, 3] of bytes, as a URL that holds it. quality: of WebP, 0 for PNG."""
+    if isinstance(picture, Path) and not quality:
+        return "data:image/png;base64," + b64encode(picture.read_bytes()).decode()
+    image = Image.open(picture).convert("RGB") if isinstance(picture, Path) else Image.fromarray(picture)
+    image.save(buffer := BytesIO(), "WEBP" if quality else "PNG", **({"quality": quality} if quality else {}))
+    return f"data:image/{'webp' if quality else 'png'};base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def page(run: Run) -> dict[str, Any]:
-    """Everything the template shows."""
+def page(run: Run, quality: int = 0) -> dict[str, Any]:
+    """Everything the template shows. quality: of its pictures, see `data_url`."""
     results, record = read_results(run), run.read()
     style = (HERE / "viewer.css").read_text() + (HERE / "report.css").read_text()
     script = (HERE / "report.js").read_text()
-    figures = {name: embedded(run.compare / file) for name, file in results["figures"].items() if file}
+    figures = {name: embedded(run.compare / file, quality) for name, file in results["figures"].items() if file}
     return {
         "run": run.name,
         "record": record,
@@ -75,11 +85,13 @@ def page(run: Run) -> dict[str, Any]:
         "contenders": list(results["contenders"]),
         "who": {name: described(name, results) for name in results["contenders"]},
         "pairs": PAIRS,
-        "cards": [card(run, picture) for picture in results["pictures"]],
-        "figures": figures | {name: embedded(run.folder / f"{name}.png") for name in ("loss", "usage")},
+        "cards": [card(run, picture, quality) for picture in results["pictures"]],
+        "alt": ALT,
+        "figures": figures | {name: embedded(run.folder / f"{name}.png", quality) for name in ("loss", "usage", "validation")},
         "training": training(run),
         "title": TITLES[results["objective"]],
         "code": usage_example(run, results),
+        "three": three_lines(run, results),
         # Markup is for files of ours only; everything a person typed goes through the template's escaping
         "style": Markup(style),
         "script": Markup(script),
@@ -87,19 +99,7 @@ def page(run: Run) -> dict[str, Any]:
     }
 
 
-def described(name: str, results: dict[str, Any]) -> str:
-    """What a contender is, in a few words."""
-    w, (kind, _, share) = f"base, w = {results['w_train']:g}", name.partition("-")
-    tuned = "all weights trained" if results["whole_model"] else f"base + adapter, λ = {results['adapter_scale']:g}"
-    return {
-        "unguided": "base, w = 1",
-        "guided": w,
-        "selective": f"{w}, but for the last {share} % of the steps",
-        "hybrid": f"{tuned}, w = {HYBRID:g} on the first {share} % of the steps",
-    }.get(kind, tuned)
-
-
-def card(run: Run, picture: dict[str, Any]) -> dict[str, Any]:
+def card(run: Run, picture: dict[str, Any], quality: int = 0) -> dict[str, Any]:
     """A prompt and seed with its pictures, by contender."""
     files = {name: run.compare / picture["files"][name] for name in CONTENDERS if name in picture["files"]}
     with Image.open(next(iter(files.values()))) as opened:
@@ -108,47 +108,18 @@ def card(run: Run, picture: dict[str, Any]) -> dict[str, Any]:
         "prompt": picture["prompt"],
         "seed": picture["seed"],
         "small": small,
-        "pictures": {name: data_url(file) for name, file in files.items()},
+        "pictures": {name: data_url(file, quality) for name, file in files.items()},
     }
 
 
-def embedded(path: Path) -> str | None:
-    return data_url(path) if path.is_file() else None
+def embedded(path: Path, quality: int = 0) -> str | None:
+    return data_url(path, quality) if path.is_file() else None
 
 
 def training(run: Run) -> dict[str, Any] | None:
     """Steps, first and last loss of the training; None where it left no metrics."""
     lines = [line for line in read_lines(run.metrics) if "loss" in line]
     return {"steps": lines[-1]["step"], "first": lines[0]["loss"], "last": lines[-1]["loss"]} if lines else None
-
-
-def usage_example(run: Run, results: dict[str, Any]) -> str:
-    """How a stock diffusers pipeline samples what was trained, as code that runs from the project's folder."""
-    # what was loaded, which is not what was asked for where an id was taken down and a mirror served
-    base = "nbs_lib/picturebook/base" if results["base"] == "embedded" else results["base_origin"].partition("@")[0]
-    learned = run.model if results["whole_model"] else run.adapter
-    place = str(learned.relative_to(ROOT) if learned.is_relative_to(ROOT) else learned)
-    load = f"""\
-pipe.load_lora_weights({place!r}, weight_name="pytorch_lora_weights.safetensors", adapter_name="onepass")
-pipe.set_adapters("onepass", {results["adapter_scale"]:g})
-"""
-    how, one_pass = results["sampling"], "  # one pass a step: what was trained holds its guidance already"
-    first = results["pictures"][0] if results["pictures"] else {"prompt": "A person holding a cat", "seed": 0}
-    return f"""\
-import torch
-from diffusers import DiffusionPipeline, {how["scheduler"]}
-
-pipe = DiffusionPipeline.from_pretrained({(place if results["whole_model"] else str(base))!r}, safety_checker=None)
-pipe.scheduler = {how["scheduler"]}.from_config(pipe.scheduler.config)
-{"" if results["whole_model"] else load}
-image = pipe(
-    {first["prompt"]!r},
-    num_inference_steps={how["steps"]},
-    guidance_scale={how["guidance_scale"]:g},{one_pass if how["guidance_scale"] == 1 else ""}
-    generator=torch.Generator().manual_seed({first["seed"]}),
-).images[0]
-image.save("picture.png")
-"""
 
 
 def csp_hash(text: str) -> str:

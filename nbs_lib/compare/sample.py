@@ -91,8 +91,11 @@ class Sampler:
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more")
         return self.sample_way(self.ways.of(name, steps, adapter_scale, guidance, scheduler), prompts, seeds, watch)
 
-    def sample_way(self, way: Way, prompts: list[str], seeds: list[int], watch: Watch = lambda done, of: None) -> Samples:
-        """The same, of a way that is known."""
+    def sample_way(
+        self, way: Way, prompts: list[str], seeds: list[int], watch: Watch = lambda done, of: None,
+        peek: Callable[[int, torch.Tensor], None] = lambda done, latents: None,
+    ) -> Samples:  # fmt: skip
+        """The same, of a way that is known. peek: is shown the latents after each step, batch by batch."""
         parts = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
         of, drawn = len(parts) * way.steps, []
         with self._ready(way) as pipe:
@@ -103,9 +106,12 @@ class Sampler:
             hook = pipe.unet.register_forward_hook(meter.count)
             try:
                 for number, part in enumerate(parts):
-                    told = number * way.steps
-                    each = lambda done, told=told: watch(told + done, of)  # noqa: E731
-                    drawn.append(self._draw(pipe, way, prompts[part], seeds[part], way.steps, each))
+
+                    def after(done: int, latents: torch.Tensor, before: int = number * way.steps):
+                        peek(done, latents)
+                        watch(before + done, of)
+
+                    drawn.append(self._draw(pipe, way, prompts[part], seeds[part], way.steps, after))
             finally:
                 hook.remove()
             seconds = meter.seconds()  # the pictures are on the CPU by now, so a GPU's work is in it
@@ -115,7 +121,7 @@ class Sampler:
     @torch.no_grad()
     def _draw(
         self, pipe: DiffusionPipeline, way: Way, prompts: list[str], seeds: list[int], steps: int,
-        watch: Callable[[int], None] = lambda done: None,
+        after: Callable[[int, torch.Tensor], None] = lambda done, latents: None,
     ) -> tuple[np.ndarray, torch.Tensor]:  # fmt: skip
         """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine."""
         last, until = {}, math.floor(way.guided * steps + 0.5)
@@ -124,7 +130,7 @@ class Sampler:
 
         def keep(pipe, step: int, t: torch.Tensor, given: dict[str, torch.Tensor]) -> dict:
             last["latents"] = given["latents"]
-            watch(step + 1)
+            after(step + 1, given["latents"])
             if step + 1 != until or not pipe.do_classifier_free_guidance:
                 return {}
             # diffusers' own SDCFGCutoffCallback keeps the last row of a batch alone
@@ -148,7 +154,7 @@ class Sampler:
     @contextmanager
     def _ready(self, way: Way) -> Iterator[DiffusionPipeline]:
         """The pipeline that samples so, for a while; afterwards all is as it was, bit for bit."""
-        base, pipe = self._pipe_of(way)
+        base, pipe = self.pipe_of(way)
         was = pipe.unet, pipe.scheduler
         for folder, _ in way.adapters:
             self.adapters.load(folder)
@@ -163,7 +169,7 @@ class Sampler:
         finally:
             pipe.unet, pipe.scheduler = was
 
-    def _pipe_of(self, way: Way) -> tuple[Base, DiffusionPipeline]:
+    def pipe_of(self, way: Way) -> tuple[Base, DiffusionPipeline]:
         """The base's pipeline, which what was trained here is put into; another one's own."""
         if way.model in (None, self.learned):
             return self.base, self.pipe

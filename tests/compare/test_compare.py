@@ -43,6 +43,10 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
             "adapter_scale",
             "seeds",
             "contenders",
+            "clip",
+            "set",
+            "dial",
+            "cut_prompts",
         ),
         *("guidance_recovered", "to_guided", "time_ratio", "nfe_ratio", "pictures", "figures"),
     }
@@ -79,3 +83,68 @@ def test_an_untrained_run_is_refused_before_anything_is_written(run_folder):
     with pytest.raises(FileNotFoundError, match="2_train"):
         compare(config(Run(run_folder)))
     assert not run_folder.exists()
+
+
+def test_the_lab_in_full(trained, capsys):
+    """Every contender, the dial, a grid; then again, from what is there."""
+    more = ["unguided", "guided", "selective-50", "tuned", "hybrid-50", "tuned at 0.5", f"{trained.folder} at 0.5"]
+    how = {"contenders": more, "dial": [0.5, 1.0], "axes": ["steps: 1 | 2", "w: 1 | 3"], "captions": 5}
+    long = "a word " * 1000
+    results = compare(config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)).results
+    assert {name: told["nfe"] for name, told in results["contenders"].items()} == dict(
+        zip(more, (2, 4, 3, 2, 3, 2, 2), strict=True)
+    )
+    assert results["to_guided"]["tuned at 0.5"] == results["to_guided"][f"{trained.folder} at 0.5"]
+    for told in results["contenders"].values():
+        assert told["seconds_low"] <= told["seconds"] <= told["seconds_high"]
+        for name in ("clip_score", "fid", "kid"):
+            assert told[name]["low"] <= told[name]["high"]
+    assert results["set"] == {"of": "the data", "pictures": 5} and results["clip"] == "embedded"
+    assert [turn["expected"] for turn in results["dial"]["turns"]] == [1.75, 2.5]
+    assert [cut["tokens"] > cut["read"] for cut in results["cut_prompts"]] == [True]
+    said = capsys.readouterr().out
+    assert f"the text encoder reads {results['cut_prompts'][0]['read']} of the" in said and "there already" not in said
+    for name, file in results["figures"].items():
+        with Image.open(trained.compare / file) as image:
+            assert min(image.size) > 200, name
+    page = trained.report.read_text()
+    assert "tuned at 0.5" in page.lower() and "λ = 0.5: w = " in page and page.count("<img src") > 8
+    pictures = {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()}
+    again = compare(config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)).results
+    count = len(list(trained.samples.glob("*.png")))
+    assert f"{count} of {count} pictures were there already" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()} == pictures
+    assert again["to_guided"] == results["to_guided"] and again["dial"] == results["dial"]
+    compare(config(trained, captions=0))
+    assert len(list(trained.samples.glob("*.png"))) == 6, "what is not compared any more is gone"
+
+
+def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
+    from nbs_lib.compare import report
+
+    compare(config(trained, captions=0))
+    whole = trained.report.stat().st_size
+    monkeypatch.setattr(report, "LARGEST", whole - 1)
+    report.write_report(trained)
+    assert trained.report.stat().st_size < whole and b"data:image/webp" in trained.report.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"contenders": ["unguided", "guided"]}, "allowed is unguided, guided, tuned, and others"),
+        ({"contenders": ["unguided", "guided", "tuned", "best"]}, "contender: given 'best'; allowed is unguided"),
+        ({"contenders": ["unguided", "guided", "tuned", "tuned"]}, "each of them once"),
+        ({"contenders": ["unguided", "guided", "tuned", "tuned at 99"]}, "λ = 99; allowed is -10 to 10"),
+        ({"dial": [0.0]}, "one of them above 0"),
+        ({"dial": [1.0, 1.0]}, "each once"),
+        ({"axes": ["steps: 1"]}, "allowed are two or three"),
+        ({"prompts": []}, "one prompt or more"),
+        ({"clip": " "}, "auto, none, a folder or a hub id"),
+    ],
+)
+def test_wrong_parameters_are_refused_in_words(given, said):
+    from nbs_lib.parameters import ParameterError
+
+    with pytest.raises(ParameterError, match=said):
+        Compare(**given)

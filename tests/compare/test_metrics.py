@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from nbs_lib.compare.clip import ClipError, load_clip
+from nbs_lib.compare.dial import nearest, scales_to_try
+from nbs_lib.compare.intervals import bootstrap_interval, by_prompt, of_sets, with_interval
 from nbs_lib.compare.metrics import (
-    bootstrap_interval,
     caption_first,
+    clip_score,
+    fid,
     guidance_recovered,
+    kid,
     latent_mse,
     psnr,
     recovered_by_picture,
+    squared_error,
     ssim,
+    weighted_kid,
 )
 from nbs_lib.models import embedded_clip, find_base
 from nbs_lib.picturebook.captions import held_out_captions
@@ -27,11 +34,82 @@ def test_guidance_recovered_by_hand():
 
 def test_distances_by_hand():
     black, white = np.zeros((2, 16, 16, 3), np.uint8), np.full((2, 16, 16, 3), 255, np.uint8)
-    assert latent_mse(torch.zeros(2, 4, 2, 2), torch.full((2, 4, 2, 2), 2.0)) == 4
-    assert psnr(black, white) == pytest.approx(0, abs=1e-4) and ssim(black, white) < 0.01
-    assert psnr(black, np.full_like(black, 25)) == pytest.approx(20 * np.log10(255 / 25), abs=1e-3)
+    values = torch.stack([torch.zeros(4, 2, 2), torch.full((4, 2, 2), 2.0)])
+    assert latent_mse(values, torch.zeros(2, 4, 2, 2)).tolist() == [0, 4]
+    assert squared_error(black, white).tolist() == [65025, 65025] and (ssim(black, white) < 0.01).all()
+    assert psnr(squared_error(black, white)) == 0 and psnr(np.zeros(3)) == float("inf")
+    assert psnr(squared_error(black, np.full_like(black, 25))) == pytest.approx(20 * np.log10(255 / 25))
+    assert psnr(np.array([0.0, 2 * 25.0**2])) == pytest.approx(20 * np.log10(255 / 25)), "over all pixels, not of means"
     ramp = np.broadcast_to(np.arange(0, 256, 16, np.uint8)[:, None, None], (2, 16, 16, 3))
-    assert ssim(ramp, ramp) == pytest.approx(1, abs=1e-4)
+    assert ssim(ramp, ramp) == pytest.approx([1, 1], abs=1e-4) and ssim(ramp[:1], ramp[:1]).shape == (1,)
+
+
+def test_a_clip_score_by_hand():
+    images = torch.tensor([[1.0, 0], [0.6, 0.8], [1, 0]])
+    texts = torch.tensor([[1.0, 0], [1, 0], [-1, 0]])
+    assert clip_score(images, texts) == pytest.approx([100, 60, 0])
+
+
+def test_the_distance_of_sets_by_hand():
+    """In one dimension: FID is the squared difference of the means and of the spreads; KID sums the kernel (xy + 1)³."""
+    a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [7.0]])
+    assert fid(a, b) == pytest.approx(16 + (2**0.5 - 8**0.5) ** 2, abs=1e-4)
+    assert fid(a, a) == pytest.approx(0, abs=1e-4)
+    within = 1.0 + 22.0**3  # pairs of a: 0·2; of b: 3·7
+    across = (1 + 1 + 7**3 + 15**3) / 4  # 0·3, 0·7, 2·3, 2·7
+    assert kid(a, b) == pytest.approx(within - 2 * across, rel=1e-5)
+    assert weighted_kid(a, b, np.ones(2)) == pytest.approx(kid(a, b), rel=1e-5)
+
+
+def test_a_weighted_kid_is_that_of_the_pictures_without_those_of_weight_nothing():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(9, 5, generator=generator), torch.randn(9, 5, generator=generator) + 0.3
+    assert weighted_kid(a, b, np.array([1, 1, 1, 1, 1, 1, 0, 0, 0])) == pytest.approx(kid(a[:6], b[:6]), rel=1e-4)
+    told = of_sets(a, b)
+    for name, value in (("fid", fid(a, b)), ("kid", kid(a, b))):
+        assert told[name]["value"] == pytest.approx(value) and told[name]["low"] < value < told[name]["high"]
+    assert of_sets(a, b) == told, "the draws are always the same"
+
+
+def test_an_interval_is_over_prompts_and_not_over_their_seeds():
+    values, prompts = np.array([1.0, 3.0, 5.0, 5.0]), ["a", "a", "b", "b"]
+    assert by_prompt(values, prompts).tolist() == [2, 5]
+    told = with_interval(np.tile([1.0, 3.0], 50), ["a"] * 100)
+    assert told == {"value": 2, "low": 2, "high": 2}, "one prompt says nothing of others"
+
+
+def test_the_nearest_scale_is_the_vertex_of_a_parabola():
+    scales = scales_to_try(4.0, [0.5, 1.0])
+    assert scales[0] == 1 and scales[-1] == pytest.approx(4.9) and len(scales) == 11
+    errors = np.array([(w - 2.34) ** 2 + 7 for w in scales])
+    assert nearest(scales, errors) == pytest.approx(2.34, abs=1e-3)
+    assert nearest(scales, np.arange(11.0)) == 1 and nearest(scales, -np.arange(11.0)) == scales[-1]
+
+
+def test_the_clip_is_a_parameter(tmp_path, base):
+    from transformers import CLIPImageProcessorPil
+
+    embedded = load_clip("auto", base)
+    assert embedded.name == "embedded" and load_clip("none", base) is None
+    captions = held_out_captions(20, seed=3)
+    images = np.stack([np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)])
+    texts = embedded.of_texts([caption.text for caption in captions])
+    right = clip_score(embedded.of_images(images), texts).mean()
+    wrong = clip_score(embedded.of_images(np.roll(images, 1, axis=0)), texts).mean()
+    assert right > wrong + 10
+    embedded.model.save_pretrained(tmp_path)
+    embedded.tokenizer.save_pretrained(tmp_path)
+    size = {"height": 64, "width": 64}
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False, **half).save_pretrained(tmp_path)
+    local = load_clip(str(tmp_path), base)
+    assert torch.allclose(local.of_images(images), embedded.of_images(images), atol=1e-4)
+    assert local.of_texts(["A cat"]).shape == (1, embedded.of_texts(["A cat"]).shape[1])
+    with pytest.raises(ClipError, match="there is no such folder"):
+        load_clip("/nowhere/at all", base)
+    (tmp_path / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ClipError, match="it does not load"):
+        load_clip(str(tmp_path), base)
 
 
 def test_the_interval_holds_the_rate_and_narrows_with_prompts():

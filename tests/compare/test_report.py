@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nbs_lib.compare.report import number, percent, usage_example, value, write_report
+from nbs_lib.compare.report import number, percent, value, write_report
+from nbs_lib.compare.use import usage_example
 from nbs_lib.files import ROOT
 from nbs_lib.run import Run
 
@@ -89,7 +90,7 @@ def test_its_pictures_are_those_of_the_run(page, results, compared):
         for name, file in picture["files"].items():
             url = shown[f"{name.capitalize()}: {picture['prompt']}, seed {picture['seed']}"]
             assert b64decode(url.partition(",")[2]) == (compared.compare / file).read_bytes()
-    assert len(shown) == 6 + 3  # the grid, the rates, the frontier
+    assert len(shown) == 6 + 5  # the grid, the rates, the frontier, the differences, the steps
 
 
 def test_a_hostile_prompt_is_text(page, results):
@@ -97,7 +98,7 @@ def test_a_hostile_prompt_is_text(page, results):
     assert "<script>" in hostile and page.texts("h3") == [hostile, other]
     assert len(page.texts("script")) == 1 and page.texts("title") == ["tiny: guidance in one pass"]
     assert hostile in page.texts("dd"), "a parameter of a stage"
-    assert repr(hostile) in page.texts("pre")[0]
+    assert repr(hostile) in page.texts("pre")[1]
 
 
 def numbers_in(text: str) -> list[float]:
@@ -108,12 +109,17 @@ def test_the_numbers_are_those_of_results_json(page, results):
     cells = page.texts("td")
     for row, name in enumerate(("unguided", "guided", "tuned")):
         told, near = results["contenders"][name], results["to_guided"].get(name)
-        first, *rest, memory = cells[7 * row : 7 * row + 7]
+        first, score, fid, kid, *rest, memory = cells[10 * row : 10 * row + 10]
         assert page.texts("th")[-3:][row].startswith(name.capitalize())
         rates = [100 * told["caption_first"][key] for key in ("rate", "low", "high")]
         assert numbers_in(first) == pytest.approx(rates, abs=0.51)
-        distances = [near["ssim"], near["psnr"], near["latent_mse"]] if near else []
-        expected = [*distances, told["nfe"], told["seconds"]]
+        for cell, name, times in ((score, "clip_score", 1), (fid, "fid", 1), (kid, "kid", 1000)):
+            ends = [told[name]["value"], told[name]["low"], told[name]["high"]] if told[name] else []
+            assert numbers_in(cell.replace("e-", "e")) == pytest.approx([times * each for each in ends], rel=6e-3)
+        distances = []
+        for kind in ("ssim", "psnr", "latent_mse") if near else ():
+            distances += [near[kind], *near["intervals"][kind]]
+        expected = [*distances, told["nfe"], told["seconds"], told["seconds_low"], told["seconds_high"]]
         assert [n for cell in rest for n in numbers_in(cell)] == pytest.approx(expected, rel=6e-3)
         assert numbers_in(memory) == pytest.approx([told["memory_mib"]], abs=1) and told["memory_kind"] in memory
     figures = " ".join(page.texts("dl")[0].split())
@@ -123,7 +129,7 @@ def test_the_numbers_are_those_of_results_json(page, results):
 
 
 def test_its_code_gives_the_tuned_picture(page, results, compared, tmp_path):
-    [code] = page.texts("pre")
+    _, code = page.texts("pre")
     os.symlink(ROOT / "nbs_lib", tmp_path / "nbs_lib")  # it is for the project's folder, and leaves its picture there
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -164,7 +170,7 @@ def test_its_words_and_its_code_are_those_of_the_objective(copied, results, chan
     (copied.compare / "results.json").write_text(json.dumps(results | changed))
     page = Page(write_report(copied).read_text())
     assert page.texts("h1") == [title] and any(said in text for text in page.texts("p"))
-    [code] = page.texts("pre")
+    _, code = page.texts("pre")
     assert all(each in code for each in coded) and ("lora" in code) != changed.get("whole_model", False)
     compile(code, "usage", "exec")
 

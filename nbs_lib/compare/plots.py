@@ -1,0 +1,104 @@
+"""Numbers drawn: rates as bars, quality against cost, the dial. Drawn with matplotlib."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .look import COLOURS, INK, LINE, SOFT, colour
+
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a text that others would run into
+
+
+def bars(rates: dict[str, dict[str, float]], count: int, nfe: dict[str, float]) -> Figure:
+    """How often the right caption comes first, by contender, with 95 % intervals. rates: name -> rate, low, high."""
+    figure = Figure((7.2, 0.85 + 0.62 * len(rates)), dpi=144, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    names = list(rates)
+    for y, name in enumerate(names):
+        told = rates[name]
+        axes.barh(y, told["rate"], color=colour(name), height=0.58, zorder=2)
+        axes.plot((told["low"], told["high"]), (y, y), color=INK, linewidth=1.4, marker="|", markersize=9, zorder=3)
+        axes.text(
+            max(told["high"], told["rate"]) + 0.015, y, f"{100 * told['rate']:.0f} %", va="center", color=INK, fontsize=11
+        )
+    axes.axvline(1 / 16, color=SOFT, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+    axes.text(1 / 16, -0.52, " chance", color=SOFT, fontsize=8, va="bottom", zorder=4, bbox=BEHIND)
+    axes.set_yticks(range(len(names)), [f"{name}\n{nfe[name]:g} NFE" for name in names], fontsize=10, color=INK)
+    axes.set_xticks(np.arange(0, 1.01, 0.25), [f"{tick:.0f} %" for tick in np.arange(0, 101, 25)], fontsize=9, color=SOFT)
+    axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.45, -0.75))
+    axes.set_title(f"Right caption first of 16, {count} held-out captions", loc="left", fontsize=11, color=INK)
+    axes.grid(axis="x", color=LINE, zorder=0)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rates: bool) -> Figure:
+    """Quality against NFE, a point for each contender; the line joins those that none beats in both.
+
+    quality: by contender: the rate of the right caption first, or, without rates, the similarity (SSIM) to guided's pictures.
+    """
+    figure = Figure((7.2, 3.6), dpi=144, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    points = sorted((costs[name]["nfe"], value, name) for name, value in quality.items())
+    best = [
+        point
+        for point in points
+        if not any(n <= point[0] and q > point[1] or n < point[0] and q >= point[1] for n, q, _ in points)
+    ]
+    axes.plot([n for n, _, _ in best], [q for _, q, _ in best], color=LINE, linewidth=2, zorder=1)
+    axes.margins(0.18)
+    for nfe, value, name in points:
+        axes.scatter(nfe, value, color=colour(name), s=46, zorder=3)
+    _label(axes, [(nfe, value, f"{name}, {costs[name]['seconds']:.3g} s") for nfe, value, name in points])
+    axes.set_xlabel("UNet evaluations for a picture (NFE)", fontsize=9, color=SOFT)
+    title = "Right caption first of 16, by cost" if rates else "Similarity to guided's pictures (SSIM), by cost"
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.grid(color=LINE, zorder=0)
+    axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _label(axes: Axes, points: list[tuple[float, float, str]]):
+    """A label beside each point, moved down or up where another one stands there already."""
+    axes.figure.draw_without_rendering()  # the limits are known from here on
+    height = axes.get_window_extent().height
+    low, high = axes.get_ylim()
+    line, taken = 13 * axes.figure.dpi / 72 * (high - low) / height, []  # of a label, in the data's units
+    for x, y, text in sorted(points, key=lambda each: -each[1]):
+        place = y
+        while any(
+            abs(place - other) < line and abs(x - at) < (axes.get_xlim()[1] - axes.get_xlim()[0]) / 3 for at, other in taken
+        ):
+            place -= line / 4
+        taken.append((x, place))
+        right = x > sum(axes.get_xlim()) / 2
+        axes.annotate(
+            text, (x, y), (-8 if right else 8, (place - y) / (high - low) * height * 72 / axes.figure.dpi),
+            textcoords="offset points", fontsize=8.5, color=INK, va="center", ha="right" if right else "left", zorder=4,
+        )  # fmt: skip
+
+
+def dial(told: dict[str, Any], w_train: float) -> Figure:
+    """The nearest w of each λ, with its interval, beside what is to be expected. told: see `dial.measured_dial`."""
+    figure = Figure((7.2, 3.8), dpi=144, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    turns = told["turns"]
+    scales = np.array([turn["adapter_scale"] for turn in turns])
+    line = np.array([min(0.0, scales.min()), scales.max()])
+    axes.plot(line, 1 + line * (w_train - 1), color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)), label="1 + λ (w_train − 1)")
+    axes.plot(scales, [turn["w"] for turn in turns], color=COLOURS["tuned"], linewidth=2, marker="o", label="measured")
+    for turn in turns:
+        if turn["low"] is not None:
+            axes.plot([turn["adapter_scale"]] * 2, [turn["low"], turn["high"]], color=COLOURS["tuned"], linewidth=1.2)
+    axes.set_xlabel("adapter scale λ", fontsize=9, color=SOFT)
+    axes.set_ylabel("nearest guidance scale w", fontsize=9, color=SOFT)
+    axes.set_title("The dial: the guidance that an adapter scale amounts to", loc="left", fontsize=11, color=INK)
+    axes.legend(frameon=False, fontsize=9)
+    axes.grid(color=LINE, zorder=0)
+    axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
+    axes.spines[:].set_visible(False)
+    return figure

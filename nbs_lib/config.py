@@ -311,7 +311,7 @@ class Play:
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds of the noise that all contenders start from."""
     contenders: list[str] = field(default_factory=lambda: ["guided", "tuned"])
-    """Who draws, as in `3_compare`: unguided, guided, tuned, another run's folder, ..."""
+    """Who draws, as in `3_compare`; or another run's folder."""
     steps: int = 25
     """Sampling steps."""
     scheduler: str = ""

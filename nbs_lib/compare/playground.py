@@ -40,7 +40,7 @@ class Playground:
 
     def __init__(self, sampler: Sampler, run: Run, config: Play):
         self.sampler, self.run, self.config, self.rng = sampler, run, config, Random()
-        self.drawer, self.drawn, self._number = Drawer(), {}, 0
+        self.drawer, self.drawn, self._number, self._looked = Drawer(), {}, 0, (0, "")
         own = run.stage_record("compare").get("parameters", {}).get("prompts") or defaults(Compare)["prompts"]
         saved = [row["prompt"] for row in read_lines(run.folder / "gallery" / "gallery.jsonl")]
         self.panel = Panel(context=offered(choices(run, sampler), SCHEDULERS, own), history=unique(saved[::-1]))
@@ -117,11 +117,13 @@ class Playground:
         self.look(added[0]["number"])
 
     def look(self, number: int, name: str = ""):
-        """Put a row of the gallery into the viewer: the contender of that name on the right, beside the first other one."""
-        drawn = self.drawn[number]
-        names = list(drawn.shots)
-        after = name or names[-1]
-        before = next((each for each in names if each != after), after)
+        """Put a row of the gallery into the viewer. name: goes to the right; what was there of the same row, to the left."""
+        drawn, (before_number, was) = self.drawn[number], self._looked
+        others = [each for each in drawn.shots if each != name]
+        after = name or next((each for each in others if each.startswith("tuned")), others[-1])
+        others = sorted((each for each in drawn.shots if each != after), key=lambda each: not each.startswith("guided"))
+        before = was if before_number == number and was in others else next(iter(others), after)
+        self._looked = number, after
         with self.viewer.hold_sync():
             for side, who in (("before", before), ("after", after)):
                 shot = drawn.shots[who]

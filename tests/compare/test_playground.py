@@ -88,6 +88,18 @@ def test_scales_belong_to_their_contenders(play):
     assert (scaled("tuned", 1.0, 1.0), scaled("tuned", -0.25, 1.0)) == ("tuned", "tuned at -0.25")
 
 
+def test_the_last_two_pictures_that_were_clicked_stand_in_the_viewer(play):
+    number = drawn(play, chosen=["unguided", "guided", "tuned"])["number"]
+    sides = lambda: (play.viewer.before_label, play.viewer.after_label)  # noqa: E731
+    assert sides() == ("guided", "tuned")
+    play.look(number, "unguided")
+    assert sides() == ("tuned", "unguided")
+    play.look(number, "unguided")
+    assert sides() == ("guided", "unguided")
+    play.look(number - 1, "guided")
+    assert sides() == ("tuned", "guided"), "another row begins anew"
+
+
 def test_locked_seeds_stay_and_others_are_drawn_anew(play):
     assert drawn(play)["seed"] == 1
     assert drawn(play, locked=False)["seed"] != 1

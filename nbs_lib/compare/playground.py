@@ -111,18 +111,18 @@ class Playground:
             self._number += 1
             self.drawn[self._number] = drawn = Drawn(self._number, prompt, seed, asked, shots)
             added.append(row(self.run, drawn))
-        self.gallery.rows = [*reversed(added), *self.gallery.rows][:KEPT]
+        self.gallery.rows = [*added, *self.gallery.rows][:KEPT]
         self.drawn = {each["number"]: self.drawn[each["number"]] for each in self.gallery.rows}
         self.panel.note = cut(asked.prompts, self.sampler.base)
-        self.look(added[0]["number"])
+        self.look(self.gallery.rows[0]["number"])
 
     def look(self, number: int, name: str = ""):
         """Put a row of the gallery into the viewer. name: goes to the right; what was there of the same row, to the left."""
-        drawn, (before_number, was) = self.drawn[number], self._looked
-        others = [each for each in drawn.shots if each != name]
-        after = name or next((each for each in others if each.startswith("tuned")), others[-1])
-        others = sorted((each for each in drawn.shots if each != after), key=lambda each: not each.startswith("guided"))
-        before = was if before_number == number and was in others else next(iter(others), after)
+        drawn, (looked, was) = self.drawn[number], self._looked
+        failed = [each for each, shot in drawn.shots.items() if shot.image is None]  # its words are to be seen
+        after = name or first([*failed, *drawn.shots], "tuned" if not failed else failed[0])
+        others = [each for each in drawn.shots if each != after] or [after]
+        before = was if looked == number and was in others else first(others, "guided")
         self._looked = number, after
         with self.viewer.hold_sync():
             for side, who in (("before", before), ("after", after)):
@@ -137,7 +137,7 @@ class Playground:
         base = self.sampler.base
         try:
             files = save(self.run, self.drawn[number], {"run": self.run.name, "base": base.name, "base_hash": base.hash})
-            said = f"Saved: {', '.join(file.name for file in files)} in {files[0].parent}"
+            said = f"Saved: {len(files)} pictures in {files[0].parent}"
         except (ValueError, OSError) as failure:
             said = f"Not saved: {failure}"
         self.gallery.said = self.gallery.said | {str(number): said}
@@ -160,6 +160,11 @@ class Playground:
             self.blind.start(asked.contenders, asked.prompts, asked.pairs, parameters, picture, self.rng)
         except ValueError as failure:
             self.blind.said = str(failure)
+
+
+def first(names: list[str], kind: str) -> str:
+    """The first contender of a kind, or else the first."""
+    return next((name for name in names if name.startswith(kind)), names[0])
 
 
 def unique(items: list[str]) -> list[str]:

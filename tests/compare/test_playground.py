@@ -71,7 +71,7 @@ def test_it_opens_with_pictures_and_the_trained_guidance(play):
 def test_every_prompt_and_seed_is_drawn_by_every_contender(play):
     first = drawn(play, prompts="a cat\n\n a dog ", seeds="1, 2", chosen=["tuned", "unguided"])
     rows = play.gallery.rows[:4]
-    assert [(row["prompt"], row["seed"]) for row in rows] == [("a dog", 2), ("a dog", 1), ("a cat", 2), ("a cat", 1)]
+    assert [(row["prompt"], row["seed"]) for row in rows] == [("a cat", 1), ("a cat", 2), ("a dog", 1), ("a dog", 2)]
     assert [shot["name"] for shot in first["shots"]] == ["unguided", "tuned"]
     assert len({shot["url"] for row in rows for shot in row["shots"]}) == 8
     assert play.panel.history[:3] == ["a cat", "a dog", "A person holding a cat"]

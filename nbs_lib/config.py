@@ -324,25 +324,36 @@ class Play:
 
     run: str = "outputs/demo"
     """Folder of the run, relative to the project."""
-    prompt: str = "A person in a red shirt holding a black cat on the left"
-    """What the first picture shows."""
-    seed: int = 0
-    """Seed of the noise that both start from."""
+    prompts: list[str] = field(default_factory=lambda: ["A person in a red shirt holding a black cat on the left"])
+    """What the first pictures show."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Seeds of the noise that all contenders start from."""
+    contenders: list[str] = field(default_factory=lambda: ["guided", "tuned"])
+    """Who draws, as in `3_compare`; or another run's folder."""
     steps: int = 25
-    """Sampling steps (DDIM)."""
+    """Sampling steps."""
+    scheduler: str = ""
+    """Scheduler of diffusers by its name; empty for each contender's own."""
     guidance: float = 0.0
-    """Guidance scale of the base; 0 is the one that the adapter was trained for."""
+    """Guidance scale w of the base; 0 is the one that the adapter was trained for."""
     adapter_scale: float = 1.0
-    """How strongly the adapter is applied."""
+    """How strongly an adapter is applied: λ."""
+    pairs: int = 10
+    """Pairs of pictures in a blind comparison."""
 
     def __post_init__(self):
         said(self, "run", "a folder")
-        said(self, "prompt", "words")
-        between(self, "seed", 0, 2**31 - 1)
+        if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
+            refuse("prompts", self.prompts, "one prompt or more, none of them empty")
+        if not self.seeds or not all(0 <= seed < 2**31 for seed in self.seeds):
+            refuse("seeds", self.seeds, "one whole number or more, from 0 to 2147483647")
+        if not self.contenders or len(set(self.contenders)) < len(self.contenders):
+            refuse("contenders", self.contenders, "one or more, each of them once")
         between(self, "steps", 1, 100)
         if self.guidance:
             between(self, "guidance", 1.0, 20.0)
         between(self, "adapter_scale", -1.0, 3.0)
+        between(self, "pairs", 1, 1000)
 
 
 @dataclass(frozen=True)

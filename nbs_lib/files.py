@@ -5,6 +5,7 @@ A file is written beside its place and renamed. A folder is filled under a hidde
 """
 
 import errno
+import fcntl
 import json
 import os
 import platform
@@ -55,6 +56,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def write_lines(path: Path, rows: list[dict[str, Any]]):
     """Write objects as JSON lines, atomically."""
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def add_line(path: Path, row: dict[str, Any]):
+    """Add an object to a file of JSON lines: other processes may do so too, and a reader sees all of the line or nothing.
+
+    The file is written anew, for what a killed process left of a line would make one with the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_lines(path, [*read_lines(path), row])
 
 
 def file_hash(path: Path) -> str:

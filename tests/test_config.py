@@ -45,7 +45,8 @@ from nbs_lib.parameters import ParameterError, from_notebook, from_parameters
         (Train, {"teacher": "cached", "objective": "consistency"}, "teacher: given 'cached'; allowed is live"),
         (Prepare, {"prior_count": 0, "prior": "picturebook"}, "prior_count"),
         (Play, {"guidance": 0.5}, "guidance: given 0.5; allowed is a number from 1 to 20"),
-        (Play, {"prompt": " "}, "prompt"),
+        (Play, {"prompts": [" "]}, "prompts: given [' ']; allowed is one prompt or more"),
+        (Play, {"contenders": ["tuned", "tuned"]}, "contenders: given ['tuned', 'tuned']; allowed is one or more"),
     ],
 )
 def test_a_bad_parameter_is_refused_by_name_with_what_is_allowed(cls, given, said):

@@ -1,89 +1,185 @@
-"""The playground: type a prompt, see base and tuned side by side."""
+"""The playground: type prompts, see who draws what, from the same noise.
 
-from html import escape
+panel     the controls
+drawing   what they ask for, in the thread of `drawer`
+viewer    two of the pictures against each other
+gallery   all that were made: saved to the run, copied as a recipe
+blind     pairs without names, and votes
+"""
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
 
 import ipywidgets
+import numpy as np
 
-from ..config import Play
-from ..run import Run
+from ..config import Compare, Play
+from ..files import read_lines
+from ..parameters import defaults
+from ..run import Run, RunError
+from .blind import Blind
+from .choices import choices
+from .drawer import Drawer
+from .drawing import STOPPED, cut, draw, remarks_left_out
+from .gallery import Drawn, Gallery, row, save
+from .panel import Panel, offered
 from .report import data_url
-from .sample import Sampler, Samples, load_sampler
-from .viewer import Slider
+from .sample import SCHEDULERS, Sampler, load_sampler
+from .viewer import Viewer
 
-SIDE = 256  # pixels of a picture on the page
+KEPT = 100
+"""Rows of the gallery; older ones go when more are drawn, so that a long day does not fill the memory."""
 
 
 class Playground:
-    """Controls, two pictures and a slider over one sampler. `widget` is what a notebook shows.
+    """The page over one sampler. `widget` is what a notebook shows, and `blind` below it.
 
-    Values are changed and `draw` clicked from Python as on the page; `error` holds the words that stand where the
-    pictures would be.
+    Fields are changed and methods called from Python as on the page; `drawer.wait()` waits for what is being drawn.
     """
 
-    def __init__(self, sampler: Sampler, config: Play):
-        self.sampler = sampler
-        wide = {"style": {"description_width": "110px"}, "layout": {"width": "540px", "max_width": "100%"}}
-        self.prompt = ipywidgets.Text(config.prompt, description="Prompt", **wide)
-        self.seed = ipywidgets.BoundedIntText(config.seed, min=0, max=2**31 - 1, description="Seed", **wide)
-        self.steps = ipywidgets.IntSlider(config.steps, min=1, max=100, description="Steps", continuous_update=False, **wide)
-        w = config.guidance or sampler.w_train
-        self.guidance = ipywidgets.FloatSlider(w, min=1, max=20, step=0.25, description="Guidance w", **wide)
-        self.adapter_scale = ipywidgets.FloatSlider(
-            config.adapter_scale, min=-1, max=3, step=0.05, description="Adapter scale", **wide
-        )
-        self.draw = ipywidgets.Button(description="Draw", button_style="primary", tooltip="Sample base and tuned")
-        self.error = ipywidgets.HTML()
-        self.pictures = {name: ipywidgets.HTML() for name in ("guided", "tuned")}
-        self.slider = Slider(before_label="guided", after_label="tuned", layout={"width": f"{SIDE}px", "margin": "2px"})
-        self.draw.on_click(lambda _: self.sample())
-        # a narrow page puts the pictures below each other; visible, or else a focus ring at the edge would be cut off
-        row = {"flex_flow": "row wrap", "overflow": "visible"}
-        controls = [self.prompt, self.seed, self.steps, self.guidance, self.adapter_scale, self.draw, self.error]
-        self.widget = ipywidgets.VBox(
-            [*controls, ipywidgets.HBox([*self.pictures.values(), self.slider], layout=row)], layout={"overflow": "visible"}
-        )
-        self.sample()
+    def __init__(self, sampler: Sampler, run: Run, config: Play):
+        self.sampler, self.run, self.config, self.rng = sampler, run, config, Random()
+        self.drawer, self.drawn, self._number, self._looked = Drawer(), {}, 0, (0, "")
+        own = run.stage_record("compare").get("parameters", {}).get("prompts") or defaults(Compare)["prompts"]
+        saved = [row["prompt"] for row in read_lines(run.folder / "gallery" / "gallery.jsonl")]
+        self.panel = Panel(context=offered(choices(run, sampler), SCHEDULERS, own), history=unique(saved[::-1]))
+        self.panel.open_with(config, sampler.w_train)
+        self.viewer, self.gallery, self.blind = Viewer(), Gallery(), Blind(run, self.drawer)
+        for widget in (self.panel, self.gallery, self.blind):
+            widget.on_msg(self._heard)
+        self.panel.observe(lambda _: self.draw_on(), "wanted")
+        wide = {"overflow": "visible"}  # or else a focus ring at the edge would be cut off
+        self.panel.layout, self.viewer.layout = wide | {"flex": "1 1 340px"}, wide | {"flex": "1.4 1 400px"}
+        top = ipywidgets.HBox([self.panel, self.viewer], layout=wide | {"flex_flow": "row wrap"})
+        self.widget = ipywidgets.VBox([top, self.gallery], layout=wide)
+        self.draw(self.drawer.here)
 
-    def sample(self):
-        """Draw both pictures from the same noise with what the controls say."""
-        prompt = self.prompt.value.strip()
-        if not prompt:
-            self.error.value = "The prompt is empty; write what the picture is to show."
+    def _heard(self, _, told: dict, buffers: list):
+        """What a button of the page asks for."""
+        page = {"stop": self.drawer.stop, "shuffle": self.shuffle, "look": self.look, "save": self.save}
+        page |= {"start": self.start_blind, "vote": self.blind.vote}
+        page[told["do"]](*told.get("with", []))
+
+    def draw_on(self):
+        """Draw what the controls say, beside the page; from other noise than before where the seeds are not locked."""
+        if not self.panel.locked and not self.drawer.busy:
+            self.shuffle()
+        self.draw(self.drawer.start)
+
+    def shuffle(self):
+        """Other seeds, as many as there are."""
+        count = max(1, len(self.panel.seeds.replace(",", " ").split()))
+        self.panel.seeds = ", ".join(str(self.rng.randrange(2**31)) for _ in range(count))
+
+    def draw(self, start: Callable[[Callable[[], None]], None]):
+        """start: how the drawing is done: `drawer.here` or `drawer.start`."""
+        asked = self._asked()
+        if asked is None or self.drawer.busy:
             return
-        self.error.value, self.draw.disabled = "Sampling…", True
-        what, own = ([prompt], [self.seed.value], self.steps.value), {"guided": {"guidance": self.guidance.value}}
-        own["tuned"] = {"adapter_scale": self.adapter_scale.value}
+        self.panel.history = unique([*asked.prompts, *self.panel.history])
+        self.panel.busy, self.panel.done, self.panel.of, self.panel.doing = True, 0, 0, "Getting ready"
+        start(partial(self._draw, asked))
+
+    def _asked(self) -> Play | None:
+        """What the controls say; where that cannot be done, None, and the words where the picture would be."""
         try:
-            drawn = {name: self.sampler.sample(name, *what, **own[name]) for name in self.pictures}
-        except Exception as failure:  # said on the page: a callback's traceback is seen by nobody
-            self.error.value = escape(f"Sampling failed: {failure}")
-            return
+            asked = self.panel.asked(self.config, self.sampler.w_train)
+        except ValueError as failure:
+            self.viewer.words = str(failure)
+            return None
+        self.viewer.words = ""
+        return asked
+
+    def _draw(self, asked: Play):
+        """In the drawer's thread."""
+        rows, tell = [], self.drawer.tell
+        try:
+            rows = draw(self.sampler, asked, self.drawer.check, lambda *how: tell(lambda: self.panel.progress(*how)))
         finally:
-            self.draw.disabled = False
-        urls = {name: data_url(samples.images[0]) for name, samples in drawn.items()}
-        for name, samples in drawn.items():
-            self.pictures[name].value = _figure(name, prompt, urls[name], samples)
-        with self.slider.hold_sync():
-            self.slider.before, self.slider.after, self.slider.alt = urls["guided"], urls["tuned"], prompt
-        self.error.value = self._cut(prompt)
+            tell(lambda: self._ended(asked, rows))
 
-    def _cut(self, prompt: str) -> str:
-        """A sentence where the text encoder does not read the whole prompt; else nothing."""
-        tokenizer = self.sampler.base.tokenizer()
-        tokens, most = len(tokenizer(prompt).input_ids), tokenizer.model_max_length
-        return (
-            f"The text encoder reads {most} tokens, and the prompt has {tokens}: its end is not drawn." if tokens > most else ""
-        )
+    def _ended(self, asked: Play, rows: list):
+        self.panel.busy, self.panel.doing = False, ""
+        if not any(shot.image is not None for *_, shots in rows for shot in shots.values()):
+            said = unique([f"{name}: {shot.note}" for *_, shots in rows for name, shot in shots.items()])
+            stopped = all(shot.note == STOPPED for *_, shots in rows for shot in shots.values())
+            self.viewer.words = "Stopped; nothing was finished." if stopped else "\n".join(said)
+            return
+        added = []
+        for prompt, seed, shots in rows:
+            self._number += 1
+            self.drawn[self._number] = drawn = Drawn(self._number, prompt, seed, asked, shots)
+            added.append(row(self.run, drawn))
+        self.gallery.rows = [*added, *self.gallery.rows][:KEPT]
+        self.drawn = {each["number"]: self.drawn[each["number"]] for each in self.gallery.rows}
+        self.panel.note = cut(asked.prompts, self.sampler.base)
+        self.look(self.gallery.rows[0]["number"])
+
+    def look(self, number: int, name: str = ""):
+        """Put a row of the gallery into the viewer. name: goes to the right; what was there of the same row, to the left."""
+        drawn, (looked, was) = self.drawn[number], self._looked
+        failed = [each for each, shot in drawn.shots.items() if shot.image is None]  # its words are to be seen
+        after = name or first([*failed, *drawn.shots], "tuned" if not failed else failed[0])
+        others = [each for each in drawn.shots if each != after] or [after]
+        before = was if looked == number and was in others else first(others, "guided")
+        self._looked = number, after
+        with self.viewer.hold_sync():
+            for side, who in (("before", before), ("after", after)):
+                shot = drawn.shots[who]
+                setattr(self.viewer, side, "" if shot.image is None else data_url(shot.image))
+                setattr(self.viewer, f"{side}_label", who)
+                setattr(self.viewer, f"{side}_note", shot.note)
+            self.viewer.alt, self.viewer.words = f"{drawn.prompt} (seed {drawn.seed})", ""
+
+    def save(self, number: int):
+        """Save a row's pictures to the run; what came of it is said beside the row."""
+        base = self.sampler.base
+        try:
+            files = save(self.run, self.drawn[number], {"run": self.run.name, "base": base.name, "base_hash": base.hash})
+            said = f"Saved: {len(files)} pictures in {files[0].parent}"
+        except (ValueError, OSError) as failure:
+            said = f"Not saved: {failure}"
+        self.gallery.said = self.gallery.said | {str(number): said}
+
+    def start_blind(self):
+        """A blind comparison of the chosen contenders, on the prompts of the controls."""
+        asked = self._asked()
+        if asked is None:
+            self.blind.said = self.viewer.words
+            return
+
+        def picture(name: str, prompt: str, seed: int) -> np.ndarray:
+            watch = lambda done, of: self.drawer.check()  # noqa: E731
+            with remarks_left_out():
+                told = self.sampler.sample(name, [prompt], [seed], asked.steps, scheduler=asked.scheduler, watch=watch)
+            return told.images[0]
+
+        parameters = {"steps": asked.steps, "scheduler": asked.scheduler}
+        try:
+            self.blind.start(asked.contenders, asked.prompts, asked.pairs, parameters, picture, self.rng)
+        except ValueError as failure:
+            self.blind.said = str(failure)
 
 
-def _figure(name: str, prompt: str, url: str, samples: Samples) -> str:
-    alt = escape(f"{name}: {prompt}", quote=True)
-    look = "pixelated" if samples.images.shape[2] < SIDE else "auto"
-    image = f'<img src="{url}" alt="{alt}" width="{SIDE}" height="{SIDE}" style="image-rendering: {look}">'
-    cost = f"<figcaption>{name}: {samples.nfe:g} UNet passes, {samples.seconds:.2f} s</figcaption>"
-    return f'<figure style="margin: 0 12px 0 0">{image}{cost}</figure>'
+def first(names: list[str], kind: str) -> str:
+    """The first contender of a kind, or else the first."""
+    return next((name for name in names if name.startswith(kind)), names[0])
+
+
+def unique(items: list[str]) -> list[str]:
+    return list(dict.fromkeys(items))
 
 
 def playground(config: Play) -> Playground:
-    """A playground over a run's base and adapter. Errors: FileNotFoundError where the run has no adapter yet."""
-    return Playground(load_sampler(Run(config.run)), config)
+    """A playground over a run's base and adapter.
+
+    Errors: RunError while the run trains, FileNotFoundError where it has no adapter, BaseError where that is of another base.
+    """
+    run = Run(config.run)
+    if run.stage_record("train").get("status") == "running":
+        raise RunError(
+            f"{run.folder}: its training has not ended; wait for it, or open a finished run. If it was killed, "
+            f"notebooks/2_train.ipynb with this run goes on with it"
+        )
+    return Playground(load_sampler(run), run, config)

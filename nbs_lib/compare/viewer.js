@@ -1,56 +1,61 @@
-// Two pictures, one over the other; a range input over both moves the edge between them.
+// Two pictures against each other. One set of elements; the style shows them as the mode says.
 function render({ model, el }) {
-  const box = document.createElement("div");
-  box.className = "onepass-slider";
-  const picture = (side) => {
-    const img = document.createElement("img");
-    img.className = side;
-    // small pictures are enlarged with square pixels; shrinking large ones that way would drop pixels
-    img.addEventListener("load", () => img.classList.toggle("pixelated", img.naturalWidth < box.clientWidth));
-    box.append(img);
-    return img;
+  const get = (name) => model.get(name);
+  const set = (name, value) => {
+    model.set(name, value);
+    model.save_changes();
   };
-  const after = picture("after");
-  const before = picture("before");
-  const label = (side) => {
-    const span = document.createElement("span");
-    span.className = "label " + side;
-    box.append(span);
-    return span;
-  };
-  const left = label("left");
-  const right = label("right");
-  const range = document.createElement("input");
-  range.type = "range";
-  range.min = 0;
-  range.max = 100;
-  // JupyterLab's command mode would take the arrow keys away
-  range.setAttribute("data-lm-suppress-shortcuts", "true");
-  box.append(range);
-  el.append(box);
+  const modes = choice("How the two are shown", ["slider", "side by side", "difference", "flip"], (mode) => set("mode", mode));
+  const after = sharp(make("img", { class: "after" }));
+  const before = sharp(make("img", { class: "before" }));
+  const left = make("span", { class: "label left" });
+  const right = make("span", { class: "label right" });
+  const [leftWords, rightWords] = ["left", "right"].map((side) => make("p", { class: "words " + side }));
+  const range = make("input", { type: "range", min: 0, max: 100 });
+  range.addEventListener("input", () => set("position", Number(range.value)));
+  const turn = button("", () => set("turned", !get("turned")), { class: "turn" });
+  const box = make("div", { class: "onepass-slider" }, after, before, left, right, leftWords, rightWords, range, turn);
+  const words = make("p", { class: "words all", role: "alert" });
+  const notes = make("p", { class: "notes" });
+  el.append(make("div", { class: "onepass-live onepass-viewer" }, modes, words, box, notes));
 
+  const picture = (img, side) => {
+    const url = get(side);
+    img.hidden = !url;
+    if (url) img.src = url;
+    else img.removeAttribute("src");
+    img.alt = `${get(side + "_label")}: ${get("alt")}`;
+  };
   const show = () => {
-    before.src = model.get("before");
-    after.src = model.get("after");
-    left.textContent = model.get("before_label");
-    right.textContent = model.get("after_label");
-    before.alt = `${model.get("before_label")}: ${model.get("alt")}`;
-    after.alt = `${model.get("after_label")}: ${model.get("alt")}`;
-    range.setAttribute("aria-label", `How much is ${model.get("before_label")}: ${model.get("alt")}`);
+    picture(before, "before");
+    picture(after, "after");
+    left.textContent = get("before_label");
+    right.textContent = get("after_label");
+    leftWords.textContent = get("before") ? "" : get("before_note");
+    rightWords.textContent = get("after") ? "" : get("after_note");
+    range.setAttribute("aria-label", `How much is ${get("before_label")}: ${get("alt")}`);
+    words.textContent = get("words");
+    words.hidden = !get("words");
+    box.hidden = notes.hidden = Boolean(get("words"));
+    const note = (side) => (get(side) && get(side + "_note") ? [`${get(side + "_label")}: ${get(side + "_note")}`] : []);
+    notes.textContent = [...note("before"), ...note("after")].join(" · ");
     place();
   };
   const place = () => {
-    range.value = model.get("position");
-    box.style.setProperty("--position", range.value + "%");
-    const [left, right] = [model.get("before_label"), model.get("after_label")];
-    range.setAttribute("aria-valuetext", `${range.value} % ${left}, ${100 - range.value} % ${right}`);
+    const whole = get("before") && get("after");
+    const mode = whole ? get("mode") : "side by side"; // words have a place of their own there
+    modes.show(get("mode"));
+    box.dataset.mode = mode;
+    range.value = get("position");
+    box.style.setProperty("--position", (mode === "slider" ? range.value : mode === "flip" && get("turned") ? 0 : 100) + "%");
+    const [a, b] = [get("before_label"), get("after_label")];
+    range.setAttribute("aria-valuetext", `${range.value} % ${a}, ${100 - range.value} % ${b}`);
+    turn.setAttribute("aria-label", `${get("turned") ? b : a} is shown; show ${get("turned") ? a : b}`);
+    left.hidden = mode === "flip" && get("turned");
+    right.hidden = mode === "flip" && !get("turned");
+    box.setAttribute("aria-label", `${a} and ${b}, ${mode}`);
   };
-  range.addEventListener("input", () => {
-    model.set("position", Number(range.value));
-    model.save_changes();
-  });
-  for (const name of ["before", "after", "before_label", "after_label", "alt"]) model.on("change:" + name, show);
-  model.on("change:position", place);
-  show();
+  on(model, ["before", "after", "before_label", "after_label", "before_note", "after_note", "alt", "words"], show);
+  on(model, ["position", "mode", "turned"], place);
 }
 export default { render };

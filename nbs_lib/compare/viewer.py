@@ -1,5 +1,6 @@
-"""The before/after slider, over the pictures of a finished comparison."""
+"""Two pictures against each other: an edge between them, side by side, their difference, one after the other."""
 
+from html import escape
 from pathlib import Path
 
 import anywidget
@@ -7,29 +8,48 @@ import ipywidgets
 import traitlets
 
 from ..run import Run
+from .live import script, style
 from .report import PAIRS, data_url, read_results
 
-HERE = Path(__file__).parent
+SIDE = 256  # pixels of a plain picture
+MODES = ("slider", "side by side", "difference", "flip")
 
 
-class Slider(anywidget.AnyWidget):
-    """Two pictures, one over the other; the range between them takes pointer and arrow keys.
+class Viewer(anywidget.AnyWidget):
+    """Two pictures of one prompt; every mode takes pointer and keys.
 
-    before, after: pictures as data URLs; position: percent of the width that shows `before`.
+    before, after: pictures as data URLs; where one is empty, its note stands in its place. position: percent of the width
+    that shows `before`, in the mode `slider`; turned: whether the mode `flip` shows `after`. words: stand in the place of both.
     """
 
-    _esm = HERE / "viewer.js"
-    _css = HERE / "viewer.css"
+    _esm, _css = script("viewer"), style("viewer")
     before = traitlets.Unicode().tag(sync=True)
     after = traitlets.Unicode().tag(sync=True)
     before_label = traitlets.Unicode().tag(sync=True)
     after_label = traitlets.Unicode().tag(sync=True)
+    before_note = traitlets.Unicode().tag(sync=True)
+    after_note = traitlets.Unicode().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
+    words = traitlets.Unicode().tag(sync=True)
+    mode = traitlets.Enum(MODES, MODES[0]).tag(sync=True)
     position = traitlets.Int(50, min=0, max=100).tag(sync=True)
+    turned = traitlets.Bool(False).tag(sync=True)
+
+    def plain(self) -> str:
+        """What is shown, as HTML that needs no widget."""
+        sides = [(self.before, self.before_label, self.before_note), (self.after, self.after_label, self.after_note)]
+        return f"<p>{escape(self.words)}</p>" if self.words else "".join(_figure(*side, self.alt) for side in sides)
+
+
+def _figure(url: str, name: str, note: str, alt: str) -> str:
+    look = f'width="{SIDE}" style="image-rendering: pixelated"'
+    image = f'<img src="{url}" alt="{escape(f"{name}: {alt}")}" {look}>' if url else ""
+    caption = f"<figcaption>{escape(name)}: {escape(note)}</figcaption>"
+    return f'<figure style="display: inline-block; margin: 0 12px 0 0">{image}{caption}</figure>'
 
 
 def slider(folder: str | Path, width: int = 384) -> ipywidgets.VBox:
-    """The comparison of a run: choose the prompt and the pair, move the edge. Children: prompt, pair, Slider.
+    """The comparison of a run: choose the prompt and the pair, move the edge. Children: prompt, pair, Viewer.
 
     Errors: FileNotFoundError where there is no comparison yet.
     """
@@ -39,7 +59,7 @@ def slider(folder: str | Path, width: int = 384) -> ipywidgets.VBox:
     prompt = ipywidgets.Dropdown(options=names, value=0, description="Prompt", layout={"width": f"{width}px"})
     pairs = [(f"{left} | {right}", (left, right)) for left, right in PAIRS]
     pair = ipywidgets.Dropdown(options=pairs, value=PAIRS[0], description="Pair", layout={"width": f"{width}px"})
-    shown = Slider(layout={"width": f"{width}px"})
+    shown = Viewer(layout={"max_width": f"{2 * width}px"})
 
     def show(_=None):
         picture, sides = pictures[prompt.value], pair.value

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from nbs_lib.files import ROOT
+from nbs_lib.adapter import attach, save_adapter
+from nbs_lib.compare.votes import tally
+from nbs_lib.files import ROOT, read_lines
+from nbs_lib.pipeline import configs
 from nbs_lib.run import Run
 
 pytestmark = pytest.mark.browser
@@ -29,9 +33,8 @@ def free_port() -> int:
 
 
 CHOICES = "from nbs_lib.compare.viewer import slider\nchoices = slider(run)\nchoices"
-TOLD = (
-    "print('kernel:', play.slider.position, f'{play.adapter_scale.value:.2f}', play.prompt.value, choices.children[2].position)"
-)
+TOLD = "print('kernel:', play.viewer.position, play.panel.scales['tuned'], play.panel.prompts, choices.children[2].position)"
+SHOTS = ROOT / os.environ.get("ONEPASS_SCREENSHOTS", "outputs/screenshots")
 
 
 def playground_of(run: Run, folder: Path):
@@ -46,11 +49,25 @@ def playground_of(run: Run, folder: Path):
 
 
 @pytest.fixture(scope="module")
-def lab(compared: Run, one_thread, tmp_path_factory) -> Iterator[str]:
+def run(compared: Run, base, tmp_path_factory) -> Run:
+    """A run to write into; beside it one that still trains, and one on another base."""
+    outputs = tmp_path_factory.mktemp("my rüns") / "outputs"
+    shutil.copytree(compared.folder, outputs / "tiny", symlinks=True)
+    Run(outputs / "training").update(stages={"train": {"status": "running"}})
+    other = Run(outputs / "elsewhere")
+    other.update(stages={"train": {"status": "done"}})
+    unet = base.unet()
+    attach(unet, rank=2, alpha=2.0, seed=0)
+    save_adapter(other.adapter, unet, {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5})
+    return Run(outputs / "tiny")
+
+
+@pytest.fixture(scope="module")
+def lab(run: Run, one_thread, tmp_path_factory) -> Iterator[str]:
     """The address of a JupyterLab of its own: notebooks, settings and workspaces in a folder of the test."""
     home = tmp_path_factory.mktemp("my läb")
     (home / "notebooks").mkdir()
-    playground_of(compared, home / "notebooks")
+    playground_of(run, home / "notebooks")
     settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps(QUIET))
@@ -90,7 +107,7 @@ def wait_for(port: int, server: subprocess.Popen, log: Path, seconds: float = 60
 @pytest.fixture
 def notebook(chromium: Browser, lab: str) -> Iterator[Page]:
     """The playground, opened and its kernel ready; afterwards: nothing was asked of another host."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 1300})
+    context = chromium.new_context(viewport={"width": 1400, "height": 1300}, permissions=["clipboard-read", "clipboard-write"])
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda socket: asked.append(socket.url.replace("ws:", "http:", 1)))
@@ -106,64 +123,210 @@ def notebook(chromium: Browser, lab: str) -> Iterator[Page]:
     assert [url for url in asked if not url.startswith((lab, "data:", "blob:"))] == []
 
 
-def sources(cell: Locator) -> list[str]:
-    return cell.locator("img").evaluate_all("all => all.map(img => img.src)")
+def screenshot(page: Page | Locator, name: str):
+    """Kept for people to look at."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png")
 
 
-def drawn_anew(page: Page, cell: Locator) -> list[str]:
-    """Click Draw, wait until it has ended, and give what is shown: guided, tuned, and the slider's, which are tuned, guided."""
-    # the kernel writes the tuned figure anew; guided's may stay as it is, to the hundredth of a second
-    cell.locator("figure").nth(1).evaluate("figure => figure.dataset.old = 1")
-    cell.get_by_role("button", name="Draw").click()
-    cell.locator("figure[data-old]").wait_for(state="detached", timeout=WAIT)
-    expect(cell.get_by_role("button", name="Draw")).to_be_enabled()
-    page.wait_for_function("([a, b]) => a.src === b.src", arg=cell.locator("img").element_handles()[1:3])
-    return sources(cell)
+class Lab:
+    """The parts of the opened page, by the names that a person who does not see it would hear."""
+
+    def __init__(self, page: Page):
+        self.page = page
+        self.panel = page.get_by_role("group", name="What is to be drawn")
+        self.viewer = page.locator(".onepass-viewer").first
+        self.gallery = page.get_by_role("region", name="Gallery")
+        self.blind = page.get_by_role("region", name="Blind comparison")
+        self.draw = self.panel.get_by_role("button", name="Draw", exact=True)
+        self.prompts = self.panel.get_by_label("Prompts, one a line")
+        self.rows = self.gallery.get_by_role("article")
+
+    def run_all(self):
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        expect(self.page.locator(".jp-OutputArea-output", has_text="kernel: 50 1")).to_be_visible(timeout=WAIT)
+
+    def drawn(self) -> list[str]:
+        """What the newest row's pictures are, once the drawing has ended."""
+        self.idle()
+        return self.rows.first.locator("img").evaluate_all("all => all.map(img => img.src)")
+
+    def idle(self):
+        expect(self.draw).to_have_attribute("aria-disabled", "false", timeout=WAIT)
+
+    def says(self, words: str):
+        expect(self.viewer.get_by_role("alert")).to_contain_text(words, timeout=WAIT)
+
+    def asked_kernel(self, answer: str):
+        """Run the last cell again; what it says is this."""
+        cell = self.page.locator(".jp-CodeCell", has_text="print('kernel:'")
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        expect(cell.locator(".jp-OutputArea-output")).to_have_text(answer, timeout=WAIT)
 
 
-def asked_kernel(page: Page, answer: str):
-    """Run the last cell again; what it says is this."""
-    cell = page.locator(".jp-CodeCell", has_text="print('kernel:'")
-    cell.locator(".cm-content").click()
-    page.keyboard.press("Control+Enter")
-    expect(cell.locator(".jp-OutputArea-output")).to_have_text(answer, timeout=WAIT)
+NAMELESS = """() => [...document.querySelectorAll('.onepass-live :is(button, input, select, textarea), .onepass-live img')]
+  .filter((each) => each.checkVisibility())
+  .filter((each) => !(each.tagName === 'IMG' ? each.alt : each.ariaLabel || each.textContent && each.tagName === 'BUTTON'
+    || [...(each.labels || [])].some((label) => label.textContent.trim())))
+  .map((each) => each.outerHTML.slice(0, 200))"""
 
 
-def test_a_person_types_draws_and_moves(notebook: Page):
-    page = notebook
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    expect(page.locator(".jp-OutputArea-output", has_text="kernel: 50 1.00 A person")).to_be_visible(timeout=WAIT)
-    cell = page.locator(".jp-CodeCell", has=page.get_by_role("button", name="Draw"))
-    guided, tuned, *edge = sources(cell)
-    assert guided != tuned and edge == [tuned, guided]
+@pytest.fixture
+def opened(notebook: Page) -> Lab:
+    lab = Lab(notebook)
+    lab.run_all()
+    return lab
 
-    page.get_by_label("Prompt", exact=True).first.fill("A blue house")
-    house = drawn_anew(page, cell)
-    assert house[0] != guided and house[1] != tuned and house[2:] == [house[1], house[0]]
-    assert cell.get_by_role("img", name="tuned: A blue house").count() == 2, "by itself and in the slider"
 
-    scale = cell.locator(".widget-hslider", has_text="Adapter scale")
-    scale.get_by_role("slider").focus()
-    for key, value in (("ArrowRight", "1.05"), ("ArrowRight", "1.10"), ("ArrowLeft", "1.05")):
-        page.keyboard.press(key)
-        expect(scale.locator(".widget-readout")).to_have_text(value)
-    scaled = drawn_anew(page, cell)
+def test_a_person_types_draws_and_moves(opened: Lab, run: Run):
+    lab, page, keys = opened, opened.page, opened.page.keyboard
+    screenshot(page, "playground-opened")
+    guided, tuned = lab.drawn()
+    assert guided != tuned and page.evaluate(NAMELESS) == []
+
+    lab.prompts.click()
+    keys.press("Control+a")
+    keys.type("A blue house")
+    keys.press("Control+Enter")
+    expect(lab.rows).to_have_count(2, timeout=WAIT)
+    house = lab.drawn()
+    assert house[0] != guided and house[1] != tuned
+    expect(lab.viewer.get_by_role("img", name="tuned: A blue house (seed 0)")).to_be_visible()
+
+    lab.panel.get_by_role("slider", name="λ of tuned").focus()
+    for key, value in (("ArrowRight", "1.05"), ("ArrowRight", "1.1"), ("ArrowLeft", "1.05")):
+        keys.press(key)
+        expect(lab.panel.get_by_label("λ of tuned, as a number")).to_have_value(value)
+    lab.draw.press("Enter")
+    expect(lab.rows).to_have_count(3, timeout=WAIT)
+    scaled = lab.drawn()
     assert scaled[0] == house[0] and scaled[1] != house[1], "it is for tuned alone"
+    expect(lab.viewer.get_by_role("img", name="tuned at 1.05: A blue house")).to_be_visible()
 
+    edge = lab.viewer.get_by_role("slider", name="How much is guided: A blue house (seed 0)")
     for _ in range(3):
-        cell.locator("input[type=range]").press("ArrowRight")
-    clip = cell.locator("img.before").evaluate("img => getComputedStyle(img).clipPath")
+        edge.press("ArrowRight")
+    clip = lab.viewer.locator("img.before").evaluate("img => getComputedStyle(img).clipPath")
     assert clip == "inset(0px 47% 0px 0px)"
-    asked_kernel(page, "kernel: 53 1.05 A blue house 50")
+    lab.asked_kernel("kernel: 53 1.05 A blue house 50")
+    screenshot(lab.viewer, "viewer-slider")
 
+    lab.viewer.get_by_role("radio", name="slider").focus()
+    for mode in ("side by side", "difference", "flip"):
+        keys.press("ArrowRight")
+        expect(lab.viewer.get_by_role("radio", name=mode)).to_be_checked()
+        screenshot(lab.viewer, f"viewer-{mode.replace(' ', '-')}")
+    keys.press("Tab")
+    expect(lab.viewer.locator(".label.left")).to_be_visible()
+    keys.press("Space")
+    expect(lab.viewer.locator(".label.right")).to_be_visible()
+    expect(lab.viewer.locator(".label.left")).to_be_hidden()
+    assert page.evaluate(NAMELESS) == []
+
+    lab.rows.nth(2).get_by_role("button", name="Look at tuned: A person in a red shirt").press("Enter")
+    expect(lab.viewer.get_by_role("img", name="tuned: A person in a red shirt")).to_be_attached()
+    lab.rows.first.get_by_role("button", name="Save to the run: A blue house").press("Enter")
+    expect(lab.rows.first.get_by_role("status")).to_contain_text("Saved: ")
+    assert sorted(row["contender"] for row in read_lines(run.folder / "gallery" / "gallery.jsonl")) == [
+        "guided",
+        "tuned at 1.05",
+    ]
+    lab.rows.first.get_by_role("button", name="Copy as a recipe").press("Enter")
+    expect(lab.rows.first.get_by_role("status")).to_contain_text("copied")
+    recipe = run.folder / "copied.yaml"
+    recipe.write_text(page.evaluate("navigator.clipboard.readText()"), encoding="utf-8")
+    assert "tuned at 1.05" in configs(str(recipe), run.folder)["compare"].contenders
+    screenshot(lab.gallery, "gallery")
+    assert page.locator(".jp-OutputArea-output", has_text="Traceback").count() == 0
+
+
+def test_a_long_sampling_is_stopped_and_the_page_answers_meanwhile(opened: Lab):
+    lab, page = opened, opened.page
+    lab.prompts.fill("\n".join(f"A house, number {i}" for i in range(60)))
+    lab.panel.get_by_label("Steps", exact=True).fill("100")
+    lab.draw.click()
+    bar = lab.panel.get_by_role("progressbar")
+    page.wait_for_function("bar => bar.value > 2", arg=bar.element_handle(), timeout=WAIT)
+    assert bar.get_attribute("max") == "300", "steps of three batches"
+    lab.panel.get_by_role("slider", name="λ of tuned").press("ArrowRight")
+    lab.asked_kernel(f"kernel: 50 1.05 {' '.join(f'A house, number {i}' for i in range(60))} 50")
+    lab.draw.scroll_into_view_if_needed()
+    screenshot(page, "sampling")
+    lab.panel.get_by_role("button", name="Stop").click()
+    lab.says("Stopped; nothing was finished.")
+    lab.idle()
+    expect(lab.rows).to_have_count(1)
+    screenshot(page, "stopped")
+    lab.prompts.fill("A red house")
+    lab.panel.get_by_label("Steps", exact=True).fill("2")
+    lab.draw.click()
+    expect(lab.viewer.get_by_role("img", name="tuned at 1.05: A red house")).to_be_visible(timeout=WAIT)
+
+
+def test_what_cannot_be_drawn_is_said_where_the_picture_would_be(opened: Lab, base):
+    lab, page = opened, opened.page
+    expect(lab.panel.get_by_text("its training has not ended")).to_be_visible()
+    expect(
+        lab.panel.get_by_text(f"of another base, another-base (01234567); this page's is embedded ({base.hash:.8})")
+    ).to_be_visible()
+    lab.prompts.fill("  ")
+    lab.draw.click()
+    lab.says("The prompt is empty")
+    screenshot(page, "empty-prompt")
+    lab.prompts.fill("a cat")
+    lab.panel.get_by_label("w of guided, as a number").fill("50")
+    lab.draw.click()
+    lab.says("guidance w: given 50; allowed is a number from 1 to 20")
+    lab.panel.get_by_label("w of guided, as a number").fill("3")
+    lab.panel.get_by_label("λ of tuned, as a number").fill("7")
+    lab.draw.click()
+    lab.says("λ of tuned: given 7; allowed is a number from -1 to 3")
+    lab.panel.get_by_label("λ of tuned, as a number").fill("1")
+    lab.panel.get_by_label("Others, one a line").fill("best")
+    lab.prompts.fill("cat " * 1000)
+    lab.draw.click()
+    expect(lab.panel.get_by_role("status")).to_contain_text(
+        "The text encoder reads 40 tokens, and the prompt has 1002", timeout=WAIT
+    )
+    expect(lab.viewer.locator(".words.right")).to_contain_text("contender: given 'best'; allowed is")
+    screenshot(page, "refused")
+    assert page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
+
+
+def test_ten_blind_votes_are_kept(opened: Lab, run: Run):
+    lab, page = opened, opened.page
+    lab.blind.get_by_role("button", name="Start").press("Enter")
+    cast = [1, 2, 0, 1, 1, 2, 1, 0, 1, 2]
+    for number, choice in enumerate(cast, 1):
+        expect(lab.blind.get_by_text("Which is better?")).to_be_visible(timeout=WAIT)
+        if number == 1:
+            screenshot(page, "blind")
+            pictures = lab.blind.get_by_role("img")
+            assert page.evaluate(NAMELESS) == [] and pictures.count() == 2
+            assert "guided" not in lab.blind.inner_text() and "tuned" not in lab.blind.inner_html()
+        page.keyboard.press(str(choice))
+        expect(lab.blind.get_by_text(f"{number} of 10 votes")).to_be_visible(timeout=WAIT)
+    expect(lab.blind.get_by_text("All 10 votes of this run")).to_be_visible(timeout=WAIT)
+    votes = read_lines(run.folder / "votes.jsonl")
+    assert [vote["choice"] for vote in votes] == cast
+    assert all({vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2 for vote in votes)
+    [told] = tally(votes)
+    expect(lab.blind.get_by_role("listitem")).to_have_text([str(told)])
+    assert told.for_a + told.for_b == 8 and told.neither == 2
+    screenshot(lab.blind, "blind-tally")
+
+
+def test_the_slider_of_a_comparison_takes_another_pair(opened: Lab):
+    lab, page = opened, opened.page
     choices = page.locator(".jp-CodeCell", has=page.get_by_label("Pair", exact=True))
-    before = sources(choices)
+    sources = lambda: choices.locator("img").evaluate_all("all => all.map(img => img.src)")  # noqa: E731
+    before = sources()
     choices.get_by_label("Pair", exact=True).select_option("guided | tuned")
     expect(choices.locator(".label.left")).to_have_text("guided")
-    assert sources(choices)[0] == before[0] and sources(choices)[1] != before[1], "tuned stays, the left picture changes"
+    assert sources()[0] == before[0] and sources()[1] != before[1], "tuned stays, the left picture changes"
     choices.get_by_label("Prompt", exact=True).select_option("A boy is watching TV (seed 3)")
     expect(choices.get_by_role("img", name="guided: A boy is watching TV")).to_have_count(1)
     choices.locator("input[type=range]").press("Home")
-    asked_kernel(page, "kernel: 53 1.05 A blue house 0")
-    assert page.locator(".jp-OutputArea-output", has_text="Traceback").count() == 0
+    lab.asked_kernel("kernel: 50 1.0 A person in a red shirt holding a black cat on the left 0")

@@ -3,7 +3,7 @@ from base64 import b64decode
 import pytest
 import traitlets
 
-from nbs_lib.compare.viewer import slider
+from nbs_lib.compare.viewer import Viewer, slider
 
 
 @pytest.fixture
@@ -52,3 +52,18 @@ def test_the_position_is_between_0_and_100_and_stays_with_another_prompt(parts):
 def test_without_a_comparison_it_says_what_to_do(run_folder):
     with pytest.raises(FileNotFoundError, match="no comparison; run notebooks/3_compare.ipynb"):
         slider(run_folder)
+
+
+def test_every_mode_is_known_and_no_other():
+    shown = Viewer()
+    for mode in ("side by side", "difference", "flip", "slider"):
+        shown.mode = mode
+    with pytest.raises(traitlets.TraitError, match="mode"):
+        shown.mode = "blink"
+
+
+def test_without_widgets_there_are_plain_pictures_with_their_names():
+    shown = Viewer(before="data:a", before_label="guided", after_label="best", after_note="<none> of that name", alt='a "cat"')
+    plain = shown.plain()
+    assert 'alt="guided: a &quot;cat&quot;"' in plain and plain.count("<img") == 1
+    assert "best: &lt;none&gt; of that name" in plain

@@ -1,0 +1,69 @@
+// Pairs without names. The keys 1, 2 and 0 vote, from anywhere in the widget.
+function render({ model, el }) {
+  const get = (name) => model.get(name);
+  const start = button("Start", () => ask(model, "start"), { class: "go" });
+  const stop = button("Stop", () => ask(model, "stop"));
+  const said = make("p", { class: "said", role: "status" });
+  const prompt = make("h4");
+  const pictures = ["left", "right"].map((side) => sharp(make("img", { class: side })));
+  const figures = pictures.map((img, i) => make("figure", {}, img, make("figcaption", { text: String(i + 1) })));
+  let voted = 0; // a key that is pressed twice is one vote on one pair
+  const vote = (choice) => {
+    const number = get("pair").number;
+    if (!number || number === voted) return;
+    voted = number;
+    ask(model, "vote", choice);
+  };
+  const votes = [
+    ["1  Left", 1],
+    ["0  Neither", 0],
+    ["2  Right", 2],
+  ].map(([text, choice]) => button(text, () => vote(choice), { "aria-keyshortcuts": choice }));
+  const pair = make("div", { class: "pair" }, prompt, make("div", { class: "two" }, ...figures), make("div", { class: "line" }, ...votes));
+  const bar = make("progress", { "aria-label": "Votes cast", max: 1, value: 0 });
+  const count = make("span", { class: "doing" });
+  const result = make("ul", { class: "result", "aria-label": "What the votes come to" });
+  const box = make(
+    "section",
+    { class: "onepass-live onepass-blind", "aria-label": "Blind comparison", tabindex: 0 },
+    make("h3", { text: "Blind comparison" }),
+    make("div", { class: "line act" }, start, stop, bar, count),
+    said,
+    pair,
+    result,
+  );
+  box.addEventListener("keydown", (event) => {
+    if (!["1", "2", "0"].includes(event.key) || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    event.preventDefault();
+    vote(Number(event.key));
+  });
+  el.append(box);
+
+  on(model, ["pair"], () => {
+    const now = get("pair");
+    if (now.number === 1) voted = 0;
+    const had = pair.contains(document.activeElement);
+    pair.hidden = !now.number;
+    if (had && pair.hidden) box.focus(); // or the keys would go to the notebook
+    prompt.textContent = now.prompt || "";
+    pictures.forEach((img, i) => {
+      img.alt = `Picture ${i + 1}: ${now.prompt || ""}`;
+      if (now.number) img.src = [now.left, now.right][i];
+    });
+    if (now.number === 1) box.focus();
+  });
+  on(model, ["said", "result"], () => {
+    said.textContent = get("said") || "Two of the chosen contenders at a time, without their names: press 1, 2 or 0.";
+    result.replaceChildren(...get("result").map((line) => make("li", { text: line })));
+    result.hidden = !get("result").length;
+  });
+  on(model, ["busy", "cast", "of"], () => {
+    start.setAttribute("aria-disabled", get("busy"));
+    stop.setAttribute("aria-disabled", !get("busy"));
+    bar.hidden = !get("of");
+    bar.max = get("of") || 1;
+    bar.value = get("cast");
+    count.textContent = get("of") ? `${get("cast")} of ${get("of")} votes` : "";
+  });
+}
+export default { render };

@@ -1,0 +1,109 @@
+"""Blind A/B: two pictures without names, a vote, the next two; the names and the tally come at the end."""
+
+from collections.abc import Callable
+from random import Random
+
+import anywidget
+import traitlets
+
+from ..files import read_lines
+from ..run import Run
+from .drawer import Drawer, StoppedError
+from .drawing import in_words
+from .live import script, style
+from .report import data_url
+from .votes import Pair, plan, tally, vote
+
+Draw = Callable[[str, str, int], object]
+"""Contender, prompt, seed -> a picture, uint8 [h, w, 3]."""
+
+
+class Blind(anywidget.AnyWidget):
+    """Pairs to vote on. The page sends `start`, `stop` and `vote` with 1 (left), 2 (right) or 0 (neither).
+
+    pair: number, left and right (as URLs) and the prompt of the two that are shown; empty where there are none.
+    cast: votes so far, of so many; said: how it stands, in words; result: a line for each two contenders, at the end.
+    """
+
+    _esm, _css = script("blind"), style()
+    pair = traitlets.Dict().tag(sync=True)
+    cast = traitlets.Int(0).tag(sync=True)
+    of = traitlets.Int(0).tag(sync=True)
+    said = traitlets.Unicode().tag(sync=True)
+    result = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    busy = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(self, run: Run, drawer: Drawer):
+        super().__init__()
+        self.votes, self._drawer, self._ready, self._parameters = run.folder / "votes.jsonl", drawer, [], {}
+
+    def start(self, contenders: list[str], prompts: list[str], count: int, parameters: dict, draw: Draw, rng: Random):
+        """Plan the pairs and draw them one after the other; a vote can be cast as soon as the first is there.
+
+        parameters: what a vote's line says besides. Errors: ValueError for fewer than two contenders.
+        """
+        pairs = plan(contenders, prompts, count, rng)
+        if not self._drawer.start(lambda: self._draw(pairs, draw)):
+            self.said = "Something is being drawn already; wait for it, or stop it."
+            return
+        self._ready, self._parameters = [], parameters
+        self.pair, self.cast, self.of, self.result, self.busy = {}, 0, count, [], True
+        self.said = "Drawing the first pair…"
+
+    def vote(self, choice: int):
+        """Record a vote for what is shown, and show the next pair."""
+        if not self.pair:
+            return
+        pair = self._ready[self.cast][0]
+        try:
+            vote(self.votes, pair, choice, self._parameters)
+        except (ValueError, OSError) as failure:
+            self.said = f"The vote is not kept: {failure}"
+            return
+        self.cast += 1
+        self._show()
+
+    def _draw(self, pairs: list[Pair], draw: Draw):
+        """In the drawer's thread."""
+        said = ""
+        try:
+            for pair in pairs:
+                pictures = [data_url(draw(name, pair.prompt, pair.seed)) for name in (pair.left, pair.right)]
+                self._drawer.tell(lambda pair=pair, pictures=pictures: self._add(pair, pictures))
+        except StoppedError:
+            said = "Stopped; the votes so far are kept."
+        except Exception as failure:
+            said = in_words(failure)
+        self._drawer.tell(lambda: self._ended(said))
+
+    def _add(self, pair: Pair, pictures: list[str]):
+        self._ready.append((pair, pictures))
+        if not self.pair:
+            self._show()
+
+    def _ended(self, said: str):
+        self.busy, self.of = False, len(self._ready)
+        if said:
+            self.said = said
+        if self.cast == self.of:
+            self._close()
+
+    def _show(self):
+        if self.cast < len(self._ready):
+            pair, (left, right) = self._ready[self.cast]
+            self.pair = {"number": self.cast + 1, "prompt": pair.prompt, "left": left, "right": right}
+            self.said = "Which is better? 1: the left one, 2: the right one, 0: neither."
+            return
+        self.pair = {}
+        if self.busy:
+            self.said = "Drawing the next pair…"
+        else:
+            self._close()
+
+    def _close(self):
+        """All is voted on: what all votes of the run on these pairs' contenders come to."""
+        shown = {name for pair, _ in self._ready for name in (pair.left, pair.right)}
+        rows = [row for row in read_lines(self.votes) if {row["left"], row["right"]} <= shown]
+        if rows:
+            self.result = [str(each) for each in tally(rows)]
+            self.said = f"Done. All {len(rows)} votes of this run on these contenders, with 95 % intervals:"

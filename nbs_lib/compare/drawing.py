@@ -1,0 +1,97 @@
+"""What the controls ask for, drawn contender by contender; what fails or is stopped comes back as words."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..config import Play
+from ..models import Base, BaseError
+from .drawer import StoppedError
+from .gallery import Shot
+from .sample import Sampler, Samples
+
+STOPPED = "Stopped before it was finished."
+REMARKS = ("part of your input was truncated", "Token indices sequence length is longer")
+
+
+def draw(
+    sampler: Sampler, asked: Play, check: Callable[[], None], progress: Callable[[int, int, str], None]
+) -> list[tuple[str, int, dict[str, Shot]]]:
+    """Prompt, seed and shots by contender, for each prompt and seed of `asked`.
+
+    check: raises StoppedError to end the sampling, after any step. progress: is told steps done, of how many, and of whom.
+    """
+    pairs = [(prompt, seed) for prompt in asked.prompts for seed in asked.seeds]
+    drawn, count = {}, len(asked.contenders)
+    for number, name in enumerate(asked.contenders, 1):
+        doing = f"{name} ({number} of {count})" if count > 1 else name
+        drawn[name] = sampled(sampler, name, pairs, asked, check, lambda done, of, doing=doing: progress(done, of, doing))
+    return [(*pair, {name: shot(told, i) for name, told in drawn.items()}) for i, pair in enumerate(pairs)]
+
+
+def sampled(
+    sampler: Sampler,
+    name: str,
+    pairs: list[tuple[str, int]],
+    asked: Play,
+    check: Callable[[], None],
+    progress: Callable[[int, int], None],
+) -> Samples | str:
+    """The samples of one contender, or words."""
+
+    def watch(done: int, of: int):
+        check()
+        progress(done, of)
+
+    prompts, seeds = (list(each) for each in zip(*pairs, strict=True))
+    try:
+        check()
+        with remarks_left_out():
+            return sampler.sample(name, prompts, seeds, asked.steps, scheduler=asked.scheduler, watch=watch)
+    except StoppedError:
+        return STOPPED
+    except Exception as failure:
+        return in_words(failure)
+
+
+def in_words(failure: Exception) -> str:
+    """A failure for the page, for a thread's traceback is seen by nobody. Refusals are sentences already."""
+    if isinstance(failure, ValueError | FileNotFoundError | BaseError):
+        return str(failure)
+    return f"Sampling failed: {type(failure).__name__}: {failure}"
+
+
+@contextmanager
+def remarks_left_out() -> Iterator[None]:
+    """Without the libraries' remarks on a long prompt, a screenful in red below the page that says it in a line, see `cut`."""
+    handlers = [each for name in ("diffusers", "transformers") for each in logging.getLogger(name).handlers]
+    try:
+        for handler in handlers:
+            handler.addFilter(_no_remark)
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_no_remark)
+
+
+def _no_remark(record: logging.LogRecord) -> bool:
+    return not any(words in record.getMessage() for words in REMARKS)
+
+
+def shot(told: Samples | str, i: int) -> Shot:
+    """The i-th picture of a contender with its cost, or the words in its place."""
+    if isinstance(told, str):
+        return Shot(None, told)
+    facts: dict[str, Any] = {"nfe": told.nfe, "seconds": round(told.seconds, 3)}
+    return Shot(told.images[i], f"{told.nfe:g} UNet passes, {told.seconds:.2f}\u00a0s", facts)
+
+
+def cut(prompts: list[str], base: Base) -> str:
+    """A sentence where the text encoder does not read all of a prompt; else nothing."""
+    tokenizer = base.tokenizer()
+    most = tokenizer.model_max_length
+    longest = max(len(tokenizer(prompt, verbose=False).input_ids) for prompt in prompts)
+    if longest <= most:
+        return ""
+    return f"The text encoder reads {most} tokens, and the prompt has {longest}: its end is not drawn."

@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-gpu clean
+.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-prepare   measure preparation, with up to 100,000 images, and write benchmarks/results"
 	@echo "make bench-machines   measure processes, ZeRO stages and checkpoints, and write benchmarks/results"
 	@echo "make bench-soak   train 2,000 steps, killed again and again, and write benchmarks/results"
+	@echo "make bench-lab   run the comparison headlessly, hold it against a bare pipeline, and write benchmarks/results"
 	@echo "make bench-gpu   on a machine with GPUs: measure training at SD 2.1's size, and write benchmarks/results"
 	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
@@ -82,6 +83,10 @@ bench-recipes: setup
 bench-ranks: setup
 	@echo "bench-ranks: six ranks, three presets"
 	@$(PY) benchmarks/ranks.py
+
+bench-lab: setup
+	@echo "bench-lab: 50 headless comparisons, the overhead, the frontier"
+	@$(PY) benchmarks/lab.py
 
 bench-true-size: setup
 	@$(PY) benchmarks/true_size.py

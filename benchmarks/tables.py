@@ -232,10 +232,49 @@ def gpu_table(told: dict) -> str:
     return "\n".join(lines)
 
 
+LAB = """
+## The comparison lab
+
+`make bench-lab` runs `3_compare.ipynb` through papermill again and again, samples the reference's ten prompts by the lab and by
+a bare stock pipeline in turns, and runs the recipe `frontier`: guidance on a part of the steps (selective-N, arXiv 2305.09847)
+beside what was trained, all from one `onepass run`.
+
+"""
+
+
+def lab_text(told: dict) -> str:
+    """What was measured of it, part by part."""
+    lines = []
+    if each := told.get("headless"):
+        lines.append(
+            f"{each['runs']} headless comparisons in a row: {each['failed']} failed, {each['hung']} hung; "
+            f"{each['seconds']:.1f} s each in the median."
+        )
+    if each := told.get("overhead"):
+        over = ", ".join(f"{name} {100 * side['over']:+.1f} %" for name, side in each.items())
+        lines.append(f"Over a bare stock pipeline with the same settings, pictures and latents written: {over}.")
+    if each := told.get("frontier"):
+        lines.append(f"The recipe took {each['seconds']:.0f} s. w = {each['w_train']:g}; [ , ]: 95 % intervals.\n")
+        lines.append("| contender | right caption first | CLIP score | NFE | s a picture | time saved | published |")
+        lines.append("|---|---|---|---|---|---|---|")
+        for name, of in each["contenders"].items():
+            rate, score, saved = of["caption_first"], of["clip_score"], each["saved"][name]["time"]
+            published = f"{100 * each['published'][name]:.1f} %" if name in each["published"] else ""
+            first = f"{100 * rate['rate']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
+            clip = f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
+            lines.append(
+                f"| {name} | {first} | {clip} | {of['nfe']:g} | {of['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
+            )
+        turns = ", ".join(f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in each["dial"]["turns"])
+        lines.append(f"\nThe dial, the guidance scale whose pictures are nearest: {turns}.")
+    return "\n".join([*lines, f"\n{where(told)}\n"])
+
+
 SECTIONS = {
     "train": (TRAIN, train_table),
     "ranks": (RANKS, ranks_table),
     "prepare": (PREPARE, prepare_text),
+    "lab": (LAB, lab_text),
     "machines": (MACHINES, machines_text),
     "soak": (SOAK, soak_text),
     "true-size": (TRUE_SIZE, true_size_line),

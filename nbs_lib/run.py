@@ -13,6 +13,7 @@ outputs/NAME/
   samples/                 every picture that was compared, with how it was made in it
   compare/                 pictures, results.json
   report.html              one self-contained page
+  gallery/, votes.jsonl    what was saved and voted on in the playground
 """
 
 import fcntl

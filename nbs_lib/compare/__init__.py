@@ -11,8 +11,13 @@ shown      pictures over axes, steps of a sampling, differences
 pages      pictures on pages; plots: numbers drawn; look: their colours and fonts
 told       the numbers as text
 report     one self-contained HTML page
-viewer     the side-by-side slider
-playground type a prompt, see base and tuned
+playground type a prompt, see the contenders; its parts:
+  panel      what is asked; choices: the contenders that there are
+  drawing    the pictures of the contenders; drawer: the thread that samples them
+  viewer     two pictures as a slider, side by side, their difference, one after the other
+  gallery    what was drawn, saved and copied
+  blind      pairs without names; votes: the file of votes and their tally
+  live       what the widgets share
 
     samples/                  every picture of the comparison, see `kept`
     compare/

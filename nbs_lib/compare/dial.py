@@ -30,8 +30,9 @@ def measured_dial(kept: Kept, config: Compare) -> dict[str, Any]:
     for turn in config.dial:
         tuned = kept.sample("tuned", prompts, seeds, config.steps, adapter_scale=turn).latents
         errors = np.stack([by_prompt(latent_mse(tuned, each), prompts) for each in guided])  # [w, prompts]
-        low, high = bootstrap_interval(errors.T, lambda *rows: nearest(scales, np.mean(rows, 0))) if len(errors.T) > 1 else (
-            None, None)  # fmt: skip
+        low, high = (None, None)
+        if len(errors[0]) > 1:
+            low, high = bootstrap_interval(errors, lambda *drawn: nearest(scales, np.array([each.mean() for each in drawn])))
         turns.append(
             {
                 "adapter_scale": turn,

@@ -95,14 +95,15 @@ def kid(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def weighted_kid(a: torch.Tensor, b: torch.Tensor, weights: np.ndarray) -> float:
-    """`kid` where place i of both sets is there weights[i] times: pairs of one place with itself count for nothing, for a
-    picture drawn twice is no second picture."""
+    """`kid` where place i of both sets is there weights[i] times. A picture drawn twice is no second picture, so pairs of one
+    place with itself count within a set for nothing, and across the sets, where a place is one prompt, once for each time."""
     x, y, n = a.double().numpy(), b.double().numpy(), weights.astype(np.float64)
     kernels = [(p @ q.T / x.shape[1] + 1) ** 3 for p, q in ((x, x), (y, y), (x, y))]
     pairs = np.outer(n, n)
     apart = pairs - np.diag(np.diag(pairs))
+    across = apart + np.diag(n)
     within = sum((apart * each).sum() / apart.sum() for each in kernels[:2])
-    return float(within - 2 * (pairs * kernels[2]).sum() / pairs.sum())
+    return float(within - 2 * (across * kernels[2]).sum() / across.sum())
 
 
 def _of_sets(metric: torch.nn.Module, a: torch.Tensor, b: torch.Tensor) -> float:

@@ -5,9 +5,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from .look import COLOURS, INK, LINE, SOFT, colour
 
+PLACES = [
+    (down, side) for down in (0, 1, -1, 1.9, -1.9, 2.8, -2.8, 3.7, 4.6, 5.5, 6.4, 7.3) for side in (1, -1, 0) if down or side
+]
+"""Where a label may stand beside its point: lines below it, and to the right, to the left or under it; the best ones first."""
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a text that others would run into
 
 
@@ -63,23 +68,21 @@ def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rate
 
 
 def _label(axes: Axes, points: list[tuple[float, float, str]]):
-    """A label beside each point, moved down or up where another one stands there already."""
-    axes.figure.draw_without_rendering()  # the limits are known from here on
-    height = axes.get_window_extent().height
-    low, high = axes.get_ylim()
-    line, taken = 13 * axes.figure.dpi / 72 * (high - low) / height, []  # of a label, in the data's units
-    for x, y, text in sorted(points, key=lambda each: -each[1]):
-        place = y
-        while any(
-            abs(place - other) < line and abs(x - at) < (axes.get_xlim()[1] - axes.get_xlim()[0]) / 3 for at, other in taken
-        ):
-            place -= line / 4
-        taken.append((x, place))
-        right = x > sum(axes.get_xlim()) / 2
-        axes.annotate(
-            text, (x, y), (-8 if right else 8, (place - y) / (high - low) * height * 72 / axes.figure.dpi),
-            textcoords="offset points", fontsize=8.5, color=INK, va="center", ha="right" if right else "left", zorder=4,
-        )  # fmt: skip
+    """A label near each point: where it is over no other point or label, the nearest such place, and within the plot."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # the limits are known from here on
+    plot = axes.get_window_extent()
+    dots = axes.transData.transform([(x, y) for x, y, _ in points])
+    taken = [Bbox.from_bounds(x - 10, y - 10, 20, 20) for x, y in dots]
+    for x, y, text in sorted(points, key=lambda each: (-each[1], each[0])):
+        label = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=8.5, color=INK, va="center", zorder=4)
+        for down, side in PLACES:
+            label.set(position=(8 * side, -13 * down), ha={1: "left", -1: "right", 0: "center"}[side])
+            box = label.get_window_extent()
+            inside = plot.x0 <= box.x0 and box.x1 <= plot.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
 
 
 def dial(told: dict[str, Any], w_train: float) -> Figure:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
+from shots import screenshot
 
 from nbs_lib.adapter import attach, save_adapter
 from nbs_lib.compare.votes import tally
@@ -34,7 +35,6 @@ def free_port() -> int:
 
 CHOICES = "from nbs_lib.compare.viewer import slider\nchoices = slider(run)\nchoices"
 TOLD = "print('kernel:', play.viewer.position, play.panel.scales['tuned'], play.panel.prompts, choices.children[2].position)"
-SHOTS = ROOT / os.environ.get("ONEPASS_SCREENSHOTS", "outputs/screenshots")
 
 
 def playground_of(run: Run, folder: Path):
@@ -121,12 +121,6 @@ def notebook(chromium: Browser, lab: str) -> Iterator[Page]:
     yield page
     context.close()
     assert [url for url in asked if not url.startswith((lab, "data:", "blob:"))] == []
-
-
-def screenshot(page: Page | Locator, name: str):
-    """Kept for people to look at."""
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}.png")
 
 
 class Lab:

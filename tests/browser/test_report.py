@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from playwright.sync_api import Browser, Page
+from shots import SHOTS, screenshot
 
 from nbs_lib.run import Run
 
@@ -104,15 +105,25 @@ def test_the_pair_choice_changes_the_pictures_of_its_card_alone(open_report):
 def test_every_picture_is_described_and_seen(open_report):
     page = open_report().page
     pictures = page.locator("img").evaluate_all("all => all.map(img => [img.alt, img.naturalWidth, img.clientWidth])")
-    assert len(pictures) == 6 + 4 + 3  # the cards', the sliders', the grid, the rates and the frontier
+    assert len(pictures) == 6 + 4 + 5  # the cards', the sliders', the grid, rates, frontier, differences and steps
     assert all(alt.strip() and natural and wide for alt, natural, wide in pictures), pictures
 
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_no_width_scrolls_sideways(open_report, width):
-    page = open_report(width).page
-    page.locator("summary").evaluate_all("all => all.forEach(summary => summary.click())")
-    assert sideways(page) == 0
+    for scheme in ("light", "dark"):
+        page = open_report(width, color_scheme=scheme).page
+        screenshot(page, f"report-{width}-{scheme}", full_page=True)
+        page.locator("summary").evaluate_all("all => all.forEach(summary => summary.click())")
+        assert sideways(page) == 0
+
+
+def test_on_paper_nothing_is_cut_off(open_report):
+    page = open_report(794).page  # A4 at 96 pixels an inch
+    page.emulate_media(media="print")
+    assert sideways(page) == 0 and page.locator(".three img").first.is_visible()
+    paper = page.pdf(path=SHOTS / "report.pdf", format="A4")
+    assert paper.startswith(b"%PDF") and paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page ") >= 2
 
 
 def test_dark_is_dark_and_its_text_stands_out(open_report):

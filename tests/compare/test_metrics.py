@@ -69,6 +69,9 @@ def test_a_weighted_kid_is_that_of_the_pictures_without_those_of_weight_nothing(
     for name, value in (("fid", fid(a, b)), ("kid", kid(a, b))):
         assert told[name]["value"] == pytest.approx(value) and told[name]["low"] < value < told[name]["high"]
     assert of_sets(a, b) == told, "the draws are always the same"
+    near = a + 0.05 * torch.randn(9, 5, generator=generator)  # a prompt's two pictures are much alike
+    kids = of_sets(a, near)["kid"]
+    assert kids["low"] < kids["value"] < kids["high"]
 
 
 def test_an_interval_is_over_prompts_and_not_over_their_seeds():

@@ -109,18 +109,20 @@ def test_the_numbers_are_those_of_results_json(page, results):
     cells = page.texts("td")
     for row, name in enumerate(("unguided", "guided", "tuned")):
         told, near = results["contenders"][name], results["to_guided"].get(name)
-        first, score, fid, kid, *rest, memory = cells[10 * row : 10 * row + 10]
-        assert page.texts("th")[-3:][row].startswith(name.capitalize())
+        first, nfe, seconds, memory = cells[4 * row : 4 * row + 4]
+        score, fid, kid, *distances = cells[12 + 6 * row : 18 + 6 * row]
+        assert all(page.texts("th")[start + row].startswith(name.capitalize()) for start in (5, 15))
         rates = [100 * told["caption_first"][key] for key in ("rate", "low", "high")]
         assert numbers_in(first) == pytest.approx(rates, abs=0.51)
-        for cell, name, times in ((score, "clip_score", 1), (fid, "fid", 1), (kid, "kid", 1000)):
-            ends = [told[name]["value"], told[name]["low"], told[name]["high"]] if told[name] else []
-            assert numbers_in(cell.replace("e-", "e")) == pytest.approx([times * each for each in ends], rel=6e-3)
-        distances = []
-        for kind in ("ssim", "psnr", "latent_mse") if near else ():
-            distances += [near[kind], *near["intervals"][kind]]
-        expected = [*distances, told["nfe"], told["seconds"], told["seconds_low"], told["seconds_high"]]
-        assert [n for cell in rest for n in numbers_in(cell)] == pytest.approx(expected, rel=6e-3)
+        for cell, kind, times in ((score, "clip_score", 1), (fid, "fid", 1), (kid, "kid", 1000)):
+            ends = [told[kind]["value"], told[kind]["low"], told[kind]["high"]]
+            assert numbers_in(cell) == pytest.approx([times * each for each in ends], rel=6e-3)
+        for cell, kind in zip(distances, ("ssim", "psnr", "latent_mse"), strict=True):
+            expected = [near[kind], *near["intervals"][kind]] if near else []
+            assert numbers_in(cell) == pytest.approx(expected, rel=6e-3)
+        assert numbers_in(nfe) == [told["nfe"]]
+        expected = [told["seconds"], told["seconds_low"], told["seconds_high"]]
+        assert numbers_in(seconds) == pytest.approx(expected, rel=6e-3)
         assert numbers_in(memory) == pytest.approx([told["memory_mib"]], abs=1) and told["memory_kind"] in memory
     figures = " ".join(page.texts("dl")[0].split())
     assert numbers_in(figures.partition("Time, tuned to guided")[2])[0] == pytest.approx(results["time_ratio"], rel=0.05)

@@ -1,0 +1,127 @@
+"""The comparison lab: many headless runs in a row, what it costs over a bare pipeline, and the frontier of a whole run.
+
+    python benchmarks/lab.py [PART …]     # or: make bench-lab; of PARTS (headless, overhead, frontier), all unless told
+
+The figures go to benchmarks/results/lab.json; parts that are not measured stay as they were measured last.
+"""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import page
+import torch
+
+from nbs_lib.adapter import WEIGHTS
+from nbs_lib.compare.kept import Kept
+from nbs_lib.compare.sample import load_sampler
+from nbs_lib.config import REFERENCE_PROMPTS, Compare, Prepare, Train
+from nbs_lib.files import ROOT
+from nbs_lib.machine import facts
+from nbs_lib.parameters import as_parameters
+from nbs_lib.prepare import prepare
+from nbs_lib.run import NOTEBOOKS, Run
+from nbs_lib.train import train
+
+PARTS = ("headless", "overhead", "frontier")
+RUNS, PATIENCE = 50, 300  # headless runs, and seconds after which one hangs
+ROUNDS, STEPS = 7, 25  # of the overhead, the first thrown away
+FRONTIER = ROOT / "outputs" / "bench-frontier"
+PUBLISHED = {"selective-20": 0.082, "selective-50": 0.203}
+"""What selective guidance saves of a picture's time. Source: arXiv 2305.09847, table 1."""
+
+
+def main(parts: list[str]):
+    last = page.RESULTS / "lab.json"
+    told = json.loads(last.read_text()) if last.exists() else {}
+    for part in parts:
+        told[part] = {"headless": headless, "overhead": overhead, "frontier": frontier}[part]()
+        print(part, json.dumps(told[part], indent=1), flush=True)
+        page.save("lab", told | {"date": datetime.now(UTC).date().isoformat(), **facts()})
+
+
+def tiny() -> Run:
+    """A run that was trained for two steps."""
+    folder = ROOT / "outputs" / "bench-lab"
+    shutil.rmtree(folder, ignore_errors=True)
+    run = prepare(Prepare(str(folder), count=32)).run
+    train(Train(str(folder), steps=2, batch_size=4, processes=1, validate_every=0, checkpoint_every=0))
+    return run
+
+
+def headless() -> dict:
+    """3_compare through papermill, again and again, its pictures sampled each time."""
+    run, seconds, failed, hung = tiny(), [], 0, 0
+    how = as_parameters(Compare(str(run.folder), prompts=REFERENCE_PROMPTS[:2], steps=2, captions=4, dial=[0.5, 1.0]))
+    given = [part for name, value in how.items() for part in ("-y", json.dumps({name: value}))]
+    command = [sys.executable, "-m", "papermill", NOTEBOOKS / "3_compare.ipynb", run.folder / "again.ipynb", *given]
+    for number in range(RUNS):
+        shutil.rmtree(run.samples, ignore_errors=True)
+        start = time.perf_counter()
+        try:
+            done = subprocess.run([*command, "--no-progress-bar"], cwd=NOTEBOOKS, capture_output=True, timeout=PATIENCE)
+            failed += done.returncode != 0
+        except subprocess.TimeoutExpired:
+            hung += 1
+        seconds.append(time.perf_counter() - start)
+        print(f"{number + 1} of {RUNS}: {seconds[-1]:.1f} s, {failed} failed, {hung} hung", flush=True)
+    return {"runs": RUNS, "failed": failed, "hung": hung, "seconds": statistics.median(seconds)}
+
+
+def overhead() -> dict:
+    """Seconds for the reference's ten prompts, by the lab and by a bare stock pipeline with the same settings, in turns."""
+    run = tiny()
+    sampler, seeds = load_sampler(run), list(range(len(REFERENCE_PROMPTS)))
+    bare = {"guided": sampler.base.pipeline(), "tuned": sampler.base.pipeline()}
+    bare["tuned"].load_lora_weights(str(run.adapter), weight_name=WEIGHTS)
+    bare["tuned"].fuse_lora()
+
+    def by_lab(name: str):
+        shutil.rmtree(run.samples, ignore_errors=True)
+        Kept(run.samples, sampler).sample(name, REFERENCE_PROMPTS, seeds, STEPS)
+
+    def by_pipeline(name: str):
+        w = sampler.w_train if name == "guided" else 1.0
+        noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with torch.no_grad():
+            bare[name](REFERENCE_PROMPTS, num_inference_steps=STEPS, guidance_scale=w, generator=noise)
+
+    told = {}
+    for name in bare:
+        seconds = {"lab": [], "bare": []}
+        for _ in range(ROUNDS):
+            for side, sample in (("lab", by_lab), ("bare", by_pipeline)):
+                seconds[side].append(timed(sample, name))
+        medians = {side: statistics.median(each[1:]) for side, each in seconds.items()}
+        told[name] = medians | {"over": medians["lab"] / medians["bare"] - 1}
+    return told
+
+
+def timed(work: Callable, *given) -> float:
+    start = time.perf_counter()
+    work(*given)
+    return time.perf_counter() - start
+
+
+def frontier() -> dict:
+    """The recipe of that name, from one command."""
+    shutil.rmtree(FRONTIER, ignore_errors=True)
+    command = [sys.executable, "-m", "nbs_lib", "run", "frontier", "--name", FRONTIER.name]
+    seconds = timed(lambda: subprocess.run(command, cwd=ROOT, check=True))
+    results = json.loads((FRONTIER / "compare" / "results.json").read_text())
+    guided = results["contenders"]["guided"]
+    saved = {
+        name: {"time": 1 - told["seconds"] / guided["seconds"], "nfe": 1 - told["nfe"] / guided["nfe"]}
+        for name, told in results["contenders"].items()
+    }
+    kept = ("contenders", "guidance_recovered", "to_guided", "dial", "set", "w_train")
+    return {"seconds": round(seconds, 1), "saved": saved, "published": PUBLISHED, **{name: results[name] for name in kept}}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(PARTS))

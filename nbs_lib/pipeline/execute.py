@@ -1,0 +1,122 @@
+"""One notebook through papermill: its log, its page, and what became of it."""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..parameters import as_parameters
+from ..run import STAGE_LOCK, Run
+from .page import write_page
+from .places import notebooks
+from .progress import Progress
+
+CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
+ORPHANS = 60.0  # seconds that the kernel of a killed command is given to end
+MEMORY = "mostly because memory ran out: a smaller batch_size or resolution needs less of it"
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class StageError(RuntimeError):
+    """A stage's notebook did not come to its end; its executed notebook shows where. code: the command's exit status."""
+
+    def __init__(self, said: str, code: int = 1):
+        super().__init__(said)
+        self.code = code
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM has come: what ends on Ctrl-C ends on it as well, with another status."""
+
+
+class Log:
+    """log.txt of a run: what its command says, with the time, and what its notebooks print, as they print it.
+
+    It goes on from try to try. A disk that is full does not end a run because of its log.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.seen = path, ""
+
+    def write(self, text: str):
+        """Printed by a notebook. seen: the last line of it."""
+        self.seen = (self.seen + COLOURS.sub("", text))[-2000:]
+        self._add(text)
+
+    def flush(self):
+        pass  # papermill asks for it; every write is one
+
+    def say(self, line: str):
+        self.seen = ""
+        self._add(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {line}\n")
+
+    def _add(self, text: str):
+        with suppress(OSError), self.path.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+
+
+def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None = None):
+    """One notebook through papermill, which tells of its progress if it is given where to. Errors: StageError, with the
+    notebook kept; RunError where another process works on the run."""
+    host = getattr(config, "node_rank", 0)
+    notebook = run.notebook(stage)
+    if host:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        notebook = notebook.with_stem(f"{notebook.stem}-host{host}")
+    else:
+        with run.alone(STAGE_LOCK, ORPHANS):
+            pass  # refused here, before the notebook of the stage that is at work is written over
+    log = Log(run.log if not host else run.log.with_stem(f"log-host{host}"))
+    try:
+        with Progress(run, stage, config, log, say):
+            _papermill(run.notebook(stage).name, notebook, as_parameters(config), log)
+    except BaseException as failure:
+        said, code = _settle(run, stage, failure, record=not host)
+        log.say(said)
+        raise StageError(f"{said}\n{notebook} shows where", code) from failure
+    finally:
+        with suppress(Exception):  # a page that cannot be made is no reason for a stage to fail
+            write_page(notebook)
+
+
+def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log):
+    import papermill
+
+    papermill.execute_notebook(
+        notebooks() / name,
+        notebook,
+        parameters=parameters,
+        kernel_name="python3",
+        cwd=notebooks(),
+        execution_timeout=CELL_TIMEOUT,
+        progress_bar=False,
+        coalesce_streams=True,
+        stdout_file=log,
+        stderr_file=log,
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what a kernel logs, the terminal need not see
+    )
+
+
+def _settle(run: Run, stage: str, failure: BaseException, record: bool) -> tuple[str, int]:
+    """What ended a stage in words, and the status that the command ends with. A kernel that could not note it has it noted."""
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(failure, PapermillExecutionError):
+        return f"{stage} failed: {failure.ename}: {failure.evalue}", 1
+    status, told = "failed", {}
+    if isinstance(failure, KeyboardInterrupt):
+        status, said = "interrupted", f"{stage} was interrupted; the same command goes on from there"
+    elif isinstance(failure, Exception):  # the kernel died, a cell took too long, the disk is full
+        said = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}"
+        if type(failure).__name__ == "DeadKernelError":
+            said += f"; {MEMORY}"
+        told = {"error": said}
+        said = f"{stage} failed: {said}"
+    else:
+        raise failure
+    if record:
+        with suppress(OSError):  # a full disk is no reason to hide what happened
+            run.settle(stage, status, **told)
+    return said, {False: 1, True: 143 if isinstance(failure, TerminatedError) else 130}[status == "interrupted"]

@@ -1,0 +1,87 @@
+"""outputs/index.html: a table of all runs, made again from their folders alone."""
+
+from base64 import b64encode
+from contextlib import suppress
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..files import write_atomic
+from ..run import Run
+from .listing import Row, cell, rows
+from .places import outputs
+
+HERE = Path(__file__).parent
+SIDE = 96  # pixels of a thumbnail's longer side
+SHOWN = {
+    "name": "Run", "status": "Status", "recipe": "Recipe", "started": "Started", "seconds": "Duration",
+    "train.steps": "Steps", "train.rank": "Rank", "loss": "Loss", "held_out": "Held-out loss",
+    "recovered": "Guidance recovered", "rate": "Right caption first", "compare.time_ratio": "Time, tuned to guided",
+}  # fmt: skip
+FILES = {"report.html": "report", "1_prepare.html": "1", "2_train.html": "2", "3_compare.html": "3", "log.txt": "log"}
+
+
+def refresh(run: Run | None = None) -> Path:
+    """Write the page; the page. run: one that has just ended, whose thumbnail is made."""
+    if run:
+        make_thumbnail(run)
+    page = outputs() / "index.html"
+    write_atomic(page, rendered("index.html.j2", "index", {"runs": [shown(each) for each in rows()], "heads": SHOWN}))
+    return page
+
+
+def rendered(template: str, name: str, told: dict[str, Any]) -> str:
+    """A page of ours, with its style and script in it, which a policy names by their hashes: nothing else may run."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    # autoescape: everything that a person typed is escaped; Markup is for files of ours only
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style, script = ((HERE / f"{name}.{ending}").read_text() for ending in ("css", "js"))
+    hashes = {kind: csp_hash(text) for kind, text in (("style", style), ("script", script))}
+    return environment.get_template(template).render(**told, style=Markup(style), script=Markup(script), hashes=hashes)
+
+
+def csp_hash(text: str) -> str:
+    """How a content security policy names an inline style or script. Source: W3C CSP level 3, section 2.3.1."""
+    return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
+
+
+def shown(row: Row) -> dict[str, Any]:
+    """A run as the page shows it: of each column the text and what it is ordered by; its picture and its files."""
+    folder = outputs() / row["name"]
+    cells = [{"name": name, "text": cell(name, row.get(name)), "by": _by(row.get(name))} for name in SHOWN]
+    files = [{"url": f"{quote(row['name'])}/{file}", "word": word} for file, word in FILES.items() if (folder / file).is_file()]
+    return {"cells": cells, "files": files, "picture": thumbnail(Run(folder)), "status": row["status"]}
+
+
+def _by(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def thumbnail(run: Run) -> str | None:
+    """A run's small picture as a URL that holds it; None where it has drawn nothing yet."""
+    if not run.thumbnail.is_file():
+        make_thumbnail(run)
+    with suppress(OSError):
+        return "data:image/png;base64," + b64encode(run.thumbnail.read_bytes()).decode()
+    return None
+
+
+def make_thumbnail(run: Run):
+    """thumbnail.png of the first tuned picture; none where there is no picture that can be read."""
+    pictures = sorted((run.compare / "pictures").glob("*_tuned.png"))
+    if not pictures:
+        return
+    from PIL import Image
+
+    with suppress(OSError, ValueError):
+        with Image.open(pictures[0]) as opened:
+            small = opened.convert("RGB")
+        small.thumbnail((SIDE, SIDE))
+        small.save(buffer := BytesIO(), "PNG")
+        write_atomic(run.thumbnail, buffer.getvalue())

@@ -1,0 +1,95 @@
+"""The runs of a sweep, each a command of its own, so many at a time."""
+
+import ctypes
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import ROOT
+from ..run import Run
+from .execute import StageError, TerminatedError
+from .listing import row
+from .places import run_folder
+from .progress import shown
+
+PATIENCE = 60.0  # seconds that members are given to save and end when the sweep is asked to
+SET_DEATH_SIGNAL = 1
+"""PR_SET_PDEATHSIG of Linux' prctl."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of a sweep: its name, all parameters that differ from the recipe, and those of them that are swept."""
+
+    name: str
+    given: dict[str, Any]
+    own: dict[str, Any]
+    seed: int | None = None
+
+    def options(self) -> list[str]:
+        """What follows `onepass run RECIPE`."""
+        told = (f"{full}={value if isinstance(value, str) else json.dumps(value)}" for full, value in self.given.items())
+        seed = [] if self.seed is None else ["--seed", str(self.seed)]
+        return ["--name", self.name, *(part for each in told for part in ("-p", each)), *seed]
+
+
+def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[str], None]):
+    """Run them; what each has come to is said when it ends. Errors: StageError where the sweep is interrupted."""
+    waiting, at_work, ended = list(members), {}, 0
+    begun = {}
+    try:
+        while waiting or at_work:
+            while waiting and len(at_work) < jobs:
+                member = waiting.pop(0)
+                say(f"      {member.name}: begins")
+                begun[member.name], at_work[member.name] = time.monotonic(), _start(recipe, member)
+            for name, process in list(at_work.items()):
+                if process.poll() is None:
+                    continue
+                ended += 1
+                said = process.communicate()[1].strip().splitlines()
+                took = shown(time.monotonic() - begun[name])
+                say(f"[{ended}/{len(members)}] {name}: {came_to(name, process.returncode, said)}, {took}")
+                del at_work[name]
+            time.sleep(0.05)
+    except KeyboardInterrupt as stop:
+        code = 143 if isinstance(stop, TerminatedError) else 130
+        raise StageError("the sweep was interrupted; the same command goes on from there", code) from None
+    finally:
+        _end(list(at_work.values()))
+
+
+def _start(recipe: Path, member: Member) -> subprocess.Popen:
+    """In a session of its own: Ctrl-C comes to it from the sweep alone, and so once."""
+    command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", "run", str(recipe.resolve()), *member.options()]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        errors="replace", start_new_session=True, preexec_fn=lambda: ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGTERM),
+    )  # fmt: skip
+
+
+def _end(processes: list[subprocess.Popen]):
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    end = time.monotonic() + PATIENCE
+    for process in processes:
+        try:
+            process.communicate(timeout=max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def came_to(name: str, code: int, said: list[str]) -> str:
+    """`done` with its loss, or why it failed."""
+    if code:
+        return f"failed: {said[0].removeprefix('onepass: ') if said else f'status {code}'}"
+    values = row(Run(run_folder(name)))
+    told = next((f", {key} {values[key]:.4g}" for key in ("held_out", "loss") if key in values), "")
+    return f"done{told}"

@@ -1,0 +1,101 @@
+"""What a stage is at: in a terminal a line that moves, elsewhere a plain line now and then.
+
+It is read from what the run leaves in its folder anyway, metrics.jsonl and what the notebook prints, so a stage needs to
+know nothing of it.
+"""
+
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..run import Run
+
+MOVES, PLAIN = 0.5, 30.0  # seconds from one look to the next in a terminal, and from one plain line to the next
+TAIL = 4096
+"""Bytes at the end of metrics.jsonl that hold its last line."""
+
+
+class Progress:
+    """A context in which a thread shows the progress of a stage. say: where plain lines go; None shows nothing."""
+
+    def __init__(self, run: Run, stage: str, config: Any, log, say: Callable[[str], None] | None):
+        self.run, self.stage, self.config, self.log, self.say = run, stage, config, log, say
+        self.moving = say is print and sys.stderr.isatty()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._show, daemon=True)
+        self.before = self._stamp()
+        self.first: tuple[int, float] | None = None
+
+    def __enter__(self):
+        self.start = time.monotonic()
+        if self.say:
+            self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        if self.say:
+            self.thread.join()
+
+    def _show(self):
+        while not self.ended.wait(MOVES if self.moving else PLAIN):
+            if self.moving:
+                print(f"\r\x1b[K      {self.words()[: _columns() - 7]}", end="", file=sys.stderr, flush=True)
+            else:
+                self.say(f"      {self.words()}")
+        if self.moving:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def words(self) -> str:
+        """The stage, how long it has been at work, and how far it is."""
+        now = time.monotonic()
+        at = self._step(now) or re.split(r"[\r\n]+", self.log.seen.strip())[-1].strip()
+        return f"{self.stage} {shown(now - self.start)}{': ' if at else ''}{at}"
+
+    def _step(self, now: float) -> str:
+        """Step, loss and time left of a training; "" for another stage, and until its first line of metrics."""
+        steps = getattr(self.config, "steps", 0)
+        if self.stage != "train" or self._stamp() == self.before or not (line := self._last()):
+            return ""
+        step = line["step"]
+        self.first = self.first or (step, now)
+        done, seconds = step - self.first[0], now - self.first[1]
+        left = f", {shown(seconds / done * (steps - step))} left" if done > 0 else ""
+        loss = f", loss {line['loss']:.4f}" if "loss" in line else ""
+        return f"step {step} of {steps}{loss}{left}"
+
+    def _last(self) -> dict[str, Any]:
+        """The last line of the metrics with a loss, or else the last whole one; {} where there is none."""
+        try:
+            with self.run.metrics.open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - TAIL))
+                lines = [json.loads(line) for line in file.read().split(b"\n")[:-1][-5:] if line[:1] == b"{"]
+        except (OSError, ValueError):
+            return {}
+        return next((line for line in reversed(lines) if "loss" in line), lines[-1] if lines else {})
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What tells a file of metrics from that of an earlier training."""
+        try:
+            told = self.run.metrics.stat()
+        except OSError:
+            return None
+        return told.st_mtime_ns, told.st_size
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
+
+
+def shown(seconds: float) -> str:
+    """`4 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,159 @@
+"""One run: which of its stages has changed inputs and is done anew, and which is kept."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ..config import DRAWN, PLACE, STAGES
+from ..files import remove
+from ..machine import versions
+from ..parameters import ParameterError, as_parameters
+from ..run import RECIPE_LOCK, STAGE_LOCK, Run, RunError
+from .execute import ORPHANS, Log, execute
+from .index import refresh
+from .page import last_words
+from .places import did_you_mean, find_run, run_folder
+from .recipes import Given, checked, configs, find_recipe
+
+SHIPPED = {"source": DRAWN, "prior": ("", *DRAWN), "base": ("embedded",)}
+"""What a run's inputs cover; any other source or base may have changed without a word."""
+SAID = {"code": "the library's code", "notebook": "the notebook", "base": "the embedded base"}
+Say = Callable[[str], None]
+
+
+def run(
+    recipe: str,
+    parameters: Given = (),
+    name: str | None = None,
+    start: str | None = None,
+    seed: int | None = None,
+    say: Say = print,
+) -> Run | None:
+    """Run the notebooks whose inputs changed since they were last done; the finished run. On another host than the first,
+    its part of the training, which waits for the first host; None.
+
+    parameters: what differs from the recipe, {"train.steps": 500} or ["train.steps=500"]; name: of the run, the recipe's
+    if left out; start: a stage that is done anew with those after it, whatever has changed; seed: every seed.
+    Everything is checked before anything is written. Errors: ParameterError; StageError; RunError where another process
+    works on the same run, or its record is damaged.
+    """
+    path = find_recipe(recipe)
+    folder = run_folder(name or path.stem)
+    return _go(Run(folder), path.stem, configs(recipe, folder, parameters, seed), _stage(start), say)
+
+
+def resume(name: str, say: Say = print) -> Run | None:
+    """Go on with a run as it was asked for, whatever has become of its recipe since. Errors: as of `run`."""
+    found = find_run(name)
+    recipe, stages = asked(found)
+    return _go(found, recipe, stages, None, say)
+
+
+def asked(run: Run) -> tuple[str, dict[str, Any]]:
+    """The recipe's name and the configs that a run was asked for. Errors: RunError where it does not say."""
+    told = run.read().get("asked")
+    if not isinstance(told, dict) or set(told) != {"recipe", *STAGES}:
+        raise RunError(f"{run.folder} does not say what it was asked for; give its recipe: `onepass run RECIPE --name {run.name}`")
+    return told["recipe"], checked({stage: told[stage] for stage in STAGES}, run.folder)
+
+
+def plan(run: Run, stages: dict[str, Any], start: str | None = None) -> dict[str, list[str]]:
+    """Why each stage would be done; [] where it is kept. Writes nothing."""
+    why: dict[str, list[str]] = {}
+    for stage, config in stages.items():
+        before = [each for each, reasons in why.items() if reasons]
+        why[stage] = reasons(run, stage, config, start) or [f"{', '.join(before)} may come to something else"][: len(before)]
+    return why
+
+
+def _stage(given: str | None) -> str | None:
+    if given is None or given in STAGES:
+        return given
+    hint = did_you_mean(given, list(STAGES))
+    raise ParameterError(f"--from: given {given!r}; allowed is one of {', '.join(STAGES)}{hint}")
+
+
+def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: Say) -> Run | None:
+    if host := stages["train"].node_rank:
+        say(f"host {host}: trains with host 0, which prepares and compares")
+        execute(run, "train", stages["train"], say)
+        return None
+    log = Log(run.log)
+
+    def tell(line: str):
+        say(line)
+        log.say(line)
+
+    with run.alone(RECIPE_LOCK):  # each stage's own lock is held by its kernel
+        _ask(run, recipe, stages)
+        try:
+            for number, (stage, config) in enumerate(stages.items(), 1):
+                why = reasons(run, stage, config, start)
+                if not why:
+                    say(f"[{number}/3] {stage}: unchanged, kept")
+                    continue
+                tell(f"[{number}/3] {stage}: {', '.join(why)}")
+                _do(run, stage, config, say, anew=bool(start))
+                tell(f"      {run.stage_record(stage)['seconds']} s")
+        finally:
+            with suppress(OSError):  # the index can be made again, and is no reason to hide what happened
+                refresh(run)
+    return run
+
+
+def _do(run: Run, stage: str, config: Any, say: Say, anew: bool):
+    if anew and stage == "train":
+        with run.alone(STAGE_LOCK, ORPHANS):
+            remove(run.checkpoints)  # or else it would go on from the last of them
+    execute(run, stage, config, say)
+
+
+def _ask(run: Run, recipe: str, stages: dict[str, Any]):
+    """Write down what is asked for, so that `resume` and `verify` know."""
+    told = {"recipe": recipe} | {stage: as_parameters(config) for stage, config in stages.items()}
+    for stage in STAGES:
+        told[stage].pop("run")
+    if run.read().get("asked") != told:
+        run.update(name=run.name, asked=told)
+
+
+def reasons(run: Run, stage: str, config: Any, start: str | None = None) -> list[str]:
+    """Why a stage is to be done, in words; [] where nothing has changed."""
+    order = list(STAGES)
+    if start and order.index(stage) >= order.index(start):
+        return ["asked for"]
+    if changed := run.changed(config):
+        return [in_words(run, config, name) for name in changed]
+    if stage == "prepare":
+        other = [name for name, ours in SHIPPED.items() if getattr(config, name) not in ours]
+        return [f"its {name} is looked at again" for name in other]
+    return []
+
+
+def in_words(run: Run, config: Any, name: str) -> str:
+    """What of a stage's inputs has changed. name: as `Run.changed` has it."""
+    stage = next(stage for stage, cls in STAGES.items() if isinstance(config, cls))
+    before = run.stage_record(stage)
+    if name == "parameters":
+        return _differ(before.get("parameters", {}), as_parameters(config)) or "a parameter has changed"
+    if name == "versions":
+        return _differ(before.get("versions", {}), versions()) or "a version has changed"
+    if name in STAGES:
+        return f"{name} came to something else"
+    if name in before.get("outputs", {}):
+        return f"{name} is missing or was changed"
+    return f"{SAID[name]} has changed" if name in SAID else name
+
+
+def _differ(then: dict[str, Any], now: dict[str, Any]) -> str:
+    other = [name for name, value in now.items() if name not in PLACE and then.get(name) != value]
+    return ", ".join(f"{name} was {_short(then.get(name))}, is {_short(now[name])}" for name in other)
+
+
+def _short(value: Any) -> str:
+    return str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}…"
+
+
+def headline(run: Run) -> str:
+    """What a finished run came to: what its last notebook printed at its end."""
+    return last_words(run.notebook("compare")) or f"report: {run.report}"

@@ -1,0 +1,81 @@
+"""A run done again in a fresh folder, with a fresh cache, and compared: the same recipe, machine and versions give the
+same adapter and the same pictures, to the last bit."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import STAGES
+from ..files import file_hash
+from ..machine import facts
+from ..run import Run, RunError
+from .differ import pictures_of
+from .execute import execute
+from .places import find_run, outputs
+from .stages import asked
+
+
+@dataclass(frozen=True)
+class Verified:
+    """differ: the files that came out otherwise, relative to the run; files: how many were compared; other: what of the
+    machine and the versions is not as it was; again: the folder of the second run, kept where it differs."""
+
+    files: int
+    differ: list[str]
+    other: list[str]
+    again: Path | None
+
+
+def verify(name: str, say: Callable[[str], None] = print) -> Verified:
+    """Do a run again and compare. Errors: ParameterError; RunError for a run that is not done; StageError."""
+    run = find_run(name)
+    if run.read().get("status") != "done":
+        raise RunError(f"{run.folder} is not done, so there is nothing to compare with; `onepass resume {run.name}` ends it")
+    _, stages = asked(run)
+    other = elsewhere(run)
+    for each in other:
+        say(f"      {each}: the results need not be equal")
+    # a folder of its own, beside which the caches lie as well: nothing of the first run is used
+    place = Path(tempfile.mkdtemp(prefix=f".verify-{run.name[:100]}-", dir=outputs()))
+    again = Run(place / run.name)
+    kept = False
+    try:
+        for number, (stage, config) in enumerate(stages.items(), 1):
+            say(f"[{number}/{len(STAGES)}] {stage}, again")
+            execute(again, stage, replace(config, run=str(again.folder)), say)
+        differ, files = compared(run, again)
+        kept = bool(differ)
+    finally:
+        if not kept:
+            shutil.rmtree(place, ignore_errors=True)
+    return Verified(files, differ, other, again.folder if kept else None)
+
+
+def compared(first: Run, second: Run) -> tuple[list[str], int]:
+    """The weights and pictures that differ, and how many files were compared."""
+    names = set()
+    for run in (first, second):
+        names |= {f"compare/pictures/{name}" for name in pictures_of(run)}
+        names |= set(run.stage_record("train").get("outputs", {}))
+    return [name for name in sorted(names) if _hash(first, name) != _hash(second, name)], len(names)
+
+
+def _hash(run: Run, name: str) -> str:
+    path = run.folder / name
+    return file_hash(path) if path.is_file() else ""
+
+
+def elsewhere(run: Run) -> list[str]:
+    """What of the versions, the code and the machine is not as it was when the run was made."""
+    record, now = run.read(), facts()
+    then = record.get("versions", {})
+    found = [f"{name} was {then.get(name)}, is {mine}" for name, mine in now["versions"].items() if then.get(name) != mine]
+    machine = record.get("machine", {})
+    found += [f"{part} was {machine.get(part)}, is {now['machine'][part]}" for part in ("cpu", "gpus") if machine.get(part) != now["machine"][part]]
+    if record.get("commit") != now["commit"]:
+        found.append(f"the commit was {record.get('commit')}, is {now['commit']}")
+    return found
+
+

@@ -44,7 +44,8 @@ def difference(first: Run, second: Run) -> Difference:
     differ = _differ(*numbers)
     costs = {name: both for name, both in differ.items() if any(word in name for word in TIMES)}
     names = {name for each in (first, second) for name in pictures_of(each)}
-    distances = {name: distance(first.compare / "pictures" / name, second.compare / "pictures" / name) for name in sorted(names)}
+    drawn = [each.compare / "pictures" for each in (first, second)]
+    distances = {name: distance(*(folder / name for folder in drawn)) for name in sorted(names)}
     return Difference(
         parameters=_differ(*parameters),
         versions=_differ(*(record.get("versions", {}) for record in records)),

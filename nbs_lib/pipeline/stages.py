@@ -39,7 +39,7 @@ def run(
     """
     path = find_recipe(recipe)
     folder = run_folder(name or path.stem)
-    return _go(Run(folder), path.stem, configs(recipe, folder, parameters, seed), _stage(start), say)
+    return _go(Run(folder), path.stem, configs(recipe, folder, parameters, seed), stage_named(start), say)
 
 
 def resume(name: str, say: Say = print) -> Run | None:
@@ -53,7 +53,7 @@ def asked(run: Run) -> tuple[str, dict[str, Any]]:
     """The recipe's name and the configs that a run was asked for. Errors: RunError where it does not say."""
     told = run.read().get("asked")
     if not isinstance(told, dict) or set(told) != {"recipe", *STAGES}:
-        raise RunError(f"{run.folder} does not say what it was asked for; give its recipe: `onepass run RECIPE --name {run.name}`")
+        raise RunError(f"{run.folder} does not say what it was asked for; use `onepass run RECIPE --name {run.name}`")
     return told["recipe"], checked({stage: told[stage] for stage in STAGES}, run.folder)
 
 
@@ -66,7 +66,7 @@ def plan(run: Run, stages: dict[str, Any], start: str | None = None) -> dict[str
     return why
 
 
-def _stage(given: str | None) -> str | None:
+def stage_named(given: str | None) -> str | None:
     if given is None or given in STAGES:
         return given
     hint = did_you_mean(given, list(STAGES))

@@ -102,14 +102,14 @@ def _different(values: list) -> list:
 def axes(given: Given) -> tuple[dict[str, Any], dict[str, list]]:
     """The parameters with one value, and those with several. Errors: ParameterError where none has."""
     fixed, swept = {}, {}
-    for full, values in (given.items() if isinstance(given, Mapping) else map(_listed, given)):
+    for full, values in given.items() if isinstance(given, Mapping) else map(_listed, given):
         several = isinstance(values, list | tuple | range) and not (_is_list(full) and not isinstance(values[0], list))
         if several and len(values) != 1:
             swept[full] = list(values)
         else:
             fixed[full] = values[0] if several else values
     if not swept or not all(swept.values()):
-        raise ParameterError("sweep: no parameter has several values; give some, as in -p train.rank=4,8,16 or -p train.seed=0..2")
+        raise ParameterError("sweep: no parameter has several values; allowed is -p train.rank=4,8,16 or -p train.seed=0..2")
     return fixed, swept
 
 
@@ -154,7 +154,9 @@ def member_name(sweep: str, values: dict[str, Any]) -> str:
 
 def write_sweep(folder: Path, recipe: str, swept: dict[str, list], members: list[Member], metric: str = "") -> Sweep:
     """The table and the plot of what the members have come to. Errors: ParameterError for a metric that none has."""
-    rows = [row(Run(run_folder(member.name))) | {f"swept {full}": value for full, value in member.own.items()} for member in members]
+    rows = [
+        row(Run(run_folder(member.name))) | {f"swept {full}": value for full, value in member.own.items()} for member in members
+    ]
     chosen = measured(rows, metric)
     done = [each for each in rows if each["status"] == "done" and isinstance(each.get(chosen), int | float)]
     higher = any(word in chosen for word in HIGHER)
@@ -163,7 +165,10 @@ def write_sweep(folder: Path, recipe: str, swept: dict[str, list], members: list
     from .sweep_page import write_pages
 
     write_pages(told)
-    shown = [{"name": m.name, "values": m.own, "status": r["status"], chosen: r.get(chosen)} for m, r in zip(members, rows, strict=True)]
+    shown = [
+        {"name": member.name, "values": member.own, "status": each["status"], chosen: each.get(chosen)}
+        for member, each in zip(members, rows, strict=True)
+    ]
     summary = {"recipe": recipe, "swept": swept, "metric": chosen, "best": best, "members": shown}
     write_atomic(folder / "sweep.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return told

@@ -62,7 +62,10 @@ def leftovers() -> list[Left]:
     """What can go: caches that no run uses, checkpoints of finished trainings, what killed processes left half-written."""
     from ..prepare.store import prune
 
-    found = [Left(outputs() / "cache" / each.key, each.bytes, "a cache that no run uses") for each in prune(outputs() / "cache", True)]
+    found = [
+        Left(outputs() / "cache" / each.key, each.bytes, "a cache that no run uses")
+        for each in prune(outputs() / "cache", True)
+    ]
     for name in run_names():
         run = Run(outputs() / name)
         with suppress(RunError):

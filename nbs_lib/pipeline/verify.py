@@ -72,10 +72,8 @@ def elsewhere(run: Run) -> list[str]:
     record, now = run.read(), facts()
     then = record.get("versions", {})
     found = [f"{name} was {then.get(name)}, is {mine}" for name, mine in now["versions"].items() if then.get(name) != mine]
-    machine = record.get("machine", {})
-    found += [f"{part} was {machine.get(part)}, is {now['machine'][part]}" for part in ("cpu", "gpus") if machine.get(part) != now["machine"][part]]
+    was, machine = record.get("machine", {}), now["machine"]
+    found += [f"{part} was {was.get(part)}, is {machine[part]}" for part in ("cpu", "gpus") if was.get(part) != machine[part]]
     if record.get("commit") != now["commit"]:
         found.append(f"the commit was {record.get('commit')}, is {now['commit']}")
     return found
-
-

@@ -1,0 +1,49 @@
+"""A run in words: what was asked for, what became of it, where its files are."""
+
+from ..config import PLACE, STAGES
+from ..parameters import defaults
+from ..run import Run
+from .listing import SHORT, cell, row, status
+from .places import outputs
+from .progress import shown
+
+
+def told(run: Run) -> list[str]:
+    """Lines of text. Errors: RunError for a damaged record."""
+    record, values = run.read(), row(run)
+    asked = record.get("asked") if isinstance(record.get("asked"), dict) else {}
+    lines = [f"{run.name}: {status(run, record)}" + (f", of the recipe {asked['recipe']}" if asked.get("recipe") else "")]
+    for stage in STAGES:
+        known = record.get("stages", {}).get(stage)
+        given = (known or {}).get("parameters") or asked.get(stage) or {}
+        lines.append(f"{stage}: {_became(known)}")
+        lines += [f"    {name} = {value!r}" for name, value in _own(stage, given).items()]
+        if known and known.get("error"):
+            lines.append(f"    {known['error']}")
+    numbers = {name: values[name] for name in SHORT if name in values}
+    lines += [f"{name}: {cell(name, value)}" for name, value in numbers.items()]
+    lines += [f"{name}: {path}" for name, path in _files(run).items()]
+    if status(run, record) in ("failed", "interrupted"):
+        lines.append(f"go on with it: onepass resume {run.name}")
+    return lines
+
+
+def _became(known: dict | None) -> str:
+    if not known:
+        return "not begun"
+    took = f", {shown(known['seconds'])}" if isinstance(known.get("seconds"), int | float) else ""
+    return f"{known.get('status', 'unknown')}{took}, begun {str(known.get('started'))[:16].replace('T', ' ')}"
+
+
+def _own(stage: str, given: dict) -> dict:
+    """The parameters that are not the defaults."""
+    usual = defaults(STAGES[stage])
+    return {name: value for name, value in given.items() if name not in PLACE and value != usual.get(name)}
+
+
+def _files(run: Run) -> dict[str, str]:
+    places = {"report": run.report, "adapter": run.adapter, "model": run.model, "log": run.log}
+    pages = {f"{stage}, as it ran": run.notebook(stage).with_suffix(".html") for stage in STAGES}
+    found = {name: path for name, path in (places | pages).items() if path.exists()}
+    base = outputs().parent
+    return {name: str(path.relative_to(base) if path.is_relative_to(base) else path) for name, path in found.items()}

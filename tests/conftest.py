@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,70 @@ def python():
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
     return call
+
+
+PAGE = """
+import os, signal, sys, time
+from nbs_lib.config import {cls}
+from nbs_lib.parameters import from_notebook
+from nbs_lib.run import Run
+config = from_notebook({cls}, globals())
+run = Run(config.run)
+with run.stage(config) as told:
+    exec(os.environ.get("DOES_{stage}", ""))
+    (run.folder / "{stage}.txt").write_text(str(config))
+    told["outputs"] = ["{stage}.txt"]
+    told |= {{"loss": getattr(config, "rank", 0) / 100, "seen": getattr(config, "seed", 0)}}
+print("{stage} came to its end")
+"""
+"""What is left of a stage in a project whose notebooks do little."""
+
+
+class Project:
+    """A copy of the library whose notebooks do little: each has the parameters of the real one, and keeps a stage's record.
+
+    DOES_train and the like, in the environment of a command, are done in the middle of that stage.
+    """
+
+    def __init__(self, folder: Path):
+        import nbformat
+
+        from nbs_lib.config import STAGES
+
+        self.folder, self.outputs = folder, folder / "outputs"
+        ignored = shutil.ignore_patterns("__pycache__", "base", "make")
+        shutil.copytree(ROOT / "nbs_lib", folder / "nbs_lib", ignore=ignored)
+        shutil.copytree(ROOT / "notebooks" / "recipes", folder / "notebooks" / "recipes")
+        for name in ("pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, folder / name)
+        for number, (stage, cls) in enumerate(STAGES.items(), 1):
+            page = nbformat.read(ROOT / "notebooks" / f"{number}_{stage}.ipynb", 4)
+            page.cells[2:] = [nbformat.v4.new_code_cell(PAGE.format(cls=cls.__name__, stage=stage))]
+            nbformat.write(page, folder / "notebooks" / f"{number}_{stage}.ipynb")
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+        """`onepass`, begun."""
+        command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", *map(str, arguments)]
+        known = os.environ | {"PYTHONPATH": str(self.folder), "COLUMNS": "200"} | environment
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=self.folder, env=known, **pipes)
+
+    def onepass(self, *arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess:
+        """`onepass` to its end, which has to be with that status."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == status, f"{process.returncode}: {out}{err}"
+        assert "Traceback" not in err
+        return subprocess.CompletedProcess(arguments, status, out, err)
+
+    def record(self, name: str) -> dict:
+        return json.loads((self.outputs / name / "run.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Project:
+    """A project of its own, in a path with a space; its runs are told apart by their names."""
+    return Project(tmp_path_factory.mktemp("a projèct") / "of its own")
 
 
 class Kernel:

@@ -19,7 +19,9 @@ from PIL import Image
 
 from nbs_lib.files import ROOT, read_lines
 from nbs_lib.parameters import as_parameters
-from nbs_lib.pipeline import StageError, configs, execute, run_folder
+from nbs_lib.pipeline.execute import StageError, execute
+from nbs_lib.pipeline.places import run_folder
+from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run import Run
 
 TINY = ["prepare.count=24", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]

@@ -9,20 +9,24 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from nbs_lib import pipeline
 from nbs_lib.config import STAGES
 from nbs_lib.files import ROOT
 from nbs_lib.parameters import ParameterError
-from nbs_lib.pipeline import RECIPES, StageError, configs, execute, find_recipe, read_recipe, run_folder, run_recipe
+from nbs_lib.pipeline import execute as executing
+from nbs_lib.pipeline import places
+from nbs_lib.pipeline import run as run_recipe
+from nbs_lib.pipeline.execute import StageError, execute
+from nbs_lib.pipeline.places import run_folder
+from nbs_lib.pipeline.recipes import configs, find_recipe, read_recipe
 from nbs_lib.run import Run, RunError
 
-ONEPASS = "import sys; sys.argv = ['onepass', *sys.argv[1:]]; from nbs_lib.__main__ import main; main()"
+RECIPES = ROOT / "notebooks" / "recipes"
+ONEPASS = "import sys; sys.argv = ['onepass', *sys.argv[1:]]; from nbs_lib.commands import main; main()"
 ONEPASS_IN = f"""
 import sys
 from pathlib import Path
-from nbs_lib import pipeline
-pipeline.ROOT = Path(sys.argv.pop(1))
-pipeline.NOTEBOOKS = pipeline.ROOT / "notebooks"
+from nbs_lib.pipeline import places
+places.ROOT = Path(sys.argv.pop(1))
 {ONEPASS}
 """
 """The command in a project of its own."""
@@ -116,18 +120,22 @@ def test_names_stay_in_outputs():
 
 @pytest.fixture
 def pages(tmp_path, monkeypatch):
-    """A project whose notebooks do little: each has the parameters of the real one, and keeps a stage's record."""
+    """A project whose notebooks do little: `pages(does)` writes them. Their kernels have the real library."""
 
     def write(does: str):
-        for number, (stage, cls) in enumerate(STAGES.items(), 1):
-            page = nbformat.read(ROOT / "notebooks" / f"{number}_{stage}.ipynb", 4)
-            page.cells[2:] = [nbformat.v4.new_code_cell(PAGE.format(cls=cls.__name__, stage=stage, does=does))]
-            (tmp_path / "notebooks").mkdir(exist_ok=True)
-            nbformat.write(page, tmp_path / "notebooks" / f"{number}_{stage}.ipynb")
+        write_pages(tmp_path / "notebooks", does)
 
-    monkeypatch.setattr(pipeline, "ROOT", tmp_path)
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "recipes").symlink_to(RECIPES)
     return write
+
+
+def write_pages(folder: Path, does: str):
+    for number, (stage, cls) in enumerate(STAGES.items(), 1):
+        page = nbformat.read(ROOT / "notebooks" / f"{number}_{stage}.ipynb", 4)
+        page.cells[2:] = [nbformat.v4.new_code_cell(PAGE.format(cls=cls.__name__, stage=stage, does=does))]
+        nbformat.write(page, folder / f"{number}_{stage}.ipynb")
 
 
 def record_all(run: Run, stages: dict):
@@ -140,7 +148,7 @@ def record_all(run: Run, stages: dict):
 def test_a_run_whose_inputs_are_unchanged_is_kept(pages):
     run, said = Run(run_folder("kept")), []
     record_all(run, configs("demo", run.folder))
-    assert run_recipe("demo", "kept", say=said.append).folder == run.folder
+    assert run_recipe("demo", name="kept", say=said.append).folder == run.folder
     assert said == [f"[{number}/3] {stage}: unchanged, kept" for number, stage in enumerate(STAGES, 1)]
     assert not run.notebook("prepare").exists()
 
@@ -149,8 +157,8 @@ def test_another_host_than_the_first_only_trains(pages, monkeypatch):
     pages("")
     said = []
     hosts = ["train.num_nodes=2", "train.node_rank=1", "train.master_addr=10.0.0.1", "train.master_port=29500"]
-    assert run_recipe("demo", "twö hosts", hosts, said.append) is None
-    folder = pipeline.run_folder("twö hosts")
+    assert run_recipe("demo", hosts, "twö hosts", say=said.append) is None
+    folder = run_folder("twö hosts")
     assert said == ["host 1: trains with host 0, which prepares and compares"]
     assert [path.name for path in folder.glob("*.ipynb")] == ["2_train-host1.ipynb"]
 
@@ -159,7 +167,7 @@ def test_a_folder_and_a_base_are_looked_at_again_and_what_rests_on_them_is_kept(
     run, said, own = Run(run_folder("own")), [], ["prepare.source=/images", "prepare.base=/base"]
     record_all(run, configs("demo", run.folder, own))
     pages(WORKS)
-    run_recipe("demo", "own", own, say=said.append)
+    run_recipe("demo", own, "own", say=said.append)
     assert said[0] == "[1/3] prepare: its source is looked at again, its base is looked at again"
     assert said[2:] == ["[2/3] train: unchanged, kept", "[3/3] compare: unchanged, kept"]
     assert run.notebook("prepare").is_file() and run.read()["stages"]["prepare"]["status"] == "done"
@@ -171,7 +179,7 @@ def test_a_folder_and_a_base_are_looked_at_again_and_what_rests_on_them_is_kept(
 )
 def test_a_kernel_that_dies_or_takes_too_long_is_a_failed_stage(pages, monkeypatch, does, seconds, status, said):
     pages(does)
-    monkeypatch.setattr(pipeline, "CELL_TIMEOUT", seconds)
+    monkeypatch.setattr(executing, "CELL_TIMEOUT", seconds)
     run = Run(run_folder("dead"))
     with pytest.raises(StageError) as failure:
         execute(run, "prepare", configs("demo", run.folder)["prepare"])
@@ -191,7 +199,7 @@ def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_p
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)
     with pytest.raises(RunError, match="another process"):
-        run_recipe("demo", "stopped", say=lambda _: None)
+        run_recipe("demo", name="stopped", say=lambda _: None)
     with pytest.raises(RunError, match="another process"):
         execute(run, "prepare", configs("demo", run.folder)["prepare"])
     process.send_signal(signal.SIGINT)

@@ -198,7 +198,7 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
         ("nbs_lib/picturebook/make/fit.py", {}),
         ("nbs_lib/picturebook/__pycache__/draw.pyc", {}),
         ("nbs_lib/train/.loop.py.swp", {}),
-        ("nbs_lib/pipeline.py", {}),
+        ("nbs_lib/pipeline/stages.py", {}),
     ],
 )
 def test_a_changed_file_is_an_input_of_the_stages_that_rest_on_it(project, run_folder, file, changed):

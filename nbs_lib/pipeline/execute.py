@@ -15,7 +15,7 @@ from .progress import Progress
 
 CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
 ORPHANS = 60.0  # seconds that the kernel of a killed command is given to end
-MEMORY = "mostly because memory ran out: a smaller batch_size or resolution needs less of it"
+MEMORY = "most often memory ran out: a smaller batch_size or resolution needs less of it"
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -104,7 +104,8 @@ def _settle(run: Run, stage: str, failure: BaseException, record: bool) -> tuple
     from papermill.exceptions import PapermillExecutionError
 
     if isinstance(failure, PapermillExecutionError):
-        return f"{stage} failed: {failure.ename}: {failure.evalue}", 1
+        said = ": ".join(filter(None, [failure.ename, failure.evalue]))
+        return f"{stage} failed: {said}{f'; {MEMORY}' if failure.ename == 'MemoryError' else ''}", 1
     status, told = "failed", {}
     if isinstance(failure, KeyboardInterrupt):
         status, said = "interrupted", f"{stage} was interrupted; the same command goes on from there"

@@ -214,14 +214,14 @@ def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_p
         pass  # nobody holds the lock of the killed kernel
 
 
-def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, python):
+def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, python, pages):
     (tmp_path / "outputs").write_text("a file")
     done = python(ONEPASS_IN, tmp_path, "run", "demo")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines() == [f"onepass: {tmp_path}/outputs/demo cannot be read or written: Not a directory"]
 
 
-def test_a_damaged_record_ends_the_command_with_one_sentence(tmp_path, python):
+def test_a_damaged_record_ends_the_command_with_one_sentence(tmp_path, python, pages):
     record = Path(tmp_path / "outputs" / "demo" / "run.json")
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"stages": {}})[:-4])

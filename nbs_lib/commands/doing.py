@@ -59,7 +59,7 @@ def _came_to(done, as_json: bool):
 def _not_now(recipe: str, given: list[str], name: str, start: str, seed: int | None, on: str, as_json: bool):
     """Say what would be done, or write it down for a cluster."""
     from ..parameters import as_parameters
-    from ..pipeline.cluster import Job, write_job
+    from ..pipeline.cluster import PORT, Job, write_job
     from ..pipeline.places import run_folder
     from ..pipeline.recipes import configs, find_recipe
     from ..pipeline.stages import plan, stage_named
@@ -67,7 +67,8 @@ def _not_now(recipe: str, given: list[str], name: str, start: str, seed: int | N
 
     path = find_recipe(recipe)
     run = Run(run_folder(name or path.stem))
-    stages, start = configs(recipe, run.folder, given, seed), stage_named(start or None)
+    met = [f"train.master_port={PORT}"] if on else []  # the job sets it; without one, several hosts are refused
+    stages, start = configs(recipe, run.folder, [*met, *given], seed), stage_named(start or None)
     if on:
         options = [*(part for each in given for part in ("-p", each)), *(["--from", start] if start else [])]
         options += [] if seed is None else ["--seed", str(seed)]
@@ -116,12 +117,12 @@ def sweep(
 
 def _sweep_on(recipe: str, given: list[str], name: str, jobs: int, seed: int | None, on: str, as_json: bool):
     from ..parameters import ParameterError
-    from ..pipeline.cluster import Job, write_job
+    from ..pipeline.cluster import PORT, Job, write_job
     from ..pipeline.places import run_folder
     from ..pipeline.recipes import configs
     from ..pipeline.sweeps import planned, sweep_name
 
-    path, _, members = planned(recipe, given, name or None, seed)
+    path, _, members = planned(recipe, [f"train.master_port={PORT}", *given], name or None, seed)
     folder = run_folder(sweep_name(path, name or None))
     trains = [configs(str(path), folder, member.given, seed)["train"] for member in members]
     needs = {(train.num_nodes, train.processes) for train in trains}

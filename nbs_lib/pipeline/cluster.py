@@ -86,7 +86,7 @@ def slurm(job: Job) -> str:
         "# SIGTERM comes two minutes before the end of the time: the training saves, and goes on when it is submitted again.",
         "set -euo pipefail",
         f"cd {shlex.quote(str(ROOT))}",
-        'MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        'read -r MASTER_ADDR < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
         "MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))  # two jobs on a node do not meet",
         "export MASTER_ADDR MASTER_PORT",
         *_cases(job, "SLURM_ARRAY_TASK_ID"),
@@ -190,7 +190,7 @@ def _pod(job: Job, name: str, members: list[list[str]]) -> dict[str, Any]:
                 "name": "onepass",
                 "image": IMAGE,
                 "workingDir": HOME,
-                "command": ["/bin/sh", "-c", script],
+                "command": ["/bin/sh", "-c", script.replace("$(", "$$(")],  # it would put variables of its own there
                 "resources": {"limits": {"nvidia.com/gpu": job.gpus or 1}},
                 "volumeMounts": [
                     {"name": "outputs", "mountPath": f"{HOME}/outputs"},

@@ -50,6 +50,8 @@ def without_widgets(notebook: dict) -> dict:
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
+        if "outputs" in cell:
+            cell["outputs"] = [each for each in cell["outputs"] if each.get("data") != {}]
     return notebook
 
 

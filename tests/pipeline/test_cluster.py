@@ -1,0 +1,151 @@
+"""Job scripts and manifests: held against Kubernetes' own schema, and Slurm's carried out with a stand-in for srun."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from nbs_lib.parameters import ParameterError
+from nbs_lib.pipeline.cluster import Job, dns_name, kubernetes, slurm, write_job
+from nbs_lib.pipeline.places import recipes
+
+SCHEMA = json.loads((Path(__file__).parent / "kubernetes.json").read_text())
+KINDS = {"Job": "io.k8s.api.batch.v1.Job", "Service": "io.k8s.api.core.v1.Service"}
+HOSTILE = """compare.prompts=["it's a $HOME `id` $(id)"]"""
+SRUN = """#!/bin/bash
+# One task a node, as srun starts them, one after the other.
+while [[ $1 == --* ]]; do shift; done
+for ((node = 0; node < SLURM_NNODES; node++)); do SLURM_NODEID=$node "$@"; done
+"""
+TOLD = """#!/bin/bash
+printf '%s\\n' "$*" >> "$TOLD"
+"""
+
+
+def job(tmp_path, members, nodes=1, gpus=0, at_once=0) -> Job:
+    return Job("my rün", tmp_path / "a folder", recipes() / "demo.yaml", members, nodes, gpus, at_once)
+
+
+ONE = [["--name", "my rün", "-p", HOSTILE]]
+SWEPT = [["--name", f"s.rank-{rank}", "-p", f"train.rank={rank}"] for rank in (4, 8, 16)]
+SHAPES = {"one": (ONE, 1, 0, 0), "nodes": (ONE, 4, 8, 0), "sweep": (SWEPT, 1, 2, 2), "sweep of nodes": (SWEPT, 2, 8, 3)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_manifests_are_as_kubernetes_has_them(tmp_path, shape):
+    parts = list(yaml.safe_load_all(kubernetes(job(tmp_path, *SHAPES[shape]))))
+    members, nodes, gpus, at_once = SHAPES[shape]
+    for part in parts:
+        jsonschema.validate(part, SCHEMA | {"$ref": f"#/$defs/{KINDS[part['kind']]}"})
+        assert len(part["metadata"]["name"]) <= 63 - 6
+    jobs = [part["spec"] for part in parts if part["kind"] == "Job"]
+    assert len(jobs) == (len(members) if nodes > 1 else 1)
+    assert jobs[0]["completions"] == (nodes if nodes > 1 else len(members)) and jobs[0]["completionMode"] == "Indexed"
+    assert jobs[0]["parallelism"] == (nodes if nodes > 1 else max(at_once, 1))
+    limits = jobs[0]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"nvidia.com/gpu": gpus or 1}
+    if nodes > 1:
+        service = parts[0]
+        assert jobs[0]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
+        assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": parts[1]["metadata"]["name"]}
+
+
+def test_the_schema_is_one_that_refuses(tmp_path):
+    [part] = yaml.safe_load_all(kubernetes(job(tmp_path, ONE)))
+    part["spec"]["completion"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(part, SCHEMA | {"$ref": f"#/$defs/{KINDS['Job']}"})
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Commands of a cluster that do nothing but tell; what `python` was called with, by line."""
+    for name, source in {"srun": SRUN, "python": TOLD, "scontrol": "#!/bin/sh\necho first; echo second\n"}.items():
+        (tmp_path / name).write_text(source)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+
+    def call(script: str, shell: str = "bash", **environment: str) -> list[str]:
+        (tmp_path / "told").unlink(missing_ok=True)
+        subprocess.run([shell, "-c", script], check=True, env=os.environ | environment)
+        return (tmp_path / "told").read_text().splitlines()
+
+    return call
+
+
+def test_a_script_runs_one_task_a_node_which_meet_at_the_first(tmp_path, cluster):
+    script = slurm(job(tmp_path, ONE, nodes=2, gpus=8))
+    assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n#SBATCH --gpus-per-node=8\n" in script
+    told = cluster(script, SLURM_JOB_NODELIST="n[1-2]", SLURM_JOB_ID="7", SLURM_NNODES="2")
+    for rank, line in enumerate(told):
+        assert line.startswith(
+            f"-m nbs_lib run demo --name my rün -p {HOSTILE} -p train.num_nodes=2 -p train.node_rank={rank} "
+        )
+        assert line.endswith("-p train.master_addr=first -p train.master_port=20007")
+    assert len(told) == 2
+
+
+def test_a_sweep_is_an_array_of_its_members(tmp_path, cluster):
+    script = slurm(job(tmp_path, SWEPT, at_once=2))
+    assert "#SBATCH --array=0-2%2\n#SBATCH --output=" in script and "#SBATCH --exclusive\n" in script and "%A_%a.log" in script
+    for place, given in enumerate(SWEPT):
+        known = {"SLURM_JOB_NODELIST": "n1", "SLURM_JOB_ID": "7", "SLURM_NNODES": "1", "SLURM_ARRAY_TASK_ID": str(place)}
+        assert cluster(script, **known) == [f"-m nbs_lib run demo {' '.join(given)}"]
+
+
+@pytest.mark.parametrize("shape", ["one", "nodes", "sweep"])
+def test_what_a_container_runs_is_a_command_of_ours(tmp_path, cluster, shape):
+    spec = [part for part in yaml.safe_load_all(kubernetes(job(tmp_path, *SHAPES[shape]))) if part["kind"] == "Job"][0]["spec"]
+    shell, _, script = spec["template"]["spec"]["containers"][0]["command"]
+    script = script.replace("$$(", "$(")  # as the kubelet does
+    for index in range(spec["completions"]):
+        [line] = cluster(script, shell, JOB_COMPLETION_INDEX=str(index))
+        given = SHAPES[shape][0][index if shape == "sweep" else 0]
+        assert line.startswith(f"-m nbs_lib run demo {' '.join(given)}")
+        assert (f"train.node_rank={index} -p train.master_addr=onepass-my-r-n" in line) == (shape == "nodes")
+
+
+@pytest.mark.skipif(not shutil.which("sbatch"), reason="Slurm is not installed")
+def test_slurm_itself_takes_the_script(tmp_path):
+    """Where a cluster is there; sbatch reads the options before it asks one."""
+    path, submit = write_job("slurm", job(tmp_path, SWEPT, at_once=2))
+    done = subprocess.run(["sbatch", "--test-only", str(path)], capture_output=True, text=True)
+    assert "Invalid" not in done.stderr and "unrecognized" not in done.stderr
+
+
+def test_what_is_written_says_how_it_is_submitted(tmp_path):
+    path, submit = write_job("slurm", job(tmp_path, ONE))
+    assert path == tmp_path / "a folder" / "job.sh" and submit == f"sbatch {shlex.quote(str(path))}"
+    assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
+    with pytest.raises(ParameterError, match="allowed is one of slurm, k8s"):
+        write_job("cloud", job(tmp_path, ONE))
+
+
+def test_a_recipe_outside_of_the_checkout_is_in_no_image(tmp_path):
+    (tmp_path / "own.yaml").write_text("train:\n  steps: 5\n")
+    outside = Job("x", tmp_path, tmp_path / "own.yaml", ONE, 1, 0)
+    assert str(tmp_path / "own.yaml") in slurm(outside)
+    with pytest.raises(ParameterError, match="which an image has"):
+        kubernetes(outside)
+
+
+def test_names_are_told_apart():
+    names = [dns_name(name) for name in ("a b", "a_b", "A b", "a-b", "ü", "x" * 200, "x" * 201)]
+    assert len(set(names)) == len(names) and all(name.isascii() and len(name) <= 57 for name in names)
+
+
+def test_the_command_writes_what_is_to_be_submitted(project):
+    done = project.onepass("run", "demo", "--name", "hosts", "-p", "train.num_nodes=2", "--on", "slurm", "--json")
+    told = json.loads(done.stdout)
+    assert told["submit"] == f"sbatch {shlex.quote(told['file'])}" and "--nodes=2" in Path(told["file"]).read_text()
+    done = project.onepass("sweep", "demo", "--name", "many", "-p", "train.rank=4,8", "--jobs", "2", "--on", "k8s")
+    assert "kubectl apply -f" in done.stdout and "the same command without --on makes the table" in done.stdout
+    assert sorted(path.name for path in project.outputs.glob("many*/*")) == ["job.yaml"]

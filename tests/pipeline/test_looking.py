@@ -1,0 +1,158 @@
+"""What is shown of runs: lists, the index, the difference of two, a page of a notebook, progress; and what is removed."""
+
+import json
+import re
+import time
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from PIL import Image
+
+from nbs_lib.config import Train
+from nbs_lib.files import write_atomic
+from nbs_lib.parameters import ParameterError
+from nbs_lib.pipeline import index, places, progress, tidy
+from nbs_lib.pipeline.differ import difference, in_words
+from nbs_lib.pipeline.doctor import examine
+from nbs_lib.pipeline.listing import chosen, rows
+from nbs_lib.pipeline.page import last_words, write_page
+from nbs_lib.pipeline.places import find_run
+from nbs_lib.pipeline.showing import told
+from nbs_lib.run import Run
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """Three runs: done, failed, killed."""
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    for name, status, loss in (("one", "done", 0.1), ("two", "failed", 0.3), ("three", "running", None)):
+        stage = {"status": status, "started": "2026-01-01T10:00:00+00:00", "seconds": 61.0, "outputs": {}}
+        stage |= {"parameters": {"steps": 5, "rank": 4 if loss else 8}, "held_out_loss": [1.0, loss] if loss else None}
+        asked = {"recipe": EVIL, "prepare": {}, "train": stage["parameters"], "compare": {}}
+        record = {"status": status, "asked": asked, "versions": {"torch": name}, "stages": {"train": stage | {"loss": loss}}}
+        write_atomic(tmp_path / "outputs" / name / "run.json", json.dumps(record))
+        picture = tmp_path / "outputs" / name / "compare" / "pictures" / "p00_s0_tuned.png"
+        picture.parent.mkdir(parents=True)
+        Image.new("RGB", (512, 512), (10 if name == "two" else 0, 0, 0)).save(picture)
+    return tmp_path / "outputs"
+
+
+def test_runs_are_chosen_and_ordered_by_any_value(outputs):
+    found = rows()
+    assert [each["name"] for each in chosen(found, sort="-held_out")] == ["two", "one", "three"]
+    assert [each["name"] for each in chosen(found, sort="loss")] == ["one", "two", "three"]
+    assert [each["name"] for each in chosen(found, where=["rank=4", "held_out<0.2"])] == ["one"]
+    assert [each["name"] for each in chosen(found, "t*", ["status=failed"])] == ["two"]
+    with pytest.raises(ParameterError, match="did you mean"):
+        chosen(found, sort="held_ou")
+    with pytest.raises(ParameterError, match="is to be a number"):
+        chosen(found, where=["rank=four"])
+
+
+def test_a_run_that_nobody_works_on_is_not_running(outputs):
+    assert {each["name"]: each["status"] for each in rows()} == {"one": "done", "two": "failed", "three": "interrupted"}
+    with Run(outputs / "three").alone():
+        assert {each["name"]: each["status"] for each in rows()}["three"] == "running"
+
+
+def test_the_index_is_one_page_that_escapes_what_was_typed(outputs):
+    (outputs / "one" / "report.html").write_text("")
+    page = index.refresh().read_text()
+    assert EVIL not in page and "&lt;script&gt;alert(1)" in page
+    assert page.count("data:image/png;base64,") == 3 and 'href="one/report.html"' in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page) and "default-src 'none'" in page
+    assert Image.open(outputs / "one" / "thumbnail.png").size == (96, 96)
+    index.refresh()
+    assert (outputs / "index.html").read_text() == page
+
+
+def test_two_runs_differ_in_so_much(outputs):
+    one, two, three = (find_run(name) for name in ("one", "two", "three"))
+    found = difference(one, two)
+    assert found.parameters == {} and found.versions == {"torch": ["one", "two"]}
+    assert found.numbers["train.loss"] == [0.1, 0.3] and found.pictures == {"p00_s0_tuned.png": pytest.approx(10 / 3)}
+    assert not found.same and difference(one, one).same
+    assert difference(one, three).parameters == {"train.rank": [4, 8]}
+    assert any("3.33 of 255 apart" in line for line in in_words(one, two, found))
+
+
+def test_a_run_in_words(outputs):
+    lines = told(find_run("two"))
+    assert lines[0] == f"two: failed, of the recipe {EVIL}" and "go on with it: onepass resume two" in lines
+    assert "    rank = 4" in lines and "held_out: 0.3" in lines
+
+
+def test_a_run_is_found_by_its_folder_and_none_leads_out(outputs):
+    assert find_run("one/").folder == find_run(str(outputs / "one")).folder == outputs / "one"
+    for name in ("../notebooks", "/etc", "one/../two/..", "cache", ".", "", "oen"):
+        with pytest.raises(ParameterError, match="there is no such run"):
+            find_run(name)
+
+
+def test_removing_follows_no_link(outputs, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_text("kept")
+    (outputs / "one" / "cache").symlink_to(tmp_path / "elsewhere")
+    assert tidy.removed(["one", "t*"]) == ["one", "three", "two"]
+    assert (tmp_path / "elsewhere" / "mine").read_text() == "kept" and places.run_names() == []
+
+
+def test_gc_takes_what_nothing_needs(outputs):
+    (outputs / "one" / "checkpoints" / "step-1").mkdir(parents=True)
+    (outputs / "two" / "checkpoints" / "step-1").mkdir(parents=True)
+    (outputs / "cache" / ("a" * 64)).mkdir(parents=True)
+    (outputs / "one" / ".run.json.4194303.part").write_text("half")
+    (outputs / "two" / ".space").write_bytes(b"0")
+    gone = {str(each.path.relative_to(outputs)) for each in tidy.gc(dry_run=True)}
+    assert gone == {"one/checkpoints", f"cache/{'a' * 64}", "one/.run.json.4194303.part", "two/.space"}
+    assert (outputs / "one" / "checkpoints").exists()
+    assert len(tidy.gc()) == 4 and tidy.gc() == [] and (outputs / "two" / "checkpoints").exists()
+
+
+def test_a_notebook_s_page_shows_its_pictures_and_runs_nothing(tmp_path):
+    output = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo=", "text/html": EVIL})
+    widget = nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}})
+    said = nbformat.v4.new_output("stream", text="the end\n")
+    cells = [nbformat.v4.new_code_cell("1", outputs=[output, widget]), nbformat.v4.new_code_cell("2", outputs=[said])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "n.ipynb")
+    page = write_page(tmp_path / "n.ipynb").read_text()
+    assert "script-src" not in page and "default-src 'none'; img-src data:" in page and "http:" not in page.split("<body>")[0]
+    assert (
+        not re.search(r"<script[^>]*src", page) and "widget-view" not in page and last_words(tmp_path / "n.ipynb") == "the end"
+    )
+
+
+def test_progress_says_step_loss_and_time_left(tmp_path):
+    run, log, said = Run(tmp_path), SimpleNamespace(seen="\rencode 3/7"), []
+    run.metrics.write_text('{"step": 300, "loss": 9.0, "seconds": 1}\n')  # of an earlier training
+    with progress.Progress(run, "train", Train(steps=300), log, said.append) as shown:
+        assert shown.words() == "train 0 s: encode 3/7"
+        run.metrics.write_text('{"step": 100, "loss": 0.5}\n')
+        assert shown.words() == "train 0 s: step 100 of 300, loss 0.5000"
+        shown.first = (100, time.monotonic() - 10)
+        run.metrics.write_text('{"step": 150, "loss": 0.25}\n{"step": 150, "held_out_loss": 1}\n{"step": 2')
+        assert shown.words() == "train 0 s: step 150 of 300, loss 0.2500, 30 s left"
+    assert [progress.shown(each) for each in (4, 200, 7500)] == ["4 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_the_doctor_looks_at_everything_and_says_how_it_is_mended(monkeypatch):
+    found = {each.what: each for each in examine()}
+    assert {"Python", "packages", "C++ compiler", "ninja", "GPUs", "memory", "disk", "hub"} <= set(found)
+    assert {"DeepSpeed's operators", "models of the hub"} <= set(found)
+    assert found["Python"].state == found["packages"].state == found["C++ compiler"].state == "good"
+    assert all(each.mend for each in found.values() if each.state == "wrong")
+
+
+def test_what_is_wrong_is_said_with_the_command_that_mends_it(project, tmp_path):
+    (project.folder / "constraints.txt").rename(tmp_path / "kept")
+    try:
+        (project.folder / "constraints.txt").write_text("torch==1.0\n")
+        done = project.onepass("doctor", status=1, PATH="/nowhere", CXX="", HF_HUB_OFFLINE="1")
+    finally:
+        (tmp_path / "kept").rename(project.folder / "constraints.txt")
+    assert "wrong   packages: torch 2.13.0, tested with 1.0" in done.stdout and "pip install -c constraints.txt" in done.stdout
+    assert "wrong   C++ compiler: no c++, no g++" in done.stdout and "mend it: apt-get install g++" in done.stdout
+    assert done.stderr.startswith("onepass: wrong here: packages, C++ compiler")

@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu clean
+.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
@@ -26,6 +26,9 @@ help:
 	@echo "make bench-soak   train 2,000 steps, killed again and again, and write benchmarks/results"
 	@echo "make bench-lab   run the comparison headlessly, hold it against a bare pipeline, and write benchmarks/results"
 	@echo "make bench-gpu   on a machine with GPUs: measure training at SD 2.1's size, and write benchmarks/results"
+	@echo "make bench-runs   measure what onepass run costs over bare papermill, and 200 runs listed, and write benchmarks/results"
+	@echo "make bench-kills   kill a run at 20 random moments and resume it, and write benchmarks/results"
+	@echo "onepass --help   the command: run, sweep, list, show, diff, doctor and more"
 	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
 
@@ -105,6 +108,14 @@ bench-soak: setup
 
 bench-gpu: setup
 	@$(PY) benchmarks/gpu.py
+
+bench-runs: setup
+	@echo "bench-runs: onepass run against bare papermill, 200 runs"
+	@$(PY) benchmarks/runs.py
+
+bench-kills: setup
+	@echo "bench-kills: 20 moments"
+	@$(PY) benchmarks/kills.py
 
 clean:
 	@echo "clean: runs, caches, build products"

@@ -1,5 +1,7 @@
 """The texts and tables of the benchmarks' page, a section for each result."""
 
+from statistics import median
+
 MAIN_JOB = """
 ## The main job
 
@@ -45,6 +47,20 @@ SOAK = """
 ## A long training, killed again and again
 
 `make bench-soak`: checkpoints every 50 steps, SIGKILL to one rank, to the parent, to all, in turn.
+
+"""
+RUNS = """
+## What the layer of runs costs
+
+`make bench-runs`: a shrunken demo from nothing, its three notebooks by papermill alone in one process, and by `onepass run`, in
+turns; then a folder with many runs, listed by commands that are timed from start to end, the slowest of five.
+
+"""
+KILLS = """
+## A run killed at random moments
+
+`make bench-kills`: a shrunken demo is begun, killed by SIGKILL at a moment drawn from the whole of its time, the command's
+process group alone or every process of it in turn, and resumed.
 
 """
 GPU = """
@@ -216,6 +232,26 @@ def soak_text(told: dict) -> str:
     )
 
 
+def runs_text(told: dict) -> str:
+    """Overhead and listing."""
+    bare, ours = (median(told[side]) for side in ("bare_seconds", "onepass_seconds"))
+    return (
+        f"papermill alone {bare:.1f} s, `onepass run` {ours:.1f} s, medians of {told['rounds']} rounds: {told['overhead_seconds']:.1f} s "
+        f"more, with the record, the log, the pages and the index. With {told['runs']} runs, `onepass list` takes "
+        f"{told['list_seconds']:.2f} s and `onepass index` {told['index_seconds']:.2f} s. {where(told)}\n"
+    )
+
+
+def kills_text(told: dict) -> str:
+    """How many ended well, and where they were killed."""
+    stages = [next((stage for stage, status in each["stages"].items() if status == "running"), "") for each in told["trials"]]
+    inside = ", ".join(f"{stages.count(stage)} in {stage}" for stage in ("prepare", "train", "compare"))
+    return (
+        f"Of {told['moments']} moments in {told['seconds']:.0f} s, {inside} and the others between them, {told['ended_the_same']} "
+        f"ended done, with the same adapter and pictures as the run that was not killed. {where(told)}\n"
+    )
+
+
 def gpu_table(told: dict) -> str:
     """A row for each side."""
     lines = ["| side | examples/s | times the reference | peak memory | share |", "|---|---|---|---|---|"]
@@ -277,6 +313,8 @@ SECTIONS = {
     "lab": (LAB, lab_text),
     "machines": (MACHINES, machines_text),
     "soak": (SOAK, soak_text),
+    "runs": (RUNS, runs_text),
+    "kills": (KILLS, kills_text),
     "true-size": (TRUE_SIZE, true_size_line),
     "gpu": (GPU, gpu_table),
 }

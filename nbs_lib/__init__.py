@@ -20,8 +20,8 @@ prepare      images and captions -> cache
 train        cache -> adapter
 compare      adapter -> pictures, numbers, report
 export       adapter -> files for diffusers, A1111, ComfyUI, or a merged pipeline
-pipeline     a recipe -> the three notebooks -> a run
-__main__     the `onepass` command
+pipeline     a recipe -> the three notebooks -> a run; sweeps, lists, comparisons, cluster jobs
+commands     the `onepass` command
 """
 
 import logging

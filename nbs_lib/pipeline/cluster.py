@@ -90,6 +90,7 @@ def slurm(job: Job) -> str:
         "MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))  # two jobs on a node do not meet",
         "export MASTER_ADDR MASTER_PORT",
         *_cases(job, "SLURM_ARRAY_TASK_ID"),
+        "# shellcheck disable=SC2016  # what stands in single quotes is for the tasks",
         f"srun --kill-on-bad-exit=1 bash -c {shlex.quote(own)} onepass {command} \"${{given[@]}}\"",
         "",
     ])  # fmt: skip

@@ -26,7 +26,7 @@ from nbs_lib.parameters import as_parameters
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run import Run
 
-ROUNDS, LISTED, RUNS = 5, 5, 200
+ROUNDS, LISTED, RUNS = 3, 5, 200
 SMALL = ["prepare.count=16", "train.steps=4", "train.batch_size=2", "train.deepspeed=false", "train.validate_every=0"]
 SMALL += ['compare.prompts=["A person holding a cat"]', "compare.steps=2", "compare.captions=2"]
 BARE = """

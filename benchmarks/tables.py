@@ -236,8 +236,8 @@ def runs_text(told: dict) -> str:
     """Overhead and listing."""
     bare, ours = (median(told[side]) for side in ("bare_seconds", "onepass_seconds"))
     return (
-        f"papermill alone {bare:.1f} s, `onepass run` {ours:.1f} s, medians of {told['rounds']} rounds: {told['overhead_seconds']:.1f} s "
-        f"more, with the record, the log, the pages and the index. With {told['runs']} runs, `onepass list` takes "
+        f"papermill alone {bare:.1f} s, `onepass run` {ours:.1f} s, medians of {told['rounds']} rounds: "
+        f"{told['overhead_seconds']:.1f} s more, with the record, the log, the pages and the index. With {told['runs']} runs, `onepass list` takes "
         f"{told['list_seconds']:.2f} s and `onepass index` {told['index_seconds']:.2f} s. {where(told)}\n"
     )
 
@@ -247,8 +247,8 @@ def kills_text(told: dict) -> str:
     stages = [next((stage for stage, status in each["stages"].items() if status == "running"), "") for each in told["trials"]]
     inside = ", ".join(f"{stages.count(stage)} in {stage}" for stage in ("prepare", "train", "compare"))
     return (
-        f"Of {told['moments']} moments in {told['seconds']:.0f} s, {inside} and the others between them, {told['ended_the_same']} "
-        f"ended done, with the same adapter and pictures as the run that was not killed. {where(told)}\n"
+        f"Of {told['moments']} moments in {told['seconds']:.0f} s, {inside} and the others between them, "
+        f"{told['ended_the_same']} ended done, with the same adapter and pictures as the run that was not killed. {where(told)}\n"
     )
 
 

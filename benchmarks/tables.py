@@ -240,8 +240,8 @@ def runs_text(told: dict) -> str:
     more = told["overhead"]
     return "\n".join([
         f"papermill alone {bare['seconds']:.1f} s, `onepass run` {ours['seconds']:.1f} s, medians of {told['rounds']} rounds:",
-        f"{more['seconds']:.1f} s more, with the record, the log, the pages and the index. In processor seconds of that process,",
-        f"kernels left out: {bare['processor']:.1f} and {ours['processor']:.1f}, {more['processor']:.1f} s more. With",
+        f"{more['seconds']:.1f} s more, with the record, the log, the pages and the index. In processor seconds of that",
+        f"process, kernels left out: {bare['processor']:.1f} and {ours['processor']:.1f}, {more['processor']:.1f} s more. With",
         f"{told['runs']} runs, `onepass list` takes {told['list_seconds']:.2f} s and `onepass index`",
         f"{told['index_seconds']:.2f} s. {where(told)}\n",
     ])  # fmt: skip

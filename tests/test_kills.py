@@ -1,0 +1,16 @@
+"""A run that is killed at random moments and resumed ends as one that never was: benchmarks/kills.py, with three moments."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nbs_lib.files import ROOT
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_the_same():
+    command = [sys.executable, "-W", "ignore", "benchmarks/kills.py", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 of 3 ended done" in done.stdout

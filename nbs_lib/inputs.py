@@ -7,7 +7,9 @@ from .files import PACKAGE, file_hash, value_hash
 
 BASE = PACKAGE / "picturebook" / "base"
 MAKE = PACKAGE / "picturebook" / "make"
-SHARED = ("config.py", "parameters.py", "files.py", "run.py", "models", "adapter.py", "diffusion.py", "shards.py", "usage.py")
+SHARED = ("config", "parameters.py", "files.py", "run.py", "models", "adapter.py", "diffusion.py", "shards.py", "usage.py")
+BESIDE = {"compare": ("axes.py", "contenders.py")}
+"""Of a room, what it rests on besides that others do not."""
 
 
 def code_hash(*rooms: str) -> str:
@@ -15,7 +17,8 @@ def code_hash(*rooms: str) -> str:
 
     The shipped base is an input of its own, and how it was made changes no run.
     """
-    files = [path for name in (*SHARED, *rooms) for path in files_of(PACKAGE / name)]
+    beside = [file for room in rooms for file in BESIDE.get(room, ())]
+    files = [path for name in (*SHARED, *rooms, *beside) for path in files_of(PACKAGE / name)]
     return files_hash(path for path in files if not path.is_relative_to(BASE) and not path.is_relative_to(MAKE))
 
 

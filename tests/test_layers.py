@@ -88,7 +88,7 @@ def test_every_module_belongs_to_a_layer():
         ("picturebook/make/fit.py", "from ... import compare", True),
         ("__init__.py", "from .run import Run", True),
         ("run.py", "def f():\n    import torch.nn", True),
-        ("config.py", "from transformers import CLIPModel", True),
+        ("config/train.py", "from transformers import CLIPModel", True),
         ("run.py", "from .config import Train", False),
         ("compare/report.py", "from . import figures", False),
         ("compare/report.py", "from ..picturebook import draw", False),

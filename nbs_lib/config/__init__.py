@@ -1,0 +1,17 @@
+"""The parameters of the notebooks: the only home of their defaults and of their checks.
+
+Each notebook's `parameters` cell repeats the fields of its dataclass; a test holds them together.
+"""
+
+from .base import MakeBase
+from .compare import REFERENCE_PROMPTS, Compare, Play
+from .prepare import DRAWN, Prepare
+from .train import Train
+
+__all__ = ["DRAWN", "PLACE", "REFERENCE_PROMPTS", "STAGES", "Compare", "MakeBase", "Play", "Prepare", "Train"]
+
+PLACE = ("run", "launcher", "num_nodes", "node_rank", "master_addr", "master_port")
+"""Parameters that say where and how a stage is done, and not what comes of it."""
+
+STAGES: dict[str, type] = {"prepare": Prepare, "train": Train, "compare": Compare}
+"""The three stages in their order, and the dataclass of each."""

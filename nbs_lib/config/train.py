@@ -1,0 +1,145 @@
+"""Parameters of `2_train.ipynb`."""
+
+from dataclasses import dataclass
+
+from ..parameters import between, one_of, refuse, said
+
+
+@dataclass(frozen=True)
+class Train:
+    """Parameters of `2_train.ipynb`: an objective learned by a LoRA or by the whole UNet, on DeepSpeed."""
+
+    run: str = "outputs/demo"
+    """Folder of the run, relative to the project."""
+    objective: str = "guidance"
+    """What is learned: guidance (two passes in one), finetune (the images themselves) or consistency (few steps)."""
+    method: str = "lora"
+    """What is trained: lora, rslora, dora, or full (every weight of the UNet)."""
+    guidance: float = 4.0
+    """Guidance scale w of the teacher, eps_uncond + w (eps_cond − eps_uncond); what a finetune is sampled with."""
+    guidance_max: float = 0.0
+    """Largest w where it is drawn for each example, from `guidance` upwards; 0 keeps it fixed."""
+    teacher: str = "live"
+    """Where the teacher's answers come from: live, or cached ones of `1_prepare`."""
+    rank: int = 16
+    """Rank of the LoRA."""
+    alpha: float = 16.0
+    """Strength of the LoRA: its update is scaled by alpha / rank, or alpha / sqrt(rank) for rslora."""
+    dropout: float = 0.0
+    """Share of the LoRA's inputs that is left out at random."""
+    targets: str = "feedforward"
+    """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution)."""
+    steps: int = 300
+    """Optimizer steps."""
+    batch_size: int = 8
+    """Examples a pass and process."""
+    accumulate: int = 1
+    """Passes whose gradients make one optimizer step."""
+    optimizer: str = "adamw"
+    """AdamW, or prodigy, which finds the learning rate by itself from lr 1 (its package is an extra)."""
+    lr: float = 1e-3
+    """Highest learning rate."""
+    schedule: str = "cosine"
+    """Course of the learning rate after the warmup: constant, linear, cosine or polynomial, as diffusers has them."""
+    warmup: int = 10
+    """Steps that lead up to the highest learning rate."""
+    clip: float = 1.0
+    """Largest norm of the gradient; a larger one is scaled down to it."""
+    ema: float = 0.0
+    """Decay of the mean over the steps' weights that is saved; 0 saves the last weights."""
+    snr_gamma: float = 5.0
+    """Largest signal-to-noise ratio that counts in the loss of finetune (min-SNR); 0 weighs all noise levels alike."""
+    noise_offset: float = 0.0
+    """Noise added to each channel as a whole in finetune, for very dark and very bright images."""
+    caption_dropout: float = 0.1
+    """Share of examples that finetune sees without their caption, so that guidance still works."""
+    prior_weight: float = 1.0
+    """Weight of the prior's examples in finetune, where `1_prepare` was given some."""
+    huber: float = 0.001
+    """Constant c of the pseudo-Huber loss of consistency."""
+    precision: str = "bf16"
+    """Arithmetic of the UNet's passes and its frozen weights: fp32, bf16, or fp16 on a GPU; what is trained is fp32."""
+    checkpointing: bool = False
+    """Gradient checkpointing: activations are computed again instead of kept."""
+    deepspeed: bool = True
+    """Whether DeepSpeed trains; without it, plain data-parallel training, which compiles nothing."""
+    zero_stage: int = 2
+    """ZeRO stage of DeepSpeed, 0 to 3; prodigy and fp16 need 0: they have to see all gradients at once."""
+    offload: bool = False
+    """Whether DeepSpeed keeps the optimizer in the CPU's memory and steps it there; needs ZeRO 1 or more."""
+    launcher: str = "notebook"
+    """How processes start: notebook (forked by notebook_launcher) or subprocess (afresh, by accelerate's own launch)."""
+    processes: int = 0
+    """Processes to train with on each host; 0 is one for each GPU, or 2 on a machine without."""
+    num_nodes: int = 1
+    """Hosts that train together; each starts the same training, and all see the run's folder."""
+    node_rank: int = 0
+    """Which of the hosts this is, from 0, which keeps the record, to num_nodes - 1."""
+    master_addr: str = "127.0.0.1"
+    """Address of host 0, as the others reach it."""
+    master_port: int = 0
+    """Port of host 0 for the processes to meet; 0 takes a free one, where there is one host."""
+    checkpoint_every: int = 100
+    """Steps from one checkpoint to the next; 0 counts minutes only."""
+    checkpoint_minutes: float = 0.0
+    """Minutes from one checkpoint to the next; 0 counts steps only."""
+    log_every: int = 5
+    """Steps from one line of metrics.jsonl to the next."""
+    validate_every: int = 100
+    """Steps from one held-out loss and its pictures to the next; 0 leaves both out."""
+    held_out: int = 16
+    """Examples that are never trained on, a quarter at most, for the held-out loss and its pictures; 0 trains on all."""
+    tensorboard: bool = False
+    """Whether the metrics are written for TensorBoard as well (its package is an extra)."""
+    seed: int = 0
+    """Seed of the first weights, the order of examples, the noise and the timesteps."""
+
+    def __post_init__(self):
+        said(self, "run", "a folder")
+        one_of(self, "objective", ("guidance", "finetune", "consistency"))
+        one_of(self, "method", ("lora", "rslora", "dora", "full"))
+        between(self, "guidance", 1.0, 100.0)
+        if self.guidance_max:
+            between(self, "guidance_max", self.guidance, 100.0)
+        if self.guidance_max and self.objective == "finetune":
+            refuse("guidance_max", self.guidance_max, "0, for finetune has no teacher")
+        one_of(self, "teacher", ("live", "cached"))
+        if self.teacher == "cached" and self.objective != "guidance":
+            refuse("teacher", self.teacher, f"live, where the objective is {self.objective}")
+        between(self, "rank", 1, 1024)
+        between(self, "alpha", 0.001, 4096.0)
+        between(self, "dropout", 0.0, 0.9)
+        one_of(self, "targets", ("attention", "feedforward", "all"))
+        between(self, "steps", 1, 10_000_000)
+        between(self, "batch_size", 1, 4096)
+        between(self, "accumulate", 1, 4096)
+        one_of(self, "optimizer", ("adamw", "prodigy"))
+        between(self, "lr", 0.1 if self.optimizer == "prodigy" else 1e-8, 10.0)
+        one_of(self, "schedule", ("constant", "linear", "cosine", "polynomial"))
+        between(self, "warmup", 0, 10_000_000)
+        between(self, "clip", 1e-6, 1e6)
+        between(self, "ema", 0.0, 0.99999)
+        between(self, "snr_gamma", 0.0, 1000.0)
+        between(self, "noise_offset", 0.0, 1.0)
+        between(self, "caption_dropout", 0.0, 1.0)
+        between(self, "prior_weight", 0.0, 100.0)
+        between(self, "huber", 1e-6, 10.0)
+        one_of(self, "precision", ("fp32", "bf16", "fp16"))
+        one_of(self, "zero_stage", (0, 1, 2, 3))
+        for name, needs in (("optimizer", "prodigy"), ("precision", "fp16")):
+            if getattr(self, name) == needs and self.deepspeed and self.zero_stage:  # see `train/engine.py`
+                refuse("zero_stage", self.zero_stage, f"0 with {name} {needs}")
+        if self.offload and not (self.deepspeed and self.zero_stage and self.optimizer == "adamw"):
+            refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1 or more and adamw")
+        one_of(self, "launcher", ("notebook", "subprocess"))
+        between(self, "processes", 0, 65_536)
+        between(self, "num_nodes", 1, 1024)
+        between(self, "node_rank", 0, self.num_nodes - 1)
+        said(self, "master_addr", "an address")
+        between(self, "master_port", 0 if self.num_nodes == 1 else 1024, 65535)
+        between(self, "checkpoint_every", 0, 10_000_000)
+        between(self, "checkpoint_minutes", 0.0, 100_000.0)
+        between(self, "log_every", 1, 10_000_000)
+        between(self, "validate_every", 0, 10_000_000)
+        between(self, "held_out", 0, 100_000)
+        between(self, "seed", 0, 2**31 - 1)

@@ -9,6 +9,7 @@ files        files and folders that appear whole or not at all, and their hashes
 machine      versions, git commit, machine: what is recorded beside a result
 inputs       what a stage rests on besides its parameters
 parameters   values checked, and read from YAML, the command line and notebooks
+policy       what a browser may take of our pages
 run          Run: the folder of one execution, its file names and its record
 diffusion    the maths: guidance, conversions between predictions
 shards       rows of tensors spread over many files, mapped into memory

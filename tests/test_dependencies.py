@@ -27,6 +27,10 @@ COMMANDS = {"ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "r
 """Packages that are run, or used by others; no line of ours imports them."""
 
 
+OURS = {path.stem for folder in ("benchmarks", "tests/browser") for path in (ROOT / folder).glob("*.py")}
+"""Modules that stand beside those that import them."""
+
+
 def by_name(requirement: Requirement) -> str:
     return requirement.name
 
@@ -61,7 +65,10 @@ def test_what_the_library_and_its_tests_import_is_declared_and_nothing_else():
             imported |= (
                 {name.partition(".")[0] for name in names}
                 - sys.stdlib_module_names
-                - {"nbs_lib", *(path.stem for path in (ROOT / "benchmarks").glob("*.py"))}
+                - {
+                    "nbs_lib",
+                    *(path.stem for folder in ("benchmarks", "tests/browser") for path in (ROOT / folder).glob("*.py")),
+                }
             )
     owners = packages_distributions()
     used = {canonicalize_name(owner) for name in imported for owner in owners[name]}

@@ -2,7 +2,6 @@
 
 import json
 from base64 import b64encode
-from hashlib import sha256
 from io import BytesIO
 from math import isfinite, isinf
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 
 from ..contenders import CONTENDERS
 from ..files import read_lines, write_atomic
+from ..policy import csp_hash
 from ..run import Run
 from .told import ALT, described
 from .use import three_lines, usage_example
@@ -120,11 +120,6 @@ def training(run: Run) -> dict[str, Any] | None:
     """Steps, first and last loss of the training; None where it left no metrics."""
     lines = [line for line in read_lines(run.metrics) if "loss" in line]
     return {"steps": lines[-1]["step"], "first": lines[0]["loss"], "last": lines[-1]["loss"]} if lines else None
-
-
-def csp_hash(text: str) -> str:
-    """How a content security policy names an inline style or script. Source: W3C CSP level 3, section 2.3.1."""
-    return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
 
 
 def number(given: float | None, digits: int = 3) -> str:

@@ -2,13 +2,13 @@
 
 from base64 import b64encode
 from contextlib import suppress
-from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ..files import write_atomic
+from ..policy import csp_hash
 from ..run import Run
 from .listing import Row, cell, rows
 from .places import outputs
@@ -44,11 +44,6 @@ def rendered(template: str, name: str, told: dict[str, Any]) -> str:
     style, script = ((HERE / f"{name}.{ending}").read_text() for ending in ("css", "js"))
     hashes = {kind: csp_hash(text) for kind, text in (("style", style), ("script", script))}
     return environment.get_template(template).render(**told, style=Markup(style), script=Markup(script), hashes=hashes)
-
-
-def csp_hash(text: str) -> str:
-    """How a content security policy names an inline style or script. Source: W3C CSP level 3, section 2.3.1."""
-    return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
 
 
 def shown(row: Row) -> dict[str, Any]:

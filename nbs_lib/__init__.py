@@ -6,6 +6,7 @@ config       the parameters of the notebooks, their defaults and their checks
 axes         what varies over a grid of pictures
 contenders   who is compared, by name
 files        files and folders that appear whole or not at all, and their hashes
+locks        one process at a time on a run
 machine      versions, git commit, machine: what is recorded beside a result
 inputs       what a stage rests on besides its parameters
 parameters   values checked, and read from YAML, the command line and notebooks

@@ -18,23 +18,18 @@ outputs/NAME/
   thumbnail.png            a picture for the index of runs
 """
 
-import fcntl
 import json
-import os
-import shlex
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
-
-import psutil
+from typing import Any
 
 from .config import PLACE, STAGES
-from .files import HOST, ROOT, file_hash, value_hash, write_atomic
+from .files import ROOT, file_hash, value_hash, write_atomic
 from .inputs import code_hash, shipped_base_hash
+from .locks import RunError, held, is_held
 from .machine import facts, versions
 from .parameters import as_parameters
 
@@ -43,10 +38,6 @@ STAGE_LOCK, RECIPE_LOCK = ".stage.lock", ".recipe.lock"
 """Held by the process that does a stage, and by the command that goes through all of them."""
 SPACE = 1 << 17
 """Bytes that are kept while a stage works, so that its record can say how it ended on a disk that became full."""
-
-
-class RunError(RuntimeError):
-    """A run that cannot be worked on: which, why, and what to do."""
 
 
 def notebook_hash(path: Path) -> str:
@@ -167,35 +158,13 @@ class Run:
 
     @contextmanager
     def alone(self, lock: str = STAGE_LOCK, patience: float = 0) -> Iterator[None]:
-        """Keep other processes off the run. Errors: RunError where one is at work on it, naming it.
-
-        The lock belongs to the open file: what is forked meanwhile holds it too, so it stays until orphaned ranks are
-        gone, and it goes by itself with the last process. What is started by exec, like a compiler, does not hold it.
-        patience: seconds to wait for processes to end whose command or server has ended before them.
-        """
-        path, end = self.folder / lock, time.monotonic() + patience
-        self.folder.mkdir(parents=True, exist_ok=True)
-        while not (file := _locked(path)):
-            holder = _holder(path)
-            if not _orphaned(holder) or time.monotonic() > end:
-                raise RunError(
-                    f"{self.folder} is being worked on by another process{_said(holder)}; "
-                    "wait until it has ended, or take another run"
-                )
-            time.sleep(0.1)
-        with file:
-            _sign(file)
-            try:
-                yield
-            finally:
-                file.close()
-                with suppress(OSError), path.open("r+") as again:  # refused while a forked process still holds it
-                    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
+        """Keep other processes off the run; see `locks.held`. Errors: RunError where another process is at work on it."""
+        with held(self.folder / lock, patience):
+            yield
 
     def at_work(self) -> bool:
         """Whether a process works on the run."""
-        return any(_alive(_holder(self.folder / lock)) for lock in (STAGE_LOCK, RECIPE_LOCK))
+        return any(is_held(self.folder / lock) for lock in (STAGE_LOCK, RECIPE_LOCK))
 
     @contextmanager
     def stage(self, config: Any) -> Iterator[dict[str, Any]]:
@@ -250,60 +219,3 @@ class Run:
 
 def stage_of(config: Any) -> str:
     return next(stage for stage, cls in STAGES.items() if isinstance(config, cls))
-
-
-def _locked(path: Path) -> IO | None:
-    """The file, opened and locked; None where another process has it."""
-    while True:
-        file = path.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except BlockingIOError:
-            file.close()
-            return None
-        except FileNotFoundError:
-            pass
-        file.close()  # one that ended just now removed it; the next one is ours to make
-
-
-def _sign(file: IO):
-    """Say in a lock who holds it: for people, and to tell whether it and the one that started it are still there."""
-    what = "a notebook" if "ipykernel" in sys.modules else shlex.join(["onepass", *sys.argv[1:]])
-    me = {"pid": os.getpid(), "begun": _begun(os.getpid()), "parent": os.getppid(), "host": HOST}
-    with suppress(OSError):  # a full disk: the lock holds all the same
-        file.truncate(0)
-        file.write(json.dumps(me | {"since": datetime.now(UTC).isoformat(timespec="seconds"), "what": what[:200]}))
-        file.flush()
-
-
-def _holder(path: Path) -> dict[str, Any]:
-    """What the holder of a lock has said of itself; {} where it has not yet."""
-    try:
-        told = json.loads(path.read_text())
-        return told if isinstance(told, dict) and {"pid", "begun", "parent", "host", "since", "what"} <= set(told) else {}
-    except (OSError, ValueError):
-        return {}
-
-
-def _begun(pid: int) -> str:
-    """When a process of this machine began, in ticks since it was booted, which no clock that is set changes; "" for none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _alive(holder: dict[str, Any]) -> bool:
-    """Whether the holder of a lock is still there, as far as this machine can tell."""
-    return bool(holder) and (holder["host"] != HOST or _begun(holder["pid"]) == holder["begun"])
-
-
-def _orphaned(holder: dict[str, Any]) -> bool:
-    """Whether the one that started the holder of a lock is gone, so that it will end by itself very soon."""
-    return bool(holder) and holder["host"] == HOST and not psutil.pid_exists(holder["parent"])
-
-
-def _said(holder: dict[str, Any]) -> str:
-    return f", {holder['pid']} on {holder['host']} since {holder['since']} ({holder['what']})" if holder else ""

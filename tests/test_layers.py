@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
-    {"axes", "config", "contenders", "files", "inputs", "machine", "parameters", "policy", "run"},
+    {"axes", "config", "contenders", "files", "inputs", "locks", "machine", "parameters", "policy", "run"},
     {"models", "adapter", "diffusion", "picturebook", "shards", "usage"},
     {"prepare", "train", "compare"},
     {"export", "pipeline"},

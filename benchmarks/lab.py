@@ -77,7 +77,7 @@ def overhead() -> dict:
     """Seconds for the reference's ten prompts, by the lab and by a bare stock pipeline with the same settings, in turns."""
     run = tiny()
     sampler, seeds = load_sampler(run), list(range(len(REFERENCE_PROMPTS)))
-    bare = {"guided": sampler.base.pipeline(), "tuned": sampler.base.pipeline()}
+    bare = {name: sampler.base.pipeline().to(sampler.device) for name in ("guided", "tuned")}
     bare["tuned"].load_lora_weights(str(run.adapter), weight_name=WEIGHTS)
     bare["tuned"].fuse_lora()
 

@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .files import write_atomic
@@ -131,8 +131,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
         return json.loads((folder / FACTS).read_text())
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; train an adapter first (notebooks/2_train.ipynb)")
-    with safe_open(path, "pt") as opened:
-        metadata = opened.metadata() or {}
+    try:
+        with safe_open(path, "pt") as opened:
+            metadata = opened.metadata() or {}
+    except SafetensorError as torn:
+        raise ValueError(f"{path} is damaged ({torn}); train it again, or export it again") from None
     if METADATA_KEY not in metadata:
         raise ValueError(f"{path} has no {METADATA_KEY!r} metadata; it was not trained by Onepass")
     return json.loads(metadata[METADATA_KEY])

@@ -8,8 +8,11 @@ prompt: A person holding a cat | A road that is going down a hill
 from dataclasses import dataclass
 from typing import Any
 
+from .contenders import SCHEDULERS, contender
+
 NAMES = {"prompt": str, "seed": int, "steps": int, "w": float, "adapter_scale": float, "scheduler": str, "contender": str}
 """What may vary, and of which type it is."""
+RANGES = {"seed": (0, 2**31 - 1), "steps": (1, 1000), "w": (1, 100), "adapter_scale": (-10, 10)}
 MOST = 12
 """Values along one axis."""
 
@@ -49,4 +52,12 @@ def _axis(text: str) -> Axis:
         raise ValueError(f"axis {text!r}: its values are to be {'whole ' * (NAMES[name] is int)}numbers") from None
     if not all(parts) or len(set(found)) < len(found) or len(found) > MOST:
         raise ValueError(f"axis {text!r}; allowed are 1 to {MOST} values, each once, between |")
+    for value in found:
+        low, high = RANGES.get(name, (None, None))
+        if low is not None and not low <= value <= high:
+            raise ValueError(f"axis {text!r}: {value:g}; allowed is {low:g} to {high:g}")
+        if name == "contender":
+            contender(value)
+        if name == "scheduler" and value not in SCHEDULERS:
+            raise ValueError(f"axis {text!r}: {value}; allowed is one of {', '.join(SCHEDULERS)}")
     return Axis(name, found)

@@ -25,9 +25,18 @@ CONTENDERS = ("unguided", "guided", "tuned")
 HYBRID = 1.5
 """The guidance scale of a hybrid's guided steps: what was trained holds the teacher's already."""
 ENGINES = ("eager", "compile", "deepspeed")
+SCHEDULERS = (
+    "DDIMScheduler",
+    "EulerDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "LCMScheduler",
+)
+"""Of diffusers, those that a base may be sampled with."""
 KINDS = re.compile(r"unguided|guided|tuned|(selective|hybrid)-([1-9]\d?)")
-AFTER = re.compile(r"(?P<rest>.+?)(?: in (?P<steps>\d{1,4}) steps?)?(?: on (?P<engine>\w+))?")
-SCALED = re.compile(r"(?P<rest>.+?)(?: at (?P<scale>-?\d+(?:\.\d+)?))?")
+STEPS = re.compile(r"(?P<rest>.+) in (?P<steps>\d{1,4}) steps?")
+ENGINE = re.compile(r"(?P<rest>.+) on (?P<engine>\w+)")
+SCALED = re.compile(r"(?P<rest>.+?)(?: at (?P<scale>-?\d+(?:\.\d+)?(?:e-?\d+)?))?")
 ALLOWED = (
     f"{', '.join(CONTENDERS)}, selective-N, hybrid-N (N in %), a run's folder or `pipeline FOLDER`; after it `at SCALE`, "
     f"`in N steps`, `on ENGINE`"
@@ -61,15 +70,20 @@ class Contender:
 
 def contender(name: str) -> Contender:
     """The contender of that name. Errors: ValueError, with what is allowed."""
-    told = AFTER.fullmatch(name.strip())
-    if not told:
+    rest, steps, engine = name.strip(), None, "eager"
+    for _ in range(2):  # the two may stand in either order
+        if told := STEPS.fullmatch(rest):
+            rest, steps = told["rest"], int(told["steps"])
+        # a run may be called `cat on mat`
+        elif (told := ENGINE.fullmatch(rest)) and (told["engine"] in ENGINES or "/" not in rest):
+            rest, engine = told["rest"], told["engine"]
+    if not rest:
         raise ValueError(f"contender: given {name!r}; allowed is {ALLOWED}")
-    steps, engine = told["steps"] and int(told["steps"]), told["engine"] or "eager"
     if engine not in ENGINES:
         raise ValueError(f"contender {name!r}: engine {engine!r}; allowed is one of {', '.join(ENGINES)}")
     if steps is not None and not 1 <= steps <= 1000:
         raise ValueError(f"contender {name!r}: {steps} steps; allowed are 1 to 1000")
-    return replace(_who(told["rest"].strip(), name), name=name, steps=steps, engine=engine)
+    return replace(_who(rest.strip(), name), name=name, steps=steps, engine=engine)
 
 
 def _who(rest: str, name: str) -> Contender:

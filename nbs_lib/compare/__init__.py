@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..axes import read_axes
 from ..config import Compare
 from ..contenders import slug
 from ..files import beside, link_or_copy
@@ -42,6 +43,7 @@ from .figures import draw_figures
 from .kept import Drawn, Kept
 from .measure import captions_first, cut_prompts, distance, of_captions, scored, timed
 from .sample import load_sampler
+from .shown import cells_of
 from .told import summary
 
 __all__ = ["Compared", "compare", "measured", "summary"]
@@ -86,6 +88,7 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
     clip = load_clip(config.clip, sampler.base)
     for cut in (cuts := cut_prompts(config.prompts, sampler.base.tokenizer())):
         print(f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…")
+    cells_of(sampler, config, read_axes(config.axes))  # refused before anything is sampled
     costs = timed(sampler, config)
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
@@ -99,7 +102,7 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
         rates, recovered = captions_first(judged, captions, sampler.objective)
     scores = scored(judged, asked, clip, real) if clip else {}
     contenders = {name: costs[name] | {"caption_first": rates[name]} | scores.get(name, {}) for name in drawn}
-    turned = measured_dial(kept, config) if config.dial and not sampler.whole else None
+    turned = measured_dial(kept, config) if config.dial and sampler.objective == "guidance" and not sampler.whole else None
     to_guided = {name: distance(each, drawn["guided"], prompts) for name, each in drawn.items() if name != "guided"}
     files = save_pictures(drawn, config, folder)
     figures = draw_figures(kept, config, folder, drawn, contenders, to_guided, turned, (prompts, seeds))
@@ -113,6 +116,7 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
         "whole_model": sampler.whole,
         "sampling": sampler.sampling | {"steps": sampler.tuned_steps or config.steps},
         "w_train": sampler.w_train,
+        "negative": sampler.ways.negative,
         "steps": config.steps,
         "resolution": sampler.resolution,
         "scheduler": type(sampler.pipe.scheduler).__name__,

@@ -103,7 +103,12 @@ class Blind(anywidget.AnyWidget):
     def _close(self):
         """All is voted on: what all votes of the run on these pairs' contenders come to."""
         shown = {name for pair, _ in self._ready for name in (pair.left, pair.right)}
-        rows = [row for row in read_lines(self.votes) if {row["left"], row["right"]} <= shown]
+        made = self._parameters["made"]
+        rows = [
+            row
+            for row in read_lines(self.votes)
+            if (two := {row["left"], row["right"]}) <= shown and all(row["made"].get(name) == made[name] for name in two)
+        ]
         if rows:
             self.result = [str(each) for each in tally(rows)]
             self.said = f"Done. All {len(rows)} votes of this run on these contenders, with 95 % intervals:"

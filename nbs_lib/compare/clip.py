@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from ..files import ROOT
 from ..models import Base, embedded_clip
-from ..picturebook.judge import features
+from ..picturebook.judge import features, pixels
 
 BATCH = 64
 
@@ -45,11 +45,7 @@ class Clip:
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
         if self.processor:
             return self.processor(list(images), return_tensors="pt").pixel_values
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-        side = self.model.config.vision_config.image_size
-        return (
-            torch.nn.functional.interpolate(pixels, (side, side), mode="area") if pixels.shape[2:] != (side, side) else pixels
-        )
+        return pixels(images, self.model)
 
     def _words(self, texts: Sequence[str]) -> dict[str, Any]:
         told = self.tokenizer(

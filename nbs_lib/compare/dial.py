@@ -19,8 +19,8 @@ POINTS = 11
 
 
 def measured_dial(kept: Kept, config: Compare) -> dict[str, Any]:
-    """w: the scales that were tried; turns: of each λ the nearest w with its interval over prompts, what was to be expected,
-    and the difference that is left there."""
+    """w: the scales that were tried; turns: of each λ the nearest w with its interval over prompts, None where it lies beyond
+    them; what was to be expected; and the difference that is left there."""
     w_train = kept.sampler.w_train
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
@@ -30,9 +30,7 @@ def measured_dial(kept: Kept, config: Compare) -> dict[str, Any]:
     for turn in config.dial:
         tuned = kept.sample("tuned", prompts, seeds, config.steps, adapter_scale=turn).latents
         errors = np.stack([by_prompt(latent_mse(tuned, each), prompts) for each in guided])  # [w, prompts]
-        low, high = (None, None)
-        if len(errors[0]) > 1:
-            low, high = bootstrap_interval(errors, lambda *drawn: nearest(scales, np.array([each.mean() for each in drawn])))
+        low, high = bootstrap_interval(errors, lambda *drawn: nearest(scales, np.array([each.mean() for each in drawn])))
         turns.append(
             {
                 "adapter_scale": turn,
@@ -48,15 +46,18 @@ def measured_dial(kept: Kept, config: Compare) -> dict[str, Any]:
 
 def scales_to_try(w_train: float, turns: list[float]) -> list[float]:
     """From 1 to beyond what the largest λ is expected to be."""
-    top = max(2.0, 1 + 1.3 * max(turns) * (w_train - 1))
+    top = min(100.0, max(2.0, 1 + 1.3 * max(turns) * (w_train - 1)))
     return [round(float(w), 3) for w in np.linspace(1, top, POINTS)]
 
 
-def nearest(scales: list[float], errors: np.ndarray) -> float:
-    """Where the errors [w] are least: the vertex of the parabola through the least one and its neighbours, evenly apart."""
+def nearest(scales: list[float], errors: np.ndarray) -> float | None:
+    """Where the errors [w] are least: the vertex of the parabola through the least one and its neighbours, evenly apart; 1 at
+    least, as guidance is. None where the largest scale that was tried is the nearest: the least may lie beyond it."""
     i = int(np.argmin(errors))
-    if not 0 < i < len(scales) - 1:
-        return scales[i]
+    if i == len(scales) - 1:
+        return None
+    i = max(i, 1)
     before, here, after = errors[i - 1 : i + 2]
     bend = before - 2 * here + after
-    return float(scales[i] + (scales[1] - scales[0]) * (before - after) / (2 * bend)) if bend > 0 else scales[i]
+    vertex = scales[i] + (scales[1] - scales[0]) * (before - after) / (2 * bend) if bend > 0 else scales[int(np.argmin(errors))]
+    return float(max(scales[0], vertex))

@@ -9,6 +9,7 @@ from ..config import Play
 from ..models import Base, BaseError
 from .drawer import StoppedError
 from .gallery import Shot
+from .made import made
 from .sample import Sampler, Samples
 
 STOPPED = "Stopped before it was finished."
@@ -37,8 +38,8 @@ def sampled(
     asked: Play,
     check: Callable[[], None],
     progress: Callable[[int, int], None],
-) -> Samples | str:
-    """The samples of one contender, or words."""
+) -> tuple[Samples, dict[str, Any]] | str:
+    """The samples of one contender and how they are made, or words."""
 
     def watch(done: int, of: int):
         check()
@@ -48,7 +49,8 @@ def sampled(
     try:
         check()
         with remarks_left_out():
-            return sampler.sample(name, prompts, seeds, asked.steps, scheduler=asked.scheduler, watch=watch)
+            way = sampler.ways.of(name, asked.steps, scheduler=asked.scheduler)
+            return sampler.sample_way(way, prompts, seeds, watch), made(sampler, way)
     except StoppedError:
         return STOPPED
     except Exception as failure:
@@ -79,12 +81,13 @@ def _no_remark(record: logging.LogRecord) -> bool:
     return not any(words in record.getMessage() for words in REMARKS)
 
 
-def shot(told: Samples | str, i: int) -> Shot:
+def shot(told: tuple[Samples, dict[str, Any]] | str, i: int) -> Shot:
     """The i-th picture of a contender with its cost, or the words in its place."""
     if isinstance(told, str):
         return Shot(None, told)
-    facts: dict[str, Any] = {"nfe": told.nfe, "seconds": round(told.seconds, 3)}
-    return Shot(told.images[i], f"{told.nfe:g} UNet passes, {told.seconds:.2f}\u00a0s", facts)
+    samples, how = told
+    facts: dict[str, Any] = how | {"nfe": samples.nfe, "seconds": round(samples.seconds, 3)}
+    return Shot(samples.images[i], f"{samples.nfe:g} UNet passes, {samples.seconds:.2f}\u00a0s", facts)
 
 
 def cut(prompts: list[str], base: Base) -> str:

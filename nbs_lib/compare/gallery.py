@@ -85,8 +85,7 @@ def save(run: Run, drawn: Drawn, facts: dict[str, Any]) -> list[Path]:
     for name, shot in drawn.shots.items():
         if shot.image is None:
             continue
-        told = {"prompt": drawn.prompt, "seed": drawn.seed, "contender": name, "steps": drawn.asked.steps}
-        told |= {"scheduler": drawn.asked.scheduler} | shot.facts | facts | {"time": when}
+        told = {"prompt": drawn.prompt, "seed": drawn.seed, "contender": name} | shot.facts | facts | {"time": when}
         picture = PngInfo()
         picture.add_itxt(METADATA_KEY, json.dumps(told, ensure_ascii=False))
         Image.fromarray(shot.image).save(buffer := BytesIO(), "PNG", pnginfo=picture)

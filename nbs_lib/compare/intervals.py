@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .metrics import fid, kid, weighted_kid
+from .metrics import fid, kid
 
 LEVEL, DRAWS = 0.95, 2000
 SET_DRAWS = 100
@@ -23,11 +23,13 @@ def bootstrap_interval(
     """Percentile interval of a statistic.
 
     paired: an array [n], or several that belong together place by place: the same prompts are drawn from each.
-    statistic: takes those arrays. (None, None) where it is undefined in more than a fortieth of the draws: one end of the
-    interval would be made of nothing.
+    statistic: takes those arrays. (None, None) for one prompt, which says nothing of others, and where the statistic is
+    undefined in more than a fortieth of the draws: one end of the interval would be made of nothing.
     """
     arrays = [np.asarray(paired)] if getattr(paired, "ndim", 0) == 1 else [np.asarray(values) for values in paired]
     n = len(arrays[0])
+    if n < 2:
+        return None, None
     rng = np.random.default_rng(seed)
     found = [statistic(*(values[drawn] for values in arrays)) for drawn in rng.integers(0, n, (draws, n))]
     defined = [value for value in found if value is not None and np.isfinite(value)]
@@ -50,21 +52,30 @@ def with_interval(values: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:
     return {"value": float(np.mean(means)), "low": low, "high": high}
 
 
-def of_sets(a: torch.Tensor, b: torch.Tensor, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """FID and KID of two sets of features [n, d], place i of both being of one prompt: value, low, high of each.
+def of_sets(a: torch.Tensor, b: torch.Tensor, prompts: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """FID and KID of two sets of features [n, d], place i of both being a picture of prompts[i]: value, low, high of each.
 
     A set drawn with replacement has fewer pictures in it, which makes FID larger: its interval is moved back by what the
-    draws are larger in the mean. Pairs of a picture with itself are left out of KID.
+    draws are larger in the mean.
     """
-    n, rng = len(a), np.random.default_rng(seed)
-    drawn = rng.integers(0, n, (SET_DRAWS, n))
-    distance = fid(a, b)
-    fids = np.array([fid(a[each], b[each]) for each in drawn])
-    weights = (np.bincount(each, minlength=n) for each in rng.integers(0, n, (DRAWS // 4, n)))
-    kids = [weighted_kid(a, b, each) for each in weights if each.max() < n]  # of one picture alone there are no pairs
-    ends = _ends(list(fids - (fids.mean() - distance)))
-    found = {"fid": (distance, ends), "kid": (kid(a, b), _ends(kids))}
-    return {name: {"value": value, "low": low, "high": high} for name, (value, (low, high)) in found.items()}
+    different = list(dict.fromkeys(prompts))
+    places = [np.array([i for i, each in enumerate(prompts) if each == prompt]) for prompt in different]
+    rng, p = np.random.default_rng(seed), len(different)
+    told = {"fid": {"value": fid(a, b)}, "kid": {"value": kid(a, b)}}
+    if p < 2:
+        return {name: each | {"low": None, "high": None} for name, each in told.items()}
+    fids = []
+    for drawn in rng.integers(0, p, (SET_DRAWS, p)):
+        chosen = np.concatenate([places[i] for i in drawn])
+        fids.append(fid(a[chosen], b[chosen]))
+    kids = []
+    for drawn in rng.integers(0, p, (DRAWS // 4, p)):
+        times = np.bincount(drawn, minlength=p)
+        weights = np.array([times[different.index(prompt)] for prompt in prompts])
+        if np.count_nonzero(weights) > 1:  # of one picture alone there are no pairs
+            kids.append(kid(a, b, weights))
+    ends = {"fid": _ends(list(np.array(fids) - np.mean(fids) + told["fid"]["value"])), "kid": _ends(kids)}
+    return {name: each | {"low": ends[name][0], "high": ends[name][1]} for name, each in told.items()}
 
 
 def _ends(values: list[float]) -> tuple[float, float]:

@@ -15,18 +15,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..adapter import WEIGHTS
-from ..files import file_hash, value_hash
-from ..models import find_base
+from ..files import value_hash
+from .made import made
 from .sample import Sampler
-from .ways import Way
 
 TEXT = "onepass"
 """The key of a picture's text."""
@@ -47,7 +44,6 @@ class Kept:
     def __init__(self, folder: Path, sampler: Sampler, say: Callable[[str], None] = print):
         self.folder, self.sampler, self.say, self.fresh = folder, sampler, say, 0
         self._used: set[Path] = set()
-        self._hashes: dict[Path, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def sample(
@@ -56,7 +52,7 @@ class Kept:
     ) -> Drawn:  # fmt: skip
         """As `Sampler.sample`, but for pictures that are there."""
         way, size = self.sampler.ways.of(name, steps, adapter_scale, guidance, scheduler), self.sampler.batch_size
-        shared = {"contender": name} | self._made(way)
+        shared = {"contender": name} | made(self.sampler, way)
         told = [shared | {"prompt": prompt, "seed": seed} for prompt, seed in zip(prompts, seeds, strict=True)]
         files = [self.folder / f"{value_hash(each)[:24]}.png" for each in told]
         found: list[tuple[np.ndarray, torch.Tensor]] = []
@@ -83,29 +79,6 @@ class Kept:
         for path in self.folder.iterdir():
             if path.name.split(".")[0] not in keep:
                 path.unlink(missing_ok=True)
-
-    def _made(self, way: Way) -> dict[str, Any]:
-        """All that pictures depend on besides prompt and seed."""
-        sampler = self.sampler
-        return {
-            "steps": way.steps,
-            "w": way.w,
-            "guided": way.guided,
-            "negative": way.negative,
-            "scheduler": way.scheduler,
-            "adapters": [{"sha256": self._hash(folder / WEIGHTS), "adapter_scale": scale} for folder, scale in way.adapters],
-            "model": find_base(str(way.model)).hash if way.model else None,
-            "engine": way.engine,
-            "base": sampler.base.title,
-            "base_hash": sampler.base.hash,
-            "resolution": sampler.resolution,
-            "made_with": f"torch {torch.__version__}, diffusers {diffusers.__version__}, {sampler.device.type}",
-        }
-
-    def _hash(self, path: Path) -> str:
-        if path not in self._hashes:
-            self._hashes[path] = file_hash(path)
-        return self._hashes[path]
 
     def _read(self, file: Path, told: dict[str, Any]) -> tuple[np.ndarray, torch.Tensor] | None:
         if not file.exists():

@@ -102,7 +102,7 @@ def scored(drawn: dict[str, Drawn], prompts: Sequence[str], clip: Clip, real: np
     for name, features in seen.items():
         sets = dict.fromkeys(("fid", "kid"))
         if len(prompts) >= FEWEST and not (real is None and name == "guided"):
-            sets = of_sets(features, of)
+            sets = of_sets(features, of, prompts)
         told[name] = {"clip_score": with_interval(clip_score(features, texts), prompts), **sets}
     return told
 

@@ -15,7 +15,7 @@ import ipywidgets
 import numpy as np
 
 from ..config import Compare, Play
-from ..files import read_lines
+from ..files import read_lines, value_hash
 from ..parameters import defaults
 from ..run import Run, RunError
 from .blind import Blind
@@ -23,6 +23,7 @@ from .choices import choices
 from .drawer import Drawer
 from .drawing import STOPPED, cut, draw, remarks_left_out
 from .gallery import Drawn, Gallery, row, save
+from .made import made
 from .panel import Panel, offered
 from .report import data_url
 from .sample import SCHEDULERS, Sampler, load_sampler
@@ -75,7 +76,10 @@ class Playground:
     def draw(self, start: Callable[[Callable[[], None]], None]):
         """start: how the drawing is done: `drawer.here` or `drawer.start`."""
         asked = self._asked()
-        if asked is None or self.drawer.busy:
+        if asked is None:
+            return
+        if self.drawer.busy:
+            self.viewer.words = "Something is being drawn already; wait for it, or stop it."
             return
         self.panel.history = unique([*asked.prompts, *self.panel.history])
         self.panel.busy, self.panel.done, self.panel.of, self.panel.doing = True, 0, 0, "Getting ready"
@@ -134,9 +138,8 @@ class Playground:
 
     def save(self, number: int):
         """Save a row's pictures to the run; what came of it is said beside the row."""
-        base = self.sampler.base
         try:
-            files = save(self.run, self.drawn[number], {"run": self.run.name, "base": base.name, "base_hash": base.hash})
+            files = save(self.run, self.drawn[number], {"run": self.run.name})
             said = f"Saved: {len(files)} pictures in {files[0].parent}"
         except (ValueError, OSError) as failure:
             said = f"Not saved: {failure}"
@@ -155,10 +158,13 @@ class Playground:
                 told = self.sampler.sample(name, [prompt], [seed], asked.steps, scheduler=asked.scheduler, watch=watch)
             return told.images[0]
 
-        parameters = {"steps": asked.steps, "scheduler": asked.scheduler}
         try:
+            # a contender of the same name may be another one by tomorrow
+            ways = {name: self.sampler.ways.of(name, asked.steps, scheduler=asked.scheduler) for name in asked.contenders}
+            who = {name: value_hash(made(self.sampler, way))[:16] for name, way in ways.items()}
+            parameters = {"steps": asked.steps, "scheduler": asked.scheduler, "made": who}
             self.blind.start(asked.contenders, asked.prompts, asked.pairs, parameters, picture, self.rng)
-        except ValueError as failure:
+        except (ValueError, OSError) as failure:
             self.blind.said = str(failure)
 
 
@@ -182,4 +188,6 @@ def playground(config: Play) -> Playground:
             f"{run.folder}: its training has not ended; wait for it, or open a finished run. If it was killed, "
             f"notebooks/2_train.ipynb with this run goes on with it"
         )
-    return Playground(load_sampler(run), run, config)
+    # as many at once as its comparison takes: what fits
+    batch_size = run.stage_record("compare").get("parameters", {}).get("batch_size", Compare.batch_size)
+    return Playground(load_sampler(run, batch_size), run, config)

@@ -31,8 +31,9 @@ SMALL = 256
 """Pictures narrower than this are enlarged with their pixels left square."""
 LARGEST = 10_000_000
 """Bytes that a page may have, so that it can be sent by mail."""
-QUALITIES = (0, 85, 60, 35)
-"""Of WebP, for the pictures of a page that would be larger; 0 are the PNGs themselves."""
+QUALITIES = {0: 0, 85: 8000, 60: 4000, 35: 2000, 20: 1000}
+"""Of WebP, for the pictures of a page that would be larger, and the pixels that they are then reduced to; 0 are the PNGs
+themselves."""
 
 
 def write_report(run: Run) -> Path:
@@ -49,6 +50,8 @@ def write_report(run: Run) -> Path:
         html = template.render(page(run, quality))
         if len(html.encode()) < LARGEST:
             break
+    else:
+        print(f"{run.report} is {len(html.encode()) / 1e6:.0f} MB large; compare fewer prompts to have it smaller")
     write_atomic(run.report, html)
     return run.report
 
@@ -68,6 +71,8 @@ def data_url(picture: Path | np.ndarray, quality: int = 0) -> str:
     if isinstance(picture, Path) and not quality:
         return "data:image/png;base64," + b64encode(picture.read_bytes()).decode()
     image = Image.open(picture).convert("RGB") if isinstance(picture, Path) else Image.fromarray(picture)
+    if quality:
+        image.thumbnail((QUALITIES[quality], QUALITIES[quality]))
     image.save(buffer := BytesIO(), "WEBP" if quality else "PNG", **({"quality": quality} if quality else {}))
     return f"data:image/{'webp' if quality else 'png'};base64,{b64encode(buffer.getvalue()).decode()}"
 

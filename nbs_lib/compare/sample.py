@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
+from ..contenders import SCHEDULERS
 from ..models import Base, find_base
 from ..run import Run
-from .cost import Meter
+from .cost import Meter, held
 from .engines import on_engine
-from .ways import SCHEDULERS, Way, Ways
+from .ways import Way, Ways
 from .weights import Adapters
 
 __all__ = ["SCHEDULERS", "Sampler", "Samples", "load_sampler"]
 CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
 """What a pipeline of a family gives its UNet, twice as long where it guides."""
-ENGINES_KEPT = 2  # UNets of their own that engines have, at most
+ENGINES_KEPT = 4  # UNets of their own that engines have, at most
 Watch = Callable[[int, int], None]
 
 
@@ -62,6 +63,7 @@ class Sampler:
         self._unet = find_base(str(learned)).unet().to(self.device) if self.whole else None
         if not self.whole:
             self.adapters.load(learned)
+        self._own = held(self.device)
         self._pipes: dict[Path, DiffusionPipeline] = {}
         self._engines: dict[tuple, torch.nn.Module] = {}
         self._warm = set()
@@ -102,7 +104,7 @@ class Sampler:
             if self._key(way) not in self._warm:  # the first pass of a model is slower
                 self._draw(pipe, way, prompts[:1], seeds[:1], 1)
                 self._warm.add(self._key(way))
-            meter = Meter(self.device)
+            meter = Meter(self.device, self._own)
             hook = pipe.unet.register_forward_hook(meter.count)
             try:
                 for number, part in enumerate(parts):
@@ -182,7 +184,9 @@ class Sampler:
         """A UNet of its own, which the engine may change."""
         if (key := self._key(way)) not in self._engines:
             while len(self._engines) >= ENGINES_KEPT:
-                self._engines.pop(next(iter(self._engines)))
+                oldest = next(iter(self._engines))
+                del self._engines[oldest]
+                self._warm.discard(oldest)
             unet = find_base(str(way.model)).unet().to(self.device) if way.model else self.adapters.plain(way.adapters)
             self._engines[key] = on_engine(unet, way.engine, base)
         return self._engines[key]

@@ -42,7 +42,8 @@ def summary(compared: Any) -> str:
     elif results["contenders"]["guided"]["caption_first"] and results["objective"] != "finetune":
         lines.append("guidance recovered: not defined, for guidance gained nothing on these captions")
     for turn in (results["dial"] or {"turns": []})["turns"]:
-        lines.append(f"λ = {turn['adapter_scale']:g}: nearest to w = {turn['w']:.2f}, expected {turn['expected']:.2f}")
+        w = f"{turn['w']:.2f}" if turn["w"] is not None else "beyond what was tried"
+        lines.append(f"λ = {turn['adapter_scale']:g}: nearest to w = {w}, expected {turn['expected']:.2f}")
     lines.append(f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} of its NFE")
     memory = results["contenders"]["tuned"]["memory_kind"]
     lines.append(f"MiB: {memory}; [ , ]: 95 % intervals; w = {results['w_train']:g}, {results['steps']} steps")

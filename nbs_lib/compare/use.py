@@ -21,9 +21,11 @@ def three_lines(run: Run, results: dict[str, Any]) -> str:
     base, place = places(run, results)
     load = "" if results["whole_model"] else f"pipe.load_lora_weights({place!r})\n"
     how = results["sampling"]
+    name = how["scheduler"]  # of few steps; any other does what the base's own does
+    few = f"pipe.scheduler = diffusers.{name}.from_config(pipe.scheduler.config)\n" if name != "DDIMScheduler" else ""
     return f"""\
 pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
-{load}pipe("a prompt", guidance_scale={how["guidance_scale"]:g}, num_inference_steps={how["steps"]}).images[0]"""
+{load}{few}pipe("a prompt", guidance_scale={how["guidance_scale"]:g}, num_inference_steps={how["steps"]}).images[0]"""
 
 
 def usage_example(run: Run, results: dict[str, Any]) -> str:
@@ -35,6 +37,10 @@ pipe.set_adapters("onepass", {results["adapter_scale"]:g})
 """
     how, one_pass = results["sampling"], "  # one pass a step: what was trained holds its guidance already"
     first = results["pictures"][0] if results["pictures"] else {"prompt": "A person holding a cat", "seed": 0}
+    size = f"\n    height={results['resolution']},\n    width={results['resolution']}," if results["resolution"] else ""
+    negative = (
+        f"\n    negative_prompt={results['negative']!r}," if results.get("negative") and how["guidance_scale"] > 1 else ""
+    )
     return f"""\
 import torch
 from diffusers import DiffusionPipeline, {how["scheduler"]}
@@ -44,7 +50,7 @@ pipe.scheduler = {how["scheduler"]}.from_config(pipe.scheduler.config)
 {"" if results["whole_model"] else load}
 image = pipe(
     {first["prompt"]!r},
-    num_inference_steps={how["steps"]},
+    num_inference_steps={how["steps"]},{size}{negative}
     guidance_scale={how["guidance_scale"]:g},{one_pass if how["guidance_scale"] == 1 else ""}
     generator=torch.Generator().manual_seed({first["seed"]}),
 ).images[0]

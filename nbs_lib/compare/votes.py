@@ -1,14 +1,14 @@
 """Blind votes: which pairs are shown, and what the votes come to. No widget, no torch.
 
 RUN/votes.jsonl has a line for each vote: prompt, seed, left and right (contenders), choice (1: left is better, 2: right is,
-0: neither), steps, scheduler, time.
+0: neither), steps, scheduler, made (of each contender a hash over all that its pictures depend on), time.
 """
 
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import combinations, cycle, islice
+from itertools import combinations, cycle, islice, product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,7 +37,8 @@ def plan(contenders: list[str], prompts: list[str], count: int, rng: Random) -> 
     if len(contenders) < 2:
         raise ValueError(f"contenders: given {', '.join(contenders) or 'none'}; a blind comparison needs two or more")
     pairs = []
-    for two, prompt in islice(zip(cycle(combinations(contenders, 2)), cycle(shuffled(prompts, rng)), strict=False), count):
+    # every pair on every prompt before one comes again: else a pair might be judged on one prompt alone
+    for prompt, two in islice(cycle(product(shuffled(prompts, rng), list(combinations(contenders, 2)))), count):
         left, right = shuffled(two, rng)
         pairs.append(Pair(prompt, rng.randrange(2**31), left, right))
     return pairs

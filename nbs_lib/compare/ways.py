@@ -6,19 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter import FACTS, WEIGHTS, read_facts
-from ..contenders import Contender, contender
+from ..contenders import SCHEDULERS, Contender, contender
 from ..models import Base, find_base
 from ..usage import sampling
 from .weights import adapter_of, refuse_other_base
-
-SCHEDULERS = (
-    "DDIMScheduler",
-    "EulerDiscreteScheduler",
-    "DPMSolverMultistepScheduler",
-    "UniPCMultistepScheduler",
-    "LCMScheduler",
-)
-"""Of diffusers, those that a base may be sampled with."""
 
 
 @dataclass(frozen=True)

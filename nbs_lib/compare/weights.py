@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline, UNet2DConditionModel
 from ..adapter import WEIGHTS, read_facts
 from ..files import ROOT
 from ..models import Base, BaseError
+from ..run import Run
 
 Scaled = Sequence[tuple[Path, float]]
 """Folders of adapters, each with its λ."""
@@ -21,18 +22,18 @@ class Adapters:
 
     def __init__(self, pipe: DiffusionPipeline, base: Base):
         self.pipe, self.base = pipe, base
-        self._names: dict[Path, str] = {}
+        self._names: dict[Path, tuple[str, tuple]] = {}
         self._originals: dict[str, tuple[torch.nn.Parameter, torch.Tensor]] = {}
 
     def load(self, folder: Path) -> dict[str, Any]:
         """What is recorded with an adapter, which is there from now on. Errors: BaseError where it is of another base."""
         facts = read_facts(folder)
         refuse_other_base(self.base, facts, folder)
-        if folder not in self._names:
-            name = f"onepass-{len(self._names)}"
+        if self._names.get(folder, ("", None))[1] != (stamp := stamp_of(folder / WEIGHTS)):  # it may be trained anew meanwhile
+            name = f"onepass-{len(self._originals)}-{len(self._names)}-{stamp[0]}"
             self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
             self.pipe.disable_lora()
-            self._names[folder] = name
+            self._names[folder] = name, stamp
             for where, layer in self._changed():
                 if where not in self._originals:
                     self._originals[where] = layer.weight, layer.weight.detach().clone()
@@ -44,7 +45,7 @@ class Adapters:
 
         The strength is set with `set_adapters`: `fuse_lora(lora_scale=…)` multiplies into a layer and stays there.
         """
-        names = [self._names[folder] for folder, _ in scaled]
+        names = [self._names[folder][0] for folder, _ in scaled]
         try:
             self.pipe.enable_lora()
             self.pipe.set_adapters(names, [scale for _, scale in scaled])
@@ -71,6 +72,12 @@ class Adapters:
         return [(name, module.base_layer) for name, module in self.pipe.unet.named_modules() if hasattr(module, "base_layer")]
 
 
+def stamp_of(path: Path) -> tuple[int, int]:
+    """What changes when a file is written anew."""
+    told = path.stat()
+    return told.st_mtime_ns, told.st_size
+
+
 def refuse_other_base(base: Base, facts: dict[str, Any], folder: Path):
     """Errors: BaseError where an adapter was trained on another base, by the recorded hash."""
     if base.hash != facts["base_hash"]:
@@ -83,9 +90,15 @@ def refuse_other_base(base: Base, facts: dict[str, Any], folder: Path):
 def adapter_of(folder: str) -> Path:
     """The folder of an adapter, given as that or as a run; a relative one is the project's. Errors: FileNotFoundError."""
     path = (ROOT / Path(folder).expanduser()).resolve()
+    if Run(path).stage_record("train").get("status") == "running":
+        raise FileNotFoundError(
+            f"contender {folder!r}: its training has not ended; wait for it, or go on with `onepass resume`"
+        )
     for place in (path, path / "adapter"):
         if (place / WEIGHTS).is_file():
             return place
+    if (path / "model" / "model_index.json").is_file():
+        raise FileNotFoundError(f"contender {folder!r}: all its weights were trained; give `pipeline {folder}/model`")
     raise FileNotFoundError(
         f"contender {folder!r}: there is no adapter in it; give a run that was trained (notebooks/2_train.ipynb), or a "
         f"folder with a {WEIGHTS}"

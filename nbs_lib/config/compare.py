@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from ..axes import read_axes
-from ..contenders import CONTENDERS, contender
-from ..parameters import ParameterError, between, refuse, said
+from ..contenders import CONTENDERS, SCHEDULERS, contender
+from ..parameters import ParameterError, between, one_of, refuse, said
 
 REFERENCE_PROMPTS = [
     "A boy is watching TV",
@@ -19,6 +19,12 @@ REFERENCE_PROMPTS = [
     "A person holding a cat",
 ]
 """The prompts of the reference comparison, in DeepSpeedExamples' `training/stable_diffusion`."""
+
+
+def different_seeds(seeds: list[int]):
+    """Errors: ParameterError."""
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
+        refuse("seeds", seeds, "one whole number or more, from 0 to 2147483647, each once")
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,7 @@ class Compare:
         said(self, "run", "a folder")
         if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
             refuse("prompts", self.prompts, "one prompt or more, none of them empty")
-        if not self.seeds or not all(0 <= seed < 2**31 for seed in self.seeds):
-            refuse("seeds", self.seeds, "one whole number or more, from 0 to 2147483647")
+        different_seeds(self.seeds)
         try:
             for name in self.contenders:
                 contender(name)
@@ -70,12 +75,8 @@ class Compare:
         between(self, "adapter_scale", -10.0, 10.0)
         between(self, "captions", 0, 100_000)
         said(self, "clip", "auto, none, a folder or a hub id")
-        if (
-            len(set(self.dial)) < len(self.dial)
-            or not all(-10 <= turn <= 10 for turn in self.dial)
-            or (self.dial and max(self.dial) <= 0)
-        ):
-            refuse("dial", self.dial, "numbers from -10 to 10, each once, one of them above 0")
+        if len(set(self.dial)) < len(self.dial) or not all(0 < turn <= 10 for turn in self.dial):
+            refuse("dial", self.dial, "numbers above 0, 10 at most, each once; none measures no dial")
         try:
             read_axes(self.axes)
         except ValueError as wrong:
@@ -110,10 +111,10 @@ class Play:
         said(self, "run", "a folder")
         if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
             refuse("prompts", self.prompts, "one prompt or more, none of them empty")
-        if not self.seeds or not all(0 <= seed < 2**31 for seed in self.seeds):
-            refuse("seeds", self.seeds, "one whole number or more, from 0 to 2147483647")
-        if not self.contenders or len(set(self.contenders)) < len(self.contenders):
+        different_seeds(self.seeds)
+        if not self.contenders or len(set(self.contenders)) < len(self.contenders):  # which there are is said by their pictures
             refuse("contenders", self.contenders, "one or more, each of them once")
+        one_of(self, "scheduler", ("", *SCHEDULERS))
         between(self, "steps", 1, 100)
         if self.guidance:
             between(self, "guidance", 1.0, 20.0)

@@ -15,12 +15,12 @@ def caption_first(
 ) -> torch.Tensor:
     """For each picture, whether CLIP scores its caption highest among the caption and 15 near misses: bool [n].
 
-    images: uint8 [n, h, w, 3] of the size that the CLIP takes. A picture that got one named value wrong fails.
+    images: uint8 [n, h, w, 3]. A picture that got one named value wrong fails.
     """
     first = []
     for start in range(0, len(captions), batch):
         asked = captions[start : start + batch]
-        x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = pixels(images[start : start + batch], clip)
         choices = [text for caption in asked for text in near_miss_choices(caption)]
         ids = tokenizer(choices, padding="max_length", truncation=True, return_tensors="pt").input_ids
         seen = features(clip.get_image_features(pixel_values=x.to(clip.device)))  # [n, d]
@@ -28,6 +28,12 @@ def caption_first(
         scores = torch.einsum("nd,ncd->nc", seen, said.unflatten(0, (len(asked), -1)))
         first.append(scores.argmax(1).cpu() == 0)
     return torch.cat(first)
+
+
+def pixels(images: np.ndarray, clip: CLIPModel) -> torch.Tensor:
+    """Pictures uint8 [n, h, w, 3] as the picture-book's CLIP takes them: fp32 [n, 3, side, side] in [-1, 1]."""
+    x, side = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1, clip.config.vision_config.image_size
+    return x if x.shape[2:] == (side, side) else torch.nn.functional.interpolate(x, (side, side), mode="area")
 
 
 def features(output) -> torch.Tensor:

@@ -18,7 +18,7 @@ from shots import screenshot
 from nbs_lib.adapter import attach, save_adapter
 from nbs_lib.compare.votes import tally
 from nbs_lib.files import ROOT, read_lines
-from nbs_lib.pipeline import configs
+from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run import Run
 
 pytestmark = pytest.mark.browser

@@ -46,6 +46,7 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
             "clip",
             "set",
             "dial",
+            "negative",
             "cut_prompts",
         ),
         *("guidance_recovered", "to_guided", "time_ratio", "nfe_ratio", "pictures", "figures"),
@@ -88,7 +89,12 @@ def test_an_untrained_run_is_refused_before_anything_is_written(run_folder):
 def test_the_lab_in_full(trained, capsys):
     """Every contender, the dial, a grid; then again, from what is there."""
     more = ["unguided", "guided", "selective-50", "tuned", "hybrid-50", "tuned at 0.5", f"{trained.folder} at 0.5"]
-    how = {"contenders": more, "dial": [0.5, 1.0], "axes": ["steps: 1 | 2", "w: 1 | 3"], "captions": 5}
+    how = {
+        "contenders": more,
+        "dial": [0.5, 1.0],
+        "axes": ["steps: 1 | 2", "w: 1 | 3", "contender: guided | selective-50"],
+        "captions": 5,
+    }
     long = "a word " * 1000
     results = compare(config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)).results
     assert {name: told["nfe"] for name, told in results["contenders"].items()} == dict(
@@ -119,6 +125,25 @@ def test_the_lab_in_full(trained, capsys):
     assert len(list(trained.samples.glob("*.png"))) == 6, "what is not compared any more is gone"
 
 
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        (["w: 1 | 3", "adapter_scale: 0 | 1"], "adapter_scale changes nothing for 'guided'"),
+        (["w: 1 | 3", "contender: guided at 3 | tuned"], "w changes nothing for 'guided at 3'"),
+    ],
+)
+def test_an_axis_along_which_nothing_varies_is_refused_before_anything_is_sampled(trained, axes, said):
+    with pytest.raises(ValueError, match=said):
+        compare(config(trained, axes=axes))
+    assert not list(trained.samples.glob("*"))
+
+
+def test_a_run_that_is_being_trained_is_no_contender_yet(trained, tmp_path):
+    Run(tmp_path / "other").update(stages={"train": {"status": "running"}})
+    with pytest.raises(FileNotFoundError, match="its training has not ended"):
+        compare(config(trained, contenders=["unguided", "guided", "tuned", f"{tmp_path}/other"]))
+
+
 def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
     from nbs_lib.compare import report
 
@@ -136,7 +161,11 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
         ({"contenders": ["unguided", "guided", "tuned", "best"]}, "contender: given 'best'; allowed is unguided"),
         ({"contenders": ["unguided", "guided", "tuned", "tuned"]}, "each of them once"),
         ({"contenders": ["unguided", "guided", "tuned", "tuned at 99"]}, "λ = 99; allowed is -10 to 10"),
-        ({"dial": [0.0]}, "one of them above 0"),
+        ({"dial": [0.0]}, "numbers above 0"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"axes": ["steps: 0 | 1", "seed: 1"]}, "0; allowed is 1 to 1000"),
+        ({"axes": ["contender: tuned | tunned", "seed: 1"]}, "given 'tunned'; allowed is unguided"),
+        ({"axes": ["scheduler: Euler", "seed: 1"]}, "Euler; allowed is one of DDIMScheduler"),
         ({"dial": [1.0, 1.0]}, "each once"),
         ({"axes": ["steps: 1"]}, "allowed are two or three"),
         ({"prompts": []}, "one prompt or more"),

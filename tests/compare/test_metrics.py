@@ -18,7 +18,6 @@ from nbs_lib.compare.metrics import (
     recovered_by_picture,
     squared_error,
     ssim,
-    weighted_kid,
 )
 from nbs_lib.models import embedded_clip, find_base
 from nbs_lib.picturebook.captions import held_out_captions
@@ -56,29 +55,48 @@ def test_the_distance_of_sets_by_hand():
     assert fid(a, b) == pytest.approx(16 + (2**0.5 - 8**0.5) ** 2, abs=1e-4)
     assert fid(a, a) == pytest.approx(0, abs=1e-4)
     within = 1.0 + 22.0**3  # pairs of a: 0·2; of b: 3·7
-    across = (1 + 1 + 7**3 + 15**3) / 4  # 0·3, 0·7, 2·3, 2·7
-    assert kid(a, b) == pytest.approx(within - 2 * across, rel=1e-5)
-    assert weighted_kid(a, b, np.ones(2)) == pytest.approx(kid(a, b), rel=1e-5)
+    across = (1 + 7**3) / 2  # 0·7 and 2·3; 0·3 and 2·7 are of one prompt each
+    assert kid(a, b) == pytest.approx(within - 2 * across) and kid(a, a) == 0
+    assert kid(a, b, np.array([1, 2])) == pytest.approx(kid(a, b)), "a picture drawn twice is no second picture"
+
+
+def test_a_kid_is_unbiased_also_where_the_pictures_of_a_prompt_are_alike():
+    generator = torch.Generator().manual_seed(0)
+
+    def features(n: int) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.randn(n, 8, generator=generator), dim=-1)
+
+    def drawn(alike: float) -> list[float]:
+        pairs = [(a := features(12), torch.nn.functional.normalize(a * alike + features(12), dim=-1)) for _ in range(400)]
+        return [kid(a, b) for a, b in pairs]
+
+    for alike in (0.0, 5.0):
+        found = np.array(drawn(alike))
+        assert abs(found.mean()) < 4 * found.std() / 20
+    # equal means, other directions: only a kernel with x·y itself sees it
+    left, right = features(200), features(200)
+    left[:, 4:], right[:, :4] = 0, 0
+    assert kid(*(torch.nn.functional.normalize(each, dim=-1) for each in (left, right))) > 0.1
 
 
 def test_a_weighted_kid_is_that_of_the_pictures_without_those_of_weight_nothing():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(9, 5, generator=generator), torch.randn(9, 5, generator=generator) + 0.3
-    assert weighted_kid(a, b, np.array([1, 1, 1, 1, 1, 1, 0, 0, 0])) == pytest.approx(kid(a[:6], b[:6]), rel=1e-4)
-    told = of_sets(a, b)
+    assert kid(a, b, np.array([1, 1, 1, 1, 1, 1, 0, 0, 0])) == pytest.approx(kid(a[:6], b[:6]))
+    told = of_sets(a, b, list("abcdefghi"))
     for name, value in (("fid", fid(a, b)), ("kid", kid(a, b))):
         assert told[name]["value"] == pytest.approx(value) and told[name]["low"] < value < told[name]["high"]
-    assert of_sets(a, b) == told, "the draws are always the same"
-    near = a + 0.05 * torch.randn(9, 5, generator=generator)  # a prompt's two pictures are much alike
-    kids = of_sets(a, near)["kid"]
-    assert kids["low"] < kids["value"] < kids["high"]
+    assert of_sets(a, b, list("abcdefghi")) == told, "the draws are always the same"
+    few = of_sets(a, b, list("aaabbbccc"))
+    assert few["kid"]["high"] - few["kid"]["low"] != told["kid"]["high"] - told["kid"]["low"], "prompts are drawn, not pictures"
+    assert of_sets(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
 
 
 def test_an_interval_is_over_prompts_and_not_over_their_seeds():
     values, prompts = np.array([1.0, 3.0, 5.0, 5.0]), ["a", "a", "b", "b"]
     assert by_prompt(values, prompts).tolist() == [2, 5]
     told = with_interval(np.tile([1.0, 3.0], 50), ["a"] * 100)
-    assert told == {"value": 2, "low": 2, "high": 2}, "one prompt says nothing of others"
+    assert told == {"value": 2, "low": None, "high": None}, "one prompt says nothing of others"
 
 
 def test_the_nearest_scale_is_the_vertex_of_a_parabola():
@@ -86,7 +104,10 @@ def test_the_nearest_scale_is_the_vertex_of_a_parabola():
     assert scales[0] == 1 and scales[-1] == pytest.approx(4.9) and len(scales) == 11
     errors = np.array([(w - 2.34) ** 2 + 7 for w in scales])
     assert nearest(scales, errors) == pytest.approx(2.34, abs=1e-3)
-    assert nearest(scales, np.arange(11.0)) == 1 and nearest(scales, -np.arange(11.0)) == scales[-1]
+    assert nearest(scales, np.arange(11.0)) == 1 and nearest(scales, -np.arange(11.0)) is None
+    near_one = np.array([(w - 1.1) ** 2 for w in scales])
+    assert nearest(scales, near_one) == pytest.approx(1.1, abs=1e-3), "between the first two that were tried"
+    assert scales_to_try(90.0, [1.0])[-1] == 100
 
 
 def test_the_clip_is_a_parameter(tmp_path, base):

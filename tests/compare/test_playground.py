@@ -17,7 +17,7 @@ from nbs_lib.compare.playground import Playground, playground
 from nbs_lib.compare.sample import Sampler
 from nbs_lib.config import Play
 from nbs_lib.files import ROOT, read_lines
-from nbs_lib.pipeline import configs
+from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run import Run, RunError
 
 

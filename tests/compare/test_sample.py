@@ -402,3 +402,25 @@ def test_any_scheduler_samples_as_the_stock_pipeline_does(sampler, base, schedul
 def test_a_wrong_contender_is_refused_in_words(name, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         contender(name)
+
+
+def test_a_contender_s_words_may_stand_in_either_order():
+    one, other = contender("tuned at 0.5 in 4 steps on compile"), contender("tuned at 5e-1 on compile in 4 steps")
+    assert (one.adapter_scale, one.steps, one.engine) == (other.adapter_scale, other.steps, other.engine) == (0.5, 4, "compile")
+    assert contender("outputs/cat on mat at 0.5").folders == (("outputs/cat on mat", 0.5),)
+
+
+def test_an_adapter_that_was_trained_anew_is_loaded_anew(sampler, base, adapter, tmp_path):
+    from nbs_lib.adapter import attach, read_facts, save_adapter
+
+    drawn = []
+    for seed in (1, 2):
+        unet = base.unet()
+        for parameter in attach(unet, 4, 4.0, seed=seed):
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+        save_adapter(tmp_path / "adapter", unet, read_facts(adapter))
+        drawn.append(sampler.sample(str(tmp_path), PROMPTS[:1], [0], STEPS).images)
+    assert apart(*drawn) > 5
+    (tmp_path / "adapter" / "pytorch_lora_weights.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="pytorch_lora_weights.safetensors is damaged"):
+        sampler.sample(str(tmp_path), PROMPTS[:1], [0], 1)

@@ -130,6 +130,7 @@ def quick(arguments: list[str]) -> list[str]:
     return arguments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_do_what_it_says(page, checkout):
     kept = {}

@@ -1,0 +1,475 @@
+"""The pages of docs/: commands are executed, links lead somewhere, the errors that are quoted are said, names exist."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import typer
+from PIL import Image
+
+from nbs_lib.commands import app
+from nbs_lib.config import STAGES, Prepare, Train
+from nbs_lib.files import ROOT
+from nbs_lib.parameters import ParameterError, defaults
+from nbs_lib.pipeline.cluster import PORT
+from nbs_lib.pipeline.recipes import configs, recipe_names
+from nbs_lib.run import RECIPE_LOCK, Run
+
+DOCS = ROOT / "docs"
+PAGES = ["README", "tutorial", "your-own-20-pictures", "real-stable-diffusion", "four-gpus-two-machines", "how-it-works"]
+PAGES += ["troubleshooting"]
+COMMANDS, NEEDS = ("", "sh", "bash", "console", "python"), re.compile(r"<!-- needs: (.+) -->")
+QUICK = "prepare.count=32 prepare.prior_count=8 prepare.processes=1 train.steps=2 train.batch_size=2 train.processes=1".split()
+QUICK += "train.deepspeed=false train.validate_every=0 compare.steps=2 compare.captions=0 compare.clip=none".split()
+QUICK += ["compare.prompts=[A person holding a cat]"]
+"""What is added to every run that a page has."""
+REAL = {
+    ("tutorial", "onepass run demo"): STAGES,
+    ("tutorial", "onepass run frontier --name demo"): ["prepare", "train"],
+    ("your-own-20-pictures", ""): ["prepare"],
+}
+"""By page and command, or page alone, the stages whose real notebooks are run; others do little."""
+WRONG = ("doctor",)
+"""Commands that may end with 1: this machine lacks something."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block. kind: the word after the fence; needs: what the comment before it says; section: the heading above it."""
+
+    kind: str
+    needs: str
+    text: str
+    section: str
+
+    def commands(self) -> list[str]:
+        """Its lines, those that end in a backslash joined to the next."""
+        return [line.strip() for line in self.text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def blocks(page: str) -> list[Block]:
+    found, inside, before, section = [], None, "", ""
+    for line in (DOCS / f"{page}.md").read_text().splitlines():
+        if inside is not None:
+            if line.strip() == "```":
+                found.append(Block(*inside[:2], "\n".join(inside[2]), section))
+                inside = None
+            else:
+                inside[2].append(line)
+        elif line.startswith("```"):
+            needs = NEEDS.fullmatch(before)
+            inside = (line[3:].strip(), needs[1] if needs else "", [])
+        else:
+            section = line.lstrip("# ") if line.startswith("#") else section
+        before = line
+    assert inside is None, f"{page}: a block does not end"
+    return found
+
+
+def every_command(pages: list[str] = PAGES) -> Iterator[tuple[str, Block, str]]:
+    for page in pages:
+        for block in blocks(page):
+            if block.kind in COMMANDS and block.kind != "python":
+                yield from ((page, block, line) for line in block.commands())
+
+
+def test_every_page_is_tested_and_indexed():
+    assert {path.stem for path in DOCS.glob("*.md")} == set(PAGES)
+    index = (DOCS / "README.md").read_text()
+    assert all(f"({page}.md)" in index for page in PAGES[1:])
+
+
+def test_every_block_is_of_a_known_kind():
+    assert {block.kind for page in PAGES for block in blocks(page)} <= {"sh", "python", "text", "math"}
+
+
+# 1  commands
+
+
+@pytest.fixture(scope="module")
+def checkout(project, tmp_path_factory):
+    """A project whose notebooks do little unless they are put back, with the embedded base and twenty pictures."""
+    own = type(project)(tmp_path_factory.mktemp("docs") / "onepass")
+    base = Path("nbs_lib") / "picturebook" / "base"
+    shutil.copytree(ROOT / base, own.folder / base)
+    shutil.copytree(own.folder / "notebooks", own.folder / "stand-ins", ignore=shutil.ignore_patterns("recipes"))
+    pictures = own.folder / "data" / "my-pictures"
+    pictures.mkdir(parents=True)
+    for i in range(20):
+        Image.new("RGB", (80, 64), (12 * i, 200 - 9 * i, 90)).save(pictures / f"{i:02}.jpg")
+        (pictures / f"{i:02}.txt").write_text(f"a blue teapot, number {i}\n")
+    return own
+
+
+def use_notebooks(own, real: list[str]):
+    for number, stage in enumerate(STAGES, 1):
+        name = f"{number}_{stage}.ipynb"
+        shutil.copy(ROOT / "notebooks" / name if stage in real else own.folder / "stand-ins" / name, own.folder / "notebooks")
+
+
+def quick(arguments: list[str]) -> list[str]:
+    """What follows `onepass`, with the quick parameters where something would be run."""
+    if arguments[0] in ("run", "sweep") and not {"--dry-run", "--on"} & set(arguments):
+        return [*arguments, *(part for each in QUICK for part in ("-p", each))]
+    return arguments
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_do_what_it_says(page, checkout):
+    kept = {}
+    for block in blocks(page):
+        if block.needs or block.kind not in COMMANDS:
+            continue
+        if block.kind == "python":
+            source = re.sub(r"num_inference_steps=\d+", "num_inference_steps=2", block.text)
+            environment = os.environ | {"PYTHONPATH": str(checkout.folder)}
+            subprocess.run(
+                [sys.executable, "-c", source], cwd=checkout.folder, env=environment, check=True, capture_output=True
+            )
+            continue
+        for line in block.commands():
+            program, *arguments = shlex.split(line, comments=True)
+            assert program == "onepass", f"{page}: {line!r} is not executed here; say what it needs"
+            use_notebooks(checkout, REAL.get((page, line), REAL.get((page, ""), [])))
+            process = checkout.start(*quick(arguments))
+            out, err = process.communicate(timeout=300)
+            assert process.returncode in ((0, 1) if arguments[0] in WRONG else (0,)), f"{page}: {line}: {out}{err}"
+            kept[line] = out.count("unchanged, kept")
+    if page == "tutorial":
+        assert kept["onepass run demo"] == 3, "the second time, nothing is done"
+        assert kept["onepass run frontier --name demo"] == 2
+        assert (checkout.outputs / "cat.png").is_file() and not (checkout.outputs / "quick").exists()
+    if page == "your-own-20-pictures":
+        assert checkout.record("teapot")["stages"]["prepare"]["examples"] == 20 + 8
+
+
+@pytest.mark.parametrize(("page", "line"), sorted({(page, line) for page, _, line in every_command()}))
+def test_every_command_is_one_with_parameters_that_are_allowed(page, line, tmp_path):
+    """Of those too that need what this machine lacks."""
+    program, *arguments = shlex.split(line, comments=True)
+    if program != "onepass":
+        assert program in ("make", "source", "sbatch", "kubectl")
+        return
+    if "--help" in arguments:
+        return
+    name, *rest = arguments
+    command = typer.main.get_command(app).commands[name]
+    given = command.make_context(name, rest).params
+    if name == "run":
+        met = [f"train.master_port={PORT}"] if given["on"] else []  # as the command does
+        configs(given["recipe"], tmp_path, [*met, *(given["p"] or [])])
+    if name == "sweep":
+        assert given["recipe"] in recipe_names() and given["p"]
+
+
+# 2  links
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings of a page, as the places where code is hosted make them."""
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_lead_somewhere(page):
+    text = (DOCS / f"{page}.md").read_text()
+    for mark, words, target in re.findall(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (DOCS / name).resolve() if name else DOCS / f"{page}.md"
+        assert path.is_file() and path.is_relative_to(ROOT), target
+        assert not anchor or anchor in anchors(path.read_text()), target
+        assert words.strip() and (not mark or len(words) > 20), f"{target}: no words for those who do not see it"
+
+
+def test_pictures_are_small_and_used():
+    used = "".join((DOCS / f"{page}.md").read_text() for page in PAGES)
+    for path in (DOCS / "pictures").iterdir():
+        assert path.suffix == ".png" and path.stat().st_size < 250_000 and f"pictures/{path.name}" in used
+        Image.open(path).verify()
+
+
+def test_lines_are_of_a_length_that_is_read():
+    for page in PAGES:
+        outside = re.sub(r"^```text.*?^```", "", (DOCS / f"{page}.md").read_text(), flags=re.M | re.S)
+        long = [line for line in outside.splitlines() if len(line) > 128 and not line.startswith(("|", "!["))]
+        assert not long, (page, long)
+
+
+# 3  errors
+
+
+def as_printed(failure: Exception, before: str = "") -> str:
+    return f"{before}{type(failure).__name__}: {failure}"
+
+
+def raised(call: Callable, *arguments, before: str = "", **more) -> str:
+    with pytest.raises(Exception) as failure:  # noqa: B017  what it says is compared
+        call(*arguments, **more)
+    return as_printed(failure.value, before)
+
+
+@dataclass(frozen=True)
+class World:
+    """What provoking an error takes."""
+
+    own: object
+    folder: Path
+    patch: pytest.MonkeyPatch
+
+
+def typed(*arguments: str) -> Callable[[World], str]:
+    return lambda world: world.own.onepass(*arguments, status=2).stderr
+
+
+def at_work(world: World) -> str:
+    run = Run(world.own.outputs / "held")
+    with run.alone(RECIPE_LOCK):
+        return world.own.onepass("run", "demo", "--name", "held", status=1).stderr
+
+
+def damaged(world: World) -> str:
+    folder = world.own.outputs / "torn"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{")
+    return world.own.onepass("show", "torn", status=1).stderr
+
+
+def interrupted(world: World) -> str:
+    process, end = world.own.start("run", "demo", "--name", "stopped", DOES_train="time.sleep(100)"), time.monotonic() + 120
+    run = Run(world.own.outputs / "stopped")
+    while run.stage_record("train").get("status") != "running":
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=60)[1].splitlines()[0]
+
+
+def died(world: World) -> str:
+    kill = "os.kill(os.getpid(), signal.SIGKILL)"
+    return world.own.onepass("run", "demo", "--name", "dead", status=1, DOES_train=kill).stderr.splitlines()[0]
+
+
+def other_checkpoints(world: World) -> str:
+    from nbs_lib.parameters import as_parameters
+    from nbs_lib.train.checkpoint import NOTE, refuse_others
+
+    (world.folder / "step-1").mkdir()
+    note = {"step": 1, "inputs": {"parameters": "a"}, "parameters": as_parameters(Train()), "files": {}}
+    (world.folder / "step-1" / NOTE).write_text(json.dumps(note))
+    return raised(refuse_others, world.folder, {"parameters": "b"}, Train(steps=400), before="onepass: train failed: ")
+
+
+def no_source(world: World) -> str:
+    from nbs_lib.prepare.sources import asked, open_source
+
+    source = str(world.folder / "nowhere")
+    return raised(open_source, source, asked(Prepare(source=source), 0), before="onepass: prepare failed: ")
+
+
+def no_captions(world: World) -> str:
+    from nbs_lib.prepare.gather import _nothing
+
+    return as_printed(_nothing("data/images", Counter({"image without caption": 3})), "onepass: prepare failed: ")
+
+
+def no_image(world: World) -> str:
+    from io import BytesIO
+
+    from nbs_lib.prepare.images import decode
+
+    whole = BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(whole, "PNG")
+    return raised(decode, whole.getvalue()[:-3000]).partition(": ")[2]
+
+
+def full(world: World) -> str:
+    from nbs_lib.prepare.build import _how_much
+
+    return _how_much(world.folder, world.folder, 3, 20)
+
+
+def base(name: str | None) -> Callable[[World], str]:
+    def call(world: World) -> str:
+        from nbs_lib.models import find_base
+
+        world.patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        return raised(find_base, name or str(world.folder))
+
+    return call
+
+
+def other_base(world: World) -> str:
+    from nbs_lib.compare.weights import refuse_other_base
+
+    return raised(refuse_other_base, SimpleNamespace(name="embedded", hash="1" * 64), {"base_hash": "2" * 64}, world.folder)
+
+
+def too_large(world: World) -> str:
+    from nbs_lib.train import memory
+
+    world.patch.setattr(memory, "_what_fits", lambda *_: "give batch_size = 1, which needs 900 MiB")
+    plan = memory.Plan({"base": 2**30}, {"activations": 2**30}, 2, 2**30, 0)
+    return raised(memory.check, plan, Train(), world.folder)
+
+
+def ended(world: World) -> str:
+    from nbs_lib.train.failure import LaunchError, first_failure
+
+    return as_printed(LaunchError(first_failure(world.folder, {1: -signal.SIGKILL})))
+
+
+def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
+    """What `check_machine` says to these parameters, on a machine that has been changed so."""
+
+    def call(world: World) -> str:
+        from nbs_lib.train.guard import check_machine
+
+        for name, value in patches.items():
+            world.patch.setattr(name, value)
+        return raised(check_machine, Train(**parameters))
+
+    return call
+
+
+def no_compiler(world: World) -> str:
+    world.patch.delenv("CXX", raising=False)
+    world.patch.setattr("nbs_lib.train.guard.get_cxx_compiler", lambda: "c++")
+    found = {"nbs_lib.train.guard.shutil": SimpleNamespace(which=lambda tool, path: None if tool == "c++" else tool)}
+    return machine(found)(world)
+
+
+def too_many(world: World) -> str:
+    from nbs_lib.train.guard import process_count
+
+    world.patch.setattr(torch.cuda, "device_count", lambda: 4)
+    return raised(process_count, Train(processes=8))
+
+
+def taken(world: World) -> str:
+    from nbs_lib.train.guard import port_of
+
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        return raised(port_of, Train(num_nodes=2, master_port=port)).replace(str(port), "29500")
+
+
+def cache_of(meta: dict | None, **parameters) -> Callable[[World], str]:
+    def call(world: World) -> str:
+        from nbs_lib.train.data import check_cache
+
+        if meta is not None:
+            (world.folder / "cache.json").write_text(json.dumps(meta))
+        return raised(check_cache, world.folder, Train(**parameters))
+
+    return call
+
+
+PROVOKED: dict[str, Callable[[World], str]] = {
+    "A recipe that is not there": typed("run", "demmo"),
+    "A parameter that is not there": typed("run", "demo", "-p", "train.stepz=5"),
+    "A value that does not fit": typed("run", "demo", "-p", "train.steps=many"),
+    "A stage was left out": typed("run", "demo", "-p", "steps=5"),
+    "Values that do not go together": typed("run", "demo", "-p", "train.precision=fp16"),
+    "A sweep of one value": typed("sweep", "demo", "-p", "train.rank=4"),
+    "A run that is not there": typed("show", "demmo"),
+    "A contender that is none": typed("run", "demo", "-p", "compare.contenders=[unguided, guided, tuned, tunned]"),
+    "Somebody is at work on it": at_work,
+    "Its record is damaged": damaged,
+    "It was interrupted": interrupted,
+    "The kernel died": died,
+    "The checkpoints are of other parameters": other_checkpoints,
+    "A stage before it is missing": lambda world: raised(Run(world.folder).require, "train"),
+    "The folder is not found": no_source,
+    "No captions": no_captions,
+    "A picture is not used": no_image,
+    "The disk is full": full,
+    "No such folder": base("/models/sd15"),
+    "The hub cannot be reached": base("nobody/nothing"),
+    "A part is missing": base(None),
+    "The adapter belongs to another base": other_base,
+    "It would not fit": too_large,
+    "A process was ended": ended,
+    "No compiler": no_compiler,
+    "fp16 without a GPU": machine({}, precision="fp16", zero_stage=0),
+    "A package is missing": machine(
+        {"nbs_lib.train.guard.importlib": SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))},
+        optimizer="prodigy", lr=1.0, zero_stage=0,
+    ),
+    "CUDA was used before": machine({"torch.cuda.is_initialized": lambda: True}, deepspeed=False),
+    "The cache is damaged": cache_of(None),
+    "No kept answers": cache_of({"files": {}, "answers": None, "images": True}, teacher="cached"),
+    "More processes than GPUs": too_many,
+    "The port is taken": taken,
+}  # fmt: skip
+"""By the heading of an entry, what makes the tool say it; the text of any other is held against the library's sources."""
+QUOTED = {block.section: block.text for block in blocks("troubleshooting") if block.kind == "text"}
+
+
+def test_every_provoked_error_is_one_of_the_page():
+    assert set(PROVOKED) <= set(QUOTED)
+
+
+@pytest.mark.parametrize("entry", QUOTED)
+def test_the_error_is_said_as_it_is_quoted(entry, project, tmp_path, monkeypatch):
+    if entry in PROVOKED:
+        said = PROVOKED[entry](World(project, tmp_path, monkeypatch)).strip()
+        pattern = "(.+?)".join(map(re.escape, QUOTED[entry].split("…")))
+        assert re.fullmatch(pattern, said, re.S), said
+    else:
+        message = re.sub(r"^\w+Error: ", "", QUOTED[entry])
+        assert any(template.fullmatch(message) for template in sentences()), message
+
+
+@cache
+def sentences() -> list[re.Pattern]:
+    """What the library can say, of texts with values in them: anything may stand where a value does."""
+    found = []
+    for path in (ROOT / "nbs_lib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [re.escape(part.value) if isinstance(part, ast.Constant) else ".+?" for part in node.values]
+                if sum(len(part) for part in parts if part != ".+?") > 30:
+                    found.append(re.compile("".join(parts), re.S))
+    return found
+
+
+# 4  names
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_parameters_and_recipes_that_are_named_exist(page):
+    text = re.sub(r"^```text.*?^```", "", (DOCS / f"{page}.md").read_text(), flags=re.M | re.S)
+    known = {stage: defaults(cls) for stage, cls in STAGES.items()}
+    for stage, name in re.findall(r"\b(prepare|train|compare)\.([a-z]\w*)", text):
+        assert name in known[stage], f"{stage}.{name}"
+    for assignment in re.findall(r"`((?:prepare|train|compare)\.\w+=[^`]+)`", text):
+        configs("demo", ROOT / "outputs" / "never", [assignment])
+    named = re.findall(r"\brecipes? `([^`]+)`", text) + re.findall(r"`onepass (?:run|sweep) ([a-z][\w-]*)", text)
+    assert set(named) <= set(recipe_names())
+
+
+def test_a_parameter_that_is_none_would_be_seen():
+    with pytest.raises(ParameterError):
+        configs("demo", ROOT / "outputs" / "never", ["train.stepz=1"])

@@ -63,6 +63,7 @@ def python():
 
 PAGE = """
 import os, signal, sys, time
+from dataclasses import replace
 from nbs_lib.config import {cls}
 from nbs_lib.parameters import from_notebook
 from nbs_lib.run import Run
@@ -70,7 +71,7 @@ config = from_notebook({cls}, globals())
 run = Run(config.run)
 with run.stage(config) as told:
     exec(os.environ.get("DOES_{stage}", ""))
-    (run.folder / "{stage}.txt").write_text(str(config))
+    (run.folder / "{stage}.txt").write_text(os.environ.get("LEAVES_{stage}", str(replace(config, run="anywhere"))))
     told["outputs"] = ["{stage}.txt"]
     told |= {{"loss": getattr(config, "rank", 0) / 100, "seen": getattr(config, "seed", 0)}}
 print("{stage} came to its end")
@@ -81,7 +82,8 @@ print("{stage} came to its end")
 class Project:
     """A copy of the library whose notebooks do little: each has the parameters of the real one, and keeps a stage's record.
 
-    DOES_train and the like, in the environment of a command, are done in the middle of that stage.
+    DOES_train and the like, in the environment of a command, are done in the middle of that stage; LEAVES_train is what it
+    leaves, in the place of its parameters.
     """
 
     def __init__(self, folder: Path):

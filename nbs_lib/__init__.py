@@ -15,6 +15,7 @@ run          Run: the folder of one execution, its file names and its record
 diffusion    the maths: guidance, conversions between predictions
 shards       rows of tensors spread over many files, mapped into memory
 models       bases (embedded, local folder or hub id; SD 1, SD 2, SDXL): found, checked, loaded, hashed
+compiling    paths with spaces, for what torch compiles
 usage        how what was trained is to be sampled
 adapter      a LoRA on the UNet: attach, switch, save, load, verify
 picturebook  the embedded data set and the tiny Stable Diffusion trained on it

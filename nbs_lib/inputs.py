@@ -7,7 +7,18 @@ from .files import PACKAGE, file_hash, value_hash
 
 BASE = PACKAGE / "picturebook" / "base"
 MAKE = PACKAGE / "picturebook" / "make"
-SHARED = ("config", "parameters.py", "files.py", "run.py", "models", "adapter.py", "diffusion.py", "shards.py", "usage.py")
+SHARED = (
+    "config",
+    "parameters.py",
+    "files.py",
+    "run.py",
+    "models",
+    "adapter.py",
+    "compiling.py",
+    "diffusion.py",
+    "shards.py",
+    "usage.py",
+)
 BESIDE = {"compare": ("axes.py", "contenders.py")}
 """Of a room, what it rests on besides that others do not."""
 

@@ -12,6 +12,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from ..adapter import prediction
+from ..compiling import quote_torch_libraries
 from ..models import Base
 
 AGREE = 1e-3
@@ -24,6 +25,7 @@ def on_engine(unet: UNet2DConditionModel, engine: str, base: Base) -> torch.nn.M
         return unet
     eager = prediction(unet, base)
     if engine == "compile":
+        quote_torch_libraries()
         unet.compile_repeated_blocks(dynamic=True)
     else:
         unet = _deepspeed(unet)

@@ -1,7 +1,6 @@
 """What trains in each process: an Accelerator on DeepSpeed, or a plain data-parallel one, and whole weights out of it."""
 
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
 from accelerate.utils import DistributedType
-from torch.utils import cpp_extension
 
+from ..compiling import quote_torch_libraries
 from ..config import Train
 from .failure import LaunchError
 from .launch import LONGEST
@@ -47,8 +46,7 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
 
 
 def _deepspeed(config: Train) -> DeepSpeedPlugin:
-    # DeepSpeed has torch compile its extension; torch gives its own folder to the shell as it stands, spaces and all
-    cpp_extension.TORCH_LIB_PATH = shlex.quote(cpp_extension.TORCH_LIB_PATH)
+    quote_torch_libraries()  # DeepSpeed has torch compile its extension
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,
         gradient_clipping=config.clip if config.zero_stage or config.precision == "fp16" else 0.0,  # see `clip_at_step`

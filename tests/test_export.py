@@ -328,7 +328,7 @@ def test_what_cannot_be_exported_is_said(base, trained, tmp_path):
     with pytest.raises(FileNotFoundError, match="2_train"):
         export(run.folder, "kohya")
     save_adapter(run.adapter, trained, facts_of(base) | {"base_hash": "0123456789abcdef" * 4})
-    with pytest.raises(BaseError, match="was trained on one with hash 0123456789abcdef"):
+    with pytest.raises(BaseError, match="was trained on .* with hash 0123456789abcdef"):
         export(run.folder, "kohya")
     (run.adapter / WEIGHTS).write_bytes(b"half")
     with pytest.raises(ExportError, match="cannot be exported"):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from nbs_lib import __main__, files
+from nbs_lib import commands, files
 from nbs_lib.prepare import prepare
 from nbs_lib.prepare.store import prune, stored, verify
 from nbs_lib.run import Run
@@ -48,7 +48,7 @@ def test_the_command_says_the_same(store, monkeypatch):
     assert folder.parent.name == "outputs"
 
     def call(*arguments: str):
-        return CliRunner().invoke(__main__.app, ["cache", *arguments])
+        return CliRunner().invoke(commands.app, ["cache", *arguments])
 
     assert f"{used[:16]}" in call("list").output and "used by no run" in call("list").output
     assert {each["key"] for each in json.loads(call("list", "--json").output)} >= {used, other}

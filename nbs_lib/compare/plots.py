@@ -93,25 +93,6 @@ def dial(told: dict[str, Any], w_train: float) -> Figure:
     scales = np.array([turn["adapter_scale"] for turn in turns])
     line = np.array([min(0.0, scales.min()), scales.max()])
     axes.plot(line, 1 + line * (w_train - 1), color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)), label="1 + λ (w_train − 1)")
-    axes.plot(
-        scales,
-        np.array([turn["w"] for turn in turns], float),
-        color=COLOURS["tuned"],
-        linewidth=2,
-        marker="o",
-        label="measured",
-    )
-    for turn in turns:
-        if turn["low"] is not None:
-            axes.plot([turn["adapter_scale"]] * 2, [turn["low"], turn["high"]], color=COLOURS["tuned"], linewidth=1.2)
-    axes.set_xlabel("adapter scale λ", fontsize=9, color=SOFT)
-    axes.set_ylabel("nearest guidance scale w", fontsize=9, color=SOFT)
-    axes.set_title("The dial: the guidance that an adapter scale amounts to", loc="left", fontsize=11, color=INK)
-    axes.legend(frameon=False, fontsize=9)
-    axes.grid(color=LINE, zorder=0)
-    axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
-    axes.spines[:].set_visible(False)
-    return figure
     found = np.array([turn["w"] for turn in turns], float)  # none where it lies beyond what was tried
     axes.plot(scales, found, color=COLOURS["tuned"], linewidth=2, marker="o", label="measured")
     for turn in turns:

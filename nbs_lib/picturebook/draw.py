@@ -1,161 +1,16 @@
 """Scenes drawn by code: 64 × 64 pictures, drawn three times larger and reduced so that edges are smooth."""
 
 from collections.abc import Callable
-from functools import cache
 from random import Random
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from .canvas import LARGE, PAINT, SIZE, Canvas, finish, gradient, ground, shade, sky
 from .captions import KINDS, Scene
+from .people import figure, portrait
 
-SIZE = 64  # pixels a side of a finished picture
-LARGE = 192  # pixels a side while drawing
-
-Colour = tuple[int, int, int]
-PAINT: dict[str, Colour] = {
-    "red": (214, 38, 38), "orange": (245, 134, 24), "yellow": (250, 214, 40), "green": (46, 158, 62),
-    "blue": (38, 88, 214), "purple": (128, 48, 170), "pink": (250, 138, 190), "white": (244, 244, 246),
-    "black": (34, 32, 36), "grey": (140, 142, 148), "brown": (124, 78, 42),
-}  # fmt: skip
-SKIN = ((255, 220, 188), (240, 194, 150), (206, 150, 108), (150, 100, 66), (104, 68, 46))
-HAIR = ((40, 28, 22), (92, 56, 30), (190, 132, 58), (160, 70, 34))
-SKY: dict[str, tuple[Colour, Colour]] = {
-    "day": ((86, 172, 246), (198, 232, 255)),
-    "sunset": ((120, 62, 132), (255, 168, 84)),
-    "night": ((10, 14, 48), (40, 48, 104)),
-    "rain": ((104, 114, 128), (172, 180, 188)),
-}
-TINT: dict[str, tuple[Colour, float]] = {
-    "day": ((255, 255, 255), 0.0),
-    "sunset": ((255, 120, 40), 0.16),
-    "night": ((10, 14, 60), 0.22),
-    "rain": ((120, 130, 140), 0.12),
-}
 TENNIS = (206, 232, 52)
 LEMON = (255, 232, 60)
-
-
-def shade(colour: Colour, light: float) -> Colour:
-    """`colour` towards black (light < 0) or white (light > 0); light in [-1, 1]."""
-    goal = 255 if light > 0 else 0
-    return tuple(round(c + (goal - c) * abs(light)) for c in colour)
-
-
-@cache
-def gradient(top: Colour, bottom: Colour) -> Image.Image:
-    strip = Image.new("RGB", (1, LARGE))
-    for y in range(LARGE):
-        t = y / (LARGE - 1)
-        strip.putpixel((0, y), tuple(round(a + (b - a) * t) for a, b in zip(top, bottom, strict=True)))
-    return strip.resize((LARGE, LARGE))
-
-
-class Canvas:
-    """A picture under way, its random source, and the few strokes that the scenes are made of. Units: 192 a side."""
-
-    def __init__(self, rng: Random, background: Image.Image):
-        self.rng = rng
-        self.image = background.copy()
-        self.pen = ImageDraw.Draw(self.image)
-
-    def jitter(self, span: float) -> float:
-        return self.rng.uniform(-span, span)
-
-    def disc(self, x: float, y: float, rx: float, ry: float | None, fill: Colour, line: Colour | None = None):
-        ry = rx if ry is None else ry
-        self.pen.ellipse((x - rx, y - ry, x + rx, y + ry), fill=fill, outline=line, width=3 if line else 0)
-
-    def limb(self, points: list[tuple[float, float]], width: float, fill: Colour):
-        self.pen.line(points, fill=fill, width=round(width), joint="curve")
-        for x, y in (points[0], points[-1]):
-            self.disc(x, y, width / 2 - 0.5, None, fill)
-
-    def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, radius: float = 0, line: Colour | None = None):
-        self.pen.rounded_rectangle((x0, y0, x1, y1), radius, fill=fill, outline=line, width=3 if line else 0)
-
-    def shape(self, points: list[tuple[float, float]], fill: Colour):
-        self.pen.polygon(points, fill=fill)
-
-    def ball(self, x: float, y: float, r: float, fill: Colour):
-        self.disc(x, y, r, None, shade(fill, -0.25))
-        self.disc(x - r * 0.08, y - r * 0.1, r * 0.86, None, fill)
-        self.disc(x - r * 0.35, y - r * 0.4, r * 0.24, None, shade(fill, 0.65))
-
-
-def sky(rng: Random, time: str) -> Canvas:
-    """The sky of a time of day with its sun, moon, stars or clouds."""
-    c = Canvas(rng, gradient(*SKY[time]))
-    x = rng.uniform(24, 168)
-    if time == "day":
-        c.disc(x, 22, 13, None, (255, 240, 120))
-        _cloud(c, (x + 80) % 192, 26, (250, 252, 255))
-    elif time == "sunset":
-        c.disc(x, 66, 24, None, (255, 226, 120))
-    elif time == "night":
-        for _ in range(14):
-            c.disc(rng.uniform(4, 188), rng.uniform(4, 90), 1.8, None, (255, 255, 220))
-        c.disc(x, 26, 14, None, (250, 246, 214))
-        c.disc(x + 7, 22, 12, None, shade(SKY["night"][0], 0.04))
-    else:
-        for shift in (0, 66, 132):
-            _cloud(c, (x + shift) % 192, 16, (92, 100, 112))
-    return c
-
-
-def _cloud(c: Canvas, x: float, y: float, fill: Colour):
-    for dx, dy, r in ((-18, 4, 10), (0, -2, 15), (18, 4, 11)):
-        c.disc(x + dx, y + dy, r * 1.3, r, fill)
-
-
-def _ground(c: Canvas, y: float, fill: Colour):
-    c.box(0, y, LARGE, LARGE, fill)
-    c.box(0, y, LARGE, y + 5, shade(fill, 0.18))
-
-
-def _finish(c: Canvas, time: str, rain: bool | None = None) -> Canvas:
-    """The light of the hour over everything, and rain before it where it rains."""
-    tint, strength = TINT[time]
-    if strength:
-        c.image = Image.blend(c.image, Image.new("RGB", c.image.size, tint), strength)
-        c.pen = ImageDraw.Draw(c.image)
-    if time == "rain" if rain is None else rain:
-        for i in range(14):
-            x, y = c.rng.uniform(-6, 198), (i * 13.3 + c.jitter(8)) % 186
-            c.pen.line((x, y, x - 5, y + 20), fill=(206, 224, 244), width=3)
-    return c
-
-
-def _face(c: Canvas, x: float, y: float, r: float, look: float = 0.0):
-    skin, hair = c.rng.choice(SKIN), c.rng.choice(HAIR)
-    c.disc(x, y - r * 0.14, r * 1.1, r * 1.06, hair)
-    c.disc(x + look * r * 0.1, y + r * 0.14, r * 0.94, r * 0.9, skin)
-    for side in (-0.36, 0.36):
-        c.disc(x + (side + look * 0.35) * r, y + r * 0.08, max(2.4, r * 0.12), None, (30, 24, 28))
-    mouth = (x + (look * 0.35 - 0.36) * r, y + r * 0.1, x + (look * 0.35 + 0.36) * r, y + r * 0.66)
-    c.pen.arc(mouth, 25, 155, fill=(150, 40, 40), width=max(3, round(r * 0.12)))
-    return skin
-
-
-def _figure(c: Canvas, x: float, y: float, shirt: Colour, arms, legs, lean: float = 0.0, look: float = 0.0):
-    """A whole person; (x, y) is the middle of the hips, arms and legs are points relative to shoulder and hip."""
-    trousers = (54, 58, 84)
-    for leg in legs:
-        c.limb([(x, y)] + [(x + dx, y + dy) for dx, dy in leg], 13, trousers)
-        c.disc(x + leg[-1][0] + look * 4, y + leg[-1][1] + 3, 9, 6, (40, 34, 36))
-    top = (x + lean, y - 44)
-    c.limb([(x, y - 6), (x + lean * 0.8, y - 34)], 32, shirt)
-    skin = _face(c, top[0] + lean * 0.3, top[1] - 24, 20, look)
-    for arm in arms:
-        points = [(top[0], top[1] + 10)] + [(top[0] + dx, top[1] + 10 + dy) for dx, dy in arm]
-        c.limb(points, 12, shade(shirt, -0.12))
-        c.disc(*points[-1], 7, None, skin)
-
-
-def _portrait(c: Canvas, x: float, shirt: Colour, look: float) -> Colour:
-    """Head and shoulders, filling the picture; returns the colour of the skin."""
-    c.box(x - 52, 106, x + 52, 230, shirt, 34)
-    c.box(x - 10, 92, x + 10, 116, shade(shirt, -0.3), 6)
-    return _face(c, x, 62, 36, look)
 
 
 def draw_tv(rng: Random, shirt: str, sofa: str, side: str, time: str) -> Canvas:
@@ -164,7 +19,7 @@ def draw_tv(rng: Random, shirt: str, sofa: str, side: str, time: str) -> Canvas:
     d = -1 if side == "left" else 1
     window = sky(rng, time)
     if time == "rain":
-        _finish(window, "rain")
+        finish(window, "rain")
     x = 96 - d * 38 + c.jitter(5)
     c.box(x - 40, 6, x + 40, 78, (250, 250, 250), 4)
     c.image.paste(window.image.resize((70, 62)), (round(x) - 35, 11))
@@ -178,15 +33,15 @@ def draw_tv(rng: Random, shirt: str, sofa: str, side: str, time: str) -> Canvas:
     seat, y = 96 - d * 40 + c.jitter(4), 146 + c.jitter(3)
     paint = PAINT[sofa]
     c.box(seat - 50, 96, seat + 50, 170, shade(paint, -0.22), 14)
-    _figure(c, seat, y, PAINT[shirt], [[(d * 12, 18), (d * 26, 22)]], [[(d * 24, 4), (d * 28, 30)]], look=d)
+    figure(c, seat, y, PAINT[shirt], [[(d * 12, 18), (d * 26, 22)]], [[(d * 24, 4), (d * 28, 30)]], look=d)
     c.box(seat - 56, 156, seat + 56, 182, paint, 10)
     c.box(seat - d * 58 - 12, 122, seat - d * 58 + 12, 182, shade(paint, -0.1), 8)
-    return _finish(c, time if time != "rain" else "day")
+    return finish(c, time if time != "rain" else "day")
 
 
 def draw_dancing(rng: Random, shirt: str, umbrella: str, time: str) -> Canvas:
     c = sky(rng, time)
-    _ground(c, 148 + c.jitter(4), (104, 116, 128))
+    ground(c, 148 + c.jitter(4), (104, 116, 128))
     for x in (36, 110, 160):
         c.disc(x + c.jitter(14), 172 + c.jitter(8), 22, 5, (150, 172, 196))
     d = rng.choice((-1, 1))
@@ -194,21 +49,21 @@ def draw_dancing(rng: Random, shirt: str, umbrella: str, time: str) -> Canvas:
     hand = (x + d * 40, y - 58)
     c.limb([hand, (hand[0] + d * 4, hand[1] - 26)], 4, (70, 60, 56))
     arms = [[(d * 24, -8), (hand[0] - x, hand[1] - y + 34)], [(-d * 26, 6), (-d * 42, -16)]]
-    _figure(c, x, y, PAINT[shirt], arms, [[(-d * 8, 24), (-d * 4, 48)], [(d * 22, 10), (d * 36, 32)]], lean=-d * 5)
+    figure(c, x, y, PAINT[shirt], arms, [[(-d * 8, 24), (-d * 4, 48)], [(d * 22, 10), (d * 36, 32)]], lean=-d * 5)
     ux, uy, paint = hand[0] + d * 4, hand[1] - 8, PAINT[umbrella]
     c.pen.pieslice((ux - 46, uy - 46, ux + 46, uy + 40), 180, 360, fill=paint)
     for k in (-1, 0, 1):
         c.pen.pieslice((ux + k * 30 - 16, uy - 12, ux + k * 30 + 16, uy + 4), 180, 360, fill=shade(paint, -0.25))
-    return _finish(c, time, rain=True)
+    return finish(c, time, rain=True)
 
 
 def draw_fence(rng: Random, shirt: str, fence: str, time: str) -> Canvas:
     c = sky(rng, time)
-    _ground(c, 138 + c.jitter(4), (96, 170, 80))
+    ground(c, 138 + c.jitter(4), (96, 170, 80))
     d = rng.choice((-1, 1))
     x, y = 96 + c.jitter(14), 92 + c.jitter(4)
     arms = [[(d * 22, -12), (d * 32, -30)], [(-d * 22, -6), (-d * 34, -24)]]
-    _figure(c, x, y, PAINT[shirt], arms, [[(d * 26, 4), (d * 34, 20)], [(-d * 24, 8), (-d * 44, 2)]], lean=d * 6, look=d)
+    figure(c, x, y, PAINT[shirt], arms, [[(d * 26, 4), (d * 34, 20)], [(-d * 24, 8), (-d * 44, 2)]], lean=d * 6, look=d)
     paint = PAINT[fence]
     for y0 in (136, 160):
         c.box(0, y0, 192, y0 + 9, shade(paint, -0.3))
@@ -216,21 +71,21 @@ def draw_fence(rng: Random, shirt: str, fence: str, time: str) -> Canvas:
     for k in range(-1, 9):
         left = start + k * 25
         c.shape([(left, 186), (left, 128), (left + 9, 118), (left + 18, 128), (left + 18, 186)], paint)
-    return _finish(c, time)
+    return finish(c, time)
 
 
 def draw_ball(rng: Random, shirt: str, ball: str, side: str, time: str) -> Canvas:
     c = sky(rng, time)
-    _ground(c, 132 + c.jitter(4), (104, 178, 84))
+    ground(c, 132 + c.jitter(4), (104, 178, 84))
     d = -1 if side == "left" else 1
     x, y = 96 - d * 34 + c.jitter(6), 126 + c.jitter(3)
     c.disc(x, y + 52, 32, 6, (72, 132, 62))
     arms = [[(d * 20, 14), (d * 30, -2)], [(-d * 22, 10), (-d * 34, -4)]]
-    _figure(c, x, y, PAINT[shirt], arms, [[(-d * 8, 24), (-d * 10, 48)], [(d * 22, 12), (d * 44, 20)]], lean=-d * 6, look=d)
+    figure(c, x, y, PAINT[shirt], arms, [[(-d * 8, 24), (-d * 10, 48)], [(d * 22, 12), (d * 44, 20)]], lean=-d * 6, look=d)
     bx, by = 96 + d * 58 + c.jitter(6), 134 + c.jitter(8)
     c.disc(bx, 182, 24, 5, (72, 132, 62))
     c.ball(bx, by, 26, PAINT[ball])
-    return _finish(c, time)
+    return finish(c, time)
 
 
 def draw_beach(rng: Random, parasol: str, sail: str, side: str, time: str) -> Canvas:
@@ -252,7 +107,7 @@ def draw_beach(rng: Random, parasol: str, sail: str, side: str, time: str) -> Ca
     c.limb([(px, 110), (px, 182)], 5, (120, 90, 60))
     c.pen.pieslice((px - 46, 84, px + 46, 176), 180, 360, fill=paint)
     c.pen.pieslice((px - 18, 84, px + 18, 176), 180, 360, fill=shade(paint, -0.22))
-    return _finish(c, time)
+    return finish(c, time)
 
 
 def draw_road(rng: Random, car: str, count: str, side: str, time: str) -> Canvas:
@@ -260,7 +115,7 @@ def draw_road(rng: Random, car: str, count: str, side: str, time: str) -> Canvas
     d = -1 if side == "left" else 1
     c.disc(96 + d * 60, 150, 150, 82, (78, 146, 78))
     c.disc(96 - d * 70, 156, 130, 70, (110, 176, 86))
-    _ground(c, 140, (120, 184, 92))
+    ground(c, 140, (120, 184, 92))
     road = (92, 92, 100)
     top, bottom = 96 - d * 4 + c.jitter(4), 96 - d * 30 + c.jitter(4)
     c.shape([(top - 9, 72), (top + 9, 72), (bottom + 52, 192), (bottom - 52, 192)], road)
@@ -280,7 +135,7 @@ def draw_road(rng: Random, car: str, count: str, side: str, time: str) -> Canvas
         x, y = 96 + d * dx + c.jitter(3), y + c.jitter(2)
         c.box(x - 3, y, x + 3, y + 11, (104, 68, 40))
         c.shape([(x - 15, y + 2), (x, y - 36), (x + 15, y + 2)], (20, 88, 52))
-    return _finish(c, time)
+    return finish(c, time)
 
 
 def draw_cake(rng: Random, count: str, cake: str, table: str) -> Canvas:
@@ -310,7 +165,7 @@ def draw_soda(rng: Random, soda: str, shirt: str, side: str, time: str) -> Canva
     c = sky(rng, time)
     d = -1 if side == "left" else 1
     x = 96 - d * 26 + c.jitter(5)
-    skin = _portrait(c, x, PAINT[shirt], d * 0.6)
+    skin = portrait(c, x, PAINT[shirt], d * 0.6)
     gx, gy, paint = 96 + d * 58 + c.jitter(4), 96 + c.jitter(4), PAINT[soda]
     c.limb([(x + d * 42, 142), (x + d * 54, 184), (gx, 158)], 24, shade(PAINT[shirt], -0.14))
     c.limb([(gx + 6, gy - 10), (gx + 16, gy - 54)], 6, (250, 90, 90))
@@ -319,13 +174,13 @@ def draw_soda(rng: Random, soda: str, shirt: str, side: str, time: str) -> Canva
     for _ in range(5):
         c.disc(gx + c.jitter(12), gy + 12 + c.jitter(24), 3, None, shade(paint, 0.5))
     c.limb([(gx - 16, gy + 58), (gx + 16, gy + 54)], 20, skin)
-    return _finish(c, time)
+    return finish(c, time)
 
 
 def draw_lemon(rng: Random, shirt: str, bowl: str, time: str) -> Canvas:
     c = sky(rng, time)
     x = 96 + c.jitter(6)
-    skin = _portrait(c, x, PAINT[shirt], c.jitter(0.3))
+    skin = portrait(c, x, PAINT[shirt], c.jitter(0.3))
     lx, ly, paint = x + c.jitter(3), 120 + c.jitter(2), PAINT[bowl]
     for side in (-1, 1):
         c.limb([(x + side * 46, 136), (x + side * 52, 156), (lx + side * 24, ly + 2)], 20, shade(PAINT[shirt], -0.16))
@@ -338,14 +193,14 @@ def draw_lemon(rng: Random, shirt: str, bowl: str, time: str) -> Canvas:
     c.pen.pieslice((x - 52, 108, x + 52, 196), 0, 180, fill=paint)
     c.disc(x, 152, 52, 9, shade(paint, -0.3))
     c.disc(x, 154, 38, 6, (250, 240, 150))
-    return _finish(c, time)
+    return finish(c, time)
 
 
 def draw_cat(rng: Random, cat: str, shirt: str, side: str, time: str) -> Canvas:
     c = sky(rng, time)
     d = -1 if side == "left" else 1
     x, paint = 96 - d * 24 + c.jitter(5), PAINT[cat]
-    skin = _portrait(c, x, PAINT[shirt], d * 0.5)
+    skin = portrait(c, x, PAINT[shirt], d * 0.5)
     kx, ky, line = 96 + d * 40 + c.jitter(4), 108 + c.jitter(4), shade(PAINT[cat], 0.3 if cat == "black" else -0.35)
     c.disc(kx, ky + 46, 30, 42, paint, line)
     c.limb([(kx + d * 22, ky + 74), (kx + d * 40, ky + 50), (kx + d * 36, ky + 22)], 10, paint)
@@ -361,7 +216,7 @@ def draw_cat(rng: Random, cat: str, shirt: str, side: str, time: str) -> Canvas:
         c.pen.line((kx + arm * 8, ky + 11, kx + arm * 30, ky + 8), fill=line, width=2)
     c.limb([(x - d * 44, 140), (x - d * 30, 180), (kx + d * 8, ky + 56)], 20, shade(PAINT[shirt], -0.16))
     c.disc(kx + d * 10, ky + 56, 11, None, skin)
-    return _finish(c, time)
+    return finish(c, time)
 
 
 DRAW: dict[str, Callable[..., Canvas]] = {kind: globals()[f"draw_{kind}"] for kind in KINDS}

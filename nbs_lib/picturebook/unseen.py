@@ -4,8 +4,8 @@ from random import Random
 
 from PIL import Image
 
+from .canvas import LARGE, PAINT, SIZE, Canvas, shade, sky
 from .captions import COLOURS, TIME_PHRASES
-from .draw import LARGE, PAINT, SIZE, Canvas, shade, sky
 
 SNOW, COAL, CARROT = (238, 242, 250), (30, 30, 36), (240, 120, 30)
 WORDING = "A snowman with {scarf} scarf and {hat} hat {time}"

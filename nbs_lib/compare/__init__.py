@@ -67,7 +67,7 @@ def compare(config: Compare) -> Compared:
     run = Run(config.run)
     run.require("train")
     with run.stage(config) as told:
-        sampler = load_sampler(run, config.batch_size, config.tuned_steps)
+        sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
         kept = Kept(run.samples, sampler)
         with beside(run.compare, replace=True) as part:
             results = measured(kept, config, part)
@@ -114,12 +114,14 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
         "base_hash": sampler.base.hash,
         "objective": sampler.objective,
         "whole_model": sampler.whole,
-        "sampling": sampler.sampling | {"steps": sampler.tuned_steps or config.steps},
+        "sampling": sampler.sampling
+        | {"steps": sampler.tuned_steps or config.steps}
+        | ({"scheduler": config.scheduler} if config.scheduler else {}),
         "w_train": sampler.w_train,
         "negative": sampler.ways.negative,
         "steps": config.steps,
         "resolution": sampler.resolution,
-        "scheduler": type(sampler.pipe.scheduler).__name__,
+        "scheduler": config.scheduler or type(sampler.pipe.scheduler).__name__,
         "adapter_scale": config.adapter_scale,
         "seeds": config.seeds,
         "contenders": contenders,

@@ -12,7 +12,7 @@ function render({ model, el }) {
     const number = get("pair").number;
     if (!number || number === voted) return;
     voted = number;
-    ask(model, "vote", choice);
+    ask(model, "vote", choice, number); // what another view of the page has voted on is voted on
   };
   const votes = [
     ["1  Left", 1],
@@ -53,6 +53,7 @@ function render({ model, el }) {
     if (now.number === 1) box.focus();
   });
   on(model, ["said", "result"], () => {
+    if (get("said").startsWith("The vote is not kept")) voted = 0; // it can be cast again
     said.textContent = get("said") || "Two of the chosen contenders at a time, without their names: press 1, 2 or 0.";
     result.replaceChildren(...get("result").map((line) => make("li", { text: line })));
     result.hidden = !get("result").length;

@@ -19,7 +19,8 @@ Draw = Callable[[str, str, int], object]
 
 
 class Blind(anywidget.AnyWidget):
-    """Pairs to vote on. The page sends `start`, `stop` and `vote` with 1 (left), 2 (right) or 0 (neither).
+    """Pairs to vote on. The page sends `start`, `stop` and `vote` with 1 (left), 2 (right) or 0 (neither) and
+    the number of the pair it is on.
 
     pair: number, left and right (as URLs) and the prompt of the two that are shown; empty where there are none.
     cast: votes so far, of so many; said: how it stands, in words; result: a line for each two contenders, at the end.
@@ -50,9 +51,9 @@ class Blind(anywidget.AnyWidget):
         self.pair, self.cast, self.of, self.result, self.busy = {}, 0, count, [], True
         self.said = "Drawing the first pair…"
 
-    def vote(self, choice: int):
-        """Record a vote for what is shown, and show the next pair."""
-        if not self.pair:
+    def vote(self, choice: int, number: int):
+        """Record a vote for what is shown, and show the next pair. A vote for another pair is none."""
+        if not self.pair or number != self.pair["number"]:
             return
         pair = self._ready[self.cast][0]
         try:

@@ -110,5 +110,5 @@ def recipe(run: Run, asked: Play) -> str:
         stages |= {stage: changed} if changed else {}
     contenders = list(dict.fromkeys([*CONTENDERS, *asked.contenders]))  # a comparison has the three
     told = {"prompts": asked.prompts, "seeds": asked.seeds, "contenders": contenders, "steps": asked.steps}
-    said = f"# drawn with {asked.scheduler}; a comparison takes each contender's own\n" if asked.scheduler else ""
-    return said + yaml.safe_dump(stages | {"compare": told}, sort_keys=False, allow_unicode=True, width=1000)
+    told |= {"scheduler": asked.scheduler} if asked.scheduler else {}
+    return yaml.safe_dump(stages | {"compare": told}, sort_keys=False, allow_unicode=True, width=1000)

@@ -40,9 +40,15 @@ def bootstrap_interval(
 
 def by_prompt(values: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
     """Means over the pictures of each prompt: pictures of one prompt are not drawn apart."""
+    sums, counts = sums_by_prompt(values, prompts)
+    return sums / counts
+
+
+def sums_by_prompt(values: np.ndarray, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the pictures of each prompt, and how many these are."""
     places = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
     where = np.array([places[prompt] for prompt in prompts])
-    return np.bincount(where, weights=values) / np.bincount(where)
+    return np.bincount(where, weights=values), np.bincount(where)
 
 
 def with_interval(values: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from ..models import embedded_clip, find_base
 from ..picturebook.captions import Caption, held_out_captions
 from ..picturebook.draw import draw
 from .clip import Clip
-from .intervals import bootstrap_interval, by_prompt, of_sets, with_interval
+from .intervals import bootstrap_interval, by_prompt, of_sets, sums_by_prompt, with_interval
 from .kept import Drawn, Kept
 from .metrics import caption_first, clip_score, latent_mse, psnr, recovered_by_picture, squared_error, ssim
 from .sample import Sampler
+from .votes import wilson
 
 REPETITIONS = 3
 """How often the timed batch is sampled; the median counts."""
@@ -75,18 +76,25 @@ def distance(a: Drawn, b: Drawn, prompts: Sequence[str]) -> dict[str, Any]:
 def captions_first(
     drawn: dict[str, Drawn], captions: Sequence[Caption], objective: str
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
-    """How often each contender's picture of a held-out caption is told from its near misses, and the guidance recovered."""
+    """How often each contender's picture of a held-out caption is told from its near misses, and the guidance recovered.
+
+    Where all are right, or none is, every draw of a bootstrap is like the others: the interval is Wilson's then.
+    """
     clip, tokenizer = embedded_clip(), find_base("embedded").tokenizer()
+    texts = [caption.text for caption in captions]  # one may be asked for more than once
     first = {name: caption_first(each.images, captions, clip, tokenizer).numpy() for name, each in drawn.items()}
     rates = {}
     for name, right in first.items():
-        low, high = bootstrap_interval(right, np.mean)
-        rates[name] = {"rate": float(right.mean()), "low": low, "high": high, "count": len(right)}
+        hits, count = int(right.sum()), len(right)
+        low, high = wilson(hits, count)
+        if 0 < hits < count:
+            low, high = bootstrap_interval(sums_by_prompt(right, texts), lambda hits, of: hits.sum() / of.sum())
+        rates[name] = {"rate": float(right.mean()), "low": low, "high": high, "count": count}
     three = [first[name] for name in CONTENDERS]
     recovered = recovered_by_picture(*three)
     if recovered is None or objective == "finetune":  # which is to learn images, not guidance
         return rates, None
-    low, high = bootstrap_interval(three, recovered_by_picture)
+    low, high = bootstrap_interval([sums_by_prompt(each, texts)[0] for each in three], recovered_by_picture)
     return rates, {"value": recovered, "low": low, "high": high}
 
 

@@ -59,7 +59,7 @@ function render({ model, el }) {
     const row = make("div", { class: "contender" }, make("label", { class: "tick" }, tick, make("span", { text: each.label })));
     if (each.why) row.append(make("small", { text: each.why }));
     else if (each.scale === "w") {
-      row.append(dial("w of guided", 1, 20, 0.25, () => get("guidance"), (value) => set("guidance", value), ["guidance"]));
+      row.append(dial("w of guided", 1, context.guidance, 0.25, () => get("guidance"), (value) => set("guidance", value), ["guidance"]));
     } else if (each.scale === "λ") {
       const write = (value) => set("scales", { ...get("scales"), [each.name]: value });
       row.append(dial(`λ of ${each.label}`, -1, 3, 0.05, () => get("scales")[each.name] ?? 1, write, ["scales"]));

@@ -61,8 +61,9 @@ class Panel(anywidget.AnyWidget):
         if not float(self.steps).is_integer():
             raise ParameterError(f"parameter steps: given {self.steps:g}; allowed is a whole number from 1 to 100")
         told = {"prompts": prompts, "seeds": seeds_of(self.seeds), "steps": int(self.steps), "scheduler": self.scheduler}
-        if not 1 <= self.guidance <= 20:  # 0 means another thing in the notebook's parameters than in this field
-            raise ParameterError(f"guidance w: given {self.guidance:g}; allowed is a number from 1 to 20")
+        most = self.context["guidance"]
+        if not 1 <= self.guidance <= most:  # 0 means another thing in the notebook's parameters than in this field
+            raise ParameterError(f"guidance w: given {self.guidance:g}; allowed is a number from 1 to {most:g}")
         contenders = [self._named(choice, w_train) for choice in self.context["choices"] if choice["name"] in self.chosen]
         contenders += [line.strip() for line in self.more.splitlines() if line.strip()]
         if not contenders:
@@ -88,6 +89,6 @@ def seeds_of(text: str) -> list[int]:
         ) from None
 
 
-def offered(choices: list[dict[str, str]], schedulers: tuple[str, ...], prompts: list[str]) -> dict[str, Any]:
-    """A panel's context: what its fields offer. prompts: of the run's own comparison."""
-    return {"choices": choices, "schedulers": list(schedulers), "prompts": prompts}
+def offered(choices: list[dict[str, str]], schedulers: tuple[str, ...], prompts: list[str], w_train: float) -> dict[str, Any]:
+    """A panel's context: what its fields offer. prompts: of the run's own comparison; guidance: the largest w."""
+    return {"choices": choices, "schedulers": list(schedulers), "prompts": prompts, "guidance": max(20.0, w_train)}

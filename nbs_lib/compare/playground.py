@@ -8,6 +8,7 @@ blind     pairs without names, and votes
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from random import Random
 
@@ -32,6 +33,8 @@ from .viewer import Viewer
 KEPT = 100
 """Rows of the gallery; older ones go when more are drawn, so that a long day does not fill the memory."""
 
+_open: list["Playground"] = []
+
 
 class Playground:
     """The page over one sampler. `widget` is what a notebook shows, and `blind` below it.
@@ -44,7 +47,8 @@ class Playground:
         self.drawer, self.drawn, self._number, self._looked = Drawer(), {}, 0, (0, "")
         own = run.stage_record("compare").get("parameters", {}).get("prompts") or defaults(Compare)["prompts"]
         saved = [row["prompt"] for row in read_lines(run.folder / "gallery" / "gallery.jsonl")]
-        self.panel = Panel(context=offered(choices(run, sampler), SCHEDULERS, own), history=unique(saved[::-1]))
+        context = offered(choices(run, sampler), SCHEDULERS, own, sampler.w_train)
+        self.panel = Panel(context=context, history=unique(saved[::-1]))
         self.panel.open_with(config, sampler.w_train)
         self.viewer, self.gallery, self.blind = Viewer(), Gallery(), Blind(run, self.drawer)
         for widget in (self.panel, self.gallery, self.blind):
@@ -54,6 +58,7 @@ class Playground:
         self.panel.layout, self.viewer.layout = wide | {"flex": "1 1 340px"}, wide | {"flex": "1.4 1 400px"}
         top = ipywidgets.HBox([self.panel, self.viewer], layout=wide | {"flex_flow": "row wrap"})
         self.widget = ipywidgets.VBox([top, self.gallery], layout=wide)
+        self._widgets = [self.widget, top, self.panel, self.viewer, self.gallery, self.blind]
         self.draw(self.drawer.here)
 
     def _heard(self, _, told: dict, buffers: list):
@@ -61,6 +66,15 @@ class Playground:
         page = {"stop": self.drawer.stop, "shuffle": self.shuffle, "look": self.look, "save": self.save}
         page |= {"start": self.start_blind, "vote": self.blind.vote}
         page[told["do"]](*told.get("with", []))
+
+    def close(self):
+        """End what is being drawn, and let go of the page: ipywidgets keeps every widget, and all that hears it."""
+        self.drawer.stop()
+        with suppress(TimeoutError):
+            self.drawer.wait(60)
+        for widget in self._widgets:
+            widget.close()
+        self.sampler = None  # the notebook may still have a name for this page
 
     def draw_on(self):
         """Draw what the controls say, beside the page; from other noise than before where the seeds are not locked."""
@@ -178,7 +192,7 @@ def unique(items: list[str]) -> list[str]:
 
 
 def playground(config: Play) -> Playground:
-    """A playground over a run's base and adapter.
+    """A playground over a run's base and adapter. One of before is closed: two would hold two models.
 
     Errors: RunError while the run trains, FileNotFoundError where it has no adapter, BaseError where that is of another base.
     """
@@ -190,4 +204,7 @@ def playground(config: Play) -> Playground:
         )
     # as many at once as its comparison takes: what fits
     batch_size = run.stage_record("compare").get("parameters", {}).get("batch_size", Compare.batch_size)
-    return Playground(load_sampler(run, batch_size), run, config)
+    while _open:
+        _open.pop().close()
+    _open.append(Playground(load_sampler(run, batch_size), run, config))
+    return _open[0]

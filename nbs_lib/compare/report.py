@@ -44,14 +44,14 @@ def write_report(run: Run) -> Path:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=number, percent=percent, value=value)
+    environment.filters.update(number=number, percent=percent, value=value, titled=titled)
     template = environment.get_template("report.html.j2")
-    for quality in QUALITIES:
-        html = template.render(page(run, quality))
+    count = len(read_results(run)["pictures"])
+    tries = [(quality, count) for quality in QUALITIES] + [(20, count >> halved) for halved in range(1, count.bit_length())]
+    for quality, cards in tries:
+        html = template.render(page(run, quality, cards))
         if len(html.encode()) < LARGEST:
             break
-    else:
-        print(f"{run.report} is {len(html.encode()) / 1e6:.0f} MB large; compare fewer prompts to have it smaller")
     write_atomic(run.report, html)
     return run.report
 
@@ -77,8 +77,9 @@ def data_url(picture: Path | np.ndarray, quality: int = 0) -> str:
     return f"data:image/{'webp' if quality else 'png'};base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def page(run: Run, quality: int = 0) -> dict[str, Any]:
-    """Everything the template shows. quality: of its pictures, see `data_url`."""
+def page(run: Run, quality: int = 0, cards: int | None = None) -> dict[str, Any]:
+    """Everything the template shows. quality: of its pictures, see `data_url`; cards: so many of the prompts and seeds at
+    most, None for all."""
     results, record = read_results(run), run.read()
     style = (HERE / "viewer.css").read_text() + (HERE / "report.css").read_text()
     script = (HERE / "report.js").read_text()
@@ -90,7 +91,7 @@ def page(run: Run, quality: int = 0) -> dict[str, Any]:
         "contenders": list(results["contenders"]),
         "who": {name: described(name, results) for name in results["contenders"]},
         "pairs": PAIRS,
-        "cards": [card(run, picture, quality) for picture in results["pictures"]],
+        "cards": [card(run, picture, quality) for picture in results["pictures"][:cards]],
         "alt": ALT,
         "figures": figures | {name: embedded(run.folder / f"{name}.png", quality) for name in ("loss", "usage", "validation")},
         "training": training(run),
@@ -135,6 +136,11 @@ def number(given: float | None, digits: int = 3) -> str:
     if "e" not in shown:
         return shown
     return f"{given:,.0f}" if abs(given) >= 1 else f"{given:.{digits - 1}e}"
+
+
+def titled(name: str) -> str:
+    """A contender's name at the head of a row; a folder's stays as it is."""
+    return name if "/" in name else name[:1].upper() + name[1:]
 
 
 def percent(given: float | None) -> str:

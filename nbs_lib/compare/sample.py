@@ -4,26 +4,28 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
+from ..adapter import WEIGHTS
 from ..contenders import SCHEDULERS
 from ..models import Base, find_base
 from ..run import Run
 from .cost import Meter, held
 from .engines import on_engine
 from .ways import Way, Ways
-from .weights import Adapters
+from .weights import Adapters, stamp_of
 
 __all__ = ["SCHEDULERS", "Sampler", "Samples", "load_sampler"]
 CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
 """What a pipeline of a family gives its UNet, twice as long where it guides."""
-ENGINES_KEPT = 4  # UNets of their own that engines have, at most
+KEPT = 4  # other pipelines, and UNets of their own that engines have, at most
 Watch = Callable[[int, int], None]
 
 
@@ -50,10 +52,14 @@ class Sampler:
     w_train, objective, whole, sampling, tuned_steps: see `Ways`.
     """
 
-    def __init__(self, base: Base, learned: Path, batch_size: int = 20, resolution: int | None = None, tuned_steps: int = 0):
+    def __init__(
+        self, base: Base, learned: Path, batch_size: int = 20, resolution: int | None = None, tuned_steps: int = 0,
+        scheduler: str = "",
+    ):  # fmt: skip
         """learned: folder of an adapter or of a whole model; batch_size: pictures at once; resolution: pixels a side of a
-        picture, None for what the base was made for; tuned_steps: of `tuned`, 0 for what it was trained for."""
-        self.ways = Ways(base, learned, tuned_steps)
+        picture, None for what the base was made for; tuned_steps: of `tuned`, 0 for what it was trained for; scheduler: one
+        of SCHEDULERS, "" for each contender's own."""
+        self.ways = Ways(base, learned, tuned_steps, scheduler)
         self.w_train, self.objective, self.whole = self.ways.w_train, self.ways.objective, self.ways.whole
         self.sampling, self.tuned_steps = self.ways.sampling, self.ways.tuned_steps
         self.base, self.learned, self.batch_size, self.resolution = base, learned, batch_size, resolution
@@ -64,7 +70,7 @@ class Sampler:
         if not self.whole:
             self.adapters.load(learned)
         self._own = held(self.device)
-        self._pipes: dict[Path, DiffusionPipeline] = {}
+        self._pipes: dict[tuple, DiffusionPipeline] = {}
         self._engines: dict[tuple, torch.nn.Module] = {}
         self._warm = set()
 
@@ -84,8 +90,8 @@ class Sampler:
 
         name: of a contender; what it says itself goes before the arguments. adapter_scale: for what was trained. guidance:
         another scale than the contender's own: for `guided`, and for `tuned`, with a warning, since what was trained holds
-        its guidance already. scheduler: one of SCHEDULERS, "" for the contender's own. watch: is told after each step how
-        many are done, of how many; what it raises ends the sampling.
+        its guidance already. scheduler: one of SCHEDULERS, "" for the sampler's, or the contender's own. watch: is told after
+        each step how many are done, of how many; what it raises ends the sampling.
         Errors: ValueError for an unknown contender, scheduler or scale, or where prompts and seeds are not equally many;
         BaseError for an adapter of another base; FileNotFoundError where a contender's folder has nothing to sample.
         """
@@ -176,27 +182,37 @@ class Sampler:
         if way.model in (None, self.learned):
             return self.base, self.pipe
         base = find_base(str(way.model))
-        if way.model not in self._pipes:
-            self._pipes[way.model] = base.pipeline().to(self.device)
-        return base, self._pipes[way.model]
+        eager = self._key(replace(way, engine="eager"))
+        return base, self._kept(self._pipes, eager, lambda: base.pipeline().to(self.device))
 
     def _on_engine(self, way: Way, base: Base) -> torch.nn.Module:
         """A UNet of its own, which the engine may change."""
-        if (key := self._key(way)) not in self._engines:
-            while len(self._engines) >= ENGINES_KEPT:
-                oldest = next(iter(self._engines))
-                del self._engines[oldest]
-                self._warm.discard(oldest)
+
+        def make() -> torch.nn.Module:
             unet = find_base(str(way.model)).unet().to(self.device) if way.model else self.adapters.plain(way.adapters)
-            self._engines[key] = on_engine(unet, way.engine, base)
-        return self._engines[key]
+            return on_engine(unet, way.engine, base)
+
+        return self._kept(self._engines, self._key(way), make)
+
+    def _kept(self, held: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+        """What is held under a key, made where it is not there; the oldest goes for it, or a long day would fill the memory."""
+        if key not in held:
+            while len(held) >= KEPT:
+                oldest = next(iter(held))
+                del held[oldest]
+                self._warm.discard(oldest)
+            held[key] = make()
+        return held[key]
 
     def _key(self, way: Way) -> tuple:
-        """Ways with the same are evaluated by the same UNet."""
-        return way.engine, way.model, way.adapters if way.engine != "eager" else bool(way.adapters)
+        """Ways with the same are evaluated by the same UNet: not by one that was trained anew since."""
+        if way.engine == "eager" and not way.model:
+            return way.engine, bool(way.adapters)
+        files = sorted(way.model.rglob("*.safetensors")) if way.model else [folder / WEIGHTS for folder, _ in way.adapters]
+        return way.engine, way.model, way.adapters, *map(stamp_of, files)
 
 
-def load_sampler(run: Run, batch_size: int = 20, tuned_steps: int = 0) -> Sampler:
+def load_sampler(run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler: str = "") -> Sampler:
     """The sampler of a run: the base that its cache names, and what was trained.
 
     Errors: FileNotFoundError without a cache or adapter; BaseError where the base is no longer the one trained on.
@@ -207,4 +223,4 @@ def load_sampler(run: Run, batch_size: int = 20, tuned_steps: int = 0) -> Sample
     meta = json.loads(path.read_text())
     full = run.stage_record("train").get("parameters", {}).get("method") == "full"
     learned = run.model if full else run.adapter
-    return Sampler(find_base(meta["base"]), learned, batch_size, meta["resolution"], tuned_steps)
+    return Sampler(find_base(meta["base"]), learned, batch_size, meta["resolution"], tuned_steps, scheduler)

@@ -32,10 +32,11 @@ class Ways:
     """The ways of a base and of what was trained on it.
 
     w_train, objective, sampling, negative: as they are recorded with it; negative is the prompt that the teacher guided away
-    from. whole: whether all weights were trained. tuned_steps: of `tuned`, None for as many as the base's.
+    from. whole: whether all weights were trained. tuned_steps: of `tuned`, None for as many as the base's. scheduler: of every
+    contender that is not asked for with another; "" for its own.
     """
 
-    def __init__(self, base: Base, learned: Path, tuned_steps: int = 0):
+    def __init__(self, base: Base, learned: Path, tuned_steps: int = 0, scheduler: str = ""):
         """learned: folder of an adapter or of a whole model; tuned_steps: 0 for what it was trained for.
 
         Errors: BaseError where it was trained on another base.
@@ -45,11 +46,11 @@ class Ways:
         self.w_train, self.negative = facts["w_train"], facts.get("negative", "")
         self.objective, self.whole = facts.get("objective", "guidance"), not (learned / WEIGHTS).exists()
         self.sampling = sampling(facts)
-        self.tuned_steps = tuned_steps or self.sampling["steps"]
+        self.tuned_steps, self.scheduler = tuned_steps or self.sampling["steps"], scheduler
 
     def of(self, name: str, steps: int, adapter_scale: float = 1.0, guidance: float | None = None, scheduler: str = "") -> Way:
         """The way of a contender; see `Sampler.sample`."""
-        who = contender(name)
+        who, scheduler = contender(name), scheduler or self.scheduler
         if scheduler and scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler: given {scheduler!r}; allowed is one of {', '.join(SCHEDULERS)}")
         if guidance is not None and not 1 <= guidance <= 100:

@@ -40,7 +40,9 @@ class Compare:
     contenders: list[str] = field(default_factory=lambda: ["unguided", "guided", "tuned"])
     """Who is compared: these three, and others beside them; see nbs_lib/contenders.py."""
     steps: int = 25
-    """Sampling steps (DDIM)."""
+    """Sampling steps."""
+    scheduler: str = ""
+    """Scheduler of diffusers by its name; empty for each contender's own: DDIM, or what a few-step adapter was trained for."""
     tuned_steps: int = 0
     """Sampling steps of the tuned model; 0 is what it was trained for: few for consistency, else as many as the base's."""
     adapter_scale: float = 1.0
@@ -71,6 +73,7 @@ class Compare:
         if len(set(self.contenders)) < len(self.contenders):
             refuse("contenders", self.contenders, "each of them once")
         between(self, "steps", 1, 1000)
+        one_of(self, "scheduler", ("", *SCHEDULERS))
         between(self, "tuned_steps", 0, 1000)
         between(self, "adapter_scale", -10.0, 10.0)
         between(self, "captions", 0, 100_000)
@@ -117,6 +120,6 @@ class Play:
         one_of(self, "scheduler", ("", *SCHEDULERS))
         between(self, "steps", 1, 100)
         if self.guidance:
-            between(self, "guidance", 1.0, 20.0)
+            between(self, "guidance", 1.0, 100.0)
         between(self, "adapter_scale", -1.0, 3.0)
         between(self, "pairs", 1, 1000)

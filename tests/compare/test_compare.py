@@ -9,17 +9,6 @@ from nbs_lib.config import Compare
 from nbs_lib.run import Run
 
 
-@pytest.fixture
-def trained(base, adapter, run_folder) -> Run:
-    """A run as 2_train leaves it, as far as comparing goes."""
-    run = Run(run_folder)
-    run.cache.mkdir(parents=True)
-    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
-    run.adapter.symlink_to(adapter)
-    run.update(stages={"train": {"status": "done", "outputs": {}}})
-    return run
-
-
 def config(run: Run, **changed) -> Compare:
     return Compare(**{"run": str(run.folder), "prompts": ["A boy is watching TV"], "seeds": [0, 4], "steps": 2} | changed)
 
@@ -152,6 +141,11 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
     monkeypatch.setattr(report, "LARGEST", whole - 1)
     report.write_report(trained)
     assert trained.report.stat().st_size < whole and b"data:image/webp" in trained.report.read_bytes()
+    assert "<article" in trained.report.read_text() and "would be above" not in trained.report.read_text()
+    monkeypatch.setattr(report, "LARGEST", 0)
+    report.write_report(trained)
+    shown = trained.report.read_text()
+    assert shown.count("<article") == 1 and "The first 1 of 2: " in shown
 
 
 @pytest.mark.parametrize(

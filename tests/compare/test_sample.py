@@ -83,6 +83,10 @@ def test_few_step_adapters_are_sampled_as_they_were_trained_to_be(base, adapter,
     after = sampler.sample("unguided", PROMPTS[:1], [0], STEPS)
     assert after.nfe == STEPS and np.array_equal(after.images, before.images)
     assert Sampler(base, tmp_path, tuned_steps=2).sample("tuned", PROMPTS[:1], [0], STEPS).nfe == 2
+    other = Sampler(base, tmp_path, scheduler="EulerDiscreteScheduler")
+    for name, own in (("tuned", drawn), ("unguided", before)):
+        euler = sampler.sample(name, PROMPTS[:1], [0], STEPS, scheduler="EulerDiscreteScheduler").images
+        assert np.array_equal(other.sample(name, PROMPTS[:1], [0], STEPS).images, euler) and apart(euler, own.images) > 2
 
 
 def test_a_whole_model_is_drawn_from_beside_its_base(base, tmp_path):

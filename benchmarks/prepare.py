@@ -29,6 +29,7 @@ from nbs_lib.machine import facts
 from nbs_lib.models import find_base
 from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import prepare
+from nbs_lib.prepare.processes import keep_freed_memory
 from nbs_lib.prepare.work import Encoder
 from nbs_lib.train.data import Examples
 
@@ -81,9 +82,14 @@ def write_images(folder: Path, count: int, side: int) -> Path:
     return folder
 
 
-def bare(number: int, side: int, count: int, seconds) -> None:
-    """What one process takes for its share of VAE-encode batches on pictures that are in memory."""
+def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
+    """What one process takes for its share of VAE-encode batches on pictures that are in memory.
+
+    kept: whether it keeps freed memory, as the encoding processes of a preparation do.
+    """
     torch.set_num_threads(1)
+    if kept:
+        keep_freed_memory()
     generator = np.random.default_rng(number)
     pictures = [Image.fromarray(each) for each in generator.integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)]
     encoder = Encoder(find_base("embedded"), torch.device("cpu"), BATCH)
@@ -94,10 +100,10 @@ def bare(number: int, side: int, count: int, seconds) -> None:
     seconds[number] = (time.perf_counter() - start) / (count // BATCH * BATCH)
 
 
-def bare_rate(side: int, count: int) -> float:
+def bare_rate(side: int, count: int, kept: bool) -> float:
     """Pictures a second of all processes together."""
     context, seconds = multiprocessing.get_context("fork"), multiprocessing.Array("d", PROCESSES)
-    members = [context.Process(target=bare, args=(i, side, count // PROCESSES, seconds)) for i in range(PROCESSES)]
+    members = [context.Process(target=bare, args=(i, side, count // PROCESSES, kept, seconds)) for i in range(PROCESSES)]
     for member in members:
         member.start()
     for member in members:
@@ -106,17 +112,20 @@ def bare_rate(side: int, count: int) -> float:
 
 
 def rate(side: int, count: int) -> dict[str, float]:
-    """The bare loop and a whole preparation, in turn: its images read, decoded, filtered, cut, encoded, written."""
+    """The bare loop, the same with freed memory kept, and a whole preparation, in turn: its images read, decoded, filtered,
+    cut, encoded, written."""
     source = write_images(FOLDER / f"images {side}", count, side)
-    found = {"bare": [], "prepare": []}
+    found = {"bare": [], "bare_kept": [], "prepare": []}
     for i in range(ROUNDS):
-        found["bare"].append(bare_rate(side, count))
+        found["bare"].append(bare_rate(side, count, kept=False))
+        found["bare_kept"].append(bare_rate(side, count, kept=True))
         where = str(FOLDER / f"rate {side} {i}" / "run")
         config = Prepare(where, source=str(source), count=0, resolution=side, processes=PROCESSES)
         found["prepare"].append(count / prepare(config).seconds)
     rates = {name: median(each) for name, each in found.items()}
     print(side, rates, flush=True)
-    return rates | {"share": rates["prepare"] / rates["bare"], "count": count}
+    shares = {"share": rates["prepare"] / rates["bare"], "share_of_kept": rates["prepare"] / rates["bare_kept"]}
+    return rates | shares | {"count": count}
 
 
 def run(config: Prepare) -> dict:
@@ -126,7 +135,7 @@ def run(config: Prepare) -> dict:
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, memory_of(process.pid))
-        time.sleep(0.25)
+        time.sleep(0.1)  # what is drawn at the end takes a moment that must not be missed
     return json.loads(process.stdout.read().splitlines()[-1]) | {"mib": peak}
 
 

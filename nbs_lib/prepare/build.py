@@ -85,6 +85,7 @@ def build_or_reuse(store: Path, base: Base, config: Prepare, own: Path) -> Built
             there = _there(store / key)
             cache = there or _assemble(store / key, key, part, base, config, shelf, sheet)
         except BaseException as failure:
+            shelf.end()  # or its processes would go on writing where it is tidied up
             shelf.forget()
             notes.forget()
             if isinstance(failure, BaseError) or not any(part.glob("*/*.safetensors")):
@@ -205,9 +206,16 @@ def _as_trained(path: Path, chosen: list[tuple[Example, Look]], place: Path, she
     look.side_by_side(rows, ("as it was", "as it is cut", "as the VAE gives it back")).save(path)
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # renamed meanwhile
+        return 0
+
+
 def _how_much(store: Path, part: Path, done: int, total: int | None) -> str:
     """What a full disk's sentence says."""
-    written = sum(path.stat().st_size for path in part.rglob("*") if path.is_file()) / 2**20
+    written = sum(map(_size, part.rglob("*"))) / 2**20
     more = "more is needed"
     if done and total:
         more = f"about {max(1.0, written / done * (total - done)):.0f} MiB more are needed for the rest"

@@ -1,6 +1,7 @@
 """What a source yields: examples, whose images are not read yet, and what it could not make one of."""
 
 import os
+import stat
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -73,11 +74,14 @@ class InFile:
 
     def look(self) -> tuple[Image.Image, bytes]:
         try:
-            if self.path.stat().st_size > LARGEST:
-                raise ImageError(TOO_LARGE)
-            data = self.path.read_bytes()
+            if not stat.S_ISREG(os.stat(self.path).st_mode):  # a pipe or a device has no end
+                raise ImageError(NO_FILE)
+            with self.path.open("rb") as file:
+                data = file.read(LARGEST + 1)
         except OSError:
             raise ImageError(NO_FILE) from None
+        if len(data) > LARGEST:
+            raise ImageError(TOO_LARGE)
         return decode(data), sha256(data).digest()
 
 

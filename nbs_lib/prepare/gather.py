@@ -46,7 +46,7 @@ class Gather:
     def __init__(self, config: Prepare, shelf: Shelf, notes: Notes, seen: Seen):
         self.config, self.shelf, self.notes, self.seen = config, shelf, notes, seen
         self.total: int | None = 0
-        self.looked_at, self.more = 0, False
+        self.looked_at, self.more, self._left = 0, False, False
 
     def all(self):
         """The source, and the prior. Errors: SourceError where nothing is kept; what the processes raise."""
@@ -71,7 +71,7 @@ class Gather:
                 self.shelf.put(chunk.number, chosen, chunk.stamps.keys())
                 bar.update(len(chosen))
             else:
-                self.more |= there != count
+                self.more |= self._left or bool(ahead) or next(chunks, None) is not None
         if self.notes.kept == before:
             raise _nothing(name, self.notes.dropped - dropped)
 
@@ -115,10 +115,11 @@ class Gather:
         return chunk
 
     def _choose(self, chunk: Chunk, filters: Filters, most: int) -> list[tuple[int, Example, Look]]:
-        """What is kept of a chunk, until `most` are; 0 is without end."""
-        chosen = []
+        """What is kept of a chunk, until `most` are; 0 is without end. _left: whether there was more of it then."""
+        chosen, self._left = [], False
         for i, each in enumerate(chunk.items):
             if most and self.notes.kept == most:
+                self._left = True
                 break
             if isinstance(each, Skipped):
                 self.notes.drop(each)

@@ -29,8 +29,8 @@ class Known:
         self.checked: dict[Path, bool] = {}
         for folder, meta in self.folders:
             listed = [(folder / name, digest) for name, digest in meta["files"].items() if name.startswith(f"{kind}/")]
-            self.files |= {path.stem: (path, digest) for path, digest in listed}
-        self._rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, list[Path]]] | None = None
+            self.files = {path.stem: (path, digest) for path, digest in listed} | self.files  # the newest one's stays
+        self._rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[Path, str]]]] | None = None
 
     def shard(self, name: str) -> Path | None:
         """The file of a whole shard, checked; None where there is none."""
@@ -48,18 +48,19 @@ class Known:
             for i, k in enumerate(at):
                 if i in found or k >= len(hashes) or hashes[k] != wanted[i]:
                     continue
-                path = files[shards[k]]
-                if self.whole(path, self.files.get(path.stem, (path, ""))[1]):
+                path, digest = files[shards[k]]
+                if self.whole(path, digest):
                     found[i] = path, int(places[k])
         return found
 
     def _table(self, folder: Path, meta: dict[str, Any]):
-        """Hashes of keys in order, and of each its shard and row; and the shards' files. None where the table is damaged."""
+        """Hashes of keys in order, and of each its shard and row; and the shards' files. None where it is damaged."""
         name, key = (EXAMPLES, "key") if self.kind == LATENTS else (CAPTIONS, "caption")
         if (self.kind == LATENTS and not meta["images"]) or not self.whole(folder / name, meta["files"].get(name, "")):
             return None
         listed = meta["shards" if self.kind == LATENTS else TEXTS]
-        files = [folder / self.kind / f"{each['name']}.safetensors" for each in listed]
+        names = [f"{self.kind}/{each['name']}.safetensors" for each in listed]
+        files = [(folder / name, meta["files"].get(name, "")) for name in names]
         return _in_order(pyarrow.parquet.read_table(folder / name, columns=[key, "shard", "row"]), key, files)
 
     def whole(self, path: Path, digest: str) -> bool:
@@ -87,7 +88,7 @@ def _caches(store: Path, kind: str, space: str) -> list[tuple[Path, dict[str, An
     return found
 
 
-def _in_order(table: pyarrow.Table, key: str, files: list[Path]):
+def _in_order(table: pyarrow.Table, key: str, files: list[tuple[Path, str]]):
     hashes = np.array([short(each.encode()) for each in table[key].to_pylist()], dtype=np.uint64)
     order = np.argsort(hashes)
     return hashes[order], table["shard"].to_numpy()[order], table["row"].to_numpy()[order], files

@@ -85,6 +85,8 @@ class Seen:
             self.db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self.db.execute("COMMIT")
         except sqlite3.OperationalError as failure:
+            if self.db.in_transaction:  # or no other could begin
+                self.db.rollback()
             if "full" in str(failure):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
             # or another process holds it: these are looked at again then

@@ -105,8 +105,9 @@ class Shelf:
 
     def end(self):
         """Let the processes go."""
-        if self._team:
-            self._team.end()
+        team, self._team = self._team, None
+        if team:
+            team.end()
 
     def pictures(self, chosen: Sequence[tuple[Example, Look]]) -> list[Image.Image]:
         """Of examples with images, as they are cut."""
@@ -141,8 +142,10 @@ class Shelf:
         return None
 
     def _missing(self, kind: str, name: str) -> Path | None:
-        """Where a shard is to be written; None where it is there, here or in another cache."""
+        """Where a shard is to be written; None where it is there, here or in another cache, or is being written already."""
         path = self.part / kind / f"{name}.safetensors"
+        if f"{kind}/{path.name}" in self.files:
+            return None
         found = path if is_kept(path) else self.known[kind].shard(name)
         self.files[f"{kind}/{path.name}"] = found or path
         return None if found else path

@@ -1,6 +1,8 @@
 """All caches of a folder, outputs/cache: what there is, whether it is whole, and which of it no run uses any more."""
 
 import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,17 +52,20 @@ def verify(store: Path) -> dict[str, list[str]]:
 def prune(store: Path, only_say: bool = False) -> list[Stored]:
     """Remove the caches that no run links to, and what was left of builds that no process works on. What was removed.
 
+    While a process builds one, all others stay: it takes from them what they have already.
     only_say: remove nothing.
     """
     gone = []
+    at_work = any(not _free(lock) for lock in store.glob(".building-*.lock"))
     for each in stored(store):
         folder = store / each.key
-        if each.runs or (each.key.startswith(".") and _being_built(folder)):
+        if each.runs or (at_work and not each.key.startswith(".")):
             continue
-        gone.append(each)
-        if not only_say:
-            remove(folder)
-            folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+        with _locked(folder.with_name(f"{folder.name}.lock")) as free:
+            if free:
+                gone.append(each)
+            if free and not only_say:
+                remove(folder)
     if not only_say:
         forget_without(store, {folder.name for folder in _folders(store)})
     return gone
@@ -74,7 +79,10 @@ def _folders(store: Path) -> list[Path]:
 def _of(folder: Path, runs: list[str], seen: set[int]) -> Stored:
     size = 0
     for path in folder.rglob("*"):
-        told = path.lstat()
+        try:
+            told = path.lstat()
+        except FileNotFoundError:  # of one that is being built
+            continue
         if path.is_file() and told.st_ino not in seen:
             seen.add(told.st_ino)
             size += told.st_size
@@ -88,14 +96,21 @@ def _of(folder: Path, runs: list[str], seen: set[int]) -> Stored:
         return Stored(folder.name, size, runs, fault="damaged, or of an older version")
 
 
-def _being_built(folder: Path) -> bool:
-    """Whether a process holds the lock of a build."""
-    lock = folder.with_name(f"{folder.name}.lock")
-    if not lock.exists():
-        return False
+def _free(lock: Path) -> bool:
+    with _locked(lock) as free:
+        return free
+
+
+@contextmanager
+def _locked(lock: Path) -> Iterator[bool]:
+    """The lock of a build, held meanwhile, and gone afterwards; False where a process holds it."""
     with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-    return False
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.unlink(missing_ok=True)  # who waits for it looks whether it is still there

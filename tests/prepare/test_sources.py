@@ -16,7 +16,8 @@ from PIL import Image
 
 from nbs_lib.config import Prepare
 from nbs_lib.files import ROOT
-from nbs_lib.prepare.examples import Example, Skipped, SourceError
+from nbs_lib.prepare.examples import Example, InFile, Skipped, SourceError
+from nbs_lib.prepare.images import ImageError
 from nbs_lib.prepare.sources import Asked, asked, open_source
 from nbs_lib.prepare.sources.diffusiondb import parts_of
 
@@ -121,6 +122,44 @@ def test_links_stay_inside_but_for_those_of_a_hub_s_download(folder):
     for name, blob in {"a.png": "1", "a.txt": "2"}.items():
         (hub / "snapshots" / "abc" / name).symlink_to(f"../../blobs/{blob}")
     assert examples(hub / "snapshots" / "abc") == {"a.png": "of the hub"}
+
+
+def test_what_is_no_file_of_the_folder_is_not_even_shown(folder):
+    """Images that are dropped are looked at again for the run's pictures: a pipe would hold it up for ever."""
+    (folder.parent / "private.png").write_bytes(png())
+    os.mkfifo(folder / "pipe.png")
+    (folder / "endless.png").symlink_to("/dev/zero")
+    (folder / "out.png").symlink_to(folder.parent / "private.png")
+    (folder / "own.png").write_bytes(png())
+    for captions in (False, True):
+        for name in ("pipe", "endless", "out") if captions else ():
+            (folder / f"{name}.txt").write_text("a caption")
+        shown = {each.id: each.place for each in read(folder) if isinstance(each, Skipped)}
+        assert shown.keys() == {"pipe.png", "endless.png", "out.png", "own.png"}
+        assert [name for name, place in shown.items() if place] == ["own.png"]
+    with pytest.raises(ImageError):
+        InFile(folder / "pipe.png").look()
+
+
+def test_a_folder_s_stamp_changes_with_all_that_it_would_yield(folder):
+    (folder / ".list.jsonl").write_text('{"file_name": "a.png", "text": "one"}\n')
+    source = open_source(str(folder / ".list.jsonl"), Asked())
+    before = source.stamp()
+    assert before and before == source.stamp()
+    (folder / ".list.jsonl").write_text('{"file_name": "a.png", "text": "another"}\n')
+    assert source.stamp() != before
+    (folder / ".data").mkdir()
+    (folder / "images").symlink_to(".data")
+    assert source.stamp() == open_source(str(folder), Asked()).stamp() == "", "nobody looks where the link leads to"
+
+
+def test_images_in_a_subfolder_with_a_table_or_beside_an_archive_are_a_folder_s(folder):
+    (folder / "images").mkdir()
+    (folder / "images" / "d.png").write_bytes(png())
+    with tarfile.open(folder / "backup.tar", "w") as tar:
+        add(tar, "x.png", png())
+    write_table(folder, ".parquet", [("images/d.png", "in a table")])
+    assert examples(folder)["images/d.png"] == "in a table" and len(examples(folder)) == 4
 
 
 def write_table(folder: Path, kind: str, rows: list[tuple[str, str]], columns=("file_name", "text")) -> Path:
@@ -317,6 +356,8 @@ def test_a_data_set_that_names_files_stays_within_its_folder(tmp_path):
         "names a file that is not there",
     ]  # fmt: skip
     assert open_source(f"hf:{folder}", Asked()).stamp() == "", "the files may change without it"
+    (folder / "data.jsonl").write_text('{"image": "images/a.png", "text": 7}\n')
+    assert [each.reason for each in read(f"hf:{folder}")] == ["caption is no text"]
 
 
 def test_what_cannot_be_a_source_is_said(tmp_path):

@@ -79,10 +79,11 @@ def open_source(source: str, how: Asked) -> Source:
             f"source {str(path)!r}: there is no such folder or file; give {', '.join(DRAWN)}, a folder of images, a table, a "
             f"text file of prompts, tar archives, {HUB}OWNER/NAME or {DIFFUSIONDB}2m_first_10k"
         )
-    if (path / diffusiondb.METADATA).is_file() and (path / "images").is_dir():
+    if (path / diffusiondb.METADATA).is_file() and any(path.glob("images/part-*.zip")):
         return diffusiondb.DiffusionDB(path, how)
     if hub.is_saved(path):
         return hub.HubDataset(str(path), how)
-    if shards := sorted(path.glob("*.tar")):
+    images = folder.Folder(path, how)
+    if (shards := sorted(path.glob("*.tar"))) and not images.has_images():
         return webdataset.WebDataset(shards, str(path))
-    return folder.Folder(path, how)
+    return images

@@ -88,10 +88,10 @@ class DiffusionDB:
                 names = sorted(name for name in opened.namelist() if name.lower().endswith(".png"))
                 prompts = self._prompts(opened)
         except FileNotFoundError:
-            yield Skipped(archive.name, "part is not there")
+            yield Skipped(valid_text(archive.name), "part is not there")
             return
         except Exception:  # of the disk, the archive, its compression, its JSON
-            yield Skipped(archive.name, "archive is cut short or damaged")
+            yield Skipped(valid_text(archive.name), "archive is cut short or damaged")
             return
         for name in names:
             id = f"part-{part:06d}/{valid_text(name)}"

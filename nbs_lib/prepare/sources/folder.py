@@ -41,9 +41,11 @@ class Folder:
         return sum(name.lower().endswith(ENDINGS) for _, names in self._walk() for name in names)
 
     def stamp(self) -> str:
-        """What changes when any file in it does."""
+        """What changes when any file in it does; "" where a link leads to a folder, into which nothing looks here."""
         digest = sha256()
-        for parent, names in self._walk():
+        for parent, folders, names in self._tree():
+            if any(os.path.islink(os.path.join(parent, name)) for name in folders):
+                return ""
             for name in names:
                 path = os.path.join(parent, name)
                 digest.update(f"{path}\0{stamp_of(path)}\0{os.path.islink(path)}\n".encode("utf-8", "surrogateescape"))
@@ -57,11 +59,18 @@ class Folder:
         for parent, names in self._walk():
             yield from self._from_names(parent, names, settled)
 
+    def has_images(self) -> bool:
+        return any(name.lower().endswith(ENDINGS) for _, names in self._walk() for name in names)
+
     def _walk(self) -> Iterator[tuple[Path, list[str]]]:
         """Folders, and the names of their files, in order."""
+        return ((parent, names) for parent, _, names in self._tree())
+
+    def _tree(self) -> Iterator[tuple[Path, list[str], list[str]]]:
+        """The same, with the names of their folders."""
         for parent, folders, names in os.walk(self.folder):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield Path(parent), sorted(name for name in names if not name.startswith("."))
+            yield Path(parent), folders, sorted(name for name in names if not name.startswith("."))
 
     def _from_table(self, table: Path, settled: Hashes) -> Iterator[Example | Skipped]:
         try:
@@ -102,18 +111,25 @@ class Folder:
             elif stem in beside:
                 yield self._example(path, lambda file=beside[stem]: self._read(parent / file))
             else:
-                yield Skipped(valid_text(path), "image without caption", place=InFile(self.folder / path))
+                yield Skipped(valid_text(path), "image without caption", place=self._place(self.folder / path))
 
     def _example(self, name: str, caption) -> Example | Skipped:
         path = self.folder / name
-        place = InFile(path)
         try:
             self._stay_inside(path)
             if not os.path.isfile(path):  # a pipe would be read for ever
                 raise CaptionError("not a file")
-            return Example(valid_text(name), caption(), place)
+            return Example(valid_text(name), caption(), InFile(path))
         except CaptionError as fault:
-            return Skipped(valid_text(name), str(fault), place=place if path.is_file() else None)
+            return Skipped(valid_text(name), str(fault), place=self._place(path))
+
+    def _place(self, path: Path) -> InFile | None:
+        """Where an image is that cannot be used but may be shown; None for what is no file of this folder."""
+        try:
+            self._stay_inside(path)
+        except CaptionError:
+            return None
+        return InFile(path) if os.path.isfile(path) else None
 
     def _read(self, path: Path) -> str:
         self._stay_inside(path)

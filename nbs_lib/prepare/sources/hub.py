@@ -65,6 +65,8 @@ class HubDataset:
             return Skipped(id, "names a file outside the data set")
         if not path.is_file():
             return Skipped(id, "not a file")
+        if not isinstance(row[self.text], str | None):
+            return Skipped(id, "caption is no text", place=InFile(path))
         try:
             return Example(id, clean(row[self.text] or ""), InFile(path))
         except CaptionError as fault:

@@ -18,7 +18,8 @@ from . import Asked, Source, SourceError
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
 ROWS, IMAGES = 256, 16  # rows of a parquet file at once, without images and with them
-csv.field_size_limit(1 << 24)
+LINE = 1 << 24  # characters of a table's line
+csv.field_size_limit(LINE)
 
 
 class TableError(ValueError):
@@ -48,7 +49,8 @@ class NamedByTable:
         return pyarrow.parquet.read_metadata(self.path).num_rows if self.path.suffix.lower() == ".parquet" else None
 
     def stamp(self) -> str:
-        return self.folder.stamp()
+        of_folder = self.folder.stamp()
+        return of_folder and f"{of_folder} {stamp_of(self.path)}"  # its own name may be a hidden one
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         return self.folder._from_table(self.path, set())
@@ -130,7 +132,8 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | CaptionError]]:
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            for row in csv.DictReader(line.replace("\0", " ") for line in file):
+            lines = iter(lambda: file.readline(LINE), "")  # a file of one line without an end would fill the memory
+            for row in csv.DictReader(line.replace("\0", " ") for line in lines):
                 yield {name: valid_text(value) if isinstance(value, str) else value for name, value in row.items()}
     except csv.Error as fault:
         raise TableError(f"table is damaged: {fault}") from None
@@ -152,7 +155,7 @@ def _columns(path: Path, how: Asked) -> tuple[str, str]:
             known = pyarrow.parquet.read_schema(path).names
         else:
             with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                known = next(csv.reader(file), [])
+                known = next(csv.reader([file.readline(LINE)]), [])
     except (pyarrow.ArrowException, OSError, csv.Error):
         raise TableError("table is truncated or damaged") from None
     found = column(known, how.image_column, IMAGE_COLUMNS), column(known, how.caption_column, TEXT_COLUMNS)

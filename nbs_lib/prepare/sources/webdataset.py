@@ -58,7 +58,7 @@ class WebDataset:
                 if not _ends(archive, tar.offset):  # tarfile takes a damaged header for the end
                     raise tarfile.TarError("no end")
         except (tarfile.TarError, OSError, EOFError, ValueError):
-            yield Skipped(archive.name, "archive is cut short or damaged")
+            yield Skipped(valid_text(archive.name), "archive is cut short or damaged")
         if found:
             yield _example(archive, key, found)
 

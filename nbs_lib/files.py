@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all, their hashes, and the project's place on the disk.
 
-A file is written beside its place and renamed. A folder is filled under a hidden name beside its place,
-`.NAME.HOST.PID.part`, and renamed; what a killed process left behind is removed by the next one on that machine.
+Each is filled under a hidden name beside its place, `.NAME.HOST.PID.part`, and renamed; what a killed process left of a
+folder is removed by the next one on that machine.
 """
 
 import errno
@@ -29,7 +29,7 @@ PART = re.compile(rf"\..+\.{re.escape(HOST)}\.(\d+)\.part")
 def write_atomic(path: Path, content: str | bytes):
     """Write beside and rename: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = _part(path)
     try:
         with beside.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -144,11 +144,11 @@ def link(path: Path, folder: Path):
     """
     if path.exists() and not path.is_symlink():
         raise FileExistsError(f"{str(path)!r} is in the way of a link to the cache; move it or take another run folder")
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    fresh = _part(path)
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(os.path.relpath(folder, path.parent), target_is_directory=True)
     fresh.replace(path)
 
 
-def _part(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.{HOST}.{os.getpid()}.part")
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")

@@ -52,8 +52,18 @@ def held(path: Path, patience: float = 0) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether the process that signed a lock is still there."""
-    return _alive(_holder(path))
+    """Whether the process that signed a lock is still there; of one of another machine, whether its lock still holds here."""
+    holder = _holder(path)
+    if not holder or holder["host"] == HOST:
+        return bool(holder) and _begun(holder["pid"]) == holder["begun"]
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except FileNotFoundError:
+        return False
+    except OSError:  # it holds; or the file system cannot tell
+        return True
 
 
 def _locked(path: Path) -> IO | None:
@@ -97,11 +107,6 @@ def _begun(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
-
-
-def _alive(holder: dict[str, Any]) -> bool:
-    """Whether the holder of a lock is still there, as far as this machine can tell."""
-    return bool(holder) and (holder["host"] != HOST or _begun(holder["pid"]) == holder["begun"])
 
 
 def _orphaned(holder: dict[str, Any]) -> bool:

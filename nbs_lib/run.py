@@ -192,8 +192,8 @@ class Run:
         self.update(**known, name=self.name, status="running", stages=record.get("stages", {}) | {stage: begun})
         told: dict[str, Any] = {"outputs": []}
         status, error, space = "interrupted", None, self.folder / ".space"
-        space.write_bytes(bytes(SPACE))
         try:
+            space.write_bytes(bytes(SPACE))
             yield told
             told["outputs"] = {str(name): file_hash(self.folder / name) for name in told["outputs"]}
             status = "done"

@@ -69,6 +69,7 @@ from nbs_lib.parameters import from_notebook
 from nbs_lib.run import Run
 config = from_notebook({cls}, globals())
 run = Run(config.run)
+exec(os.environ.get("BEFORE_{stage}", ""))
 with run.stage(config) as told:
     exec(os.environ.get("DOES_{stage}", ""))
     (run.folder / "{stage}.txt").write_text(os.environ.get("LEAVES_{stage}", str(replace(config, run="anywhere"))))
@@ -82,8 +83,8 @@ print("{stage} came to its end")
 class Project:
     """A copy of the library whose notebooks do little: each has the parameters of the real one, and keeps a stage's record.
 
-    DOES_train and the like, in the environment of a command, are done in the middle of that stage; LEAVES_train is what it
-    leaves, in the place of its parameters.
+    DOES_train and the like, in the environment of a command, are done in the middle of that stage, BEFORE_train before it
+    keeps a record; LEAVES_train is what it leaves, in the place of its parameters.
     """
 
     def __init__(self, folder: Path):
@@ -225,18 +226,34 @@ def new_run(tmp_path_factory, prepared) -> Callable[..., Run]:
     return call
 
 
+@pytest.fixture(scope="session")
+def cannot() -> Callable[[str], None]:
+    """`cannot(why)` ends a test for what this machine lacks: skipped, but in CI, where nothing is lacking, failed."""
+    return pytest.fail if os.environ.get("CI") else pytest.skip
+
+
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MiB; skipped where none can be mounted, but not in CI."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, text=True)
-    if done.returncode and os.environ.get("CI"):
-        raise OSError(done.stderr)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def mount(cannot) -> Iterator[Callable[[Path, str], Path]]:
+    """`mount(folder, options)`: a new folder with a file system of its own in memory."""
+    mounted = []
+
+    def call(folder: Path, options: str) -> Path:
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
+        if done.returncode:
+            cannot(f"no file system can be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield call
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(mount, tmp_path) -> Path:
+    """A file system of 24 MiB."""
+    return mount(tmp_path / "small disk", "size=24m")
 
 
 @pytest.fixture(scope="session")

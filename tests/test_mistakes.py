@@ -66,6 +66,14 @@ WRONG = {
     "a sweep backwards": (["sweep", "demo", "-p", "train.seed=2..0"], "FIRST..LAST"),
     "a sweep without end": (["sweep", "demo", "-p", "train.rank=1..100", "-p", "train.seed=0..99"], "10000 members"),
     "a sweep by nobody": (["sweep", "demo", "-p", "train.rank=4,8", "--jobs", "0"], "--jobs: given 0"),
+    "a sweep by nobody on a cluster": (
+        ["sweep", "demo", "-p", "train.rank=4,8", "--jobs", "0", "--on", "slurm"],
+        "--jobs: given 0",
+    ),
+    "a sweep of one parameter twice": (["sweep", "demo", "-p", "train.rank=4,8", "-p", "train.rank=16"], "is given twice"),
+    "two seeds": (["run", "demo", "--seed", "5", "-p", "train.seed=3"], "--seed: given with train.seed"),
+    "a job that would begin again": (["run", "demo", "--on", "slurm", "--from", "train"], "given with --from"),
+    "a job only said": (["run", "demo", "--on", "slurm", "--dry-run"], "given with --dry-run"),
     "a cluster that is none": (["run", "demo", "--on", "cloud"], "allowed is one of slurm, k8s"),
     "an order by nothing": (["list", "--sort", "lost"], "did you mean loss?"),
     "a condition that is none": (["list", "--where", "loss"], "allowed is NAME=VALUE"),
@@ -222,28 +230,17 @@ def test_a_killed_run_is_listed_as_interrupted(project, name):
 
 
 @pytest.fixture
-def outputs_on(project, tmp_path):
+def outputs_on(project, mount, tmp_path):
     """A project whose outputs/ is a file system of its own: `outputs_on("size=1m")`."""
-    mounted = []
 
     def call(options: str):
         other = tmp_path / "project"
         shutil.copytree(project.folder, other, ignore=shutil.ignore_patterns("outputs"))
-        folder = other / "outputs"
-        folder.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
-        if done.returncode and os.environ.get("CI"):
-            raise OSError(done.stderr)
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
         moved = object.__new__(type(project))
-        moved.folder, moved.outputs = other, folder
+        moved.folder, moved.outputs = other, mount(other / "outputs", options)
         return moved
 
-    yield call
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    return call
 
 
 def remount(folder: Path, options: str):

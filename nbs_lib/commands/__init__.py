@@ -33,6 +33,7 @@ def onepass():
 def one_sentence(*faults: type[Exception]) -> Iterator[None]:
     """What goes wrong is said once, in one sentence, and the command's status tells of it. faults: of the command's own."""
     from ..parameters import ParameterError
+    from ..pipeline.execute import TerminatedError
     from ..run import RunError
 
     logging.disable()  # a kernel that is stopped is logged with tracebacks, and stock loaders log what is checked here
@@ -42,8 +43,10 @@ def one_sentence(*faults: type[Exception]) -> Iterator[None]:
         end(wrong, 2)
     except (RunError, *faults) as failure:
         end(failure, getattr(failure, "code", 1))
-    except BrokenPipeError:
-        raise  # of `onepass list | head`; `main` ends quietly
+    except KeyboardInterrupt as stop:  # here, or typer would say 130 of SIGTERM too, and nothing else
+        end("interrupted; give the same command again", 143 if isinstance(stop, TerminatedError) else 130)
+    except BrokenPipeError:  # of `onepass list | head`
+        sys.stdout = None
     except OSError as failure:
         where = failure.filename or "the run"  # one without a number is a sentence of our own
         end(failure if failure.errno is None else f"{where} cannot be read or written: {failure.strerror}", 1)
@@ -73,9 +76,9 @@ def main():
         raise TerminatedError
 
     signal.signal(signal.SIGTERM, terminated)
+    sys.stdout.reconfigure(line_buffering=True)  # a log or a pipe shows each line when it is said
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()  # here, where a reader that is gone is no fault
     except KeyboardInterrupt as stop:
         typer.echo("onepass: interrupted; give the same command again", err=True)
         code = 143 if isinstance(stop, TerminatedError) else 130

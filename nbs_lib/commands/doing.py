@@ -33,7 +33,7 @@ def run(
 
     with one_sentence(StageError):
         if dry_run or on:
-            _not_now(recipe, p or [], name, start, seed, on, as_json)
+            _not_now(recipe, p or [], name, start, seed, dry_run, on, as_json)
         elif done := run_recipe(recipe, p or [], name or None, start or None, seed, aside(as_json)):
             _came_to(done, as_json)
 
@@ -56,21 +56,25 @@ def _came_to(done, as_json: bool):
     tell(row(done), [headline(done)], as_json)
 
 
-def _not_now(recipe: str, given: list[str], name: str, start: str, seed: int | None, on: str, as_json: bool):
+def _not_now(
+    recipe: str, given: list[str], name: str, start: str, seed: int | None, dry_run: bool, on: str, as_json: bool
+):  # fmt: skip
     """Say what would be done, or write it down for a cluster."""
-    from ..parameters import as_parameters
+    from ..parameters import ParameterError, as_parameters
     from ..pipeline.cluster import PORT, Job, write_job
     from ..pipeline.places import run_folder
     from ..pipeline.recipes import configs, find_recipe
     from ..pipeline.stages import plan, stage_named
     from ..run import Run
 
+    if on and (start or dry_run):  # a job that is started again goes on; with --from it would begin again
+        raise ParameterError(f"--on {on}: given with {'--from' if start else '--dry-run'}; allowed is one of the two")
     path = find_recipe(recipe)
     run = Run(run_folder(name or path.stem))
     met = [f"train.master_port={PORT}"] if on else []  # the job sets it; without one, several hosts are refused
     stages, start = configs(recipe, run.folder, [*met, *given], seed), stage_named(start or None)
     if on:
-        options = [*(part for each in given for part in ("-p", each)), *(["--from", start] if start else [])]
+        options = [part for each in given for part in ("-p", each)]
         options += [] if seed is None else ["--seed", str(seed)]
         train = stages["train"]
         job = Job(run.name, run.folder, path, [["--name", run.name, *options]], train.num_nodes, train.processes)
@@ -122,7 +126,7 @@ def _sweep_on(recipe: str, given: list[str], name: str, jobs: int, seed: int | N
     from ..pipeline.recipes import configs
     from ..pipeline.sweeps import planned, sweep_name
 
-    path, _, members = planned(recipe, [f"train.master_port={PORT}", *given], name or None, seed)
+    path, _, members = planned(recipe, [f"train.master_port={PORT}", *given], name or None, jobs, seed)
     folder = run_folder(sweep_name(path, name or None))
     trains = [configs(str(path), folder, member.given, seed)["train"] for member in members]
     needs = {(train.num_nodes, train.processes) for train in trains}

@@ -79,7 +79,7 @@ def find_run(run: str | Path) -> Run:
     for found in (Run(ROOT / "outputs" / run), Run(run)):
         if found.record.is_file() or found.adapter.is_dir() or found.model.is_dir():
             return found
-    known = sorted(record.parent.name for record in (ROOT / "outputs").glob("*/run.json"))
+    known = sorted(record.parent.name for record in (ROOT / "outputs").glob("[!.]*/run.json"))
     there = f"there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else "there is none yet"
     raise RunError(f"run: given {str(run)!r}; allowed is a run in outputs/ ({there}) or its folder; `onepass run` makes one")
 

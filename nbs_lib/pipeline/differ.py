@@ -38,7 +38,11 @@ def difference(first: Run, second: Run) -> Difference:
     records, values = [each.read() for each in (first, second)], [row(each) for each in (first, second)]
     parameters = [_parameters(record) for record in records]
     numbers = [
-        {name: value for name, value in each.items() if _is_number(name, value) and name not in parameters[place]}
+        {
+            name: value
+            for name, value in each.items()
+            if _is_number(name, value) and name not in parameters[place] and name.rpartition(".")[2] not in PLACE
+        }
         for place, each in enumerate(values)
     ]
     differ = _differ(*numbers)

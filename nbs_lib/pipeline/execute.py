@@ -68,12 +68,13 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
     else:
         with run.alone(STAGE_LOCK, ORPHANS):
             pass  # refused here, before the notebook of the stage that is at work is written over
+    before = run.stage_record(stage)
     log = Log(run.log if not host else run.log.with_stem(f"log-host{host}"))
     try:
         with Progress(run, stage, config, log, say):
             _papermill(run.notebook(stage).name, notebook, as_parameters(config), log)
     except BaseException as failure:
-        said, code = _settle(run, stage, failure, record=not host)
+        said, code = _settle(run, stage, failure, None if host else before)
         log.say(said)
         raise StageError(f"{said}\n{notebook} shows where", code) from failure
     finally:
@@ -99,12 +100,16 @@ def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log):
     )
 
 
-def _settle(run: Run, stage: str, failure: BaseException, record: bool) -> tuple[str, int]:
-    """What ended a stage in words, and the status that the command ends with. A kernel that could not note it has it noted."""
+def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any] | None) -> tuple[str, int]:
+    """What ended a stage in words, and the status that the command ends with. Where a kernel could not note it, it is noted:
+    it was killed, or failed before it began to take notes. before: the stage's record by then; None where another keeps it."""
     from papermill.exceptions import PapermillExecutionError
 
     if isinstance(failure, PapermillExecutionError):
         said = ": ".join(filter(None, [failure.ename, failure.evalue]))
+        if before is not None and run.stage_record(stage) == before:
+            with suppress(OSError):
+                run.update(name=run.name, status="failed")
         return f"{stage} failed: {said}{f'; {MEMORY}' if failure.ename == 'MemoryError' else ''}", 1
     status, told = "failed", {}
     if isinstance(failure, KeyboardInterrupt):
@@ -117,7 +122,7 @@ def _settle(run: Run, stage: str, failure: BaseException, record: bool) -> tuple
         said = f"{stage} failed: {said}"
     else:
         raise failure
-    if record:
+    if before is not None:
         with suppress(OSError):  # a full disk is no reason to hide what happened
             run.settle(stage, status, **told)
     return said, {False: 1, True: 143 if isinstance(failure, TerminatedError) else 130}[status == "interrupted"]

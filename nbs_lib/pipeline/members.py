@@ -39,9 +39,10 @@ class Member:
         return ["--name", self.name, *(part for each in told for part in ("-p", each)), *seed]
 
 
-def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[str], None]):
-    """Run them; what each has come to is said when it ends. Errors: StageError where the sweep is interrupted."""
-    waiting, at_work, ended = list(members), {}, 0
+def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[str], None]) -> set[str]:
+    """Run them; what each has come to is said when it ends. The names of those that failed, of which a record may still tell
+    what an earlier try came to. Errors: StageError where the sweep is interrupted."""
+    waiting, at_work, failed, ended = list(members), {}, set(), 0
     begun = {}
     try:
         while waiting or at_work:
@@ -56,8 +57,11 @@ def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[s
                 said = process.communicate()[1].strip().splitlines()
                 took = shown(time.monotonic() - begun[name])
                 say(f"[{ended}/{len(members)}] {name}: {came_to(name, process.returncode, said)}, {took}")
+                if process.returncode:
+                    failed.add(name)
                 del at_work[name]
             time.sleep(0.05)
+        return failed
     except KeyboardInterrupt as stop:
         code = 143 if isinstance(stop, TerminatedError) else 130
         raise StageError("the sweep was interrupted; the same command goes on from there", code) from None
@@ -76,7 +80,7 @@ def _start(recipe: Path, member: Member) -> subprocess.Popen:
 
 def _end(processes: list[subprocess.Popen]):
     for process in processes:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT, which what is begun in the background may have been told to ignore
     end = time.monotonic() + PATIENCE
     for process in processes:
         try:

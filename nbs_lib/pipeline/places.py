@@ -46,7 +46,7 @@ def run_folder(name: str) -> Path:
 def run_names() -> list[str]:
     """The names of all runs, in order: folders with a record."""
     folder = outputs()
-    return sorted(path.parent.name for path in folder.glob("*/run.json")) if folder.is_dir() else []
+    return sorted(path.parent.name for path in folder.glob("[!.]*/run.json")) if folder.is_dir() else []
 
 
 def find_run(name: str) -> Run:

@@ -59,7 +59,7 @@ def find_recipe(recipe: str) -> Path:
 
 def described(path: Path) -> str:
     """What a recipe says of itself: the comment at its head, as one line."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return " ".join(line.lstrip("# ") for line in lines[:head])
 
@@ -119,6 +119,8 @@ def seeded(parameters: dict[str, dict[str, Any]], seed: int):
 def configs(recipe: str, folder: Path, given: Given = (), seed: int | None = None) -> dict[str, Any]:
     """The checked config of each stage. Errors: ParameterError."""
     parameters, changed = read_recipe(find_recipe(recipe)), overridden(given)
+    if seed is not None and (twice := [f"{stage}.seed" for stage in ("prepare", "train") if "seed" in changed[stage]]):
+        raise ParameterError(f"--seed: given with {twice[0]}, which it sets as well; give one of the two")
     for stage, own in parameters.items():
         own |= changed[stage]
     if seed is not None:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..config import DRAWN, PLACE, STAGES
+from ..contenders import contender
 from ..files import remove
 from ..machine import versions
 from ..parameters import ParameterError, as_parameters
@@ -17,6 +18,9 @@ from .recipes import Given, checked, configs, find_recipe
 
 SHIPPED = {"source": DRAWN, "prior": ("", *DRAWN), "base": ("embedded",)}
 """What a run's inputs cover; any other source or base may have changed without a word."""
+OWN_CLIPS = ("auto", "none", "embedded")
+"""The same of what a comparison is scored with; of its contenders, others' folders are not covered."""
+ASKED = ["asked for"]
 SAID = {"code": "the library's code", "notebook": "the notebook", "base": "the embedded base"}
 Say = Callable[[str], None]
 
@@ -75,6 +79,9 @@ def stage_named(given: str | None) -> str | None:
 
 def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: Say) -> Run | None:
     if host := stages["train"].node_rank:
+        if not plan(run, stages, start)["train"]:  # nor does host 0 train then
+            say(f"host {host}: train: unchanged, kept")
+            return None
         say(f"host {host}: trains with host 0, which prepares and compares")
         execute(run, "train", stages["train"], say)
         return None
@@ -93,8 +100,10 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
                     say(f"[{number}/3] {stage}: unchanged, kept")
                     continue
                 tell(f"[{number}/3] {stage}: {', '.join(why)}")
-                _do(run, stage, config, say, anew=bool(start))
+                _do(run, stage, config, say, anew=why == ASKED)
                 tell(f"      {run.stage_record(stage)['seconds']} s")
+            if run.read().get("status") != "done":  # what was asked for in between failed before it changed anything
+                run.update(status="done")
         finally:
             with suppress(OSError):  # the index can be made again, and is no reason to hide what happened
                 refresh(run)
@@ -121,12 +130,16 @@ def reasons(run: Run, stage: str, config: Any, start: str | None = None) -> list
     """Why a stage is to be done, in words; [] where nothing has changed."""
     order = list(STAGES)
     if start and order.index(stage) >= order.index(start):
-        return ["asked for"]
+        return ASKED
     if changed := run.changed(config):
         return [in_words(run, config, name) for name in changed]
     if stage == "prepare":
         other = [name for name, ours in SHIPPED.items() if getattr(config, name) not in ours]
         return [f"its {name} is looked at again" for name in other]
+    if stage == "compare":
+        other = [name for name in config.contenders if contender(name).folders]
+        other += [f"clip {config.clip}"] if config.clip not in OWN_CLIPS else []
+        return [f"{name} is looked at again" for name in other]
     return []
 
 

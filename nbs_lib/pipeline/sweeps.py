@@ -24,7 +24,7 @@ from .recipes import Given, configs, find_recipe, is_text, read_yaml, split_over
 
 MOST = 1000
 """Members of a sweep: more were most likely a slip."""
-HIGHER = ("rate", "recovered", "ssim", "psnr", "per_s", "held_at")
+HIGHER = ("rate", "recovered", "ssim", "psnr", "clip_score", "per_s", "held_at")
 """Words in the name of a number that is better the larger it is; of all others the smallest is best."""
 RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 
@@ -59,23 +59,26 @@ def sweep(
 
     parameters: {"train.rank": [4, 8, 16], "train.steps": 50}, or as on the command line, ["train.rank=4,8,16"]; metric:
     what the members are compared by, the held-out loss if left out. A member that fails does not stop the others.
-    Errors: ParameterError before anything starts; RunError where another process works on the same sweep.
+    Errors: ParameterError before anything starts, but for a metric that none of them turns out to have, after all is written;
+    RunError where another process works on the same sweep.
     """
-    path, swept, members = planned(recipe, parameters, name, seed)
-    if jobs < 1:
-        raise ParameterError(f"--jobs: given {jobs}; allowed is a whole number from 1")
+    path, swept, members = planned(recipe, parameters, name, jobs, seed)
     run = Run(run_folder(sweep_name(path, name)))
     with run.alone(RECIPE_LOCK):
-        run_members(path, members, jobs, say)
-        return write_sweep(run.folder, path.stem, swept, members, metric)
+        failed = run_members(path, members, jobs, say)
+        return write_sweep(run.folder, path.stem, swept, members, failed, metric)
 
 
 def sweep_name(recipe: Path, name: str | None) -> str:
     return name or f"{recipe.stem}-sweep"
 
 
-def planned(recipe: str, given: Given, name: str | None, seed: int | None) -> tuple[Path, dict[str, list], list[Member]]:
+def planned(
+    recipe: str, given: Given, name: str | None, jobs: int = 1, seed: int | None = None
+) -> tuple[Path, dict[str, list], list[Member]]:
     """The recipe's file, the swept values, and the members, each checked. Errors: ParameterError."""
+    if jobs < 1:
+        raise ParameterError(f"--jobs: given {jobs}; allowed is a whole number from 1")
     path = find_recipe(recipe)
     fixed, swept = axes(given)
     count = 1
@@ -103,7 +106,11 @@ def axes(given: Given) -> tuple[dict[str, Any], dict[str, list]]:
     """The parameters with one value, and those with several. Errors: ParameterError where none has."""
     fixed, swept = {}, {}
     for full, values in given.items() if isinstance(given, Mapping) else map(_listed, given):
-        several = isinstance(values, list | tuple | range) and not (_is_list(full) and not isinstance(values[0], list))
+        if full in fixed or full in swept:
+            raise ParameterError(f"sweep: {full} is given twice; give all its values at once")
+        several = isinstance(values, list | tuple | range)
+        if several and _is_list(full):  # then a list is one value, and several are lists of lists
+            several = bool(values) and isinstance(values[0], list)
         if several and len(values) != 1:
             swept[full] = list(values)
         else:
@@ -128,15 +135,32 @@ def _listed(override: str) -> tuple[str, list]:
         if not first <= last < first + MOST:
             raise ParameterError(f"-p {override}: allowed is FIRST..LAST, LAST not below FIRST, {MOST} values at most")
         return f"{stage}.{name}", list(range(first, last + 1))
-    parts = split_values(text)
     if is_text(stage, name):
-        return f"{stage}.{name}", [part.strip() if len(parts) > 1 else part for part in parts]
+        parts = split_values(text, lists=False)
+        return f"{stage}.{name}", [_unquoted(part.strip()) for part in parts] if len(parts) > 1 else parts
+    parts = split_values(text)
     return f"{stage}.{name}", [read_yaml(part, f"-p {override}") if part.strip() else part for part in parts]
 
 
-def split_values(text: str) -> list[str]:
-    """At commas outside of brackets and quotes."""
-    return re.findall(r"""((?:"[^"]*"|'[^']*'|\[[^\]]*\]|[^,"'\[])+|^$|(?<=,)(?=,|$))""", text) or [text]
+def split_values(text: str, lists: bool = True) -> list[str]:
+    """At commas outside of quotes, which open before a value alone: an apostrophe is none; and outside of brackets, where
+    values may be lists."""
+    parts, begin, depth, quote = [], 0, 0, ""
+    for place, sign in enumerate(text):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'" and text[:place].rstrip()[-1:] in ("", ",", "["):
+            quote = sign
+        elif lists and sign in "[]":
+            depth += 1 if sign == "[" else -1
+        elif sign == "," and depth <= 0:
+            parts.append(text[begin:place])
+            begin = place + 1
+    return [*parts, text[begin:]]
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def member_name(sweep: str, values: dict[str, Any]) -> str:
@@ -152,12 +176,22 @@ def member_name(sweep: str, values: dict[str, Any]) -> str:
     return ".".join([sweep, *parts])
 
 
-def write_sweep(folder: Path, recipe: str, swept: dict[str, list], members: list[Member], metric: str = "") -> Sweep:
-    """The table and the plot of what the members have come to. Errors: ParameterError for a metric that none has."""
+def write_sweep(
+    folder: Path, recipe: str, swept: dict[str, list], members: list[Member], failed: set[str], metric: str = ""
+) -> Sweep:
+    """The table and the plot of what the members have come to. Errors: ParameterError for a metric that none of those that
+    are done has; by then all is written, by the usual one."""
     rows = [
-        row(Run(run_folder(member.name))) | {f"swept {full}": value for full, value in member.own.items()} for member in members
+        row(Run(run_folder(member.name)))
+        | {f"swept {full}": value for full, value in member.own.items()}
+        | ({"status": "failed"} if member.name in failed else {})
+        for member in members
     ]
-    chosen = measured(rows, metric)
+    chosen, wrong = measured(rows), None
+    try:
+        chosen = measured(rows, metric)
+    except ParameterError as refused:
+        wrong = refused
     done = [each for each in rows if each["status"] == "done" and isinstance(each.get(chosen), int | float)]
     higher = any(word in chosen for word in HIGHER)
     best = (max if higher else min)(done, key=lambda each: each[chosen])["name"] if done else None
@@ -171,10 +205,12 @@ def write_sweep(folder: Path, recipe: str, swept: dict[str, list], members: list
     ]
     summary = {"recipe": recipe, "swept": swept, "metric": chosen, "best": best, "members": shown}
     write_atomic(folder / "sweep.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    if wrong and best:  # where none is done, why they failed is what is to be said
+        raise wrong
     return told
 
 
-def measured(rows: list[Row], metric: str) -> str:
+def measured(rows: list[Row], metric: str = "") -> str:
     """The full name of the metric; without one the held-out loss, or the loss where nothing was held out."""
     names = sorted({name for each in rows for name, value in each.items() if isinstance(value, int | float)})
     if metric:

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import psutil
 
-from ..files import HOST, remove
+from ..files import PART, remove
 from ..parameters import ParameterError
 from ..run import RECIPE_LOCK, Run, RunError
 from .index import refresh
 from .places import NAME, find_run, outputs, run_names
-
-PART = re.compile(r"\..+\.(?:([\w-]+)\.)?(\d+)\.part")
-"""Names under which files and folders are filled: see `files`; with the host for a folder, without it for a file."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def removed(names: list[str]) -> list[str]:
 
 
 def _fitting(given: str) -> list[str]:
-    sweeps = [path.parent.name for path in outputs().glob("*/sweep.json")]
+    sweeps = [path.parent.name for path in outputs().glob("[!.]*/sweep.json")]
     known = [*run_names(), *sweeps]
     if fitting := sorted(set(fnmatch.filter(known, given.rstrip("/")))):
         return fitting
@@ -60,12 +57,18 @@ def _fitting(given: str) -> list[str]:
 
 def leftovers() -> list[Left]:
     """What can go: caches that no run uses, checkpoints of finished trainings, what killed processes left half-written."""
+    return [*_caches(dry_run=True), *_others()]
+
+
+def _caches(dry_run: bool) -> list[Left]:
     from ..prepare.store import prune
 
-    found = [
-        Left(outputs() / "cache" / each.key, each.bytes, "a cache that no run uses")
-        for each in prune(outputs() / "cache", True)
-    ]
+    store = outputs() / "cache"
+    return [Left(store / each.key, each.bytes, "a cache that no run uses") for each in prune(store, dry_run)]
+
+
+def _others() -> list[Left]:
+    found = []
     for name in run_names():
         run = Run(outputs() / name)
         with suppress(RunError):
@@ -78,9 +81,8 @@ def leftovers() -> list[Left]:
 
 
 def _abandoned(path: Path) -> bool:
-    match = PART.fullmatch(path.name)
-    if match and match[1] in (None, HOST):
-        return not psutil.pid_exists(int(match[2]))
+    if match := PART.fullmatch(path.name):
+        return not psutil.pid_exists(int(match[1]))
     if path.name.startswith(".verify-") and path.is_dir():
         inner = [each for each in path.iterdir() if each.is_dir() and re.fullmatch(NAME, each.name)]
         return not any(Run(each).at_work() for each in inner)
@@ -89,14 +91,16 @@ def _abandoned(path: Path) -> bool:
 
 def gc(dry_run: bool = False) -> list[Left]:
     """Remove the leftovers; what they were. dry_run: only say."""
-    found = leftovers()
-    if not dry_run:
-        from ..prepare.store import prune
-
-        prune(outputs() / "cache")
-        for left in found:
+    if dry_run:
+        return leftovers()
+    others = _others()
+    for left in others:
+        if left.path.name == "checkpoints":  # a training may have begun since it was looked at
+            with suppress(RunError), Run(left.path.parent).alone():
+                remove(left.path)
+        else:
             shutil.rmtree(left.path, ignore_errors=True) if left.path.is_dir() else left.path.unlink(missing_ok=True)
-    return found
+    return [*_caches(dry_run=False), *(left for left in others if not left.path.exists())]
 
 
 def size(path: Path) -> int:

@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ..config import STAGES
+from ..config import PLACE, STAGES
 from ..files import file_hash
 from ..machine import facts
-from ..run import Run, RunError
+from ..parameters import as_parameters
+from ..run import RECIPE_LOCK, Run, RunError
 from .differ import pictures_of
 from .execute import execute
 from .places import find_run, outputs
@@ -34,6 +36,9 @@ def verify(name: str, say: Callable[[str], None] = print) -> Verified:
     if run.read().get("status") != "done":
         raise RunError(f"{run.folder} is not done, so there is nothing to compare with; `onepass resume {run.name}` ends it")
     _, stages = asked(run)
+    done = run.read()["stages"]
+    if any(_own(as_parameters(config)) != _own(done[stage].get("parameters", {})) for stage, config in stages.items()):
+        raise RunError(f"{run.folder} has been asked for something else since it was done; `onepass resume {run.name}` does it")
     other = elsewhere(run)
     for each in other:
         say(f"      {each}: the results need not be equal")
@@ -42,15 +47,20 @@ def verify(name: str, say: Callable[[str], None] = print) -> Verified:
     again = Run(place / run.name)
     kept = False
     try:
-        for number, (stage, config) in enumerate(stages.items(), 1):
-            say(f"[{number}/{len(STAGES)}] {stage}, again")
-            execute(again, stage, replace(config, run=str(again.folder)), say)
+        with again.alone(RECIPE_LOCK):  # between its stages it is at work as well
+            for number, (stage, config) in enumerate(stages.items(), 1):
+                say(f"[{number}/{len(STAGES)}] {stage}, again")
+                execute(again, stage, replace(config, run=str(again.folder)), say)
         differ, files = compared(run, again)
         kept = bool(differ)
     finally:
         if not kept:
             shutil.rmtree(place, ignore_errors=True)
     return Verified(files, differ, other, again.folder if kept else None)
+
+
+def _own(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name not in PLACE}
 
 
 def compared(first: Run, second: Run) -> tuple[list[str], int]:

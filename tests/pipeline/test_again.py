@@ -2,6 +2,8 @@
 
 import json
 
+from nbs_lib.run import Run
+
 
 def test_a_run_done_again_in_a_fresh_folder_is_equal_and_leaves_nothing(project):
     project.onepass("run", "demo", "--name", "equal")
@@ -35,3 +37,30 @@ def test_one_seed_sets_them_all(project):
     project.onepass("run", "demo", "--name", "seeded", "--seed", "7", "-p", "compare.seeds=[0, 1]")
     asked = project.record("seeded")["asked"]
     assert (asked["prepare"]["seed"], asked["train"]["seed"], asked["compare"]["seeds"]) == (7, 7, [7, 8])
+
+
+def test_what_is_asked_for_anew_from_a_stage_on_leaves_the_checkpoints_of_an_earlier_one(project):
+    """A training that was killed goes on from its last checkpoint, also where only the comparison is to be done anew."""
+    folder = project.outputs / "half-way"
+    project.onepass("run", "demo", "--name", "half-way", status=1, DOES_train="raise ValueError('killed')")
+    (folder / "checkpoints" / "step-5").mkdir(parents=True)
+    project.onepass("run", "demo", "--name", "half-way", "--from", "compare")
+    assert (folder / "checkpoints" / "step-5").is_dir()
+    project.onepass("run", "demo", "--name", "half-way", "--from", "train")
+    assert not (folder / "checkpoints").exists()
+
+
+def test_a_run_that_was_asked_for_something_else_since_is_not_verified(project):
+    project.onepass("run", "demo", "--name", "other")
+    project.onepass("run", "demo", "--name", "other", "-p", "train.steps=9", status=1, BEFORE_train="raise ValueError('no')")
+    assert project.record("other")["status"] == "failed"
+    project.onepass("verify", "other", status=1)
+    Run(project.outputs / "other").update(status="done")
+    assert "has been asked for something else" in project.onepass("verify", "other", status=1).stderr
+
+
+def test_a_comparison_with_what_lies_elsewhere_is_looked_at_again(project):
+    given = ["run", "demo", "--name", "with", "-p", 'compare.contenders=["unguided", "guided", "tuned", "outputs/style"]']
+    project.onepass(*given)
+    again = project.onepass(*given)
+    assert again.stdout.count("unchanged, kept") == 2 and "outputs/style is looked at again" in again.stdout

@@ -1,10 +1,13 @@
 """Job scripts and manifests: held against Kubernetes' own schema, and Slurm's carried out with a stand-in for srun."""
 
+import getpass
 import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import jsonschema
@@ -25,6 +28,21 @@ for ((node = 0; node < SLURM_NNODES; node++)); do SLURM_NODEID=$node "$@"; done
 """
 TOLD = """#!/bin/bash
 printf '%s\\n' "$*" >> "$TOLD"
+"""
+
+CLUSTER = """ClusterName=onepass
+SlurmctldHost=localhost(127.0.0.1)
+SlurmUser={user}
+AuthInfo=socket={folder}/munge
+SlurmctldPort={port}
+StateSaveLocation={folder}/state
+SlurmctldPidFile={folder}/slurmctld.pid
+ProctrackType=proctrack/pgid
+ResumeProgram=/bin/true
+SuspendProgram=/bin/true
+SuspendTime=60
+NodeName=n[1-4] CPUs=2 State=CLOUD
+PartitionName=all Nodes=ALL Default=YES
 """
 
 
@@ -113,12 +131,55 @@ def test_what_a_container_runs_is_a_command_of_ours(tmp_path, cluster, shape):
         assert (f"train.node_rank={index} -p train.master_addr=onepass-my-r-n" in line) == (shape == "nodes")
 
 
-@pytest.mark.skipif(not shutil.which("sbatch"), reason="Slurm is not installed")
-def test_slurm_itself_takes_the_script(tmp_path):
-    """Where a cluster is there; sbatch reads the options before it asks one."""
-    path, submit = write_job("slurm", job(tmp_path, SWEPT, at_once=2))
+@pytest.fixture
+def own_slurm(tmp_path_factory, monkeypatch, cannot):
+    """A cluster of Slurm for its own dry run: its four nodes are only named, as those of a cloud are before they start."""
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
+    lacking = [name for name in ("munged", "slurmctld", "sbatch") if not shutil.which(name)]
+    if lacking:
+        cannot(f"{', '.join(lacking)} not found; on Debian: apt-get install slurm-wlm munge")
+    folder = tmp_path_factory.mktemp("slurm")
+    (folder / "state").mkdir()
+    (folder / "key").write_bytes(os.urandom(1024))
+    (folder / "key").chmod(0o600)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "slurm.conf").write_text(CLUSTER.format(folder=folder, port=port, user=getpass.getuser()))
+    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    of_munge = [f"--{kind}={folder / name}" for kind, name in
+                (("key-file", "key"), ("socket", "munge"), ("pid-file", "pid"), ("seed-file", "seed"))]  # fmt: skip
+    log = (folder / "log").open("w")
+    how = {"stdout": log, "stderr": log, "start_new_session": True}
+    started = [subprocess.Popen(["munged", "--foreground", "--force", *of_munge], **how)]
+    try:
+        wait_for((folder / "munge").exists)
+        started.append(subprocess.Popen(["slurmctld", "-D"], **how))
+        wait_for(lambda: subprocess.run(["scontrol", "ping"], capture_output=True).returncode == 0)
+        yield
+    finally:
+        for each in started:
+            each.kill()
+            each.wait()
+
+
+def wait_for(condition, seconds: float = 30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("shape", "nodes"), [("one", "n1"), ("sweep", "n1"), ("nodes", "n[1-4]")])
+def test_slurm_itself_takes_the_script(tmp_path, own_slurm, shape, nodes):
+    path, _ = write_job("slurm", job(tmp_path, *SHAPES[shape][:2], at_once=SHAPES[shape][3]))
     done = subprocess.run(["sbatch", "--test-only", str(path)], capture_output=True, text=True)
-    assert "Invalid" not in done.stderr and "unrecognized" not in done.stderr
+    assert done.returncode == 0 and f"on nodes {nodes} in partition all" in done.stderr, done.stderr
+
+
+def test_slurm_refuses_more_nodes_than_there_are(tmp_path, own_slurm):
+    path, _ = write_job("slurm", job(tmp_path, ONE, nodes=5))
+    done = subprocess.run(["sbatch", "--test-only", str(path)], capture_output=True, text=True)
+    assert done.returncode == 1 and "configuration is not available" in done.stderr, done.stderr
 
 
 def test_what_is_written_says_how_it_is_submitted(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nbs_lib.config import Train
-from nbs_lib.files import write_atomic
+from nbs_lib.files import HOST, write_atomic
 from nbs_lib.parameters import ParameterError
 from nbs_lib.pipeline import index, places, progress, tidy
 from nbs_lib.pipeline.differ import difference, in_words
@@ -104,10 +104,11 @@ def test_gc_takes_what_nothing_needs(outputs):
     (outputs / "one" / "checkpoints" / "step-1").mkdir(parents=True)
     (outputs / "two" / "checkpoints" / "step-1").mkdir(parents=True)
     (outputs / "cache" / ("a" * 64)).mkdir(parents=True)
-    (outputs / "one" / ".run.json.4194303.part").write_text("half")
+    (outputs / "one" / f".run.json.{HOST}.4194303.part").write_text("half")
+    (outputs / "one" / ".run.json.elsewhere.4194303.part").write_text("of another machine")
     (outputs / "two" / ".space").write_bytes(b"0")
     gone = {str(each.path.relative_to(outputs)) for each in tidy.gc(dry_run=True)}
-    assert gone == {"one/checkpoints", f"cache/{'a' * 64}", "one/.run.json.4194303.part", "two/.space"}
+    assert gone == {"one/checkpoints", f"cache/{'a' * 64}", f"one/.run.json.{HOST}.4194303.part", "two/.space"}
     assert (outputs / "one" / "checkpoints").exists()
     assert len(tidy.gc()) == 4 and tidy.gc() == [] and (outputs / "two" / "checkpoints").exists()
 

@@ -6,7 +6,10 @@ import re
 import pytest
 
 from nbs_lib.parameters import ParameterError
-from nbs_lib.pipeline.sweeps import axes, member_name, planned, split_values
+from nbs_lib.pipeline import places
+from nbs_lib.pipeline.members import Member
+from nbs_lib.pipeline.sweeps import axes, member_name, planned, split_values, write_sweep
+from nbs_lib.run import Run
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,8 @@ from nbs_lib.pipeline.sweeps import axes, member_name, planned, split_values
         ("'a, b',c", ["'a, b'", "c"]),
         ("", [""]),
         ("a,,b", ["a", "", "b"]),
+        ("it's bad,it's good", ["it's bad", "it's good"]),
+        ("[[0, 1], [2]],[]", ["[[0, 1], [2]]", "[]"]),
     ],
 )
 def test_values_stand_between_commas(text, parts):
@@ -30,14 +35,23 @@ def test_what_is_swept_and_what_is_the_same_for_all():
     assert fixed == {"train.steps": 5, "compare.seeds": [0, 1]}
     assert axes({"train.rank": [4, 8], "train.steps": 5, "compare.seeds": [0, 1]})[1] == {"train.rank": [4, 8]}
     assert axes({"compare.seeds": [[0], [1]]})[1] == {"compare.seeds": [[0], [1]]}
+    assert axes({"compare.dial": [], "train.rank": [4, 8]}) == ({"compare.dial": []}, {"train.rank": [4, 8]})
+    with pytest.raises(ParameterError, match="train.rank is given twice"):
+        axes(["train.rank=4,8", "train.rank=16"])
+
+
+def test_texts_are_taken_as_they_stand_but_for_quotes_around_one_of_several():
+    assert axes(["prepare.negative=it's bad", "train.rank=4,8"])[0] == {"prepare.negative": "it's bad"}
+    assert axes(["prepare.source=/data/John's [a,/data/b"])[1] == {"prepare.source": ["/data/John's [a", "/data/b"]}
+    assert axes(["prepare.negative='blurry, ugly',plain"])[1] == {"prepare.negative": ["blurry, ugly", "plain"]}
 
 
 def test_values_mean_what_people_mean_and_names_are_one_for_equal_values():
-    _, swept, members = planned("demo", ["train.lr=1e-4,0.001", "train.deepspeed=true,false"], None, None)
+    _, swept, members = planned("demo", ["train.lr=1e-4,0.001", "train.deepspeed=true,false"], None)
     assert swept == {"train.lr": [0.0001, 0.001], "train.deepspeed": [True, False]}
     assert members[0].name == "demo-sweep.lr-0.0001.deepspeed-true"
     with pytest.raises(ParameterError, match="given twice"):
-        planned("demo", ["train.lr=1e-4,0.0001"], None, None)
+        planned("demo", ["train.lr=1e-4,0.0001"], None)
 
 
 def test_names_hold_any_value():
@@ -62,6 +76,9 @@ def test_a_sweep_names_its_best_and_outlives_a_member(project):
     assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 2
     kept = json.loads((project.outputs / "swept" / "sweep.json").read_text())
     assert [member["loss"] for member in kept["members"]] == [0.04, 0.04, 0.08, 0.08]
+    wrong = project.onepass(*command, "--metric", "train.sein", status=2)
+    assert "did you mean train.seen?" in wrong.stderr and "4/4] swept.rank-8.seed-1: done" in wrong.stdout
+    assert json.loads((project.outputs / "swept" / "sweep.json").read_text())["metric"] == "loss"
     again = project.onepass(*command, "--metric", "train.seen")
     assert "best by train.seen: swept.rank-4.seed-0" in again.stdout
     assert (project.outputs / "swept" / "sweep.png").read_bytes().startswith(b"\x89PNG")
@@ -69,3 +86,23 @@ def test_a_sweep_names_its_best_and_outlives_a_member(project):
     assert "swept.rank-4.seed-0" in page and "data:image/png;base64," in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page) and "default-src 'none'" in page
     assert project.onepass("rm", "swept*").stdout.count("removed: ") == 5
+
+
+def test_a_member_that_fails_now_is_not_done_for_what_it_came_to_before(project):
+    command = ["sweep", "demo", "--name", "stale", "-p", "train.rank=4,8"]
+    project.onepass(*command)
+    done = project.onepass(*command, "-p", "train.steps=9", status=1, BEFORE_train="raise ValueError('does not fit')")
+    assert "2 of 2 runs are not done" in done.stderr and "best by loss: none is done" in done.stdout
+    assert {project.record(f"stale.rank-{rank}")["status"] for rank in (4, 8)} == {"failed"}
+    assert project.onepass(*command).stdout.count("done, loss") == 2
+
+
+def test_of_clip_scores_the_largest_is_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    members = [Member(f"s.rank-{rank}", {"train.rank": rank}, {"train.rank": rank}) for rank in (4, 8)]
+    for member in members:
+        score = {"contenders": {"tuned": {"clip_score": {"value": 20.0 + member.own["train.rank"]}}}}
+        stages = {"compare": {"status": "done", "seconds": 1.0, **score}}
+        Run(tmp_path / "outputs" / member.name).update(status="done", stages=stages)
+    told = write_sweep(tmp_path / "outputs" / "s", "demo", {"train.rank": [4, 8]}, members, set(), "clip_score.value")
+    assert told.best == "s.rank-8" and told.metric == "compare.contenders.tuned.clip_score.value"

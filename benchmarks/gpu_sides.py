@@ -36,7 +36,7 @@ def train(config: Train, run: Run, inputs: dict):
     from nbs_lib.adapter import attach
     from nbs_lib.train.engine import new_accelerator, partitioned, prepared
     from nbs_lib.train.objectives import guidance
-    from nbs_lib.train.parts import lay_out
+    from nbs_lib.train.parts import choose_attention, lay_out
     from nbs_lib.train.student import Student
 
     accelerator = new_accelerator(config, run.folder)
@@ -46,11 +46,10 @@ def train(config: Train, run: Run, inputs: dict):
     parameters = attach(unet, config.rank, config.alpha, seed=0, targets=config.targets)
     alphas = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod.to(device)
     student = Student(unet.train(), alphas, "epsilon", torch.bfloat16)
+    choose_attention(unet, torch.bfloat16, device.type)
     engine, optimizer = prepared(accelerator, student, torch.optim.AdamW(parameters, 1e-4))
     if not partitioned(parameters):
-        lay_out(unet, torch.bfloat16)
-    if inputs["compiled"]:
-        unet.compile()
+        lay_out(unet)
     batch = a_batch(unet.config, config.batch_size, device, answers=inputs["method"] == "cached")
 
     def step():
@@ -60,7 +59,7 @@ def train(config: Train, run: Run, inputs: dict):
         optimizer.zero_grad()
         return loss
 
-    finish(accelerator, run, step, config)
+    finish(accelerator, run, step, config, unet.compile if inputs["compiled"] else None)
 
 
 def reference(config: Train, run: Run, inputs: dict):
@@ -113,8 +112,11 @@ def a_batch(of, n: int, device: torch.device, answers: bool):
     return Batch(x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), kept).to(device)
 
 
-def finish(accelerator, run: Run, step, config: Train):
-    """Take the steps, and leave what they came to: the first one's operations are counted."""
+def finish(accelerator, run: Run, step, config: Train, then=None):
+    """Take the steps, and leave what they came to: the first one's operations are counted.
+
+    then: is called after it, for what is compiled could not be counted, nor what was counted be compiled.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     from nbs_lib.train.memory import MIB, measured_peak
@@ -122,6 +124,9 @@ def finish(accelerator, run: Run, step, config: Train):
     gpu, seconds = accelerator.device.type == "cuda", []
     with FlopCounterMode(display=False) as counted:
         step()
+    if then:
+        torch.compiler.reset()  # it would not compile what it has seen being counted
+        then()
     for _ in range(config.steps):
         start = time.perf_counter()
         loss = float(step())  # a GPU is done by then

@@ -35,7 +35,7 @@ from .curves import draw_curves
 from .data import check_cache
 from .failure import LaunchError
 from .guard import check_machine, process_count
-from .launch import launch
+from .launch import LONGEST, launch
 from .loop import training_function
 from .memory import Plan, check, peaks, plan
 from .watch import Watch
@@ -113,12 +113,24 @@ def _help(config: Train, run: Run) -> Trained:
     start = time.perf_counter()
     check_machine(config)
     with run.alone(f".host-{config.node_rank}.lock"):
+        _await_host_0(run)
         launch(training_function, config, run, {})
     while (record := run.stage_record("train")).get("status") == "running":
         time.sleep(0.5)
     if record.get("status") != "done":
         raise LaunchError(f"host 0 did not come to its end: {record.get('error', 'it was interrupted')}")
     return _trained(config, run, record, time.perf_counter() - start)
+
+
+def _await_host_0(run: Run):
+    """Wait until host 0 trains, which may prepare before. Errors: LaunchError where it ends without coming to that."""
+    before, end = run.read(), time.monotonic() + LONGEST.total_seconds()
+    while (record := run.read()).get("stages", {}).get("train", {}).get("status") != "running":
+        if record != before and record.get("status") in ("failed", "interrupted"):
+            raise LaunchError(f"host 0 did not come to its training; {run.log} says why")
+        if time.monotonic() > end:
+            raise LaunchError(f"host 0 was not met in {LONGEST}; start the same training there")
+        time.sleep(0.5)
 
 
 def _trained(config: Train, run: Run, launched: dict, seconds: float) -> Trained:

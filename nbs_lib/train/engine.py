@@ -13,7 +13,7 @@ from ..compiling import quote_torch_libraries
 from ..config import Train
 from .failure import LaunchError
 from .launch import LONGEST
-from .memory import BUCKET
+from .memory import BUCKET, LIVE
 
 
 def new_accelerator(config: Train, folder: Path) -> Accelerator:
@@ -55,8 +55,11 @@ def _deepspeed(config: Train) -> DeepSpeedPlugin:
         zero3_init_flag=False,
     )
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
-    if config.zero_stage in (1, 2):  # as they are, gradients on a GPU are gathered for reduction in 1.9 GiB
-        plugin.deepspeed_config["zero_optimization"] |= {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+    if config.zero_stage:  # as they are, gradients on a GPU are gathered for reduction in 1.9 GiB
+        sizes = {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+        if config.zero_stage == 3:  # as they are, a whole UNet stays gathered, for its every weight is used again soon
+            sizes = {"reduce_bucket_size": BUCKET, "stage3_max_live_parameters": LIVE, "stage3_max_reuse_distance": LIVE}
+        plugin.deepspeed_config["zero_optimization"] |= sizes
     # torch's own optimizer there too: DeepSpeed's for the CPU rounds in another way once it was resumed
     plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
     plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one

@@ -78,6 +78,8 @@ def let_go(unet: UNet2DConditionModel):
     """Free the frozen weights, for the check loads a UNet of its own, and two might not fit."""
     for frozen in (each for each in unet.parameters() if not each.requires_grad):
         frozen.data = frozen.data.new_empty(0)
+        if getattr(frozen, "ds_tensor", None) is not None:  # at ZeRO 3, this process' part of it
+            frozen.ds_tensor.data = frozen.ds_tensor.data.new_empty(0)
     with suppress(AttributeError, OSError):  # glibc keeps what was freed until it is asked
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from accelerate.state import PartialState
-from torch.utils.cpp_extension import get_cxx_compiler
 
 from ..config import Train
 from .failure import LaunchError
@@ -47,7 +46,8 @@ def path_with_python() -> str:
 
 def _check_compiler():
     """DeepSpeed compiles a small extension on a CPU, and looks for both tools even where it has compiled it before."""
-    tools = {"ninja": "`pip install ninja`", get_cxx_compiler(): "`apt-get install g++`, or what this system calls it"}
+    compiler = os.environ.get("CXX", "c++")  # as torch does, whose own module may touch CUDA when it is imported
+    tools = {"ninja": "`pip install ninja`", compiler: "`apt-get install g++`, or what this system calls it"}
     for tool, how in tools.items():
         if shutil.which(tool, path=path_with_python()) is None:
             raise LaunchError(
@@ -58,10 +58,18 @@ def _check_compiler():
 def _check_kernel():
     """A fork takes over what the kernel has begun; CUDA and an Accelerator do not survive it."""
     instead = "restart the kernel and run the training cell first, or give launcher = 'subprocess'"
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized() or (torch.cuda.device_count() and _forks_are_spoilt()):
         raise LaunchError(f"CUDA was used in this kernel already, and a forked process cannot use it then; {instead}")
     if PartialState._shared_state:
         raise LaunchError(f"an Accelerator was made in this kernel already; its processes would take it for theirs; {instead}")
+
+
+def _forks_are_spoilt() -> bool:
+    """Whether CUDA was touched here, if only by a question such as torch.cuda.is_available(): a forked process can tell."""
+    child = os.fork()
+    if not child:
+        os._exit(torch.cuda._is_in_bad_fork())
+    return os.waitpid(child, 0)[1] != 0
 
 
 def port_of(config: Train) -> int:

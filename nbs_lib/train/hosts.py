@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import threading
+from contextlib import suppress
 
 import psutil
 from accelerate.utils import broadcast_object_list
@@ -17,8 +18,10 @@ from ..files import write_atomic
 from ..parameters import as_parameters
 from ..run import Run
 from .failure import LaunchError, gone, note
+from .guard import process_count
 
 SILENCE = 30  # seconds of silence until a host is given up
+PATIENCE = 5  # seconds that whoever connects is given to say who it is
 TOKEN = ".hosts"
 
 
@@ -35,8 +38,18 @@ def interface(config: Train) -> str | None:
         except OSError as failure:
             raise LaunchError(f"master_addr: given {config.master_addr!r}, which cannot be reached: {failure}") from None
         own = probe.getsockname()[0]
-    names = {name for name, each in psutil.net_if_addrs().items() if own in (address.address for address in each)}
-    return next(iter(names), None)
+    found = {name: [address.address for address in each if address.family == socket.AF_INET]
+             for name, each in psutil.net_if_addrs().items()}  # fmt: skip
+    if own.startswith("127.") and not config.master_addr.startswith(("127.", "localhost")):
+        # the name of this host leads to the loopback, as Debian has it: meant is the way to the other hosts
+        ways = [name for name, each in found.items() if each and not each[0].startswith("127.")]
+        if len(ways) != 1:
+            raise LaunchError(
+                f"master_addr: given {config.master_addr!r}, which is {own} here; give the address by which the other hosts "
+                "reach this one"
+            )
+        return ways[0]
+    return next((name for name, each in found.items() if own in each), None)
 
 
 def agree(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[str, str]:
@@ -51,6 +64,11 @@ def agree(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[
     if main:
         write_atomic(run.folder / TOKEN, told[0])
     broadcast_object_list(told)
+    if accelerator.num_processes != process_count(config) * config.num_nodes:
+        raise LaunchError(
+            f"processes: host {config.node_rank} has {process_count(config)}, and all {config.num_nodes} hosts together "
+            f"{accelerator.num_processes}; give every host the same number"
+        )
     mine, others = as_parameters(config), told[1]
     differing = [name for name in mine if name not in PLACE and mine[name] != others[name]]
     if differing:
@@ -74,12 +92,12 @@ class Hosts:
 
     def __init__(self, config: Train, run: Run, accelerator):
         """Every process must call this. Errors: OSError where a host cannot be reached."""
-        self.run, self.links = run, []
+        self.run, self.links, self.over = run, [], False
         if config.num_nodes == 1:
             return
         main, server, place = accelerator.is_main_process, None, [0, secrets.token_bytes(16)]
         if main:
-            server = socket.create_server((config.master_addr, 0))
+            server = socket.create_server(("", 0))  # not master_addr, which may be the loopback here
             place[0] = server.getsockname()[1]
         broadcast_object_list(place)
         port, secret = place
@@ -87,9 +105,13 @@ class Hosts:
             server.settimeout(2 * SILENCE)
             while len(self.links) < config.num_nodes - 1:
                 link, _ = server.accept()
-                said = link.recv(32, socket.MSG_WAITALL)
-                if said[:16] == secret:  # anybody may knock
-                    self._keep(link, int.from_bytes(said[16:]))
+                link.settimeout(PATIENCE)
+                with suppress(OSError):
+                    said = link.recv(32, socket.MSG_WAITALL)
+                    if said[:16] == secret:  # anybody may knock, and be silent then
+                        self._keep(link, int.from_bytes(said[16:]))
+                        continue
+                link.close()
             server.close()
         elif accelerator.is_local_main_process:
             link = socket.create_connection((config.master_addr, port), 2 * SILENCE)
@@ -109,11 +131,13 @@ class Hosts:
             said = link.recv(1)
         except OSError:
             said = b""
-        if not said:
+        if not said and not self.over:
             note(self.run.folder, gone(host))
             os._exit(1)
 
     def part(self):
         """The training is over; nobody is missed from here on."""
+        self.over = True
         for link in self.links:
-            link.sendall(b".")
+            with suppress(OSError):  # it may be gone already, having said so
+                link.sendall(b".")

@@ -24,11 +24,11 @@ from typing import Any
 import torch
 from accelerate import launchers, notebook_launcher
 from accelerate.utils import patch_environment
+from torch._appdirs import user_cache_dir
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousTimeoutError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
-from torch.utils.cpp_extension import get_default_build_root
+from torch.numa.binding import AffinityMode, NumaOptions
 
 from ..config import Train
 from ..files import value_hash, write_atomic
@@ -63,7 +63,9 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     try:
         with _compiling_alone(), patch_environment(**environment):
             codes = start(function, (config, run, inputs), processes, port)
-    except RendezvousTimeoutError:
+    except torch.distributed.DistError as failure:  # of the static rendezvous' store
+        if not config.node_rank:
+            raise LaunchError(f"master_port: {port} cannot be listened on: {failure}") from None
         raise LaunchError(f"host 0 was not met at {config.master_addr}:{port}; start the same training there") from None
     finally:
         for each, handler in handlers.items():  # torch elastic leaves its own, and variables of its own
@@ -101,7 +103,9 @@ def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, por
                 min_nodes=config.num_nodes, max_nodes=config.num_nodes, nproc_per_node=processes, run_id="none",
                 rdzv_endpoint=f"{config.master_addr}:{port}", rdzv_backend="static", max_restarts=0, monitor_interval=0.1,
                 rdzv_configs={"rank": config.node_rank} | waiting, start_method="fork",
+                numa_options=NumaOptions(AffinityMode.NODE),
             )  # fmt: skip
+            how.numa_options = None  # without any, it would have asked CUDA, which a forked process does not survive
             elastic_launch(how, in_process)(function, *args)
     except ChildFailedError as failure:
         return {rank: told.exitcode for rank, told in failure.failures.items()}
@@ -120,7 +124,8 @@ def _start_afresh(function: Callable, args: tuple[Train, Run, dict], processes: 
         "--deepspeed_multinode_launcher", "standard", "--num_processes", str(processes * config.num_nodes),
         "--num_machines", str(config.num_nodes), "--machine_rank", str(config.node_rank),
         "--main_process_ip", config.master_addr, "--main_process_port", str(port), "--rdzv_backend", "static",
-        "--mixed_precision", "no", "--dynamo_backend", "no", "--module", f"{__package__}.worker", str(order),
+        "--rdzv_conf", f"timeout={int(LONGEST.total_seconds())}", "--mixed_precision", "no", "--dynamo_backend", "no",
+        "--module", f"{__package__}.worker", str(order),
     ]  # fmt: skip
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -158,7 +163,7 @@ def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, st
     never takes.
     """
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
-    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork, and it would wait for them for ever
+    torch.set_num_threads(_threads(config))
     take_space(run.folder)
     try:
         function(config, run, inputs)
@@ -168,10 +173,20 @@ def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, st
         raise
 
 
+def _threads(config: Train) -> int:
+    """Threads of a process: one, for OpenMP's do not survive a fork, and it would wait for them for ever; but where GPUs
+    compute and processes are started afresh, the CPU's only work is to step what is offloaded to it."""
+    if not (config.offload and config.launcher == "subprocess" and torch.cuda.device_count()):
+        return 1
+    return max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"]))
+
+
 def _extensions() -> Path:
     """Where torch keeps what it compiles: each Python environment has its own, or two would overwrite one another's."""
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
-    return Path(given or Path(get_default_build_root()) / f"onepass-{value_hash(sys.prefix)[:8]}")
+    # torch's own folder for them; torch.utils.cpp_extension tells it, but may touch CUDA when it is imported
+    own = Path(user_cache_dir("torch_extensions")).resolve()
+    return Path(given or own / f"onepass-{value_hash(sys.prefix)[:8]}")
 
 
 @contextmanager

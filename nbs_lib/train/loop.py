@@ -26,7 +26,8 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     from .validate import Validation
 
     accelerator = new_accelerator(config, run.folder)
-    inputs, hosts = agree(config, run, inputs, accelerator), Hosts(config, run, accelerator)
+    hosts = Hosts(config, run, accelerator)
+    inputs = agree(config, run, inputs, accelerator)
     parts, loss_of = build(config, run, accelerator), OBJECTIVES[config.objective].loss
     whole = replace(config, processes=accelerator.num_processes)  # on all hosts
     first = resume(accelerator, latest(run.checkpoints, inputs))
@@ -68,4 +69,5 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     finish(config, run, parts, log, accelerator)
     accelerator.wait_for_everyone()
     hosts.part()
+    pause.over()
     accelerator.end_training()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+import torch
 
 from ..config import Train
 from .failure import LaunchError
@@ -18,7 +19,9 @@ from .rehearsal import Rehearsal, rehearse
 
 FP32, BF16, MIB = 4, 2, 2**20
 BUCKET = 2**24
-"""Numbers that DeepSpeed is told to reduce or gather at once, at stages 1 and 2."""
+"""Numbers that DeepSpeed is told to reduce or gather at once."""
+LIVE = 2**26
+"""Weights that a process may hold beyond its own part at stage 3."""
 ENGINE = {True: 90 * MIB, False: 45 * MIB}
 """What a process takes before its first step besides: DeepSpeed's engine, or a plain one, and its way to the others.
 Measured on a CPU, as are the next two; see `make bench-machines`."""
@@ -71,7 +74,7 @@ class Plan:
 def plan(config: Train, cache: Path, processes: int) -> Plan:
     """What one of `processes` on this host will need. cache: of the run. Nothing is started and no device is touched, but
     for a process aside that ends. Errors: RuntimeError where the rehearsal fails."""
-    gpus = gpu_handles()
+    gpus = gpu_handles()[:processes] if torch.cuda.device_count() else []
     rehearsal = rehearse(config, cache, bool(gpus))
     parts, passing = of_parts(config, rehearsal, processes * config.num_nodes)
     if not gpus:
@@ -80,7 +83,7 @@ def plan(config: Train, cache: Path, processes: int) -> Plan:
     import pynvml
 
     if config.deepspeed and config.zero_stage:
-        parts["buckets"] = 2 * FP32 * (BUCKET if config.zero_stage < 3 else 500_000_000)  # DeepSpeed's own at stage 3
+        parts["buckets"] = 2 * FP32 * BUCKET
     here = {name: size for name, size in parts.items() if name not in _in_host_memory(config)}
     passing = {name: size for name, size in passing.items() if name != "checks at the end"}
     return Plan(here, passing, 1, min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus), 0)
@@ -99,19 +102,22 @@ def of_parts(config: Train, of: Rehearsal, ranks: int) -> tuple[dict[str, int], 
     stage = config.zero_stage if config.deepspeed else 0
     divided = [ranks if stage >= each else 1 for each in (1, 2, 3)]  # optimizer, gradients, weights
     trained = FP32 * of.trained
+    full = config.method == "full"
+    weight, whole = FP32 if full or config.precision == "fp32" else BF16, of.frozen + (trained if full else 0)
     states = STATES * (2 if config.optimizer == "prodigy" else 1) + (1 if stage else 0)
     parts = {
         "libraries": of.resident,
         "engine": ENGINE[config.deepspeed] + (PARTITIONING if stage == 3 else 0),
         "examples": of.examples,
         "base": of.frozen // divided[2],
-        "trained weights": trained // (divided[2] if config.method == "full" else 1),
+        "gathered weights": 2 * min(LIVE * weight, whole) if stage == 3 else 0,  # and those that are on their way
+        "trained weights": trained // (divided[2] if full else 1),
         "gradients": trained // divided[1] + (trained if config.deepspeed and stage else 0),  # and what is being reduced
         "optimizer": states * trained // divided[0],
         "mean of the weights": trained if config.ema else 0,
     }
     lean = config.precision == "bf16" and config.method not in ("full", "dora")  # see `finish.save`
-    checks = (BF16 if lean else FP32) * of.whole - (0 if config.method == "full" else of.frozen)  # which are let go before
+    checks = (BF16 if lean else FP32) * of.whole - (0 if full else of.frozen)  # which are let go before
     passing = {"activations": of.activations, "pictures": of.decoding, "checks at the end": max(0, checks)}
     return parts, passing
 
@@ -170,7 +176,5 @@ def peaks(planned_mib: dict[str, float] | None, measured_mib: list[float]) -> st
 def measured_peak(gpu: bool) -> int:
     """Bytes of this process at its peak so far: on its GPU, or else in memory."""
     if gpu:
-        import torch
-
         return torch.cuda.max_memory_reserved()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -75,11 +75,14 @@ def build(config: Train, run: Run, accelerator) -> Parts:
     optimizer = new_optimizer(parameters, config)
     if config.deepspeed and not config.zero_stage and config.precision != "fp16":
         clip_at_step(optimizer, parameters, config.clip)
+    choose_attention(unet, student.dtype, unet.device.type)
     engine, optimizer = prepared(accelerator, student, optimizer)
+    if scaler := getattr(engine, "torch_autocast_z0_gradscaler", None):  # DeepSpeed keeps it in no checkpoint
+        accelerator.register_for_checkpointing(scaler)
     if not config.deepspeed:
         keep_what_is_trained(accelerator, parameters)
     if not partitioned(parameters):
-        lay_out(unet, student.dtype)
+        lay_out(unet)
     with gathered(parameters):
         ema = EMAModel(parameters, decay=config.ema, use_ema_warmup=True) if config.ema else None
     if ema:
@@ -104,15 +107,16 @@ def trainable(base: Base, config: Train) -> tuple[UNet2DConditionModel, UNet2DCo
     return unet.train(), frozen, parameters
 
 
-def lay_out(unet: UNet2DConditionModel, dtype: torch.dtype, device: str | None = None):
-    """What makes its passes faster. Not before DeepSpeed has the model: it cannot broadcast weights of that layout.
-
-    Frozen convolutions are channels_last; of those that learn, DeepSpeed could not flatten the gradients. On a CPU in bf16,
-    attention is a plain product: forward and backward of the embedded UNet took 0.8 of what they take with torch's own.
-    device: the kind that it is to run on, where that is not the one that it is on.
-    """
-    if (device or unet.device.type) == "cpu" and dtype == torch.bfloat16:
+def choose_attention(unet: UNet2DConditionModel, dtype: torch.dtype, device: str):
+    """On a CPU in bf16, attention is a plain product: forward and backward of the embedded UNet took 0.8 of what they take
+    with torch's own."""
+    if device == "cpu" and dtype == torch.bfloat16:
         unet.set_attn_processor(AttnProcessor())
+
+
+def lay_out(unet: UNet2DConditionModel):
+    """Frozen convolutions are channels_last, which makes passes faster; of those that learn, DeepSpeed could not flatten the
+    gradients. Not before DeepSpeed has the model: it cannot broadcast weights of that layout."""
     for module in unet.modules():
         if isinstance(module, torch.nn.Conv2d) and not module.weight.requires_grad:
             was = module.weight.data

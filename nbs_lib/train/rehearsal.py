@@ -121,7 +121,7 @@ def _rehearsed(config: Train, cache: Path, gpu: bool) -> Rehearsal:
 
     from ..models import find_base
     from .data import Examples
-    from .parts import DTYPES, lay_out, trainable
+    from .parts import DTYPES, choose_attention, trainable
 
     resident = psutil.Process().memory_info().rss
     examples = Examples(cache, config)
@@ -129,7 +129,7 @@ def _rehearsed(config: Train, cache: Path, gpu: bool) -> Rehearsal:
     unet, teacher, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
     weights = [*unet.parameters(), *(teacher.parameters() if teacher else [])]
     size, trained = sum(_bytes(each) for each in weights), sum(each.numel() for each in parameters)
-    lay_out(unet, DTYPES[config.precision], "cuda" if gpu else "cpu")
+    choose_attention(unet, DTYPES[config.precision], "cuda" if gpu else "cpu")
     activations = _step(config, base, examples, unet, teacher, mode, gpu)
     decoding = _decoding(base, examples, mode) if config.validate_every and len(examples.held_out) else 0
     return Rehearsal(

@@ -32,7 +32,7 @@ class Pause:
     """
 
     def __init__(self, config: Train):
-        self.config, self.asked, self.steps_have_begun = config, False, False
+        self.config, self.asked, self.steps_have_begun, self.ended = config, False, False, False
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Thread(target=self._take, daemon=True).start()
 
@@ -65,11 +65,18 @@ class Pause:
             self.saved_at, self.saved = time.monotonic(), step
         return save, stop and step < self.config.steps, self.told[2:]
 
+    def over(self):
+        """The work is done: the process ends by itself now. One that was ended while it waits for its launcher to hear of it
+        would be waited for by the launcher for ever."""
+        self.ended = True
+
     def _take(self):
         signal.sigwait(SIGNALS)
         self.asked = True
         if self.steps_have_begun:
             time.sleep(GRACE)
+        if self.ended:
+            return
         for child in psutil.Process().children(recursive=True):
             child.kill()  # a compiler that DeepSpeed called
         os._exit(128 + signal.SIGTERM)

@@ -297,3 +297,25 @@ def test_to_a_reader_that_is_gone_nothing_is_said(project):
     process = project.start("list", "--json")
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait(60) in (0, 1)  # the latter is typer's own
+
+
+SLOW = """
+import os, signal, sys, time
+from nbs_lib import commands
+
+@commands.app.command()
+def slow(name: str):
+    with commands.one_sentence():
+        print("begun")
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(60)
+
+commands.main()
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_outside_of_a_notebook_is_one_sentence_too(python, name, status):
+    done = python(SLOW, "slow", name)
+    assert done.returncode == status and done.stdout == "begun\n"
+    said_once(done, "interrupted")

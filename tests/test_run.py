@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from nbs_lib import inputs, machine
 from nbs_lib import run as module
 from nbs_lib.config import STAGES, Compare, Prepare, Train
 from nbs_lib.files import ROOT, write_atomic
+from nbs_lib.locks import is_held
 from nbs_lib.machine import gpus
 from nbs_lib.run import Run, RunError
 
@@ -240,3 +242,15 @@ def test_another_version_of_a_package_is_a_changed_input(run_folder, monkeypatch
         monkeypatch.setattr(machine, "version", lambda package: "0.0" if package == "pillow" else "1")
 
     assert changed_by(Run(run_folder), change) == {stage: ["versions"] for stage in STAGES}
+
+
+def test_of_another_machine_s_process_it_is_the_lock_itself_that_tells(tmp_path):
+    """A container that was killed comes back under another name, and its lock's file is still there."""
+    path = tmp_path / ".stage.lock"
+    told = {"pid": 1, "begun": "1", "parent": 0, "host": "a-pod-of-before", "since": "then", "what": "onepass run demo"}
+    path.write_text(json.dumps(told))
+    assert not is_held(path)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert is_held(path)
+    assert not is_held(path) and not is_held(tmp_path / "none")

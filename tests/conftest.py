@@ -24,6 +24,12 @@ W = 2.5  # the guidance scale that the adapter says it was trained for
 HOSTILE = "It's </code> & <script>name = 1</script>"  # what it would do shows as window.name
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """Files that take long come first: or else one of them would begin when all others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """So many threads of torch, here and in processes that a test starts."""

@@ -44,7 +44,7 @@ from nbs_lib.parameters import ParameterError, from_notebook, from_parameters
         (Train, {"guidance_max": 5.0, "objective": "finetune"}, "finetune has no teacher"),
         (Train, {"teacher": "cached", "objective": "consistency"}, "teacher: given 'cached'; allowed is live"),
         (Prepare, {"prior_count": 0, "prior": "picturebook"}, "prior_count"),
-        (Play, {"guidance": 0.5}, "guidance: given 0.5; allowed is a number from 1 to 20"),
+        (Play, {"guidance": 0.5}, "guidance: given 0.5; allowed is a number from 1 to 100"),
         (Play, {"prompts": [" "]}, "prompts: given [' ']; allowed is one prompt or more"),
         (Play, {"contenders": ["tuned", "tuned"]}, "contenders: given ['tuned', 'tuned']; allowed is one or more"),
     ],

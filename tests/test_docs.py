@@ -31,6 +31,8 @@ from nbs_lib.pipeline.cluster import PORT
 from nbs_lib.pipeline.recipes import configs, recipe_names
 from nbs_lib.run import RECIPE_LOCK, Run
 
+pytestmark = pytest.mark.slow
+
 DOCS = ROOT / "docs"
 PAGES = ["README", "tutorial", "your-own-20-pictures", "real-stable-diffusion", "four-gpus-two-machines", "how-it-works"]
 PAGES += ["troubleshooting"]
@@ -130,7 +132,6 @@ def quick(arguments: list[str]) -> list[str]:
     return arguments
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_do_what_it_says(page, checkout):
     kept = {}
@@ -353,7 +354,7 @@ def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
 
 def no_compiler(world: World) -> str:
     world.patch.delenv("CXX", raising=False)
-    world.patch.setattr("nbs_lib.train.guard.get_cxx_compiler", lambda: "c++")
+    world.patch.delenv("CXX", raising=False)
     found = {"nbs_lib.train.guard.shutil": SimpleNamespace(which=lambda tool, path: None if tool == "c++" else tool)}
     return machine(found)(world)
 

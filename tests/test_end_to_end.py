@@ -24,6 +24,8 @@ from nbs_lib.pipeline.places import run_folder
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run import Run
 
+pytestmark = pytest.mark.slow
+
 TINY = ["prepare.count=24", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]
 TINY += ['compare.prompts=["A person holding a cat", "A boy is watching TV"]', "compare.steps=4", "compare.captions=10"]
 WEIGHTS = "pytorch_lora_weights.safetensors"

@@ -23,6 +23,8 @@ from nbs_lib.run import Run
 from nbs_lib.train.data import Examples
 from nbs_lib.train.student import Student
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = {"sd1": 1, "sd2-v": 1, "sdxl": 2}
 SIZE, STEPS, W = 32, 3, 4.0
 PROMPTS = ["A person holding a cat", "A road that is going down a hill!"]

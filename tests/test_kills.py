@@ -7,8 +7,9 @@ import pytest
 
 from nbs_lib.files import ROOT
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_a_run_killed_at_random_moments_ends_the_same():
     command = [sys.executable, "-W", "ignore", "benchmarks/kills.py", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)

@@ -16,6 +16,8 @@ import pytest
 
 from nbs_lib.config import STAGES
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "x" * 300
 RECIPE = "recipe.yaml"
 

@@ -71,14 +71,19 @@ def main():
     """The command, whatever ends it."""
     from ..pipeline.execute import TerminatedError
 
+    asked = []
+
     def terminated(*_):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; what is being saved is saved
+        asked.append(signal.SIGTERM)
         raise TerminatedError
 
     signal.signal(signal.SIGTERM, terminated)
     sys.stdout.reconfigure(line_buffering=True)  # a log or a pipe shows each line when it is said
     try:
         code = app(standalone_mode=False)
+        if asked and code == 130:  # before the command had begun, typer takes it for Ctrl-C, and says nothing
+            raise TerminatedError
     except KeyboardInterrupt as stop:
         typer.echo("onepass: interrupted; give the same command again", err=True)
         code = 143 if isinstance(stop, TerminatedError) else 130

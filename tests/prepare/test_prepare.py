@@ -27,6 +27,8 @@ from nbs_lib.prepare.processes import look_again
 from nbs_lib.prepare.sources.drawn import DrawnPictures
 from nbs_lib.run import Run
 
+pytestmark = pytest.mark.slow
+
 PREPARE = """
 import json, sys
 from nbs_lib.config import Prepare

@@ -9,6 +9,8 @@ from nbs_lib.adapter import WEIGHTS
 from nbs_lib.config import Train
 from nbs_lib.run import Run
 
+pytestmark = pytest.mark.slow
+
 NAMES, ADDRESSES = ("onepass-a", "onepass-b"), ("10.77.0.1", "10.77.0.2")
 SMALL = {"steps": 8, "batch_size": 2, "log_every": 1, "checkpoint_every": 2, "validate_every": 4, "held_out": 4}
 STEPS = 20  # of a training that loses a host after a few

@@ -13,6 +13,8 @@ import pytest
 from nbs_lib.files import ROOT
 from nbs_lib.run import Run
 
+pytestmark = pytest.mark.slow
+
 KERNEL = r"""
 import json, os, signal, sys, time
 from nbs_lib.config import Train

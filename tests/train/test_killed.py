@@ -14,6 +14,8 @@ from nbs_lib.files import read_lines
 from nbs_lib.run import Run
 from nbs_lib.train.checkpoint import latest
 
+pytestmark = pytest.mark.slow
+
 STEPS, KILLS = 24, 5
 
 

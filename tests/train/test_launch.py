@@ -10,6 +10,8 @@ import torch
 
 from nbs_lib.files import ROOT
 
+pytestmark = pytest.mark.slow
+
 CASES = """
 import json, os, signal, sys, time
 from pathlib import Path

@@ -18,6 +18,8 @@ from nbs_lib.train.rehearsal import Rehearsal
 sys.path.append(str(ROOT / "benchmarks"))
 from sizes import ten_times  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 OF = Rehearsal(resident=100, examples=10, frozen=2000, trained=40, whole=1000, activations=500, decoding=30)
 
 

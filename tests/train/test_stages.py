@@ -15,6 +15,8 @@ from nbs_lib.models import find_base
 from nbs_lib.run import Run
 from nbs_lib.train import weights_of
 
+pytestmark = pytest.mark.slow
+
 ZERO = {f"ZeRO {stage}": {"zero_stage": stage} for stage in (0, 1, 2, 3)}
 WAYS = ZERO | {
     "offloaded": {"zero_stage": 2, "offload": True},

@@ -16,6 +16,8 @@ from nbs_lib.models import find_base
 from nbs_lib.run import Run
 from nbs_lib.train.data import DataError, check_cache
 
+pytestmark = pytest.mark.slow
+
 
 def trained(new_run, train, **changed) -> Run:
     """A run of four steps on the same cache."""

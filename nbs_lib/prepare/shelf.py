@@ -116,11 +116,11 @@ class Shelf:
 
     def decoded(self, chosen: Sequence[tuple[Example, Look]], folder: Path) -> list[Image.Image]:
         """What the VAE makes of the latents of examples. folder: where the shards are by now."""
-        table = pyarrow.parquet.read_table(folder / EXAMPLES, columns=["id", "shard", "row", "flipped"])
-        ids = pyarrow.array([each.id for each, _ in chosen])
-        table = table.filter(pyarrow.compute.is_in(table["id"], ids))  # not as lists: there may be millions of rows
-        rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-        places = {id: (shard, row) for id, shard, row, flipped in rows if not flipped}
+        ids, places = pyarrow.array([each.id for each, _ in chosen]), {}
+        with pyarrow.parquet.ParquetFile(folder / EXAMPLES) as table:
+            for rows in table.iter_batches(4096, columns=["id", "shard", "row", "flipped"]):
+                found = rows.filter(pyarrow.compute.is_in(rows["id"], ids)).to_pylist()
+                places |= {each["id"]: (each["shard"], each["row"]) for each in found if not each["flipped"]}
         where = [places[each.id] for each, _ in chosen]
         question = self._ask(0, "decode", [(self._latents(folder, shard), row) for shard, row in where])
         return self._team.reply(question)

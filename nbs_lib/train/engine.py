@@ -45,8 +45,22 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
     return accelerator
 
 
+def import_deepspeed():
+    """Import it without a word: it tries what this machine can link, and a compiler's complaints of what it cannot, which is
+    nothing amiss, would be in every notebook. What it does against that itself fails where a notebook's stderr is none."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import deepspeed  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _deepspeed(config: Train) -> DeepSpeedPlugin:
     quote_torch_libraries()  # DeepSpeed has torch compile its extension
+    import_deepspeed()
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,
         gradient_clipping=config.clip if config.zero_stage or config.precision == "fp16" else 0.0,  # see `clip_at_step`

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -57,6 +58,8 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     handlers, names = {each: signal.getsignal(each) for each in TAKEN_OVER}, set(os.environ)
     environment = {"path": path_with_python(), "omp_num_threads": 1, "tokenizers_parallelism": "false"}
     environment["torch_extensions_dir"] = str(_extensions())
+    if not torch.cuda.device_count():
+        environment["ds_accelerator"] = "cpu"  # or DeepSpeed would warn of it in every process
     if way := interface(config):
         environment |= {name: way for name in ("gloo_socket_ifname", "nccl_socket_ifname") if name.upper() not in names}
     start = _fork if config.launcher == "notebook" else _start_afresh
@@ -165,6 +168,8 @@ def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, st
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
     torch.set_num_threads(_threads(config))
     take_space(run.folder)
+    # DeepSpeed calls what torch has given another name since
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     try:
         function(config, run, inputs)
     except Exception as failure:

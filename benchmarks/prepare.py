@@ -36,7 +36,7 @@ from nbs_lib.train.data import Examples
 FOLDER = ROOT / "outputs" / "bench-prepare"
 MOST = 100_000
 AGAIN = 20_000  # of the second run over unchanged images
-PROCESSES, BATCH, ROUNDS = 2, 64, 2
+PROCESSES, BATCH, ROUNDS, TRIES = 2, 64, 2, 3
 SIZES = {64: 12_000, 128: 4000}  # pixels a side, and how many images are encoded for the rate
 PREPARE = """
 import json, sys, time
@@ -164,12 +164,16 @@ def again(count: int) -> dict[str, float]:
 
 
 def memory(source: Path, most: int) -> dict[str, float]:
-    """Seconds, and memory above that of a run of two examples, which has the models."""
+    """Seconds, and memory above that of a run of two examples, which has the models; medians, for a peak is a matter of
+    chance: how many pictures are on their way at that moment."""
     found = {}
     for count in (2, most // 10, most):
-        where = FOLDER / f"memory {count}"
-        found[count] = run(Prepare(str(where / "run"), source=str(source), count=count, processes=PROCESSES))
-        print(count, found[count], flush=True)
+        where, tries = FOLDER / f"memory {count}", []
+        for _ in range(TRIES):
+            shutil.rmtree(where, ignore_errors=True)
+            tries.append(run(Prepare(str(where / "run"), source=str(source), count=count, processes=PROCESSES)))
+        found[count] = {name: median(each[name] for each in tries) for name in ("seconds", "mib")}
+        print(count, [each["mib"] for each in tries], found[count], flush=True)
         if count != most // 10:
             shutil.rmtree(where)
     models = found[2]["mib"]

@@ -84,7 +84,8 @@ def prepare_text(told: dict) -> str:
     """Rates, the second run, memory and reading."""
     rates = [
         f"At {side} pixels it encodes {each['prepare']:.0f} images a second, with reading, decoding and filters: "
-        f"{each['share']:.2f} of a bare loop of VAE-encode batches on pictures in memory ({each['bare']:.0f})."
+        f"{each['share']:.2f} of a bare loop of VAE-encode batches on pictures in memory ({each['bare']:.0f}), "
+        f"{each['share_of_kept']:.2f} of one that keeps freed memory, as the encoding processes do ({each['bare_kept']:.0f})."
         for side, each in told["rates"].items()
     ]
     again, memory = told["again"], told["memory"]

@@ -70,7 +70,7 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     page.save("machines", MADE | machines)
     true_size = {"seconds": [30.0, 31.0], "measured_mib": 5000.0, "planned_mib": 4800.0}
     page.save("true-size", MADE | true_size | {"reference_planned_mib": 22000.0, "share": 0.23})
-    rates = {"64": {"prepare": 500.0, "bare": 600.0, "share": 0.83}}
+    rates = {"64": {"prepare": 500.0, "bare": 600.0, "share": 0.83, "bare_kept": 900.0, "share_of_kept": 0.56}}
     again = {"count": 20000, "first": 40.0, "second": 0.5, "times": 80.0, "changed": 3.0, "changed_encoded": 1}
     memory = {"above_mib": {"10": 100.0, "100": 105.0}, "time_ratio": 9.5}
     page.save("prepare", MADE | {"rates": rates, "again": again, "memory": memory, "reading": 300_000.0})

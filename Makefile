@@ -52,8 +52,8 @@ demo: setup
 	@$(PY) -m nbs_lib run demo
 
 test: setup
-	@echo "test: pytest, four processes of one thread each"
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@echo "test: pytest, two processes of one thread each"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: setup
 	@echo "lab: JupyterLab on 127.0.0.1"

@@ -61,8 +61,9 @@ class Blind(anywidget.AnyWidget):
         except (ValueError, OSError) as failure:
             self.said = f"The vote is not kept: {failure}"
             return
-        self.cast += 1
-        self._show()
+        with self.hold_sync():  # a page that shows the count shows the next pair
+            self.cast += 1
+            self._show()
 
     def _draw(self, pairs: list[Pair], draw: Draw):
         """In the drawer's thread."""

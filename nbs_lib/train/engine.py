@@ -45,13 +45,15 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
     return accelerator
 
 
-def import_deepspeed():
-    """Import it without a word: it tries what this machine can link, and a compiler's complaints of what it cannot, which is
-    nothing amiss, would be in every notebook. What it does against that itself fails where a notebook's stderr is none."""
+def _probe_in_silence():
+    """Have DeepSpeed try now what this machine can compile and link, which it does when it is first used: a linker's complaint
+    of what it cannot, which is nothing amiss, would be in every notebook, for what silences it elsewhere fails there."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
-        import deepspeed  # noqa: F401
+        from deepspeed import ops
+
+        _ = ops.__compatible_ops__
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -60,7 +62,7 @@ def import_deepspeed():
 
 def _deepspeed(config: Train) -> DeepSpeedPlugin:
     quote_torch_libraries()  # DeepSpeed has torch compile its extension
-    import_deepspeed()
+    _probe_in_silence()
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,
         gradient_clipping=config.clip if config.zero_stage or config.precision == "fp16" else 0.0,  # see `clip_at_step`

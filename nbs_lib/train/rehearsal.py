@@ -115,15 +115,14 @@ def _tell(pipe: Any, config: Train, cache: Path, gpu: bool):
 
 
 def _rehearsed(config: Train, cache: Path, gpu: bool) -> Rehearsal:
+    import deepspeed  # noqa: F401  (a process that trains has it in memory, too)
     import psutil
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from ..models import find_base
     from .data import Examples
-    from .engine import import_deepspeed
     from .parts import DTYPES, choose_attention, trainable
 
-    import_deepspeed()  # a process that trains has it in memory, too
     resident = psutil.Process().memory_info().rss
     examples = Examples(cache, config)
     base, mode = find_base(examples.meta["base"]), FakeTensorMode()

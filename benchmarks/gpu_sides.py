@@ -1,12 +1,10 @@
-"""One side of benchmarks/gpu.py: training steps on random numbers, in processes of their own.
-
-python benchmarks/gpu_sides.py FOLDER SIDE TOY     # by gpu.py; leaves FOLDER/told.json
-"""
+"""The sides of benchmarks/gpu.py: training steps on random numbers, in processes of their own."""
 
 import json
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -41,6 +39,7 @@ def train(config: Train, run: Run, inputs: dict):
 
     accelerator = new_accelerator(config, run.folder)
     device, toy = accelerator.device, inputs["toy"]
+    torch.manual_seed(0)
     with torch.device(device):
         unet = (toy_size if toy else true_size)(torch.bfloat16)
     parameters = attach(unet, config.rank, config.alpha, seed=0, targets=config.targets)
@@ -59,7 +58,7 @@ def train(config: Train, run: Run, inputs: dict):
         optimizer.zero_grad()
         return loss
 
-    finish(accelerator, run, step, config, unet.compile if inputs["compiled"] else None)
+    finish(accelerator, run, step, config, partial(compile_blocks, unet) if inputs["compiled"] else None)
 
 
 def reference(config: Train, run: Run, inputs: dict):
@@ -112,7 +111,7 @@ def a_batch(of, n: int, device: torch.device, answers: bool):
     return Batch(x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), kept).to(device)
 
 
-def finish(accelerator, run: Run, step, config: Train, then=None):
+def finish(accelerator, run: Run, step: Callable, config: Train, then: Callable | None = None):
     """Take the steps, and leave what they came to: the first one's operations are counted.
 
     then: is called after it, for what is compiled could not be counted, nor what was counted be compiled.
@@ -125,11 +124,10 @@ def finish(accelerator, run: Run, step, config: Train, then=None):
     with FlopCounterMode(display=False) as counted:
         step()
     if then:
-        torch.compiler.reset()  # it would not compile what it has seen being counted
         then()
     for _ in range(config.steps):
         start = time.perf_counter()
-        loss = float(step())  # a GPU is done by then
+        loss = float(step().detach())  # a GPU is done by then
         seconds.append(time.perf_counter() - start)
     typical, peak = median(seconds[LEFT_OUT:]), measured_peak(gpu)
     rate = counted.get_total_flops() / typical
@@ -146,28 +144,32 @@ def finish(accelerator, run: Run, step, config: Train, then=None):
     accelerator.end_training()
 
 
+def compile_blocks(unet):
+    """Compile the blocks that a UNet repeats, as the comparison's engine does: all of it took more than two minutes."""
+    torch.compiler.reset()  # it would not compile what it has seen being counted
+    # a graph for each width, with the adapter and without, with gradients and without
+    torch._dynamo.config.recompile_limit = 32
+    unet.compile_repeated_blocks(dynamic=False)
+
+
 def matmul_rate(device: torch.device) -> float:
     """Operations a second of a large product of bf16 matrices on this machine."""
-    n = 8192 if device.type == "cuda" else 1024
+    n, products = (8192, 20) if device.type == "cuda" else (1024, 1)
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = []
     for _ in range(8):
         start = time.perf_counter()
-        float((a @ b)[0, 0])
-        seconds.append(time.perf_counter() - start)
+        for _ in range(products):  # one after the other, so that a GPU never waits for the next to be asked for
+            c = a @ b
+        float(c[0, 0])
+        seconds.append((time.perf_counter() - start) / products)
     return 2 * n**3 / median(seconds[3:])
 
 
-def main(folder: str, side: Side, toy: bool):
-    run = Run(Path(folder) / "run")
-    run.folder.mkdir()
+def measure(folder: Path, side: Side, toy: bool) -> dict:
+    """What a side comes to. folder: an empty one. Errors: LaunchError with what it failed with."""
     steps, batch = (6, 2) if toy else (STEPS, BATCH)
     how = {"zero_stage": side.zero_stage, "targets": "attention", "checkpoint_every": 0, "batch_size": batch, "steps": steps}
     precision = {"precision": "fp32"} if side.method == "reference" else {}
     function = reference if side.method == "reference" else train
-    told = launch(function, Train(str(run.folder), **how, **precision), run, vars(side) | {"toy": toy})
-    (Path(folder) / "told.json").write_text(json.dumps(told))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Side(**json.loads(sys.argv[2])), bool(int(sys.argv[3])))
+    return launch(function, Train(str(folder), **how, **precision), Run(folder), vars(side) | {"toy": toy})

@@ -35,7 +35,7 @@ def ten_times(folder: Path) -> Path:
         if part.name != "unet" and not (folder / part.name).exists():
             (folder / part.name).symlink_to(part)
     settings = json.loads((EMBEDDED / "unet" / "config.json").read_text())
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=()):  # GPUs' generators would touch CUDA
         torch.manual_seed(0)
         unet = UNet2DConditionModel.from_config(settings | TEN_TIMES)
     unet.save_pretrained(folder / "unet", safe_serialization=True)
@@ -58,7 +58,7 @@ def true_base(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("vae", "scheduler", "tokenizer", "model_index.json"):
         (folder / part).symlink_to(EMBEDDED / part)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=()):  # GPUs' generators would touch CUDA
         torch.manual_seed(0)
         true_size(torch.bfloat16).save_pretrained(folder / "unet", safe_serialization=True, max_shard_size="10GB")
         settings = CLIPTextConfig.from_pretrained(EMBEDDED / "text_encoder")

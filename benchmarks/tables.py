@@ -270,6 +270,9 @@ def gpu_table(told: dict) -> str:
         share = f"{100 * each['share_of_matmul']:.0f} %"
         lines.append(f"| {name} | {each['examples_per_s']:.2f} | {times} | {each['peak_mib'] / 1024:.1f} GiB | {share} |")
     skipped = f" Skipped: {', '.join(told['skipped'])}." if told["skipped"] else ""
+    if memory := told["memory"]:
+        peaks = memory.get("failed") or f"{memory['planned_mib']:.0f} MiB planned, {memory['measured_mib']:.0f} measured"
+        lines += ["", f"A process of a whole training of that size (batch 1, gradient checkpointing) at its peak: {peaks}."]
     lines += ["", f"The demo recipe, start to report: {told['demo_seconds']} s.{skipped} {where(told)}\n"]
     return "\n".join(lines)
 

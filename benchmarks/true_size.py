@@ -1,6 +1,7 @@
 """A whole training at Stable Diffusion 2.1's true size, with random weights: how much memory, against the reference method's?
 
     python benchmarks/true_size.py     # or: make bench-true-size; on a CPU it needs about 6 GiB of memory and some minutes
+    python benchmarks/true_size.py --out FILE     # the figures go there alone
 
 The UNet has the published configuration of SD 2.1 (866 M parameters), frozen in bf16 with a LoRA in fp32, latents of 512
 pixels, gradient checkpointing, a live teacher, batch 1, one process, DeepSpeed: prepared, trained for a few steps, saved and
@@ -8,14 +9,17 @@ checked. The reference method is planned by the same rehearsal, its parts alone:
 weight trained with AdamW in fp32. The figures go to benchmarks/results/true-size.json, the table to benchmarks/README.md.
 """
 
+import argparse
+import json
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 import page
 from sizes import true_base
 
 from nbs_lib.config import Prepare, Train
-from nbs_lib.files import ROOT, read_lines
+from nbs_lib.files import ROOT, read_lines, write_atomic
 from nbs_lib.machine import facts
 from nbs_lib.prepare import prepare
 from nbs_lib.train import train
@@ -25,7 +29,7 @@ FOLDER, STEPS = ROOT / "outputs" / "bench-true-size", 3
 REFERENCE = {"method": "full", "precision": "fp32", "deepspeed": False, "batch_size": 1, "validate_every": 0}
 
 
-def main():
+def main(out: Path | None):
     shutil.rmtree(FOLDER, ignore_errors=True)
     base = true_base(FOLDER / "base")
     # the embedded VAE's latents of 256 pixels are as large as the real one's of 512
@@ -47,9 +51,14 @@ def main():
         "share": measured / sum(parts.values()),
     }
     print(told)
-    page.save("true-size", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+    if out:
+        write_atomic(out, json.dumps(told, indent=1) + "\n")
+    else:
+        page.save("true-size", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
     shutil.rmtree(FOLDER)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="where the figures go, instead of benchmarks/results/true-size.json")
+    main(parser.parse_args().out)

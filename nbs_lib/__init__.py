@@ -28,6 +28,11 @@ commands     the `onepass` command
 """
 
 import logging
+import os
+
+# torch.cuda.is_available(), which diffusers calls when it is imported, then asks the driver's NVML, and leaves CUDA itself
+# untouched, without which a kernel could fork no process that trains.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 # Remarks on parts that Onepass does without (torchvision, a LoRA of the text encoder) would stand in red in the notebooks.
 for _logger, _remark in (

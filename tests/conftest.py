@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,6 +143,8 @@ import ctypes, os, warnings
 os.setsid()
 output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(output, 1), os.dup2(output, 2)
+if gpus:
+    del os.environ["CUDA_VISIBLE_DEVICES"]
 if network and ctypes.CDLL(None).setns(os.open("/run/netns/" + network, os.O_RDONLY), 0):
     raise OSError("the network " + network + " cannot be entered")
 warnings.simplefilter("ignore")
@@ -160,9 +163,9 @@ train(config)
         ]
     )
 
-    def __init__(self, config: Train, network: str = ""):
+    def __init__(self, config: Train, network: str = "", gpus: bool = False):
         self._file = tempfile.NamedTemporaryFile(prefix="said-")
-        given = {"config": config, "said": self._file.name, "network": network, "__name__": "kernel"}
+        given = {"config": config, "said": self._file.name, "network": network, "gpus": gpus, "__name__": "kernel"}
         self._process = self.FRESH.Process(target=exec, args=(self.SOURCE, given))
         self._process.start()
         self.pid = self._process.pid
@@ -187,8 +190,8 @@ def start_training() -> Iterator[Callable[..., Kernel]]:
     """`start_training(config)`: the stage, in a kernel of its own, which leads a process group."""
     started = []
 
-    def call(config: Train, network: str = "") -> Kernel:
-        started.append(Kernel(config, network))
+    def call(config: Train, **where: Any) -> Kernel:
+        started.append(Kernel(config, **where))
         return started[-1]
 
     yield call
@@ -215,7 +218,8 @@ def prepared(tmp_path_factory) -> Run:
 
     folder = tmp_path_factory.mktemp("my rüns") / "prepared"
     with threads(1):
-        return prepare(Prepare(str(folder), count=16, prior="picturebook", prior_count=8, answers="data", draws=2)).run
+        how = {"prior": "picturebook", "prior_count": 8, "answers": "data", "draws": 2, "processes": 2}
+        return prepare(Prepare(str(folder), count=16, **how)).run
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,8 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
         "cached, ZeRO 0": {"examples_per_s": 9.0, "peak_mib": 10240.0, "share_of_matmul": 0.42},
         "live, ZeRO 3": {"failed": "took more than 120 s"},
     }
-    page.save("gpu", MADE | {"sides": sides, "skipped": ["live, ZeRO 0, compiled"], "demo_seconds": 88.0})
+    memory = {"planned_mib": 3000.0, "measured_mib": 3100.4}
+    page.save("gpu", MADE | {"sides": sides, "skipped": ["live, ZeRO 0, compiled"], "memory": memory, "demo_seconds": 88.0})
     text = (tmp_path / "README.md").read_text()
     assert "| ten times | 2.000 s, 700 MiB |" in text and "do 0.90 of twice" in text and "1.0 %\nof the time" in text
     assert "30, 31 s a step" in text and "22000 MiB by the same plan, so ours is 0.23 of it" in text
@@ -96,4 +97,4 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     assert "λ = 0.5: w = 1.80" in text
     assert "NOT the same file" in text and "killed 4 times" in text and "grew by 1.2 %" in text
     assert "| cached, ZeRO 0 | 9.00 | 4.50 | 10.0 GiB | 42 % |" in text and "| live, ZeRO 3 | took more than 120 s |" in text
-    assert "Skipped: live, ZeRO 0, compiled." in text
+    assert "Skipped: live, ZeRO 0, compiled." in text and "3000 MiB planned, 3100 measured" in text

@@ -105,9 +105,8 @@ def graphics() -> Iterator[Finding]:
         yield Finding("GPUs", "wrong" if hidden else "note", said, "nvidia-smi" if hidden else "")
         return
     yield Finding("GPUs", "good", ", ".join(names))
-    said = _asked("import torch, json; print(json.dumps([torch.version.cuda, torch.cuda.is_available()]))")
-    if said and said[1]:
-        yield Finding("torch and CUDA", "good", f"CUDA {said[0]}")
+    if said := _asked("import torch, json; torch.zeros(1, device='cuda'); print(json.dumps(torch.version.cuda))"):
+        yield Finding("torch and CUDA", "good", f"CUDA {said}")
     else:
         found = f"this torch ({version('torch')}) cannot use them"
         again = f"{sys.executable} -m pip install --force-reinstall -c constraints.txt torch==2.13.0"

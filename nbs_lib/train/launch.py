@@ -170,6 +170,7 @@ def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, st
     take_space(run.folder)
     # DeepSpeed calls what torch has given another name since
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device", category=UserWarning)  # accelerate chose it
     try:
         function(config, run, inputs)
     except Exception as failure:

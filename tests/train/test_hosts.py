@@ -48,7 +48,7 @@ def start(start_training):
         if host is None:
             return start_training(Train(str(run.folder), **SMALL | {"processes": 2} | how))
         place = {"processes": 1, "num_nodes": 2, "node_rank": host, "master_addr": ADDRESSES[0], "master_port": 29511}
-        return start_training(Train(str(run.folder), **SMALL | place | how), NAMES[host])
+        return start_training(Train(str(run.folder), **SMALL | place | how), network=NAMES[host])
 
     return call
 

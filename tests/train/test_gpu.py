@@ -1,0 +1,117 @@
+"""On a machine with a GPU: trainings there, against the same on a CPU. Elsewhere nothing of it can be tried."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from nbs_lib.adapter import WEIGHTS
+from nbs_lib.config import Train
+from nbs_lib.files import ROOT, read_lines
+from nbs_lib.machine import gpus
+from nbs_lib.run import Run
+from nbs_lib.train import weights_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not gpus(), reason="this machine has no GPU")]
+
+SMALL = {"steps": 4, "batch_size": 4, "log_every": 1, "checkpoint_every": 2, "validate_every": 2, "held_out": 4}
+SMALL |= {"processes": min(2, len(gpus()))}
+WAYS = {
+    "fp32": {"precision": "fp32", "zero_stage": 0},
+    "fp16": {"precision": "fp16", "zero_stage": 0},
+    "bf16, ZeRO 2": {"zero_stage": 2},
+    "bf16, ZeRO 3": {"zero_stage": 3},
+    "offloaded": {"zero_stage": 2, "offload": True},
+    "offloaded, afresh": {"zero_stage": 2, "offload": True, "launcher": "subprocess"},
+    "plain, fp16": {"precision": "fp16", "deepspeed": False, "zero_stage": 0},
+    "checkpointing, all layers": {"checkpointing": True, "targets": "all", "zero_stage": 0},
+    "full": {"method": "full", "zero_stage": 2, "lr": 1e-4},
+    "full, ZeRO 3, offloaded": {"method": "full", "zero_stage": 3, "offload": True, "lr": 1e-4},
+}
+TRAIN = """
+import json, sys
+from nbs_lib.config import Train
+from nbs_lib.train import train
+train(Train(**json.loads(sys.argv[1])))
+"""
+
+
+def on_gpu(source: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Python source in a process of its own that sees the GPUs."""
+    known = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    command = [sys.executable, "-W", "ignore", "-c", source, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def trained(start_training):
+    """`trained(config)`: its run, trained on the GPUs."""
+
+    def call(config: Train) -> Run:
+        kernel = start_training(config, gpus=True)
+        assert kernel.wait() == 0, kernel.said
+        return Run(config.run)
+
+    return call
+
+
+def losses(run: Run) -> list[float]:
+    return [line["loss"] for line in read_lines(run.metrics) if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def on_cpu(new_run, train):
+    """`on_cpu(how)`: the losses of the same training on a CPU in fp32; each taken once."""
+    made = {}
+
+    def call(how: dict) -> list[float]:
+        same = {name: how[name] for name in ("method", "targets", "lr") if name in how}
+        if str(same) not in made:
+            run = new_run()
+            train(Train(str(run.folder), **SMALL | same | {"precision": "fp32", "deepspeed": False}))
+            made[str(same)] = losses(run)
+        return made[str(same)]
+
+    return call
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(new_run, on_cpu, trained, way):
+    how = WAYS[way]
+    config = Train(str(new_run().folder), **SMALL | how)
+    run = trained(config)
+    record = run.stage_record("train")
+    assert record["device"].startswith("cuda") and record["processes"] == SMALL["processes"]
+    assert losses(run) == pytest.approx(on_cpu(how), rel=2e-3 if config.precision == "fp32" else 3e-2)
+    assert any("gpus" in line for line in read_lines(run.usage)) and (run.folder / "usage.png").stat().st_size > 0
+    assert record["memory"]["planned_mib"] and min(record["memory"]["measured_mib"]) > 0
+    again = Run(run.folder.with_name("resumed"))
+    shutil.copytree(run.folder, again.folder, symlinks=True)
+    for folder in (again.adapter, again.model):
+        shutil.rmtree(folder, ignore_errors=True)
+    again.update_stage("train", status="interrupted")
+    trained(replace(config, run=str(again.folder)))
+    assert again.stage_record("train")["resumed_from"] == 2
+    one, other = (load_file(weights_of(each, config)) for each in (run, again))
+    print("equal bits:", all(one[key].equal(other[key]) for key in one))
+    print("memory:", record["memory"]["planned_mib"], record["memory"]["measured_mib"])
+    for key, value in one.items():
+        assert other[key] == pytest.approx(value, abs=2e-4), key
+    if config.method != "full":
+        assert any(value.abs().max() > 0 for key, value in load_file(run.adapter / WEIGHTS).items() if "lora_B" in key)
+
+
+@pytest.mark.parametrize("touched", ["torch.cuda.is_available()", "torch.zeros(1, device='cuda')"])
+def test_a_kernel_that_has_touched_cuda_is_told_so_and_trains_afresh(new_run, touched):
+    config = Train(str(new_run().folder), **SMALL)
+    refused = on_gpu(f"import torch; {touched}\n{TRAIN}", json.dumps(asdict(config)))
+    assert "LaunchError: CUDA was used in this kernel" in refused.stderr
+    afresh = on_gpu(f"import torch; {touched}\n{TRAIN}", json.dumps(asdict(replace(config, launcher="subprocess"))))
+    assert afresh.returncode == 0, afresh.stdout + afresh.stderr
+    assert Path(config.run, "adapter", WEIGHTS).exists()

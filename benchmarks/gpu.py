@@ -27,7 +27,7 @@ from gpu_sides import Side, measure
 from nbs_lib.files import ROOT, write_atomic
 from nbs_lib.machine import facts
 
-BUDGET, DEMO, MEMORY, LIMIT = 480.0, 120.0, 60.0, 120.0  # seconds: in all, kept for the demo and the memory, of a side
+BUDGET, DEMO, MEMORY, LIMIT = 480.0, 180.0, 50.0, 120.0  # seconds: in all, kept for the demo and the memory, of a side
 LIBRARIES = ("deepspeed", "diffusers.loaders.lora_pipeline", "transformers.models.clip.modeling_clip")
 FORK = multiprocessing.get_context("fork")
 SIDES = {
@@ -38,41 +38,45 @@ SIDES = {
 
 
 def main(toy: bool, out: Path | None):
-    end, told, skipped = time.monotonic() + BUDGET, {}, []
+    end = time.monotonic() + BUDGET
+    made = {
+        "date": datetime.now(UTC).date().isoformat(),
+        **facts(),
+        "sides": {},
+        "skipped": [],
+        "memory": None,
+        "demo_seconds": None,
+    }
     for name in LIBRARIES:  # once, and not in every side
         importlib.import_module(name)
     for name, side in SIDES.items():
         left = end - DEMO - MEMORY - time.monotonic()
         if left < LIMIT / 2 or (toy and (side.compiled or side.zero_stage == 3)):
-            skipped.append(name)
+            made["skipped"].append(name)
             continue
         print(f"{name} …", flush=True)
-        told[name] = measured(side, toy, min(left, LIMIT))
-        print(f"{name}: {told[name]}", flush=True)
-    memory = demo = None
+        made["sides"][name] = measured(side, toy, min(left, LIMIT))
+        print(f"{name}: {made['sides'][name]}", flush=True)
+        keep(made, toy, out)
     if toy:
-        skipped += ["a whole training's memory", "the demo recipe"]
+        made["skipped"] += ["a whole training's memory", "the demo recipe"]
     else:
-        memory = memory_of_a_training(end - DEMO - time.monotonic())
-        print(f"a whole training's memory: {memory}", flush=True)
-        demo = demo_seconds(end - time.monotonic())
-        print(f"the demo recipe: {demo}", flush=True)
-    made = {
-        "date": datetime.now(UTC).date().isoformat(),
-        **facts(),
-        "sides": told,
-        "skipped": skipped,
-        "memory": memory,
-        "demo_seconds": demo,
-    }
-    if skipped:
-        print(f"skipped: {', '.join(skipped)}")
+        made["memory"] = memory_of_a_training(end - DEMO - time.monotonic())
+        print(f"a whole training's memory: {made['memory']}", flush=True)
+        keep(made, toy, out)
+        made["demo_seconds"] = demo_seconds(end - time.monotonic())
+        print(f"the demo recipe: {made['demo_seconds']}", flush=True)
+    if made["skipped"]:
+        print(f"skipped: {', '.join(made['skipped'])}")
+    keep(made, toy, out)
+
+
+def keep(made: dict, toy: bool, out: Path | None):
+    """Write what there is by now: a lent machine may be taken back before the end."""
     if out:
         write_atomic(out, json.dumps(made, indent=1) + "\n")
     elif not toy:
         page.save("gpu", made)
-    else:
-        print(json.dumps(made["sides"], indent=1))
 
 
 def measured(side: Side, toy: bool, seconds: float) -> dict:

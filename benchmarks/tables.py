@@ -273,7 +273,11 @@ def gpu_table(told: dict) -> str:
     if memory := told["memory"]:
         peaks = memory.get("failed") or f"{memory['planned_mib']:.0f} MiB planned, {memory['measured_mib']:.0f} measured"
         lines += ["", f"A process of a whole training of that size (batch 1, gradient checkpointing) at its peak: {peaks}."]
-    lines += ["", f"The demo recipe, start to report: {told['demo_seconds']} s.{skipped} {where(told)}\n"]
+    demo = told["demo_seconds"]
+    lines += [
+        "",
+        f"The demo recipe, start to report: {demo if isinstance(demo, str) else f'{demo} s'}.{skipped} {where(told)}\n",
+    ]
     return "\n".join(lines)
 
 

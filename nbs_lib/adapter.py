@@ -14,6 +14,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -74,15 +75,18 @@ def layers_of(unet: UNet2DConditionModel, targets: str) -> list[str]:
 
 @contextmanager
 def adapter_off(unet: UNet2DConditionModel) -> Iterator[None]:
-    """The base UNet for a while: the teacher. What wants gradients is left as it was."""
-    wanted = [(parameter, parameter.requires_grad) for parameter in unet.parameters()]
-    unet.disable_adapters()
+    """The base UNet for a while: the teacher. What wants gradients is left as it was.
+
+    This is the flag that peft's own switch sets; that goes through all parameters besides, in every step.
+    """
+    layers = [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer._disable_adapters = True
     try:
         yield
     finally:
-        unet.enable_adapters()
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def weights(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:

@@ -24,8 +24,11 @@ card        the model card
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from accelerate.utils import patch_environment
 
 from ..config import Train
 from ..run import Run
@@ -35,8 +38,7 @@ from .curves import draw_curves
 from .data import check_cache
 from .failure import LaunchError
 from .guard import check_machine, process_count
-from .launch import LONGEST, launch
-from .loop import training_function
+from .launch import LONGEST, engine_environment, launch
 from .memory import Plan, check, peaks, plan
 from .watch import Watch
 
@@ -82,6 +84,7 @@ def train(config: Train) -> Trained:
     # how many processes there are decides what each has in its optimizer; on how many hosts does not
     whole = replace(config, processes=process_count(config) * config.num_nodes)
     inputs = run.inputs(whole)
+    training_function = _load()
     planned = _planned(config, run)
     if unfinished:
         refuse_others(run.checkpoints, inputs, whole)
@@ -94,6 +97,16 @@ def train(config: Train) -> Trained:
         told |= launched | {"watch_share": round(watch.share, 5)}
         told["outputs"] = [str(weights_of(run, config).relative_to(run.folder))]
     return _trained(config, run, launched, watch.seconds)
+
+
+def _load() -> Callable:
+    """The training function. The libraries that it comes with are imported here, once for the rehearsal and all processes that
+    are forked, which have them in memory together."""
+    with patch_environment(**engine_environment()):
+        import deepspeed  # noqa: F401
+
+        from .loop import training_function
+    return training_function
 
 
 def _planned(config: Train, run: Run) -> Plan | None:
@@ -114,7 +127,7 @@ def _help(config: Train, run: Run) -> Trained:
     check_machine(config)
     with run.alone(f".host-{config.node_rank}.lock"):
         _await_host_0(run)
-        launch(training_function, config, run, {})
+        launch(_load(), config, run, {})
     while (record := run.stage_record("train")).get("status") == "running":
         time.sleep(0.5)
     if record.get("status") != "done":

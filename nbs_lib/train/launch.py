@@ -58,8 +58,7 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     handlers, names = {each: signal.getsignal(each) for each in TAKEN_OVER}, set(os.environ)
     environment = {"path": path_with_python(), "omp_num_threads": 1, "tokenizers_parallelism": "false"}
     environment["torch_extensions_dir"] = str(_extensions())
-    if not torch.cuda.device_count():
-        environment["ds_accelerator"] = "cpu"  # or DeepSpeed would warn of it in every process
+    environment |= engine_environment()
     if way := interface(config):
         environment |= {name: way for name in ("gloo_socket_ifname", "nccl_socket_ifname") if name.upper() not in names}
     start = _fork if config.launcher == "notebook" else _start_afresh
@@ -83,6 +82,11 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     launched = json.loads((run.folder / RESULT).read_text())
     (run.folder / RESULT).unlink()
     return launched
+
+
+def engine_environment() -> dict[str, str]:
+    """What DeepSpeed is to be told, or it would warn in every process that it found no GPU."""
+    return {} if torch.cuda.device_count() else {"ds_accelerator": "cpu"}
 
 
 def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, port: int) -> dict[int, int]:

@@ -4,7 +4,16 @@ from dataclasses import replace
 
 from ..config import Train
 from ..run import Run
+from .checkpoint import latest, resume, save_checkpoint
+from .engine import new_accelerator
+from .finish import finish
+from .hosts import Hosts, agree
+from .log import Log
+from .objectives import OBJECTIVES
+from .parts import build, learning_rate
 from .stages import mark
+from .stop import Pause, stopped
+from .validate import Validation
 
 
 def training_function(config: Train, run: Run, inputs: dict[str, str]):
@@ -13,18 +22,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     Errors: StoppedError where a process was asked to end.
     """
     mark(run, "build")
-    from .stop import Pause, stopped
-
     pause = Pause(config)
-    from .checkpoint import latest, resume, save_checkpoint
-    from .engine import new_accelerator
-    from .finish import finish
-    from .hosts import Hosts, agree
-    from .log import Log
-    from .objectives import OBJECTIVES
-    from .parts import build, learning_rate
-    from .validate import Validation
-
     accelerator = new_accelerator(config, run.folder)
     hosts = Hosts(config, run, accelerator)
     inputs = agree(config, run, inputs, accelerator)

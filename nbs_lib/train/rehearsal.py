@@ -10,8 +10,8 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,8 @@ from typing import Any
 from weakref import finalize
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..config import Train
 
@@ -72,15 +71,25 @@ class LiveBytes(TorchDispatchMode):
         self.live -= nbytes
 
 
-class NormsInFp32(TorchFunctionMode):
-    """Norms as a GPU's autocast has them, in fp32; a CPU's leaves them in their input's type."""
+@contextmanager
+def norms_in_fp32() -> Iterator[None]:
+    """Norms as a GPU's autocast has them, in fp32; a CPU's leaves them in their input's type.
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None):
-        kwargs = kwargs or {}
-        if func in (torch.nn.functional.group_norm, torch.nn.functional.layer_norm):
-            args = tuple(each.float() if isinstance(each, torch.Tensor) else each for each in args)
-            kwargs = {name: each.float() if isinstance(each, torch.Tensor) else each for name, each in kwargs.items()}
-        return func(*args, **kwargs)
+    Replaced by name: a mode of torch's would not see what gradient checkpointing computes again.
+    """
+
+    def in_fp32(norm: Callable) -> Callable:
+        def call(*args: Any, **kwargs: Any):
+            return norm(*tree_map_only(torch.Tensor, torch.Tensor.float, args), **kwargs)
+
+        return call
+
+    with ExitStack() as replaced:
+        for name in ("group_norm", "layer_norm"):
+            norm = getattr(torch.nn.functional, name)
+            replaced.callback(setattr, torch.nn.functional, name, norm)
+            setattr(torch.nn.functional, name, in_fp32(norm))
+        yield
 
 
 def rehearse(config: Train, cache: Path, gpu: bool) -> Rehearsal:
@@ -168,7 +177,7 @@ def _step(config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode
             parameter.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
     batch = _faked_batch(examples, mode)
     known = [*unet.parameters(), *(teacher.parameters() if teacher else []), schedule]
-    norms = NormsInFp32() if gpu and config.precision != "fp32" else nullcontext()
+    norms = norms_in_fp32() if gpu and config.precision != "fp32" else nullcontext()
     with mode, LiveBytes(known) as counted, norms:
         losses = OBJECTIVES[config.objective].loss(student, student, batch, config)
         (losses * batch.weight).mean().backward()

@@ -13,7 +13,7 @@ from nbs_lib.run import Run
 from nbs_lib.train import memory
 from nbs_lib.train.failure import LaunchError
 from nbs_lib.train.memory import MIB, Plan, check, of_parts, peaks, plan
-from nbs_lib.train.rehearsal import Rehearsal
+from nbs_lib.train.rehearsal import Rehearsal, rehearse
 
 sys.path.append(str(ROOT / "benchmarks"))
 from sizes import ten_times  # noqa: E402
@@ -75,6 +75,12 @@ def test_a_training_that_does_not_fit_is_refused_with_what_would(prepared, monke
     with pytest.raises(LaunchError, match="no change of batch_size"):
         check(plan(config, cache, 2), config, cache)
     check(planned, config, cache)
+
+
+def test_a_gpus_step_is_rehearsed_with_gradient_checkpointing_too(prepared):
+    activations = [rehearse(Train(checkpointing=each), prepared.cache, gpu=True).activations for each in (True, False)]
+    assert 0 < activations[0] < activations[1] / 2
+    assert rehearse(Train(), prepared.cache, gpu=False).activations < activations[1], "a CPU's norms are not in fp32"
 
 
 def test_room_is_what_the_machine_has_left_or_a_container_allows(tmp_path, monkeypatch):

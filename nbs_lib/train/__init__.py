@@ -84,7 +84,7 @@ def train(config: Train) -> Trained:
     # how many processes there are decides what each has in its optimizer; on how many hosts does not
     whole = replace(config, processes=process_count(config) * config.num_nodes)
     inputs = run.inputs(whole)
-    training_function = _load()
+    training_function = _load(config)
     planned = _planned(config, run)
     if unfinished:
         refuse_others(run.checkpoints, inputs, whole)
@@ -99,11 +99,12 @@ def train(config: Train) -> Trained:
     return _trained(config, run, launched, watch.seconds)
 
 
-def _load() -> Callable:
+def _load(config: Train) -> Callable:
     """The training function. The libraries that it comes with are imported here, once for the rehearsal and all processes that
     are forked, which have them in memory together."""
     with patch_environment(**engine_environment()):
-        import deepspeed  # noqa: F401
+        if config.deepspeed:
+            import deepspeed  # noqa: F401
 
         from .loop import training_function
     return training_function
@@ -127,7 +128,7 @@ def _help(config: Train, run: Run) -> Trained:
     check_machine(config)
     with run.alone(f".host-{config.node_rank}.lock"):
         _await_host_0(run)
-        launch(_load(), config, run, {})
+        launch(_load(config), config, run, {})
     while (record := run.stage_record("train")).get("status") == "running":
         time.sleep(0.5)
     if record.get("status") != "done":

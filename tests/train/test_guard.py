@@ -41,6 +41,17 @@ def test_a_kernel_with_an_accelerator_is_told_of_the_other_launcher(python):
     assert "LaunchError: an Accelerator was made in this kernel already" in done.stderr and "subprocess" in done.stderr
 
 
+def test_whether_there_is_a_gpu_is_asked_of_the_driver_for_cuda_would_spoil_forks(python):
+    done = python("""
+import torch, nbs_lib
+def touched(): raise RuntimeError("CUDA was touched")
+torch._C._cuda_getDeviceCount = touched  # as in a torch for GPUs
+torch.cuda._device_count_nvml = lambda: 1  # as the driver says of a machine with one
+assert torch.cuda.is_available(), "which diffusers asks when it is imported"
+""")
+    assert not done.returncode, done.stderr
+
+
 @pytest.mark.parametrize("tool", ["ninja", "/nowhere/g++"])
 def test_what_deepspeed_compiles_with_is_asked_for_first(monkeypatch, tmp_path, tool):
     if tool == "ninja":

@@ -63,14 +63,16 @@ def _probe_in_silence():
 def _deepspeed(config: Train) -> DeepSpeedPlugin:
     quote_torch_libraries()  # DeepSpeed has torch compile its extension
     _probe_in_silence()
+    clip = config.clip if config.zero_stage or config.precision == "fp16" else 0.0  # see `clip_at_step`
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,
-        gradient_clipping=config.clip if config.zero_stage or config.precision == "fp16" else 0.0,  # see `clip_at_step`
+        gradient_clipping=clip,
         gradient_accumulation_steps=config.accumulate,
         offload_optimizer_device="cpu" if config.offload else "none",
         zero3_init_flag=False,
     )
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
+    plugin.deepspeed_config["gradient_clipping"] = clip  # of 0 the plugin makes none, for which accelerate puts 1 in
     if config.zero_stage:  # as they are, gradients on a GPU are gathered for reduction in 1.9 GiB
         sizes = {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
         if config.zero_stage == 3:  # as they are, a whole UNet stays gathered, for its every weight is used again soon

@@ -98,3 +98,10 @@ def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, train,
     again = resumed(train, run, config)
     assert weights_of(again, config).read_bytes() == weights_of(run, config).read_bytes()
     StableDiffusionPipeline.from_pretrained(again.model)
+
+
+def test_gradients_are_clipped_where_the_parameters_say_at_every_stage(trained):
+    loud = {"guidance": 60.0, "alpha": 512.0, "lr": 1e-5, "clip": 50.0, "steps": 2, "checkpoint_every": 0}
+    norms = {way: numbers(trained(f"loud, {way}", WAYS[way] | loud)[0], "grad_norm") for way in ("plain", "ZeRO 0", "ZeRO 2")}
+    assert min(norms["plain"]) > 1, "or nobody would see that they were clipped at 1"
+    assert norms["ZeRO 0"] == pytest.approx(norms["plain"], rel=1e-4) == norms["ZeRO 2"]

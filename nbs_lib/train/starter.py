@@ -4,7 +4,9 @@ python -m nbs_lib.train.starter ORDER ARGUMENTS_OF_ACCELERATE_LAUNCH     # by `l
 """
 
 import json
+import os
 import sys
+import traceback
 from pathlib import Path
 
 from accelerate.commands.launch import launch_command, launch_command_parser
@@ -14,9 +16,15 @@ from ..files import write_atomic
 
 if __name__ == "__main__":
     order, *arguments = sys.argv[1:]
+    code = 1
     try:
         launch_command(launch_command_parser().parse_args(arguments))
+        code = 0
     except ChildFailedError as failure:
         codes = {rank: told.exitcode for rank, told in failure.failures.items()}
         write_atomic(Path(order), json.dumps(codes))
-        sys.exit(1)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # see `worker`

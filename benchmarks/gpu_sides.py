@@ -141,7 +141,6 @@ def finish(accelerator, run: Run, step: Callable, config: Train, then: Callable 
     if accelerator.is_main_process:
         (run.folder / RESULT).write_text(json.dumps(told))
     accelerator.wait_for_everyone()
-    accelerator.end_training()
 
 
 def compile_blocks(unet):

@@ -45,6 +45,16 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
     return accelerator
 
 
+def close_trackers(accelerator: Accelerator):
+    """What accelerate's `end_training` does, but for destroying the process groups, which end with their process.
+
+    gloo's destructor waits, with Python's lock held, for its threads, and these may want the lock: some trainings
+    hung there on a busy machine, with all done and saved.
+    """
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def _probe_in_silence():
     """Have DeepSpeed try now what this machine can compile and link, which it does when it is first used: a linker's complaint
     of what it cannot, which is nothing amiss, would be in every notebook, for what silences it elsewhere fails there."""

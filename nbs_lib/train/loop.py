@@ -5,7 +5,7 @@ from dataclasses import replace
 from ..config import Train
 from ..run import Run
 from .checkpoint import latest, resume, save_checkpoint
-from .engine import new_accelerator
+from .engine import close_trackers, new_accelerator
 from .finish import finish
 from .hosts import Hosts, agree
 from .log import Log
@@ -68,4 +68,4 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     accelerator.wait_for_everyone()
     hosts.part()
     pause.over()
-    accelerator.end_training()
+    close_trackers(accelerator)

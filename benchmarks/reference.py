@@ -89,4 +89,3 @@ def note(run: Run, accelerator, times: list[float]):
         write_atomic(run.metrics, "\n".join(lines) + "\n")
         write_atomic(run.folder / RESULT, json.dumps({"distributed_type": accelerator.distributed_type.value}))
     accelerator.wait_for_everyone()
-    accelerator.end_training()

@@ -237,6 +237,21 @@ def new_run(tmp_path_factory, prepared) -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
+def interrupted() -> Callable[[Run], Run]:
+    """`interrupted(run)`: a copy of a trained run beside it, as if it had been interrupted after its newest checkpoint."""
+
+    def call(run: Run) -> Run:
+        other = Run(run.folder.with_name(f"{run.name} interrupted"))
+        shutil.copytree(run.folder, other.folder, symlinks=True)
+        for folder in (other.adapter, other.model):
+            shutil.rmtree(folder, ignore_errors=True)
+        other.update_stage("train", status="interrupted")
+        return other
+
+    return call
+
+
+@pytest.fixture(scope="session")
 def cannot() -> Callable[[str], None]:
     """`cannot(why)` ends a test for what this machine lacks: skipped, but in CI, where nothing is lacking, failed."""
     return pytest.fail if os.environ.get("CI") else pytest.skip

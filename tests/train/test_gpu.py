@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -18,6 +17,7 @@ from nbs_lib.machine import gpus
 from nbs_lib.run import Run
 from nbs_lib.train import weights_of
 
+# CI has none either: unlike what `cannot` tells of, it is nothing that a machine could be given by an installation
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not gpus(), reason="this machine has no GPU")]
 
 SMALL = {"steps": 4, "batch_size": 4, "log_every": 1, "checkpoint_every": 2, "validate_every": 2, "held_out": 4}
@@ -83,7 +83,7 @@ def on_cpu(new_run, train):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(new_run, on_cpu, trained, way):
+def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(new_run, on_cpu, trained, interrupted, way):
     how = WAYS[way]
     config = Train(str(new_run().folder), **SMALL | how)
     run = trained(config)
@@ -92,11 +92,7 @@ def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(new_run, on_cp
     assert losses(run) == pytest.approx(on_cpu(how), rel=2e-3 if config.precision == "fp32" else 3e-2)
     assert any("gpus" in line for line in read_lines(run.usage)) and (run.folder / "usage.png").stat().st_size > 0
     assert record["memory"]["planned_mib"] and min(record["memory"]["measured_mib"]) > 0
-    again = Run(run.folder.with_name("resumed"))
-    shutil.copytree(run.folder, again.folder, symlinks=True)
-    for folder in (again.adapter, again.model):
-        shutil.rmtree(folder, ignore_errors=True)
-    again.update_stage("train", status="interrupted")
+    again = interrupted(run)
     trained(replace(config, run=str(again.folder)))
     assert again.stage_record("train")["resumed_from"] == 2
     one, other = (load_file(weights_of(each, config)) for each in (run, again))

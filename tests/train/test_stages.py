@@ -1,6 +1,5 @@
 """Every way that DeepSpeed or a plain engine trains in: the same training, saved, resumed, and loaded by stock diffusers."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,16 +43,17 @@ def trained(new_run, train):
     return call
 
 
-def resumed(train, run: Run, config: Train) -> Run:
-    """The same training as if it had been interrupted after its checkpoint, gone on with."""
-    other = Run(run.folder.with_name(f"{run.name} resumed"))
-    shutil.copytree(run.folder, other.folder, symlinks=True)
-    for folder in (other.adapter, other.model):
-        shutil.rmtree(folder, ignore_errors=True)
-    other.update_stage("train", status="interrupted")
-    train(replace(config, run=str(other.folder)))
-    assert other.stage_record("train")["resumed_from"] == 2
-    return other
+@pytest.fixture
+def resumed(train, interrupted):
+    """`resumed(run, config)`: the same training as if it had been interrupted after its checkpoint, gone on with."""
+
+    def call(run: Run, config: Train) -> Run:
+        other = interrupted(run)
+        train(replace(config, run=str(other.folder)))
+        assert other.stage_record("train")["resumed_from"] == 2
+        return other
+
+    return call
 
 
 def size(folder: Path) -> int:
@@ -65,7 +65,7 @@ def numbers(run: Run, name: str) -> list[float]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_adapter_is_learned_saved_and_resumed_alike(trained, train, way):
+def test_an_adapter_is_learned_saved_and_resumed_alike(trained, resumed, way):
     first, _ = trained("ZeRO 0", ZERO["ZeRO 0"])
     run, config = trained(way, WAYS[way])
     record = run.stage_record("train")
@@ -81,13 +81,13 @@ def test_an_adapter_is_learned_saved_and_resumed_alike(trained, train, way):
     find_base("embedded").pipeline().load_lora_weights(run.adapter)
     if way == "afresh":
         return  # but for how it was started it is the plain one
-    again = resumed(train, run, config)
+    again = resumed(run, config)
     assert (again.adapter / WEIGHTS).read_bytes() == (run.adapter / WEIGHTS).read_bytes()
     assert numbers(again, "loss") == numbers(run, "loss")
 
 
 @pytest.mark.parametrize("way", FULL)
-def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, train, way):
+def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, resumed, way):
     first, _ = trained("full, ZeRO 2", FULL["ZeRO 2"])
     run, config = trained(f"full, {way}", FULL[way])
     assert numbers(run, "loss") == pytest.approx(numbers(first, "loss"), rel=1e-5)
@@ -95,7 +95,7 @@ def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, train,
     states = sorted(path.stat().st_size for path in checkpoint.rglob("*optim_states.pt"))
     # an fp32 copy and AdamW's two states of half of the weights, in each of two processes
     assert states == pytest.approx([3 * 4 * WEIGHTS_OF_THE_UNET / 2] * 2, rel=0.02)
-    again = resumed(train, run, config)
+    again = resumed(run, config)
     assert weights_of(again, config).read_bytes() == weights_of(run, config).read_bytes()
     StableDiffusionPipeline.from_pretrained(again.model)
 

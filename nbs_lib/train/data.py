@@ -95,8 +95,8 @@ class Examples:
 
     def __init__(self, folder: Path, config: Train):
         self.config, self.meta = config, json.loads((folder / "cache.json").read_text())
-        self.table = pyarrow.parquet.read_table(folder / "examples.parquet")
-        captions = pyarrow.parquet.read_table(folder / "captions.parquet", columns=["shard", "row"])
+        self.table = _table(folder / "examples.parquet")
+        captions = _table(folder / "captions.parquet", ["shard", "row"])
         self.shard, self.row, self.caption = (_column(self.table, name) for name in ("shard", "row", "caption"))
         self.text_shard, self.text_row = (_column(captions, name) for name in ("shard", "row"))
         shards, texts = self.meta["shards"], [f"{each['name']}.safetensors" for each in self.meta["texts"]]
@@ -111,21 +111,24 @@ class Examples:
         self._divide()
 
     def _divide(self):
-        prior, flipped = (torch.tensor(self.table[name].to_numpy()) for name in ("prior", "flipped"))
+        prior, flipped = (_column(self.table, name).bool() for name in ("prior", "flipped"))
         own = (~prior & ~flipped).nonzero().flatten()
         kept = min(self.config.held_out, len(own) // 4) if self.config.validate_every else 0
         self.held_out, self.prior = own[len(own) - kept :], prior.nonzero().flatten()
         learned = ~prior
         if kept:
-            ids = pyarrow.array(self.ids(self.held_out))
-            learned &= ~torch.tensor(pyarrow.compute.is_in(self.table["id"], ids).to_numpy())
+            learned &= ~_numbers(pyarrow.compute.is_in(self.table["id"], self._ids(self.held_out))).bool()
         self.own = learned.nonzero().flatten()
         self._own = [self.own[self.shape[self.own] == i] for i in range(len(self.shapes))]
         self._prior = [self.prior[self.shape[self.prior] == i] for i in range(len(self.shapes))]
 
     def ids(self, example: torch.Tensor) -> list[str]:
         """The names of examples by their places."""
-        return self.table["id"].take(example.tolist()).to_pylist()
+        return self._ids(example).to_pylist()
+
+    def _ids(self, example: torch.Tensor) -> pyarrow.ChunkedArray:
+        places = pyarrow.py_buffer(example.cpu().contiguous().numpy())
+        return self.table["id"].take(pyarrow.Array.from_buffers(pyarrow.int64(), len(example), [None, places]))
 
     def shape_of(self, example: torch.Tensor) -> tuple[int, ...]:
         """[c, h, w] of the latents of examples, which are all of one shape."""
@@ -223,5 +226,17 @@ class Examples:
         return self.answers["t"].take(*here), noise, kept
 
 
+def _table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
+    """A parquet file. Not by pyarrow's `read_table`, `array` or `to_numpy`: they import its data sets and pandas, which takes
+    every process 0.3 s."""
+    with pyarrow.parquet.ParquetFile(path) as file:
+        return file.read(columns)
+
+
 def _column(table: pyarrow.Table, name: str) -> torch.Tensor:
-    return torch.tensor(table[name].to_numpy(), dtype=torch.long)
+    return _numbers(table[name])
+
+
+def _numbers(column: pyarrow.ChunkedArray) -> torch.Tensor:
+    """A column without gaps, as a tensor of int64."""
+    return torch.from_dlpack(column.cast(pyarrow.int64()).combine_chunks()).clone()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, patch_environment
 
 from ..compiling import quote_torch_libraries
 from ..config import Train
@@ -70,9 +70,17 @@ def _probe_in_silence():
         os.close(nowhere)
 
 
+def _know_muon():
+    """Have DeepSpeed know its optimizer Muon, which it looks at whatever the optimizer is: where that is not told otherwise, it
+    has torch load its compiler for it, which takes each process a second."""
+    with patch_environment(torchdynamo_disable="1"):
+        from deepspeed.runtime.zero.muon import muon_optimizer  # noqa: F401
+
+
 def _deepspeed(config: Train) -> DeepSpeedPlugin:
     quote_torch_libraries()  # DeepSpeed has torch compile its extension
     _probe_in_silence()
+    _know_muon()
     clip = config.clip if config.zero_stage or config.precision == "fp16" else 0.0  # see `clip_at_step`
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,

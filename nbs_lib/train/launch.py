@@ -9,6 +9,7 @@ imported here is imported before the fork, so it must start no thread and touch 
 
 import codecs
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -170,6 +171,7 @@ def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, st
     never takes.
     """
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
+    gc.freeze()  # or Python would look through all that the kernel had again and again, and copy its memory by that
     torch.set_num_threads(_threads(config))
     take_space(run.folder)
     # DeepSpeed calls what torch has given another name since

@@ -22,7 +22,7 @@ BUCKET = 2**24
 """Numbers that DeepSpeed is told to reduce or gather at once."""
 LIVE = 2**26
 """Weights that a process may hold beyond its own part at stage 3."""
-ENGINE = {True: 90 * MIB, False: 45 * MIB}
+ENGINE = {True: 45 * MIB, False: 10 * MIB}
 """What a process takes before its first step besides: DeepSpeed's engine, or a plain one, and its way to the others.
 Measured on a CPU, as are the next two; see `make bench-machines`."""
 BUFFERS, KEPT = 60 * MIB, 0.85

@@ -5,6 +5,7 @@ makes is counted while it lives. It does so in a process aside: autograd starts 
 with threads of autograd's can fork no process that trains.
 """
 
+import gc
 import json
 import logging
 import multiprocessing
@@ -113,6 +114,7 @@ def rehearse(config: Train, cache: Path, gpu: bool) -> Rehearsal:
 
 
 def _tell(pipe: Any, config: Train, cache: Path, gpu: bool):
+    gc.freeze()  # see `launch.in_process`
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (libraries remark on what is no training)
     logging.disable()

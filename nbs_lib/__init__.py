@@ -13,6 +13,7 @@ parameters   values checked, and read from YAML, the command line and notebooks
 policy       what a browser may take of our pages
 run          Run: the folder of one execution, its file names and its record
 diffusion    the maths: guidance, conversions between predictions
+libraries    the large ones, imported in the quickest way
 shards       rows of tensors spread over many files, mapped into memory
 models       bases (embedded, local folder or hub id; SD 1, SD 2, SDXL): found, checked, loaded, hashed
 compiling    paths with spaces, for what torch compiles

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import libraries  # noqa: F401  (before what imports them)
 from ..axes import read_axes
 from ..config import Compare
 from ..contenders import slug

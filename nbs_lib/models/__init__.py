@@ -8,6 +8,7 @@ parts  the files of a base's parts, and how one is loaded
 Nothing is ever run from a model's folder (`trust_remote_code` stays off), and weights are read from safetensors only.
 """
 
+from .. import libraries  # noqa: F401  (before what imports them)
 from .find import EMBEDDED, MIRRORS, embedded_clip, find_base
 from .parts import BaseError
 from .sd import Base, Text

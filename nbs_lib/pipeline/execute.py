@@ -1,8 +1,9 @@
 """One notebook through papermill: its log, its page, and what became of it."""
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,21 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
             write_page(notebook)
 
 
+@contextmanager
+def _without_grammars() -> Iterator[None]:
+    """Without rfc3987_syntax for a while, which compiles grammars when it is imported, as jsonschema does if it is there: most
+    of a second of every command. It is for the format `iri`, of which the schema of notebooks has nothing."""
+    absent = sys.modules.setdefault("rfc3987_syntax", None) is None
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules["rfc3987_syntax"]
+
+
 def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log):
-    import papermill
+    with _without_grammars():
+        import papermill
 
     papermill.execute_notebook(
         notebooks() / name,

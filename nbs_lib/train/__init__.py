@@ -103,10 +103,10 @@ def _load(config: Train) -> Callable:
     """The training function. The libraries that it comes with are imported here, once for the rehearsal and all processes that
     are forked, which have them in memory together."""
     with patch_environment(**engine_environment()):
+        from .loop import training_function
+
         if config.deepspeed:
             import deepspeed  # noqa: F401
-
-        from .loop import training_function
     return training_function
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from .. import libraries  # noqa: F401  (before what imports them)
 from ..config import Train
 from ..run import Run
 from .checkpoint import latest, resume, save_checkpoint

@@ -211,15 +211,26 @@ def train(start_training) -> Callable[[Train], None]:
     return call
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory) -> Run:
-    """Sixteen examples, eight of a prior, and two answers of the teacher for each; for reading only."""
+def prepare_some(folder: Path, **how: Any) -> Run:
+    """Sixteen examples, eight of a prior, and two answers of the teacher for each."""
     from nbs_lib.prepare import prepare
 
-    folder = tmp_path_factory.mktemp("my rüns") / "prepared"
+    some = {"count": 16, "prior": "picturebook", "prior_count": 8, "answers": "data", "draws": 2, "processes": 2}
     with threads(1):
-        how = {"prior": "picturebook", "prior_count": 8, "answers": "data", "draws": 2, "processes": 2}
-        return prepare(Prepare(str(folder), count=16, **how)).run
+        return prepare(Prepare(str(folder), **some | how)).run
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Run:
+    """Some examples; for reading only."""
+    return prepare_some(tmp_path_factory.mktemp("my rüns") / "prepared")
+
+
+@pytest.fixture(scope="session")
+def prepared_tiny(tmp_path_factory, tiny_base) -> Run:
+    """The same on a base whose steps take half as long, for trainings that are about processes; for reading only."""
+    place = tmp_path_factory.mktemp("my rüns")
+    return prepare_some(place / "prepared", base=str(tiny_base("sd1", place / "tiny")), resolution=32)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 NAMES, ADDRESSES = ("onepass-a", "onepass-b"), ("10.77.0.1", "10.77.0.2")
 SMALL = {"steps": 8, "batch_size": 2, "log_every": 1, "checkpoint_every": 2, "validate_every": 4, "held_out": 4}
-STEPS = 20  # of a training that loses a host after a few
+STEPS = 60  # of a training that loses a host after a few
 
 
 def ip(*arguments: str):
@@ -53,8 +53,8 @@ def start(start_training):
     return call
 
 
-def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(new_run, start, network):
-    one, two = new_run(), new_run()
+def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(new_run, prepared_tiny, start, network):
+    one, two = new_run(prepared_tiny), new_run(prepared_tiny)
     alone = start(one)
     assert alone.wait() == 0, alone.said
     hosts = [start(two, host) for host in (1, 0)]
@@ -64,8 +64,8 @@ def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(new_run, start, 
     assert (one.adapter / WEIGHTS).read_bytes() == (two.adapter / WEIGHTS).read_bytes()
 
 
-def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(new_run, start, network):
-    run, whole = new_run(), new_run()
+def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(new_run, prepared_tiny, start, network):
+    run, whole = new_run(prepared_tiny), new_run(prepared_tiny)
     hosts = [start(run, host, steps=STEPS) for host in (0, 1)]
     end = time.monotonic() + 200
     while not list(run.checkpoints.glob("step-*4")):
@@ -84,8 +84,8 @@ def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(new_run
     assert (run.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
 
 
-def test_hosts_that_do_not_mean_the_same_training_are_told(new_run, start, network):
-    run = new_run()
+def test_hosts_that_do_not_mean_the_same_training_are_told(new_run, prepared_tiny, start, network):
+    run = new_run(prepared_tiny)
     hosts = [start(run, host, lr=[1e-3, 2e-3][host]) for host in (0, 1)]
     assert all([host.wait(120) for host in hosts])
     assert "host 1 was given lr 0.002, host 0 0.001; give both the same" in hosts[0].said + hosts[1].said

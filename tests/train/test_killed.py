@@ -16,7 +16,7 @@ from nbs_lib.train.checkpoint import latest
 
 pytestmark = pytest.mark.slow
 
-STEPS, KILLS = 24, 5
+STEPS, KILLS = 40, 5
 
 
 def every_step(run: Run, **how) -> Train:
@@ -46,8 +46,8 @@ def kill(kernel, whom: str, chance: random.Random):
     [{"zero_stage": 0}, {"zero_stage": 2, "dropout": 0.1, "ema": 0.9, "accumulate": 2, "validate_every": 12, "held_out": 4}],
     ids=["ZeRO 0", "ZeRO 2, with every state"],
 )
-def test_killed_at_random_moments_it_ends_in_the_same_adapter(new_run, start_training, train, how):
-    chance, whole, killed = random.Random(0), new_run(), new_run()
+def test_killed_at_random_moments_it_ends_in_the_same_adapter(new_run, prepared_tiny, start_training, train, how):
+    chance, whole, killed = random.Random(0), new_run(prepared_tiny), new_run(prepared_tiny)
     train(every_step(whole, **how))
     kills = 0
     while kills < KILLS:
@@ -75,8 +75,10 @@ def steps_of(run: Run, name: str) -> list[int]:
     return [line["step"] for line in read_lines(run.metrics) if name in line]
 
 
-def test_a_full_disk_ends_it_in_a_sentence_and_the_checkpoint_before_is_good(new_run, start_training, small_disk):
-    run = new_run(folder=small_disk / "rün")
+def test_a_full_disk_ends_it_in_a_sentence_and_the_checkpoint_before_is_good(
+    new_run, prepared_tiny, start_training, small_disk
+):
+    run = new_run(prepared_tiny, folder=small_disk / "rün")
     config = every_step(run, processes=1, steps=200)
     kernel = start_training(config)
     while newest_step(run) < 2:

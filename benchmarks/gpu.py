@@ -3,8 +3,8 @@
     python benchmarks/gpu.py                    # or: make bench-gpu; writes benchmarks/results/gpu.json
     python benchmarks/gpu.py --toy --out FILE   # the embedded size; what a machine without a GPU does
 
-Random weights, latents of 512 pixels, on all GPUs. Every side is a process aside, forked from this one, which has the libraries
-in it and never touches CUDA. A side that would not fit into the time is left out, and said to be.
+Random weights, latents of 512 pixels, on all GPUs. Every setup is a process aside, forked from this one, which has the
+libraries in it and never touches CUDA. What would not fit into the time is left out, and said to be.
 """
 
 import argparse
@@ -22,18 +22,18 @@ from typing import Any
 
 import page
 import torch
-from gpu_sides import Side, measure
+from gpu_sides import OURS, Setup, measure
 
 from nbs_lib.files import ROOT, write_atomic
 from nbs_lib.machine import facts
 
-BUDGET, DEMO, MEMORY, LIMIT = 480.0, 180.0, 50.0, 120.0  # seconds: in all, kept for the demo and the memory, of a side
+BUDGET, DEMO, MEMORY, LIMIT = 480.0, 180.0, 50.0, 120.0  # seconds: in all, kept for the demo and the memory, of a setup
 LIBRARIES = ("deepspeed", "diffusers.loaders.lora_pipeline", "transformers.models.clip.modeling_clip")
 FORK = multiprocessing.get_context("fork")
-SIDES = {
-    "reference, fp32": Side("reference", zero_stage=0),
-    **{f"{name}, ZeRO {stage}": Side(name, zero_stage=stage) for stage in (0, 2, 3) for name in ("live", "cached")},
-    **{f"{name}, ZeRO 0, compiled": Side(name, zero_stage=0, compiled=True) for name in ("live", "cached")},
+SETUPS = {
+    "fp32": Setup(("reference",), zero_stage=0),
+    **{f"ZeRO {stage}": Setup(OURS, stage) for stage in (0, 2, 3)},
+    "ZeRO 0, compiled": Setup(OURS, zero_stage=0, compiled=True),
 }
 
 
@@ -47,16 +47,18 @@ def main(toy: bool, out: Path | None):
         "memory": None,
         "demo_seconds": None,
     }
-    for name in LIBRARIES:  # once, and not in every side
+    for name in LIBRARIES:  # once, and not in every setup
         importlib.import_module(name)
-    for name, side in SIDES.items():
+    for name, setup in SETUPS.items():
+        sides = [f"{method}, {name}" for method in setup.methods]
         left = end - DEMO - MEMORY - time.monotonic()
-        if left < LIMIT / 2 or (toy and (side.compiled or side.zero_stage == 3)):
-            made["skipped"].append(name)
+        if left < LIMIT / 2 or (toy and (setup.compiled or setup.zero_stage == 3)):
+            made["skipped"] += sides
             continue
-        print(f"{name} …", flush=True)
-        made["sides"][name] = measured(side, toy, min(left, LIMIT))
-        print(f"{name}: {made['sides'][name]}", flush=True)
+        print(f"{'; '.join(sides)} …", flush=True)
+        told = measured(setup, toy, min(left, LIMIT))
+        made["sides"] |= {side: told.get(method, told) for side, method in zip(sides, setup.methods, strict=True)}
+        print(json.dumps(told, indent=1), flush=True)
         keep(made, toy, out)
     if toy:
         made["skipped"] += ["a whole training's memory", "the demo recipe"]
@@ -79,11 +81,11 @@ def keep(made: dict, toy: bool, out: Path | None):
         page.save("gpu", made)
 
 
-def measured(side: Side, toy: bool, seconds: float) -> dict:
-    """What a side came to in a process aside, or what it failed with."""
+def measured(setup: Setup, toy: bool, seconds: float) -> dict:
+    """What a setup came to in a process aside, by method, or what it failed with."""
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = FORK.Pipe(duplex=False)
-        process = FORK.Process(target=tell, args=(theirs, Path(folder), side, toy))
+        process = FORK.Process(target=tell, args=(theirs, Path(folder), setup, toy))
         process.start()
         theirs.close()
         try:
@@ -95,10 +97,10 @@ def measured(side: Side, toy: bool, seconds: float) -> dict:
             process.join()
 
 
-def tell(pipe: Any, folder: Path, side: Side, toy: bool):
-    """What a side's process does: its processes end with it."""
+def tell(pipe: Any, folder: Path, setup: Setup, toy: bool):
+    """What a setup's process does: its processes end with it."""
     try:
-        told = measure(folder, side, toy)
+        told = measure(folder, setup, toy)
     except Exception as failure:
         told = {"failed": str(failure)[:300]}
     pipe.send(told)

@@ -1,9 +1,9 @@
-"""The sides of benchmarks/gpu.py: training steps on random numbers, in processes of their own."""
+"""The setups of benchmarks/gpu.py: training steps on random numbers, each setup in processes of its own."""
 
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -15,13 +15,15 @@ from nbs_lib.run import Run
 from nbs_lib.train.launch import RESULT, launch
 
 BATCH, STEPS, LEFT_OUT = 8, 12, 4
+OURS = ("live", "cached")
 
 
 @dataclass(frozen=True)
-class Side:
-    """method: reference, live or cached."""
+class Setup:
+    """methods: the reference alone, or ours, live and cached, which train the same weights one after the other: to start
+    processes and to fill a UNet takes longer than their steps."""
 
-    method: str
+    methods: tuple[str, ...]
     zero_stage: int
     compiled: bool = False
 
@@ -49,16 +51,18 @@ def train(config: Train, run: Run, inputs: dict):
     engine, optimizer = prepared(accelerator, student, torch.optim.AdamW(parameters, 1e-4))
     if not partitioned(parameters):
         lay_out(unet)
-    batch = a_batch(unet.config, config.batch_size, device, answers=inputs["method"] == "cached")
+    batch = a_batch(unet.config, config.batch_size, device)
+    batches = {"live": replace(batch, answers=None), "cached": batch}
 
-    def step():
+    def step(batch):
         loss = guidance(engine, student, batch, config).mean()
         accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         return loss
 
-    finish(accelerator, run, step, config, partial(compile_blocks, unet) if inputs["compiled"] else None)
+    steps = {method: partial(step, batches[method]) for method in inputs["methods"]}
+    finish(accelerator, run, steps, config, partial(compile_blocks, unet) if inputs["compiled"] else None)
 
 
 def reference(config: Train, run: Run, inputs: dict):
@@ -96,48 +100,56 @@ def reference(config: Train, run: Run, inputs: dict):
         optimizer.zero_grad()
         return loss
 
-    finish(accelerator, run, step, config)
+    finish(accelerator, run, {"reference": step}, config)
 
 
-def a_batch(of, n: int, device: torch.device, answers: bool):
-    """Random numbers in the shape of a batch. of: the UNet's config."""
+def a_batch(of, n: int, device: torch.device):
+    """Random numbers in the shape of a batch with answers. of: the UNet's config."""
     from nbs_lib.train.data import Batch
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, n, 4, of.sample_size, of.sample_size, generator=generator)
     text = torch.randn(2, n, 77, of.cross_attention_dim, generator=generator)
     t, ones = torch.randint(0, 1000, (n,), generator=generator), torch.ones(n)
-    kept = (x[2], x[3]) if answers else None
-    return Batch(x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), kept).to(device)
+    return Batch(x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), (x[2], x[3])).to(device)
 
 
-def finish(accelerator, run: Run, step: Callable, config: Train, then: Callable | None = None):
-    """Take the steps, and leave what they came to: the first one's operations are counted.
+def finish(accelerator, run: Run, steps: dict[str, Callable], config: Train, then: Callable | None = None):
+    """Take the steps, by one method after the other, and leave what each came to: a first one's operations are counted.
 
-    then: is called after it, for what is compiled could not be counted, nor what was counted be compiled.
+    then: is called after these, for what is compiled could not be counted, nor what was counted be compiled.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     from nbs_lib.train.memory import MIB, measured_peak
 
-    gpu, seconds = accelerator.device.type == "cuda", []
-    with FlopCounterMode(display=False) as counted:
-        step()
+    gpu, flops, told = accelerator.device.type == "cuda", {}, {}
+    for method, step in steps.items():
+        with FlopCounterMode(display=False) as counted:
+            step()
+        flops[method] = counted.get_total_flops()
     if then:
         then()
-    for _ in range(config.steps):
-        start = time.perf_counter()
-        loss = float(step().detach())  # a GPU is done by then
-        seconds.append(time.perf_counter() - start)
-    typical, peak = median(seconds[LEFT_OUT:]), measured_peak(gpu)
-    rate = counted.get_total_flops() / typical
-    told = {
-        "examples_per_s": accelerator.num_processes * config.batch_size / typical,
-        "peak_mib": peak / MIB,
-        "share_of_matmul": rate / matmul_rate(accelerator.device),
-        "loss": loss,
-        "processes": accelerator.num_processes,
-    }
+    for method, step in steps.items():
+        if gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        seconds = []
+        for _ in range(config.steps):
+            start = time.perf_counter()
+            loss = float(step().detach())  # a GPU is done by then
+            seconds.append(time.perf_counter() - start)
+        typical = median(seconds[LEFT_OUT:])
+        told[method] = {
+            "examples_per_s": accelerator.num_processes * config.batch_size / typical,
+            "peak_mib": measured_peak(gpu) / MIB,
+            "flops_per_s": flops[method] / typical,
+            "loss": loss,
+            "processes": accelerator.num_processes,
+        }
+    rate = matmul_rate(accelerator.device)
+    for each in told.values():
+        each["share_of_matmul"] = each.pop("flops_per_s") / rate
     if accelerator.is_main_process:
         (run.folder / RESULT).write_text(json.dumps(told))
     accelerator.wait_for_everyone()
@@ -165,10 +177,9 @@ def matmul_rate(device: torch.device) -> float:
     return 2 * n**3 / median(seconds[3:])
 
 
-def measure(folder: Path, side: Side, toy: bool) -> dict:
-    """What a side comes to. folder: an empty one. Errors: LaunchError with what it failed with."""
+def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
+    """What a setup comes to, by method. folder: an empty one. Errors: LaunchError with what it failed with."""
     steps, batch = (6, 2) if toy else (STEPS, BATCH)
-    how = {"zero_stage": side.zero_stage, "targets": "attention", "checkpoint_every": 0, "batch_size": batch, "steps": steps}
-    precision = {"precision": "fp32"} if side.method == "reference" else {}
-    function = reference if side.method == "reference" else train
-    return launch(function, Train(str(folder), **how, **precision), Run(folder), vars(side) | {"toy": toy})
+    how = {"zero_stage": setup.zero_stage, "targets": "attention", "checkpoint_every": 0, "batch_size": batch, "steps": steps}
+    precision, function = ({"precision": "fp32"}, reference) if "reference" in setup.methods else ({}, train)
+    return launch(function, Train(str(folder), **how, **precision), Run(folder), vars(setup) | {"toy": toy})

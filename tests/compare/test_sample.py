@@ -229,8 +229,8 @@ def write_adapter_for_another_base(folder, base):
     save_adapter(folder, unet, {"base": "embedded", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5})
 
 
-def test_importing_the_room_touches_no_device():
-    code = "import torch, nbs_lib.compare; assert not torch.cuda.is_initialized()"
+def test_importing_the_room_touches_no_device_and_lets_the_collector_go_on():
+    code = "import gc, torch, nbs_lib.compare; assert gc.isenabled() and not torch.cuda.is_initialized()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -92,6 +92,27 @@ print(launch(work, Train(), Run(sys.argv[1]), {}))
 """
 
 
+LOADED = """
+import sys
+from pathlib import Path
+from nbs_lib.config import Train
+from nbs_lib.train.data import Examples
+from nbs_lib.train.engine import _deepspeed
+
+examples = Examples(Path(sys.argv[1]), Train())
+examples.ids(examples.held_out)
+_deepspeed(Train())
+import deepspeed.runtime.zero.muon.muon_optimizer  # as DeepSpeed does when it is given an optimizer
+print(sorted({"pandas", "pyarrow.dataset", "torch._inductor.compile_fx"} & set(sys.modules)))
+"""
+
+
+def test_a_process_that_trains_loads_no_compiler_and_no_tables_of_others(python, prepared):
+    """Together two seconds of each process, for nothing."""
+    done = python(LOADED, prepared.cache)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+
+
 def test_a_lock_that_a_killed_compilation_left_is_cleared_away(python, tmp_path):
     left = tmp_path / "compiled" / "deepspeed_shm_comm" / "lock"
     left.parent.mkdir(parents=True)

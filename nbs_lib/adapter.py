@@ -73,13 +73,17 @@ def layers_of(unet: UNet2DConditionModel, targets: str) -> list[str]:
     return of if isinstance(of, list) else [name for name, module in unet.named_modules() if isinstance(module, of)]
 
 
-@contextmanager
-def adapter_off(unet: UNet2DConditionModel) -> Iterator[None]:
-    """The base UNet for a while: the teacher. What wants gradients is left as it was.
+def adapted(unet: UNet2DConditionModel) -> list[BaseTunerLayer]:
+    """The layers of a UNet that an adapter is on."""
+    return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
 
-    This is the flag that peft's own switch sets; that goes through all parameters besides, in every step.
+
+@contextmanager
+def adapter_off(layers: list[BaseTunerLayer]) -> Iterator[None]:
+    """The base UNet for a while: the teacher. What wants gradients is left as it was. layers: all that the adapter is on.
+
+    This is the flag that peft's own switch sets; that goes through all modules and parameters besides, in every step.
     """
-    layers = [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
     for layer in layers:
         layer._disable_adapters = True
     try:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nbs_lib.adapter import TARGETS, adapter_off, attach, read_facts, save_adapter, verify
+from nbs_lib.adapter import TARGETS, adapted, adapter_off, attach, read_facts, save_adapter, verify
 from nbs_lib.models import find_base
 
 
@@ -46,7 +46,7 @@ def test_the_teacher_is_the_base_and_leaves_gradients_as_they_were(base):
     wanted = [p.requires_grad for p in unet.parameters()]
     tuned = predict(unet)
     assert not torch.allclose(tuned, before)
-    with adapter_off(unet):
+    with adapter_off(adapted(unet)):
         assert torch.equal(predict(unet), before)
     assert torch.equal(predict(unet), tuned)
     assert [p.requires_grad for p in unet.parameters()] == wanted

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..adapter import adapter_off
+from ..adapter import adapted, adapter_off
 from ..diffusion import alpha_sigma, guided, noised, to_eps, to_x_0
 from .data import Batch
 
@@ -30,7 +30,7 @@ class Student(torch.nn.Module):
         self.added = added
         self.unet, self.prediction_type, self.dtype = unet, prediction_type, dtype
         self.alphas_cumprod = alphas_cumprod
-        self._frozen = (frozen,)
+        self._frozen, self._adapted = (frozen,), adapted(unet)
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None = None):
         """Prediction [n, c, h, w] fp32 from noisy latents x_t [n, c, h, w], timesteps t [n], context [n, tokens, width] and,
@@ -70,6 +70,6 @@ class Student(torch.nn.Module):
             if frozen is not None:
                 uncond, cond = self._pass(frozen, *rows).chunk(2)
             else:
-                with adapter_off(self.unet):
+                with adapter_off(self._adapted):
                     uncond, cond = self._pass(self.unet, *rows).chunk(2)
         return guided(uncond, cond, batch.w.view(-1, 1, 1, 1))

@@ -1,7 +1,7 @@
 """The large libraries, imported while Python's garbage collector rests: to be imported before what imports them.
 
-It would go through all that they have loaded again and again, which took each process a second, and most of another at its
-end. What they have loaded is never garbage, so it is left out of all later passes as well.
+It would go through all that they have loaded again and again, and once more at the process's end. What they have loaded is
+never garbage, so it is left out of all later passes as well.
 """
 
 import gc

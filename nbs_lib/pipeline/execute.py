@@ -85,8 +85,8 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
 
 @contextmanager
 def _without_grammars() -> Iterator[None]:
-    """Without rfc3987_syntax for a while, which compiles grammars when it is imported, as jsonschema does if it is there: most
-    of a second of every command. It is for the format `iri`, of which the schema of notebooks has nothing."""
+    """Without rfc3987_syntax for a while, which jsonschema imports if it is there, and which then compiles its grammars, in
+    every command: most of the time that papermill takes to import. They are for `iri`, a format that notebooks do not have."""
     absent = sys.modules.setdefault("rfc3987_syntax", None) is None
     try:
         yield

@@ -227,8 +227,8 @@ class Examples:
 
 
 def _table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
-    """A parquet file. Not by pyarrow's `read_table`, `array` or `to_numpy`: they import its data sets and pandas, which takes
-    every process 0.3 s."""
+    """A parquet file. Not by pyarrow's `read_table`, nor are columns read by its `array` or `to_numpy`: they would import its
+    data sets and pandas in every process."""
     with pyarrow.parquet.ParquetFile(path) as file:
         return file.read(columns)
 

@@ -71,8 +71,8 @@ def _probe_in_silence():
 
 
 def _know_muon():
-    """DeepSpeed looks at its optimizer Muon whatever the optimizer is, and has torch load its compiler for that, which takes
-    each process a second, unless torch is told to compile nothing."""
+    """DeepSpeed looks at its optimizer Muon whatever the optimizer is, and has torch load its compiler for that, in each
+    process, unless torch is told to compile nothing."""
     with patch_environment(torchdynamo_disable="1"):
         from deepspeed.runtime.zero.muon import muon_optimizer  # noqa: F401
 

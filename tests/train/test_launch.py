@@ -108,7 +108,7 @@ print(sorted({"pandas", "pyarrow.dataset", "torch._inductor.compile_fx"} & set(s
 
 
 def test_a_process_that_trains_loads_no_compiler_and_no_tables_of_others(python, prepared):
-    """Together two seconds of each process, for nothing."""
+    """They would be loaded in every process, for nothing."""
     done = python(LOADED, prepared.cache)
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
 

@@ -97,8 +97,8 @@ class Examples:
         self.config, self.meta = config, json.loads((folder / "cache.json").read_text())
         self.table = _table(folder / "examples.parquet")
         captions = _table(folder / "captions.parquet", ["shard", "row"])
-        self.shard, self.row, self.caption = (_column(self.table, name) for name in ("shard", "row", "caption"))
-        self.text_shard, self.text_row = (_column(captions, name) for name in ("shard", "row"))
+        self.shard, self.row, self.caption = (_numbers(self.table[name]) for name in ("shard", "row", "caption"))
+        self.text_shard, self.text_row = (_numbers(captions[name]) for name in ("shard", "row"))
         shards, texts = self.meta["shards"], [f"{each['name']}.safetensors" for each in self.meta["texts"]]
         self.latents = Shards([folder / "latents" / f"{each['name']}.safetensors" for each in shards], "latents")
         self.texts_of = {name: Shards([folder / "texts" / file for file in texts], name) for name in ("embeddings", "pooled")}
@@ -111,7 +111,7 @@ class Examples:
         self._divide()
 
     def _divide(self):
-        prior, flipped = (_column(self.table, name).bool() for name in ("prior", "flipped"))
+        prior, flipped = (_numbers(self.table[name]).bool() for name in ("prior", "flipped"))
         own = (~prior & ~flipped).nonzero().flatten()
         kept = min(self.config.held_out, len(own) // 4) if self.config.validate_every else 0
         self.held_out, self.prior = own[len(own) - kept :], prior.nonzero().flatten()
@@ -231,10 +231,6 @@ def _table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
     data sets and pandas in every process."""
     with pyarrow.parquet.ParquetFile(path) as file:
         return file.read(columns)
-
-
-def _column(table: pyarrow.Table, name: str) -> torch.Tensor:
-    return _numbers(table[name])
 
 
 def _numbers(column: pyarrow.ChunkedArray) -> torch.Tensor:

@@ -26,4 +26,4 @@ if __name__ == "__main__":
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # as a forked process ends: to clear away all modules first takes two seconds, also when interrupted
+    os._exit(code)  # as a forked process ends: to clear away all modules first would take its time, also when interrupted

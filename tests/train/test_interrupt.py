@@ -36,9 +36,9 @@ print("\n" + json.dumps({"resumed_from": again.resumed_from}), flush=True)
 
 
 @pytest.mark.parametrize("launcher", ["notebook", "subprocess"])
-def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, prepared_tiny, launcher):
-    run = new_run(prepared_tiny)
-    config = {"run": str(run.folder), "steps": 80, "batch_size": 2, "log_every": 1, "launcher": launcher, "validate_every": 0}
+def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, launcher):
+    run = new_run()
+    config = {"run": str(run.folder), "steps": 30, "batch_size": 2, "log_every": 1, "launcher": launcher, "validate_every": 0}
     command = [sys.executable, "-W", "ignore", "-c", KERNEL, json.dumps(config)]
     with open(run.folder / "err", "w") as errors:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)

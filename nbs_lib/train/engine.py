@@ -8,12 +8,17 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
 from accelerate.utils import DistributedType, patch_environment
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 
 from ..compiling import quote_torch_libraries
 from ..config import Train
 from .failure import LaunchError
 from .launch import LONGEST
 from .memory import BUCKET, LIVE
+
+BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
+"""What ZeRO 3 gathers at once. As it is, it gathers layer by layer, with hooks that take longer than small layers."""
 
 
 def new_accelerator(config: Train, folder: Path) -> Accelerator:
@@ -91,11 +96,8 @@ def _deepspeed(config: Train) -> DeepSpeedPlugin:
     )
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
     plugin.deepspeed_config["gradient_clipping"] = clip  # of 0 the plugin makes none, for which accelerate puts 1 in
-    if config.zero_stage:  # as they are, gradients on a GPU are gathered for reduction in 1.9 GiB
-        sizes = {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
-        if config.zero_stage == 3:  # as they are, a whole UNet stays gathered, for its every weight is used again soon
-            sizes = {"reduce_bucket_size": BUCKET, "stage3_max_live_parameters": LIVE, "stage3_max_reuse_distance": LIVE}
-        plugin.deepspeed_config["zero_optimization"] |= sizes
+    if config.zero_stage:
+        plugin.deepspeed_config["zero_optimization"] |= _sent_at_once(config.zero_stage)
     # torch's own optimizer there too: DeepSpeed's for the CPU rounds in another way once it was resumed
     plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
     plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
@@ -104,8 +106,22 @@ def _deepspeed(config: Train) -> DeepSpeedPlugin:
     return plugin
 
 
+def _sent_at_once(stage: int) -> dict:
+    """What DeepSpeed sends among the processes, or holds of it, at a time. As it is, gradients on a GPU are gathered for
+    reduction in 1.9 GiB, and at stage 3 a whole UNet stays gathered, for its every weight is used again soon."""
+    if stage < 3:
+        return {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+    return {
+        "reduce_bucket_size": BUCKET,
+        "stage3_max_live_parameters": LIVE,
+        "stage3_max_reuse_distance": LIVE,
+        "stage3_param_persistence_threshold": 0,  # small weights would stay whole, gathered one by one after each step
+        "leaf_module": {"classes": [f"{block.__module__}.{block.__name__}" for block in BLOCKS]},
+    }
+
+
 def prepared(accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple:
-    """The model and the optimizer, wrapped.
+    """The model and the optimizer, wrapped. model: at stage 3 a `Student`.
 
     accelerate tells transformers of ZeRO 3, which would then load every model in parts, in all processes at once: the main
     process, which loads a pipeline alone to check what was learned, would wait for the others for ever.
@@ -114,7 +130,19 @@ def prepared(accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.
 
     wrapped = accelerator.prepare(model, optimizer)
     unset_hf_deepspeed_config()
+    if partitioned(list(model.parameters())):
+        model.unet.register_forward_pre_hook(_with_a_gradient)
     return wrapped
+
+
+def _with_a_gradient(unet: torch.nn.Module, given: tuple) -> tuple:
+    """Have the latents want a gradient, in a pass that is to have any.
+
+    A block's hook hands its gradients on once that of the block's input is there: of an input that wants none, before there
+    are any.
+    """
+    x_t, *others = given
+    return (x_t.detach().requires_grad_(torch.is_grad_enabled()), *others)
 
 
 def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], largest: float):

@@ -100,6 +100,14 @@ def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, resume
     StableDiffusionPipeline.from_pretrained(again.model)
 
 
+def test_stage_3_learns_all_layers_as_stage_0_does(trained):
+    everywhere = {"targets": "all", "checkpointing": True, "steps": 2, "checkpoint_every": 0}
+    runs = [trained(f"everywhere, {way}", WAYS[way] | everywhere)[0] for way in ("ZeRO 0", "ZeRO 3")]
+    first, divided = (load_file(run.adapter / WEIGHTS) for run in runs)
+    for key, value in first.items():  # the first layers have gradients, too, though what they are given wants none
+        assert value.abs().max() > 0 and divided[key] == pytest.approx(value, abs=2e-5), key
+
+
 def test_gradients_are_clipped_where_the_parameters_say_at_every_stage(trained):
     loud = {"guidance": 60.0, "alpha": 512.0, "lr": 1e-5, "clip": 50.0, "steps": 2, "checkpoint_every": 0}
     norms = {way: numbers(trained(f"loud, {way}", WAYS[way] | loud)[0], "grad_norm") for way in ("plain", "ZeRO 0", "ZeRO 2")}

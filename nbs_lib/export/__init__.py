@@ -12,6 +12,9 @@ kohya      the adapter's weights under kohya's names
 card       what is told of an export
 """
 
+from .. import libraries  # noqa: F401  (before what imports them)
+
+# isort: split
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

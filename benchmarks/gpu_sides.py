@@ -105,7 +105,7 @@ def reference(config: Train, run: Run, inputs: dict):
 
 def a_batch(of, n: int, device: torch.device):
     """Random numbers in the shape of a batch with answers. of: the UNet's config."""
-    from nbs_lib.train.data import Batch
+    from nbs_lib.train.batch import Batch
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, n, 4, of.sample_size, of.sample_size, generator=generator)

@@ -2,7 +2,7 @@
 
 objectives  what can be learned
 student     the UNet that learns, and the teacher that it has in it
-data        batches from the cache, a pure function of the step
+data        batches from the cache, a pure function of the step; batch: what is in one
 parts       what a training is made of
 loop        the training function that every process runs
 log         metrics.jsonl and the progress line
@@ -18,7 +18,7 @@ failure     what ended a training, in one sentence
 stages      what each process is doing, and since when
 meter       CPU, memory and GPUs at a moment
 watch       usage.jsonl, and the live loss curve
-memory      what a training needs of it, planned by parts; rehearsal: a step on tensors without content
+memory      what a training needs of it, planned by parts; rehearsal: a step on tensors without content; weightless: these
 curves      loss.png and usage.png
 card        the model card
 """

@@ -11,7 +11,7 @@ import torch
 
 from ..config import Train
 from ..diffusion import boundary_scalings, min_snr_weight, noised, pseudo_huber, velocity
-from .data import Batch
+from .batch import Batch
 from .student import Student
 
 

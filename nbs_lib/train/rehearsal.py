@@ -11,20 +11,17 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from weakref import finalize
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..config import Train
+from .weightless import LiveBytes, fake, faked, norms_in_fp32
 
 
 @dataclass(frozen=True)
@@ -43,54 +40,6 @@ class Rehearsal:
     whole: int
     activations: int
     decoding: int
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the storages that operations make, from when they are made to when nothing holds them any more.
-
-    Source: torch.distributed._tools.mem_tracker, which does so by module.
-    """
-
-    def __init__(self, known: list[torch.Tensor]):
-        """known: tensors that are there already and are not counted."""
-        super().__init__()
-        self.live = self.peak = 0
-        self._known = {each.untyped_storage()._cdata for each in known}
-
-    def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None):
-        made = func(*args, **kwargs or {})
-        for each in tree_leaves(made):
-            if isinstance(each, torch.Tensor) and (storage := each.untyped_storage())._cdata not in self._known:
-                self._known.add(storage._cdata)
-                self.live += storage.nbytes()
-                self.peak = max(self.peak, self.live)
-                finalize(storage, self._gone, storage._cdata, storage.nbytes())
-        return made
-
-    def _gone(self, key: int, nbytes: int):
-        self._known.discard(key)
-        self.live -= nbytes
-
-
-@contextmanager
-def norms_in_fp32() -> Iterator[None]:
-    """Norms as a GPU's autocast has them, in fp32; a CPU's leaves them in their input's type.
-
-    Replaced by name: a mode of torch's would not see what gradient checkpointing computes again.
-    """
-
-    def in_fp32(norm: Callable) -> Callable:
-        def call(*args: Any, **kwargs: Any):
-            return norm(*tree_map_only(torch.Tensor, torch.Tensor.float, args), **kwargs)
-
-        return call
-
-    with ExitStack() as replaced:
-        for name in ("group_norm", "layer_norm"):
-            norm = getattr(torch.nn.functional, name)
-            replaced.callback(setattr, torch.nn.functional, name, norm)
-            setattr(torch.nn.functional, name, in_fp32(norm))
-        yield
 
 
 def rehearse(config: Train, cache: Path, gpu: bool) -> Rehearsal:
@@ -171,8 +120,8 @@ def _step(config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode
 
     dtype = DTYPES[config.precision]
     for model in filter(None, (unet, teacher)):
-        _fake(model, mode)
-    schedule = _faked(torch.empty(1000, device="meta"), mode)
+        fake(model, mode)
+    schedule = faked(torch.empty(1000, device="meta"), mode)
     student = Student(unet, schedule, base.prediction_type, dtype, teacher, base.added)
     for parameter in unet.parameters():
         if parameter.requires_grad:  # gradients are counted apart, for they are handed on one by one
@@ -195,37 +144,20 @@ def _decoding(base: Any, examples: Any, mode: Any) -> int:
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(base._settings("vae/config.json")).eval()
     latents = torch.empty(SHOWN, *examples.shape_of(examples.held_out), device="meta")
-    _fake(vae, mode)
-    latents = _faked(latents, mode)
+    fake(vae, mode)
+    latents = faked(latents, mode)
     with mode, LiveBytes(list(vae.parameters())) as counted, torch.no_grad():
         vae.decode(latents)
     return counted.peak + sum(_bytes(each) for each in vae.parameters())
 
 
-def _fake(model: torch.nn.Module, mode: Any):
-    """Parameters and buffers of a model without content, as fake ones: of a device that operations may ask for."""
-    for module in model.modules():
-        for name, each in module._parameters.items():
-            if each is not None:
-                module._parameters[name] = torch.nn.Parameter(_faked(each.data, mode), requires_grad=each.requires_grad)
-        for name, each in module._buffers.items():
-            if each is not None:
-                module._buffers[name] = _faked(each, mode)
-
-
-def _faked(tensor: torch.Tensor, mode: Any) -> torch.Tensor:
-    from torch._subclasses.fake_tensor import FakeTensor
-
-    return FakeTensor(mode, tensor.to("meta"), torch.device("cpu"))
-
-
 def _faked_batch(examples: Any, mode: Any):
     batch = examples.batch(0, 0, 1).to(torch.device("cpu"))
     told = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    faked = {name: _faked(each, mode) for name, each in told.items() if isinstance(each, torch.Tensor)}
+    weightless = {name: faked(each, mode) for name, each in told.items() if isinstance(each, torch.Tensor)}
     if batch.answers:
-        faked["answers"] = tuple(_faked(each, mode) for each in batch.answers)
-    return replace(batch, **faked)
+        weightless["answers"] = tuple(faked(each, mode) for each in batch.answers)
+    return replace(batch, **weightless)
 
 
 def _tensors(examples: Any) -> list[torch.Tensor]:

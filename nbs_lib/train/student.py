@@ -6,7 +6,7 @@ import torch
 
 from ..adapter import adapted, adapter_off
 from ..diffusion import alpha_sigma, guided, noised, to_eps, to_x_0
-from .data import Batch
+from .batch import Batch
 
 
 class Student(torch.nn.Module):

@@ -147,14 +147,15 @@ class Run:
         done = self.stage_record(stage_of(config))
         if done.get("status") != "done":
             return ["not done yet"]
-        now, outputs = self.inputs(config), done["outputs"]
-        before = done.get("inputs", {})
+        now, before = self.inputs(config), done.get("inputs", {})
         reasons = [name for name, value in now.items() if before.get(name) != value]
-        return reasons + [name for name, digest in outputs.items() if not self._holds(name, digest)]
+        return reasons + self.altered(stage_of(config))
 
-    def _holds(self, name: str, digest: str) -> bool:
-        path = self.folder / name
-        return path.exists() and file_hash(path) == digest
+    def altered(self, stage: str) -> list[str]:
+        """The outputs of a stage that are missing, or are no longer what it wrote."""
+        outputs = {self.folder / name: digest for name, digest in self.stage_record(stage).get("outputs", {}).items()}
+        found = [path for path, digest in outputs.items() if not path.exists() or file_hash(path) != digest]
+        return [str(path.relative_to(self.folder)) for path in found]
 
     @contextmanager
     def alone(self, lock: str = STAGE_LOCK, patience: float = 0) -> Iterator[None]:
@@ -198,9 +199,7 @@ class Run:
             told["outputs"] = {str(name): file_hash(self.folder / name) for name in told["outputs"]}
             status = "done"
         except Exception as failure:
-            # torch's SignalException, raised when a kernel is interrupted during a launch, is an Exception too
-            if type(failure).__name__ != "SignalException":
-                status, error = "failed", f"{type(failure).__name__}: {failure}"
+            status, error = "failed", f"{type(failure).__name__}: {failure}"
             raise
         finally:
             space.unlink(missing_ok=True)
@@ -211,10 +210,10 @@ class Run:
             self.update(status=("done" if last else "running") if status == "done" else status)
 
     def settle(self, stage: str, status: str, **told: Any):
-        """Record how a stage ended whose process was ended before it could: one that is still said to be running."""
+        """Record how a run ended whose stage could not; and of the stage, where it is still said to be running."""
         if self.stage_record(stage).get("status") == "running":
             self.update_stage(stage, status=status, **told)
-            self.update(status=status)
+        self.update(name=self.name, status=status)
 
 
 def stage_of(config: Any) -> str:

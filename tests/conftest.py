@@ -166,7 +166,8 @@ train(config)
     def __init__(self, config: Train, network: str = "", gpus: bool = False):
         self._file = tempfile.NamedTemporaryFile(prefix="said-")
         given = {"config": config, "said": self._file.name, "network": network, "gpus": gpus, "__name__": "kernel"}
-        self._process = self.FRESH.Process(target=exec, args=(self.SOURCE, given))
+        fresh = multiprocessing.get_context("spawn") if gpus else self.FRESH  # DeepSpeed there chose the CPU, for good
+        self._process = fresh.Process(target=exec, args=(self.SOURCE, given))
         self._process.start()
         self.pid = self._process.pid
 
@@ -249,12 +250,14 @@ def new_run(tmp_path_factory, prepared) -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def interrupted() -> Callable[[Run], Run]:
-    """`interrupted(run)`: a copy of a trained run beside it, as if it had been interrupted after its newest checkpoint."""
+    """`interrupted(run)`: a copy of a trained run beside it, as if it had been interrupted after the checkpoint before its
+    last one, which is of its last step."""
 
     def call(run: Run) -> Run:
         other = Run(run.folder.with_name(f"{run.name} interrupted"))
         shutil.copytree(run.folder, other.folder, symlinks=True)
-        for folder in (other.adapter, other.model):
+        *_, last = sorted(other.checkpoints.iterdir())
+        for folder in (other.adapter, other.model, last):
             shutil.rmtree(folder, ignore_errors=True)
         other.update_stage("train", status="interrupted")
         return other

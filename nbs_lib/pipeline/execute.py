@@ -16,16 +16,20 @@ from .progress import Progress
 
 CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
 ORPHANS = 60.0  # seconds that the kernel of a killed command is given to end
+SHUTDOWN = 140.0  # that one that trains is given when it is asked to; after half of them it is asked again, and must be done
 MEMORY = "most often memory ran out: a smaller batch_size or resolution needs less of it"
+REFUSED, STOPPED = "CheckpointError", ("KeyboardInterrupt", "InterruptedTraining")
+"""What a notebook fails with where it would lose an unfinished training, and where its kernel was told to stop."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class StageError(RuntimeError):
-    """A stage's notebook did not come to its end; its executed notebook shows where. code: the command's exit status."""
+    """A stage's notebook did not come to its end; its executed notebook shows where. code: the command's exit status; refused:
+    whether what was asked for cannot be done to this run, which is as it was before."""
 
-    def __init__(self, said: str, code: int = 1):
+    def __init__(self, said: str, code: int = 1, refused: bool = False):
         super().__init__(said)
-        self.code = code
+        self.code, self.refused = code, refused
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -73,11 +77,12 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
     log = Log(run.log if not host else run.log.with_stem(f"log-host{host}"))
     try:
         with Progress(run, stage, config, log, say):
-            _papermill(run.notebook(stage).name, notebook, as_parameters(config), log)
+            _papermill(run.notebook(stage).name, notebook, as_parameters(config), log, SHUTDOWN if stage == "train" else 5.0)
     except BaseException as failure:
         said, code = _settle(run, stage, failure, None if host else before)
         log.say(said)
-        raise StageError(f"{said}\n{notebook} shows where", code) from failure
+        refused = getattr(failure, "ename", "") == REFUSED
+        raise StageError(f"{said}\n{notebook} shows where", code, refused) from failure
     finally:
         with suppress(Exception):  # a page that cannot be made is no reason for a stage to fail
             write_page(notebook)
@@ -95,9 +100,11 @@ def _without_grammars() -> Iterator[None]:
             del sys.modules["rfc3987_syntax"]
 
 
-def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log):
+def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, shutdown: float):
+    """shutdown: seconds that the kernel is given to end when it is asked to."""
     with _without_grammars():
         import papermill
+    from traitlets.config import Config
 
     papermill.execute_notebook(
         notebooks() / name,
@@ -111,6 +118,7 @@ def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log):
         stdout_file=log,
         stderr_file=log,
         extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what a kernel logs, the terminal need not see
+        config=Config(KernelManager={"shutdown_wait_time": shutdown}),
     )
 
 
@@ -119,14 +127,14 @@ def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any]
     it was killed, or failed before it began to take notes. before: the stage's record by then; None where another keeps it."""
     from papermill.exceptions import PapermillExecutionError
 
-    if isinstance(failure, PapermillExecutionError):
+    if isinstance(failure, PapermillExecutionError) and failure.ename not in STOPPED:
         said = ": ".join(filter(None, [failure.ename, failure.evalue]))
-        if before is not None and run.stage_record(stage) == before:
+        if before is not None and run.stage_record(stage) == before and failure.ename != REFUSED:
             with suppress(OSError):
                 run.update(name=run.name, status="failed")
         return f"{stage} failed: {said}{f'; {MEMORY}' if failure.ename == 'MemoryError' else ''}", 1
     status, told = "failed", {}
-    if isinstance(failure, KeyboardInterrupt):
+    if isinstance(failure, KeyboardInterrupt | PapermillExecutionError):  # here, or in the kernel alone
         status, said = "interrupted", f"{stage} was interrupted; the same command goes on from there"
     elif isinstance(failure, Exception):  # the kernel died, a cell took too long, the disk is full
         said = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}"

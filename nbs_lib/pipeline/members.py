@@ -2,14 +2,16 @@
 
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..files import ROOT
 from ..run import Run
@@ -18,7 +20,7 @@ from .listing import row
 from .places import run_folder
 from .progress import shown
 
-PATIENCE = 60.0  # seconds that members are given to save and end when the sweep is asked to
+PATIENCE = 80.0  # seconds that members are given to save and end when the sweep is asked to
 SET_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux' prctl."""
 
@@ -49,14 +51,13 @@ def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[s
             while waiting and len(at_work) < jobs:
                 member = waiting.pop(0)
                 say(f"      {member.name}: begins")
-                begun[member.name], at_work[member.name] = time.monotonic(), _start(recipe, member)
-            for name, process in list(at_work.items()):
+                begun[member.name], at_work[member.name] = time.monotonic(), _start(recipe, member, jobs)
+            for name, (process, said) in list(at_work.items()):
                 if process.poll() is None:
                     continue
                 ended += 1
-                said = process.communicate()[1].strip().splitlines()
                 took = shown(time.monotonic() - begun[name])
-                say(f"[{ended}/{len(members)}] {name}: {came_to(name, process.returncode, said)}, {took}")
+                say(f"[{ended}/{len(members)}] {name}: {came_to(name, process.returncode, _lines(said))}, {took}")
                 if process.returncode:
                     failed.add(name)
                 del at_work[name]
@@ -66,16 +67,30 @@ def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[s
         code = 143 if isinstance(stop, TerminatedError) else 130
         raise StageError("the sweep was interrupted; the same command goes on from there", code) from None
     finally:
-        _end(list(at_work.values()))
+        _end([process for process, _ in at_work.values()])
 
 
-def _start(recipe: Path, member: Member) -> subprocess.Popen:
-    """In a session of its own: Ctrl-C comes to it from the sweep alone, and so once."""
+def _start(recipe: Path, member: Member, jobs: int) -> tuple[subprocess.Popen, TextIO]:
+    """The member's command, and what it says on its standard error.
+
+    In a session of its own: Ctrl-C comes to it from the sweep alone, and so once. Several share the machine's cores, or their
+    threads would wait for one another.
+    """
     command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", "run", str(recipe.resolve()), *member.options()]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        errors="replace", start_new_session=True, preexec_fn=lambda: ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGTERM),
+    threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // jobs))} if jobs > 1 else {}
+    said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (a pipe that nobody reads would hold the member up)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=threads | os.environ,
+        start_new_session=True, preexec_fn=lambda: ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGTERM),
     )  # fmt: skip
+    return process, said
+
+
+def _lines(said: TextIO) -> list[str]:
+    """What a member said that has ended."""
+    with said:
+        said.seek(0)
+        return said.read().strip().splitlines()
 
 
 def _end(processes: list[subprocess.Popen]):
@@ -84,16 +99,17 @@ def _end(processes: list[subprocess.Popen]):
     end = time.monotonic() + PATIENCE
     for process in processes:
         try:
-            process.communicate(timeout=max(0.1, end - time.monotonic()))
+            process.wait(max(0.1, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def came_to(name: str, code: int, said: list[str]) -> str:
     """`done` with its loss, or why it failed."""
     if code:
-        return f"failed: {said[0].removeprefix('onepass: ') if said else f'status {code}'}"
+        reason = next((line.removeprefix("onepass: ") for line in said if line.startswith("onepass: ")), f"status {code}")
+        return f"failed: {reason}"
     values = row(Run(run_folder(name)))
     told = next((f", {key} {values[key]:.4g}" for key in ("held_out", "loss") if key in values), "")
     return f"done{told}"

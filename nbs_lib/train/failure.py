@@ -25,6 +25,21 @@ class LaunchError(RuntimeError):
     """Processes that cannot be, did not become, or did not do what was asked for."""
 
 
+class InterruptedTraining(KeyboardInterrupt):
+    """The kernel was interrupted while it trained; what is kept, and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of the frames of torch elastic, which say nothing of a training."""
+        return [str(self)]
+
+
+def interrupted(checkpoints: Path) -> InterruptedTraining:
+    """What to raise. checkpoints: the folder of them."""
+    kept = max((path.name for path in checkpoints.glob("step-*")), default=None)
+    said = f"the checkpoint of step {int(kept.removeprefix('step-'))} is kept" if kept else "no step is kept"
+    return InterruptedTraining(f"interrupted: {said}; {GO_ON if kept else 'start again'}")
+
+
 def take_space(folder: Path):
     """Make room for this process' note."""
     _path(folder).write_bytes(b" " * SPACE)
@@ -98,6 +113,6 @@ def _ranks(folder: Path) -> list[int]:
 
 def _read(folder: Path, rank: int) -> dict | None:
     try:
-        return json.loads((folder / f"{FAILED}{rank}").read_text())
+        return json.loads((folder / f"{FAILED}{rank}").read_text("utf-8"))
     except (OSError, ValueError):
         return None

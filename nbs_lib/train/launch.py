@@ -11,13 +11,14 @@ import codecs
 import fcntl
 import gc
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ import torch
 from accelerate import launchers, notebook_launcher
 from accelerate.utils import patch_environment
 from torch._appdirs import user_cache_dir
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
@@ -35,7 +37,7 @@ from torch.numa.binding import AffinityMode, NumaOptions
 from ..config import Train
 from ..files import value_hash, write_atomic
 from ..run import Run
-from .failure import LaunchError, clear, first_failure, note, take_space
+from .failure import LaunchError, clear, first_failure, interrupted, note, take_space
 from .guard import path_with_python, port_of, process_count
 from .hosts import interface
 
@@ -44,13 +46,14 @@ LONGEST = timedelta(hours=6)
 RESULT, ORDER = ".launched.json", ".launch-"
 """What the main process leaves in the run's folder, and what a process started afresh is to do, by its host."""
 TAKEN_OVER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-PATIENCE = 5.0  # seconds that processes started afresh are given to end when they are asked to
+PATIENCE = 60.0  # seconds that processes are given to end when they are asked to, which is more than they take: see `stop`
 
 
 def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
     """Run `function(config, run, inputs)` in every process; what the main one left in the run's file `.launched.json`.
 
-    On another host than the main one: {}. Errors: LaunchError, which says what the first process to fail said.
+    On another host than the main one: {}. Errors: LaunchError, which says what the first process to fail said;
+    InterruptedTraining, a KeyboardInterrupt, where this process was told to stop, when all of them have ended.
     """
     processes, port = process_count(config), port_of(config)
     if config.node_rank == 0:
@@ -59,13 +62,16 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     handlers, names = {each: signal.getsignal(each) for each in TAKEN_OVER}, set(os.environ)
     environment = {"path": path_with_python(), "omp_num_threads": 1, "tokenizers_parallelism": "false"}
     environment["torch_extensions_dir"] = str(_extensions())
+    environment["torch_elastic_shutdown_timeout"] = str(int(PATIENCE))
     environment |= engine_environment()
     if way := interface(config):
         environment |= {name: way for name in ("gloo_socket_ifname", "nccl_socket_ifname") if name.upper() not in names}
     start = _fork if config.launcher == "notebook" else _start_afresh
     try:
-        with _compiling_alone(), patch_environment(**environment):
+        with _compiling_alone() if config.deepspeed else nullcontext(), patch_environment(**environment), _elastic_in_silence():
             codes = start(function, (config, run, inputs), processes, port)
+    except (KeyboardInterrupt, SignalException):  # the second is torch elastic's, of any signal
+        raise interrupted(run.checkpoints) from None
     except torch.distributed.DistError as failure:  # of the static rendezvous' store
         if not config.node_rank:
             raise LaunchError(f"master_port: {port} cannot be listened on: {failure}") from None
@@ -80,7 +86,7 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     if config.node_rank:
         return {}
     clear(run.folder)
-    launched = json.loads((run.folder / RESULT).read_text())
+    launched = json.loads((run.folder / RESULT).read_text("utf-8"))
     (run.folder / RESULT).unlink()
     return launched
 
@@ -145,7 +151,7 @@ def _start_afresh(function: Callable, args: tuple[Train, Run, dict], processes: 
             print(decoder.decode(part), end="", flush=True)
         if not (code := child.wait()):
             return {}
-        told = json.loads(order.read_text())
+        told = json.loads(order.read_text("utf-8"))
         return {0: code} if "function" in told else {int(rank): code for rank, code in told.items()}
     finally:
         _end(child)
@@ -202,13 +208,33 @@ def _extensions() -> Path:
 
 
 @contextmanager
+def _elastic_in_silence() -> Iterator[None]:
+    """Without torch elastic's warnings that it stops what it was told to stop."""
+    loggers = [logging.getLogger(f"torch.distributed.elastic.{name}") for name in ("agent.server.api", "multiprocessing.api")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
 def _compiling_alone() -> Iterator[None]:
     """Clear away locks that killed processes left on torch's extensions: torch would wait for their end for ever.
 
     They are known to be left behind where no other training is there, which would hold our own lock beside them.
     """
     root = _extensions()
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise LaunchError(
+            f"{root} cannot be made, where DeepSpeed's extensions are compiled: {failure.strerror}; name another folder in "
+            "TORCH_EXTENSIONS_DIR, or give deepspeed = False"
+        ) from None
     with (root / "onepass.lock").open("a") as file:
         with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

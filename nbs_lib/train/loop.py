@@ -60,7 +60,8 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
             log.rest()
         if save:
             mark(run, "checkpoint")
-            save_checkpoint(accelerator, run.checkpoints, step + 1, inputs, whole)
+            with pause.saving():
+                save_checkpoint(accelerator, run.checkpoints, step + 1, inputs, whole)
             log.rest()
         if stop:
             raise stopped(step + 1)

@@ -64,7 +64,8 @@ def test_a_sweep_names_its_best_and_outlives_a_member(project):
     """A second time, it does only what is missing, and compares by another number."""
     fails = "if config.rank == 4: raise ValueError('no such rank')"
     command = ["sweep", "demo", "--name", "swept", "-p", "train.rank=4,8", "-p", "train.seed=0..1", "--jobs", "2"]
-    done = project.onepass(*command, status=1, DOES_train=fails)
+    # all that Python says then is more than a pipe holds
+    done = project.onepass(*command, status=1, DOES_train=fails, PYTHONVERBOSE="1")
     assert "2 of 4 runs are not done: swept.rank-4.seed-0, swept.rank-4.seed-1" in done.stderr.replace("\n", " ")
     assert "failed: train failed: ValueError: no such rank" in done.stdout
     assert "best by loss: swept.rank-8.seed-0" in done.stdout

@@ -7,14 +7,22 @@ import pytest
 import torch
 
 from nbs_lib.config import Train
+from nbs_lib.run import Run
 from nbs_lib.train import guard
 from nbs_lib.train.failure import LaunchError
 from nbs_lib.train.guard import check_machine, port_of, process_count
+from nbs_lib.train.launch import launch
 
 
 def test_fp16_needs_a_gpu():
     with pytest.raises(LaunchError, match="needs a GPU; give 'bf16' or 'fp32'"):
         check_machine(Train(precision="fp16", zero_stage=0))
+
+
+def test_a_place_for_what_deepspeed_compiles_that_cannot_be_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "/dev/null/extensions")
+    with pytest.raises(LaunchError, match="TORCH_EXTENSIONS_DIR, or give deepspeed = False"):
+        launch(print, Train(str(tmp_path)), Run(tmp_path), {})
 
 
 def test_more_processes_than_gpus_are_refused_and_all_are_the_default(monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ handlers = [signal.getsignal(each) for each in taken]
 try:
     train(config)
 except BaseException as ended:
-    told = {"raised": type(ended).__name__, "ended": time.time(), "record": Run(config.run).stage_record("train")}
+    told = {"said": ended._render_traceback_(), "ended": time.time(), "record": Run(config.run).stage_record("train")}
 told["handlers"] = handlers == [signal.getsignal(each) for each in taken]
 print("\n" + json.dumps(told), flush=True)
 again = train(config)
@@ -50,6 +51,9 @@ def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, launc
     assert process.wait(240) == 0, (run.folder / "err").read_text()
     told, again = map(json.loads, lines)
     assert told["ended"] - begun < 5 and told["handlers"]
+    [said] = told["said"]  # all that a notebook shows
+    assert re.fullmatch(r"interrupted: the checkpoint of step \d+ is kept; start again: training goes on from .*", said)
+    assert "death signal" not in (run.folder / "err").read_text()
     assert told["record"]["status"] == "interrupted" and "error" not in told["record"]
     assert again["resumed_from"] > 0, "from the checkpoint that was saved when it was interrupted; none was due"
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

@@ -1,6 +1,13 @@
-"""What is decided after a step: to save by steps or by minutes, and to end when asked."""
+"""What is decided after a step: to save by steps or by minutes, and to end when asked, in what time."""
 
 import json
+
+from nbs_lib.pipeline import members
+from nbs_lib.pipeline.execute import SHUTDOWN
+from nbs_lib.train.launch import PATIENCE
+from nbs_lib.train.stop import GRACE, LONGEST_GRACE
+
+SLURM_S_NOTICE = 120  # seconds, as `--on slurm` asks for
 
 SOURCE = """
 import json, os, sys
@@ -29,6 +36,7 @@ told = {
     "steps": decisions(8, checkpoint_every=3),
     "minutes": decisions(8, checkpoint_every=0, checkpoint_minutes=2.0),
     "both": decisions(6, checkpoint_every=2, checkpoint_minutes=1.5),
+    "none": decisions(8, checkpoint_every=0),
 }
 print(json.dumps(told))
 sys.stdout.flush()
@@ -36,13 +44,13 @@ os._exit(0)
 """
 
 
-def test_checkpoints_come_by_steps_by_minutes_and_never_at_the_end(python, tmp_path):
+def test_checkpoints_come_by_steps_by_minutes_and_at_the_end(python, tmp_path):
     done = python(SOURCE, tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    saved = {name: [step for step, (save, _) in enumerate(told[name], 1) if save] for name in ("steps", "minutes", "both")}
+    saved = {name: [step for step, (save, _) in enumerate(decided, 1) if save] for name, decided in told.items()}
     # a step takes fifty seconds here; by minutes, the first step after two minutes have gone by
-    assert saved == {"steps": [3, 6], "minutes": [3, 6], "both": [2, 4, 6]}
+    assert saved == {"steps": [3, 6, 8], "minutes": [3, 6, 8], "both": [2, 4, 6], "none": []}
     assert not any(stop for decided in told.values() if isinstance(decided, list) for _, stop in decided)
 
 
@@ -52,11 +60,14 @@ import torch
 from nbs_lib.config import Train
 from nbs_lib.train import stop
 
-stop.GRACE = float(sys.argv[2])
+stop.GRACE, slowest = float(sys.argv[2]), float(sys.argv[4])
 pause = stop.Pause(Train(steps=100, checkpoint_every=0))
 if sys.argv[3] == "begun":
     torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=0, world_size=1)
     pause.begin(0)
+    time.sleep(slowest)
+    pause.ask(1, torch.zeros(1))
+    pause.agreed(1)
 os.kill(os.getpid(), signal.SIGINT)
 time.sleep(0.5)
 pause.ask(7, torch.zeros(1))
@@ -66,7 +77,16 @@ time.sleep(30)
 
 
 def test_asked_to_end_it_saves_after_the_step_and_ends_in_time_wherever_it_stands(python, tmp_path):
-    done = python(END, tmp_path, 2.0, "begun", timeout=60)
+    done = python(END, tmp_path, 2.0, "begun", 0, timeout=60)
     assert done.stdout.split() == ["True", "True"] and done.returncode == 143
-    done = python(END, tmp_path, 60.0, "not begun", timeout=60)
+    done = python(END, tmp_path, 60.0, "not begun", 0, timeout=60)
     assert done.stdout == "" and done.returncode == 143, "before the first step there is nothing to save"
+
+
+def test_slow_steps_are_given_the_time_of_two(python, tmp_path):
+    done = python(END, tmp_path, 0.1, "begun", 1.0, timeout=60)
+    assert done.stdout.split() == ["True", "True"] and done.returncode == 143
+
+
+def test_launchers_and_schedulers_wait_longer_than_a_training_may_take_to_end():
+    assert GRACE < 5 and LONGEST_GRACE < PATIENCE < SHUTDOWN / 2 < members.PATIENCE < SLURM_S_NOTICE

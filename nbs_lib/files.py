@@ -146,7 +146,8 @@ def link(path: Path, folder: Path):
         raise FileExistsError(f"{str(path)!r} is in the way of a link to the cache; move it or take another run folder")
     fresh = _part(path)
     fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(folder, path.parent), target_is_directory=True)
+    # from where the link really is: its folder may be reached by a link itself
+    fresh.symlink_to(os.path.relpath(folder.resolve(), path.parent.resolve()), target_is_directory=True)
     fresh.replace(path)
 
 

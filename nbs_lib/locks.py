@@ -95,7 +95,7 @@ def _sign(file: IO):
 def _holder(path: Path) -> dict[str, Any]:
     """What the holder of a lock has said of itself; {} where it has not yet."""
     try:
-        told = json.loads(path.read_text())
+        told = json.loads(path.read_text("utf-8"))
         return told if isinstance(told, dict) and {"pid", "begun", "parent", "host", "since", "what"} <= set(told) else {}
     except (OSError, ValueError):
         return {}
@@ -104,7 +104,7 @@ def _holder(path: Path) -> dict[str, Any]:
 def _begun(pid: int) -> str:
     """When a process of this machine began, in ticks since it was booted, which no clock that is set changes; "" for none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 

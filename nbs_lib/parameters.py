@@ -79,6 +79,7 @@ def _as_type(name: str, value: Any, wanted: Any) -> Any:
     text = value.strip() if isinstance(value, str) else value
     try:
         if wanted is str and isinstance(value, str):
+            value.encode()  # the bytes of a file's name that are no UTF-8 come as half characters, which nothing can keep
             return value
         if wanted is bool and str(text).lower() in ("true", "false"):
             return str(text).lower() == "true"
@@ -90,7 +91,7 @@ def _as_type(name: str, value: Any, wanted: Any) -> Any:
                 return int(text) if isinstance(text, str) and text.lstrip("+-").isdigit() else int(number)
     except (ValueError, OverflowError):
         pass
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text, in whole characters of UTF-8"}
     return refuse(name, value, words[wanted])
 
 

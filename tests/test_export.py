@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,11 @@ from nbs_lib.compare import compare
 from nbs_lib.compare.sample import load_sampler
 from nbs_lib.config import Compare
 from nbs_lib.export import ExportError, export, find_run
-from nbs_lib.files import ROOT
+from nbs_lib.export.card import compared
+from nbs_lib.files import ROOT, file_hash, value_hash
 from nbs_lib.models import EMBEDDED, BaseError
 from nbs_lib.parameters import ParameterError
-from nbs_lib.run import Run, RunError
+from nbs_lib.run import Run
 
 RANK, ALPHA, W = 4, 8.0, 2.5
 SAMPLE = "sample with guidance_scale=1; negative prompts have no effect"
@@ -192,6 +194,25 @@ def test_numbers_of_an_earlier_adapter_are_left_out(base, trained, tmp_path):
     assert "time of tuned" not in (folder / "README.md").read_text()
 
 
+def test_numbers_of_another_adapter_that_was_put_in_its_place_are_left_out(run, tmp_path):
+    other = Run(shutil.copytree(run.folder, tmp_path / "other", symlinks=True))
+    for digest in (file_hash(other.adapter / WEIGHTS), "0" * 64):
+        outputs = {f"adapter/{WEIGHTS}": digest}
+        other.update_stage("train", status="done", outputs=outputs)
+        other.update_stage("compare", status="done", inputs={"train": value_hash(outputs)})
+        assert (compared(other) is None) == (digest == "0" * 64)
+
+
+def test_weights_that_are_no_numbers_are_refused(run, tmp_path):
+    other = Run(shutil.copytree(run.folder, tmp_path / "other", symlinks=True))
+    file = bytearray((other.adapter / WEIGHTS).read_bytes())
+    file[-4:] = b"\xff\xff\xff\xff"
+    (other.adapter / WEIGHTS).write_bytes(file)
+    with pytest.raises(ExportError, match="weights that are not numbers"):
+        export(other.folder, "diffusers", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
     """Give the run an adapter as another program saves it: its scale in the header. Its weights by their peft names."""
     unet = base.unet()
@@ -303,7 +324,7 @@ def test_an_earlier_export_is_replaced_whole_or_kept(run, tmp_path, monkeypatch)
 def test_a_run_is_found_by_its_name_or_its_folder(run, monkeypatch):
     monkeypatch.setattr(room, "ROOT", run.folder.parent.parent)
     assert find_run(NAME_OF_RUN).folder == find_run(run.folder).folder == run.folder
-    with pytest.raises(RunError, match=f"outputs/ .there is {NAME_OF_RUN}. or its folder"):
+    with pytest.raises(ParameterError, match=f"outputs/ .there is {NAME_OF_RUN}. or its folder"):
         find_run("cache")
 
 
@@ -320,7 +341,7 @@ def test_what_an_export_would_take_away_is_kept(run, tmp_path):
 
 
 def test_what_cannot_be_exported_is_said(base, trained, tmp_path):
-    with pytest.raises(RunError, match="given 'absent'; allowed is a run in outputs/"):
+    with pytest.raises(ParameterError, match="given 'absent'; allowed is a run in outputs/"):
         export("absent", "kohya")
     run = new_run(tmp_path / "run", base)
     with pytest.raises(ParameterError, match="given 'ckpt'; allowed is one of diffusers, kohya, merged"):
@@ -359,7 +380,7 @@ for arguments in json.loads(sys.argv[1]):
 def test_a_command_that_cannot_export_says_one_sentence(base, tmp_path, python):
     untrained = str(new_run(tmp_path / "untrained", base).folder)
     expected = [
-        (["absent", "--to", "kohya"], "1", "given 'absent'; allowed is a run in outputs/"),
+        (["absent", "--to", "kohya"], "2", "given 'absent'; allowed is a run in outputs/"),
         ([untrained, "--to", "kohya"], "1", "train an adapter first"),
         ([untrained, "--to", "ckpt"], "2", "given 'ckpt'; allowed is one of diffusers, kohya, merged"),
     ]

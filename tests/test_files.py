@@ -59,3 +59,11 @@ def test_a_link_moves_in_one_step_and_never_over_a_real_folder(tmp_path):
         assert (tmp_path / "now").resolve() == tmp_path / name and not (tmp_path / "now").readlink().is_absolute()
     with pytest.raises(FileExistsError, match="in the way"):
         link(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_link_leads_where_it_should_from_a_folder_that_is_linked_itself(tmp_path):
+    for name in ("cache", "elsewhere/deep"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere" / "deep")
+    link(tmp_path / "run" / "cache", tmp_path / "cache")
+    assert (tmp_path / "run" / "cache").samefile(tmp_path / "cache")

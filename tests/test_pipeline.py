@@ -16,6 +16,7 @@ from nbs_lib.pipeline import execute as executing
 from nbs_lib.pipeline import places
 from nbs_lib.pipeline import run as run_recipe
 from nbs_lib.pipeline.execute import StageError, execute
+from nbs_lib.pipeline.page import unfinished
 from nbs_lib.pipeline.places import run_folder
 from nbs_lib.pipeline.recipes import configs, find_recipe, read_recipe
 from nbs_lib.run import Run, RunError
@@ -65,6 +66,7 @@ def test_overrides_are_typed_by_the_stage(tmp_path):
         (["demo", "--name", "../up"], "--name"),
         (["demo", "-p", "train.steps=["], "-p train.steps=[: it is not good YAML"),
         (["demo", "-p", "train.steps=1e400"], "whole number"),
+        (["demo", "-p", "prepare.source=/tmp/b\udcff"], "whole characters of UTF-8"),
         (["absent"], "allowed is one of cached, consistency, demo"),
     ],
 )
@@ -153,6 +155,27 @@ def test_a_run_whose_inputs_are_unchanged_is_kept(pages):
     assert not run.notebook("prepare").exists()
 
 
+def test_a_stage_whose_notebook_is_not_whole_is_done_anew_and_a_missing_page_is_made(pages):
+    """The command was killed, or the disk was full, when the kernel had recorded that it was done."""
+    pages(WORKS)
+    run, said = run_recipe("demo", name="torn", say=lambda _: None), []
+    torn = run.notebook("train")
+    torn.write_bytes(torn.read_bytes()[:-100])
+    page = run.notebook("prepare").with_suffix(".html")
+    page.unlink()
+    run_recipe("demo", name="torn", say=said.append)
+    assert [said[0], said[1], said[-1]] == [
+        "[1/3] prepare: unchanged, kept",
+        "[2/3] train: its notebook is not whole",
+        "[3/3] compare: unchanged, kept",
+    ]
+    assert page.is_file() and not unfinished(torn)
+    told = json.loads(torn.read_bytes())
+    told["metadata"]["papermill"]["end_time"] = None  # as papermill leaves it while it works
+    torn.write_text(json.dumps(told))
+    assert unfinished(torn)
+
+
 def test_another_host_than_the_first_only_trains(pages, monkeypatch):
     pages("")
     said = []
@@ -185,7 +208,7 @@ def test_a_kernel_that_dies_or_takes_too_long_is_a_failed_stage(pages, monkeypat
         execute(run, "prepare", configs("demo", run.folder)["prepare"])
     assert str(failure.value).startswith(f"prepare failed: {said}") and failure.value.code == 1
     assert str(run.notebook("prepare")) in str(failure.value) and run.notebook("prepare").is_file()
-    assert run.read()["status"] == run.stage_record("prepare")["status"] == status
+    assert run.stage_record("prepare")["status"] == status and run.read()["status"] == "failed"
 
 
 def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_path):

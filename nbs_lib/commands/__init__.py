@@ -6,6 +6,7 @@ standard error, in a sentence: what was given, what is allowed, what to do.
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -63,8 +64,15 @@ def tell(value: Any, lines: list[str], as_json: bool):
 
 
 def aside(as_json: bool):
-    """Where a command says what it is doing: where its result is JSON, beside it."""
-    return (lambda line: print(line, file=sys.stderr, flush=True)) if as_json else print
+    """Where a command says what it is doing: where its result is JSON, beside it. One that works goes on without a reader."""
+
+    def say(line: str):
+        try:
+            print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
+        except OSError:  # nobody reads it any more, or the disk that it goes to is full
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+    return say
 
 
 def main():
@@ -79,6 +87,9 @@ def main():
         raise TerminatedError
 
     signal.signal(signal.SIGTERM, terminated)
+    for name in ("stdout", "stderr"):  # a service may have closed them
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     sys.stdout.reconfigure(line_buffering=True)  # a log or a pipe shows each line when it is said
     try:
         code = app(standalone_mode=False)

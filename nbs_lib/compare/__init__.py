@@ -72,7 +72,8 @@ def compare(config: Compare) -> Compared:
         kept = Kept(run.samples, sampler)
         with beside(run.compare, replace=True) as part:
             results = measured(kept, config, part)
-            (part / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+            (part / "results.json").write_text(text + "\n", "utf-8")
         kept.prune()
         from .report import write_report
 

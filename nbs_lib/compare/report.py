@@ -63,7 +63,7 @@ def read_results(run: Run) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{run.folder} has no comparison; run notebooks/3_compare.ipynb with this run, or `onepass run`"
         )
-    return json.loads(path.read_text())
+    return json.loads(path.read_text("utf-8"))
 
 
 def data_url(picture: Path | np.ndarray, quality: int = 0) -> str:
@@ -81,8 +81,8 @@ def page(run: Run, quality: int = 0, cards: int | None = None) -> dict[str, Any]
     """Everything the template shows. quality: of its pictures, see `data_url`; cards: so many of the prompts and seeds at
     most, None for all."""
     results, record = read_results(run), run.read()
-    style = (HERE / "viewer.css").read_text() + (HERE / "report.css").read_text()
-    script = (HERE / "report.js").read_text()
+    style = (HERE / "viewer.css").read_text("utf-8") + (HERE / "report.css").read_text("utf-8")
+    script = (HERE / "report.js").read_text("utf-8")
     figures = {name: embedded(run.compare / file, quality) for name, file in results["figures"].items() if file}
     return {
         "run": run.name,

@@ -220,7 +220,7 @@ def load_sampler(run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler
     path = run.cache / "cache.json"
     if not path.is_file():
         raise FileNotFoundError(f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first")
-    meta = json.loads(path.read_text())
+    meta = json.loads(path.read_text("utf-8"))
     full = run.stage_record("train").get("parameters", {}).get("method") == "full"
     learned = run.model if full else run.adapter
     return Sampler(find_base(meta["base"]), learned, batch_size, meta["resolution"], tuned_steps, scheduler)

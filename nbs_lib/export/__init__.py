@@ -25,14 +25,15 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from ..adapter import FACTS
+from ..adapter import FACTS, WEIGHTS
 from ..compare.sample import Sampler, load_sampler
 from ..config import REFERENCE_PROMPTS
 from ..files import ROOT, beside
 from ..models import BaseError
 from ..parameters import ParameterError
-from ..run import Run, RunError
+from ..run import Run
 from .card import card, told
 from .formats import WRITERS, Source, stock_pipeline
 from .kohya import ExportError
@@ -48,7 +49,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
 
     run: name of a run in outputs/, or its folder; to: diffusers, kohya or merged; out: the export's own folder, by default
     export/TO in the run's; an earlier export there is replaced. Relative folders are taken from the project.
-    Errors: ParameterError for another `to`; RunError for no such run; FileNotFoundError where it has no cache or adapter;
+    Errors: ParameterError for another `to`, or for no such run; FileNotFoundError where it has no cache or adapter;
     BaseError where the base is no longer the one trained on; ExportError where the export draws other pictures than the
     run, or `out` holds something else.
     """
@@ -60,6 +61,8 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     folder = (ROOT / Path(out).expanduser() if out else run.folder / "export" / to).resolve()
     check_place(folder)
     sampler = _sampler(run)
+    if not all(weight.isfinite().all() for weight in load_file(run.adapter / WEIGHTS).values()):
+        raise ExportError(f"{run.adapter / WEIGHTS} has weights that are not numbers; train it again, with a lower lr")
     source = Source(run, sampler.base, sampler.resolution, told(run))
     with exact():
         wanted = sampler.sample("tuned", PROMPTS, SEEDS, STEPS).images
@@ -78,13 +81,15 @@ def exact():
 
 
 def find_run(run: str | Path) -> Run:
-    """A run by its name in outputs/, or by its folder. Errors: RunError."""
+    """A run by its name in outputs/, or by its folder. Errors: ParameterError."""
     for found in (Run(ROOT / "outputs" / run), Run(run)):
         if found.record.is_file() or found.adapter.is_dir() or found.model.is_dir():
             return found
     known = sorted(record.parent.name for record in (ROOT / "outputs").glob("[!.]*/run.json"))
     there = f"there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else "there is none yet"
-    raise RunError(f"run: given {str(run)!r}; allowed is a run in outputs/ ({there}) or its folder; `onepass run` makes one")
+    raise ParameterError(
+        f"run: given {str(run)!r}; allowed is a run in outputs/ ({there}) or its folder; `onepass run` makes it"
+    )
 
 
 def check_place(folder: Path):

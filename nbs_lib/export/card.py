@@ -47,9 +47,11 @@ def told(run: Run) -> dict[str, Any]:
 
 
 def compared(run: Run) -> dict[str, Any] | None:
-    """The numbers of compare/results.json; None where there are none, or they are those of an earlier adapter."""
+    """The numbers of compare/results.json; None where there are none, or they are those of another adapter."""
     try:
         run.require("compare")
+        if run.altered("train"):
+            return None
         results = json.loads((run.compare / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RunError):
         return None

@@ -54,7 +54,7 @@ def family_of(folder: Path, name: str) -> type[Base]:
     if not (folder / INDEX).is_file():
         return BaseXL if (folder / "text_encoder_2").is_dir() else Base
     try:
-        stock = str(json.loads((folder / INDEX).read_text())["_class_name"])
+        stock = str(json.loads((folder / INDEX).read_text("utf-8"))["_class_name"])
     except (ValueError, KeyError, TypeError):
         raise BaseError(f"base {name!r}: its {INDEX} is damaged; fetch it again") from None
     if stock not in FAMILIES:

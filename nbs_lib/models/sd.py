@@ -160,7 +160,7 @@ class Base:
         return set().union(*(part_files(self.folder, part) for part in self.parts))
 
     def _settings(self, file: str) -> dict[str, Any]:
-        return json.loads((self.folder / file).read_text())
+        return json.loads((self.folder / file).read_text("utf-8"))
 
     def _load(self, cls: type, part: str, dtype: torch.dtype):
         return load_part(cls, self.name, self.folder, part, dtype)

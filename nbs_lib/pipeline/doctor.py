@@ -54,7 +54,7 @@ def examine() -> Iterator[Finding]:
 
 
 def python() -> Finding:
-    told = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
+    told = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text("utf-8"))
     low, high = int(told[1]), int(told[2]) - 1
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[0] == 3 and low <= sys.version_info[1] <= high:
@@ -66,9 +66,9 @@ def packages() -> Finding:
     """Those that the project asks for, against the versions that were tested."""
     import tomllib
 
-    lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    lines = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     wanted = [re.match(r"[\w.-]+", line)[0] for line in lines]
-    pins = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    pins = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if "==" in line)
     other = []
     for name in wanted:
         try:

@@ -41,7 +41,7 @@ def rendered(template: str, name: str, told: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style, script = ((HERE / f"{name}.{ending}").read_text() for ending in ("css", "js"))
+    style, script = ((HERE / f"{name}.{ending}").read_text("utf-8") for ending in ("css", "js"))
     hashes = {kind: csp_hash(text) for kind, text in (("style", style), ("script", script))}
     return environment.get_template(template).render(**told, style=Markup(style), script=Markup(script), hashes=hashes)
 

@@ -55,6 +55,17 @@ def without_widgets(notebook: dict) -> dict:
     return notebook
 
 
+def unfinished(notebook: Path) -> bool:
+    """Whether a notebook is one that papermill began and did not end, or is torn."""
+    try:
+        told = json.loads(notebook.read_bytes())["metadata"].get("papermill")
+        return told is not None and (not told["end_time"] or bool(told["exception"]))
+    except FileNotFoundError:
+        return False  # the stage was done in JupyterLab
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return True
+
+
 def last_words(notebook: Path) -> str:
     """What the last cell of an executed notebook printed; "" where there is no such notebook."""
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ..config import DRAWN, PLACE, STAGES
@@ -10,9 +11,9 @@ from ..files import remove
 from ..machine import versions
 from ..parameters import ParameterError, as_parameters
 from ..run import RECIPE_LOCK, STAGE_LOCK, Run, RunError
-from .execute import ORPHANS, Log, execute
+from .execute import ORPHANS, Log, StageError, execute
 from .index import refresh
-from .page import last_words
+from .page import last_words, unfinished, write_page
 from .places import did_you_mean, find_run, run_folder
 from .recipes import Given, checked, configs, find_recipe
 
@@ -92,22 +93,36 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
         log.say(line)
 
     with run.alone(RECIPE_LOCK):  # each stage's own lock is held by its kernel
+        before = run.read().get("asked")
         _ask(run, recipe, stages)
         try:
             for number, (stage, config) in enumerate(stages.items(), 1):
                 why = reasons(run, stage, config, start)
                 if not why:
                     say(f"[{number}/3] {stage}: unchanged, kept")
+                    _complete(run.notebook(stage))
                     continue
                 tell(f"[{number}/3] {stage}: {', '.join(why)}")
                 _do(run, stage, config, say, anew=why == ASKED)
                 tell(f"      {run.stage_record(stage)['seconds']} s")
+        except StageError as failure:
+            if failure.refused and before:  # or `resume` would be refused as well
+                run.update(asked=before)
+            raise
+        else:
             if run.read().get("status") != "done":  # what was asked for in between failed before it changed anything
                 run.update(status="done")
         finally:
             with suppress(OSError):  # the index can be made again, and is no reason to hide what happened
                 refresh(run)
     return run
+
+
+def _complete(notebook: Path):
+    """Make the page of a notebook whose command was killed before it came to that."""
+    if notebook.exists() and not notebook.with_suffix(".html").exists():
+        with suppress(OSError, ValueError):
+            write_page(notebook)
 
 
 def _do(run: Run, stage: str, config: Any, say: Say, anew: bool):
@@ -133,6 +148,8 @@ def reasons(run: Run, stage: str, config: Any, start: str | None = None) -> list
         return ASKED
     if changed := run.changed(config):
         return [in_words(run, config, name) for name in changed]
+    if unfinished(run.notebook(stage)):  # its kernel or its command was ended after the stage was done
+        return ["its notebook is not whole"]
     if stage == "prepare":
         other = [name for name, ours in SHIPPED.items() if getattr(config, name) not in ours]
         return [f"its {name} is looked at again" for name in other]

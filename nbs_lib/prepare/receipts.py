@@ -42,7 +42,7 @@ def stamp_of_sources(config: Prepare) -> str:
 def read_receipt(store: Path, request: str, stamp: str) -> dict[str, Any] | None:
     """The receipt of a request, if its sources are what they were."""
     try:
-        told = json.loads((store / FOLDER / request / RECEIPT).read_text())
+        told = json.loads((store / FOLDER / request / RECEIPT).read_text("utf-8"))
         return told if stamp and told["stamp"] == stamp and isinstance(told["key"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -74,7 +74,7 @@ def forget_without(store: Path, keys: set[str]):
     """Remove the receipts whose cache is not among these keys."""
     for folder in (store / FOLDER).iterdir() if (store / FOLDER).exists() else []:
         try:
-            known = json.loads((folder / RECEIPT).read_text())["key"] in keys
+            known = json.loads((folder / RECEIPT).read_text("utf-8"))["key"] in keys
         except (OSError, ValueError, KeyError, TypeError):
             known = False
         if not known:

@@ -69,7 +69,7 @@ def _whole(folder: Path, say=lambda said: None) -> list[Checkpoint]:
     found = []
     for candidate in folder.glob("step-*"):
         try:
-            told = json.loads((candidate / NOTE).read_text())
+            told = json.loads((candidate / NOTE).read_text("utf-8"))
             checkpoint = Checkpoint(told["step"], candidate, told["inputs"], told["parameters"])
             if _sizes(candidate) != told["files"]:
                 raise ValueError("a file is missing or cut off")

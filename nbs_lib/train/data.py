@@ -31,7 +31,7 @@ def check_cache(folder: Path, config: Train):
     teacher's kept answers are asked for and there are none, or where there are no images and they are needed."""
     again = "run notebooks/1_prepare.ipynb"
     try:
-        meta = json.loads((folder / "cache.json").read_text())
+        meta = json.loads((folder / "cache.json").read_text("utf-8"))
         wrong = [name for name, digest in meta["files"].items() if file_hash(folder / name) != digest]
         answers, images = meta["answers"], meta["images"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -58,7 +58,7 @@ class Examples:
     """
 
     def __init__(self, folder: Path, config: Train):
-        self.config, self.meta = config, json.loads((folder / "cache.json").read_text())
+        self.config, self.meta = config, json.loads((folder / "cache.json").read_text("utf-8"))
         self.table = _table(folder / "examples.parquet")
         captions = _table(folder / "captions.parquet", ["shard", "row"])
         self.shard, self.row, self.caption = (_numbers(self.table[name]) for name in ("shard", "row", "caption"))

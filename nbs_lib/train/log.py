@@ -85,7 +85,7 @@ class Log:
 
     def write(self, line: dict):
         """Add a line, from the main process; TensorBoard gets its numbers too, where it was asked for."""
-        with self.run.metrics.open("a") as file:
+        with self.run.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self.config.tensorboard:
             numbers = {name: value for name, value in line.items() if isinstance(value, int | float) and name != "step"}

@@ -15,7 +15,7 @@ from ..run import Run
 from .launch import in_process
 
 if __name__ == "__main__":
-    order = json.loads(Path(sys.argv[1]).read_text())
+    order = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     config = Train(**order["config"])
     module, name = order["function"].split(":")
     code = 0

@@ -1,6 +1,8 @@
 """A run done again: from a stage on, with other seeds, and in a fresh folder, to be compared."""
 
 import json
+import subprocess
+import sys
 
 from nbs_lib.run import Run
 
@@ -64,3 +66,25 @@ def test_a_comparison_with_what_lies_elsewhere_is_looked_at_again(project):
     project.onepass(*given)
     again = project.onepass(*given)
     assert again.stdout.count("unchanged, kept") == 2 and "outputs/style is looked at again" in again.stdout
+
+
+def test_what_is_refused_is_not_what_a_run_was_asked_for(project):
+    """Or it could not be gone on with by `resume`, which would be refused as well."""
+    project.onepass("run", "demo", "--name", "refused")
+    before = project.record("refused")
+    refuses = "class CheckpointError(RuntimeError): pass\nraise CheckpointError('it would be lost')"
+    refused = project.onepass("run", "demo", "--name", "refused", "-p", "train.steps=9", status=1, BEFORE_train=refuses)
+    assert "it would be lost" in refused.stderr
+    assert project.record("refused") == before
+
+
+def test_a_run_goes_on_without_a_reader(project):
+    process = project.start("run", "demo", "--name", "unread")
+    assert process.stdout.readline().startswith("[1/3] prepare")
+    process.stdout.close()
+    assert process.wait(300) == 0 and process.stderr.read() == ""
+    assert project.record("unread")["status"] == "done"
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "nbs_lib", "list"], cwd=project.folder, stderr=subprocess.PIPE
+    )
+    assert closed.returncode == 0 and closed.stderr == b""

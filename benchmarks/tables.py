@@ -67,7 +67,8 @@ GPU = """
 ## On GPUs
 
 `make bench-gpu`: Stable Diffusion 2.1's true size, random weights, 512 pixels, 8 examples a process, all GPUs. The share is of
-the rate that a large product of bf16 matrices reaches on the same machine.
+the rate that a large product of bf16 matrices reaches on the same machine. *Compiled*: the UNet's blocks by torch.compile, in
+this benchmark alone; a training has no parameter for it.
 
 """
 
@@ -134,9 +135,8 @@ def ranks_table(told: dict) -> str:
 
 def true_size_line(told: dict) -> str:
     """What a step took, and memory beside the reference method's."""
-    seconds = ", ".join(f"{each:.0f}" for each in told["seconds"])
     return (
-        f"{seconds} s a step. At its peak it takes {told['measured_mib']:.0f} MiB, libraries and all "
+        f"About {median(told['seconds']):.0f} s a step. At its peak it takes {told['measured_mib']:.0f} MiB, libraries and all "
         f"({told['planned_mib']:.0f} planned); the reference method's weights, gradients, optimizer and activations alone are "
         f"{told['reference_planned_mib']:.0f} MiB by the same plan, so ours is {told['share']:.2f} of it. {where(told)}\n"
     )

@@ -13,6 +13,7 @@ import argparse
 import json
 import shutil
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import page
@@ -41,8 +42,9 @@ def main(out: Path | None):
     [measured] = memory["measured_mib"]
     parts = {name: reference.parts[name] / MIB for name in ("base", "trained weights", "gradients", "optimizer")}
     parts["activations"] = reference.passing["activations"] / MIB  # what holds its numbers, and nothing of the process around
+    ends = [0.0, *(line["seconds"] for line in read_lines(run.metrics))]  # its rates are rounded too far for steps this slow
     told = {
-        "seconds": [1 / line["examples_per_s"] for line in read_lines(run.metrics)],
+        "seconds": [end - begin for begin, end in pairwise(ends)],
         "planned_mib": memory["planned_mib"]["a process at its peak"],
         "measured_mib": measured,
         "reference_planned_mib": sum(parts.values()),

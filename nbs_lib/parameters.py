@@ -35,7 +35,7 @@ def between(config: Any, name: str, low: float, high: float):
 def one_of(config: Any, name: str, allowed: tuple):
     value = getattr(config, name)
     if value not in allowed:
-        refuse(name, value, "one of " + ", ".join(map(str, allowed)))
+        refuse(name, value, "one of " + ", ".join(str(each) or "''" for each in allowed))
 
 
 def said(config: Any, name: str, what: str):

@@ -22,6 +22,8 @@ KINDS = {"slurm": ("job.sh", "sbatch"), "k8s": ("job.yaml", "kubectl apply -f")}
 PORT = 29500
 HOME, IMAGE, CLAIM = "/onepass", "onepass:latest", "onepass-outputs"
 """In a cluster of Kubernetes: the checkout in the image, the image, and the claim of the volume that all pods share."""
+GRACE = 120
+"""Seconds from being asked to end until a pod is killed, as with Slurm: a training may take 50 to end its step and save."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ def _pod(job: Job, name: str, members: list[list[str]]) -> dict[str, Any]:
         script = f"exec {command} {shlex.join(members[0])} {meet}"
     return {
         "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE,
         **({"subdomain": name} if job.nodes > 1 else {}),
         "containers": [
             {

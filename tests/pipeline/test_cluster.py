@@ -68,6 +68,7 @@ def test_manifests_are_as_kubernetes_has_them(tmp_path, shape):
     assert jobs[0]["parallelism"] == (nodes if nodes > 1 else max(at_once, 1))
     limits = jobs[0]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert limits == {"nvidia.com/gpu": gpus or 1}
+    assert jobs[0]["template"]["spec"]["terminationGracePeriodSeconds"] == 120, "a training saves before it ends"
     if nodes > 1:
         service = parts[0]
         assert jobs[0]["template"]["spec"]["subdomain"] == service["metadata"]["name"]

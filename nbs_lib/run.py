@@ -4,8 +4,10 @@ outputs/NAME/
   run.json                 the record, see `Run.stage`
   1_prepare.ipynb, .html …   executed notebooks, and each as a page
   cache -> ../cache/KEY    latents and text embeddings, shared between runs
+  prepare/                 kept.parquet and dropped.parquet: what is used, what is not and why; figures of both
   metrics.jsonl            a line for each logged step
   usage.jsonl              a line for each second: CPU, memory, GPUs; and one for each stage of the training
+  loss.png, usage.png      their curves
   checkpoints/step-N/      adapter and optimizer
   validation/, validation.png   pictures during the training
   adapter/                 the LoRA and its card, or
@@ -14,6 +16,7 @@ outputs/NAME/
   compare/                 pictures, results.json
   report.html              one self-contained page
   gallery/, votes.jsonl    what was saved and voted on in the playground
+  export/TO/               the adapter for other programs, see `export`
   log.txt                  what the command and its notebooks said, of every try
   thumbnail.png            a picture for the index of runs
 """

@@ -42,7 +42,8 @@ class Compare:
     steps: int = 25
     """Sampling steps."""
     scheduler: str = ""
-    """Scheduler of diffusers by its name; empty for each contender's own: DDIM, or what a few-step adapter was trained for."""
+    """DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler or LCMScheduler; empty for
+    each contender's own: DDIM, or what a few-step adapter was trained for."""
     tuned_steps: int = 0
     """Sampling steps of the tuned model; 0 is what it was trained for: few for consistency, else as many as the base's."""
     adapter_scale: float = 1.0
@@ -50,7 +51,8 @@ class Compare:
     captions: int = 100
     """Held-out captions of the picture-book that the rates are measured on; 0 leaves them out."""
     clip: str = "auto"
-    """The CLIP that scores: auto (the embedded base's own, for that base), none, a folder or a hub id."""
+    """The CLIP that scores: auto (the embedded base's own, for that base alone), embedded (that one for any base), none, a
+    folder or a hub id."""
     dial: list[float] = field(default_factory=list)
     """Adapter scales whose nearest guidance scale is measured; empty leaves it out."""
     axes: list[str] = field(default_factory=list)
@@ -102,7 +104,8 @@ class Play:
     steps: int = 25
     """Sampling steps."""
     scheduler: str = ""
-    """Scheduler of diffusers by its name; empty for each contender's own."""
+    """DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler or LCMScheduler; empty for
+    each contender's own."""
     guidance: float = 0.0
     """Guidance scale w of the base; 0 is the one that the adapter was trained for."""
     adapter_scale: float = 1.0

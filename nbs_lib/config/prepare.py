@@ -31,7 +31,7 @@ class Prepare:
     caption_column: str = ""
     """Column of captions; empty finds the usual names."""
     captions: str = "files"
-    """A folder's captions: files (beside the images, or a metadata table) or names (the images' own)."""
+    """Captions of a folder's images that no metadata table names: files (beside the images) or names (the images' own)."""
     template: str = ""
     """Words around each caption, which stands for {}: "a photo in my style, {}"; empty leaves captions as they are."""
     resolution: int = 64

@@ -72,7 +72,7 @@ class Train:
     processes: int = 0
     """Processes to train with on each host; 0 is one for each GPU, or 2 on a machine without."""
     num_nodes: int = 1
-    """Hosts that train together; each starts the same training, and all see the run's folder."""
+    """Hosts that train together; each starts the same training, and all see one `outputs/` folder."""
     node_rank: int = 0
     """Which of the hosts this is, from 0, which keeps the record, to num_nodes - 1."""
     master_addr: str = "127.0.0.1"
@@ -80,7 +80,7 @@ class Train:
     master_port: int = 0
     """Port of host 0 for the processes to meet; 0 takes a free one, where there is one host."""
     checkpoint_every: int = 100
-    """Steps from one checkpoint to the next; 0 counts minutes only."""
+    """Steps from one checkpoint to the next, and one after the last step; 0 counts minutes only."""
     checkpoint_minutes: float = 0.0
     """Minutes from one checkpoint to the next; 0 counts steps only."""
     log_every: int = 5

@@ -1,9 +1,10 @@
 """A folder of images and its subfolders. A caption is, in this order of precedence,
 
 - a line of `metadata.jsonl`, `metadata.csv` or `metadata.parquet` at the top of the folder (`file_name`, `text`), as
-  Hugging Face's imagefolder has them; such images come first, in the table's order;
-- a `.txt` or `.caption` file with the stem of its image (`cat.png`, `cat.txt`);
-- the image's name itself, where `captions` is "names".
+  Hugging Face's imagefolder has them, whatever `captions` says; such images come first, in the table's order, and of several
+  tables in this order of theirs;
+- the image's name itself, where `captions` is "names"; no file beside it is read then;
+- else a file with the stem of its image: `cat.txt`, or without that `cat.caption`, beside `cat.png`.
 
 Hidden files and folders are left alone. Nothing outside the folder is read: a link that leads out of it is listed, but for
 those of a hub's download, whose files are links to its blobs.

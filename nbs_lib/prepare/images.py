@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 WHITE_16 = 65535  # white of a 16-bit image
-
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""What is opened, whatever its file is called: Pillow would hand an EPS to Ghostscript, a program that runs what is in it."""
 
 NO_FILE, NO_MEMBER, NO_MEMORY = (
     "image file cannot be read",
@@ -37,10 +38,10 @@ def decode(data: bytes) -> Image.Image:
         raise ImageError("image is empty (zero bytes)")
     try:
         with _strict():
-            image = Image.open(BytesIO(data))
+            image = Image.open(BytesIO(data), formats=FORMATS)
             image.load()
     except UnidentifiedImageError:
-        raise ImageError("not an image that Pillow can read") from None
+        raise ImageError("not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"image is beyond Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except MemoryError:

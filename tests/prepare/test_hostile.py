@@ -99,7 +99,7 @@ def good() -> dict[str, bytes]:
 def bad() -> dict[str, tuple[bytes, str]]:
     """What cannot be used, and the reason."""
     png, jpeg, gif, tiff = stored(picture()), stored(picture(), "JPEG"), stored(picture("P"), "GIF"), stored(picture(), "TIFF")
-    cut, unknown = "image is truncated or damaged", "not an image that Pillow can read"
+    cut, unknown = "image is truncated or damaged", "not an image of a known format"
     found = {f"png cut to {share} %.png": (png[: len(png) * share // 100], cut) for share in (30, 60, 95)}
     found |= {f"jpeg cut to {share} %.jpg": (jpeg[: len(jpeg) * share // 100], cut) for share in (60, 90)}
     found["gif cut.gif"] = gif[: len(gif) // 2], cut
@@ -117,6 +117,7 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "program.jpg": (b"MZ" + bytes(500), unknown),
         "pickle.png": (b"\x80\x04\x95.cos\nsystem\n", unknown),
         "vector.webp": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", unknown),
+        "a program of PostScript.png": (stored(picture(), "EPS"), unknown),  # Pillow would have Ghostscript run it
         "bomb.png": (bomb(), "image is beyond Pillow's limit of 89,478,485 pixels"),
         "no numbers.tiff": (nan, "image of mode F has values outside 0 to 1"),
     }

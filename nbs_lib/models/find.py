@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import CLIPModel
 
 from ..files import PACKAGE, ROOT
-from .parts import INDEX, WEIGHTS, BaseError, missing_files, weight_files
+from .parts import INDEX, WEIGHTS, BaseError, missing_files, weight_files, without_bar
 from .sd import Base
 from .sdxl import BaseXL
 
@@ -88,6 +88,6 @@ def _download(hub_id: str) -> tuple[Path, str]:
 
 def embedded_clip() -> CLIPModel:
     """The CLIP that the embedded base was trained with, both towers: it scores pictures of the picture-book."""
-    return (
-        CLIPModel.from_pretrained(EMBEDDED / "clip", use_safetensors=True, local_files_only=True).requires_grad_(False).eval()
-    )
+    with without_bar():
+        clip = CLIPModel.from_pretrained(EMBEDDED / "clip", use_safetensors=True, local_files_only=True)
+    return clip.requires_grad_(False).eval()

@@ -1,6 +1,7 @@
 """The parts of a base, folders of their own in diffusers' layout: which files one has, and how it is loaded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +77,24 @@ def load_part(cls: type, name: str, folder: Path, part: str, dtype: torch.dtype)
     Errors: BaseError where it does not load.
     """
     variant = "fp16" if ".fp16." in weight_files(folder, part)[0].name else None
-    barred = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()  # it would stand in the notebooks for good, and a part loads in a moment
     try:
-        model = cls.from_pretrained(
-            folder / part, torch_dtype=dtype, use_safetensors=True, variant=variant, local_files_only=True
-        )
+        with without_bar():
+            model = cls.from_pretrained(
+                folder / part, torch_dtype=dtype, use_safetensors=True, variant=variant, local_files_only=True
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
         said = str(failure).strip().splitlines()[0]
         raise BaseError(f"base {name!r}: its {part} does not load ({said}); fetch {part}/ again") from failure
-    finally:
-        if barred:
-            bars.enable_progress_bar()
     return model.requires_grad_(False).eval()
+
+
+@contextmanager
+def without_bar() -> Iterator[None]:
+    """Without transformers' bar for a while: it would stand in the notebooks for good, and weights load in a moment."""
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()

@@ -110,7 +110,7 @@ def test_the_nearest_scale_is_the_vertex_of_a_parabola():
     assert scales_to_try(90.0, [1.0])[-1] == 100
 
 
-def test_the_clip_is_a_parameter(tmp_path, base):
+def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
     from transformers import CLIPImageProcessorPil
 
     embedded = load_clip("auto", base)
@@ -129,6 +129,7 @@ def test_the_clip_is_a_parameter(tmp_path, base):
     local = load_clip(str(tmp_path), base)
     assert torch.allclose(local.of_images(images), embedded.of_images(images), atol=1e-4)
     assert local.of_texts(["A cat"]).shape == (1, embedded.of_texts(["A cat"]).shape[1])
+    assert "Loading" not in capfd.readouterr().err
     with pytest.raises(ClipError, match="there is no such folder"):
         load_clip("/nowhere/at all", base)
     (tmp_path / "model.safetensors").write_bytes(b"torn")

@@ -4,7 +4,7 @@ ways       how each contender is sampled
 weights    adapters in a pipeline's weights for a while
 engines    what evaluates a UNet
 sample     the pictures of a contender, through a stock pipeline; cost: what they take
-kept       pictures that are there already, with their parameters in them
+kept       pictures that are there already, with their parameters in them; bar: how many of all there are
 measure    the numbers; metrics: the functions behind them, intervals: their 95 %, clip: what pictures are scored with
 dial       which guidance an adapter scale amounts to
 figures    what is drawn of it
@@ -38,11 +38,12 @@ from ..config import Compare
 from ..contenders import slug
 from ..files import beside, link_or_copy
 from ..run import Run
+from .bar import counted
 from .clip import load_clip
-from .dial import measured_dial
+from .dial import measured_dial, turns_of
 from .figures import draw_figures
 from .kept import Drawn, Kept
-from .measure import captions_first, cut_prompts, distance, of_captions, scored, timed
+from .measure import captions_first, captions_of, cut_prompts, distance, of_captions, scored, timed
 from .sample import load_sampler
 from .shown import cells_of
 from .told import summary
@@ -70,7 +71,7 @@ def compare(config: Compare) -> Compared:
     with run.stage(config) as told:
         sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
         kept = Kept(run.samples, sampler)
-        with beside(run.compare, replace=True) as part:
+        with beside(run.compare, replace=True) as part, counted(kept, config):
             results = measured(kept, config, part)
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
             (part / "results.json").write_text(text + "\n", "utf-8")
@@ -91,20 +92,19 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
     for cut in (cuts := cut_prompts(config.prompts, sampler.base.tokenizer())):
         print(f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…")
     cells_of(sampler, config, read_axes(config.axes))  # refused before anything is sampled
-    costs = timed(sampler, config)
+    costs = timed(kept, config)
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
     for name in config.contenders:
         drawn[name] = kept.sample(name, prompts, seeds, config.steps, config.adapter_scale)
-    embedded = sampler.base.name == "embedded" and config.captions > 0
     judged, asked, real, recovered, rates = drawn, prompts, None, None, dict.fromkeys(drawn)
-    if embedded:
+    if captions_of(sampler, config):
         captions, judged, real = of_captions(kept, config)
         asked = [caption.text for caption in captions]
         rates, recovered = captions_first(judged, captions, sampler.objective)
     scores = scored(judged, asked, clip, real) if clip else {}
     contenders = {name: costs[name] | {"caption_first": rates[name]} | scores.get(name, {}) for name in drawn}
-    turned = measured_dial(kept, config) if config.dial and sampler.objective == "guidance" and not sampler.whole else None
+    turned = measured_dial(kept, config) if turns_of(sampler, config) else None
     to_guided = {name: distance(each, drawn["guided"], prompts) for name, each in drawn.items() if name != "guided"}
     files = save_pictures(drawn, config, folder)
     figures = draw_figures(kept, config, folder, drawn, contenders, to_guided, turned, (prompts, seeds))

@@ -13,9 +13,15 @@ from ..config import Compare
 from .intervals import bootstrap_interval, by_prompt
 from .kept import Kept
 from .metrics import latent_mse
+from .sample import Sampler
 
 POINTS = 11
 """Guidance scales that are tried, from 1 upwards."""
+
+
+def turns_of(sampler: Sampler, config: Compare) -> list[float]:
+    """The λ that are measured: of an adapter that holds guidance; none of anything else."""
+    return config.dial if sampler.objective == "guidance" and not sampler.whole else []
 
 
 def measured_dial(kept: Kept, config: Compare) -> dict[str, Any]:

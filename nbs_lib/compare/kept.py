@@ -39,10 +39,12 @@ class Drawn:
 
 
 class Kept:
-    """The pictures of a folder. fresh: how many were sampled; say: is told of damaged ones."""
+    """The pictures of a folder. fresh: how many were sampled; say: is told of damaged ones; tell: of a contender and how many
+    of its pictures are there now, 0 as it begins."""
 
     def __init__(self, folder: Path, sampler: Sampler, say: Callable[[str], None] = print):
         self.folder, self.sampler, self.say, self.fresh = folder, sampler, say, 0
+        self.tell: Callable[[str, int], None] = lambda name, pictures: None
         self._used: set[Path] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -56,6 +58,7 @@ class Kept:
         told = [shared | {"prompt": prompt, "seed": seed} for prompt, seed in zip(prompts, seeds, strict=True)]
         files = [self.folder / f"{value_hash(each)[:24]}.png" for each in told]
         found: list[tuple[np.ndarray, torch.Tensor]] = []
+        self.tell(name, 0)
         for start in range(0, len(told), size):
             part = slice(start, start + size)
             batch = [self._read(file, each) for file, each in zip(files[part], told[part], strict=True)]
@@ -66,6 +69,7 @@ class Kept:
                     write_picture(file, image, latent, each)
                 self.fresh += len(batch)
             found += batch
+            self.tell(name, len(batch))
         self._used |= set(files)
         return Drawn(np.stack([image for image, _ in found]), torch.stack([latent for _, latent in found]), files)
 

@@ -17,7 +17,7 @@ from .clip import Clip
 from .intervals import bootstrap_interval, by_prompt, of_sets, sums_by_prompt, with_interval
 from .kept import Drawn, Kept
 from .metrics import caption_first, clip_score, latent_mse, psnr, recovered_by_picture, squared_error, ssim
-from .sample import Sampler
+from .sample import Sampler, Samples
 from .votes import wilson
 
 REPETITIONS = 3
@@ -28,19 +28,24 @@ FEWEST = 4
 """Pictures of a set, at least."""
 
 
-def timed(sampler: Sampler, config: Compare) -> dict[str, dict[str, Any]]:
+def timed(kept: Kept, config: Compare) -> dict[str, dict[str, Any]]:
     """NFE, seconds a picture (median, least and most) and memory of each contender, on one batch that they sample in turns.
 
     A round before the first is thrown away: the first pass at a new shape is slower.
     """
+    sampler = kept.sampler
     pairs = [(prompt, seed) for seed in config.seeds for prompt in config.prompts][: sampler.batch_size]
     batch = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
     for name in config.contenders:
         sampler.sample(name, *batch, 1, config.adapter_scale)
-    rounds = [
-        {name: sampler.sample(name, *batch, config.steps, config.adapter_scale) for name in config.contenders}
-        for _ in range(REPETITIONS)
-    ]
+
+    def drawn(name: str) -> Samples:
+        kept.tell(name, 0)
+        samples = sampler.sample(name, *batch, config.steps, config.adapter_scale)
+        kept.tell(name, len(pairs))
+        return samples
+
+    rounds = [{name: drawn(name) for name in config.contenders} for _ in range(REPETITIONS)]
     last, told = rounds[-1], {}
     for name in config.contenders:
         seconds = [each[name].seconds for each in rounds]
@@ -113,6 +118,11 @@ def scored(drawn: dict[str, Drawn], prompts: Sequence[str], clip: Clip, real: np
             sets = of_sets(features, of, prompts)
         told[name] = {"clip_score": with_interval(clip_score(features, texts), prompts), **sets}
     return told
+
+
+def captions_of(sampler: Sampler, config: Compare) -> int:
+    """How many held-out captions every contender draws: they are the embedded base's alone."""
+    return config.captions if sampler.base.name == "embedded" else 0
 
 
 def of_captions(kept: Kept, config: Compare) -> tuple[list[Caption], dict[str, Drawn], np.ndarray]:

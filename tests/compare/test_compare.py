@@ -97,8 +97,11 @@ def test_the_lab_in_full(trained, capsys):
     assert results["set"] == {"of": "the data", "pictures": 5} and results["clip"] == "embedded"
     assert [turn["expected"] for turn in results["dial"]["turns"]] == [1.75, 2.5]
     assert [cut["tokens"] > cut["read"] for cut in results["cut_prompts"]] == [True]
-    said = capsys.readouterr().out
+    said, bar = capsys.readouterr()
     assert f"the text encoder reads {results['cut_prompts'][0]['read']} of the" in said and "there already" not in said
+    # of the contenders: timed three times, the prompts, the captions; of the dial; over the axes
+    assert f"compare: 100%|{'█' * 10}" in bar and f"| {7 * (3 * 2 + 2 + 5) + (11 + 2) * 2 + 8}/" in bar
+    assert "\rtuned at 0.5: " in bar and f"\r…{str(trained.folder)[-16:]} at 0.5: " in bar and "Loading" not in bar
     for name, file in results["figures"].items():
         with Image.open(trained.compare / file) as image:
             assert min(image.size) > 200, name
@@ -107,7 +110,8 @@ def test_the_lab_in_full(trained, capsys):
     pictures = {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()}
     again = compare(config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)).results
     count = len(list(trained.samples.glob("*.png")))
-    assert f"{count} of {count} pictures were there already" in capsys.readouterr().out
+    said, bar = capsys.readouterr()
+    assert f"{count} of {count} pictures were there already" in said and "compare: 100%" in bar
     assert {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()} == pictures
     assert again["to_guided"] == results["to_guided"] and again["dial"] == results["dial"]
     compare(config(trained, captions=0))

@@ -13,12 +13,17 @@ from ..files import write_atomic
 STYLE = """
 :root { color-scheme: light dark; --soft: #8883; }
 body { max-width: 1120px; margin: 0 auto; padding: 32px; font: 16px/1.6 system-ui, sans-serif; overflow-wrap: break-word; }
-pre, .input { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; margin: 0; }
+pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; margin: 0; }
 .input, .output_stderr, .output_error { background: var(--soft); border-radius: 6px; padding: 8px 12px; margin: 12px 0; }
 .prompt { display: none; }
 img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; } td, th { padding: 4px 10px; border-bottom: 1px solid var(--soft); text-align: left; }
 .anchor-link { display: none; }
+.output_html { overflow-x: auto; }
+@media (max-width: 640px) {
+  body { padding: 20px 16px; }
+  .output_stream pre { white-space: pre; overflow-x: auto; }
+}
 """
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -45,11 +50,13 @@ def write_page(notebook: Path) -> Path:
 
 
 def without_widgets(notebook: dict) -> dict:
-    """The notebook without what only a live kernel can show; of an output in several forms the others stay."""
+    """The notebook without what only a live kernel can show, or its source as text; its pictures and pages stay."""
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET, None)
+            data = output.get("data", {})
+            if data.pop(WIDGET, None):
+                data.pop("text/plain", None)
         if "outputs" in cell:
             cell["outputs"] = [each for each in cell["outputs"] if each.get("data") != {}]
     return notebook

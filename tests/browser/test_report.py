@@ -118,6 +118,17 @@ def test_no_width_scrolls_sideways(open_report, width):
         assert sideways(page) == 0
 
 
+def test_a_table_that_is_too_wide_scrolls_beside_its_names(open_report):
+    page = open_report(900).page
+    table = page.get_by_role("region", name="What the pictures are worth")
+    name, last = table.get_by_role("rowheader").last, table.get_by_role("columnheader", name="Latent MSE to guided")
+    assert name.bounding_box()["width"] >= 180
+    table.evaluate("each => each.scrollLeft = each.scrollWidth")
+    screenshot(table, "report-900-table")
+    inside, left, right = (each.bounding_box() for each in (table, name, last))
+    assert left["x"] - inside["x"] <= 1 and right["x"] + right["width"] <= inside["x"] + inside["width"]
+
+
 def test_on_paper_nothing_is_cut_off(open_report):
     page = open_report(794).page  # A4 at 96 pixels an inch
     page.emulate_media(media="print")

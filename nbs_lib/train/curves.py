@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..files import read_lines, write_atomic
 from ..run import Run
@@ -46,6 +47,7 @@ def loss_figure(run: Run) -> Figure:
     axes = figure.subplots()
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _bare(axes)
     lines = read_lines(run.metrics)
     logged = [line for line in lines if "loss" in line]
@@ -55,7 +57,8 @@ def loss_figure(run: Run) -> Figure:
     for loss in losses:
         mean = loss if mean is None else 0.85 * mean + 0.15 * loss
         smooth.append(mean)
-    axes.plot(steps, smooth, color=BLUE, linewidth=2, label="running mean")
+    alone = "o" if len(steps) == 1 else None  # no line goes through one point
+    axes.plot(steps, smooth, color=BLUE, linewidth=2, marker=alone, label="running mean")
     held_out = [(line["step"], line["held_out_loss"]) for line in lines if "held_out_loss" in line]
     if held_out:
         axes.plot(*zip(*held_out, strict=True), color=ORANGE, linewidth=1.5, marker="o", markersize=4, label="held out")

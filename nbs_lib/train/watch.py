@@ -94,7 +94,8 @@ class Watch:
             file.write(json.dumps({"seconds": round(self._before + moment - self._start, 2)} | told) + "\n")
 
     def _redraw(self):
-        self._picture.update(_Picture(png(loss_figure(self.run))))
+        if any("loss" in line for line in read_lines(self.run.metrics)):  # before that the words stay
+            self._picture.update(_Picture(png(loss_figure(self.run))))
 
 
 def _cost(work: Callable[[], Any]) -> float:
@@ -102,6 +103,16 @@ def _cost(work: Callable[[], Any]) -> float:
     before = time.thread_time()
     work()
     return time.thread_time() - before
+
+
+class _Words:
+    """Words as a notebook shows them, where a plain string would stand in quotes."""
+
+    def __init__(self, words: str):
+        self.words = words
+
+    def __repr__(self) -> str:
+        return self.words
 
 
 class _Picture:
@@ -124,4 +135,4 @@ def _display_handle():
     shell = get_ipython()
     if shell is None or not hasattr(shell, "kernel"):
         return None
-    return display("the loss curve appears here after some steps", display_id=True)
+    return display(_Words("The loss curve appears here after some steps."), display_id=True)

@@ -1,6 +1,7 @@
 """What a training uses, noted from the kernel, and the curves of it."""
 
 import json
+from types import SimpleNamespace
 
 import pynvml
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from nbs_lib.files import read_lines
 from nbs_lib.run import Run
 from nbs_lib.train import meter, watch
-from nbs_lib.train.curves import draw_curves
+from nbs_lib.train.curves import draw_curves, loss_figure
 from nbs_lib.train.stages import mark
 from nbs_lib.train.watch import Watch
 
@@ -106,6 +107,25 @@ def test_a_resumed_training_goes_on_in_the_same_record(run):
     with Watch(run):
         pass
     assert [line["stage"] for line in read_lines(run.usage)] == [None]
+
+
+def test_the_words_stay_until_there_is_a_loss_to_draw(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr(watch, "_display_handle", lambda: SimpleNamespace(update=shown.append))
+    run.metrics.write_text('{"step": 1, "lo')
+    with Watch(run):
+        pass
+    assert shown == []
+    run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
+    with Watch(run):
+        pass
+    assert [picture._repr_png_()[1:4] for picture in shown] == [b"PNG"]
+
+
+def test_steps_are_whole_on_the_axis(run):
+    for steps in ((1,), (1, 2), (5, 10, 15)):
+        run.metrics.write_text("".join(f'{{"step": {step}, "loss": 0.5}}\n' for step in steps))
+        assert all(tick.is_integer() for tick in loss_figure(run).axes[0].get_xticks())
 
 
 def test_a_gpu_that_does_not_tell_a_number_leaves_the_others(monkeypatch):

@@ -38,7 +38,7 @@ def draw_figures(
                   contenders.items()})) if rated else None,
         "frontier": lambda: plots.frontier(quality, contenders, bool(rated)),
         "dial": (lambda: plots.dial(turned, sampler.w_train)) if turned else None,
-        "differences": lambda: pages.differences(("guided", "tuned"), *pair, difference(*pair), prompts[few]),
+        "differences": lambda: pages.differences(("guided", "tuned"), *pair, difference(*pair), prompts[few], seeds[few]),
         "steps": lambda: _steps(sampler, config),
         "axes": (lambda: pages.over_axes(over_axes(kept, config, axes), axes)) if axes else None,
     }  # fmt: skip

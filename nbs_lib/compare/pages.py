@@ -104,12 +104,17 @@ def _fitting(line: str, face: ImageFont.FreeTypeFont, width: int, cut: bool) -> 
     return line + "…" * cut
 
 
-def table(pictures: np.ndarray, columns: Sequence[str], rows: Sequence[str], title: str = "") -> Image.Image:
-    """Pictures uint8 [rows, columns, h, w, 3] with a label over each column and beside each row, and a title over all."""
+def table(
+    pictures: np.ndarray, columns: Sequence[str], rows: Sequence[str], title: str = "", notes: Sequence[str] = ()
+) -> Image.Image:
+    """Pictures uint8 [rows, columns, h, w, 3] with a label over each column and beside each row, and a title over all.
+
+    notes: a line more for each column's label.
+    """
     face, bold = font(13), font(15, "-Bold")
     shown = [[enlarged(picture) for picture in row] for row in pictures]
     width, height = shown[0][0].size
-    over = [wrapped(each, face, width) for each in columns]
+    over = [wrapped(each, face, width) + list(notes[i : i + 1]) for i, each in enumerate(columns)]
     beside = [wrapped(each, face, BESIDE) for each in rows]
     left = MARGIN + round(max((face.getlength(line) for lines in beside for line in lines), default=0)) + 2 * GAP
     head = MARGIN + (LINE_HEIGHT + GAP) * bool(title) + LINE_HEIGHT * max(map(len, over)) + GAP
@@ -137,12 +142,15 @@ def over_axes(pictures: np.ndarray, axes: Sequence[Axis]) -> Image.Image:
     return stacked([table(each, *labels, title) for each, title in zip(pictures, titles, strict=True)])
 
 
-def differences(names: tuple[str, str], a: np.ndarray, b: np.ndarray, maps: np.ndarray, prompts: Sequence[str]) -> Image.Image:
-    """Two contenders' pictures uint8 [n, h, w, 3] and the maps [n, h, w] of where they differ, a column for each prompt."""
+def differences(
+    names: tuple[str, str], a: np.ndarray, b: np.ndarray, maps: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]
+) -> Image.Image:
+    """Two contenders' pictures uint8 [n, h, w, 3] and the maps [n, h, w] of where they differ; columns as the grid's."""
     most = max(float(maps.max()), 1 / 255)
     heat = (colormaps["magma"](maps / most)[..., :3] * 255).round().astype(np.uint8)
     labels = [*names, f"difference: black is none, white {100 * most:.0f} % of the range"]
-    return table(np.stack([a, b, heat]), prompts, labels)
+    notes = [f"seed {seed}" for seed in seeds] if len(set(seeds)) > 1 else []
+    return table(np.stack([a, b, heat]), prompts, labels, notes=notes)
 
 
 def stacked(pages: Sequence[Image.Image]) -> Image.Image:

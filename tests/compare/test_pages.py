@@ -81,9 +81,20 @@ def test_differences_are_white_where_they_are_largest_and_black_where_there_are_
     b = a.copy()
     b[:, :, 32:] = 100
     maps = np.abs(a.astype(float) - b).mean(-1) / 255
-    page = np.asarray(differences(("guided", "tuned"), a, b, maps, ["A cat"]))
+    page = np.asarray(differences(("guided", "tuned"), a, b, maps, ["A cat"], [0]))
     black, brightest = (0, 0, 4), (252, 253, 191)  # the ends of magma
     assert (page == black).all(-1).sum() == (page == brightest).all(-1).sum() == 192 * 96
+
+
+def test_differences_of_a_prompt_s_seeds_are_told_apart(monkeypatch):
+    said = []
+    monkeypatch.setattr("nbs_lib.compare.pages.table", lambda *_, notes: said.append(notes))
+    images, maps = np.zeros((2, 64, 64, 3), np.uint8), np.zeros((2, 64, 64))
+    for seeds in ([3, 4], [3, 3]):
+        differences(("guided", "tuned"), images, images, maps, ["A cat"] * 2, seeds)
+    assert said == [["seed 3", "seed 4"], []]
+    page = table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"])
+    assert table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"], notes=said[0]).height > page.height
 
 
 @pytest.mark.parametrize(

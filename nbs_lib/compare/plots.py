@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from .look import COLOURS, INK, LINE, SOFT, colour
@@ -13,6 +16,7 @@ PLACES = [
     (down, side) for down in (0, 1, -1, 1.9, -1.9, 2.8, -2.8, 3.7, 4.6, 5.5, 6.4, 7.3) for side in (1, -1, 0) if down or side
 ]
 """Where a label may stand beside its point: lines below it, and to the right, to the left or under it; the best ones first."""
+DOT, RING = 6.8, 6.0  # points across a dot, and more for each that lies around it
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a text that others would run into
 
 
@@ -44,6 +48,7 @@ def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rate
     """Quality against NFE, a point for each contender; the line joins those that none beats in both.
 
     quality: by contender: the rate of the right caption first, or, without rates, the similarity (SSIM) to guided's pictures.
+    Contenders at the same point are rings around one another.
     """
     figure = Figure((7.2, 3.6), dpi=144, layout="constrained", facecolor="white")
     axes = figure.subplots()
@@ -53,11 +58,17 @@ def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rate
         for point in points
         if not any(n <= point[0] and q > point[1] or n < point[0] and q >= point[1] for n, q, _ in points)
     ]
-    axes.plot([n for n, _, _ in best], [q for _, q, _ in best], color=LINE, linewidth=2, zorder=1)
+    [line] = axes.plot([n for n, _, _ in best], [q for _, q, _ in best], color=LINE, linewidth=2, zorder=1)
     axes.margins(0.18)
-    for nfe, value, name in points:
-        axes.scatter(nfe, value, color=colour(name), s=46, zorder=3)
-    _label(axes, [(nfe, value, f"{name}, {costs[name]['seconds']:.3g} s") for nfe, value, name in points])
+    sizes = [DOT + RING * sum(other[:2] == point[:2] for other in points[:i]) for i, point in enumerate(points)]
+    for (nfe, value, name), size in reversed(list(zip(points, sizes, strict=True))):  # the small ones over the large ones
+        axes.scatter(nfe, value, color=colour(name), s=size**2, zorder=3, edgecolors="white", linewidths=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    if rates:
+        low, high = axes.get_ylim()
+        axes.set_yticks([tick for tick in axes.get_yticks() if max(0, low) <= tick <= min(1, high)])
+        axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.4g} %")
+    _label(axes, [(nfe, value, f"{name}, {costs[name]['seconds']:.3g} s") for nfe, value, name in points], max(sizes), line)
     axes.set_xlabel("UNet evaluations for a picture (NFE)", fontsize=9, color=SOFT)
     title = "Right caption first of 16, by cost" if rates else "Similarity to guided's pictures (SSIM), by cost"
     axes.set_title(title, loc="left", fontsize=11, color=INK)
@@ -67,20 +78,22 @@ def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rate
     return figure
 
 
-def _label(axes: Axes, points: list[tuple[float, float, str]]):
-    """A label near each point: where it is over no other point or label, the nearest such place, and within the plot."""
+def _label(axes: Axes, points: list[tuple[float, float, str]], size: float, line: Line2D):
+    """A label near each point: where it is over no other point or label nor the line, the nearest such place, and within the
+    plot. size: points across the largest point."""
     figure = axes.figure
     figure.draw_without_rendering()  # the limits are known from here on
     plot = axes.get_window_extent()
-    dots = axes.transData.transform([(x, y) for x, y, _ in points])
-    taken = [Bbox.from_bounds(x - 10, y - 10, 20, 20) for x, y in dots]
+    dots, wide = axes.transData.transform([(x, y) for x, y, _ in points]), size * figure.dpi / 72 + 6  # pixels
+    taken = [Bbox.from_bounds(x - wide / 2, y - wide / 2, wide, wide) for x, y in dots]
+    joined = Path(axes.transData.transform(line.get_xydata()))
     for x, y, text in sorted(points, key=lambda each: (-each[1], each[0])):
         label = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=8.5, color=INK, va="center", zorder=4)
         for down, side in PLACES:
-            label.set(position=(8 * side, -13 * down), ha={1: "left", -1: "right", 0: "center"}[side])
+            label.set(position=((size / 2 + 4.6) * side, -13 * down), ha={1: "left", -1: "right", 0: "center"}[side])
             box = label.get_window_extent()
             inside = plot.x0 <= box.x0 and box.x1 <= plot.x1
-            if inside and not any(box.overlaps(other) for other in taken):
+            if inside and not joined.intersects_bbox(box.padded(4), False) and not any(box.overlaps(other) for other in taken):
                 break
         taken.append(box)
 

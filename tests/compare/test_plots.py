@@ -1,3 +1,4 @@
+from matplotlib.path import Path
 from PIL import Image
 
 from nbs_lib.compare.look import COLOURS
@@ -22,6 +23,22 @@ def test_the_frontier_joins_those_that_none_beats_in_both():
     [line] = figure.axes[0].lines
     assert list(zip(*line.get_data(), strict=True)) == [(25, 0.93), (30, 0.94), (50, 0.95)]
     assert {text.get_text().split(",")[0] for text in figure.axes[0].texts} == set(quality)
+
+
+def test_labels_stand_beside_the_line_and_rates_are_in_percent():
+    quality = {"unguided": 0.25, "guided": 0.93, "tuned": 0.9, "selective-50": 0.9, "hybrid-20": 0.91}
+    nfe = {"unguided": 25, "guided": 50, "tuned": 25, "selective-50": 38, "hybrid-20": 30}
+    [axes] = frontier(quality, {name: {"nfe": each, "seconds": 0.1} for name, each in nfe.items()}, rates=True).axes
+    line = Path(axes.transData.transform(axes.lines[0].get_xydata()))
+    assert not any(line.intersects_bbox(text.get_window_extent(), False) for text in axes.texts)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["20 %", "40 %", "60 %", "80 %", "100 %"]
+
+
+def test_points_that_coincide_are_rings_and_the_smaller_ones_lie_above():
+    costs = {name: {"nfe": 25, "seconds": 0.1} for name in COLOURS}
+    [axes] = frontier(dict.fromkeys(COLOURS, 0.5), costs, rates=True).axes
+    [large, middle, small] = [float(dots.get_sizes()[0]) for dots in axes.collections]
+    assert large**0.5 - 5 > middle**0.5 > small**0.5 + 5
 
 
 def test_labels_of_points_that_coincide_do_not_overlap(tmp_path):

@@ -215,8 +215,10 @@ class Sampler:
 def load_sampler(run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler: str = "") -> Sampler:
     """The sampler of a run: the base that its cache names, and what was trained.
 
-    Errors: FileNotFoundError without a cache or adapter; BaseError where the base is no longer the one trained on.
+    Errors: FileNotFoundError without the run, its cache or adapter; BaseError where the base is no longer the one trained on.
     """
+    if not run.folder.is_dir():
+        raise FileNotFoundError(f"there is no run {run.folder}; check its name, or begin it with notebooks/1_prepare.ipynb")
     path = run.cache / "cache.json"
     if not path.is_file():
         raise FileNotFoundError(f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first")

@@ -130,8 +130,9 @@ def _lengths(tokens: Counter, most: int) -> Figure:
     axes = figure.subplots()
     axes.bar(list(tokens), list(tokens.values()), width=1.0, color="#3b6ea5")
     axes.axvline(most + 0.5, color="#b5432e", linestyle="--")
-    axes.annotate(f"what the text encoder reads: {most}", (most + 0.5, 0.97), xycoords=("data", "axes fraction"), va="top",
-                  ha="left" if most < max(tokens) / 2 else "right", color="#b5432e")  # fmt: skip
+    side, aside = ("left", 6) if most < max(tokens) / 2 else ("right", -6)
+    axes.annotate(f"what the text encoder reads: {most}", (most + 0.5, 0.97), (aside, 0), ("data", "axes fraction"),
+                  "offset points", va="top", ha=side, color="#b5432e")  # fmt: skip
     axes.set(xlabel="tokens of a caption, its beginning and end among them", ylabel="distinct captions")
     return figure
 
@@ -194,6 +195,8 @@ def caption_table(ids: Sequence[str], captions: Sequence[str], most: int = 12) -
 
 def reasons_table(kept: int, dropped: dict[str, int]) -> str:
     """How many examples were kept, and how many were dropped for which reason, as an HTML table."""
+    if not any(dropped.values()):
+        return f"<p>{kept} kept.</p>"
     rows = [(reason, number) for reason, number in sorted(dropped.items(), key=lambda each: -each[1])]
     return _table(f"{kept} kept, {sum(dropped.values())} dropped", ("reason", "dropped"), rows)
 

@@ -252,8 +252,10 @@ def test_the_runs_beside_are_offered_and_those_that_cannot_be_say_why(run, sampl
 def test_a_run_that_cannot_be_opened_says_what_to_do(run):
     with pytest.raises(RunError, match="its training has not ended; wait for it"):
         playground(Play(run=str(run.folder.parent / "training")))
-    with pytest.raises(FileNotFoundError, match="1_prepare"):
+    with pytest.raises(FileNotFoundError, match="there is no run .*nothing; check its name"):
         playground(Play(run=str(run.folder.parent / "nothing")))
+    with pytest.raises(FileNotFoundError, match="has no cache; run notebooks/1_prepare"):
+        playground(Play(run=str(run.folder.parent / "prepared")))
 
 
 def test_a_drawer_does_one_job_at_a_time_and_speaks_in_the_page_s_thread():

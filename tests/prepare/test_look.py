@@ -1,5 +1,7 @@
 """What is shown: every picture and word of it, and nothing that runs."""
 
+from collections import Counter
+
 from PIL import Image
 
 from nbs_lib.prepare import look
@@ -40,3 +42,14 @@ def test_tables_say_how_much_they_leave_out():
     assert look.dropped_table([], 0) == "<p>Nothing was dropped.</p>"
     assert "9 dropped; 1 shown" in look.dropped_table([{"id": "a", "reason": "b", "detail": ""}], 9)
     assert "3 kept, 2 dropped" in look.reasons_table(3, {"caption is empty": 2})
+    assert look.reasons_table(3, {}) == "<p>3 kept.</p>", "a table without rows says nothing"
+
+
+def test_the_words_at_the_line_do_not_touch_it():
+    for most in (40, 90):
+        figure = look._lengths(Counter({10: 5, 100: 1}), most)
+        figure.draw_without_rendering()
+        [axes] = figure.axes
+        x = axes.transData.transform((most + 0.5, 0))[0]
+        box = axes.texts[0].get_window_extent()
+        assert box.x0 > x + 3 or box.x1 < x - 3

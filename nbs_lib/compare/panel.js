@@ -7,6 +7,8 @@ function render({ model, el }) {
   };
   const context = get("context");
 
+  // What a field of a number holds: null for an empty one, which Number would take for 0.
+  const number = (text) => (text === "" ? null : Number(text));
   // A field that holds a value of the model.
   const field = (name, control, of = (value) => value) => {
     control.addEventListener("input", () => set(name, of(control.value)));
@@ -34,7 +36,7 @@ function render({ model, el }) {
   on(model, ["locked"], () => (locked.checked = get("locked")));
   const lock = make("label", { class: "tick" }, locked, make("span", { text: "Lock seeds" }));
   const shuffle = button("Shuffle", () => ask(model, "shuffle"));
-  const steps = field("steps", make("input", { type: "number", min: 1, max: 100, step: 1 }), Number);
+  const steps = field("steps", make("input", { type: "number", min: 1, max: 100, step: 1 }), number);
   const scheduler = make("select", {}, make("option", { value: "", text: "each contender's own" }));
   for (const name of context.schedulers.filter(Boolean)) scheduler.append(make("option", { value: name, text: name }));
   field("scheduler", scheduler);
@@ -43,7 +45,7 @@ function render({ model, el }) {
   const dial = (name, low, high, step, read, write, changes) => {
     const bar = make("input", { type: "range", min: low, max: high, step, "aria-label": name });
     const exact = make("input", { type: "number", min: low, max: high, step, "aria-label": `${name}, as a number` });
-    for (const each of [bar, exact]) each.addEventListener("input", () => write(Number(each.value)));
+    for (const each of [bar, exact]) each.addEventListener("input", () => write(number(each.value)));
     on(model, changes, () => {
       for (const each of [bar, exact]) if (document.activeElement !== each) each.value = read();
     });
@@ -62,7 +64,7 @@ function render({ model, el }) {
       row.append(dial("w of guided", 1, context.guidance, 0.25, () => get("guidance"), (value) => set("guidance", value), ["guidance"]));
     } else if (each.scale === "λ") {
       const write = (value) => set("scales", { ...get("scales"), [each.name]: value });
-      row.append(dial(`λ of ${each.label}`, -1, 3, 0.05, () => get("scales")[each.name] ?? 1, write, ["scales"]));
+      row.append(dial(`λ of ${each.label}`, -1, 3, 0.05, () => (each.name in get("scales") ? get("scales")[each.name] : 1), write, ["scales"]));
     }
     who.append(row);
   }

@@ -16,17 +16,18 @@ class Panel(anywidget.AnyWidget):
     """The controls. The page sends `stop` and `shuffle`; what its fields hold is checked by `asked`.
 
     wanted: how often Draw was pressed; it comes with what the fields hold by then.
-    prompts: one a line. chosen: names out of `choices`; scales: λ by name; more: other contenders, one a line.
-    done, of: steps of the sampling that `doing` names; note: on the last drawing. context: what the fields offer.
+    prompts: one a line. steps, guidance, scales: None where their field is empty. chosen: names out of `choices`; scales: λ by
+    name; more: other contenders, one a line. done, of: steps of the sampling that `doing` names; note: on the last drawing.
+    context: what the fields offer.
     """
 
     _esm, _css = script("panel"), style()
     prompts = traitlets.Unicode().tag(sync=True)
     seeds = traitlets.Unicode("0").tag(sync=True)
     locked = traitlets.Bool(True).tag(sync=True)
-    steps = traitlets.Float(25).tag(sync=True)
+    steps = traitlets.Float(25, allow_none=True).tag(sync=True)
     scheduler = traitlets.Unicode().tag(sync=True)
-    guidance = traitlets.Float(1).tag(sync=True)
+    guidance = traitlets.Float(1, allow_none=True).tag(sync=True)
     chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
     scales = traitlets.Dict().tag(sync=True)
     more = traitlets.Unicode().tag(sync=True)
@@ -58,10 +59,14 @@ class Panel(anywidget.AnyWidget):
         prompts = [line.strip() for line in self.prompts.splitlines() if line.strip()]
         if not prompts:
             raise ParameterError("The prompt is empty; write what the picture is to show.")
+        if self.steps is None:
+            raise ParameterError("steps is empty; write a whole number from 1 to 100")
         if not float(self.steps).is_integer():
             raise ParameterError(f"parameter steps: given {self.steps:g}; allowed is a whole number from 1 to 100")
         told = {"prompts": prompts, "seeds": seeds_of(self.seeds), "steps": int(self.steps), "scheduler": self.scheduler}
         most = self.context["guidance"]
+        if self.guidance is None:
+            raise ParameterError(f"w of guided is empty; write a number from 1 to {most:g}")
         if not 1 <= self.guidance <= most:  # 0 means another thing in the notebook's parameters than in this field
             raise ParameterError(f"guidance w: given {self.guidance:g}; allowed is a number from 1 to {most:g}")
         contenders = [self._named(choice, w_train) for choice in self.context["choices"] if choice["name"] in self.chosen]
@@ -74,6 +79,8 @@ class Panel(anywidget.AnyWidget):
         name, scale = choice["name"], self.scales.get(choice["name"], 1.0)
         if choice["scale"] == "w":
             return scaled(name, self.guidance, w_train)
+        if choice["scale"] == "λ" and scale is None:
+            raise ParameterError(f"λ of {name} is empty; write a number from -1 to 3")
         if choice["scale"] == "λ" and not -1 <= scale <= 3:
             raise ParameterError(f"λ of {name}: given {scale:g}; allowed is a number from -1 to 3")
         return scaled(name, scale, 1.0) if choice["scale"] else name

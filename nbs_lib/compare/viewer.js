@@ -15,7 +15,7 @@ function render({ model, el }) {
   range.addEventListener("input", () => set("position", Number(range.value)));
   const turn = button("", () => set("turned", !get("turned")), { class: "turn" });
   const box = make("div", { class: "onepass-slider" }, after, before, left, right, leftWords, rightWords, range, turn);
-  const words = make("p", { class: "words all", role: "alert" });
+  const words = make("p", { class: "words", role: "alert" });
   const notes = make("p", { class: "notes" });
   el.append(make("div", { class: "onepass-live onepass-viewer" }, modes, words, box, notes));
 
@@ -36,7 +36,9 @@ function render({ model, el }) {
     range.setAttribute("aria-label", `How much is ${get("before_label")}: ${get("alt")}`);
     words.textContent = get("words");
     words.hidden = !get("words");
-    box.hidden = notes.hidden = Boolean(get("words"));
+    const none = !get("before") && !get("after");
+    words.classList.toggle("alone", none);
+    box.hidden = notes.hidden = none && Boolean(get("words"));
     const note = (side) => (get(side) && get(side + "_note") ? [`${get(side + "_label")}: ${get(side + "_note")}`] : []);
     notes.textContent = [...note("before"), ...note("after")].join(" · ");
     place();

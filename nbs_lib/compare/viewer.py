@@ -19,7 +19,8 @@ class Viewer(anywidget.AnyWidget):
     """Two pictures of one prompt; every mode takes pointer and keys.
 
     before, after: pictures as data URLs; where one is empty, its note stands in its place. position: percent of the width
-    that shows `before`, in the mode `slider`; turned: whether the mode `flip` shows `after`. words: stand in the place of both.
+    that shows `before`, in the mode `slider`; turned: whether the mode `flip` shows `after`. words: stand above both, or alone
+    where there is no picture.
     """
 
     _esm, _css = script("viewer"), style("viewer")
@@ -38,7 +39,8 @@ class Viewer(anywidget.AnyWidget):
     def plain(self) -> str:
         """What is shown, as HTML that needs no widget."""
         sides = [(self.before, self.before_label, self.before_note), (self.after, self.after_label, self.after_note)]
-        return f"<p>{escape(self.words)}</p>" if self.words else "".join(_figure(*side, self.alt) for side in sides)
+        words = f"<p>{escape(self.words)}</p>" if self.words else ""
+        return words + "".join(_figure(*side, self.alt) for side in sides if side != ("", "", ""))
 
 
 def _figure(url: str, name: str, note: str, alt: str) -> str:

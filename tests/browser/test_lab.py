@@ -259,7 +259,7 @@ def test_a_long_sampling_is_stopped_and_the_page_answers_meanwhile(opened: Lab):
     expect(lab.viewer.get_by_role("img", name="tuned at 1.05: A red house")).to_be_visible(timeout=WAIT)
 
 
-def test_what_cannot_be_drawn_is_said_where_the_picture_would_be(opened: Lab, base):
+def test_what_cannot_be_drawn_is_said_above_the_picture(opened: Lab, base):
     lab, page = opened, opened.page
     expect(lab.panel.get_by_text("its training has not ended")).to_be_visible()
     expect(
@@ -268,6 +268,7 @@ def test_what_cannot_be_drawn_is_said_where_the_picture_would_be(opened: Lab, ba
     lab.prompts.fill("  ")
     lab.draw.click()
     lab.says("The prompt is empty")
+    expect(lab.viewer.get_by_role("img", name="tuned: A person in a red shirt")).to_be_visible()
     screenshot(page, "empty-prompt")
     lab.prompts.fill("a cat")
     lab.panel.get_by_label("w of guided, as a number").fill("50")
@@ -277,7 +278,14 @@ def test_what_cannot_be_drawn_is_said_where_the_picture_would_be(opened: Lab, ba
     lab.panel.get_by_label("λ of tuned, as a number").fill("7")
     lab.draw.click()
     lab.says("λ of tuned: given 7; allowed is a number from -1 to 3")
+    lab.panel.get_by_label("λ of tuned, as a number").fill("")
+    lab.draw.click()
+    lab.says("λ of tuned is empty")
     lab.panel.get_by_label("λ of tuned, as a number").fill("1")
+    lab.panel.get_by_label("Steps", exact=True).fill("")
+    lab.draw.click()
+    lab.says("steps is empty")
+    lab.panel.get_by_label("Steps", exact=True).fill("2")
     lab.panel.get_by_label("Others, one a line").fill("best")
     lab.prompts.fill("cat " * 1000)
     lab.draw.click()

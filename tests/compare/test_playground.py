@@ -137,6 +137,9 @@ def test_another_scheduler_draws_another_picture(play):
         ({"scales": {"tuned": 3.5}}, "λ of tuned: given 3.5; allowed is a number from -1 to 3"),
         ({"steps": 2.5}, "steps: given 2.5; allowed is a whole number from 1 to 100"),
         ({"steps": 0}, "steps: given 0; allowed is a number from 1 to 100"),
+        ({"steps": None}, "steps is empty; write a whole number from 1 to 100"),
+        ({"guidance": None}, "w of guided is empty; write a number from 1 to 20"),
+        ({"scales": {"tuned": None}}, "λ of tuned is empty; write a number from -1 to 3"),
         ({"seeds": "1, x"}, "seeds: given '1, x'; allowed are whole numbers"),
         ({"seeds": "-1"}, "seeds: given [-1]"),
         ({"seeds": ""}, "seeds: given []"),
@@ -147,7 +150,7 @@ def test_what_cannot_be_asked_is_said_and_nothing_is_drawn(play, fields, said):
     rows = play.gallery.rows
     drawn(play, **fields)
     assert said in play.viewer.words and play.gallery.rows == rows and not play.panel.busy
-    assert said.partition("'")[0] in play.viewer.plain()
+    assert said.partition("'")[0] in play.viewer.plain() and play.viewer.plain().count("<img") == 2, "the pictures stay"
 
 
 def test_a_contender_that_is_refused_has_its_words_beside_the_others_pictures(play, run, base):

@@ -2,7 +2,7 @@
 function render({ model, el }) {
   const get = (name) => model.get(name);
   const start = button("Start", () => ask(model, "start"), { class: "go" });
-  const stop = button("Stop", () => ask(model, "stop"));
+  const stop = button("Stop", () => ask(model, "end"));
   const said = make("p", { class: "said", role: "status" });
   const prompt = make("h4");
   const pictures = ["left", "right"].map((side) => sharp(make("img", { class: side })));
@@ -58,9 +58,9 @@ function render({ model, el }) {
     result.replaceChildren(...get("result").map((line) => make("li", { text: line })));
     result.hidden = !get("result").length;
   });
-  on(model, ["busy", "cast", "of"], () => {
+  on(model, ["busy", "pair", "cast", "of"], () => {
     start.setAttribute("aria-disabled", get("busy"));
-    stop.setAttribute("aria-disabled", !get("busy"));
+    stop.setAttribute("aria-disabled", !get("busy") && !get("pair").number);
     bar.hidden = !get("of");
     bar.max = get("of") || 1;
     bar.value = get("cast");

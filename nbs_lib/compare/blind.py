@@ -19,7 +19,7 @@ Draw = Callable[[str, str, int], object]
 
 
 class Blind(anywidget.AnyWidget):
-    """Pairs to vote on. The page sends `start`, `stop` and `vote` with 1 (left), 2 (right) or 0 (neither) and
+    """Pairs to vote on. The page sends `start`, `end` and `vote` with 1 (left), 2 (right) or 0 (neither) and
     the number of the pair it is on.
 
     pair: number, left and right (as URLs) and the prompt of the two that are shown; empty where there are none.
@@ -36,7 +36,8 @@ class Blind(anywidget.AnyWidget):
 
     def __init__(self, run: Run, drawer: Drawer):
         super().__init__()
-        self.votes, self._drawer, self._ready, self._parameters = run.folder / "votes.jsonl", drawer, [], {}
+        self.votes, self._drawer = run.folder / "votes.jsonl", drawer
+        self._ready, self._parameters, self._over = [], {}, False
 
     def start(self, contenders: list[str], prompts: list[str], count: int, parameters: dict, draw: Draw, rng: Random):
         """Plan the pairs and draw them one after the other; a vote can be cast as soon as the first is there.
@@ -47,7 +48,7 @@ class Blind(anywidget.AnyWidget):
         if not self._drawer.start(lambda: self._draw(pairs, draw)):
             self.said = "Something is being drawn already; wait for it, or stop it."
             return
-        self._ready, self._parameters = [], parameters
+        self._ready, self._parameters, self._over = [], parameters, False
         self.pair, self.cast, self.of, self.result, self.busy = {}, 0, count, [], True
         self.said = "Drawing the first pair…"
 
@@ -65,6 +66,16 @@ class Blind(anywidget.AnyWidget):
             self.cast += 1
             self._show()
 
+    def end(self):
+        """End the drawing and the voting before all is voted on; the votes so far are told."""
+        if not (self.busy or self.pair) or self._over:
+            return
+        self._over = True
+        if self.busy:
+            self._drawer.stop()
+        self.pair, self.of, self.said = {}, self.cast, "Stopped; there are no votes."
+        self._close("Stopped.")
+
     def _draw(self, pairs: list[Pair], draw: Draw):
         """In the drawer's thread."""
         said = ""
@@ -80,11 +91,14 @@ class Blind(anywidget.AnyWidget):
 
     def _add(self, pair: Pair, pictures: list[str]):
         self._ready.append((pair, pictures))
-        if not self.pair:
+        if not self.pair and not self._over:
             self._show()
 
     def _ended(self, said: str):
-        self.busy, self.of = False, len(self._ready)
+        self.busy = False
+        if self._over:
+            return
+        self.of = len(self._ready)
         if said:
             self.said = said
         if self.cast == self.of:
@@ -102,8 +116,8 @@ class Blind(anywidget.AnyWidget):
         else:
             self._close()
 
-    def _close(self):
-        """All is voted on: what all votes of the run on these pairs' contenders come to."""
+    def _close(self, said: str = "Done."):
+        """All is voted on, or no more will be: what all votes of the run on these pairs' contenders come to."""
         shown = {name for pair, _ in self._ready for name in (pair.left, pair.right)}
         made = self._parameters["made"]
         rows = [
@@ -113,4 +127,4 @@ class Blind(anywidget.AnyWidget):
         ]
         if rows:
             self.result = [str(each) for each in tally(rows)]
-            self.said = f"Done. All {len(rows)} votes of this run on these contenders, with 95 % intervals:"
+            self.said = f"{said} All {len(rows)} votes of this run on these contenders, with 95 % intervals:"

@@ -64,7 +64,7 @@ class Playground:
     def _heard(self, _, told: dict, buffers: list):
         """What a button of the page asks for."""
         page = {"stop": self.drawer.stop, "shuffle": self.shuffle, "look": self.look, "save": self.save}
-        page |= {"start": self.start_blind, "vote": self.blind.vote}
+        page |= {"start": self.start_blind, "vote": self.blind.vote, "end": self.blind.end}
         page[told["do"]](*told.get("with", []))
 
     def close(self):
@@ -100,7 +100,7 @@ class Playground:
         start(partial(self._draw, asked))
 
     def _asked(self) -> Play | None:
-        """What the controls say; where that cannot be done, None, and the words where the picture would be."""
+        """What the controls say; where that cannot be done, None, and the words above the picture."""
         try:
             asked = self.panel.asked(self.config, self.sampler.w_train)
         except ValueError as failure:

@@ -319,6 +319,13 @@ def test_ten_blind_votes_are_kept(opened: Lab, run: Run):
     assert told.for_a + told.for_b == 8 and told.neither == 2
     screenshot(lab.blind, "blind-tally")
 
+    lab.blind.get_by_role("button", name="Start").press("Enter")
+    expect(lab.blind.get_by_text("Which is better?")).to_be_visible(timeout=WAIT)
+    expect(lab.blind.get_by_role("button", name="Start")).to_have_attribute("aria-disabled", "false", timeout=WAIT)
+    lab.blind.get_by_role("button", name="Stop").press("Enter")
+    expect(lab.blind.get_by_text("Stopped. All 10 votes of this run")).to_be_visible(timeout=WAIT)
+    expect(lab.blind.get_by_role("img")).to_have_count(0)
+
 
 def test_the_slider_of_a_comparison_takes_another_pair(opened: Lab):
     lab, page = opened, opened.page

@@ -238,6 +238,21 @@ def test_blind_votes_are_kept_without_a_name_on_the_page(play, run):
     assert len(play.blind.result) == 1 and "neither 1" in play.blind.result[0]
 
 
+def test_a_blind_comparison_is_ended_before_all_is_voted_on(play):
+    play.config = Play(prompts=["a cat"], steps=2, pairs=3)
+    play.panel.steps = 3  # other pictures than those of other votes
+    play.start_blind()
+    play.blind.end()
+    play.drawer.wait()
+    assert play.blind.pair == {} and not play.blind.busy and play.blind.said == "Stopped; there are no votes."
+    play.start_blind()
+    play.drawer.wait()
+    play.blind.vote(0, 1)
+    play.blind.end()
+    assert play.blind.pair == {} and play.blind.said.startswith("Stopped. All 1 votes of this run")
+    assert play.blind.of == 1 and "1 for neither" in play.blind.result[0]
+
+
 def test_a_blind_comparison_of_one_is_refused_in_words(play):
     play.panel.chosen = ["tuned"]
     play.start_blind()

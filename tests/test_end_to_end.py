@@ -113,7 +113,7 @@ def test_a_run_leaves_its_files_and_its_record(finished):
     assert [line["step"] for line in lines if "held_out_loss" in line] == [0, 6]
     assert (finished.folder / "validation.png").stat().st_size > 0
     checkpoints = sorted(path.name for path in finished.checkpoints.iterdir())
-    assert checkpoints == ["step-0000002", "step-0000004"]
+    assert checkpoints == ["step-0000004", "step-0000006"]
     size = sum(f.stat().st_size for f in (finished.checkpoints / checkpoints[0]).rglob("*") if f.is_file())
     adapter = (finished.adapter / WEIGHTS).stat().st_size
     assert size < 5 * adapter, "weights and Adam's two moments: a checkpoint never holds the frozen base"

@@ -64,15 +64,10 @@ def tell(value: Any, lines: list[str], as_json: bool):
 
 
 def aside(as_json: bool):
-    """Where a command says what it is doing: where its result is JSON, beside it. One that works goes on without a reader."""
+    """Where a command says what it is doing: where its result is JSON, beside it."""
+    from ..pipeline.progress import say
 
-    def say(line: str):
-        try:
-            print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
-        except OSError:  # nobody reads it any more, or the disk that it goes to is full
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-
-    return say
+    return (lambda line: print(line, file=sys.stderr, flush=True)) if as_json else say
 
 
 def main():

@@ -5,6 +5,7 @@ know nothing of it.
 """
 
 import json
+import os
 import re
 import sys
 import threading
@@ -17,6 +18,20 @@ from ..run import Run
 MOVES, PLAIN = 0.5, 30.0  # seconds from one look to the next in a terminal, and from one plain line to the next
 TAIL = 4096
 """Bytes at the end of metrics.jsonl that hold its last line."""
+BAR = re.compile(r"(?:(?P<name>.*\S) ?: +)?\d+%\|.*\| (?P<done>[\d.]+\w?)/(?P<all>[\d.]+\w?) \[.*<(?P<left>[\d:?]+).*")
+"""A bar of tqdm's, without what it is drawn with."""
+
+
+def say(line: str):
+    """Print a line, as long as anybody reads them; a stage goes on without."""
+    try:
+        print(line, flush=True)
+    except OSError:  # the reader is gone, or the disk that they go to is full
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+SPOKEN = (print, say)
+"""Where lines go to a terminal, in which one may move."""
 
 
 class Progress:
@@ -24,7 +39,7 @@ class Progress:
 
     def __init__(self, run: Run, stage: str, config: Any, log, say: Callable[[str], None] | None):
         self.run, self.stage, self.config, self.log, self.say = run, stage, config, log, say
-        self.moving = say is print and sys.stderr.isatty()
+        self.moving = say in SPOKEN and sys.stderr.isatty()
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._show, daemon=True)
         self.before = self._stamp()
@@ -53,7 +68,7 @@ class Progress:
     def words(self) -> str:
         """The stage, how long it has been at work, and how far it is."""
         now = time.monotonic()
-        at = self._step(now) or re.split(r"[\r\n]+", self.log.seen.strip())[-1].strip()
+        at = self._step(now) or BAR.sub(_in_words, re.split(r"[\r\n]+", self.log.seen.strip())[-1].strip())
         return f"{self.stage} {shown(now - self.start)}{': ' if at else ''}{at}"
 
     def _step(self, now: float) -> str:
@@ -85,6 +100,12 @@ class Progress:
         except OSError:
             return None
         return told.st_mtime_ns, told.st_size
+
+
+def _in_words(bar: re.Match) -> str:
+    name = f"{bar['name']} " if bar["name"] else ""
+    left = f", {bar['left']} left" if bar["left"] not in ("?", "00:00") else ""
+    return f"{name}{bar['done']} of {bar['all']}{left}"
 
 
 def _columns() -> int:

@@ -1,7 +1,10 @@
 """What is shown of runs: lists, the index, the difference of two, a page of a notebook, progress; and what is removed."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -9,7 +12,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from nbs_lib.config import Train
+from nbs_lib.config import Compare, Train
 from nbs_lib.files import HOST, write_atomic
 from nbs_lib.parameters import ParameterError
 from nbs_lib.pipeline import index, places, progress, tidy
@@ -136,7 +139,21 @@ def test_progress_says_step_loss_and_time_left(tmp_path):
         shown.first = (100, time.monotonic() - 10)
         run.metrics.write_text('{"step": 150, "loss": 0.25}\n{"step": 150, "held_out_loss": 1}\n{"step": 2')
         assert shown.words() == "train 0 s: step 150 of 300, loss 0.2500, 30 s left"
+    log.seen = "Kept\rguided :  25%|███▎         | 140/570 [00:23<01:09,  6.18picture/s]"
+    with progress.Progress(run, "compare", Compare(), log, said.append) as shown:
+        assert shown.words() == "compare 0 s: guided 140 of 570, 01:09 left"
     assert [progress.shown(each) for each in (4, 200, 7500)] == ["4 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_in_a_terminal_the_progress_is_a_line_that_moves(project):
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", "run", "demo", "--name", "moving"]
+    known = os.environ | {"PYTHONPATH": str(project.folder), "DOES_prepare": "time.sleep(1.5)"}
+    done = subprocess.run(command, cwd=project.folder, env=known, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    assert done.returncode == 0 and "[1/3] prepare: not done yet" in done.stdout
+    assert b"\r\x1b[K      prepare " in os.read(ours, 1 << 16)
+    os.close(ours)
 
 
 def test_the_doctor_looks_at_everything_and_says_how_it_is_mended(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from nbs_lib.parameters import ParameterError
 from nbs_lib.pipeline import places
-from nbs_lib.pipeline.members import Member
+from nbs_lib.pipeline.members import Member, run_members
 from nbs_lib.pipeline.sweeps import axes, member_name, planned, split_values, write_sweep
 from nbs_lib.run import Run
 
@@ -64,8 +64,7 @@ def test_a_sweep_names_its_best_and_outlives_a_member(project):
     """A second time, it does only what is missing, and compares by another number."""
     fails = "if config.rank == 4: raise ValueError('no such rank')"
     command = ["sweep", "demo", "--name", "swept", "-p", "train.rank=4,8", "-p", "train.seed=0..1", "--jobs", "2"]
-    # all that Python says then is more than a pipe holds
-    done = project.onepass(*command, status=1, DOES_train=fails, PYTHONVERBOSE="1")
+    done = project.onepass(*command, status=1, DOES_train=fails)
     assert "2 of 4 runs are not done: swept.rank-4.seed-0, swept.rank-4.seed-1" in done.stderr.replace("\n", " ")
     assert "failed: train failed: ValueError: no such rank" in done.stdout
     assert "best by loss: swept.rank-8.seed-0" in done.stdout
@@ -90,12 +89,19 @@ def test_a_sweep_names_its_best_and_outlives_a_member(project):
 
 
 def test_a_member_that_fails_now_is_not_done_for_what_it_came_to_before(project):
-    command = ["sweep", "demo", "--name", "stale", "-p", "train.rank=4,8"]
+    command = ["sweep", "demo", "--name", "stale", "-p", "train.rank=4,8", "--jobs", "2"]
     project.onepass(*command)
     done = project.onepass(*command, "-p", "train.steps=9", status=1, BEFORE_train="raise ValueError('does not fit')")
     assert "2 of 2 runs are not done" in done.stderr and "best by loss: none is done" in done.stdout
     assert {project.record(f"stale.rank-{rank}")["status"] for rank in (4, 8)} == {"failed"}
     assert project.onepass(*command).stdout.count("done, loss") == 2
+
+
+def test_a_member_that_says_more_than_a_pipe_holds_is_heard(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONVERBOSE", "1")
+    said = []
+    failed = run_members(tmp_path / "absent.yaml", [Member("talkative", {}, {})], 1, said.append)
+    assert failed == {"talkative"} and "talkative: failed: recipe" in said[-1] and "absent.yaml" in said[-1]
 
 
 def test_of_clip_scores_the_largest_is_the_best(tmp_path, monkeypatch):

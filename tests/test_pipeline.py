@@ -66,7 +66,7 @@ def test_overrides_are_typed_by_the_stage(tmp_path):
         (["demo", "--name", "../up"], "--name"),
         (["demo", "-p", "train.steps=["], "-p train.steps=[: it is not good YAML"),
         (["demo", "-p", "train.steps=1e400"], "whole number"),
-        (["demo", "-p", "prepare.source=/tmp/b\udcff"], "whole characters of UTF-8"),
+        (["demo", "-p", "prepare.source=pictures/b\udcff"], "whole characters of UTF-8"),
         (["absent"], "allowed is one of cached, consistency, demo"),
     ],
 )

@@ -77,7 +77,8 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
     log = Log(run.log if not host else run.log.with_stem(f"log-host{host}"))
     try:
         with Progress(run, stage, config, log, say):
-            _papermill(run.notebook(stage).name, notebook, as_parameters(config), log, SHUTDOWN if stage == "train" else 5.0)
+            shutdown = SHUTDOWN if stage == "train" else 5.0  # Jupyter's own
+            _papermill(run.notebook(stage).name, notebook, as_parameters(config), log, shutdown)
     except BaseException as failure:
         said, code = _settle(run, stage, failure, None if host else before)
         log.say(said)

@@ -33,11 +33,10 @@ class InterruptedTraining(KeyboardInterrupt):
         return [str(self)]
 
 
-def interrupted(checkpoints: Path) -> InterruptedTraining:
-    """What to raise. checkpoints: the folder of them."""
-    kept = max((path.name for path in checkpoints.glob("step-*")), default=None)
-    said = f"the checkpoint of step {int(kept.removeprefix('step-'))} is kept" if kept else "no step is kept"
-    return InterruptedTraining(f"interrupted: {said}; {GO_ON if kept else 'start again'}")
+def interrupted(step: int | None) -> InterruptedTraining:
+    """What to raise. step: that of this training's newest checkpoint; None without one, and on a host that cannot tell."""
+    kept = f"interrupted: the checkpoint of step {step} is kept; {GO_ON}"
+    return InterruptedTraining(kept if step else f"interrupted; {GO_ON}, where there is one")
 
 
 def take_space(folder: Path):

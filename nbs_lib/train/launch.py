@@ -37,6 +37,7 @@ from torch.numa.binding import AffinityMode, NumaOptions
 from ..config import Train
 from ..files import value_hash, write_atomic
 from ..run import Run
+from .checkpoint import latest
 from .failure import LaunchError, clear, first_failure, interrupted, note, take_space
 from .guard import path_with_python, port_of, process_count
 from .hosts import interface
@@ -71,7 +72,8 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
         with _compiling_alone() if config.deepspeed else nullcontext(), patch_environment(**environment), _elastic_in_silence():
             codes = start(function, (config, run, inputs), processes, port)
     except (KeyboardInterrupt, SignalException):  # the second is torch elastic's, of any signal
-        raise interrupted(run.checkpoints) from None
+        kept = latest(run.checkpoints, inputs)  # one of another training, which may lie there too, would not be gone on from
+        raise interrupted(kept.step if kept else None) from None
     except torch.distributed.DistError as failure:  # of the static rendezvous' store
         if not config.node_rank:
             raise LaunchError(f"master_port: {port} cannot be listened on: {failure}") from None

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 
 def fake(model: torch.nn.Module, mode: Any):
-    """Have a model on the meta device, in place, parameters and buffers that operations may ask for their device."""
+    """Put fake tensors, which operations may ask for their device, in the place of what a model on the meta device holds."""
     for module in model.modules():
         for name, each in module._parameters.items():
             if each is not None:

@@ -72,5 +72,6 @@ def rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
 def launched_as(result: dict[str, Any]) -> str:
     """In words: what trained, on how many processes of how many hosts."""
     engine = "no DeepSpeed" if result["zero_stage"] is None else f"DeepSpeed, ZeRO {result['zero_stage']}"
+    processes = result["processes"]
     hosts = f" on {result['nodes']} hosts" if result["nodes"] > 1 else ""
-    return f"{engine}, {result['processes']} processes{hosts}"
+    return f"{engine}, {processes} process{'es' * (processes > 1)}{hosts}"

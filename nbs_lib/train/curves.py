@@ -16,13 +16,14 @@ BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
 POINTS = 600  # of a curve of usage, at most: as many as a picture has room for
 UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 QUANTITIES = (
-    ("processes", "cpu_percent", 100, "CPU of {} processes", "cores"),
-    ("processes", "memory_mib", 1024, "memory of {} processes", "GiB"),
-    ("gpus", "percent", 1, "use of {} GPUs", "%"),
-    ("gpus", "memory_mib", 1024, "memory of {} GPUs", "GiB"),
-    ("gpus", "power_w", 1, "power of {} GPUs", "W"),
+    ("processes", "cpu_percent", 100, "CPU", "cores"),
+    ("processes", "memory_mib", 1024, "memory", "GiB"),
+    ("gpus", "percent", 1, "use", "%"),
+    ("gpus", "memory_mib", 1024, "memory", "GiB"),
+    ("gpus", "power_w", 1, "power", "W"),
 )
 """What usage.jsonl tells of processes and GPUs: group, key, what makes one of the unit, name, unit."""
+NOUNS = {"processes": ("process", "processes"), "gpus": ("GPU", "GPUs")}
 
 
 def draw_curves(run: Run):
@@ -90,7 +91,8 @@ def usage_figure(run: Run) -> Figure:
         if looks:
             _draw_use(axes, seconds, names, table, ORANGE if group == "gpus" else BLUE, stacked=key != "percent")
             used = table.mean(0) if key == "percent" else table.sum(0)
-            told = f"{what.format(len(names))}: {_short(used.mean())} {measure}, {_short(used.max())} at most"
+            of = f"{len(names)} {NOUNS[group][len(names) > 1]}"
+            told = f"{what} of {of}: {_short(used.mean())} {measure}, {_short(used.max())} at most"
             axes.set_title(told, loc="left", fontsize=9)
     if looks and (cores := run.read().get("machine", {}).get("cores")):
         machine = _thinned(np.array([look["cpu_percent"] for look in looks])) / 100 * cores

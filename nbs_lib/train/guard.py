@@ -21,7 +21,8 @@ def process_count(config: Train) -> int:
     """
     asked, gpus = config.processes, torch.cuda.device_count()
     if gpus and asked > gpus:
-        raise LaunchError(f"processes: given {asked}; this machine has {gpus} GPUs; give {gpus} or fewer, or 0 for all")
+        has = f"this machine has {gpus} GPU{'s' * (gpus > 1)}"
+        raise LaunchError(f"processes: given {asked}; {has}; give {gpus} or fewer, or 0 for all")
     return asked or gpus or 2
 
 

@@ -126,7 +126,8 @@ def test_a_recipe_that_is_a_folder_or_unreadable_is_one_sentence(project, tmp_pa
 def failed(project, name: str, stage: str, does: str, word: str):
     """A stage that fails is told of in two lines, the second of which says where to look; the next command goes on."""
     done = project.onepass("run", "demo", "--name", name, status=1, **{f"DOES_{stage}": does})
-    first, second = done.stderr.strip().splitlines()
+    assert len(said := done.stderr.strip().splitlines()) == 2, said
+    first, second = said
     folder = project.outputs / name
     page = folder / f"{list(STAGES).index(stage) + 1}_{stage}.ipynb"
     assert word in first and second == f"{page} shows where"

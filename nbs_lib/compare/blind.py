@@ -127,4 +127,5 @@ class Blind(anywidget.AnyWidget):
         ]
         if rows:
             self.result = [str(each) for each in tally(rows)]
-            self.said = f"{said} All {len(rows)} votes of this run on these contenders, with 95 % intervals:"
+            votes = f"{len(rows)} vote{'s' * (len(rows) > 1)}"
+            self.said = f"{said} All {votes} of this run on these contenders, with 95 % intervals:"

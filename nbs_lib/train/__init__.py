@@ -45,8 +45,8 @@ from .watch import Watch
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: the folder of what was learned, the last mean loss, the held-out loss first and last, what it ran
-    on and what it took."""
+    """A finished training: the folder of what was learned, the mean of the last tenth of the losses that were logged, the
+    held-out loss first and last, what it ran on and what it took."""
 
     weights: Path
     loss: float

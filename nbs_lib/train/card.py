@@ -22,7 +22,7 @@ tags: [{tags}]
 |---|---|
 | base | `{base}`, hash `{base_hash:.16}` |
 {rows}
-| last loss | {loss:.5f} |
+| loss, mean of its last tenth | {loss:.5f} |
 | loaded back by stock diffusers | predictions differ by {stock_difference:.2g} at most |
 """
 WHAT = {

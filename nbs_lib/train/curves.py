@@ -65,7 +65,7 @@ def loss_figure(run: Run) -> Figure:
         axes.plot(*zip(*held_out, strict=True), color=ORANGE, linewidth=1.5, marker="o", markersize=4, label="held out")
     if losses:
         axes.set_yscale("log")
-        axes.set_title(f"step {steps[-1]}   loss {smooth[-1]:.4f}", loc="left", fontsize=10)
+        axes.set_title(f"step {steps[-1]}   running mean {smooth[-1]:.4f}", loc="left", fontsize=10)
         axes.legend(frameon=False)
     return figure
 

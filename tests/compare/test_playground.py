@@ -249,7 +249,7 @@ def test_a_blind_comparison_is_ended_before_all_is_voted_on(play):
     play.drawer.wait()
     play.blind.vote(0, 1)
     play.blind.end()
-    assert play.blind.pair == {} and play.blind.said.startswith("Stopped. All 1 votes of this run")
+    assert play.blind.pair == {} and play.blind.said.startswith("Stopped. All 1 vote of this run")
     assert play.blind.of == 1 and "1 for neither" in play.blind.result[0]
 
 

@@ -159,6 +159,14 @@ def test_a_killed_kernel_is_one_sentence(project, name):
     )
 
 
+def test_what_a_kernel_s_process_says_beside_its_notebook_is_in_the_log(project, name):
+    """As Python does where a thread is in its way at the end. (Under pytest, ipykernel leaves the file descriptors alone.)"""
+    says = "os.write(2, b'said by no notebook')"
+    done = project.onepass("run", "demo", "--name", name, DOES_train=says)
+    assert done.stderr == "" and "said by no notebook" not in done.stdout
+    assert "said by no notebook" in (project.outputs / name / "log.txt").read_text()
+
+
 def test_a_kernel_out_of_memory_is_one_sentence(project, name):
     failed(project, name, "prepare", "bytearray(1 << 62)", "MemoryError; most often memory ran out")
 

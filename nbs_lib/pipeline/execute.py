@@ -16,6 +16,7 @@ from .progress import Progress
 
 CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
 ORPHANS = 60.0  # seconds that the kernel of a killed command is given to end
+OUTPUT = 60  # that a kernel is given to hand on what a cell has printed; on a busy machine it takes longer than Jupyter's 4
 SHUTDOWN = 140.0  # that one that trains is given when it is asked to; after half of them it is asked again, and must be done
 MEMORY = "most often memory ran out: a smaller batch_size or resolution needs less of it"
 REFUSED, STOPPED = "CheckpointError", ("KeyboardInterrupt", "InterruptedTraining")
@@ -101,6 +102,19 @@ def _without_grammars() -> Iterator[None]:
             del sys.modules["rfc3987_syntax"]
 
 
+def _kernels(log: Path) -> type:
+    """Kernels whose process writes into the log what it says beside its notebook, as one may while it ends: it would else
+    be among what the command says."""
+    from jupyter_client import AsyncKernelManager
+
+    class LoggedKernel(AsyncKernelManager):
+        async def start_kernel(self, **given: Any):
+            with log.open("ab") as said:
+                await super().start_kernel(stdout=said, stderr=said, **given)
+
+    return LoggedKernel
+
+
 def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, shutdown: float):
     """shutdown: seconds that the kernel is given to end when it is asked to."""
     with _without_grammars():
@@ -118,7 +132,9 @@ def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, 
         coalesce_streams=True,
         stdout_file=log,
         stderr_file=log,
-        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what a kernel logs, the terminal need not see
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # it logs what the notebook shows
+        iopub_timeout=OUTPUT,
+        kernel_manager_class=_kernels(log.path),
         config=Config(KernelManager={"shutdown_wait_time": shutdown}),
     )
 

@@ -1,8 +1,9 @@
 """What trains in each process: an Accelerator on DeepSpeed, or a plain data-parallel one, and whole weights out of it."""
 
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -30,15 +31,16 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
     for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
         del os.environ[name]  # a user's own settings are no parameters of a run, nor are those of accelerate's launch
     gpu = torch.cuda.is_available()
-    accelerator = Accelerator(
-        cpu=not (gpu or config.deepspeed),  # said of a CPU with DeepSpeed, it would drop DeepSpeed without a word
-        mixed_precision="fp16" if config.precision == "fp16" and not config.deepspeed else "no",
-        gradient_accumulation_steps=config.accumulate,
-        deepspeed_plugin=_deepspeed(config) if config.deepspeed else None,
-        kwargs_handlers=[InitProcessGroupKwargs(backend="nccl" if gpu else "gloo", timeout=LONGEST)],
-        log_with="tensorboard" if config.tensorboard else None,
-        project_dir=folder,
-    )
+    with redirect_stdout(io.StringIO()):  # each process would say in the notebook that DeepSpeed's extension was built
+        accelerator = Accelerator(
+            cpu=not (gpu or config.deepspeed),  # said of a CPU with DeepSpeed, it would drop DeepSpeed without a word
+            mixed_precision="fp16" if config.precision == "fp16" and not config.deepspeed else "no",
+            gradient_accumulation_steps=config.accumulate,
+            deepspeed_plugin=_deepspeed(config) if config.deepspeed else None,
+            kwargs_handlers=[InitProcessGroupKwargs(backend="nccl" if gpu else "gloo", timeout=LONGEST)],
+            log_with="tensorboard" if config.tensorboard else None,
+            project_dir=folder,
+        )
     wanted, found = int(os.environ["WORLD_SIZE"]), accelerator.distributed_type
     if (found == DistributedType.DEEPSPEED) != config.deepspeed or accelerator.num_processes != wanted:
         raise LaunchError(

@@ -62,14 +62,8 @@ def test_what_the_library_and_its_tests_import_is_declared_and_nothing_else():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            imported |= (
-                {name.partition(".")[0] for name in names}
-                - sys.stdlib_module_names
-                - {
-                    "nbs_lib",
-                    *(path.stem for folder in ("benchmarks", "tests/browser") for path in (ROOT / folder).glob("*.py")),
-                }
-            )
+            imported |= {name.partition(".")[0] for name in names}
+    imported -= {"nbs_lib"} | OURS | sys.stdlib_module_names
     owners = packages_distributions()
     used = {canonicalize_name(owner) for name in imported for owner in owners[name]}
     declared = {canonicalize_name(requirement.name) for requirement in DIRECT}

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -165,6 +166,28 @@ def test_what_a_kernel_s_process_says_beside_its_notebook_is_in_the_log(project,
     done = project.onepass("run", "demo", "--name", name, DOES_train=says)
     assert done.stderr == "" and "said by no notebook" not in done.stdout
     assert "said by no notebook" in (project.outputs / name / "log.txt").read_text()
+
+
+TAKES_ITS_PORT = """
+import json, os, socket, sys
+taken, file, *others = sys.argv[1:]
+if not os.path.exists(taken):
+    open(taken, "w").close()
+    other = socket.create_server(("127.0.0.1", json.load(open(file))["shell_port"]))
+    other.set_inheritable(True)
+os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", "-f", file, *others])
+"""
+
+
+def test_a_kernel_whose_port_is_taken_meanwhile_is_started_again(project, name, tmp_path):
+    """Jupyter chooses the ports of a kernel, which binds them when it has begun; by then another process may have one."""
+    spec = tmp_path / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    command = [sys.executable, "-c", TAKES_ITS_PORT, str(tmp_path / "taken"), "{connection_file}"]
+    spec.write_text(json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}))
+    project.onepass("run", "demo", "--name", name, JUPYTER_PATH=str(tmp_path))
+    assert "Address already in use" in (project.outputs / name / "log.txt").read_text()
+    assert project.record(name)["status"] == "done"
 
 
 def test_a_kernel_out_of_memory_is_one_sentence(project, name):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
 ORPHANS = 60.0  # seconds that the kernel of a killed command is given to end
 OUTPUT = 60  # that a kernel is given to hand on what a cell has printed; on a busy machine it takes longer than Jupyter's 4
 SHUTDOWN = 140.0  # that one that trains is given when it is asked to; after half of them it is asked again, and must be done
+STARTS, UNBORN = 3, "Kernel died before replying"
+"""How often a kernel is started that ends before it has begun: of the ports that were chosen for it, another process may take
+one before it does, as where several runs begin at once."""
 MEMORY = "most often memory ran out: a smaller batch_size or resolution needs less of it"
 REFUSED, STOPPED = "CheckpointError", ("KeyboardInterrupt", "InterruptedTraining")
 """What a notebook fails with where it would lose an unfinished training, and where its kernel was told to stop."""
@@ -121,7 +125,8 @@ def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, 
         import papermill
     from traitlets.config import Config
 
-    papermill.execute_notebook(
+    begin = partial(
+        papermill.execute_notebook,
         notebooks() / name,
         notebook,
         parameters=parameters,
@@ -137,6 +142,12 @@ def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, 
         kernel_manager_class=_kernels(log.path),
         config=Config(KernelManager={"shutdown_wait_time": shutdown}),
     )
+    for left in reversed(range(STARTS)):
+        try:
+            return begin()
+        except RuntimeError as failure:
+            if not left or UNBORN not in str(failure):
+                raise
 
 
 def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any] | None) -> tuple[str, int]:

@@ -16,8 +16,8 @@ from .places import notebooks
 from .progress import Progress
 
 CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
-ORPHANS = 60.0  # seconds that the kernel of a killed command is given to end
-OUTPUT = 60  # that a kernel is given to hand on what a cell has printed; on a busy machine it takes longer than Jupyter's 4
+ORPHANS = 60.0  # seconds, as below, that the kernel of a killed command is given to end
+OUTPUT = 60  # that a kernel is given to hand on what a cell has printed; Jupyter's 4 are too few on a busy machine
 SHUTDOWN = 140.0  # that one that trains is given when it is asked to; after half of them it is asked again, and must be done
 STARTS, UNBORN = 3, "Kernel died before replying"
 """How often a kernel is started that ends before it has begun: of the ports that were chosen for it, another process may take

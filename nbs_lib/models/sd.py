@@ -5,6 +5,7 @@ it, how pictures become latents, and which stock pipeline it all makes.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, StableDif
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..files import file_hash, value_hash
-from .parts import INDEX, load_part, part_files
+from .headers import FileError, read_settings
+from .parts import CONFIGS, INDEX, BaseError, load_part, part_files
+from .settings import check_settings
 
 Encoders = list[tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]]
 """The text encoders of a base in their order, each with its tokenizer."""
@@ -46,6 +49,14 @@ class Base:
     parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     stock: ClassVar[type[DiffusionPipeline]] = StableDiffusionPipeline
     """diffusers' own pipeline for this family; it is what loads a LoRA, too."""
+    _added_kind: ClassVar[str | None] = None
+    """What its UNet takes besides the context, as diffusers names it."""
+    classes: ClassVar[dict[str, type]] = {
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+    }
+    """The class of each part that has weights."""
 
     @cached_property
     def hash(self) -> str:
@@ -83,19 +94,35 @@ class Base:
         return self._settings("vae/config.json").get("latent_channels", 4)
 
     def unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-        return self._load(UNet2DConditionModel, "unet", dtype)
+        return self._load("unet", dtype)
 
     def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
-        return self._load(AutoencoderKL, "vae", dtype)
+        return self._load("vae", dtype)
 
     def text_encoder(self, dtype: torch.dtype = torch.float32) -> CLIPTextModel:
-        return self._load(CLIPTextModel, "text_encoder", dtype)
+        return self._load("text_encoder", dtype)
 
     def tokenizer(self) -> CLIPTokenizer:
-        return self._tokenizer("tokenizer")
+        return self.tokenizer_of("tokenizer")
+
+    def needs(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+        """Yield part, name and value of each setting that follows from other parts. settings: of the parts with weights."""
+        latents = settings["vae"]["latent_channels"]
+        yield from (("vae", name, 3) for name in ("in_channels", "out_channels"))
+        yield from (("unet", name, latents) for name in ("in_channels", "out_channels"))
+        yield "unet", "cross_attention_dim", self._text_width(settings)
+        yield from (("unet", name, None) for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type"))
+        yield "unet", "addition_embed_type", self._added_kind
+
+    def _text_width(self, settings: dict[str, Any]) -> int:
+        return settings["text_encoder"].hidden_size
 
     def scheduler(self, kind: type = DDIMScheduler):
-        """The base's noise schedule as a scheduler of class `kind`."""
+        """The base's noise schedule as a scheduler of class `kind`. Errors: BaseError."""
+        try:
+            check_settings(kind, read_settings(self.folder / "scheduler" / CONFIGS["scheduler"]))
+        except FileError as failure:
+            raise BaseError(f"base {self.name!r}: its scheduler cannot be used ({failure}); fetch scheduler/ again") from None
         # DDIM clips to [-1, 1] unless it is told not to, which is for pictures: latents reach beyond
         return kind.from_pretrained(self.folder / "scheduler", local_files_only=True, clip_sample=False)
 
@@ -162,10 +189,11 @@ class Base:
     def _settings(self, file: str) -> dict[str, Any]:
         return json.loads((self.folder / file).read_text("utf-8"))
 
-    def _load(self, cls: type, part: str, dtype: torch.dtype):
-        return load_part(cls, self.name, self.folder, part, dtype)
+    def _load(self, part: str, dtype: torch.dtype):
+        return load_part(self.classes[part], self.name, self.folder, part, dtype)
 
-    def _tokenizer(self, part: str) -> CLIPTokenizer:
+    def tokenizer_of(self, part: str) -> CLIPTokenizer:
+        """Load the tokenizer of a part."""
         return CLIPTokenizer.from_pretrained(self.folder / part, local_files_only=True)
 
 

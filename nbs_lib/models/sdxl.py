@@ -1,5 +1,6 @@
 """SDXL: two text encoders, pooled text, and a UNet that is told the size of the pictures."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,25 @@ class BaseXL(Base):
 
     parts = (*Base.parts, "text_encoder_2", "tokenizer_2")
     stock = StableDiffusionXLPipeline
+    _added_kind = "text_time"
+    classes = Base.classes | {"text_encoder_2": CLIPTextModelWithProjection}
 
     def _files(self) -> set[Path]:
         return super()._files() | {path for path in [self.folder / INDEX] if path.is_file()}
 
+    def needs(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+        yield from super().needs(settings)
+        pooled, times = settings["text_encoder_2"].projection_dim, settings["unet"]["addition_time_embed_dim"]
+        yield "unet", "projection_class_embeddings_input_dim", pooled + 6 * times
+
+    def _text_width(self, settings: dict[str, Any]) -> int:
+        return super()._text_width(settings) + settings["text_encoder_2"].hidden_size
+
     def text_encoder_2(self, dtype: torch.dtype = torch.float32) -> CLIPTextModelWithProjection:
-        return self._load(CLIPTextModelWithProjection, "text_encoder_2", dtype)
+        return self._load("text_encoder_2", dtype)
 
     def tokenizer_2(self) -> CLIPTokenizer:
-        return self._tokenizer("tokenizer_2")
+        return self.tokenizer_of("tokenizer_2")
 
     def text_encoders(self) -> Encoders:
         return [*super().text_encoders(), (self.tokenizer_2(), self.text_encoder_2())]

@@ -16,11 +16,12 @@ from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .adapter_file import AdapterError, checked_facts, parse_facts
 from .files import write_atomic
 from .models import Base
+from .models.headers import FileError, read_header, read_settings
 
 NAME = "default"
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -133,20 +134,22 @@ def _in_order(file: bytes) -> bytes:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What was recorded with an adapter, or with a whole model. Errors: FileNotFoundError; ValueError if it is not of ours."""
-    path = folder / WEIGHTS
-    if (folder / FACTS).is_file():
-        return json.loads((folder / FACTS).read_text())
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; train an adapter first (notebooks/2_train.ipynb)")
+    """Return what was recorded with an adapter, or with a whole model.
+
+    Errors: FileNotFoundError without one; AdapterError where it is damaged or was not trained by Onepass.
+    """
+    path, record = folder / WEIGHTS, folder / FACTS
     try:
-        with safe_open(path, "pt") as opened:
-            metadata = opened.metadata() or {}
-    except SafetensorError as torn:
-        raise ValueError(f"{path} is damaged ({torn}); train it again, or export it again") from None
+        if record.is_file():
+            return checked_facts(read_settings(record), record)
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; train an adapter first (notebooks/2_train.ipynb)")
+        metadata = read_header(path).metadata
+    except FileError as failure:
+        raise AdapterError(folder, failure) from None
     if METADATA_KEY not in metadata:
-        raise ValueError(f"{path} has no {METADATA_KEY!r} metadata; it was not trained by Onepass")
-    return json.loads(metadata[METADATA_KEY])
+        raise AdapterError(path, f"it has no {METADATA_KEY!r} metadata, so it was not trained by Onepass")
+    return parse_facts(metadata[METADATA_KEY], path)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ SHARED = (
     "run.py",
     "models",
     "adapter.py",
+    "adapter_file.py",
     "compiling.py",
     "diffusion.py",
     "shards.py",

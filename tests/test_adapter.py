@@ -57,8 +57,9 @@ def test_a_stock_loader_gets_the_strength_right_whatever_alpha_is(base, tmp_path
     unet = base.unet()
     attach(unet, rank=4, alpha=alpha, seed=0)
     tuned = predict(trained_like(unet))
-    path = save_adapter(tmp_path, unet, {"w_train": 3.0})
-    assert read_facts(tmp_path) == {"w_train": 3.0}
+    facts = {"w_train": 3.0, "base_hash": base.hash}
+    path = save_adapter(tmp_path, unet, facts)
+    assert read_facts(tmp_path) == facts
     verify(tmp_path, unet, base)
     pipeline = base.pipeline()
     pipeline.load_lora_weights(tmp_path)

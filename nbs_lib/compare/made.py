@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .. import adapter, models
+from .. import adapter, adapter_file, models
 from ..adapter import WEIGHTS
 from ..files import file_hash
 from ..inputs import files_hash
@@ -15,7 +15,7 @@ from .ways import Way
 from .weights import stamp_of
 
 CODE = [Path(__file__).with_name(f"{name}.py") for name in ("engines", "sample", "ways", "weights")]
-CODE += [Path(adapter.__file__), *sorted(Path(models.__file__).parent.glob("*.py"))]
+CODE += [Path(adapter.__file__), Path(adapter_file.__file__), *sorted(Path(models.__file__).parent.glob("*.py"))]
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 
 

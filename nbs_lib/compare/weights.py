@@ -9,6 +9,7 @@ import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 from ..adapter import WEIGHTS, read_facts
+from ..adapter_file import check_adapter, layers_of_unet
 from ..files import ROOT
 from ..models import Base, BaseError
 from ..run import Run
@@ -21,15 +22,19 @@ class Adapters:
     """Adapters on the UNet of a base's pipeline, loaded the stock way when they are first asked for, and off until then."""
 
     def __init__(self, pipe: DiffusionPipeline, base: Base):
-        self.pipe, self.base = pipe, base
+        self.pipe, self.base, self._layers = pipe, base, layers_of_unet(pipe.unet)
         self._names: dict[Path, tuple[str, tuple]] = {}
         self._originals: dict[str, tuple[torch.nn.Parameter, torch.Tensor]] = {}
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """What is recorded with an adapter, which is there from now on. Errors: BaseError where it is of another base."""
+        """What is recorded with an adapter, which is there from now on.
+
+        Errors: BaseError where it is of another base, AdapterError where it cannot be used.
+        """
         facts = read_facts(folder)
         refuse_other_base(self.base, facts, folder)
         if self._names.get(folder, ("", None))[1] != (stamp := stamp_of(folder / WEIGHTS)):  # it may be trained anew meanwhile
+            check_adapter(folder / WEIGHTS, self._layers)
             name = f"onepass-{len(self._originals)}-{len(self._names)}-{stamp[0]}"
             self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
             self.pipe.disable_lora()

@@ -39,7 +39,7 @@ def told(run: Run) -> dict[str, Any]:
 
     Errors: FileNotFoundError without an adapter.
     """
-    facts = read_facts(run.adapter)
+    facts = {"base": "a base that is not recorded"} | read_facts(run.adapter)
     train = facts.get("train", {})
     objective = facts.get("objective", "guidance")
     own = {"name": run.name, "objective": objective, "usage": usage(facts), "train": train}

@@ -70,7 +70,7 @@ def _kinds_of(cls: type) -> dict[str, tuple]:
     hints = get_type_hints(cls.__init__)
     own = inspect.signature(cls.__init__).parameters.values()
     return {
-        each.name: tuple(dict.fromkeys([*_flat(hints[each.name]), type(each.default)]))
+        each.name: tuple(dict.fromkeys([*(_flat(hints[each.name])), *([NoneType] if each.default is None else [])]))
         for each in own
         if each.name in hints and each.default is not inspect.Parameter.empty
     }

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import CLIPTextConfig
 
 from .headers import SETTINGS_SIZE, FileError, check_file, first_line, read_settings
-from .parts import CONFIGS, INDEX, WEIGHTS, BaseError, part_files, weight_files
+from .parts import CONFIGS, WEIGHTS, BaseError, weight_files
 from .shapes import checked_model
 
 if TYPE_CHECKING:
     from .sd import Base
 
-_checked: set[tuple] = set()
+_checked: dict[tuple, Any] = {}
+"""What was checked before in this process, by part and state of its files; of a part with weights, its settings."""
 
 
 def check_base(base: "Base"):
@@ -27,20 +27,25 @@ def check_base(base: "Base"):
     Errors: BaseError where a weight is missing, unexpected or misshapen, where settings are damaged, or where the parts
     do not work together.
     """
-    if (stamp := _stamp(base)) in _checked:
-        return
-    models = {}
-    for part in base.parts:
-        with _named(base, part):
-            settings = checked_settings(base.folder, part)
-            if part in WEIGHTS:
-                models[part] = checked_model(base.classes[part], settings, weight_files(base.folder, part))
-    _check_schedule(base)
+    settings = {part: _checked_part(base, part) for part in base.parts}
     for part in base.text_parts:
         if part.startswith("tokenizer"):
-            _check_tokenizer(base, part, models[part.replace("tokenizer", "text_encoder")].config)
-    _check_together(base, models)
-    _checked.add(stamp)
+            _check_tokenizer(base, part, settings[part.replace("tokenizer", "text_encoder")])
+    _check_together(base, settings)
+
+
+def _checked_part(base: "Base", part: str) -> Any:
+    """Check a part by itself; returns the settings of one with weights, as its class completes them."""
+    with _named(base, part):
+        if (key := (base.classes.get(part), part, _stamp(base, part))) in _checked:
+            return _checked[key]
+        settings = checked_settings(base.folder, part)
+        if part in WEIGHTS:
+            settings = checked_model(base.classes[part], settings, weight_files(base.folder, part)).config
+        elif part == "scheduler":
+            _check_schedule(base)
+        _checked[key] = settings
+    return settings
 
 
 def checked_settings(folder: Path, part: str) -> dict[str, Any]:
@@ -52,17 +57,18 @@ def checked_settings(folder: Path, part: str) -> dict[str, Any]:
 
 
 def _check_schedule(base: "Base"):
-    with _named(base, "scheduler"):
-        scheduler = base.scheduler()
-        levels = scheduler.alphas_cumprod
-        if not len(levels) or not bool(((levels >= 0) & (levels <= 1)).all()):
-            raise FileError("its noise levels are not between 0 and 1")
-        scheduler.set_timesteps(2)
+    scheduler = base.scheduler()
+    levels = scheduler.alphas_cumprod
+    if not len(levels) or not bool(((levels >= 0) & (levels <= 1)).all()):
+        raise FileError("its noise levels are not between 0 and 1")
+    scheduler.set_timesteps(2)
 
 
 def _check_tokenizer(base: "Base", part: str, encoder: CLIPTextConfig):
     """Check that a text encoder of these settings knows every id of its tokenizer."""
     with _named(base, part):
+        if (key := (part, encoder.max_position_embeddings, encoder.vocab_size, _stamp(base, part))) in _checked:
+            return
         tokenizer = base.tokenizer_of(part)
         length, most = tokenizer.model_max_length, encoder.max_position_embeddings
         if type(length) is not int or not 2 < length <= most:
@@ -70,15 +76,16 @@ def _check_tokenizer(base: "Base", part: str, encoder: CLIPTextConfig):
         if (last := max(tokenizer.get_vocab().values(), default=0)) >= encoder.vocab_size:
             raise FileError(f"its vocabulary reaches {last}, its text encoder knows ids below {encoder.vocab_size}")
         tokenizer(["a"], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        _checked[key] = True
 
 
-def _check_together(base: "Base", models: dict[str, torch.nn.Module]):
+def _check_together(base: "Base", settings: dict[str, Any]):
     """Check that what one part gives is what the next one takes."""
     with _named(base, "unet"):
-        needs = list(base.needs({part: model.config for part, model in models.items()}))
+        needs = list(base.needs(settings))
     for part, setting, wanted in needs:
         with _named(base, part):
-            if (given := models[part].config[setting]) != wanted:
+            if (given := settings[part][setting]) != wanted:
                 raise FileError(f"its {setting} is {given!r:.60}, the other parts need {wanted!r}")
 
 
@@ -95,8 +102,7 @@ def _named(base: "Base", part: str) -> Iterator[None]:
         ) from failure
 
 
-def _stamp(base: "Base") -> tuple:
-    """What changes when a file is written anew."""
-    files = sorted(set().union({base.folder / INDEX}, *(part_files(base.folder, part) for part in base.parts)))
-    stats = [path.stat() for path in files if path.is_file()]
-    return type(base), base.folder, *((each.st_ino, each.st_mtime_ns, each.st_size) for each in stats)
+def _stamp(base: "Base", part: str) -> tuple:
+    """What changes when a file of a part is written anew."""
+    stats = [path.stat() for path in sorted((base.folder / part).iterdir()) if path.is_file()]
+    return tuple((each.st_dev, each.st_ino, each.st_mtime_ns, each.st_size) for each in stats)

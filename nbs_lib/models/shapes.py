@@ -102,10 +102,11 @@ def weights_in(files: list[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def places_of(index: Path) -> dict[str, str]:
     """Return the file of each weight. Errors: FileError."""
-    places = read_settings(index).get("weight_map")
+    settings = read_settings(index)
+    places = settings.get("weight_map")
     plain = isinstance(places, dict) and all(isinstance(place, str) and "/" not in place for place in places.values())
-    if not plain or not places:
-        raise FileError(f"{index.name} is damaged: its weight_map names no files in its folder")
+    if not plain or not places or not isinstance(settings.get("metadata", {}), dict):
+        raise FileError(f"{index.name} is damaged: its weight_map names no files in its folder, or its metadata is no object")
     return places
 
 

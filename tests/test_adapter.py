@@ -2,9 +2,25 @@ import json
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from nbs_lib.adapter import TARGETS, adapted, adapter_off, attach, read_facts, save_adapter, verify
+from nbs_lib.adapter import (
+    FACTS,
+    METADATA_KEY,
+    NAME,
+    TARGETS,
+    WEIGHTS,
+    AdapterError,
+    adapted,
+    adapter_off,
+    attach,
+    read_facts,
+    save_adapter,
+    verify,
+)  # fmt: skip
+from nbs_lib.compare.weights import Adapters
 from nbs_lib.models import find_base
 
 
@@ -151,3 +167,129 @@ def test_the_same_seed_attaches_the_same_adapter(base):
 def test_a_folder_without_an_adapter_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="2_train"):
         read_facts(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def small(tiny_base, tmp_path_factory) -> tuple:
+    """A tiny base, its pipeline, and the weights and the metadata of a right adapter of it; for reading only."""
+    base = find_base(str(tiny_base("sd1", tmp_path_factory.mktemp("small") / "base")))
+    unet = base.unet()
+    unet.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=["conv_in", "attn1.to_q"]), NAME)
+    facts = {"base": "tiny", "base_hash": base.hash, "w_train": 3.0}
+    with safe_open(save_adapter(tmp_path_factory.mktemp("adapter"), trained_like(unet), facts), "pt") as opened:
+        return base, base.pipeline(), {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata()
+
+
+def load_into(small: tuple, folder, weights: dict, metadata: dict):
+    """Put an adapter on a pipeline as sampling and the export do."""
+    base, pipe, *_ = small
+    save_file(weights, folder / WEIGHTS, metadata)
+    try:
+        Adapters(pipe, base).load(folder)
+    finally:
+        pipe.unload_lora_weights()
+
+
+UP, DOWN = "unet.conv_in.lora_B.weight", "unet.conv_in.lora_A.weight"
+WRONG_WEIGHTS = {
+    "reaches 1e\\+30": {UP: lambda weight: weight.index_fill(0, torch.tensor([0]), 1e30)},
+    "not numbers": {UP: lambda weight: weight.index_fill(0, torch.tensor([0]), float("nan"))},
+    "conv_in.lora_B.weight is not there": {UP: None},
+    "conv_in.lora_B.weight is .32, 2.": {UP: lambda weight: weight[..., 0, 0].clone()},
+    "conv_in.lora_A.weight is .2, 5, 3, 3.": {DOWN: lambda weight: weight[:, [0, 0, 1, 2, 3]].contiguous()},
+    "conv_in has rank 0": {DOWN: lambda weight: weight[:0].clone()},
+    "type I64": {UP: lambda weight: weight.long()},
+    "target_modules and its weights differ": {UP: None, DOWN: None},
+}
+
+
+def test_a_right_adapter_is_loaded_whatever_its_type(small, tmp_path):
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        load_into(small, tmp_path, {name: weight.to(dtype) for name, weight in small[2].items()}, small[3])
+
+
+@pytest.mark.parametrize("said", WRONG_WEIGHTS)
+def test_weights_that_do_not_fit_are_named_before_they_are_loaded(small, tmp_path, said):
+    weights = dict(small[2])
+    for name, change in WRONG_WEIGHTS[said].items():
+        weight = weights.pop(name)
+        if change:
+            weights[name] = change(weight)
+    with pytest.raises(AdapterError, match=said):
+        load_into(small, tmp_path, weights, small[3])
+
+
+@pytest.mark.parametrize(
+    "name", ["unet.conv_two.lora_A.weight", "text_encoder.layers.0.lora_A.weight", "lora_unet_conv_in.alpha"]
+)
+def test_weights_of_no_layer_are_named(small, tmp_path, name):
+    with pytest.raises(AdapterError, match=name):
+        load_into(small, tmp_path, small[2] | {name: torch.zeros(2, 4, 3, 3)}, small[3])
+
+
+WRONG_SETTINGS = [
+    ("target_modules", "(a+)+$"),
+    ("target_modules", ["(.*)*x", "conv_in"]),
+    ("target_modules", None),
+    ("target_modules", ["conv_in"]),
+    ("rank_pattern", {"(a+)+$": 2}),
+    ("rank_pattern", {"conv_in": 3}),
+    ("rank_pattern", {"conv_in": "2"}),
+    ("alpha_pattern", {"conv_in": float("inf")}),
+    ("alpha_pattern", [1]),
+    ("r", "2"),
+    ("r", 10**9),
+    ("lora_alpha", 1e30),
+    ("lora_alpha", None),
+    ("use_dora", True),
+    ("use_rslora", "yes"),
+    ("modules_to_save", ["conv_out"]),
+    ("exclude_modules", "(a+)+$"),
+    ("megatron_core", "os"),
+    ("layer_replication", [[0, 10**9]]),
+    ("unheard_of", 1),
+]
+
+
+@pytest.mark.parametrize("setting, value", WRONG_SETTINGS)
+def test_settings_never_reach_peft_that_are_not_an_adapter_s(small, tmp_path, setting, value):
+    """A text in target_modules was run as a regular expression, for as long as it took."""
+    settings = json.loads(small[3]["lora_adapter_metadata"]) | {f"unet.{setting}": value}
+    with pytest.raises(AdapterError):
+        load_into(small, tmp_path, small[2], small[3] | {"lora_adapter_metadata": json.dumps(settings)})
+
+
+WRONG_FACTS = [
+    ("w_train", "3"),
+    ("w_train", None),
+    ("w_train", float("nan")),
+    ("base_hash", 7),
+    ("negative", ["blurry"]),
+    ("negative", "\ud800"),
+    ("objective", "world peace"),
+    ("resolution", -64),
+    ("sampling", {"scheduler": "StableDiffusionPipeline"}),
+    ("sampling", {"steps": 10**9}),
+    ("sampling", 4),
+    ("train", {"alpha": "8"}),
+]
+
+
+@pytest.mark.parametrize("name, value", WRONG_FACTS)
+def test_a_record_that_no_training_writes_is_refused(small, tmp_path, name, value):
+    """In an adapter's file, and beside a whole model."""
+    facts = json.loads(small[3][METADATA_KEY]) | {name: value}
+    with pytest.raises(AdapterError):
+        load_into(small, tmp_path, small[2], small[3] | {METADATA_KEY: json.dumps(facts)})
+    (tmp_path / FACTS).write_text(json.dumps(facts))
+    with pytest.raises(AdapterError):
+        read_facts(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff" * 99, (10**9).to_bytes(8, "little") + b"{}", b"[" * 10**5])
+def test_a_damaged_file_is_refused_in_a_sentence(tmp_path, data):
+    for name in (WEIGHTS, FACTS):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(AdapterError) as refused:
+            read_facts(tmp_path)
+        assert "\n" not in str(refused.value) and len(str(refused.value)) < 1000

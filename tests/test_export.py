@@ -213,6 +213,19 @@ def test_weights_that_are_no_numbers_are_refused(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("targets", ["(a+)+$", ".*to_q"])
+def test_an_adapter_whose_layers_are_a_regular_expression_is_refused(base, trained, tmp_path, targets):
+    run = new_run(tmp_path / "run", base)
+    file = save_adapter(run.adapter, trained, facts_of(base))
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    settings = json.loads(metadata["lora_adapter_metadata"]) | {"unet.target_modules": targets}
+    save_file(load_file(file), file, metadata | {"lora_adapter_metadata": json.dumps(settings)})
+    with pytest.raises(ExportError, match="target_modules are no list of plain layer names"):
+        export(run.folder, "diffusers")
+    assert not (run.folder / "export").exists()
+
+
 def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
     """Give the run an adapter as another program saves it: its scale in the header. Its weights by their peft names."""
     unet = base.unet()

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Prepare
-from nbs_lib.models import EMBEDDED, MIRRORS, Base, BaseError, BaseXL, find_base
+from nbs_lib.models import EMBEDDED, MIRRORS, Base, BaseError, BaseXL, find_base, whole_clip
 from nbs_lib.models.parts import CONFIGS, WEIGHTS
 from nbs_lib.prepare import prepare
 
@@ -297,6 +297,16 @@ def test_weights_that_are_no_numbers_are_named(tiny_base, tmp_path, value):
     with_weights(folder, "unet", lambda weights: weights["conv_in.weight"].view(-1)[:1].fill_(value))
     with pytest.raises(BaseError, match="its unet has weights that are no numbers .conv_in.weight"):
         find_base(str(folder)).unet()
+
+
+def test_a_clip_that_lacks_a_weight_is_not_filled_with_random_ones(tmp_path):
+    folder = shutil.copytree(EMBEDDED / "clip", tmp_path / "clip")
+    assert whole_clip(folder).logit_scale.isfinite()
+    weights = load_file(folder / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BaseError, match="lacks 1 weights, for example visual_projection.weight"):
+        whole_clip(folder)
 
 
 HOSTILE = [

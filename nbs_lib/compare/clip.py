@@ -11,8 +11,7 @@ from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from ..files import ROOT
-from ..models import Base, embedded_clip
-from ..models.parts import without_bar
+from ..models import Base, embedded_clip, whole_clip
 from ..picturebook.judge import features, pixels
 
 BATCH = 64
@@ -71,9 +70,7 @@ def load_clip(name: str, base: Base) -> Clip | None:
     if not folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "~", "/"))):
         raise ClipError(f"clip {name!r}: there is no such folder; give auto, none, embedded, a folder or a hub id")
     try:
-        with without_bar():
-            model = CLIPModel.from_pretrained(place, use_safetensors=True, dtype=torch.float32)
-        model.requires_grad_(False).eval()
+        model = whole_clip(place)
         return Clip(name, model, CLIPTokenizer.from_pretrained(place), CLIPImageProcessorPil.from_pretrained(place))
     except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
         said = str(failure).strip().splitlines()[0]

@@ -9,9 +9,9 @@ Nothing is ever run from a model's folder (`trust_remote_code` stays off), and w
 """
 
 from .. import libraries  # noqa: F401  (before what imports them)
-from .find import EMBEDDED, MIRRORS, embedded_clip, find_base
+from .find import EMBEDDED, MIRRORS, embedded_clip, find_base, whole_clip
 from .parts import BaseError
 from .sd import Base, Text
 from .sdxl import BaseXL
 
-__all__ = ["EMBEDDED", "MIRRORS", "Base", "BaseError", "BaseXL", "Text", "embedded_clip", "find_base"]
+__all__ = ["EMBEDDED", "MIRRORS", "Base", "BaseError", "BaseXL", "Text", "embedded_clip", "find_base", "whole_clip"]

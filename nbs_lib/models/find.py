@@ -1,13 +1,15 @@
 """A base by its name: `embedded`, a folder in diffusers' layout, or a hub id, which is downloaded."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import CLIPModel
 
 from ..files import PACKAGE, ROOT
 from .check import check_base
 from .headers import FileError, read_settings
-from .parts import INDEX, WEIGHTS, BaseError, missing_files, weight_files, without_bar
+from .parts import INDEX, WEIGHTS, BaseError, missing_files, not_finite, weight_files, without_bar
 from .sd import Base
 from .sdxl import BaseXL
 
@@ -91,6 +93,20 @@ def _download(hub_id: str) -> tuple[Path, str]:
 
 def embedded_clip() -> CLIPModel:
     """The CLIP that the embedded base was trained with, both towers: it scores pictures of the picture-book."""
+    return whole_clip(EMBEDDED / "clip", local_files_only=True)
+
+
+def whole_clip(place: Path | str, **options: Any) -> CLIPModel:
+    """Load a frozen CLIP, in fp32, all of whose weights are in its files: transformers draws those that are missing.
+
+    Errors: BaseError, and what `from_pretrained` raises.
+    """
     with without_bar():
-        clip = CLIPModel.from_pretrained(EMBEDDED / "clip", use_safetensors=True, local_files_only=True)
+        clip, info = CLIPModel.from_pretrained(
+            place, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+        )
+    if missing := sorted(info["missing_keys"]):
+        raise BaseError(f"clip {str(place)!r} lacks {len(missing)} weights, for example {missing[0]}; fetch it again")
+    if broken := not_finite(clip):
+        raise BaseError(f"clip {str(place)!r} has weights that are no numbers ({broken}); fetch it again")
     return clip.requires_grad_(False).eval()

@@ -28,8 +28,10 @@ PLAIN = re.compile(r"\w+(\.\w+)*")
 """A layer's name or the end of one, with nothing that a regular expression would read in another way."""
 OWN = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "lora_dropout", "use_dora", "use_rslora")
 """The settings that an adapter may have of its own. Every other one has to be as peft's default is."""
-FREE = ("peft_type", "peft_version", "init_lora_weights", "inference_mode", "base_model_name_or_path", "revision", "task_type")
-"""Settings that change nothing where weights are loaded."""
+FREE = ("peft_type", "peft_version", "base_model_name_or_path", "revision")
+"""Settings that name where an adapter came from, and change nothing."""
+INITIAL = (True, False, "gaussian")
+"""Ways to draw weights before those of the file replace them. Others of peft's decompose the base's weights, for minutes."""
 Layers = dict[str, torch.Size]
 """The layers of a UNet that an adapter may lie on, each with the shape of its weight."""
 
@@ -101,7 +103,8 @@ def _check_settings(settings: dict[str, Any], ranks: dict[str, int], dora: bool,
     """Check what peft is to be told of the adapter against its weights, and against what any adapter may ask for."""
     defaults = LoraConfig().to_dict()
     for name, value in settings.items():
-        if name not in (*OWN, *FREE) and value and value != defaults.get(name):
+        fine = value == defaults.get(name) or not value or name == "init_lora_weights" and value in INITIAL
+        if not (name in OWN or fine or name in FREE and isinstance(value, str)):
             raise FileError(f"its setting {name!r:.60} is {value!r:.60}, which is not supported")
     targets, patterns = settings.get("target_modules"), [settings.get(f"{each}_pattern") or {} for each in ("rank", "alpha")]
     if not isinstance(targets, list) or len(targets) > len(layers) or not _all_plain(targets):

@@ -63,7 +63,7 @@ def family_of(folder: Path, name: str) -> type[Base]:
     except (FileError, KeyError):
         raise BaseError(f"base {name!r}: its {INDEX} is damaged; fetch it again") from None
     if stock not in FAMILIES:
-        raise BaseError(f"base {name!r} is made for {stock}; allowed is a base for {' or '.join(FAMILIES)}")
+        raise BaseError(f"base {name!r} is made for {stock:.80}; allowed is a base for {' or '.join(FAMILIES)}")
     return FAMILIES[stock]
 
 

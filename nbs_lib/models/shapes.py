@@ -122,9 +122,9 @@ def renamed(found: dict[str, tuple[tuple[int, ...], str]], wanted: Shapes, model
         if clip and known not in wanted and known.endswith(IGNORED):
             continue
         if kind not in FLOATS:
-            raise FileError(f"{name} is of type {kind}, allowed are {', '.join(FLOATS)}")
+            raise FileError(f"{name:.150} is of type {kind}, allowed are {', '.join(FLOATS)}")
         if known in given:
-            raise FileError(f"its weights hold {known} twice")
+            raise FileError(f"its weights hold {known:.150} twice")
         given[known] = shape
     return given
 
@@ -161,4 +161,4 @@ def _at_most(most: int) -> Iterator[None]:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return ", ".join(f"{name:.150}" for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

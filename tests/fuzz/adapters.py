@@ -1,7 +1,6 @@
 """Adapters: folders with an adapter or a record, put on a pipeline as sampling and the export do."""
 
 import json
-import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,6 +10,7 @@ from peft import LoraConfig
 from safetensors import safe_open
 
 from nbs_lib.adapter import FACTS, METADATA_KEY, NAME, WEIGHTS, AdapterError, save_adapter
+from nbs_lib.adapter_file import check_adapter, layers_of_unet
 from nbs_lib.compare.weights import Adapters
 from nbs_lib.export.card import card, told
 from nbs_lib.models import BaseError, find_base
@@ -28,6 +28,7 @@ class Fuzzer:
         torch.set_num_threads(1)
         self.base = find_base(str(write_tiny_base("sd1", folder / "base")))
         self.pipe = self.base.pipeline()
+        self.layers = layers_of_unet(self.pipe.unet)
         self.run = Run(folder / "run")
         self.kinds = []
         for method in ("lora", "dora"):
@@ -47,12 +48,13 @@ class Fuzzer:
 
     def case(self, rng: Random) -> str:
         data, weights, metadata = rng.choice(self.kinds)
-        if rng.random() < 0.75:
+        if rng.random() < 0.85:
             data = self._spoilt(rng, dict(weights), dict(metadata))
         if rng.random() < 0.3:
             end = 8 + int.from_bytes(data[:8], "little")
             data = damaged(rng, data) if rng.random() < 0.5 else damaged(rng, data[:end]) + data[end:]
         self._write(data)
+        right = any(data == each for each, *_ in self.kinds)
         if rng.random() < 0.05:
             put_no_file(rng, self.run.adapter / rng.choice((WEIGHTS, FACTS)))
         elif rng.random() < 0.2:
@@ -60,23 +62,27 @@ class Fuzzer:
             spoil(rng, record)
             text = json.dumps(record).encode()
             (self.run.adapter / FACTS).write_bytes(damaged(rng, text) if rng.random() < 0.3 else text)
-        return self._read()
+        return self._read(load=not right)
 
     def _read_whole(self, data: bytes) -> str:
         self._write(data)
         return self._read()
 
     def _write(self, data: bytes):
-        shutil.rmtree(self.run.folder, ignore_errors=True)
-        self.run.adapter.mkdir(parents=True)
+        self.run.adapter.mkdir(parents=True, exist_ok=True)
+        for path in self.run.adapter.iterdir():
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         (self.run.adapter / WEIGHTS).write_bytes(data)
 
-    def _read(self) -> str:
-        """Describe, load and merge the adapter; what is accepted has to be in the UNet, and the base as it was after it."""
+    def _read(self, load: bool = True) -> str:
+        """Describe, load and merge the adapter. load: hand one that is accepted to peft, which takes most of the time."""
         try:
             facts = told(self.run)
             card("kohya", facts)
             json.dumps(facts, ensure_ascii=False).encode()
+            check_adapter(self.run.adapter / WEIGHTS, self.layers)
+            if not load:
+                return "accepted"
             adapters = Adapters(self.pipe, self.base)
             adapters.load(self.run.adapter)
         except (AdapterError, BaseError, FileNotFoundError) as refused:

@@ -103,10 +103,11 @@ def _check_settings(settings: dict[str, Any], ranks: dict[str, int], dora: bool,
     """Check what peft is to be told of the adapter against its weights, and against what any adapter may ask for."""
     defaults = LoraConfig().to_dict()
     for name, value in settings.items():
-        fine = value == defaults.get(name) or not value or name == "init_lora_weights" and value in INITIAL
-        if not (name in OWN or fine or name in FREE and isinstance(value, str)):
+        fine = name in OWN or name in defaults and (value == defaults[name] or value is None and not defaults[name])
+        fine |= name in FREE and isinstance(value, str) or name == "init_lora_weights" and value in INITIAL
+        if not fine:
             raise FileError(f"its setting {name!r:.60} is {value!r:.60}, which is not supported")
-    targets, patterns = settings.get("target_modules"), [settings.get(f"{each}_pattern") or {} for each in ("rank", "alpha")]
+    targets, patterns = settings.get("target_modules"), [settings.get(f"{each}_pattern", {}) for each in ("rank", "alpha")]
     if not isinstance(targets, list) or len(targets) > len(layers) or not _all_plain(targets):
         raise FileError("its target_modules are no list of plain layer names")
     for pattern in patterns:

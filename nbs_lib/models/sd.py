@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, StableDif
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..files import file_hash, value_hash
-from .headers import FileError, read_settings
+from .headers import first_line, read_settings
 from .parts import CONFIGS, INDEX, BaseError, load_part, part_files
 from .settings import check_settings
 
@@ -121,10 +121,11 @@ class Base:
         """The base's noise schedule as a scheduler of class `kind`. Errors: BaseError."""
         try:
             check_settings(kind, read_settings(self.folder / "scheduler" / CONFIGS["scheduler"]))
-        except FileError as failure:
-            raise BaseError(f"base {self.name!r}: its scheduler cannot be used ({failure}); fetch scheduler/ again") from None
-        # DDIM clips to [-1, 1] unless it is told not to, which is for pictures: latents reach beyond
-        return kind.from_pretrained(self.folder / "scheduler", local_files_only=True, clip_sample=False)
+            # DDIM clips to [-1, 1] unless it is told not to, which is for pictures: latents reach beyond
+            return kind.from_pretrained(self.folder / "scheduler", local_files_only=True, clip_sample=False)
+        except Exception as failure:  # each scheduler refuses settings in its own way
+            said = first_line(failure)
+            raise BaseError(f"base {self.name!r}: its scheduler cannot be used ({said}); fetch scheduler/ again") from failure
 
     def text_encoders(self) -> Encoders:
         """What `embed` and `unconditional` read with; on the CPU, to be moved by who wants them elsewhere."""

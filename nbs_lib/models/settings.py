@@ -28,6 +28,11 @@ RANGES = {
     "trained_betas": (0, 1),
 }
 """Lowest and highest value of settings that no weight bears out."""
+CHOICES = {
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
+    "timestep_spacing": ("leading", "trailing", "linspace"),
+}
+"""Texts that settings may hold."""
 
 
 def check_settings(cls: type, settings: dict[str, Any]):
@@ -37,10 +42,12 @@ def check_settings(cls: type, settings: dict[str, Any]):
     for name, value in own.items():
         kinds = kinds_of[name]
         if wrong := [each for each in _leaves(value) if not _fits(each, kinds)]:
-            allowed = ", ".join(kind.__name__ if isinstance(kind, type) else repr(kind) for kind in kinds)
+            allowed = ", ".join(kind.__name__ for kind in kinds)
             raise FileError(f"{name} holds {wrong[0]!r:.60}, allowed are values of {allowed}")
         if isinstance(value, list) and list not in kinds:
             raise FileError(f"{name} is a list, allowed is one value")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise FileError(f"{name} is {value!r:.60}, allowed is one of {', '.join(CHOICES[name])}")
     check_ranges(own)
 
 
@@ -59,14 +66,12 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def _fits(value: Any, kinds: tuple) -> bool:
-    if float in kinds and type(value) is int:
-        return True
-    return type(value) in kinds or any(value == kind for kind in kinds if not isinstance(kind, type))
+    return type(value) in kinds or float in kinds and type(value) is int
 
 
 @cache
 def _kinds_of(cls: type) -> dict[str, tuple]:
-    """Return, for each setting of a class, the types of its values, its literal values, and `list` where it may be one."""
+    """Return, for each setting of a class, the types of its values, and `list` where it may be one."""
     hints = get_type_hints(cls.__init__)
     own = inspect.signature(cls.__init__).parameters.values()
     return {
@@ -80,7 +85,7 @@ def _flat(hint: Any) -> list[Any]:
     """Return the types in an annotation, those in its lists and tuples too."""
     origin = get_origin(hint)
     if origin is Literal:
-        return list(get_args(hint))
+        return [type(each) for each in get_args(hint)]  # others write more values than each class lists
     if origin in (Union, UnionType):
         return [kind for each in get_args(hint) for kind in _flat(each)]
     if origin in (tuple, list) or hint in (tuple, list):

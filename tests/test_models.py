@@ -329,6 +329,8 @@ HOSTILE = [
     ("tokenizer", "model_max_length", 10**12),
     ("tokenizer", "model_max_length", None),
     ("scheduler", "num_train_timesteps", 10**12),
+    ("scheduler", "num_train_timesteps", 2),
+    ("scheduler", "trained_betas", [0.1, 0.2]),
     ("scheduler", "prediction_type", "noise"),
     ("scheduler", "beta_end", -1),
     ("scheduler", "beta_start", float("nan")),

@@ -59,8 +59,8 @@ def checked_settings(folder: Path, part: str) -> dict[str, Any]:
 def _check_schedule(base: "Base"):
     scheduler = base.scheduler()
     levels = scheduler.alphas_cumprod
-    if not len(levels) or not bool(((levels >= 0) & (levels <= 1)).all()):
-        raise FileError("its noise levels are not between 0 and 1")
+    if len(levels) != (steps := scheduler.config.num_train_timesteps) or not bool(((levels >= 0) & (levels <= 1)).all()):
+        raise FileError(f"its {len(levels)} noise levels are not {steps} numbers between 0 and 1")
     scheduler.set_timesteps(2)
 
 

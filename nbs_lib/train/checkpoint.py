@@ -57,8 +57,7 @@ class Checkpoint:
 
 
 def latest(folder: Path, inputs: dict[str, str], say=lambda said: None) -> Checkpoint | None:
-    """Return the newest checkpoint of the same inputs whose files are all there; of one that is torn, `say` gets a sentence.
-    The files' hashes are checked by `resume`."""
+    """Return the newest checkpoint of the same inputs that has all its files, which `resume` hashes; `say` hears of others."""
     return next(iter(_newest_first(folder, inputs, say)), None)
 
 

@@ -27,7 +27,7 @@ help:
 	@echo "make bench-lab   run the comparison headlessly, hold it against a bare pipeline, and write benchmarks/results"
 	@echo "make bench-gpu   on a machine with GPUs: measure training at SD 2.1's size, and write benchmarks/results"
 	@echo "make bench-runs   measure what onepass run costs over bare papermill, and 200 runs listed, and write benchmarks/results"
-	@echo "make bench-kills   kill a run at 20 random moments and resume it, and write benchmarks/results"
+	@echo "make bench-kills   kill a run at 20 random moments and resume it, at ZeRO 0 and 2, and write benchmarks/results"
 	@echo "onepass --help   the command: run, sweep, list, show, diff, doctor and more"
 	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
@@ -114,7 +114,7 @@ bench-runs: setup
 	@$(PY) benchmarks/runs.py
 
 bench-kills: setup
-	@echo "bench-kills: 20 moments"
+	@echo "bench-kills: 20 moments at ZeRO 0, 20 at ZeRO 2"
 	@$(PY) benchmarks/kills.py
 
 clean:

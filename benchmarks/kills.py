@@ -1,10 +1,11 @@
 """A run that is killed, with all its processes, at a random moment, and resumed: does it end as if nothing had been?
 
-    python benchmarks/kills.py [MOMENTS]     # or: make bench-kills; 20 unless told
+    python benchmarks/kills.py [MOMENTS]     # or: make bench-kills; 20 moments for each ZeRO stage unless told
 
 A shrunken demo, once from nothing to its end, then again and again: killed by SIGKILL at a moment drawn from the whole of its
-time, the command's process group alone or every process of it in turn, then `onepass resume`. The figures go to
-benchmarks/results/kills.json, where the moments are 20. Status 1 where one of them did not end as it should.
+time, the command's process group alone or every process of it in turn, then `onepass resume`. All of it with ZeRO 0 and again
+with ZeRO 2. The figures go to benchmarks/results/kills.json, where the moments are 20 for each. Status 1 where one of them did
+not end as it should.
 """
 
 import os
@@ -24,7 +25,7 @@ from nbs_lib.files import ROOT, file_hash
 from nbs_lib.machine import facts
 from nbs_lib.run import Run
 
-MOMENTS = 20
+MOMENTS, ZERO_STAGES = 20, (0, 2)
 SMALL = ["prepare.count=16", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]
 SMALL += ["train.held_out=2", "train.validate_every=3", 'compare.prompts=["A person holding a cat"]']
 SMALL += ["compare.steps=2", "compare.captions=2"]
@@ -32,30 +33,40 @@ NAME = f"bench-kills-{os.getpid()}"
 
 
 def main(moments: int):
-    run = Run(ROOT / "outputs" / NAME)
+    chance, seconds, trials = random.Random(0), {}, []
+    for stage in ZERO_STAGES:
+        seconds[stage], these = killed(Run(ROOT / "outputs" / NAME), stage, moments, chance)
+        trials += these
+    good = sum(each["same"] and each["status"] == "done" for each in trials)
+    told = {"moments": len(trials), "zero_stages": ZERO_STAGES, "seconds": round(sum(seconds.values()) / len(seconds), 1)}
+    told |= {"ended_the_same": good, "trials": trials}
+    if moments == MOMENTS:
+        page.save("kills", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+    print(f"{good} of {len(trials)} ended done, with the hashes of the run that was not killed")
+    sys.exit(good != len(trials))
+
+
+def killed(run: Run, stage: int, moments: int, chance: random.Random) -> tuple[float, list[dict]]:
+    """Return the seconds of a run with that ZeRO stage that nobody kills, and the trials."""
+    trials = []
     try:
         start = time.monotonic()
-        finished(begin(run))
+        finished(begin(run, stage))
         seconds, whole = time.monotonic() - start, hashes(run)
         kept = run.cache.resolve()
-        chance, trials = random.Random(0), []
         for number in range(moments):
             clear(run, kept)
-            trials.append(trial(run, chance.uniform(0, seconds), everything=bool(number % 2)))
-            trials[-1]["same"] = hashes(run) == whole
+            told = trial(run, stage, chance.uniform(0, seconds), everything=bool(number % 2))
+            trials.append(told | {"same": hashes(run) == whole})
             print(trials[-1], flush=True)
     finally:
         clear(run, run.cache.resolve())
-    good = sum(each["same"] and each["status"] == "done" for each in trials)
-    told = {"moments": moments, "seconds": round(seconds, 1), "ended_the_same": good, "trials": trials}
-    if moments == MOMENTS:
-        page.save("kills", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
-    print(f"{good} of {moments} ended done, with the hashes of the run that was not killed")
-    sys.exit(good != moments)
+    return seconds, trials
 
 
-def begin(run: Run) -> subprocess.Popen:
-    return command("run", "demo", "--name", run.name, *(part for each in SMALL for part in ("-p", each)))
+def begin(run: Run, stage: int) -> subprocess.Popen:
+    given = [*SMALL, f"train.zero_stage={stage}"]
+    return command("run", "demo", "--name", run.name, *(part for each in given for part in ("-p", each)))
 
 
 def command(*arguments: str) -> subprocess.Popen:
@@ -71,9 +82,9 @@ def finished(process: subprocess.Popen):
         raise SystemExit(f"a command that was to end well ended with {process.returncode}: {said}")
 
 
-def trial(run: Run, moment: float, everything: bool) -> dict:
+def trial(run: Run, stage: int, moment: float, everything: bool) -> dict:
     """Begin, kill at the moment, resume. everything: the kernel and what it started too, which else end by themselves."""
-    process = begin(run)
+    process = begin(run, stage)
     with suppress(subprocess.TimeoutExpired):
         process.wait(moment)
     at = {stage: told.get("status") for stage, told in run.read().get("stages", {}).items()}
@@ -85,9 +96,10 @@ def trial(run: Run, moment: float, everything: bool) -> dict:
                 each.kill()
     process.communicate()
     known = run.record.exists()  # before its first second is over, there is nothing to resume
-    again = command("resume", run.name) if known else begin(run)
+    again = command("resume", run.name) if known else begin(run, stage)
     said = again.communicate()[1]
-    told = {"moment": round(moment, 1), "everything": everything, "stages": at, "resumed": known, "exit": again.returncode}
+    told = {"zero_stage": stage, "moment": round(moment, 1), "everything": everything, "stages": at}
+    told |= {"resumed": known, "exit": again.returncode}
     return told | {"status": run.read().get("status")} | ({"said": said.strip()[-300:]} if again.returncode else {})
 
 

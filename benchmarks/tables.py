@@ -252,8 +252,9 @@ def kills_text(told: dict) -> str:
     """How many ended well, and where they were killed."""
     stages = [next((stage for stage, status in each["stages"].items() if status == "running"), "") for each in told["trials"]]
     inside = ", ".join(f"{stages.count(stage)} in {stage}" for stage in ("prepare", "train", "compare"))
+    zero = "".join(f", {told['moments'] // len(told['zero_stages'])} at ZeRO {each}" for each in told.get("zero_stages", ()))
     return "\n".join([
-        f"Of {told['moments']} moments in {told['seconds']:.0f} s, {inside} and the others between them,",
+        f"Of {told['moments']} moments in {told['seconds']:.0f} s{zero}, {inside} and the others between them,",
         f"{told['ended_the_same']} ended done, with the same adapter and pictures as without a kill. {where(told)}\n",
     ])  # fmt: skip
 

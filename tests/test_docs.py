@@ -271,12 +271,11 @@ def died(world: World) -> str:
 
 
 def other_checkpoints(world: World) -> str:
-    from nbs_lib.parameters import as_parameters
-    from nbs_lib.train.checkpoint import NOTE, refuse_others
+    from nbs_lib.train.checkpoint import refuse_others, save_checkpoint
 
-    (world.folder / "step-1").mkdir()
-    note = {"step": 1, "inputs": {"parameters": "a"}, "parameters": as_parameters(Train()), "files": {}}
-    (world.folder / "step-1" / NOTE).write_text(json.dumps(note))
+    process = SimpleNamespace(is_main_process=True, process_index=0, wait_for_everyone=lambda: None)
+    state = SimpleNamespace(shared=dict, own=dict)
+    save_checkpoint(process, state, world.folder, 1, {"parameters": "a"}, Train())
     return raised(refuse_others, world.folder, {"parameters": "b"}, Train(steps=400), before="onepass: train failed: ")
 
 

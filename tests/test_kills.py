@@ -1,4 +1,4 @@
-"""A run that is killed at random moments and resumed ends as one that never was: benchmarks/kills.py, with three moments."""
+"""A run that is killed at random moments and resumed ends as one that never was: benchmarks/kills.py, with two moments."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_run_killed_at_random_moments_ends_the_same():
-    command = [sys.executable, "-W", "ignore", "benchmarks/kills.py", "3"]
+    command = [sys.executable, "-W", "ignore", "benchmarks/kills.py", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 of 3 ended done" in done.stdout
+    assert "4 of 4 ended done" in done.stdout, "two at ZeRO 0 and two at ZeRO 2"

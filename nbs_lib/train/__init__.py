@@ -8,8 +8,9 @@ loop        the training function that every process runs
 log         metrics.jsonl and the progress line
 validate    held-out loss, and pictures on the way
 finish      weights saved, loaded back and described
-checkpoint  saved and resumed states
+checkpoint  saved and resumed states; state: what is in one; plain: its files
 launch      the one module that starts processes; starter and worker: the two sides of those started afresh
+rendezvous  the address on which they meet
 guard       what a training needs of its machine and its kernel
 engine      the Accelerator of a process, and whole weights out of it
 hosts       several hosts: that they mean the same training, and are still there

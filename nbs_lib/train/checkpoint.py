@@ -1,19 +1,22 @@
 """Checkpoints: what is trained and its optimizer, never the frozen base.
 
-    checkpoints/step-NNNNNNN/   what accelerate's save_state writes, and checkpoint.json: the step, the hashes of the inputs,
-                                the parameters, and the size of every file
+    checkpoints/step-NNNNNNN/
+      shared.safetensors      what is equal in every process, see `state`
+      process-N.safetensors   what one process alone has
+      checkpoint.json         the step, the hashes of the inputs, the parameters, the SHA-256 of every file, and its own
 
 State: the trained weights, the optimizer, the mean of the weights where one is kept, and the random generators of every
 process. The schedule and the place in the data are functions of the step.
 
 A checkpoint is written beside under another name and renamed when whole. One of other inputs (parameters, cache, code,
-process count) is never resumed, and goes when the first one of the new inputs is there. accelerate and DeepSpeed keep their
-states as pickles: only what this run's own training wrote is ever loaded.
+process count) is never resumed, and goes when the first one of the new inputs is there. A damaged one is passed over, and the
+one before it is used. The hashes find damage; whoever may write in the folder can write hashes too. Against code in a
+foreign checkpoint helps that nothing in one is ever executed, see `plain`.
 """
 
 import json
-import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,35 +24,55 @@ from typing import Any
 import torch
 
 from ..config import PLACE, Train
-from ..files import write_atomic
+from ..files import value_hash, write_atomic
 from .failure import GO_ON
+from .plain import read, write
 
 KEPT = 2  # checkpoints; older ones are removed
-NOTE = "checkpoint.json"
+NOTE, SHARED, OWN = "checkpoint.json", "shared.safetensors", "process-{}.safetensors"
+FORMAT = 2  # the first one, without a number, was pickles
+LARGEST_NOTE = 1 << 20  # bytes
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that could not be written, or one that would be lost."""
 
 
+class EarlierError(ValueError):
+    """A checkpoint of the first format."""
+
+    def __init__(self):
+        super().__init__("it is of an earlier version of Onepass, whose checkpoints can hold code and are not opened")
+
+
 @dataclass(frozen=True)
 class Checkpoint:
+    """files: the SHA-256 of each, by its name."""
+
     step: int
     folder: Path
     inputs: dict[str, str]
     parameters: dict[str, Any]
+    files: dict[str, str]
 
 
 def latest(folder: Path, inputs: dict[str, str], say=lambda said: None) -> Checkpoint | None:
-    """The newest whole checkpoint of the same inputs; a torn one is passed over, and `say` is told."""
-    same = [checkpoint for checkpoint in _whole(folder, say) if checkpoint.inputs == inputs]
-    return max(same, key=lambda checkpoint: checkpoint.step, default=None)
+    """Return the newest checkpoint of the same inputs that has all its files, which `resume` hashes; `say` hears of others."""
+    return next(iter(_newest_first(folder, inputs, say)), None)
 
 
 def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
     """Errors: CheckpointError where there are checkpoints, but of other inputs: which differ, and what to do."""
-    checkpoints = _whole(folder)
-    if not checkpoints or any(checkpoint.inputs == inputs for checkpoint in checkpoints):
+    if _newest_first(folder, inputs):
+        return
+    for candidate in sorted(folder.glob("step-*")):
+        try:
+            _read(candidate)
+        except EarlierError as earlier:
+            raise CheckpointError(f"{candidate} cannot be used: {earlier}; remove {folder} to start anew") from None
+        except ValueError:
+            continue
+    if not (checkpoints := _whole(folder)):
         return
     newest, now = max(checkpoints, key=lambda checkpoint: checkpoint.step), asdict(config)
     before = newest.parameters
@@ -65,42 +88,79 @@ def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
     )
 
 
+def _newest_first(folder: Path, inputs: dict[str, str], say=lambda said: None) -> list[Checkpoint]:
+    same = [checkpoint for checkpoint in _whole(folder, say) if checkpoint.inputs == inputs]
+    return sorted(same, key=lambda checkpoint: -checkpoint.step)
+
+
 def _whole(folder: Path, say=lambda said: None) -> list[Checkpoint]:
     found = []
-    for candidate in folder.glob("step-*"):
+    for candidate in sorted(folder.glob("step-*")):
         try:
-            told = json.loads((candidate / NOTE).read_text("utf-8"))
-            checkpoint = Checkpoint(told["step"], candidate, told["inputs"], told["parameters"])
-            if _sizes(candidate) != told["files"]:
-                raise ValueError("a file is missing or cut off")
-            found.append(checkpoint)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            say(f"{candidate} is torn and passed over")
+            found.append(_read(candidate))
+        except ValueError as failure:
+            say(f"{candidate} is passed over: {failure}")
     return found
 
 
+def _read(folder: Path) -> Checkpoint:
+    """Return a checkpoint by its note. Errors: ValueError, which says what is amiss with it."""
+    try:
+        note = _note(folder)
+        sizes = {name: told["bytes"] for name, told in note["files"].items()}
+        hashes = {name: told["sha256"] for name, told in note["files"].items()}
+        if _sizes(folder) != sizes or SHARED not in sizes:
+            raise ValueError("a file is missing or cut off")
+        if not isinstance(note["step"], int) or folder.name != _name(note["step"]):
+            raise ValueError(f"its {NOTE} is of another step")
+        return Checkpoint(note["step"], folder, dict(note["inputs"]), dict(note["parameters"]), hashes)
+    except (OSError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"its {NOTE} is missing or damaged") from None
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    path = folder / NOTE
+    if folder.is_symlink() or path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_NOTE:
+        raise OSError
+    try:
+        note = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise OSError from None
+    if "format" not in note and note["files"]:
+        raise EarlierError
+    if note.pop("hash") != value_hash(note):
+        raise OSError
+    return note
+
+
 def _sizes(folder: Path) -> dict[str, int]:
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != NOTE)
-    return {str(path.relative_to(folder)): path.stat().st_size for path in paths}
+    """The bytes of each file but the note; of what is no file of the folder's own, -1."""
+    paths = (path for path in folder.iterdir() if path.name != NOTE)
+    return {path.name: path.stat().st_size if path.is_file() and not path.is_symlink() else -1 for path in paths}
 
 
-def save_checkpoint(accelerator, folder: Path, step: int, inputs: dict[str, str], config: Train):
+def save_checkpoint(accelerator, state, folder: Path, step: int, inputs: dict[str, str], config: Train):
     """Write `step-N`, and remove all but the newest of these inputs. Every process must call this.
 
-    Errors: CheckpointError where the disk takes no more; the checkpoint before is kept, and the part is removed.
+    state: a `State`. Errors: CheckpointError where the disk takes no more; the checkpoint before is kept, and the part is
+    removed.
     """
-    beside = folder / f".step-{step:07d}.part"
-    if accelerator.is_main_process:
+    beside = folder / f".{_name(step)}.part"
+    main, own = accelerator.is_main_process, OWN.format(accelerator.process_index)
+    if main:
         _clear(folder)
     accelerator.wait_for_everyone()
     try:
-        accelerator.save_state(str(beside), exclude_frozen_parameters=True)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            for name in (sizes := _sizes(beside)):
-                _onto_the_disk(beside / name)
-            note = {"step": step, "inputs": inputs, "parameters": asdict(config), "files": sizes}
-            write_atomic(beside / NOTE, json.dumps(note))
+        beside.mkdir(parents=True, exist_ok=True)
+        hashes = {own: write(beside / own, state.own())}
+        if main:
+            hashes[SHARED] = write(beside / SHARED, state.shared())
+        written = _from_all(hashes)
+        if main:
+            hashes = {name: digest for each in written for name, digest in each.items()}
+            files = {name: {"bytes": (beside / name).stat().st_size, "sha256": digest} for name, digest in hashes.items()}
+            note = {"format": FORMAT, "step": step, "inputs": inputs, "parameters": asdict(config), "files": files}
+            write_atomic(beside / NOTE, json.dumps(note | {"hash": value_hash(note)}))
     except (OSError, RuntimeError) as failure:
         shutil.rmtree(beside, ignore_errors=True)
         free = shutil.disk_usage(folder).free / 2**20
@@ -108,15 +168,21 @@ def save_checkpoint(accelerator, folder: Path, step: int, inputs: dict[str, str]
             f"the checkpoint of step {step} could not be written to {folder}, where {free:.0f} MiB are free; "
             f"make room and {GO_ON} ({_said(failure)})"
         ) from failure
-    if accelerator.is_main_process:
-        whole = folder / f"step-{step:07d}"
-        _remove(whole)
-        beside.rename(whole)
-        same = [checkpoint for checkpoint in _whole(folder) if checkpoint.inputs == inputs]
-        newest = sorted(same, key=lambda checkpoint: checkpoint.step)[-KEPT:]
-        for old in set(folder.glob("step-*")) - {checkpoint.folder for checkpoint in newest}:
-            _remove(old)
+    if main:
+        _put_in_place(beside, folder / _name(step), inputs)
     accelerator.wait_for_everyone()
+
+
+def _name(step: int) -> str:
+    return f"step-{step:07d}"
+
+
+def _put_in_place(beside: Path, whole: Path, inputs: dict[str, str]):
+    _remove(whole)
+    beside.rename(whole)
+    kept = [checkpoint.folder for checkpoint in _newest_first(whole.parent, inputs)[:KEPT]]
+    for old in set(whole.parent.glob("step-*")) - set(kept):
+        _remove(old)
 
 
 def _clear(folder: Path):
@@ -126,50 +192,59 @@ def _clear(folder: Path):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _onto_the_disk(path: Path):
-    """So that a machine that loses its power has the file, not its name alone."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _said(failure: Exception) -> str:
     return (str(failure).strip().splitlines() or [type(failure).__name__])[0]
 
 
 def _remove(checkpoint: Path):
     """In this order: a removal that is killed leaves no checkpoint that looks whole."""
+    if checkpoint.is_symlink():
+        checkpoint.unlink()
+        return
     (checkpoint / NOTE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def resume(accelerator, checkpoint: Checkpoint | None) -> int:
-    """Put back what was trained and its optimizer; the next step. Every process must call this; the main one's counts."""
-    from accelerate.utils import broadcast_object_list
+def resume(accelerator, state, folder: Path, inputs: dict[str, str]) -> int:
+    """Put back the newest checkpoint of these inputs that every process can load; return the next step, 0 without one.
 
-    place = [str(checkpoint.folder) if checkpoint else None, checkpoint.step if checkpoint else 0]
-    folder, step = broadcast_object_list(place)
-    if folder:
-        accelerator.load_state(folder, load_module_strict=False)
-    return step
-
-
-class _Trained:
-    """The trained weights as accelerate keeps an object's state."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter]):
-        self.parameters = parameters
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        return {str(i): parameter.detach() for i, parameter in enumerate(self.parameters)}
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, torch.Tensor]):
-        for i, parameter in enumerate(self.parameters):
-            parameter.copy_(state[str(i)])
+    Every process must call this. One that a process cannot load is passed over by all, and the main one says why. Errors:
+    CheckpointError where one that was passed over has left its traces and there is none to put back in its place.
+    """
+    touched = False
+    # the main process' list counts: others may see a shared folder as it was
+    for checkpoint in _from_all(_newest_first(folder, inputs))[0]:
+        loaded, failure = _tried(_loaded, checkpoint, accelerator.process_index)
+        if not failure:
+            touched = True
+            _, failure = _tried(state.restore, *loaded)
+        if not failure:
+            return checkpoint.step
+        if accelerator.is_main_process:
+            print(f"{checkpoint.folder} is damaged and passed over: {failure}", flush=True)
+    if touched:
+        raise CheckpointError(f"no checkpoint in {folder} can be loaded; remove it to start anew")
+    return 0
 
 
-def keep_what_is_trained(accelerator, parameters: list[torch.nn.Parameter]):
-    """Without DeepSpeed, accelerate would keep the whole model, the frozen base and all, in every checkpoint."""
-    accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
-    accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
-    accelerator.register_for_checkpointing(_Trained(parameters))
+def _loaded(checkpoint: Checkpoint, process: int) -> list[Any]:
+    return [read(checkpoint.folder / name, checkpoint.files[name]) for name in (SHARED, OWN.format(process))]
+
+
+def _tried(function: Callable, *arguments: Any) -> tuple[Any, str | None]:
+    """Return what the function returns here, and what went wrong in the first process in which something did."""
+    result, failure = None, None
+    try:
+        result = function(*arguments)
+    except Exception as error:  # a damaged file can raise anything, and the others wait for this process
+        failure = f"{type(error).__name__}: {_said(error)}"
+    return result, next((each for each in _from_all(failure) if each), None)
+
+
+def _from_all(value: Any) -> list[Any]:
+    """Return the values of all processes, by rank. Every process must call this."""
+    if not torch.distributed.is_initialized():
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values

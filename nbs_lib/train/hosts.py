@@ -23,33 +23,41 @@ from .guard import process_count
 SILENCE = 30  # seconds of silence until a host is given up
 PATIENCE = 5  # seconds that whoever connects is given to say who it is
 TOKEN = ".hosts"
+LOOPBACK = "127.0.0.1"
 
 
-def interface(config: Train) -> str | None:
-    """The network interface of this host on which it meets the others; None of a training on one host.
+def meeting(config: Train) -> tuple[str | None, str]:
+    """Return the network interface on which this host's processes meet one another and the other hosts, None where it has no
+    name, and the address of host 0 on it. Nothing listens on another interface.
 
-    gloo and NCCL would else take the one that the host's own name leads to, which often is the loopback.
+    gloo and NCCL would else take the one that the host's own name leads to. Errors: LaunchError where there is no way.
     """
-    if config.num_nodes == 1:
-        return None
+    addresses = {
+        name: [each.address for each in found if each.family == socket.AF_INET] for name, found in psutil.net_if_addrs().items()
+    }
+    own = LOOPBACK if config.num_nodes == 1 else _own_address(config, addresses)
+    name = next((name for name, found in addresses.items() if own in found), None)
+    return name, config.master_addr if config.node_rank else own
+
+
+def _own_address(config: Train, addresses: dict[str, list[str]]) -> str:
+    """The address of this host on the way to host 0."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((config.master_addr, config.master_port))  # sends nothing: it asks for the way
         except OSError as failure:
             raise LaunchError(f"master_addr: given {config.master_addr!r}, which cannot be reached: {failure}") from None
         own = probe.getsockname()[0]
-    found = {name: [address.address for address in each if address.family == socket.AF_INET]
-             for name, each in psutil.net_if_addrs().items()}  # fmt: skip
-    if own.startswith("127.") and not config.master_addr.startswith(("127.", "localhost")):
-        # the name of this host leads to the loopback, as Debian has it: meant is the way to the other hosts
-        ways = [name for name, each in found.items() if each and not each[0].startswith("127.")]
-        if len(ways) != 1:
-            raise LaunchError(
-                f"master_addr: given {config.master_addr!r}, which is {own} here; give the address by which the other hosts "
-                "reach this one"
-            )
-        return ways[0]
-    return next((name for name, each in found.items() if own in each), None)
+    if not own.startswith("127.") or config.master_addr.startswith(("127.", "localhost")):
+        return own
+    # the name of this host leads to the loopback, as Debian has it: meant is the way to the other hosts
+    ways = [found[0] for found in addresses.values() if found and not found[0].startswith("127.")]
+    if len(ways) != 1:
+        raise LaunchError(
+            f"master_addr: given {config.master_addr!r}, which is {own} here; give the address by which the other hosts "
+            "reach this one"
+        )
+    return ways[0]
 
 
 def agree(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[str, str]:
@@ -97,7 +105,7 @@ class Hosts:
             return
         main, server, place = accelerator.is_main_process, None, [0, secrets.token_bytes(16)]
         if main:
-            server = socket.create_server(("", 0))  # not master_addr, which may be the loopback here
+            server = socket.create_server((meeting(config)[1], 0))
             place[0] = server.getsockname()[1]
         broadcast_object_list(place)
         port, secret = place

@@ -40,7 +40,8 @@ from ..run import Run
 from .checkpoint import latest
 from .failure import LaunchError, clear, first_failure, interrupted, note, take_space
 from .guard import path_with_python, port_of, process_count
-from .hosts import interface
+from .hosts import meeting
+from .rendezvous import on_one_address
 
 LONGEST = timedelta(hours=6)
 """That a process waits for the others: the main one alone looks, saves and verifies; a host may still be preparing."""
@@ -56,7 +57,7 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     On another host than the main one: {}. Errors: LaunchError, which says what the first process to fail said;
     InterruptedTraining, a KeyboardInterrupt, where this process was told to stop, when all of them have ended.
     """
-    processes, port = process_count(config), port_of(config)
+    processes, (way, address), port = process_count(config), meeting(config), port_of(config)
     if config.node_rank == 0:
         (run.folder / RESULT).unlink(missing_ok=True)
         clear(run.folder)
@@ -65,12 +66,13 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     environment["torch_extensions_dir"] = str(_extensions())
     environment["torch_elastic_shutdown_timeout"] = str(int(PATIENCE))
     environment |= engine_environment()
-    if way := interface(config):
-        environment |= {name: way for name in ("gloo_socket_ifname", "nccl_socket_ifname") if name.upper() not in names}
+    if way:  # what a cluster has set for several hosts is no reason to listen there on one
+        ways = ("gloo_socket_ifname", "nccl_socket_ifname")
+        environment |= {name: way for name in ways if config.num_nodes == 1 or name.upper() not in names}
     start = _fork if config.launcher == "notebook" else _start_afresh
     try:
         with _compiling_alone() if config.deepspeed else nullcontext(), patch_environment(**environment), _elastic_in_silence():
-            codes = start(function, (config, run, inputs), processes, port)
+            codes = start(function, (config, run, inputs), processes, (address, port))
     except (KeyboardInterrupt, SignalException):  # the second is torch elastic's, of any signal
         kept = latest(run.checkpoints, inputs)  # one of another training, which may lie there too, would not be gone on from
         raise interrupted(kept.step if kept else None) from None
@@ -98,18 +100,19 @@ def engine_environment() -> dict[str, str]:
     return {} if torch.cuda.device_count() else {"ds_accelerator": "cpu"}
 
 
-def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, port: int) -> dict[int, int]:
+def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, place: tuple[str, int]) -> dict[int, int]:
     """Fork the processes; exit codes by rank where they failed.
 
     notebook_launcher runs one process, and on Colab two without a GPU each, in the kernel itself: these are left to torch
     elastic, on which it stands.
     """
-    config = args[0]
+    config, (address, port) = args[0], place
     launchers.print = lambda *_: None  # it calls every process a CUDA
     print(f"training on {processes} process{'es' * (processes > 1)}", flush=True)
-    nodes = {"num_nodes": config.num_nodes, "node_rank": config.node_rank, "master_addr": config.master_addr}
+    nodes = {"num_nodes": config.num_nodes, "node_rank": config.node_rank, "master_addr": address}
     waiting = {"timeout": LONGEST.total_seconds()}
     try:
+        on_one_address()
         if processes > 1 and "google.colab" not in sys.modules:
             notebook_launcher(
                 in_process, (function, *args), processes, use_port=str(port), rdzv_conf=waiting, **nodes
@@ -117,7 +120,7 @@ def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, por
         else:
             how = LaunchConfig(
                 min_nodes=config.num_nodes, max_nodes=config.num_nodes, nproc_per_node=processes, run_id="none",
-                rdzv_endpoint=f"{config.master_addr}:{port}", rdzv_backend="static", max_restarts=0, monitor_interval=0.1,
+                rdzv_endpoint=f"{address}:{port}", rdzv_backend="static", max_restarts=0, monitor_interval=0.1,
                 rdzv_configs={"rank": config.node_rank} | waiting, start_method="fork",
                 numa_options=NumaOptions(AffinityMode.NODE),
             )  # fmt: skip
@@ -128,9 +131,9 @@ def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, por
     return {}
 
 
-def _start_afresh(function: Callable, args: tuple[Train, Run, dict], processes: int, port: int) -> dict[int, int]:
+def _start_afresh(function: Callable, args: tuple[Train, Run, dict], processes: int, place: tuple[str, int]) -> dict[int, int]:
     """Have accelerate start the processes; exit codes by rank where they failed. What they print is printed here."""
-    config, run, inputs = args
+    (config, run, inputs), (address, port) = args, place
     order = run.folder / f"{ORDER}{config.node_rank}.json"
     of = f"{function.__module__}:{function.__qualname__}"
     write_atomic(order, json.dumps({"function": of, "config": asdict(config), "inputs": inputs}))
@@ -139,7 +142,7 @@ def _start_afresh(function: Callable, args: tuple[Train, Run, dict], processes: 
         sys.executable, "-W", "ignore", "-m", f"{__package__}.starter", str(order), "--use_deepspeed",
         "--deepspeed_multinode_launcher", "standard", "--num_processes", str(processes * config.num_nodes),
         "--num_machines", str(config.num_nodes), "--machine_rank", str(config.node_rank),
-        "--main_process_ip", config.master_addr, "--main_process_port", str(port), "--rdzv_backend", "static",
+        "--main_process_ip", address, "--main_process_port", str(port), "--rdzv_backend", "static",
         "--rdzv_conf", f"timeout={int(LONGEST.total_seconds())}", "--mixed_precision", "no", "--dynamo_backend", "no",
         "--module", f"{__package__}.worker", str(order),
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import replace
 from .. import libraries  # noqa: F401  (before what imports them)
 from ..config import Train
 from ..run import Run
-from .checkpoint import latest, resume, save_checkpoint
+from .checkpoint import resume, save_checkpoint
 from .engine import close_trackers, new_accelerator
 from .finish import finish
 from .hosts import Hosts, agree
@@ -13,6 +13,7 @@ from .log import Log
 from .objectives import OBJECTIVES
 from .parts import build, learning_rate
 from .stages import mark
+from .state import State
 from .stop import Pause, stopped
 from .validate import Validation
 
@@ -29,9 +30,8 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     inputs = agree(config, run, inputs, accelerator)
     parts, loss_of = build(config, run, accelerator), OBJECTIVES[config.objective].loss
     whole = replace(config, processes=accelerator.num_processes)  # on all hosts
-    first = resume(accelerator, latest(run.checkpoints, inputs))
-    if parts.ema:
-        parts.ema.to(accelerator.device)  # accelerate loads it to the CPU
+    state = State(parts, accelerator)
+    first = resume(accelerator, state, run.checkpoints, inputs)
     log, validation = Log(run, config, first, accelerator), Validation(run, config, parts, accelerator, first)
     if not first and validation.due(0):
         validation.look(0, log)
@@ -61,7 +61,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
         if save:
             mark(run, "checkpoint")
             with pause.saving():
-                save_checkpoint(accelerator, run.checkpoints, step + 1, inputs, whole)
+                save_checkpoint(accelerator, state, run.checkpoints, step + 1, inputs, whole)
             log.rest()
         if stop:
             raise stopped(step + 1)

@@ -19,7 +19,6 @@ from ..adapter import attach
 from ..config import Train
 from ..models import Base, BaseError, find_base
 from ..run import Run
-from .checkpoint import keep_what_is_trained
 from .data import Examples
 from .engine import clip_at_step, gathered, partitioned, prepared
 from .student import Student
@@ -77,16 +76,10 @@ def build(config: Train, run: Run, accelerator) -> Parts:
         clip_at_step(optimizer, parameters, config.clip)
     choose_attention(unet, student.dtype, unet.device.type)
     engine, optimizer = prepared(accelerator, student, optimizer)
-    if scaler := getattr(engine, "torch_autocast_z0_gradscaler", None):  # DeepSpeed keeps it in no checkpoint
-        accelerator.register_for_checkpointing(scaler)
-    if not config.deepspeed:
-        keep_what_is_trained(accelerator, parameters)
     if not partitioned(parameters):
         lay_out(unet)
     with gathered(parameters):
         ema = EMAModel(parameters, decay=config.ema, use_ema_warmup=True) if config.ema else None
-    if ema:
-        accelerator.register_for_checkpointing(ema)
     return Parts(base, examples, student, engine, optimizer, parameters, ema)
 
 

@@ -13,11 +13,13 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from ..files import write_atomic
+from .rendezvous import on_one_address
 
 if __name__ == "__main__":
     order, *arguments = sys.argv[1:]
     code = 1
     try:
+        on_one_address()
         launch_command(launch_command_parser().parse_args(arguments))
         code = 0
     except ChildFailedError as failure:

@@ -1,7 +1,9 @@
 """Two hosts, each with an address and a network of its own: two network namespaces, joined by a cable that can be cut."""
 
+import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,13 @@ def start(start_training):
     return call
 
 
+def listening(pid: int) -> set[str]:
+    """The addresses on which anything listens in the network of a process."""
+    lines = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]]
+    places = [bytes.fromhex(line[1].split(":")[0]) for line in lines if line[3] == "0A"]
+    return {socket.inet_ntoa(place[::-1]) if len(place) == 4 else place.hex() for place in places}
+
+
 def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(new_run, prepared_tiny, start, network):
     one, two = new_run(prepared_tiny), new_run(prepared_tiny)
     alone = start(one)
@@ -71,6 +80,7 @@ def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(new_run
     while not list(run.checkpoints.glob("step-*4")):
         assert time.monotonic() < end and hosts[0].poll() is None, hosts[0].said
         time.sleep(0.05)
+    assert listening(hosts[0].pid) == {ADDRESSES[0]}, "on no other network"
     ip("-n", NAMES[1], "link", "set", "onepass0", "down")  # no goodbye: packets are lost from here on
     lost = time.monotonic()
     never_lost = start(whole, steps=STEPS)

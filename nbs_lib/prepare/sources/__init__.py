@@ -67,7 +67,7 @@ def open_source(source: str, how: Asked) -> Source:
         return hub.HubDataset(source.removeprefix(HUB), how)
     path = ROOT / Path(source).expanduser()
     if "*" in path.name:
-        return webdataset.WebDataset(sorted(path.parent.glob(path.name)), str(path))
+        return webdataset.WebDataset(sorted(path.parent.glob(path.name)), str(path), path.parent)
     if path.is_file():
         kinds = {".tar": lambda: webdataset.WebDataset([path], str(path)), ".txt": lambda: prompts.Prompts(path)}
         kinds |= {ending: lambda: tables.table(path, how) for ending in tables.ENDINGS}
@@ -85,5 +85,5 @@ def open_source(source: str, how: Asked) -> Source:
         return hub.HubDataset(str(path), how)
     images = folder.Folder(path, how)
     if (shards := sorted(path.glob("*.tar"))) and not images.has_images():
-        return webdataset.WebDataset(shards, str(path))
+        return webdataset.WebDataset(shards, str(path), path)
     return images

@@ -1,5 +1,6 @@
 """A data set of the Hugging Face hub, or one that the `datasets` library saved or can read from a folder."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from .tables import IMAGES, images_and_texts, with_bytes
 
 def is_saved(path: Path) -> bool:
     """Whether a folder is what `save_to_disk` writes."""
-    return any((path / name).is_file() for name in SAVED)
+    return any(os.path.isfile(path / name) for name in SAVED)
 
 
 class HubDataset:

@@ -42,7 +42,7 @@ def table(path: Path, how: Asked) -> Source:
             elif path.suffix.lower() == ".csv":
                 _columns(_head(file), how)
     except OSError as failure:
-        raise SourceError(f"source {str(path)!r}: table cannot be read: {failure.strerror or failure}") from None
+        raise SourceError(f"source {str(path)!r}: the table cannot be read: {failure.strerror or failure}") from None
     except TableError as fault:
         raise SourceError(f"source {str(path)!r}: {fault}; image_column and caption_column say which they are") from None
     return WithImages(path, image, text) if holds else NamedByTable(Folder(path.parent, how), path)

@@ -3,7 +3,8 @@
 Source: https://github.com/apache/parquet-format, parquet.thrift, PageHeader; Thrift's compact protocol.
 """
 
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 PAGES = 100_000
 """Pages of a column in a row group: writers make them of about a mebibyte."""
@@ -18,24 +19,28 @@ class PageError(ValueError):
     """Pages that cannot be read: a short reason."""
 
 
-def largest_page(file: BinaryIO, chunk: Any) -> int:
-    """Return the bytes of the largest page of a column in a row group, unpacked. chunk: its ColumnChunkMetaData.
+class Page(NamedTuple):
+    """The bytes of a page as it lies in the file, and unpacked."""
 
-    Errors: PageError.
-    """
+    packed: int
+    unpacked: int
+
+
+def pages_of(file: BinaryIO, chunk: Any) -> Iterator[Page]:
+    """Yield the pages of a column in a row group. chunk: its ColumnChunkMetaData. Errors: PageError."""
     place = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         place = min(place, chunk.dictionary_page_offset)
-    end, found = place + chunk.total_compressed_size, 0
+    end = place + chunk.total_compressed_size
     for _ in range(PAGES):
         if place >= end:
-            return found
-        length, fields = _header(file, place)
-        unpacked, packed = fields.get(UNPACKED, -1), fields.get(PACKED, -1)
-        if unpacked < 0 or packed < 0:
+            return
+        length, numbers = _header(file, place)
+        page = Page(numbers.get(PACKED, -1), numbers.get(UNPACKED, -1))
+        if min(page) < 0:
             raise PageError("page of a table is damaged")
-        found = max(found, unpacked)
-        place += length + packed
+        yield page
+        place += length + page.packed
     raise PageError(f"column of a row group is made of more than {PAGES:,} pages")
 
 

@@ -11,10 +11,13 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from .pages import PageError, largest_page
+from .pages import PageError, pages_of
 
-PAGE = 1 << 28
-"""Bytes of a page that is read. Arrow unpacks a page whole and copies its values, so that a process needs twice as much."""
+PAGE = 1 << 26
+"""Bytes of a page that is read, unpacked. Arrow unpacks a page whole and copies its values: it takes three times as much."""
+LARGE_PAGE, RATIO = 1 << 29, 2
+"""Bytes of a page of images, which hardly get smaller when they are packed, and what it may at most grow by: the memory that
+it takes is no surprise, for the file is as large."""
 BATCH = 1 << 26  # bytes of the rows that are read at once, unless a single one has more
 CONTAINERS, STRINGS = 1 << 17, 1 << 24  # elements of a list and bytes of a string in a file's own description
 DAMAGED = "table is truncated or damaged"
@@ -78,12 +81,12 @@ class Parquet:
             if not any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns):
                 continue
             try:
-                largest = largest_page(self._file, chunk)
+                pages = list(pages_of(self._file, chunk))
             except PageError as fault:
                 raise TableError(str(fault)) from None
-            if largest > PAGE:
-                raise TableError(f"row group holds a page of more than {PAGE >> 20} MiB")
-            found += largest
+            if any(page.unpacked > (LARGE_PAGE if page.unpacked <= RATIO * page.packed else PAGE) for page in pages):
+                raise TableError(f"row group holds a page that unpacks to more than {PAGE >> 20} MiB")
+            found += max((page.unpacked for page in pages), default=0)
         return found
 
     def bounds(self, group: int, column: str) -> tuple[int, int] | None:

@@ -23,8 +23,9 @@ from ..examples import Example, InFile, Skipped, stamp_of
 from ..hashes import Hashes
 from . import Asked
 from .listing import Listing, walk
-from .tables import ENDINGS as TABLES
-from .tables import TableError, named_images
+from .parquet import TableError
+from .table_rows import ENDINGS as TABLES
+from .table_rows import named_images
 
 ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 CAPTIONS = (".txt", ".caption")

@@ -6,6 +6,7 @@ Source: https://github.com/apache/parquet-format, parquet.thrift, PageHeader; Th
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+DAMAGED = "table is truncated or damaged"
 PAGES = 100_000
 """Pages of a column in a row group: writers make them of about a mebibyte."""
 HEADER = 1 << 20  # bytes of a page's header, which may hold the page's least and greatest value
@@ -38,7 +39,7 @@ def pages_of(file: BinaryIO, chunk: Any) -> Iterator[Page]:
         length, numbers = _header(file, place)
         page = Page(numbers.get(PACKED, -1), numbers.get(UNPACKED, -1))
         if min(page) < 0:
-            raise PageError("page of a table is damaged")
+            raise PageError(DAMAGED)
         yield page
         place += length + page.packed
     raise PageError(f"column of a row group is made of more than {PAGES:,} pages")
@@ -56,7 +57,7 @@ def _header(file: BinaryIO, place: int) -> tuple[int, dict[int, int]]:
             continue
         except (OSError, ValueError, OverflowError):
             break
-    raise PageError("page of a table is damaged")
+    raise PageError(DAMAGED)
 
 
 class _Compact:
@@ -68,7 +69,7 @@ class _Compact:
     def struct(self, depth: int) -> dict[int, int]:
         """Return a struct's whole numbers by field; the rest is passed over."""
         if not depth:
-            raise PageError("page of a table is damaged")
+            raise PageError(DAMAGED)
         numbers, field = {}, 0
         while head := self._byte():
             field = field + (head >> 4) if head >> 4 else self._number()
@@ -92,7 +93,7 @@ class _Compact:
         elif kind == STRUCT:
             self.struct(depth - 1)
         else:  # headers of pages have no lists, sets or maps
-            raise PageError("page of a table is damaged")
+            raise PageError(DAMAGED)
 
     def _number(self) -> int:
         value = self._varint()
@@ -106,7 +107,7 @@ class _Compact:
             if byte < 128:
                 return value
             shift += 7
-        raise PageError("page of a table is damaged")
+        raise PageError(DAMAGED)
 
     def _byte(self) -> int:
         self.place += 1

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from .pages import PageError, pages_of
+from .pages import DAMAGED, PageError, pages_of
 
 PAGE = 1 << 26
 """Bytes of a page that is read, unpacked. Arrow unpacks a page whole and copies its values: it takes three times as much."""
@@ -20,7 +20,6 @@ LARGE_PAGE, RATIO = 1 << 29, 2
 it takes is no surprise, for the file is as large."""
 BATCH = 1 << 26  # bytes of the rows that are read at once, unless a single one has more
 CONTAINERS, STRINGS = 1 << 17, 1 << 24  # elements of a list and bytes of a string in a file's own description
-DAMAGED = "table is truncated or damaged"
 BINARY = {
     pyarrow.string(): pyarrow.binary(),
     pyarrow.large_string(): pyarrow.large_binary(),

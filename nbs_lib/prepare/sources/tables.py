@@ -3,29 +3,22 @@
 A table names its images by path, relative to its own folder, or, as parquet files of `datasets` do, holds them itself.
 """
 
-import csv
-import io
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow
 import pyarrow.compute
 
-from ..captions import IMAGE_COLUMNS, LONGEST, TEXT_COLUMNS, CaptionError, clean, column, lines, valid_text
+from ..captions import LONGEST, CaptionError, clean, valid_text
 from ..enclosure import open_regular
 from ..examples import LARGEST_HELD, Example, InMemory, Skipped, stamp_of
 from . import Asked, Source, SourceError
-from .parquet import DAMAGED, Parquet, TableError, binaries
+from .parquet import Parquet, TableError, binaries
+from .table_rows import ENDINGS, columns_of, head_of_csv
 
-ENDINGS = (".jsonl", ".csv", ".parquet")
-ROWS, IMAGES = 256, 16  # rows of a parquet file at once, without images and with them
-LINE = 1 << 22  # characters of a table's line
-SHOWN = 20  # columns that an error names
-csv.field_size_limit(LINE)
-Text = str | bytes | CaptionError
+__all__ = ["ENDINGS", "table"]
+IMAGES = 16  # rows of a parquet file with images at once
 
 
 def table(path: Path, how: Asked) -> Source:
@@ -37,10 +30,10 @@ def table(path: Path, how: Asked) -> Source:
         with open_regular(path) as file:
             if path.suffix.lower() == ".parquet":
                 parquet = Parquet(file)
-                image, text = _columns(parquet.names, how)
+                image, text = columns_of(parquet.names, how)
                 holds = pyarrow.types.is_struct(parquet.schema.field(image).type)
             elif path.suffix.lower() == ".csv":
-                _columns(_head(file), how)
+                columns_of(head_of_csv(file), how)
     except OSError as failure:
         raise SourceError(f"source {str(path)!r}: the table cannot be read: {failure.strerror or failure}") from None
     except TableError as fault:
@@ -130,109 +123,6 @@ def with_bytes(id: str, data: bytes | None, text: Any, origin: str, version: str
         return Example(id, clean(text), place)
     except CaptionError as fault:
         return Skipped(id, str(fault), place=place)
-
-
-def named_images(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, str, Text]]:
-    """Yield of each row where it is, the file that it names, and its text or what is wrong with it.
-
-    table: name of the table, whose ending says what it is. Errors: TableError.
-    """
-    kind = os.path.splitext(table)[1].lower()
-    table = valid_text(table)
-    rows = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[kind](file, table, how)
-    lacks = CaptionError(f"lacks {how.image_column or 'file_name'} or {how.caption_column or 'text'}")
-    try:
-        for where, name, text in rows:
-            if isinstance(text, CaptionError):
-                yield where, "", text
-            elif not isinstance(name, str | bytes) or not isinstance(text, str | bytes):
-                yield where, "", lacks
-            elif len(name) > LONGEST:
-                yield where, "", CaptionError("name is longer than 1 MiB")
-            else:
-                yield where, os.fsdecode(name), text
-    except OSError:
-        raise TableError("table cannot be read") from None
-
-
-def _jsonl(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, Any, Any]]:
-    for number, line in enumerate(lines(file), start=1):
-        if not line.strip():
-            continue
-        where = f"{table}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            yield where, None, CaptionError("is not JSON")
-            continue
-        row = row if isinstance(row, dict) else {}
-        image, text = column(list(row), how.image_column, IMAGE_COLUMNS), column(list(row), how.caption_column, TEXT_COLUMNS)
-        yield where, row.get(image), row.get(text)
-
-
-def _csv(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, Any, Any]]:
-    columns = _head(file)
-    image, text = (columns.index(name) for name in _columns(columns, how))
-    file.seek(0)
-    rows = _csv_rows(file)
-    next(rows, None)
-    for number, row in enumerate(rows, start=1):
-        where = f"{table}, row {number}"
-        if isinstance(row, csv.Error):
-            yield where, None, CaptionError("row is damaged, or longer than a caption may be")
-        elif row:
-            name, said = (row[i] if i < len(row) else None for i in (image, text))
-            yield where, name, said and said.encode("utf-8", "surrogateescape")
-
-
-def _csv_rows(file: BinaryIO) -> Iterator[list[str] | csv.Error]:
-    """The rows, bytes that are not UTF-8 kept as halves of surrogate pairs."""
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    try:
-        texts = iter(lambda: text.readline(LINE), "")  # a file of one line without an end would fill the memory
-        rows = csv.reader(line.replace("\0", " ") for line in texts)
-        while True:
-            try:
-                yield next(rows)
-            except StopIteration:
-                return
-            except csv.Error as fault:
-                yield fault
-    finally:
-        text.detach()  # or it would close the file
-
-
-def _parquet(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, Any, Any]]:
-    parquet = Parquet(file)
-    image, text = _columns(parquet.names, how)
-    for number, batch in parquet.batches([image, text], ROWS):
-        if isinstance(batch, TableError):
-            yield f"{table}, from row {number + 1}", None, CaptionError(str(batch))
-            continue
-        names, texts = (binaries(batch.column(name), LONGEST) for name in (image, text))
-        for row, (name, said) in enumerate(zip(names, texts, strict=True), start=number + 1):
-            yield f"{table}, row {row}", name, said
-
-
-def _head(file: BinaryIO) -> list[str]:
-    """The names of a CSV table's columns. Errors: TableError."""
-    file.seek(0)
-    found = next(_csv_rows(file), [])
-    if isinstance(found, csv.Error):
-        raise TableError(DAMAGED)
-    return found
-
-
-def _columns(known: list[str], how: Asked) -> tuple[str, str]:
-    """The columns of images and of captions. Errors: TableError where one is missing or there twice."""
-    found = column(known, how.image_column, IMAGE_COLUMNS), column(known, how.caption_column, TEXT_COLUMNS)
-    for name, what in zip(found, ("images", "captions"), strict=True):
-        if name is None:
-            shown = valid_text(", ".join(each[:80] for each in known[:SHOWN])) + ("" if len(known) <= SHOWN else ", …")
-            raise TableError(f"table lacks a column of {what}; it has {shown or 'none'}")
-        if known.count(name) > 1:
-            raise TableError(f"table has {known.count(name)} columns of the name {name}")
-    return found
 
 
 def _rows_of(path: Path) -> int | None:

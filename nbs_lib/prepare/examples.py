@@ -1,20 +1,23 @@
 """What a source yields: examples, whose images are not read yet, and what it could not make one of."""
 
 import os
-import stat
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 from PIL import Image
 
+from .enclosure import open_regular
 from .images import NO_FILE, NO_MEMBER, ImageError, decode
 
 LARGEST = 1 << 28
+LARGEST_HELD = 1 << 26  # bytes of an image that travels with its example, as many of them are held at once
+METHODS = (ZIP_STORED, ZIP_DEFLATED)
+"""Of compression: others may say that they need gigabytes."""
 TOO_LARGE = "image file is larger than 256 MiB"
 
 
@@ -74,9 +77,7 @@ class InFile:
 
     def look(self) -> tuple[Image.Image, bytes]:
         try:
-            if not stat.S_ISREG(os.stat(self.path).st_mode):  # a pipe or a device has no end
-                raise ImageError(NO_FILE)
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 data = file.read(LARGEST + 1)
         except OSError:
             raise ImageError(NO_FILE) from None
@@ -101,10 +102,13 @@ class InZip:
 
     def look(self) -> tuple[Image.Image, bytes]:
         try:
-            with ZipFile(self.archive) as archive:
-                if archive.getinfo(self.member).file_size > LARGEST:  # as it says itself; it is not read beyond that
+            with open_regular(self.archive) as file, ZipFile(file) as archive:
+                member = archive.getinfo(self.member)
+                if max(member.file_size, member.compress_size) > LARGEST:  # as it says itself; it is not read beyond that
                     raise ImageError(TOO_LARGE)
-                data = archive.read(self.member)
+                if member.compress_type not in METHODS:
+                    raise ImageError(NO_MEMBER)
+                data = archive.read(member)
         except ImageError:
             raise
         except Exception:  # decompressors of damaged archives raise errors of their own
@@ -131,7 +135,7 @@ class InTar:
         if self.size > LARGEST:
             raise ImageError(TOO_LARGE)
         try:
-            with self.archive.open("rb") as file:
+            with open_regular(self.archive) as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError:

@@ -14,6 +14,8 @@ from .examples import Example
 from .hashes import Hashes
 
 Reason = tuple[str, str] | None
+SCORES, HIGHEST = ("image_nsfw", "prompt_nsfw"), 1.0
+"""DiffusionDB's scores, and the limit that is none."""
 BLURRED = 2.0
 """The score of DiffusionDB for images that Stability's filter blurred."""
 
@@ -35,11 +37,30 @@ def captionless(example: Example, look: Look, config: Prepare) -> Reason:
 
 
 def unfit_for_work(example: Example, look: Look, config: Prepare) -> Reason:
-    for name in ("image_nsfw", "prompt_nsfw"):
-        score = example.known.get(name)
-        if isinstance(score, int | float) and (not score <= config.max_nsfw or score == BLURRED):  # one that is no number, too
-            return f"{name} above max_nsfw" if score != BLURRED else f"{name} 2.0: blurred by its source", f"{score:.3g}"
+    """Drop what scores above the limit; where there is one, also what should have a score and has none that can be read."""
+    for name in SCORES:
+        if name not in example.known:
+            continue
+        score = readable(example.known[name])
+        if score is None and config.max_nsfw < HIGHEST:
+            return f"{name} cannot be read, and max_nsfw is set", repr(example.known[name])[:80]
+        if score == BLURRED:
+            return f"{name} 2.0: blurred by its source", f"{score:.3g}"
+        if score is not None and score > config.max_nsfw:
+            return f"{name} above max_nsfw", f"{score:.3g}"
     return None
+
+
+def readable(value: Any) -> float | None:
+    """Return a score as a number, the highest one of a list; None where there is none."""
+    if isinstance(value, list | tuple):
+        scores = [None if isinstance(each, list | tuple) else readable(each) for each in value]
+        return None if None in scores else max(scores, default=None)
+    try:
+        score = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return score if score >= 0 else None  # neither no number nor a mark of a missing one, such as -1
 
 
 def unreadable(example: Example, look: Look, config: Prepare) -> Reason:

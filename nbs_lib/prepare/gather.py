@@ -7,12 +7,11 @@ run; the filters decide, one example after the other; and what is kept goes on t
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
 
 from tqdm.std import tqdm
 
 from ..config import Prepare
-from .examples import Example, Skipped, SourceError
+from .examples import Example, InMemory, Skipped, SourceError
 from .filters import Filters, Look
 from .noted import AMONG, Notes
 from .seen import Seen
@@ -21,6 +20,7 @@ from .sources import Source, asked, open_source
 
 PIXELS = 1 << 25
 """Bytes of pictures that a chunk may have, as a process holds a few chunks."""
+HELD = 1 << 26  # bytes of image files that come with a chunk's examples, about
 ROWS = 128  # of a chunk, at most: the last ones leave some processes idle
 PRIOR = 1 << 40  # what the numbers of a prior's chunks begin with
 
@@ -134,10 +134,17 @@ class Gather:
 
 
 def _chunks(source: Source, rows: int) -> Iterator[list[Example | Skipped]]:
-    """Lists of so many, as the source is read."""
-    stream = iter(source)
-    while first := list(islice(stream, 1)):
-        yield list(chain(first, islice(stream, rows - 1)))
+    """Lists of so many, as the source is read; of fewer, where their images come with them and are large."""
+    chunk, held = [], 0
+    for each in source:
+        chunk.append(each)
+        place = each.image if isinstance(each, Example) else each.place
+        held += len(place.data) if isinstance(place, InMemory) else 0
+        if len(chunk) == rows or held >= HELD:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
 
 
 def _nothing(name: str, dropped: Counter) -> SourceError:

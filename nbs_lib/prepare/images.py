@@ -12,6 +12,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
+from .image_structure import excess
+
 WHITE_16 = 65535  # white of a 16-bit image
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 """What is opened, whatever its file is called: Pillow would hand an EPS to Ghostscript, a program that runs what is in it."""
@@ -36,6 +38,8 @@ def decode(data: bytes) -> Image.Image:
     """
     if not data:
         raise ImageError("image is empty (zero bytes)")
+    if fault := excess(data):
+        raise ImageError(fault)
     try:
         with _strict():
             image = Image.open(BytesIO(data), formats=FORMATS)

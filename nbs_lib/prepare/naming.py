@@ -11,7 +11,7 @@ from ..files import file_hash, value_hash
 from ..machine import versions
 from ..models import Base
 from . import answers as answers_module
-from . import examples, images, work
+from . import enclosure, examples, image_structure, images, work
 from .examples import Example
 from .filters import Look
 
@@ -23,7 +23,9 @@ MODELS = sorted(Path(models.__file__).parent.glob("*.py"))
 def looks_code(sizes: list[tuple[int, int]]) -> str:
     """What a Look rests on; the perceptual hash is of the picture as it is cut, to one of these sizes."""
     hashing = [version(package) for package in ("imagehash", "scipy")]
-    return value_hash([_code(images.__file__, examples.__file__, work.__file__), hashing, sizes])
+    return value_hash(
+        [_code(*(module.__file__ for module in (images, image_structure, enclosure, examples, work))), hashing, sizes]
+    )
 
 
 def spaces(base: Base, config: Prepare) -> dict[str, str]:

@@ -13,6 +13,7 @@ most, or None; and `stamp()`, which changes when anything does that it would yie
 is never fatal and never silent: it is a Skipped with its reason.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Protocol
 
 from ...config import DRAWN, Prepare
 from ...files import ROOT
+from ..enclosure import open_regular
 from ..examples import Example, Skipped, SourceError
 
 HUB, DIFFUSIONDB = "hf:", "diffusiondb:"
@@ -57,7 +59,7 @@ def asked(config: Prepare, count: int) -> Asked:
 
 def open_source(source: str, how: Asked) -> Source:
     """The source of that name; a relative path is taken from the project. Errors: SourceError."""
-    from . import diffusiondb, drawn, folder, hub, prompts, tables, webdataset
+    from . import diffusiondb, drawn, folder, hub, webdataset
 
     if source in DRAWN:
         return drawn.DrawnPictures(source, how.count, how.seed)
@@ -65,25 +67,39 @@ def open_source(source: str, how: Asked) -> Source:
         return diffusiondb.on_the_hub(source.removeprefix(DIFFUSIONDB), how)
     if source.startswith(HUB):
         return hub.HubDataset(source.removeprefix(HUB), how)
-    path = ROOT / Path(source).expanduser()
+    try:
+        path = ROOT / Path(source).expanduser()
+    except RuntimeError:  # of a user that is not known
+        path = ROOT / source
     if "*" in path.name:
-        return webdataset.WebDataset(sorted(path.parent.glob(path.name)), str(path))
-    if path.is_file():
-        kinds = {".tar": lambda: webdataset.WebDataset([path], str(path)), ".txt": lambda: prompts.Prompts(path)}
-        kinds |= {ending: lambda: tables.table(path, how) for ending in tables.ENDINGS}
-        if path.suffix.lower() not in kinds:
-            raise SourceError(f"source {source!r}: a file that ends in {', '.join(kinds)} can be read, or a folder")
-        return kinds[path.suffix.lower()]()
-    if not path.is_dir():
+        return webdataset.WebDataset(sorted(path.parent.glob(path.name)), str(path), path.parent)
+    if os.path.isfile(path):
+        return _file(source, path, how)
+    if not os.path.isdir(path):
         raise SourceError(
             f"source {str(path)!r}: there is no such folder or file; give {', '.join(DRAWN)}, a folder of images, a table, a "
             f"text file of prompts, tar archives, {HUB}OWNER/NAME or {DIFFUSIONDB}2m_first_10k"
         )
-    if (path / diffusiondb.METADATA).is_file() and any(path.glob("images/part-*.zip")):
+    if os.path.lexists(path / diffusiondb.METADATA) and any(path.glob("images/part-*.zip")):
         return diffusiondb.DiffusionDB(path, how)
     if hub.is_saved(path):
         return hub.HubDataset(str(path), how)
     images = folder.Folder(path, how)
     if (shards := sorted(path.glob("*.tar"))) and not images.has_images():
-        return webdataset.WebDataset(shards, str(path))
+        return webdataset.WebDataset(shards, str(path), path)
     return images
+
+
+def _file(source: str, path: Path, how: Asked) -> Source:
+    """The source that a single file is. Errors: SourceError."""
+    from . import prompts, tables, webdataset
+
+    kinds = {".tar": lambda: webdataset.WebDataset([path], str(path)), ".txt": lambda: prompts.Prompts(path)}
+    kinds |= {ending: lambda: tables.table(path, how) for ending in tables.ENDINGS}
+    if path.suffix.lower() not in kinds:
+        raise SourceError(f"source {source!r}: a file that ends in {', '.join(kinds)} can be read, or a folder")
+    try:
+        open_regular(path).close()
+    except OSError as failure:
+        raise SourceError(f"source {str(path)!r}: the file cannot be read: {failure.strerror or failure}") from None
+    return kinds[path.suffix.lower()]()

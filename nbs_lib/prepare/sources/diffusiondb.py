@@ -6,27 +6,26 @@
 Source: Wang et al., arXiv 2210.14896; https://huggingface.co/datasets/poloclub/diffusiondb.
 """
 
-import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from zipfile import ZipFile
-
-import pyarrow
-import pyarrow.dataset
+from typing import Any
 
 from ..captions import CaptionError, clean, valid_text
+from ..enclosure import Enclosure, EnclosureError
 from ..examples import Example, InZip, Skipped, stamp_of
+from ..filters import SCORES
 from . import Asked, SourceError
-from .tables import TableError
+from .parquet import TableError
+from .part import contents, rows_of_part
 
 REPOSITORY, METADATA = "poloclub/diffusiondb", "metadata.parquet"
 PARTS, IN_A_PART = 2000, 1000
-SCORES = ("image_nsfw", "prompt_nsfw")
 KNOWN = ("seed", "step", "cfg", "sampler", "width", "height", *SCORES)
 SUBSET = re.compile(r"2m_(first|random)_(\d+)(k?)|2m_all")
-JSON_MOST = 1 << 26  # bytes of a part's JSON
+NO_SCORES = "scores cannot be read"
 
 
 def parts_of(subset: str, seed: int) -> list[int]:
@@ -54,7 +53,7 @@ class DiffusionDB:
     """A copy in a folder; all of its parts, or those of a subset. fetch: brings a file that is not there yet."""
 
     def __init__(self, folder: Path, how: Asked, fetch: Callable[[str], Path] | None = None):
-        self.folder, self.fetch = folder, fetch
+        self.folder, self.fetch, self.enclosure = folder, fetch, Enclosure(folder)
         if how.subset:
             self.parts = parts_of(how.subset, how.seed)
         else:
@@ -75,59 +74,51 @@ class DiffusionDB:
         for part in self.parts:
             name = f"images/part-{part:06d}.zip"
             archive = self.fetch(name) if self.fetch else self.folder / name
-            yield from self._of(part, archive)
+            if not os.path.lexists(archive):
+                yield Skipped(valid_text(archive.name), "part is not there")
+            else:
+                yield from self._part(part, archive)
 
-    def _of(self, part: int, archive: Path) -> Iterator[Example | Skipped]:
+    def _part(self, part: int, archive: Path) -> Iterator[Example | Skipped]:
         try:
-            known = self._known(part)
-        except TableError as fault:
-            known = {}
-            yield Skipped(METADATA, f"{fault}: nothing of part {part} is dropped for its scores")
-        try:
-            with ZipFile(archive) as opened:
-                names = sorted(name for name in opened.namelist() if name.lower().endswith(".png"))
-                prompts = self._prompts(opened)
-        except FileNotFoundError:
-            yield Skipped(valid_text(archive.name), "part is not there")
+            with self.enclosure.open(archive) as file:
+                names, prompts = contents(file)
+        except EnclosureError as fault:
+            yield Skipped(valid_text(archive.name), str(fault))
             return
-        except Exception:  # of the disk, the archive, its compression, its JSON
+        except Exception:  # of the disk, the archive, its compression
             yield Skipped(valid_text(archive.name), "archive is cut short or damaged")
             return
-        for name in names:
-            id = f"part-{part:06d}/{valid_text(name)}"
-            if ".." in name.split("/") or name.startswith("/"):
-                yield Skipped(id, "names a file outside the archive")
-                continue
-            told, more = prompts.get(name.rsplit("/", 1)[-1]), known.get(name.rsplit("/", 1)[-1], {})
-            prompt = told.get("p") if isinstance(told, dict) else more.get("prompt")
-            place = InZip(archive, name)
-            if not isinstance(prompt, str):
-                yield Skipped(id, "image without caption", place=place)
-                continue
-            try:
-                yield Example(id, clean(prompt), place, {key: more[key] for key in KNOWN if more.get(key) is not None})
-            except CaptionError as fault:
-                yield Skipped(id, str(fault), place=place)
-
-    def _prompts(self, opened: ZipFile) -> dict:
-        found = [each for each in opened.infolist() if each.filename.endswith(".json") and each.file_size <= JSON_MOST]
-        told = json.loads(opened.read(found[0])) if found else {}
-        return told if isinstance(told, dict) else {}
-
-    def _known(self, part: int) -> dict[str, dict]:
-        """What the table says of a part's images, by their names. Errors: TableError where it says no scores."""
+        if prompts is None:
+            yield Skipped(f"part-{part:06d}.json", f"prompts cannot be read: those of {METADATA} are taken")
+        known, fault = {}, ""
         try:
-            rows = pyarrow.dataset.dataset(self.folder / METADATA, format="parquet")
-            missing = {"image_name", "part_id", *SCORES} - set(rows.schema.names)
-            columns = [name for name in ("image_name", "prompt", *KNOWN) if name in rows.schema.names]
-            found = (
-                [] if missing else rows.to_table(columns=columns, filter=pyarrow.dataset.field("part_id") == part).to_pylist()
-            )
-        except (OSError, ValueError, pyarrow.ArrowException):
-            raise TableError("scores cannot be read") from None
-        if missing:
-            raise TableError(f"scores cannot be read, for it lacks {', '.join(sorted(missing))}")
-        return {row["image_name"]: row for row in found}
+            with self.enclosure.open(self.folder / METADATA) as file:
+                known, fault = rows_of_part(file, part, {name.rsplit("/", 1)[-1] for name in names}, KNOWN, SCORES)
+        except (TableError, EnclosureError) as failure:
+            fault = str(failure)
+        except OSError as failure:
+            fault = failure.strerror or str(failure)
+        if fault:
+            yield Skipped(METADATA, NO_SCORES, f"part {part}: {fault}")
+        for name in names:
+            short = name.rsplit("/", 1)[-1]
+            yield self._example(part, InZip(archive, name), (prompts or {}).get(short), known.get(short, {}))
+
+    def _example(self, part: int, place: InZip, told: Any, more: dict[str, Any]) -> Example | Skipped:
+        """The example of an image. told: what the part's JSON says of it; more: what the table does."""
+        id = f"part-{part:06d}/{valid_text(place.member)}"
+        if ".." in place.member.split("/") or place.member.startswith("/"):
+            return Skipped(id, "names a file outside the archive")
+        prompt = told.get("p") if isinstance(told, dict) else None
+        prompt = prompt if isinstance(prompt, str) else more.get("prompt")
+        if not isinstance(prompt, str | bytes):
+            return Skipped(id, "image without caption", place=place)
+        known = {name: more[name] for name in KNOWN if more.get(name) is not None}
+        try:
+            return Example(id, clean(prompt), place, dict.fromkeys(SCORES) | known)
+        except CaptionError as fault:
+            return Skipped(id, str(fault), place=place)
 
 
 def on_the_hub(subset: str, how: Asked) -> DiffusionDB:

@@ -12,70 +12,77 @@ those of a hub's download, whose files are links to its blobs.
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 from ..captions import LONGEST, CaptionError, clean, from_name, valid_text
+from ..enclosure import LEADS_NOWHERE, LEADS_OUT, Enclosure, EnclosureError
 from ..examples import Example, InFile, Skipped, stamp_of
 from ..hashes import Hashes
 from . import Asked
-from .tables import ENDINGS as TABLES
-from .tables import TableError, named_images
+from .listing import Listing, walk
+from .parquet import TableError
+from .table_rows import ENDINGS as TABLES
+from .table_rows import named_images
 
 ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 CAPTIONS = (".txt", ".caption")
 METADATA = "metadata"
+NO_CAPTION_FILE = "caption file cannot be read"
 
 
 class Folder:
     """See the module's docstring."""
 
     def __init__(self, folder: Path, how: Asked):
-        self.folder, self.how = folder, how
-        self._linked: dict[str, bool] = {}  # of a folder whether a link leads to it
-        self.inside = [folder.resolve()]
-        if folder.resolve().parent.name == "snapshots":  # huggingface_hub's layout: snapshots/REVISION, and blobs beside
-            self.inside.append(folder.resolve().parent.parent / "blobs")
+        self.folder, self.how, self.enclosure = folder, how, Enclosure(folder)
 
     def total(self) -> int:
-        return sum(name.lower().endswith(ENDINGS) for _, names in self._walk() for name in names)
+        return sum(name.lower().endswith(ENDINGS) for listing in walk(self.folder) for name in listing.files)
 
     def stamp(self) -> str:
-        """What changes when any file in it does; "" where a link leads to a folder, into which nothing looks here."""
+        """What changes when any file in it does; "" where a folder is not looked into: a link, or one that cannot be read."""
         digest = sha256()
-        for parent, folders, names in self._tree():
-            if any(os.path.islink(os.path.join(parent, name)) for name in folders):
+        for listing in walk(self.folder):
+            if listing.links or not listing.readable:
                 return ""
-            for name in names:
-                path = os.path.join(parent, name)
+            for name in listing.files:
+                path = os.path.join(listing.path, name)
                 digest.update(f"{path}\0{stamp_of(path)}\0{os.path.islink(path)}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         settled = Hashes()  # of names: a folder may hold millions
         for ending in TABLES:
-            if (self.folder / f"{METADATA}{ending}").is_file():
-                yield from self._from_table(self.folder / f"{METADATA}{ending}", settled)
-        for parent, names in self._walk():
-            yield from self._from_names(parent, names, settled)
+            if os.path.lexists(table := self.folder / f"{METADATA}{ending}"):
+                yield from self._from_own_table(table, settled)
+        for listing in walk(self.folder):
+            yield from self._not_followed(listing)
+            yield from self._from_names(listing.path, listing.files, settled)
 
     def has_images(self) -> bool:
-        return any(name.lower().endswith(ENDINGS) for _, names in self._walk() for name in names)
+        return any(name.lower().endswith(ENDINGS) for listing in walk(self.folder) for name in listing.files)
 
-    def _walk(self) -> Iterator[tuple[Path, list[str]]]:
-        """Folders, and the names of their files, in order."""
-        return ((parent, names) for parent, _, names in self._tree())
+    def _not_followed(self, listing: Listing) -> Iterator[Skipped]:
+        within = listing.path.relative_to(self.folder)
+        if not listing.readable:
+            yield Skipped(valid_text(within.as_posix()), "folder cannot be read")
+        for name in listing.links:
+            yield Skipped(valid_text((within / name).as_posix()), "link to a folder, which is not followed")
 
-    def _tree(self) -> Iterator[tuple[Path, list[str], list[str]]]:
-        """The same, with the names of their folders."""
-        for parent, folders, names in os.walk(self.folder):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield Path(parent), folders, sorted(name for name in names if not name.startswith("."))
-
-    def _from_table(self, table: Path, settled: Hashes) -> Iterator[Example | Skipped]:
+    def _from_own_table(self, table: Path, settled: Hashes) -> Iterator[Example | Skipped]:
         try:
-            for where, name, text in named_images(table, self.how):
+            with self.enclosure.open(table) as file:
+                yield from self.from_table(file, table.name, settled)
+        except EnclosureError as fault:
+            yield Skipped(table.name, str(fault))
+
+    def from_table(self, file: BinaryIO, table: str, settled: Hashes | set) -> Iterator[Example | Skipped]:
+        """Yield the images that a table names. table: its name."""
+        try:
+            for where, name, text in named_images(file, table, self.how):
                 if isinstance(text, CaptionError):
                     yield Skipped(where, str(text))
                     continue
@@ -92,7 +99,7 @@ class Folder:
                     settled.add(hash(name))
                     yield self._example(name, lambda text=text: clean(text))
         except TableError as fault:
-            yield Skipped(table.name, str(fault))
+            yield Skipped(valid_text(table), str(fault))
 
     def _from_names(self, parent: Path, names: list[str], settled: Hashes) -> Iterator[Example | Skipped]:
         beside = {posixpath.splitext(name)[0]: name for name in names if name.lower().endswith(CAPTIONS[1])}
@@ -114,46 +121,28 @@ class Folder:
             else:
                 yield Skipped(valid_text(path), "image without caption", place=self._place(self.folder / path))
 
-    def _example(self, name: str, caption) -> Example | Skipped:
+    def _example(self, name: str, caption: Callable[[], str]) -> Example | Skipped:
         path = self.folder / name
         try:
-            self._stay_inside(path)
-            if not os.path.isfile(path):  # a pipe would be read for ever
-                raise CaptionError("not a file")
+            self.enclosure.check(path)
             return Example(valid_text(name), caption(), InFile(path))
-        except CaptionError as fault:
+        except (EnclosureError, CaptionError) as fault:
             return Skipped(valid_text(name), str(fault), place=self._place(path))
 
     def _place(self, path: Path) -> InFile | None:
         """Where an image is that cannot be used but may be shown; None for what is no file of this folder."""
         try:
-            self._stay_inside(path)
-        except CaptionError:
+            self.enclosure.check(path)
+        except EnclosureError:
             return None
-        return InFile(path) if os.path.isfile(path) else None
+        return InFile(path)
 
     def _read(self, path: Path) -> str:
-        self._stay_inside(path)
-        if not path.is_file():
-            raise CaptionError("caption file cannot be read")
+        """The caption in a file. Errors: CaptionError, EnclosureError."""
         try:
-            with path.open("rb") as file:
+            with self.enclosure.open(path) as file:
                 return clean(file.read(LONGEST + 1))
         except OSError:
-            raise CaptionError("caption file cannot be read") from None
-
-    def _stay_inside(self, path: Path):
-        """Errors: CaptionError for a link that leads out of the folder, to nothing or in a circle."""
-        parent = os.path.dirname(path)
-        if parent not in self._linked:
-            self._linked[parent] = os.path.realpath(parent) != os.path.join(
-                self.inside[0], os.path.relpath(parent, self.folder)
-            )
-        if not self._linked[parent] and not os.path.islink(path):
-            return
-        try:
-            target = path.resolve(strict=True)
-        except (OSError, RuntimeError):
-            raise CaptionError("link that leads nowhere") from None
-        if not any(target.is_relative_to(folder) for folder in self.inside):
-            raise CaptionError("link that leads out of the folder")
+            raise CaptionError(NO_CAPTION_FILE) from None
+        except EnclosureError as fault:
+            raise (fault if str(fault) in (LEADS_OUT, LEADS_NOWHERE) else CaptionError(NO_CAPTION_FILE)) from None

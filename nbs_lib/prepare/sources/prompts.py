@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..captions import CaptionError, clean, lines
+from ..captions import CaptionError, clean, lines, valid_text
+from ..enclosure import open_regular
 from ..examples import Example, Skipped, stamp_of
 
 
@@ -15,18 +16,18 @@ class Prompts:
     path: Path
 
     def total(self) -> int:
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             return sum(bool(line.strip()) for line in lines(file))
 
     def stamp(self) -> str:
         return stamp_of(self.path)
 
     def __iter__(self) -> Iterator[Example | Skipped]:
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             for number, line in enumerate(lines(file), start=1):
                 if not line.strip():
                     continue
                 try:
-                    yield Example(f"{self.path.stem}-{number:06d}", clean(line))
+                    yield Example(valid_text(f"{self.path.stem}-{number:06d}"), clean(line))
                 except CaptionError as fault:
-                    yield Skipped(f"{self.path.name}, line {number}", str(fault))
+                    yield Skipped(valid_text(f"{self.path.name}, line {number}"), str(fault))

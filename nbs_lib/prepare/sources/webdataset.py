@@ -6,26 +6,28 @@ An archive is read in place and never unpacked, so no name in it reaches the dis
 """
 
 import json
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..captions import TEXT_COLUMNS, CaptionError, clean, valid_text
+from ..captions import LONGEST, TEXT_COLUMNS, CaptionError, clean, valid_text
+from ..enclosure import Enclosure, EnclosureError, open_regular
 from ..examples import Example, InTar, Skipped, stamp_of
 from . import SourceError
 from .folder import CAPTIONS, ENDINGS
+from .members import Member, TarError, members
 
-MOST = 1 << 20  # bytes of a member with a caption
+KNOWN = (*ENDINGS, *CAPTIONS, ".json")
+DAMAGED = "archive is cut short or damaged"
 
 
 class WebDataset:
-    """Archives in order. given: what they were asked for as."""
+    """Archives in order. given: what they were asked for as; folder: which none may lead out of, None for a user's own path."""
 
-    def __init__(self, archives: list[Path], given: str):
+    def __init__(self, archives: list[Path], given: str, folder: Path | None = None):
         if not archives:
             raise SourceError(f"source {given!r}: no archive has such a name")
-        self.archives = archives
+        self.archives, self.enclosure = archives, folder and Enclosure(folder)
 
     def total(self) -> None:
         return None
@@ -35,46 +37,40 @@ class WebDataset:
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         for archive in self.archives:
-            yield from self._of(archive)
-
-    def _of(self, archive: Path) -> Iterator[Example | Skipped]:
-        key, found = None, {}
-        try:
-            with tarfile.open(archive, "r:") as tar:
-                before = -1
-                while (member := tar.next()) is not None:
-                    tar.members = []  # or else it remembers every one
-                    if member.size < 0 or tar.offset <= before:
-                        raise tarfile.TarError("a size that leads back")
-                    before = tar.offset
-                    if not member.isreg():
-                        continue
-                    stem, ending = _split(member.name)
-                    if stem != key and found:
-                        yield _example(archive, key, found)
-                        found = {}
-                    key = stem
-                    found[ending] = self._held(archive, tar, member, ending)
-                if not _ends(archive, tar.offset):  # tarfile takes a damaged header for the end
-                    raise tarfile.TarError("no end")
-        except (tarfile.TarError, OSError, EOFError, ValueError):
-            yield Skipped(valid_text(archive.name), "archive is cut short or damaged")
-        if found:
-            yield _example(archive, key, found)
-
-    def _held(self, archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> Any:
-        if ending in ENDINGS:
-            return InTar(archive, member.offset_data, member.size)
-        if ending in (*CAPTIONS, ".json") and member.size <= MOST:
-            return tar.extractfile(member).read()
-        return None
+            try:
+                with self.enclosure.open(archive) if self.enclosure else open_regular(archive) as file:
+                    yield from _examples(archive, file)
+            except EnclosureError as fault:
+                yield Skipped(valid_text(archive.name), str(fault))
+            except OSError:
+                yield Skipped(valid_text(archive.name), DAMAGED)
 
 
-def _ends(archive: Path, offset: int) -> bool:
-    """Whether there is a tar's end at a place: a block of zeros."""
-    with archive.open("rb") as file:
-        file.seek(max(0, offset - tarfile.BLOCKSIZE))  # it may have been read past
-        return bytes(tarfile.BLOCKSIZE) in file.read(2 * tarfile.BLOCKSIZE)
+def _examples(archive: Path, file: BinaryIO) -> Iterator[Example | Skipped]:
+    key, found, damage = None, {}, None
+    try:
+        for member in members(file):
+            stem, ending = _split(member.name)
+            if stem != key:
+                if key is not None:
+                    yield _example(archive, key, found)
+                key, found = stem, {}
+            if ending in KNOWN:
+                found[ending] = _held(archive, file, member, ending)
+    except (TarError, OSError) as fault:
+        damage = fault
+    if key is not None:
+        yield _example(archive, key, found)
+    if damage:
+        yield Skipped(valid_text(archive.name), DAMAGED)
+
+
+def _held(archive: Path, file: BinaryIO, member: Member, ending: str) -> InTar | bytes:
+    """The place of an image, or the bytes of a caption's file; a byte more than are read where it has more."""
+    if ending in ENDINGS:
+        return InTar(archive, member.offset, member.size)
+    file.seek(member.offset)
+    return file.read(min(member.size, LONGEST + 1))
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -94,7 +94,7 @@ def test_text_is_taken_as_it_stands(tmp_path, value):
         ("train:\n  steps: 1\n  lr: 0.1\n  steps: 2\n", "line 4: steps stands twice"),
         ("train:\n  steps: 1\ntrain:\n  lr: 0.1\n", "line 3: train stands twice"),
         ("train:\n\tsteps: 1\n", "line 2: found character '\\t'"),
-        ("train:\n  lr: 2020-13-01\n", "month must be in 1..12"),
+        ("train:\n  lr: !!int 1:30\n", "line 2: '1:30' is no int"),
     ],
 )
 def test_a_recipe_that_is_none_is_refused(tmp_path, content, said):

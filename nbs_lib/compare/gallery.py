@@ -10,7 +10,6 @@ from typing import Any
 import anywidget
 import numpy as np
 import traitlets
-import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -19,6 +18,7 @@ from ..contenders import CONTENDERS, slug
 from ..files import add_line, write_atomic
 from ..parameters import defaults
 from ..run import Run
+from ..yaml12 import dump
 from .live import script, style
 from .report import data_url
 
@@ -111,4 +111,4 @@ def recipe(run: Run, asked: Play) -> str:
     contenders = list(dict.fromkeys([*CONTENDERS, *asked.contenders]))  # a comparison has the three
     told = {"prompts": asked.prompts, "seeds": asked.seeds, "contenders": contenders, "steps": asked.steps}
     told |= {"scheduler": asked.scheduler} if asked.scheduler else {}
-    return yaml.safe_dump(stages | {"compare": told}, sort_keys=False, allow_unicode=True, width=1000)
+    return dump(stages | {"compare": told})

@@ -1,7 +1,6 @@
 """The runs of a sweep, each a command of its own, so many at a time."""
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any, TextIO
 
 from ..files import ROOT
 from ..run import Run
+from ..yaml12 import dump
 from .execute import StageError, TerminatedError
 from .listing import row
 from .places import run_folder
@@ -36,7 +36,7 @@ class Member:
 
     def options(self) -> list[str]:
         """What follows `onepass run RECIPE`."""
-        told = (f"{full}={value if isinstance(value, str) else json.dumps(value)}" for full, value in self.given.items())
+        told = (f"{full}={value if isinstance(value, str) else dump(value, inline=True)}" for full, value in self.given.items())
         seed = [] if self.seed is None else ["--seed", str(self.seed)]
         return ["--name", self.name, *(part for each in told for part in ("-p", each)), *seed]
 

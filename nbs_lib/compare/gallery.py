@@ -81,6 +81,7 @@ def save(run: Run, drawn: Drawn, facts: dict[str, Any]) -> list[Path]:
 
     facts: what they have in common, such as the base. Errors: ValueError where there is no picture; OSError of the disk.
     """
+    run.refuse_links()
     files, when = [], datetime.now(UTC).isoformat(timespec="seconds")
     for name, shot in drawn.shots.items():
         if shot.image is None:

@@ -14,9 +14,10 @@ from typing import Any, TextIO
 
 from ..files import ROOT
 from ..run import Run
+from ..terminal import printable
 from ..yaml12 import dump
 from .execute import StageError, TerminatedError
-from .listing import row
+from .listing import cell, row
 from .places import run_folder
 from .progress import shown
 
@@ -57,7 +58,8 @@ def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[s
                     continue
                 ended += 1
                 took = shown(time.monotonic() - begun[name])
-                say(f"[{ended}/{len(members)}] {name}: {came_to(name, process.returncode, _lines(said))}, {took}")
+                came = printable(came_to(name, process.returncode, _lines(said)))
+                say(f"[{ended}/{len(members)}] {name}: {came}, {took}")
                 if process.returncode:
                     failed.add(name)
                 del at_work[name]
@@ -111,5 +113,5 @@ def came_to(name: str, code: int, said: list[str]) -> str:
         reason = next((line.removeprefix("onepass: ") for line in said if line.startswith("onepass: ")), f"status {code}")
         return f"failed: {reason}"
     values = row(Run(run_folder(name)))
-    told = next((f", {key} {values[key]:.4g}" for key in ("held_out", "loss") if key in values), "")
+    told = next((f", {key} {cell(key, values[key])}" for key in ("held_out", "loss") if key in values), "")
     return f"done{told}"

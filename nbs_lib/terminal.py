@@ -4,8 +4,8 @@ import json
 import re
 from typing import Any
 
-OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-"""Control characters except tab and newline, signs that turn the direction of text, separators of lines, and the bytes of a
+OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+"""Control characters except newline, signs that turn the direction of text, separators of lines, and the bytes of a
 file's name that are no UTF-8."""
 
 

@@ -14,11 +14,11 @@ def room(path: Path) -> str:
     return f"{told.f_bavail * told.f_frsize / 2**20:.0f} MiB are free"
 
 
-def shortage(failure: BaseException, path: Path) -> str:
-    """Return what to add to a failure's words where a disk took no file although it has space; else "".
+def shortage(said: object, path: Path) -> str:
+    """Return what to add where a disk is called full that has space, but takes no more files; else "".
 
-    path: on the disk that the failure is of.
+    said: a failure or its words; path: on the disk that it is of.
     """
-    if getattr(failure, "errno", None) == errno.ENOSPC and "inode" in (free := room(path)):
+    if os.strerror(errno.ENOSPC) in str(said) and "inode" in (free := room(path)):
         return f": {free}; remove files that are not needed"
     return ""

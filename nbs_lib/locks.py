@@ -112,7 +112,7 @@ def _holder(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     whole = isinstance(told, dict) and all(isinstance(told.get(name), kind) for name, kind in HOLDER.items())
-    return told if whole and 0 < told["pid"] < 1 << 31 and 0 < told["parent"] < 1 << 31 else {}
+    return told if whole and 0 < told["pid"] < 1 << 31 and 0 <= told["parent"] < 1 << 31 else {}
 
 
 def _begun(pid: int) -> str:

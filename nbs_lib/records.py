@@ -72,7 +72,7 @@ def is_number(value: Any) -> bool:
 def _check(where: str, value: Any, types: dict[str, Any]):
     """Errors: RecordError where a value is no object, or a name in it is of another type than these."""
     if not isinstance(value, dict):
-        raise RecordError(where or "the whole")
+        raise RecordError(where or "outermost value")
     for name, wanted in types.items():
         if name in value and not _is(value[name], wanted):
             raise RecordError(f"{where}.{name}".lstrip("."))

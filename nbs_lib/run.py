@@ -95,9 +95,9 @@ class Run:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as failure:
-            why = f" ({failure})" if isinstance(failure, RecordError) else ""
+            where = f" (its {failure})" if isinstance(failure, RecordError) else ""
             raise RunError(
-                f"{self.record} is damaged{why}; remove it and start again: the cache and the checkpoints are still used"
+                f"{self.record} is damaged; remove it and start again: the cache and the checkpoints are still used{where}"
             ) from None
 
     def update(self, **changes: Any):

@@ -165,7 +165,7 @@ def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any]
     if before is not None and not run.folder.is_dir():
         return f"{stage} failed: {gone(run.folder)}", 1
     if isinstance(failure, PapermillExecutionError) and failure.ename not in STOPPED:
-        said = ": ".join(filter(None, [failure.ename, failure.evalue]))
+        said = ": ".join(filter(None, [failure.ename, failure.evalue])) + shortage(failure.evalue, run.folder)
         if before is not None and run.stage_record(stage) == before and failure.ename != REFUSED:
             with suppress(OSError):
                 run.update(name=run.name, status="failed")

@@ -76,9 +76,10 @@ def _others() -> list[Left]:
     found = []
     for name in run_names():
         run = Run(outputs() / name)
-        if run.folder.is_symlink() or run.checkpoints.is_symlink() or run.at_work():
+        if run.folder.is_symlink() or run.at_work():
             continue  # what lies elsewhere is not removed through a link
         with suppress(RunError):
+            run.refuse_links()
             if run.stage_record("train").get("status") == "done" and run.checkpoints.is_dir():
                 found.append(Left(run.checkpoints, size(run.checkpoints), "checkpoints of a training that is done"))
     for folder in _folders(outputs(), 2):

@@ -16,10 +16,11 @@ def read_whole(path: Path, most: int) -> bytes:
     Errors: FileNotFoundError; OSError; ValueError for a larger one, and for what is no plain file: a pipe has no end.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        known = os.fstat(file.fileno())
+        if not stat.S_ISREG(known.st_mode):
             raise ValueError(f"{path} is no file")
-        content = file.read(most + 1)
-    if len(content) > most:
+        content = file.read(most + 1) if known.st_size <= most else b""
+    if max(known.st_size, len(content)) > most:
         raise ValueError(f"{path} is larger than {most >> 20} MiB")
     return content
 

@@ -33,7 +33,7 @@ PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark"><title>{title}</title><link rel="icon" href="data:,"><style>{style}</style>
 </head><body>{body}</body></html>
 """
-LARGEST = 1 << 28
+LARGEST = 128 << 20
 """Bytes of an executed notebook, in which its pictures are."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

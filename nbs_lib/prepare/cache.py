@@ -60,7 +60,7 @@ KINDS = {
     "files": dict,
 }  # fmt: skip
 """What is in every cache.json, with its type."""
-LARGEST = 1 << 28
+LARGEST = 32 << 20
 """Bytes of cache.json, which has a line for each file."""
 
 

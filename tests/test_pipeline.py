@@ -211,6 +211,17 @@ def test_a_kernel_that_dies_or_takes_too_long_is_a_failed_stage(pages, monkeypat
     assert run.stage_record("prepare")["status"] == status and run.read()["status"] == "failed"
 
 
+def test_a_checkout_between_braces_runs(tmp_path, monkeypatch):
+    folder = tmp_path / "{} {run} {0}"
+    monkeypatch.setattr(places, "ROOT", folder)
+    (folder / "notebooks").mkdir(parents=True)
+    write_pages(folder / "notebooks", WORKS)
+    run = Run(folder / "outputs" / "demo")
+    execute(run, "prepare", configs(str(RECIPES / "demo.yaml"), run.folder)["prepare"])
+    assert run.stage_record("prepare")["status"] == "done" and run.notebook("prepare").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
 def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_path):
     """Also where the kernel does not stop when it is asked to, and is killed before it could note anything."""
     pages(STUBBORN)

@@ -12,24 +12,28 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from .reading import read_whole
+
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 """The project: relative folders are taken from here."""
 HOST = re.sub(r"[^\w-]", "-", platform.node())
-PART = re.compile(rf"\..+\.{re.escape(HOST)}\.(\d+)\.part")
+LONGEST = 1 << 30
+"""Bytes of a file of JSON lines."""
+PART = re.compile(rf"\..+\.{re.escape(HOST)}\.(\d{{1,9}})\.part")
 
 
 def write_atomic(path: Path, content: str | bytes):
     """Write beside and rename: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _part(path)
+    beside = part_of(path)
     try:
         with beside.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -47,10 +51,27 @@ def synced(path: Path):
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, but for half a line that a killed process left at its end; [] without a file."""
-    # not splitlines: a caption may hold U+2028 and its like, which end a line for str but not for JSON lines
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].split("\n") if line]
+    """The objects of a file of JSON lines; [] without a file. What is no object is left out: half a line that a killed process
+    left, or a damaged one."""
+    return [row for line in whole_lines(path).split(b"\n") if (row := object_of(line)) is not None]
+
+
+def whole_lines(path: Path) -> bytes:
+    """Return the lines of a file that have their end; empty without a file."""
+    try:
+        content = read_whole(path, LONGEST)
+    except FileNotFoundError:
+        return b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def object_of(line: bytes) -> dict[str, Any] | None:
+    """Return the object of a JSON line; None where it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]):
@@ -66,7 +87,7 @@ def add_line(path: Path, row: dict[str, Any]):
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        write_lines(path, [*read_lines(path), row])
+        write_atomic(path, whole_lines(path) + json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
 def file_hash(path: Path) -> str:
@@ -89,10 +110,10 @@ def beside(folder: Path, replace: bool = False) -> Iterator[Path]:
 
     replace: in place of the `folder` that is there; without it, one that is there by then is kept, being as good.
     """
-    part, old = _part(folder), _part(folder.with_name(f"{folder.name}.old"))
+    part, old = part_of(folder), part_of(folder.with_name(f"{folder.name}.old"))
     remove_leftovers(folder.parent)
     for left in (part, old):
-        shutil.rmtree(left, ignore_errors=True)
+        erase(left)
     part.mkdir(parents=True)
     try:
         yield part
@@ -105,26 +126,56 @@ def beside(folder: Path, replace: bool = False) -> Iterator[Path]:
                 raise
     finally:
         for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
+            erase(left)
+
+
+def erase(path: Path):
+    """Remove a file, a link, or a folder file by file; no link in it is followed. What cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def scanned(folder: Path | str) -> list[os.DirEntry]:
+    """Return what is directly in a folder; [] where there is none."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files and links directly in a folder of ours, which may be removed; of one that is a link itself, none."""
+    if folder.is_symlink():
+        return []
+    return sorted(folder / each.name for each in scanned(folder) if not each.is_dir(follow_symlinks=False))
 
 
 def remove(folder: Path):
     """Take a folder away: out of its place in one step, then file by file."""
-    old = _part(folder.with_name(f"{folder.name}.old"))
-    shutil.rmtree(old, ignore_errors=True)
+    old = part_of(folder.with_name(f"{folder.name}.old"))
+    erase(old)
     try:
         folder.rename(old)
     except FileNotFoundError:
         return  # there is none, or another process did
-    shutil.rmtree(old, ignore_errors=True)
+    erase(old)
 
 
 def remove_leftovers(store: Path):
     """Remove the unfinished folders of processes of this machine that are no more."""
     for path in store.glob(".*.part"):
-        owner = PART.fullmatch(path.name)
-        if owner and not psutil.pid_exists(int(owner[1])):
-            shutil.rmtree(path, ignore_errors=True)
+        if is_left(path):
+            erase(path)
+
+
+def is_left(path: Path) -> bool:
+    """Whether a path is the unfinished part of a process of this machine that is no more."""
+    owner = PART.fullmatch(path.name)
+    return bool(owner) and not psutil.pid_exists(int(owner[1]))
 
 
 def link_or_copy(path: Path, place: Path):
@@ -144,12 +195,13 @@ def link(path: Path, folder: Path):
     """
     if path.exists() and not path.is_symlink():
         raise FileExistsError(f"{str(path)!r} is in the way of a link to the cache; move it or take another run folder")
-    fresh = _part(path)
+    fresh = part_of(path)
     fresh.unlink(missing_ok=True)
     # from where the link really is: its folder may be reached by a link itself
     fresh.symlink_to(os.path.relpath(folder.resolve(), path.parent.resolve()), target_is_directory=True)
     fresh.replace(path)
 
 
-def _part(path: Path) -> Path:
+def part_of(path: Path) -> Path:
+    """Return the hidden place beside a path where this process fills it; see `remove_leftovers`."""
     return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")

@@ -15,10 +15,23 @@ from typing import IO, Any
 import psutil
 
 from .files import HOST
+from .reading import read_json
+from .terminal import printable
+
+HOLDER = {"pid": int, "begun": str, "parent": int, "host": str, "since": str, "what": str}
+"""What a lock says of its holder."""
 
 
 class RunError(RuntimeError):
     """A run that cannot be worked on: which, why, and what to do."""
+
+
+def gone(folder: Path) -> str:
+    """Return what to say where a run's folder went while a stage worked in it."""
+    return (
+        f"{folder} was moved or removed while a stage worked in it; "
+        "move it back, or begin again, and leave it there until the stage has ended"
+    )
 
 
 @contextmanager
@@ -57,7 +70,7 @@ def is_held(path: Path) -> bool:
     if not holder or holder["host"] == HOST:
         return bool(holder) and _begun(holder["pid"]) == holder["begun"]
     try:
-        with path.open() as file:
+        with path.open() as file:  # a plain file, for its holder could be read
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
     except FileNotFoundError:
@@ -93,12 +106,13 @@ def _sign(file: IO):
 
 
 def _holder(path: Path) -> dict[str, Any]:
-    """What the holder of a lock has said of itself; {} where it has not yet."""
+    """What the holder of a lock has said of itself; {} where it has not yet, or what is there is no such thing."""
     try:
-        told = json.loads(path.read_text("utf-8"))
-        return told if isinstance(told, dict) and {"pid", "begun", "parent", "host", "since", "what"} <= set(told) else {}
+        told = read_json(path, 1 << 16)
     except (OSError, ValueError):
         return {}
+    whole = isinstance(told, dict) and all(isinstance(told.get(name), kind) for name, kind in HOLDER.items())
+    return told if whole and 0 < told["pid"] < 1 << 31 and 0 <= told["parent"] < 1 << 31 else {}
 
 
 def _begun(pid: int) -> str:
@@ -115,4 +129,4 @@ def _orphaned(holder: dict[str, Any]) -> bool:
 
 
 def _said(holder: dict[str, Any]) -> str:
-    return f", {holder['pid']} on {holder['host']} since {holder['since']} ({holder['what']})" if holder else ""
+    return printable(f", {holder['pid']} on {holder['host']} since {holder['since']} ({holder['what']})") if holder else ""

@@ -22,19 +22,23 @@ outputs/NAME/
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from .config import PLACE, STAGES
-from .files import ROOT, file_hash, value_hash, write_atomic
+from .disk import shortage
+from .files import ROOT, file_hash, scanned, value_hash, write_atomic
 from .inputs import code_hash, shipped_base_hash
-from .locks import RunError, held, is_held
+from .locks import RunError, gone, held, is_held
 from .machine import facts, versions
 from .parameters import as_parameters
+from .records import RecordError, read_record
 
 NOTEBOOKS = ROOT / "notebooks"
 STAGE_LOCK, RECIPE_LOCK = ".stage.lock", ".recipe.lock"
@@ -86,16 +90,15 @@ class Run:
 
     def read(self) -> dict[str, Any]:
         """The record; a run that never began has an empty one. Errors: RunError for a damaged one."""
-        if not self.record.exists():
-            return {}
         try:
-            record = json.loads(self.record.read_bytes())
-            whole = all(isinstance(each, dict) for each in (record, *record.get("stages", {}).values()))
-        except (ValueError, AttributeError):
-            whole = False
-        if not whole:
-            raise RunError(f"{self.record} is damaged; remove it and start again: the cache and the checkpoints are still used")
-        return record
+            return read_record(self.record)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as failure:
+            where = f" (its {failure})" if isinstance(failure, RecordError) else ""
+            raise RunError(
+                f"{self.record} is damaged; remove it and start again: the cache and the checkpoints are still used{where}"
+            ) from None
 
     def update(self, **changes: Any):
         """Replace parts of the record, atomically."""
@@ -157,14 +160,35 @@ class Run:
     def altered(self, stage: str) -> list[str]:
         """The outputs of a stage that are missing, or are no longer what it wrote."""
         outputs = {self.folder / name: digest for name, digest in self.stage_record(stage).get("outputs", {}).items()}
-        found = [path for path, digest in outputs.items() if not path.exists() or file_hash(path) != digest]
+        found = [path for path, digest in outputs.items() if not isfile(path) or file_hash(path) != digest]
         return [str(path.relative_to(self.folder)) for path in found]
 
     @contextmanager
     def alone(self, lock: str = STAGE_LOCK, patience: float = 0) -> Iterator[None]:
-        """Keep other processes off the run; see `locks.held`. Errors: RunError where another process is at work on it."""
+        """Keep other processes off the run; see `locks.held`. Errors: RunError where another process is at work on it, and as
+        of `refuse_links`."""
+        self.refuse_links()
         with held(self.folder / lock, patience):
             yield
+
+    def refuse_links(self):
+        """Check that nothing in the folder leads out of it, before anything is written or removed there.
+
+        The folder itself may be reached by a link, and `cache` is one. Errors: RunError where anything else is a link.
+        """
+        own = [each for each in scanned(self.folder) if each.name != self.cache.name]
+        inner = [each for folder in own if folder.is_dir(follow_symlinks=False) for each in scanned(folder.path)]
+        for each in (*own, *inner):
+            if each.is_symlink():
+                raise RunError(
+                    f"{each.path} is a link to {os.readlink(each.path)!r}, and a run writes and removes in its own folder "
+                    "alone; put the file or folder itself there, or link the whole run or outputs/"
+                )
+
+    def require_folder(self):
+        """Errors: RunError where the folder, in which a stage works, is no longer what it was."""
+        if not self.record.is_file():
+            raise RunError(gone(self.folder))
 
     def at_work(self) -> bool:
         """Whether a process works on the run."""
@@ -202,9 +226,10 @@ class Run:
             told["outputs"] = {str(name): file_hash(self.folder / name) for name in told["outputs"]}
             status = "done"
         except Exception as failure:
-            status, error = "failed", f"{type(failure).__name__}: {failure}"
+            status, error = "failed", f"{type(failure).__name__}: {failure}{shortage(failure, self.folder)}"
             raise
         finally:
+            self.require_folder()  # or a new one would be made here, with nothing but the end of this stage
             space.unlink(missing_ok=True)
             if status != "done":
                 told = {"error": error} if error else {}

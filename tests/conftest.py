@@ -432,7 +432,7 @@ def compared(base, adapter, tmp_path_factory) -> Run:
     run = Run(tmp_path_factory.mktemp("my rüns") / "outputs" / "tiny")
     run.cache.mkdir(parents=True)
     (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
-    run.adapter.symlink_to(adapter)
+    shutil.copytree(adapter, run.adapter)
     run.update(stages={"train": {"status": "done", "outputs": {}, "parameters": {"note": HOSTILE}, "seconds": 1.0}})
     run.metrics.write_text('{"step": 1, "loss": 0.25}\n{"step": 6, "loss": 0.125}\n{"step": 7, "lo')  # killed while writing
     with threads(1):

@@ -335,6 +335,7 @@ def too_large(world: World) -> str:
 def ended(world: World) -> str:
     from nbs_lib.train.failure import LaunchError, first_failure
 
+    (world.folder / "run.json").write_text("{}")
     return as_printed(LaunchError(first_failure(world.folder, {1: -signal.SIGKILL})))
 
 

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
-    {"axes", "config", "contenders", "files", "inputs", "locks", "machine", "parameters", "policy", "run"},
+    {"axes", "config", "contenders", "disk", "files", "inputs", "locks", "machine", "parameters", "policy", "reading"}
+    | {"records", "run", "terminal", "yaml12"},
     {"libraries", "models", "adapter", "adapter_file", "compiling", "diffusion", "picturebook", "shards", "usage"},
     {"prepare", "train", "compare"},
     {"export", "pipeline"},

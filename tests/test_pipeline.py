@@ -94,7 +94,7 @@ def test_text_is_taken_as_it_stands(tmp_path, value):
         ("train:\n  steps: 1\n  lr: 0.1\n  steps: 2\n", "line 4: steps stands twice"),
         ("train:\n  steps: 1\ntrain:\n  lr: 0.1\n", "line 3: train stands twice"),
         ("train:\n\tsteps: 1\n", "line 2: found character '\\t'"),
-        ("train:\n  lr: 2020-13-01\n", "month must be in 1..12"),
+        ("train:\n  lr: !!int 1:30\n", "line 2: '1:30' is no int"),
     ],
 )
 def test_a_recipe_that_is_none_is_refused(tmp_path, content, said):
@@ -209,6 +209,17 @@ def test_a_kernel_that_dies_or_takes_too_long_is_a_failed_stage(pages, monkeypat
     assert str(failure.value).startswith(f"prepare failed: {said}") and failure.value.code == 1
     assert str(run.notebook("prepare")) in str(failure.value) and run.notebook("prepare").is_file()
     assert run.stage_record("prepare")["status"] == status and run.read()["status"] == "failed"
+
+
+def test_a_checkout_between_braces_runs(tmp_path, monkeypatch):
+    folder = tmp_path / "{} {run} {0}"
+    monkeypatch.setattr(places, "ROOT", folder)
+    (folder / "notebooks").mkdir(parents=True)
+    write_pages(folder / "notebooks", WORKS)
+    run = Run(folder / "outputs" / "demo")
+    execute(run, "prepare", configs(str(RECIPES / "demo.yaml"), run.folder)["prepare"])
+    assert run.stage_record("prepare")["status"] == "done" and run.notebook("prepare").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_path):

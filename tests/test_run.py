@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 from nbs_lib import inputs, machine
 from nbs_lib import run as module
 from nbs_lib.config import STAGES, Compare, Prepare, Train
+from nbs_lib.disk import room, shortage
 from nbs_lib.files import ROOT, write_atomic
 from nbs_lib.locks import is_held
 from nbs_lib.machine import gpus
@@ -254,3 +256,19 @@ def test_of_another_machine_s_process_it_is_the_lock_itself_that_tells(tmp_path)
         fcntl.flock(file, fcntl.LOCK_EX)
         assert is_held(path)
     assert not is_held(path) and not is_held(tmp_path / "none")
+
+
+def test_a_disk_without_inodes_is_not_told_as_one_without_space(mount, tmp_path):
+    disk = mount(tmp_path / "disk", "size=4m,nr_inodes=16")
+    run = Run(disk / "run")
+    with pytest.raises(OSError), run.stage(Prepare(run=str(run.folder))):
+        for number in range(20):
+            (run.folder / str(number)).touch()
+    assert "no inode is free" in run.stage_record("prepare")["error"]
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError):
+        for number in range(20):
+            (disk / str(number)).touch()
+    assert "no inode is free" in room(disk / "not" / "there") and "no inode is free" in shortage(full, disk)
+    (run.folder / "1").unlink()
+    assert room(disk).endswith("MiB are free") and shortage(full, disk) == ""

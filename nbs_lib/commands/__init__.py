@@ -4,16 +4,19 @@ Status: 0 done, 1 failed, 2 wrong input, 130 interrupted (Ctrl-C), 143 ended by 
 standard error, in a sentence: what was given, what is allowed, what to do.
 """
 
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from ..disk import shortage
+from ..terminal import printable, printable_json
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")]
@@ -50,17 +53,23 @@ def one_sentence(*faults: type[Exception]) -> Iterator[None]:
         sys.stdout = None
     except OSError as failure:
         where = failure.filename or "the run"  # one without a number is a sentence of our own
-        end(failure if failure.errno is None else f"{where} cannot be read or written: {failure.strerror}", 1)
+        said = f"{where} cannot be read or written: {failure.strerror}{shortage(failure, Path(str(where)))}"
+        end(failure if failure.errno is None else said, 1)
+
+
+def echo(text: object, err: bool = False):
+    """Print what may hold names and records of anybody, in which a terminal is to find nothing to obey."""
+    typer.echo(printable(text, lines=True), err=err)
 
 
 def end(said: object, code: int):
-    typer.echo(f"onepass: {said}", err=True)
+    echo(f"onepass: {said}", err=True)
     raise typer.Exit(code) from None
 
 
 def tell(value: Any, lines: list[str], as_json: bool):
     """What a command came to: for scripts, or for people."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else "\n".join(lines))
+    typer.echo(printable_json(value) if as_json else "\n".join(map(printable, lines)))
 
 
 def aside(as_json: bool):
@@ -85,7 +94,8 @@ def main():
     for name in ("stdout", "stderr"):  # a service may have closed them
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    sys.stdout.reconfigure(line_buffering=True)  # a log or a pipe shows each line when it is said
+    # a log or a pipe shows each line when it is said; where they know few letters, the others are shown as escapes
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         if asked and code == 130:  # before the command had begun, typer takes it for Ctrl-C, and says nothing
@@ -104,11 +114,11 @@ def main():
 def _misused(wrong: Exception) -> int:
     said = wrong.format_message().strip()
     if type(wrong).__name__ == "NoArgsIsHelpError":
-        typer.echo(said, err=True)
+        echo(said, err=True)
         return 2
     context = getattr(wrong, "ctx", None)
     path = context.command_path if context else "onepass"
-    typer.echo(f"onepass: {' '.join(said.split()).rstrip('.')}; see `{path} --help`", err=True)
+    echo(f"onepass: {' '.join(said.split()).rstrip('.')}; see `{path} --help`", err=True)
     return 2
 
 

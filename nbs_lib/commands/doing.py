@@ -53,7 +53,7 @@ def _came_to(done, as_json: bool):
     from ..pipeline.listing import row
     from ..pipeline.stages import headline
 
-    tell(row(done), [headline(done)], as_json)
+    tell(row(done), headline(done).splitlines(), as_json)
 
 
 def _not_now(

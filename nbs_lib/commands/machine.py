@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import AsJson, app, end, one_sentence, tell
+from . import AsJson, app, echo, end, one_sentence, tell
 
 
 @app.command()
@@ -19,7 +19,7 @@ def doctor(as_json: AsJson = False):
             found.append(each)
             if not as_json:
                 mend = f"\n{'':8}mend it: {each.mend}" if each.mend else ""
-                typer.echo(f"{each.state:6}  {each.what}: {each.found}{mend}")
+                echo(f"{each.state:6}  {each.what}: {each.found}{mend}")
         if as_json:
             tell([asdict(each) for each in found], [], True)
         if wrong := [each.what for each in found if each.state == "wrong"]:

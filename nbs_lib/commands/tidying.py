@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import AsJson, DryRun, app, one_sentence, tell
+from . import AsJson, DryRun, app, echo, one_sentence, tell
 
 
 @app.command()
@@ -47,7 +47,7 @@ def export(
     from ..models import BaseError
 
     with one_sentence(ExportError, BaseError):
-        typer.echo(f"export: {export_run(run, to, Path(out).absolute() if out else None)}")
+        echo(f"export: {export_run(run, to, Path(out).absolute() if out else None)}")
 
 
 caches = typer.Typer(no_args_is_help=True, help="The caches of outputs/cache, which runs share.")

@@ -6,13 +6,12 @@ from random import Random
 import anywidget
 import traitlets
 
-from ..files import read_lines
-from ..run import Run
+from ..run import Run, RunError
 from .drawer import Drawer, StoppedError
 from .drawing import in_words
 from .live import script, style
 from .report import data_url
-from .votes import Pair, plan, tally, vote
+from .votes import Pair, plan, read_votes, tally, vote
 
 Draw = Callable[[str, str, int], object]
 """Contender, prompt, seed -> a picture, uint8 [h, w, 3]."""
@@ -36,7 +35,7 @@ class Blind(anywidget.AnyWidget):
 
     def __init__(self, run: Run, drawer: Drawer):
         super().__init__()
-        self.votes, self._drawer = run.folder / "votes.jsonl", drawer
+        self.votes, self._run, self._drawer = run.folder / "votes.jsonl", run, drawer
         self._ready, self._parameters, self._over = [], {}, False
 
     def start(self, contenders: list[str], prompts: list[str], count: int, parameters: dict, draw: Draw, rng: Random):
@@ -58,8 +57,9 @@ class Blind(anywidget.AnyWidget):
             return
         pair = self._ready[self.cast][0]
         try:
+            self._run.refuse_links()
             vote(self.votes, pair, choice, self._parameters)
-        except (ValueError, OSError) as failure:
+        except (ValueError, OSError, RunError) as failure:
             self.said = f"The vote is not kept: {failure}"
             return
         with self.hold_sync():  # a page that shows the count shows the next pair
@@ -122,7 +122,7 @@ class Blind(anywidget.AnyWidget):
         made = self._parameters["made"]
         rows = [
             row
-            for row in read_lines(self.votes)
+            for row in read_votes(self.votes)
             if (two := {row["left"], row["right"]}) <= shown and all(row["made"].get(name) == made[name] for name in two)
         ]
         if rows:

@@ -10,7 +10,6 @@ from typing import Any
 import anywidget
 import numpy as np
 import traitlets
-import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -19,6 +18,7 @@ from ..contenders import CONTENDERS, slug
 from ..files import add_line, write_atomic
 from ..parameters import defaults
 from ..run import Run
+from ..yaml12 import dump
 from .live import script, style
 from .report import data_url
 
@@ -81,6 +81,7 @@ def save(run: Run, drawn: Drawn, facts: dict[str, Any]) -> list[Path]:
 
     facts: what they have in common, such as the base. Errors: ValueError where there is no picture; OSError of the disk.
     """
+    run.refuse_links()
     files, when = [], datetime.now(UTC).isoformat(timespec="seconds")
     for name, shot in drawn.shots.items():
         if shot.image is None:
@@ -111,4 +112,4 @@ def recipe(run: Run, asked: Play) -> str:
     contenders = list(dict.fromkeys([*CONTENDERS, *asked.contenders]))  # a comparison has the three
     told = {"prompts": asked.prompts, "seeds": asked.seeds, "contenders": contenders, "steps": asked.steps}
     told |= {"scheduler": asked.scheduler} if asked.scheduler else {}
-    return yaml.safe_dump(stages | {"compare": told}, sort_keys=False, allow_unicode=True, width=1000)
+    return dump(stages | {"compare": told})

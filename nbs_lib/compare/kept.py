@@ -8,7 +8,8 @@ not whole: a picture may differ by 1/255 in other company.
 """
 
 import json
-import os
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,13 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..files import value_hash
+from ..files import files_in, part_of, remove_leftovers, value_hash
 from .made import made
 from .sample import Sampler
 
+OWN = re.compile(r"[0-9a-f]{24}\.(png|safetensors|\d+\.part)")
+"""Names of files that this module writes, or wrote; all others in the folder are somebody else's."""
 TEXT = "onepass"
 """The key of a picture's text."""
 
@@ -80,15 +82,19 @@ class Kept:
     def prune(self):
         """Remove the pictures that nobody asked for since this began."""
         keep = {path.stem for path in self._used}
-        for path in self.folder.iterdir():
-            if path.name.split(".")[0] not in keep:
+        if self.folder.is_symlink():
+            return
+        remove_leftovers(self.folder)
+        for path in files_in(self.folder):
+            if OWN.fullmatch(path.name) and path.name.split(".")[0] not in keep:
                 path.unlink(missing_ok=True)
 
     def _read(self, file: Path, told: dict[str, Any]) -> tuple[np.ndarray, torch.Tensor] | None:
         if not file.exists():
             return None
         found = read_picture(file)
-        if found is None or {name: found[2].get(name) for name in told} != told:
+        side = self.sampler.resolution
+        if found is None or (side and found[0].shape != (side, side, 3)) or {name: found[2].get(name) for name in told} != told:
             self.say(f"{file.name} is damaged; it is sampled again")
             return None
         return found[:2]
@@ -100,7 +106,7 @@ def write_picture(file: Path, image: np.ndarray, latent: torch.Tensor, told: dic
     hashes = {"pixels_sha256": sha256(image.tobytes()).hexdigest(), "latents_sha256": sha256(latents).hexdigest()}
     text = PngImagePlugin.PngInfo()
     text.add_itxt(TEXT, json.dumps(told | hashes, ensure_ascii=False, sort_keys=True))
-    part = file.with_suffix(f".{os.getpid()}.part")
+    part = part_of(file)
     part.write_bytes(latents)  # not synced: what a crash of the machine tears is found by its hash, and sampled again
     part.replace(file.with_suffix(".safetensors"))
     Image.fromarray(image).save(part, "PNG", pnginfo=text)
@@ -110,12 +116,12 @@ def write_picture(file: Path, image: np.ndarray, latent: torch.Tensor, told: dic
 def read_picture(file: Path) -> tuple[np.ndarray, torch.Tensor, dict[str, Any]] | None:
     """The picture, its latents, and what it says of itself; None where any of it is not as it was written."""
     try:
-        with Image.open(file) as opened:
+        with warnings.catch_warnings(action="error"), Image.open(file, formats=["PNG"]) as opened:  # a warning: it is too large
             image, told = np.asarray(opened), json.loads(opened.text[TEXT])
         latents = file.with_suffix(".safetensors").read_bytes()
         whole = sha256(image.tobytes()).hexdigest() == told["pixels_sha256"]
         if not whole or sha256(latents).hexdigest() != told["latents_sha256"]:
             return None
         return image, load(latents)["latents"], told
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, SafetensorError):  # Pillow has SyntaxError for broken PNGs
+    except Exception:  # whatever Pillow and safetensors make of damaged bytes: there is no picture that can be used
         return None

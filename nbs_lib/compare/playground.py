@@ -46,7 +46,8 @@ class Playground:
         self.sampler, self.run, self.config, self.rng = sampler, run, config, Random()
         self.drawer, self.drawn, self._number, self._looked = Drawer(), {}, 0, (0, "")
         own = run.stage_record("compare").get("parameters", {}).get("prompts") or defaults(Compare)["prompts"]
-        saved = [row["prompt"] for row in read_lines(run.folder / "gallery" / "gallery.jsonl")]
+        lines = read_lines(run.folder / "gallery" / "gallery.jsonl")
+        saved = [line["prompt"] for line in lines if isinstance(line.get("prompt"), str)]
         context = offered(choices(run, sampler), SCHEDULERS, own, sampler.w_train)
         self.panel = Panel(context=context, history=unique(saved[::-1]))
         self.panel.open_with(config, sampler.w_train)
@@ -155,7 +156,7 @@ class Playground:
         try:
             files = save(self.run, self.drawn[number], {"run": self.run.name})
             said = f"Saved: {len(files)} pictures in {files[0].parent}"
-        except (ValueError, OSError) as failure:
+        except (ValueError, OSError, RunError) as failure:
             said = f"Not saved: {failure}"
         self.gallery.said = self.gallery.said | {str(number): said}
 

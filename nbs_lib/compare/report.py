@@ -13,8 +13,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from ..contenders import CONTENDERS
-from ..files import read_lines, write_atomic
+from ..files import write_atomic
 from ..policy import csp_hash
+from ..records import read_metrics
 from ..run import Run
 from .told import ALT, described
 from .use import three_lines, usage_example
@@ -124,7 +125,7 @@ def embedded(path: Path, quality: int = 0) -> str | None:
 
 def training(run: Run) -> dict[str, Any] | None:
     """Steps, first and last loss of the training; None where it left no metrics."""
-    lines = [line for line in read_lines(run.metrics) if "loss" in line]
+    lines = [line for line in read_metrics(run.metrics) if "loss" in line]
     return {"steps": lines[-1]["step"], "first": lines[0]["loss"], "last": lines[-1]["loss"]} if lines else None
 
 

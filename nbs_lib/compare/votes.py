@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..files import add_line
+from ..files import add_line, read_lines
 
 Z = 1.959963984540054
 """Of the normal distribution, for 95 % between -Z and Z."""
@@ -55,6 +55,16 @@ def vote(path: Path, pair: Pair, choice: int, parameters: dict[str, Any]) -> dic
     row = asdict(pair) | {"choice": choice} | parameters | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
     add_line(path, row)
     return row
+
+
+def read_votes(path: Path) -> list[dict[str, Any]]:
+    """Return the votes of the file, without lines that are none; [] without a file."""
+    return [row for row in read_lines(path) if _is_vote(row)]
+
+
+def _is_vote(row: dict[str, Any]) -> bool:
+    texts = all(isinstance(row.get(name), str) for name in ("left", "right"))
+    return texts and row.get("choice") in (0, 1, 2) and isinstance(row.get("made"), dict)
 
 
 @dataclass(frozen=True)

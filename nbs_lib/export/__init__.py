@@ -57,6 +57,8 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     run = find_run(run)
     if (run.model / FACTS).is_file():
         raise ExportError(f"{run.folder} trained all weights; {run.model} is a whole pipeline already, for any program to load")
+    if not out:
+        run.refuse_links()
     folder = (ROOT / Path(out).expanduser() if out else run.folder / "export" / to).resolve()
     check_place(folder)
     sampler = _sampler(run)

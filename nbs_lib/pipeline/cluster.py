@@ -176,6 +176,14 @@ def _wrong_input(name: str, member: bool) -> dict[str, Any]:
     return {"action": "FailIndex" if member else "FailJob", "onExitCodes": exits}
 
 
+def unexpanded(text: str) -> str:
+    """Return the text that Kubernetes turns into `text`: it reads $$ as $, and $(NAME) as a variable of the container.
+
+    Source: Kubernetes API reference, v1.Container, `command`.
+    """
+    return text.replace("$", "$$")
+
+
 def _pod(job: Job, name: str, members: list[list[str]]) -> dict[str, Any]:
     command = shlex.join(["python", "-m", "nbs_lib", "run", str(_recipe(job.recipe, Path(HOME)))])
     if job.nodes == 1:
@@ -194,7 +202,7 @@ def _pod(job: Job, name: str, members: list[list[str]]) -> dict[str, Any]:
                 "name": "onepass",
                 "image": IMAGE,
                 "workingDir": HOME,
-                "command": ["/bin/sh", "-c", script.replace("$(", "$$(")],  # it would put variables of its own there
+                "command": ["/bin/sh", "-c", unexpanded(script)],
                 "resources": {"limits": {"nvidia.com/gpu": job.gpus or 1}},
                 "volumeMounts": [
                     {"name": "outputs", "mountPath": f"{HOME}/outputs"},

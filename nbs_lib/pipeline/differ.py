@@ -6,8 +6,10 @@ from typing import Any
 
 from ..config import PLACE, STAGES
 from ..files import file_hash
+from ..records import is_number
 from ..run import Run
 from .listing import Row, row
+from .pictures import opened
 
 TIMES = ("seconds", "memory", "watch_share", "per_s", "time_ratio", "measured", "looked_at", "encoded", "reused")
 """Words in the names of numbers that differ from one time to the next of the very same run."""
@@ -62,12 +64,12 @@ def difference(first: Run, second: Run) -> Difference:
 
 def _parameters(record: dict[str, Any]) -> Row:
     told = {stage: each.get("parameters", {}) for stage, each in record.get("stages", {}).items()}
-    told = (record.get("asked") or {}) | told
+    told = record.get("asked", {}) | told
     return {f"{stage}.{name}": value for stage in STAGES for name, value in told.get(stage, {}).items() if name not in PLACE}
 
 
 def _is_number(name: str, value: Any) -> bool:
-    return "." in name and isinstance(value, int | float) and not isinstance(value, bool)
+    return "." in name and is_number(value)
 
 
 def _differ(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list]:
@@ -81,17 +83,18 @@ def pictures_of(run: Run) -> list[str]:
 
 
 def distance(first: Path, second: Path) -> float | None:
-    """The mean difference of two pictures' values, 0.0 for equal files; None where one is missing or of another size."""
+    """The mean difference of two pictures' values, 0.0 for equal files; None where one is missing, damaged or of another
+    size."""
     if not (first.is_file() and second.is_file()):
         return None
     if file_hash(first) == file_hash(second):
         return 0.0
-    from PIL import Image, ImageChops, ImageStat
+    from PIL import ImageChops, ImageStat
 
-    with Image.open(first) as a, Image.open(second) as b:
-        if a.size != b.size:
-            return None
-        means = ImageStat.Stat(ImageChops.difference(a.convert("RGB"), b.convert("RGB"))).mean
+    a, b = opened(first), opened(second)
+    if a is None or b is None or a.size != b.size:
+        return None
+    means = ImageStat.Stat(ImageChops.difference(a, b)).mean
     return sum(means) / len(means)
 
 
@@ -105,7 +108,8 @@ def in_words(first: Run, second: Run, found: Difference) -> list[str]:
     equal = found.compared - len(found.pictures)
     lines += [f"pictures: {equal} of {found.compared} equal" if found.compared else "pictures: none"]
     for name, far in found.pictures.items():
-        lines += [f"  {name:32}  {'only one, or of another size' if far is None else f'{far:.2f} of 255 apart on average'}"]
+        apart = "only one, damaged, or of another size" if far is None else f"{far:.2f} of 255 apart on average"
+        lines.append(f"  {name:32}  {apart}")
     return lines
 
 

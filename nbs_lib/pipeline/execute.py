@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..disk import shortage
+from ..locks import gone
 from ..parameters import as_parameters
 from ..run import STAGE_LOCK, Run
 from .page import write_page
@@ -74,6 +76,7 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
     notebook = run.notebook(stage)
     if host:
         run.folder.mkdir(parents=True, exist_ok=True)
+        run.refuse_links()
         notebook = notebook.with_stem(f"{notebook.stem}-host{host}")
     else:
         with run.alone(STAGE_LOCK, ORPHANS):
@@ -119,6 +122,11 @@ def _kernels(log: Path) -> type:
     return LoggedKernel
 
 
+def _verbatim(path: Path) -> str:
+    """Return a path as papermill takes it, which fills in parameters between braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, shutdown: float):
     """shutdown: seconds that the kernel is given to end when it is asked to."""
     with _without_grammars():
@@ -127,8 +135,7 @@ def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, 
 
     begin = partial(
         papermill.execute_notebook,
-        notebooks() / name,
-        notebook,
+        *map(_verbatim, (notebooks() / name, notebook)),
         parameters=parameters,
         kernel_name="python3",
         cwd=notebooks(),
@@ -155,8 +162,10 @@ def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any]
     it was killed, or failed before it began to take notes. before: the stage's record by then; None where another keeps it."""
     from papermill.exceptions import PapermillExecutionError
 
+    if before is not None and not run.folder.is_dir():
+        return f"{stage} failed: {gone(run.folder)}", 1
     if isinstance(failure, PapermillExecutionError) and failure.ename not in STOPPED:
-        said = ": ".join(filter(None, [failure.ename, failure.evalue]))
+        said = ": ".join(filter(None, [failure.ename, failure.evalue])) + shortage(failure.evalue, run.folder)
         if before is not None and run.stage_record(stage) == before and failure.ename != REFUSED:
             with suppress(OSError):
                 run.update(name=run.name, status="failed")
@@ -165,7 +174,7 @@ def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any]
     if isinstance(failure, KeyboardInterrupt | PapermillExecutionError):  # here, or in the kernel alone
         status, said = "interrupted", f"{stage} was interrupted; the same command goes on from there"
     elif isinstance(failure, Exception):  # the kernel died, a cell took too long, the disk is full
-        said = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}"
+        said = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}{shortage(failure, run.folder)}"
         if type(failure).__name__ == "DeadKernelError":
             said += f"; {MEMORY}"
         told = {"error": said}

@@ -1,5 +1,6 @@
 """outputs/index.html: a table of all runs, made again from their folders alone."""
 
+import os
 from base64 import b64encode
 from contextlib import suppress
 from io import BytesIO
@@ -10,7 +11,9 @@ from urllib.parse import quote
 from ..files import write_atomic
 from ..policy import csp_hash
 from ..run import Run
+from ..terminal import printable
 from .listing import Row, cell, rows
+from .pictures import opened, small_png
 from .places import outputs
 
 HERE = Path(__file__).parent
@@ -26,9 +29,11 @@ FILES = {"report.html": "report", "1_prepare.html": "1", "2_train.html": "2", "3
 def refresh(run: Run | None = None) -> Path:
     """Write the page; the page. run: one that has just ended, whose thumbnail is made."""
     if run:
-        make_thumbnail(run)
+        with suppress(OSError):
+            make_thumbnail(run)
     page = outputs() / "index.html"
-    write_atomic(page, rendered("index.html.j2", "index", {"runs": [shown(each) for each in rows()], "heads": SHOWN}))
+    text = rendered("index.html.j2", "index", {"runs": [shown(each) for each in rows()], "heads": SHOWN})
+    write_atomic(page, text.encode(errors="xmlcharrefreplace"))  # half characters, of names that are no UTF-8
     return page
 
 
@@ -50,21 +55,23 @@ def shown(row: Row) -> dict[str, Any]:
     """A run as the page shows it: of each column the text and what it is ordered by; its picture and its files."""
     folder = outputs() / row["name"]
     cells = [{"name": name, "text": cell(name, row.get(name)), "by": _by(row.get(name))} for name in SHOWN]
-    files = [{"url": f"{quote(row['name'])}/{file}", "word": word} for file, word in FILES.items() if (folder / file).is_file()]
+    url = quote(os.fsencode(row["name"]))
+    files = [{"url": f"{url}/{file}", "word": word} for file, word in FILES.items() if (folder / file).is_file()]
     return {"cells": cells, "files": files, "picture": thumbnail(Run(folder)), "status": row["status"]}
 
 
 def _by(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(value)
 
 
 def thumbnail(run: Run) -> str | None:
     """A run's small picture as a URL that holds it; None where it has drawn nothing yet."""
-    if not run.thumbnail.is_file():
-        make_thumbnail(run)
-    with suppress(OSError):
-        return "data:image/png;base64," + b64encode(run.thumbnail.read_bytes()).decode()
-    return None
+    content = small_png(run.thumbnail, SIDE)
+    if content is None:
+        with suppress(OSError):
+            make_thumbnail(run)
+        content = small_png(run.thumbnail, SIDE)
+    return None if content is None else "data:image/png;base64," + b64encode(content).decode()
 
 
 def make_thumbnail(run: Run):
@@ -72,11 +79,7 @@ def make_thumbnail(run: Run):
     pictures = sorted((run.compare / "pictures").glob("*_tuned.png"))
     if not pictures:
         return
-    from PIL import Image
-
-    with suppress(OSError, ValueError):
-        with Image.open(pictures[0]) as opened:
-            small = opened.convert("RGB")
+    if small := opened(pictures[0]):
         small.thumbnail((SIDE, SIDE))
         small.save(buffer := BytesIO(), "PNG")
         write_atomic(run.thumbnail, buffer.getvalue())

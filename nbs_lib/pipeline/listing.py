@@ -6,7 +6,9 @@ from typing import Any
 
 from ..config import STAGES
 from ..parameters import ParameterError
+from ..records import is_number
 from ..run import Run, RunError
+from ..terminal import printable
 from .places import did_you_mean, outputs, run_names
 
 NOT_NUMBERS = ("parameters", "inputs", "outputs", "versions", "machine", "status", "started", "commit", "tables")
@@ -37,19 +39,18 @@ def row(run: Run) -> Row:
     except RunError:
         return {"name": run.name, "status": "damaged"}
     stages = {stage: told for stage, told in record.get("stages", {}).items() if stage in STAGES}
-    asked = record.get("asked") if isinstance(record.get("asked"), dict) else {}
+    asked = record.get("asked", {})
     values: Row = {
         "name": run.name,
         "status": status(run, record),
         "recipe": asked.get("recipe"),
         "started": min((told["started"] for told in stages.values() if told.get("started")), default=None),
-        "seconds": round(sum(told["seconds"] for told in stages.values() if _number(told.get("seconds"))), 1),
+        "seconds": round(sum(told.get("seconds", 0) for told in stages.values()), 1),
     }
     for stage in STAGES:
-        values |= {f"{stage}.{name}": value for name, value in (asked.get(stage) or {}).items()}
+        values |= {f"{stage}.{name}": value for name, value in asked.get(stage, {}).items()}
     for stage, told in stages.items():
-        given = told.get("parameters") if isinstance(told.get("parameters"), dict) else {}
-        values |= {f"{stage}.{name}": value for name, value in given.items() if name != "run"}
+        values |= {f"{stage}.{name}": value for name, value in told.get("parameters", {}).items() if name != "run"}
         values |= _flat(stage, {name: value for name, value in told.items() if name not in NOT_NUMBERS})
     return values | {short: values[full] for short, full in SHORT.items() if full in values}
 
@@ -58,7 +59,7 @@ def status(run: Run, record: dict[str, Any]) -> str:
     """running, done, failed or interrupted, as the record says; `interrupted` too where it was killed before it could say."""
     said = record.get("status", "running")
     if said != "running" or run.at_work():
-        return str(said)
+        return said
     return "interrupted"
 
 
@@ -67,12 +68,8 @@ def _flat(name: str, value: Any) -> Row:
     if isinstance(value, dict):
         return {key: each for part, inner in value.items() for key, each in _flat(f"{name}.{part}", inner).items()}
     if isinstance(value, list):
-        return {f"{name}.first": value[0], f"{name}.last": value[-1]} if value and all(map(_number, value)) else {}
-    return {name: value} if _number(value) or isinstance(value, str) else {}
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return {f"{name}.first": value[0], f"{name}.last": value[-1]} if value and all(map(is_number, value)) else {}
+    return {name: value} if is_number(value) or isinstance(value, str) else {}
 
 
 def chosen(found: list[Row], pattern: str = "", where: list[str] = (), sort: str = "") -> list[Row]:
@@ -92,7 +89,7 @@ def chosen(found: list[Row], pattern: str = "", where: list[str] = (), sort: str
     if sort:
         down, name = sort.startswith("-"), resolve(sort.removeprefix("-"), names, "--sort")
         there = [each for each in found if each.get(name) is not None]
-        numbers = all(_number(each[name]) for each in there)
+        numbers = all(is_number(each[name]) for each in there)
         ordered = sorted(there, key=lambda each: each[name] if numbers else str(each[name]), reverse=down)
         found = ordered + [each for each in found if each.get(name) is None]
     return found
@@ -112,7 +109,7 @@ def resolve(given: str, names: list[str], option: str) -> str:
 
 
 def _holds(value: Any, how: str, wanted: str, condition: str) -> bool:
-    if _number(value):
+    if is_number(value):
         try:
             number = float(wanted)
         except ValueError:
@@ -126,19 +123,19 @@ def _holds(value: Any, how: str, wanted: str, condition: str) -> bool:
 def columns(found: list[Row], wanted: list[str]) -> list[list[str]]:
     """A table of text with its head, without columns that no run has a value for."""
     wanted = [name for name in wanted if name in ("name", "status") or any(each.get(name) is not None for each in found)]
-    return [list(wanted), *([cell(name, each.get(name)) for name in wanted] for each in found)]
+    return [[printable(name) for name in wanted], *([cell(name, each.get(name)) for name in wanted] for each in found)]
 
 
 def cell(name: str, value: Any) -> str:
     if value is None:
         return "–"
     if name == "started":
-        return str(value)[:16].replace("T", " ")
+        return printable(value)[:16].replace("T", " ")
     if name == "seconds":
         from .progress import shown
 
         return shown(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(value)
 
 
 def aligned(table: list[list[str]]) -> list[str]:

@@ -1,7 +1,6 @@
 """The runs of a sweep, each a command of its own, so many at a time."""
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -15,8 +14,10 @@ from typing import Any, TextIO
 
 from ..files import ROOT
 from ..run import Run
+from ..terminal import printable
+from ..yaml12 import dump
 from .execute import StageError, TerminatedError
-from .listing import row
+from .listing import cell, row
 from .places import run_folder
 from .progress import shown
 
@@ -36,7 +37,7 @@ class Member:
 
     def options(self) -> list[str]:
         """What follows `onepass run RECIPE`."""
-        told = (f"{full}={value if isinstance(value, str) else json.dumps(value)}" for full, value in self.given.items())
+        told = (f"{full}={value if isinstance(value, str) else dump(value, inline=True)}" for full, value in self.given.items())
         seed = [] if self.seed is None else ["--seed", str(self.seed)]
         return ["--name", self.name, *(part for each in told for part in ("-p", each)), *seed]
 
@@ -57,7 +58,8 @@ def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[s
                     continue
                 ended += 1
                 took = shown(time.monotonic() - begun[name])
-                say(f"[{ended}/{len(members)}] {name}: {came_to(name, process.returncode, _lines(said))}, {took}")
+                came = printable(came_to(name, process.returncode, _lines(said)))
+                say(f"[{ended}/{len(members)}] {name}: {came}, {took}")
                 if process.returncode:
                     failed.add(name)
                 del at_work[name]
@@ -111,5 +113,5 @@ def came_to(name: str, code: int, said: list[str]) -> str:
         reason = next((line.removeprefix("onepass: ") for line in said if line.startswith("onepass: ")), f"status {code}")
         return f"failed: {reason}"
     values = row(Run(run_folder(name)))
-    told = next((f", {key} {values[key]:.4g}" for key in ("held_out", "loss") if key in values), "")
+    told = next((f", {key} {cell(key, values[key])}" for key in ("held_out", "loss") if key in values), "")
     return f"done{told}"

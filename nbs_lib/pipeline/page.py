@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from ..files import write_atomic
+from ..reading import read_json
 
 STYLE = """
 :root { color-scheme: light dark; --soft: #8883; }
@@ -32,6 +33,8 @@ PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark"><title>{title}</title><link rel="icon" href="data:,"><style>{style}</style>
 </head><body>{body}</body></html>
 """
+LARGEST = 128 << 20
+"""Bytes of an executed notebook, in which its pictures are."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -65,7 +68,7 @@ def without_widgets(notebook: dict) -> dict:
 def unfinished(notebook: Path) -> bool:
     """Whether a notebook is one that papermill began and did not end, or is torn."""
     try:
-        told = json.loads(notebook.read_bytes())["metadata"].get("papermill")
+        told = read_json(notebook, LARGEST)["metadata"].get("papermill")
         return told is not None and (not told["end_time"] or bool(told["exception"]))
     except FileNotFoundError:
         return False  # the stage was done in JupyterLab
@@ -76,8 +79,8 @@ def unfinished(notebook: Path) -> bool:
 def last_words(notebook: Path) -> str:
     """What the last cell of an executed notebook printed; "" where there is no such notebook."""
     try:
-        cells = json.loads(notebook.read_bytes())["cells"]
+        cells = read_json(notebook, LARGEST)["cells"]
         outputs = next(reversed([cell["outputs"] for cell in cells if cell.get("outputs")]), [])
         return "".join("".join(each["text"]) for each in outputs if each.get("name") == "stdout").rstrip()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""

@@ -4,7 +4,6 @@ It is read from what the run leaves in its folder anyway, metrics.jsonl and what
 know nothing of it.
 """
 
-import json
 import os
 import re
 import sys
@@ -13,7 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..records import metrics_line
 from ..run import Run
+from ..terminal import printable
 
 MOVES, PLAIN = 0.5, 30.0  # seconds from one look to the next in a terminal, and from one plain line to the next
 TAIL = 4096
@@ -69,7 +70,7 @@ class Progress:
         """The stage, how long it has been at work, and how far it is."""
         now = time.monotonic()
         at = self._step(now) or BAR.sub(_in_words, re.split(r"[\r\n]+", self.log.seen.strip())[-1].strip())
-        return f"{self.stage} {shown(now - self.start)}{': ' if at else ''}{at}"
+        return f"{self.stage} {shown(now - self.start)}{': ' if at else ''}{printable(at)}"
 
     def _step(self, now: float) -> str:
         """Step, loss and time left of a training; "" for another stage, and until its first line of metrics."""
@@ -88,8 +89,8 @@ class Progress:
         try:
             with self.run.metrics.open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - TAIL))
-                lines = [json.loads(line) for line in file.read().split(b"\n")[:-1][-5:] if line[:1] == b"{"]
-        except (OSError, ValueError):
+                lines = [line for text in file.read().split(b"\n")[:-1][-5:] if (line := metrics_line(text))]
+        except OSError:
             return {}
         return next((line for line in reversed(lines) if "loss" in line), lines[-1] if lines else {})
 

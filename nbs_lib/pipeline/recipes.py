@@ -14,32 +14,21 @@ import yaml
 
 from ..config import STAGES
 from ..parameters import ParameterError, from_parameters
+from ..yaml12 import load
 from .places import did_you_mean, recipes
 
 Given = Mapping[str, Any] | Iterable[str]
 """Parameters that differ from a recipe: {"train.steps": 500}, or ["train.steps=500"] as on the command line."""
 
 
-class Loader(yaml.SafeLoader):
-    """YAML without keys that stand twice, of which its own loader takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} stands twice in one mapping", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(text: str, where: str) -> Any:
     """A YAML value. Errors: ParameterError, which says `where` it stands and what is wrong with it."""
     try:
-        return yaml.load(text, Loader)
+        return load(text)
     except yaml.MarkedYAMLError as failure:
         line = f", line {failure.problem_mark.line + 1}" if failure.problem_mark else ""
         raise ParameterError(f"{where}: it is not good YAML{line}: {failure.problem}") from failure
-    except (yaml.YAMLError, ValueError, RecursionError) as failure:  # ValueError: a date of month 13, a number too long
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:  # ValueError: a number too long
         raise ParameterError(f"{where}: it is not good YAML: {' '.join(str(failure).split())}") from failure
 
 

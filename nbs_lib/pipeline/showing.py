@@ -11,7 +11,7 @@ from .progress import shown
 def told(run: Run) -> list[str]:
     """Lines of text. Errors: RunError for a damaged record."""
     record, values = run.read(), row(run)
-    asked = record.get("asked") if isinstance(record.get("asked"), dict) else {}
+    asked = record.get("asked", {})
     lines = [f"{run.name}: {status(run, record)}" + (f", of the recipe {asked['recipe']}" if asked.get("recipe") else "")]
     for stage in STAGES:
         known = record.get("stages", {}).get(stage)
@@ -19,7 +19,7 @@ def told(run: Run) -> list[str]:
         lines.append(f"{stage}: {_became(known)}")
         lines += [f"    {name} = {value!r}" for name, value in _own(stage, given).items()]
         if known and known.get("error"):
-            lines.append(f"    {known['error']}")
+            lines += [f"    {line}" for line in known["error"].splitlines()]
     numbers = {name: values[name] for name in SHORT if name in values}
     lines += [f"{name}: {cell(name, value)}" for name, value in numbers.items()]
     lines += [f"{name}: {path}" for name, path in _files(run).items()]
@@ -31,8 +31,8 @@ def told(run: Run) -> list[str]:
 def _became(known: dict | None) -> str:
     if not known:
         return "not begun"
-    took = f", {shown(known['seconds'])}" if isinstance(known.get("seconds"), int | float) else ""
-    return f"{known.get('status', 'unknown')}{took}, begun {str(known.get('started'))[:16].replace('T', ' ')}"
+    took = f", {shown(known['seconds'])}" if "seconds" in known else ""
+    return f"{known.get('status', 'unknown')}{took}, begun {cell('started', known.get('started'))}"
 
 
 def _own(stage: str, given: dict) -> dict:

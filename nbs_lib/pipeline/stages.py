@@ -11,6 +11,7 @@ from ..files import remove
 from ..machine import versions
 from ..parameters import ParameterError, as_parameters
 from ..run import RECIPE_LOCK, STAGE_LOCK, Run, RunError
+from ..terminal import printable
 from .execute import ORPHANS, Log, StageError, execute
 from .index import refresh
 from .page import last_words, unfinished, write_page
@@ -56,8 +57,8 @@ def resume(name: str, say: Say = print) -> Run | None:
 
 def asked(run: Run) -> tuple[str, dict[str, Any]]:
     """The recipe's name and the configs that a run was asked for. Errors: RunError where it does not say."""
-    told = run.read().get("asked")
-    if not isinstance(told, dict) or set(told) != {"recipe", *STAGES}:
+    told = run.read().get("asked", {})
+    if set(told) != {"recipe", *STAGES} or told["recipe"] is None:
         raise RunError(f"{run.folder} does not say what it was asked for; use `onepass run RECIPE --name {run.name}`")
     return told["recipe"], checked({stage: told[stage] for stage in STAGES}, run.folder)
 
@@ -89,6 +90,7 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
     log = Log(run.log)
 
     def tell(line: str):
+        line = printable(line)  # a record of somebody else's may be told of
         say(line)
         log.say(line)
 

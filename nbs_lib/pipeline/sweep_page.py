@@ -5,6 +5,8 @@ from io import BytesIO
 from typing import Any
 
 from ..files import write_atomic
+from ..records import is_number
+from ..terminal import printable
 from .index import rendered
 from .listing import cell
 
@@ -27,7 +29,7 @@ def write_pages(sweep: Any):
 
 def shown(sweep: Any, row: dict[str, Any]) -> dict[str, Any]:
     keys = [*(f"swept {full}" for full in sweep.swept), "status", sweep.metric, "seconds"]
-    cells = [{"text": cell(key, row.get(key)), "by": "" if row.get(key) is None else str(row.get(key))} for key in keys]
+    cells = [{"text": cell(key, row.get(key)), "by": "" if row.get(key) is None else printable(row.get(key))} for key in keys]
     return {"name": row["name"], "status": row["status"], "cells": cells}
 
 
@@ -36,7 +38,7 @@ def plot(sweep: Any) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5 * len(sweep.swept), 3.6), dpi=120, layout="constrained")
-    done = [each for each in sweep.rows if isinstance(each.get(sweep.metric), int | float)]
+    done = [each for each in sweep.rows if is_number(each.get(sweep.metric))]
     for axes, (full, values) in zip(figure.subplots(1, len(sweep.swept), squeeze=False)[0], sweep.swept.items(), strict=True):
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         places = {str(value): value if numbers else place for place, value in enumerate(values)}

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..files import value_hash, write_atomic
 from ..parameters import ParameterError
+from ..records import is_number
 from ..run import RECIPE_LOCK, Run
 from .listing import Row, resolve, row
 from .members import Member, run_members
@@ -192,7 +193,7 @@ def write_sweep(
         chosen = measured(rows, metric)
     except ParameterError as refused:
         wrong = refused
-    done = [each for each in rows if each["status"] == "done" and isinstance(each.get(chosen), int | float)]
+    done = [each for each in rows if each["status"] == "done" and is_number(each.get(chosen))]
     higher = any(word in chosen for word in HIGHER)
     best = (max if higher else min)(done, key=lambda each: each[chosen])["name"] if done else None
     told = Sweep(folder, recipe, swept, members, rows, chosen, best)
@@ -212,7 +213,7 @@ def write_sweep(
 
 def measured(rows: list[Row], metric: str = "") -> str:
     """The full name of the metric; without one the held-out loss, or the loss where nothing was held out."""
-    names = sorted({name for each in rows for name, value in each.items() if isinstance(value, int | float)})
+    names = sorted({name for each in rows for name, value in each.items() if is_number(value)})
     if metric:
         return resolve(metric, names, "--metric")
     return next((name for name in ("held_out", "loss") if name in names), "seconds")

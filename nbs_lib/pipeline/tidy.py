@@ -1,19 +1,24 @@
 """What is no longer wanted: runs that are removed by name, and leftovers that nothing needs."""
 
 import fnmatch
+import os
 import re
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from ..files import PART, remove
+from ..files import PART, erase, is_left, remove, scanned
 from ..parameters import ParameterError
 from ..run import RECIPE_LOCK, Run, RunError
 from .index import refresh
 from .places import NAME, find_run, outputs, run_names
+
+LEFT = re.compile(r"\.space|\.step-\d+\.part|\.(kept|dropped)\.parquet\.\d+\.part|[0-9a-f]{24}\.\d+\.part")
+"""Names of what a process at work on a run leaves when it is killed; of the others, `PART`, a name tells whose it is."""
+
+
+RECEIPTS = ".receipts"
+"""The one hidden folder, beside the caches, in which something may be left."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +76,41 @@ def _others() -> list[Left]:
     found = []
     for name in run_names():
         run = Run(outputs() / name)
+        if run.folder.is_symlink() or run.at_work():
+            continue  # what lies elsewhere is not removed through a link
         with suppress(RunError):
-            if not run.at_work() and run.stage_record("train").get("status") == "done" and run.checkpoints.is_dir():
+            run.refuse_links()
+            if run.stage_record("train").get("status") == "done" and run.checkpoints.is_dir():
                 found.append(Left(run.checkpoints, size(run.checkpoints), "checkpoints of a training that is done"))
-    for path in [*outputs().glob(".*"), *outputs().glob("*/.*"), *outputs().glob("*/*/.*")]:
-        if _abandoned(path):
-            found.append(Left(path, size(path), "left by a process that was killed"))
+    for folder in _folders(outputs(), 2):
+        found += [Left(each, size(each), "left by a process that was killed") for each in _abandoned(folder)]
     return found
 
 
-def _abandoned(path: Path) -> bool:
-    if match := PART.fullmatch(path.name):
-        return not psutil.pid_exists(int(match[1]))
-    if path.name.startswith(".verify-") and path.is_dir():
-        inner = [each for each in path.iterdir() if each.is_dir() and re.fullmatch(NAME, each.name)]
+def _folders(folder: Path, levels: int) -> list[Path]:
+    """A folder and those in it, so many levels deep, in order; none that is reached by a link."""
+    found = [folder]
+    for name in sorted(each.name for each in scanned(folder) if each.is_dir(follow_symlinks=False)) if levels else ():
+        if not name.startswith(".") or name == RECEIPTS:
+            found += _folders(folder / name, levels - 1)
+    return found
+
+
+def _abandoned(folder: Path) -> list[Path]:
+    """What killed processes left in a folder of outputs/, of a run, or in a run's own."""
+    found = sorted(folder / each.name for each in scanned(folder))
+    at_work = [run.at_work() for run in (Run(folder), Run(folder.parent))]
+    return [path for path in found if _is_left(path, any(at_work))]
+
+
+def _is_left(path: Path, at_work: bool) -> bool:
+    """at_work: whether a process works on the run that a path is in."""
+    if PART.fullmatch(path.name):
+        return is_left(path)
+    if path.name.startswith(".verify-") and path.is_dir() and not path.is_symlink():
+        inner = [path / each.name for each in scanned(path) if re.fullmatch(NAME, each.name)]
         return not any(Run(each).at_work() for each in inner)
-    return path.name == ".space" and not Run(path.parent).at_work()
+    return not at_work and bool(LEFT.fullmatch(path.name))
 
 
 def gc(dry_run: bool = False) -> list[Left]:
@@ -99,10 +123,17 @@ def gc(dry_run: bool = False) -> list[Left]:
             with suppress(RunError), Run(left.path.parent).alone():
                 remove(left.path)
         else:
-            shutil.rmtree(left.path, ignore_errors=True) if left.path.is_dir() else left.path.unlink(missing_ok=True)
-    return [*_caches(dry_run=False), *(left for left in others if not left.path.exists())]
+            erase(left.path)
+    return [*_caches(dry_run=False), *(left for left in others if not os.path.lexists(left.path))]
 
 
 def size(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
-    return sum(each.lstat().st_size for each in (path, *path.rglob("*")) if each.is_file() or each.is_symlink())
+    if path.is_symlink():
+        return path.lstat().st_size
+    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names) if path.is_dir() else (path,)
+    total = 0
+    for each in files:
+        with suppress(OSError):  # it is gone by now
+            total += each.lstat().st_size
+    return total

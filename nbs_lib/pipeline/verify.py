@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..files import file_hash
 from ..machine import facts
 from ..parameters import as_parameters
 from ..run import RECIPE_LOCK, Run, RunError
+from ..terminal import printable
 from .differ import pictures_of
 from .execute import execute
 from .places import find_run, outputs
@@ -36,12 +38,12 @@ def verify(name: str, say: Callable[[str], None] = print) -> Verified:
     if run.read().get("status") != "done":
         raise RunError(f"{run.folder} is not done, so there is nothing to compare with; `onepass resume {run.name}` ends it")
     _, stages = asked(run)
-    done = run.read()["stages"]
-    if any(_own(as_parameters(config)) != _own(done[stage].get("parameters", {})) for stage, config in stages.items()):
+    done = run.read().get("stages", {})
+    if any(_own(as_parameters(config)) != _own(done.get(stage, {}).get("parameters", {})) for stage, config in stages.items()):
         raise RunError(f"{run.folder} has been asked for something else since it was done; `onepass resume {run.name}` does it")
     other = elsewhere(run)
     for each in other:
-        say(f"      {each}: the results need not be equal")
+        say(printable(f"      {each}: the results need not be equal"))
     # a folder of its own, beside which the caches lie as well: nothing of the first run is used
     place = Path(tempfile.mkdtemp(prefix=f".verify-{run.name[:100]}-", dir=outputs()))
     again = Run(place / run.name)
@@ -74,7 +76,7 @@ def compared(first: Run, second: Run) -> tuple[list[str], int]:
 
 def _hash(run: Run, name: str) -> str:
     path = run.folder / name
-    return file_hash(path) if path.is_file() else ""
+    return file_hash(path) if isfile(path) else ""
 
 
 def elsewhere(run: Run) -> list[str]:

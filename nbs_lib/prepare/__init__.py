@@ -35,6 +35,7 @@ from ..run import Run
 from .build import Built, build_or_reuse
 from .cache import AS_TRAINED, META, SHEET, Cache, open_cache
 from .noted import DROPPED, KEPT
+from .store import taking
 
 __all__ = ["Cache", "Prepared", "open_cache", "prepare"]
 
@@ -95,8 +96,9 @@ def prepare(config: Prepare) -> Prepared:
         base = find_base(config.base)
         check_resolution(base, config.resolution)
         own = run.folder / "prepare"
-        built = build_or_reuse(run.cache_store, base, config, own)
-        link(run.cache, built.cache.folder)
+        with taking(run.cache_store):
+            built = build_or_reuse(run.cache_store, base, config, own)
+            link(run.cache, built.cache.folder)
         told["outputs"] = [f"{run.cache.name}/{META}"]
         told |= {name: built.cache.meta[name] for name in ("base", "base_hash", "examples")}
         told |= {

@@ -21,6 +21,7 @@ import pyarrow.parquet
 from PIL import Image
 
 from ..config import Prepare
+from ..disk import room
 from ..files import beside, file_hash, link_or_copy, value_hash, write_atomic
 from ..models import Base, BaseError
 from . import look
@@ -215,6 +216,8 @@ def _size(path: Path) -> int:
 
 def _how_much(store: Path, part: Path, done: int, total: int | None) -> str:
     """What a full disk's sentence says."""
+    if "inode" in (free := room(store)):
+        return f"the disk of {store} takes no more files: {free}; remove files and run this stage again: it goes on"
     written = sum(map(_size, part.rglob("*"))) / 2**20
     more = "more is needed"
     if done and total:

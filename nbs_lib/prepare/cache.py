@@ -28,9 +28,9 @@ NAME is a hash over what a shard holds, so caches share their equal shards as li
 place and renamed into it when whole. One with a file missing or changed is never read.
 """
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ import torch
 from safetensors.torch import load_file
 
 from ..files import file_hash
+from ..reading import read_json
+from ..records import is_inside
 from ..shards import Shards
 
 META, EXAMPLES, CAPTIONS = "cache.json", "examples.parquet", "captions.parquet"
@@ -50,6 +52,16 @@ EXAMPLE_COLUMNS = pyarrow.schema(
      ("flipped", "bool")]
 )  # fmt: skip
 CAPTION_COLUMNS = pyarrow.schema([("caption", "string"), ("tokens", "int32"), ("shard", "int32"), ("row", "int32")])
+
+
+KINDS = {
+    "key": str, "base": str, "base_hash": str, "resolution": int, "examples": int, "captions": int, "captions_cut": int,
+    "text_shape": list, "shapes": dict, "shards": list, "texts": list, "answers": dict | None, "images": bool, "spaces": dict,
+    "files": dict,
+}  # fmt: skip
+"""What is in every cache.json, with its type."""
+LARGEST = 32 << 20
+"""Bytes of cache.json, which has a line for each file."""
 
 
 class CacheError(ValueError):
@@ -99,10 +111,12 @@ class Cache:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """cache.json. Errors: CacheError where it is missing or damaged."""
+    """cache.json. Errors: CacheError where it is missing or damaged, or names files elsewhere."""
     try:
-        meta = json.loads((folder / META).read_text())
-        if not all(isinstance(digest, str) for digest in meta["files"].values()):
+        meta = read_json(folder / META, LARGEST)
+        whole = all(isinstance(meta[name], kind) for name, kind in KINDS.items())
+        whole = whole and all(is_inside(name) and isinstance(digest, str) for name, digest in meta["files"].items())
+        if not whole or not all(isinstance(each["name"], str) for each in (*meta["shards"], *meta["texts"])):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CacheError(f"cache {str(folder)!r}: {META} is missing or damaged") from None
@@ -115,7 +129,7 @@ def damaged(folder: Path, meta: dict[str, Any]) -> list[str]:
 
 
 def _holds(path: Path, digest: str) -> bool:
-    return path.is_file() and file_hash(path) == digest
+    return isfile(path) and file_hash(path) == digest
 
 
 def open_cache(folder: Path) -> Cache:

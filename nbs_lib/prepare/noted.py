@@ -1,6 +1,5 @@
 """What is noted while a source goes by: what was kept and dropped, and some of it to look at."""
 
-import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from ..files import synced
+from ..files import part_of, remove_leftovers, synced
 from .examples import Example, InMemory, Skipped
 from .filters import Look, Near
 
@@ -32,8 +31,9 @@ class Table:
 
     def __init__(self, path: Path, columns: pyarrow.Schema):
         self.path, self.columns, self.rows = path, columns, []
-        self.part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self.part = part_of(path)
         self.part.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.part.parent)
         self.writer = pyarrow.parquet.ParquetWriter(self.part, columns)
 
     def add(self, *row: Any):

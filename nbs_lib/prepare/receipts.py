@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Prepare
-from ..files import beside, link_or_copy, value_hash, write_atomic
+from ..files import beside, files_in, link_or_copy, value_hash, write_atomic
 from ..inputs import code_hash
 from ..machine import versions
 from ..models import Base
 from .sources import asked, open_source
 
 FOLDER, RECEIPT = ".receipts", "receipt.json"
+LEFT = (".parquet", ".png")
+"""Endings of the files that a pass leaves in its run; all others there are somebody else's."""
 ELSEWHERE = ("run", "processes", "batch_size")
 """Parameters that change nothing of a cache."""
 
@@ -52,8 +54,8 @@ def take_over(store: Path, request: str, own: Path):
     """What the earlier pass left, for another run. own: the run's folder `prepare/`."""
     own.mkdir(parents=True, exist_ok=True)
     kept = {path.name: path for path in (store / FOLDER / request).iterdir() if path.name != RECEIPT}
-    for path in own.iterdir():
-        if path.name not in kept:
+    for path in files_in(own):
+        if path.name not in kept and path.suffix in LEFT:
             path.unlink()
     for name, path in kept.items():
         (own / name).unlink(missing_ok=True)
@@ -64,8 +66,8 @@ def write_receipt(store: Path, request: str, own: Path, told: dict[str, Any]):
     """Note what a pass came to. told: stamp, key, dropped, more."""
     (store / FOLDER).mkdir(exist_ok=True)
     with beside(store / FOLDER / request, replace=True) as part:
-        for path in own.iterdir():
-            if path.suffix in (".parquet", ".png"):
+        for path in files_in(own):
+            if path.suffix in LEFT:
                 link_or_copy(path, part / path.name)
         write_atomic(part / RECEIPT, json.dumps(told, indent=1))
 

@@ -1,14 +1,20 @@
 """All caches of a folder, outputs/cache: what there is, whether it is whole, and which of it no run uses any more."""
 
 import fcntl
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import remove
+from ..files import remove, scanned
 from .cache import CacheError, damaged, read_meta
 from .receipts import forget_without
+
+TAKING = ".taking.lock"
+"""In the store: shared by processes that take a cache for their run, and held by the one that removes caches. It stays, for
+one that waits for a lock must not wait for a removed file's."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +34,12 @@ class Stored:
 def stored(store: Path) -> list[Stored]:
     """Every cache of the store, the largest first; files that several share count for the first of them."""
     users: dict[str, list[str]] = {}
-    for run in sorted(store.parent.iterdir()) if store.parent.exists() else []:
-        if (run / "cache").is_symlink() and (target := (run / "cache").resolve()).parent == store.resolve():
-            users.setdefault(target.name, []).append(run.name)
+    own = os.path.realpath(store)
+    for run in sorted(each.name for each in scanned(store.parent)):
+        path = store.parent / run / "cache"
+        target = os.path.realpath(path)  # unlike `resolve`, it does not mind links that lead in a circle
+        if os.path.islink(path) and os.path.dirname(target) == own:
+            users.setdefault(os.path.basename(target), []).append(run)
     seen: set[int] = set()
     found = [_of(folder, users.get(folder.name, []), seen) for folder in _folders(store)]
     return sorted(found, key=lambda each: -each.bytes)
@@ -55,25 +64,50 @@ def prune(store: Path, only_say: bool = False) -> list[Stored]:
     While a process builds one, all others stay: it takes from them what they have already.
     only_say: remove nothing.
     """
+    if not store.is_dir():
+        return []
     gone = []
-    at_work = any(not _free(lock) for lock in store.glob(".building-*.lock"))
-    for each in stored(store):
-        folder = store / each.key
-        if each.runs or (at_work and not each.key.startswith(".")):
-            continue
-        with _locked(folder.with_name(f"{folder.name}.lock")) as free:
-            if free:
-                gone.append(each)
-            if free and not only_say:
-                remove(folder)
-    if not only_say:
-        forget_without(store, {folder.name for folder in _folders(store)})
+    with _removing(store) as alone:
+        at_work = not alone or any(not _free(lock) for lock in store.glob(".building-*.lock"))
+        for each in stored(store):
+            folder = store / each.key
+            if each.runs or (at_work and not each.key.startswith(".")):
+                continue
+            with _locked(folder.with_name(f"{folder.name}.lock")) as free:
+                if free:
+                    gone.append(each)
+                if free and not only_say:
+                    remove(folder)
+        if alone and not only_say:
+            forget_without(store, {folder.name for folder in _folders(store)})
     return gone
 
 
+@contextmanager
+def taking(store: Path) -> Iterator[None]:
+    """Keep `prune` from removing caches, until the one that is taken has its run's link. Several processes may do so."""
+    store.mkdir(parents=True, exist_ok=True)
+    with (store / TAKING).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def _removing(store: Path) -> Iterator[bool]:
+    """Keep processes from taking caches meanwhile; False where one does already."""
+    with (store / TAKING).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
 def _folders(store: Path) -> list[Path]:
-    found = sorted(store.iterdir()) if store.exists() else []
-    return [each for each in found if each.is_dir() and (not each.name.startswith(".") or each.name.startswith(".building-"))]
+    """Caches, and what builds have left; what is a link is none of ours."""
+    found = sorted(each.name for each in scanned(store) if each.is_dir(follow_symlinks=False))
+    return [store / name for name in found if not name.startswith(".") or name.startswith(".building-")]
 
 
 def _of(folder: Path, runs: list[str], seen: set[int]) -> Stored:
@@ -83,16 +117,16 @@ def _of(folder: Path, runs: list[str], seen: set[int]) -> Stored:
             told = path.lstat()
         except FileNotFoundError:  # of one that is being built
             continue
-        if path.is_file() and told.st_ino not in seen:
+        if stat.S_ISREG(told.st_mode) and told.st_ino not in seen:
             seen.add(told.st_ino)
             size += told.st_size
     if folder.name.startswith("."):
         return Stored(folder.name, size, runs, fault="being built, or left by a build that was cut off")
     try:
         meta = read_meta(folder)
-        answers = (meta["answers"] or {}).get("states", "")
+        answers = str((meta["answers"] or {}).get("states", ""))
         return Stored(folder.name, size, runs, meta["examples"], meta["base"], answers)
-    except (CacheError, KeyError):
+    except CacheError:
         return Stored(folder.name, size, runs, fault="damaged, or of an older version")
 
 

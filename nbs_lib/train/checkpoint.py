@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from ..config import PLACE, Train
+from ..disk import room
 from ..files import value_hash, write_atomic
 from .failure import GO_ON
 from .plain import read, write
@@ -163,9 +164,8 @@ def save_checkpoint(accelerator, state, folder: Path, step: int, inputs: dict[st
             write_atomic(beside / NOTE, json.dumps(note | {"hash": value_hash(note)}))
     except (OSError, RuntimeError) as failure:
         shutil.rmtree(beside, ignore_errors=True)
-        free = shutil.disk_usage(folder).free / 2**20
         raise CheckpointError(
-            f"the checkpoint of step {step} could not be written to {folder}, where {free:.0f} MiB are free; "
+            f"the checkpoint of step {step} could not be written to {folder}, where {room(folder)}; "
             f"make room and {GO_ON} ({_said(failure)})"
         ) from failure
     if main:

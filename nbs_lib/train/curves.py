@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..files import read_lines, write_atomic
+from ..records import read_metrics
 from ..run import Run
 from .stages import STAGES
 
@@ -50,7 +51,7 @@ def loss_figure(run: Run) -> Figure:
     axes.set_ylabel("loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _bare(axes)
-    lines = read_lines(run.metrics)
+    lines = read_metrics(run.metrics)
     logged = [line for line in lines if "loss" in line]
     steps, losses = [line["step"] for line in logged], [line["loss"] for line in logged]
     axes.plot(steps, losses, color=GREY, linewidth=0.8, label="logged")

@@ -11,6 +11,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from ..locks import gone as gone_away
+
+RECORD = "run.json"
 FAILED = ".failed-"
 SPACE = 4096  # bytes taken beforehand for a note
 DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
@@ -62,10 +65,12 @@ def first_failure(folder: Path, codes: dict[int, int]) -> str:
 
     codes: exit codes by rank, as Popen has them, as far as the launcher knows them.
     """
+    ranks = _ranks(folder)
+    if not ranks and not (folder / RECORD).is_file():  # each process had taken space for its note
+        return gone_away(folder)
     killed = [(rank, code) for rank, code in codes.items() if -code in DEADLY]
     if killed:  # the others fail for want of it, and leave notes of that
         return _ended(*killed[0])
-    ranks = _ranks(folder)
     notes = {rank: told for rank in ranks if (told := _read(folder, rank))}
     own = {rank: notes[rank] for rank in codes if rank in notes}  # that a host is gone, each says of another one
     for said, among in ((_has_a_reason, notes), (_misses_a_host, own), (_misses_a_host, notes)):
@@ -107,7 +112,8 @@ def _path(folder: Path) -> Path:
 
 
 def _ranks(folder: Path) -> list[int]:
-    return sorted(int(path.name.removeprefix(FAILED)) for path in folder.glob(f"{FAILED}*"))
+    found = (path.name.removeprefix(FAILED) for path in folder.glob(f"{FAILED}*"))
+    return sorted(int(rank) for rank in found if rank.isdecimal())
 
 
 def _read(folder: Path, rank: int) -> dict | None:

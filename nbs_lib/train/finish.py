@@ -11,7 +11,8 @@ from diffusers import UNet2DConditionModel
 
 from ..adapter import FACTS, difference, prediction, save_adapter, verify
 from ..config import PLACE, Train
-from ..files import beside, read_lines, remove, write_atomic
+from ..files import beside, remove, write_atomic
+from ..records import read_metrics
 from ..run import Run
 from .card import write_card
 from .engine import gathered
@@ -100,7 +101,7 @@ def save_model(run: Run, parts: Parts, facts: dict[str, Any]) -> float:
 
 def result_of(config: Train, run: Run, parts: Parts, accelerator) -> dict[str, Any]:
     """What came of it."""
-    lines = read_lines(run.metrics)
+    lines = read_metrics(run.metrics)
     losses = [line["loss"] for line in lines if "loss" in line]
     recent = losses[-max(1, len(losses) // 10) :]
     held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]

@@ -15,7 +15,8 @@ import torch
 from tqdm.std import tqdm
 
 from ..config import Train
-from ..files import read_lines, write_lines
+from ..files import write_lines
+from ..records import read_metrics
 from ..run import Run
 from .data import TIMESTEPS
 from .stages import mark
@@ -33,7 +34,7 @@ class Log:
         self.seen = torch.zeros(2, BANDS, dtype=torch.float64)  # sums and counts since the last line
         self.start = self.last = time.perf_counter()
         if self.main:
-            kept = [line for line in read_lines(run.metrics) if line["step"] <= first] if first else []
+            kept = [line for line in read_metrics(run.metrics) if line["step"] <= first] if first else []
             write_lines(run.metrics, kept)
             self.before = next((line["seconds"] for line in reversed(kept) if "seconds" in line), 0.0)
             self.bar = tqdm(total=config.steps, initial=first, desc="train", unit="step", mininterval=5, ncols=88)

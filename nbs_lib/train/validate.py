@@ -5,6 +5,7 @@ validation.png                all of them as one strip: a row for each look, the
 """
 
 import io
+import re
 from pathlib import Path
 
 import diffusers
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from ..config import Train
 from ..diffusion import guided
-from ..files import write_atomic
+from ..files import files_in, write_atomic
 from ..models import Text
 from ..run import Run
 from .engine import partitioned
@@ -21,6 +22,7 @@ from .objectives import OBJECTIVES
 from .parts import Parts
 from .stages import mark
 
+LOOK = re.compile(r"step-(\d{7,})\.png")
 STEPS, SHOWN, ROWS = 25, 4, 8  # of sampling; pictures in a row, rows of the strip, at most
 GAP, LEFT, SIDE = 6, 76, 128  # pixels between pictures, for the steps, of a small picture enlarged
 
@@ -35,8 +37,8 @@ class Validation:
         if accelerator.is_main_process:
             if not first:
                 (run.folder / "validation.png").unlink(missing_ok=True)
-            for path in self.folder.glob("step-*.png"):
-                if not first or int(path.stem.removeprefix("step-")) > first:
+            for path in looks(self.folder):
+                if not first or step_of(path) > first:
                     path.unlink()
 
     def due(self, step: int) -> bool:
@@ -111,9 +113,18 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
     return row
 
 
+def looks(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, in the order of their steps."""
+    return [path for path in files_in(folder) if LOOK.fullmatch(path.name)]
+
+
+def step_of(path: Path) -> int:
+    return int(LOOK.fullmatch(path.name)[1])
+
+
 def strip(folder: Path) -> Image.Image:
     """The rows of a folder below each other with their steps, at most eight of them, evenly chosen."""
-    paths = sorted(folder.glob("step-*.png"))
+    paths = looks(folder)
     last = min(ROWS, len(paths)) - 1
     chosen = [paths[round(i * (len(paths) - 1) / max(1, last))] for i in range(last + 1)]
     rows = [Image.open(path) for path in chosen]
@@ -122,7 +133,7 @@ def strip(folder: Path) -> Image.Image:
     for i, (path, row) in enumerate(zip(chosen, rows, strict=True)):
         top = GAP + i * (height + GAP)
         page.paste(row, (LEFT, top))
-        ImageDraw.Draw(page).text((GAP, top + height // 2), f"step {int(path.stem.removeprefix('step-'))}", "black")
+        ImageDraw.Draw(page).text((GAP, top + height // 2), f"step {step_of(path)}", "black")
     return page
 
 

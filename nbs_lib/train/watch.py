@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..files import read_lines, write_lines
+from ..records import is_number, read_metrics
 from ..run import Run
 from .curves import loss_figure, png
 from .meter import Meter
@@ -36,7 +37,7 @@ class Watch:
     def __init__(self, run: Run, resumed: bool = False):
         """resumed: the lines of the training that goes on are kept, and time is counted on from them."""
         self.run, self.seconds, self.share = run, 0.0, 0.0
-        self._kept = read_lines(run.usage) if resumed else []
+        self._kept = [line for line in read_lines(run.usage) if is_number(line.get("seconds"))] if resumed else []
         self._pids: dict[int, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -94,7 +95,7 @@ class Watch:
             file.write(json.dumps({"seconds": round(self._before + moment - self._start, 2)} | told) + "\n")
 
     def _redraw(self):
-        if any("loss" in line for line in read_lines(self.run.metrics)):  # before that the words stay
+        if any("loss" in line for line in read_metrics(self.run.metrics)):  # before that the words stay
             self._picture.update(_Picture(png(loss_figure(self.run))))
 
 

@@ -5,18 +5,19 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from nbs_lib.compare.kept import Kept, read_picture, write_picture
 from nbs_lib.compare.sample import Sampler
-from nbs_lib.files import file_hash
+from nbs_lib.files import HOST, file_hash
 
+HARMS = ("cut", "flipped bit", "latents cut", "latents gone", "another's", "text gone", "empty")
 PROMPTS, SEEDS = ["A person holding a cat", "A beach", "A boy is watching TV"], [0, 1, 2]
 
 
 @pytest.fixture(scope="module")
 def sampler(base, adapter) -> Sampler:
-    return Sampler(base, adapter, batch_size=2)
+    return Sampler(base, adapter, batch_size=2, resolution=64)
 
 
 def drawn_again(folder, sampler, *how, said=None, **more):
@@ -50,7 +51,27 @@ def test_what_is_there_is_not_sampled_again_and_what_differs_is(tmp_path, sample
     assert sorted(tmp_path.glob("*.png")) == sorted(other.files) and len(list(tmp_path.iterdir())) == 6
 
 
-@pytest.mark.parametrize("harm", ["cut", "flipped bit", "latents cut", "latents gone", "another's", "text gone", "empty"])
+def test_pruning_takes_what_was_sampled_and_nothing_else(tmp_path, sampler):
+    for folder in ("@eaDir", ".ipynb_checkpoints"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{'0' * 24}.png").write_text("mine")
+    (tmp_path / "notes.png").write_text("mine")
+    for name in (f"{'0' * 24}.png", f"{'0' * 24}.4194303.part", f".{'0' * 24}.png.{HOST}.4194303.part"):
+        (tmp_path / name).write_text("left")
+    kept, drawn = drawn_again(tmp_path, sampler)
+    kept.prune()
+    own = {file.name for file in drawn.files} | {file.with_suffix(".safetensors").name for file in drawn.files}
+    assert {path.name for path in tmp_path.iterdir()} == own | {"@eaDir", ".ipynb_checkpoints", "notes.png"}
+    assert (tmp_path / "@eaDir" / f"{'0' * 24}.png").read_text() == "mine"
+
+
+def text(told: str) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("onepass", told)
+    return info
+
+
+@pytest.mark.parametrize("harm", [*HARMS, "JPEG", "nested text", "endless", "turned"])
 def test_a_damaged_picture_is_said_and_its_batch_sampled_again(tmp_path, sampler, harm):
     _, first = drawn_again(tmp_path, sampler)
     file, latents = first.files[2], first.files[2].with_suffix(".safetensors")
@@ -66,6 +87,16 @@ def test_a_damaged_picture_is_said_and_its_batch_sampled_again(tmp_path, sampler
     elif harm == "another's":
         file.write_bytes(first.files[0].read_bytes())
         latents.write_bytes(first.files[0].with_suffix(".safetensors").read_bytes())
+    elif harm == "JPEG":
+        Image.fromarray(first.images[2]).save(file, "JPEG")
+    elif harm == "nested text":
+        Image.fromarray(first.images[2]).save(file, pnginfo=text("[" * 100_000))
+    elif harm == "endless":
+        Image.new("1", (60_000, 60_000)).save(file)
+    elif harm == "turned":  # the same bytes, as a picture of another shape
+        with Image.open(file) as opened:
+            told = opened.text["onepass"]
+        Image.fromarray(first.images[2].reshape(1, -1, 3)).save(file, pnginfo=text(told))
     elif harm == "text gone":
         Image.fromarray(first.images[2]).save(file)
     else:

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -211,7 +212,7 @@ def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_
     (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
     with pytest.raises(FileNotFoundError, match="2_train"):
         load_sampler(run)
-    run.adapter.symlink_to(adapter)
+    shutil.copytree(adapter, run.adapter)
     loaded = load_sampler(run, batch_size=7)
     assert (loaded.base.name, loaded.w_train, loaded.batch_size) == ("embedded", 2.5, 7)
     run.adapter.unlink()

@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -15,12 +16,12 @@ import pytest
 import yaml
 
 from nbs_lib.parameters import ParameterError
-from nbs_lib.pipeline.cluster import Job, dns_name, kubernetes, slurm, write_job
+from nbs_lib.pipeline.cluster import Job, dns_name, kubernetes, slurm, unexpanded, write_job
 from nbs_lib.pipeline.places import recipes
 
 SCHEMA = json.loads((Path(__file__).parent / "kubernetes.json").read_text())
 KINDS = {"Job": "io.k8s.api.batch.v1.Job", "Service": "io.k8s.api.core.v1.Service"}
-HOSTILE = """compare.prompts=["it's a $HOME `id` $(id)"]"""
+HOSTILE = """compare.prompts=["it's a $HOME `id` $(id) $$(PORT) $$$$ $(PORT) $$(( $"]"""
 SRUN = """#!/bin/bash
 # One task a node, as srun starts them, one after the other.
 while [[ $1 == --* ]]; do shift; done
@@ -120,11 +121,40 @@ def test_a_sweep_is_an_array_of_its_members(tmp_path, cluster):
         assert cluster(script, **known) == [f"-m nbs_lib run demo {' '.join(given)}"]
 
 
+def expanded(text: str, variables: dict[str, str]) -> str:
+    """Return what a container is given for `text`: $$ is $, $(NAME) its value, and any other $ and unknown name itself.
+
+    Source: kubernetes/third_party/forked/golang/expansion/expand.go
+    """
+
+    def one(match: re.Match) -> str:
+        return "$" if match[0] == "$$" else variables.get(match[1], match[0])
+
+    return re.sub(r"\$\$|\$\(([^)]*)\)", one, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("a $(PORT) b", "a 29500 b"),
+        ("$$(PORT)", "$(PORT)"),
+        ("$$$(PORT)", "$29500"),
+        ("$$$$(PORT)", "$$(PORT)"),
+        ("$(OTHER) $(PORT", "$(OTHER) $(PORT"),
+        ("$5 $ $", "$5 $ $"),
+    ],
+)
+def test_kubernetes_reads_dollars_so_and_gets_what_is_meant(text, given):
+    assert expanded(text, {"PORT": "29500"}) == given
+    for meant in (text, given):
+        assert expanded(unexpanded(meant), {"PORT": "29500"}) == meant
+
+
 @pytest.mark.parametrize("shape", ["one", "nodes", "sweep"])
 def test_what_a_container_runs_is_a_command_of_ours(tmp_path, cluster, shape):
     spec = [part for part in yaml.safe_load_all(kubernetes(job(tmp_path, *SHAPES[shape]))) if part["kind"] == "Job"][0]["spec"]
     shell, _, script = spec["template"]["spec"]["containers"][0]["command"]
-    script = script.replace("$$(", "$(")  # as the kubelet does
+    script = expanded(script, {"PORT": "29500"})
     for index in range(spec["completions"]):
         [line] = cluster(script, shell, JOB_COMPLETION_INDEX=str(index))
         given = SHAPES[shape][0][index if shape == "sweep" else 0]

@@ -110,10 +110,20 @@ def test_gc_takes_what_nothing_needs(outputs):
     (outputs / "one" / f".run.json.{HOST}.4194303.part").write_text("half")
     (outputs / "one" / ".run.json.elsewhere.4194303.part").write_text("of another machine")
     (outputs / "two" / ".space").write_bytes(b"0")
+    parts = [f"two/samples/{'0' * 24}.4194303.part", f"two/samples/.{'0' * 24}.png.{HOST}.4194303.part"]
+    parts += ["two/prepare/.kept.parquet.4194303.part", f"two/prepare/.dropped.parquet.{HOST}.4194303.part"]
+    parts += ["two/checkpoints/.step-0000001.part"]
+    for part in parts:
+        (outputs / part).parent.mkdir(exist_ok=True)
+        (outputs / part).write_text("half")
     gone = {str(each.path.relative_to(outputs)) for each in tidy.gc(dry_run=True)}
-    assert gone == {"one/checkpoints", f"cache/{'a' * 64}", f"one/.run.json.{HOST}.4194303.part", "two/.space"}
+    assert gone == {"one/checkpoints", f"cache/{'a' * 64}", f"one/.run.json.{HOST}.4194303.part", "two/.space", *parts}
     assert (outputs / "one" / "checkpoints").exists()
-    assert len(tidy.gc()) == 4 and tidy.gc() == [] and (outputs / "two" / "checkpoints").exists()
+    with Run(outputs / "two").alone():
+        assert f"two/samples/{'0' * 24}.4194303.part" not in {
+            str(each.path.relative_to(outputs)) for each in tidy.gc(dry_run=True)
+        }
+    assert len(tidy.gc()) == 9 and tidy.gc() == [] and (outputs / "two" / "checkpoints").exists()
 
 
 def test_a_notebook_s_page_shows_its_pictures_and_runs_nothing(tmp_path):

@@ -49,7 +49,7 @@ def caches(config: Prepare) -> list[str]:
     """What lies beside the memory of what was seen."""
     store = Run(config.run).cache_store
     return (
-        sorted(path.name for path in store.iterdir() if not path.name.startswith((".receipts", "seen")))
+        sorted(path.name for path in store.iterdir() if not path.name.startswith((".receipts", ".taking", "seen")))
         if store.exists()
         else []
     )

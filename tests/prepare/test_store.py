@@ -2,13 +2,16 @@
 
 import fcntl
 import json
+import os
 import shutil
 
 import pytest
 from typer.testing import CliRunner
 
 from nbs_lib import commands, files
+from nbs_lib import prepare as preparing
 from nbs_lib.prepare import prepare
+from nbs_lib.prepare.cache import META
 from nbs_lib.prepare.store import prune, stored, verify
 from nbs_lib.run import Run
 
@@ -59,3 +62,34 @@ def test_the_command_says_the_same(store, monkeypatch):
     assert damaged.exit_code == 1 and f"{other[:16]}  latents/{latents.name}: missing or damaged" in damaged.output
     assert "2 would be removed" in call("prune", "--dry-run").output and "2 removed" in call("prune").output
     assert [each["key"] for each in json.loads(call("list", "--json").output)] == [used]
+
+
+def test_a_cache_is_not_pruned_before_its_run_has_its_link(config, monkeypatch):
+    """Found or built, it is nobody's until then; the moment between the two is stretched here."""
+    store, gone = Run(config().run).cache_store, []
+
+    def pruned_first(path, folder):
+        gone.extend(prune(store))
+        files.link(path, folder)
+
+    monkeypatch.setattr(preparing, "link", pruned_first)
+    for _ in range(2):
+        assert prepare(config()).cache.folder.is_dir() and gone == []
+        Run(config().run).cache.unlink()
+    assert [each.key for each in prune(store)] == [prepare(config()).cache.meta["key"]]
+
+
+def test_a_folder_of_somebody_else_s_beside_the_tables_is_left_alone(config):
+    own = prepare(config()).run.folder / "prepare"
+    (own / "@eaDir").mkdir()
+    (own / "notes.txt").write_text("mine")
+    assert prepare(config()).built.reused and (own / "@eaDir").is_dir() and (own / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("harm", ['{"files": {"../../../../etc/passwd": "0"}}', "[" * 100_000, "5", "pipe"])
+def test_a_damaged_cache_json_is_a_fault_of_its_own(config, harm):
+    cache = prepare(config()).cache.folder
+    (cache / META).unlink()
+    os.mkfifo(cache / META) if harm == "pipe" else (cache / META).write_text(harm)
+    assert [each.fault for each in stored(cache.parent)] == ["damaged, or of an older version"]
+    assert verify(cache.parent) == {cache.name: [META]}

@@ -143,3 +143,38 @@ def test_deepspeed_compiles_its_extension_where_the_path_has_spaces(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "DEEPSPEED" in done.stdout, done.stderr
     assert list((tmp_path / "compiled").rglob("*.so"))
+
+
+MOVED = """
+import json, shutil, sys
+from nbs_lib.config import Train
+from nbs_lib.run import Run
+from nbs_lib.train.launch import launch
+
+def work(config, run, inputs):
+    shutil.move(run.folder, run.folder.with_name("moved"))
+    if inputs:  # as a checkpoint that is written makes the folder anew
+        (run.folder / "checkpoints").mkdir(parents=True)
+    raise FileNotFoundError("it is not there")
+
+def main(folder, anew):
+    import moved
+    config = Train(run=folder, processes=1)
+    run = Run(folder)
+    try:
+        with run.stage(config):
+            launch(moved.work, config, run, {"anew": "1"} if anew == "anew" else {})
+    except Exception as failure:
+        print(json.dumps([str(failure), sorted(path.name for path in run.folder.glob("*"))]))
+"""
+
+
+@pytest.mark.parametrize("anew", ["gone", "anew"])
+def test_a_folder_that_is_moved_meanwhile_is_told_as_that(python, tmp_path, monkeypatch, anew):
+    (tmp_path / "moved.py").write_text(MOVED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = python("import sys, moved; moved.main(*sys.argv[1:])", tmp_path / "a run", anew)
+    said, there = json.loads(done.stdout.splitlines()[-1])
+    assert "was moved or removed while a stage worked in it" in said and "memory" not in said, done.stderr
+    assert there == (["checkpoints"] if anew == "anew" else []), "no record is made where the run was"
+    assert json.loads((tmp_path / "moved" / "run.json").read_text())["status"] == "running"

@@ -4,6 +4,13 @@ from dataclasses import dataclass
 
 from ..parameters import between, one_of, refuse, said
 
+OWN_LR = {"adamw": 1e-3, "prodigy": 1.0}
+"""The learning rate of each optimizer where none is given."""
+LOWEST_LR = {"adamw": 1e-8, "prodigy": 0.1}
+"""Prodigy multiplies its own estimate by the learning rate, so that it hardly learns with a small one."""
+LAST_LR = 1e-7
+"""Where diffusers' polynomial schedule ends."""
+
 
 @dataclass(frozen=True)
 class Train:
@@ -37,12 +44,24 @@ class Train:
     """Passes whose gradients make one optimizer step."""
     optimizer: str = "adamw"
     """AdamW, or prodigy, which finds the learning rate by itself from lr 1 (its package is an extra)."""
-    lr: float = 1e-3
-    """Highest learning rate."""
+    lr: float = 0.0
+    """Highest learning rate; 0 takes the optimizer's own: 0.001 for adamw, 1 for prodigy."""
+    adam_beta1: float = 0.9
+    """Decay of the optimizer's mean of the gradients; of Prodigy's, too, as are the next three."""
+    adam_beta2: float = 0.999
+    """Decay of the optimizer's mean of the squared gradients."""
+    adam_epsilon: float = 1e-8
+    """Number added to the root of the squared gradients' mean, which a step is divided by."""
+    adam_weight_decay: float = 0.0
+    """Share of the learning rate by which weights shrink in each step, apart from their gradients."""
     schedule: str = "cosine"
-    """Course of the learning rate after the warmup: constant, linear, cosine or polynomial, as diffusers has them."""
+    """Course of the learning rate after the warmup: constant, linear, cosine, cosine_with_restarts or polynomial (diffusers')."""
     warmup: int = 10
     """Steps that lead up to the highest learning rate."""
+    lr_num_cycles: int = 1
+    """Times that cosine_with_restarts falls from the highest learning rate."""
+    lr_power: float = 1.0
+    """Power of the polynomial schedule; 1 is a straight line."""
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
     ema: float = 0.0
@@ -63,7 +82,7 @@ class Train:
     """Gradient checkpointing: activations are computed again instead of kept."""
     deepspeed: bool = True
     """Whether DeepSpeed trains; without it, plain data-parallel training, which compiles nothing."""
-    zero_stage: int = 2
+    zero_stage: int = 0
     """ZeRO stage of DeepSpeed, 0 to 3; prodigy and fp16 need 0: they have to see all gradients at once."""
     offload: bool = False
     """Whether DeepSpeed keeps the optimizer in the CPU's memory and steps it there; needs ZeRO 1 or more."""
@@ -95,6 +114,8 @@ class Train:
     """Seed of the first weights, the order of examples, the noise and the timesteps."""
 
     def __post_init__(self):
+        if not self.lr:  # the record says what was used, and not that nothing was given
+            object.__setattr__(self, "lr", OWN_LR.get(self.optimizer, 0.0))
         said(self, "run", "a folder")
         one_of(self, "objective", ("guidance", "finetune", "consistency"))
         one_of(self, "method", ("lora", "rslora", "dora", "full"))
@@ -114,9 +135,7 @@ class Train:
         between(self, "batch_size", 1, 4096)
         between(self, "accumulate", 1, 4096)
         one_of(self, "optimizer", ("adamw", "prodigy"))
-        between(self, "lr", 0.1 if self.optimizer == "prodigy" else 1e-8, 10.0)
-        one_of(self, "schedule", ("constant", "linear", "cosine", "polynomial"))
-        between(self, "warmup", 0, 10_000_000)
+        self._check_learning_rate()
         between(self, "clip", 1e-6, 1e6)
         between(self, "ema", 0.0, 0.99999)
         between(self, "snr_gamma", 0.0, 1000.0)
@@ -130,7 +149,7 @@ class Train:
             if getattr(self, name) == needs and self.deepspeed and self.zero_stage:  # see `train/engine.py`
                 refuse("zero_stage", self.zero_stage, f"0 with {name} {needs}")
         if self.offload and not (self.deepspeed and self.zero_stage and self.optimizer == "adamw"):
-            refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1 or more and adamw")
+            refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1, 2 or 3, and adamw")
         one_of(self, "launcher", ("notebook", "subprocess"))
         between(self, "processes", 0, 65_536)
         between(self, "num_nodes", 1, 1024)
@@ -143,3 +162,22 @@ class Train:
         between(self, "validate_every", 0, 10_000_000)
         between(self, "held_out", 0, 100_000)
         between(self, "seed", 0, 2**31 - 1)
+
+    def _check_learning_rate(self):
+        low, own = LOWEST_LR[self.optimizer], OWN_LR[self.optimizer]
+        if not low <= self.lr <= 10:
+            refuse("lr", self.lr, f"a number from {low:g} to 10 with optimizer {self.optimizer}, or 0 for its own, {own:g}")
+        between(self, "adam_beta1", 0.0, 0.99999)
+        between(self, "adam_beta2", 0.0, 0.9999999)
+        between(self, "adam_epsilon", 1e-20, 1.0)
+        between(self, "adam_weight_decay", 0.0, 10.0)
+        one_of(self, "schedule", ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial"))
+        between(self, "warmup", 0, 10_000_000)
+        if self.schedule == "polynomial" and self.lr <= LAST_LR:
+            refuse("lr", self.lr, f"a number above {LAST_LR:g} with schedule polynomial, which ends there")
+        between(self, "lr_num_cycles", 1, 10_000)
+        between(self, "lr_power", 0.01, 100.0)
+        if self.lr_num_cycles > 1 and self.schedule != "cosine_with_restarts":
+            refuse("lr_num_cycles", self.lr_num_cycles, f"1 with schedule {self.schedule}, or more with cosine_with_restarts")
+        if self.lr_power != 1 and self.schedule != "polynomial":
+            refuse("lr_power", self.lr_power, f"1 with schedule {self.schedule}, or another with polynomial")

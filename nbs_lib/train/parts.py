@@ -139,11 +139,17 @@ def page_out(tensor: torch.Tensor):
 
 
 def new_optimizer(parameters: list[torch.nn.Parameter], config: Train) -> torch.optim.Optimizer:
+    how = {
+        "lr": config.lr,
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "eps": config.adam_epsilon,
+        "weight_decay": config.adam_weight_decay,
+    }
     if config.optimizer == "prodigy":
         from prodigyopt import Prodigy
 
-        return Prodigy(parameters, lr=config.lr, weight_decay=0.0, safeguard_warmup=True)
-    return torch.optim.AdamW(parameters, config.lr, weight_decay=0.0)
+        return Prodigy(parameters, **how, safeguard_warmup=True)
+    return torch.optim.AdamW(parameters, **how)
 
 
 def learning_rate(config: Train, step: int) -> float:
@@ -151,6 +157,8 @@ def learning_rate(config: Train, step: int) -> float:
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
     dummy = torch.optim.SGD([torch.zeros(1)], config.lr)
     last = max(config.steps, config.warmup + 1)  # a schedule needs a step after its warmup
-    [factor] = get_scheduler(name, dummy, num_warmup_steps=config.warmup, num_training_steps=last).lr_lambdas
+    lengths = {"num_warmup_steps": config.warmup, "num_training_steps": last}
+    course = get_scheduler(name, dummy, **lengths, num_cycles=config.lr_num_cycles, power=config.lr_power)
+    [factor] = course.lr_lambdas
     # counted from one: the first step is a step, and so is the last
     return config.lr * factor(step + 1 if step < config.warmup else step)

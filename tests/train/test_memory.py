@@ -33,7 +33,7 @@ OF = Rehearsal(resident=100, examples=10, frozen=2000, trained=40, whole=1000, a
         ({"zero_stage": 3}, 4, 500, 160, 200, 120),
         ({"zero_stage": 3, "method": "full"}, 4, 500, 40, 200, 120),
         ({"zero_stage": 2}, 1, 2000, 160, 320, 480),
-        ({"zero_stage": 0, "optimizer": "prodigy", "lr": 1.0}, 2, 2000, 160, 160, 640),
+        ({"zero_stage": 0, "optimizer": "prodigy"}, 2, 2000, 160, 160, 640),
     ],
 )
 def test_parts_by_hand(how, ranks, base, weights, gradients, optimizer):

@@ -3,7 +3,7 @@ import torch
 
 from nbs_lib.config import Train
 from nbs_lib.models import find_base
-from nbs_lib.train.parts import learning_rate, trainable
+from nbs_lib.train.parts import learning_rate, new_optimizer, trainable
 
 
 def rates(**how) -> list[float]:
@@ -19,6 +19,31 @@ def test_the_learning_rate_by_hand():
     assert linear[55] == pytest.approx(0.5) and constant[0] == pytest.approx(0.1) and set(constant[10:]) == {1.0}
     assert rates(warmup=0)[0] == 1.0
     assert learning_rate(Train(lr=1.0, steps=1), 0) == pytest.approx(0.1), "a training shorter than its warmup"
+
+
+def test_restarts_and_powers_of_the_learning_rate_by_hand():
+    restarts = rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3)
+    assert [restarts[step] for step in (10, 40, 70)] == [1.0] * 3, "three falls of thirty steps"
+    assert restarts[25] == restarts[55] == pytest.approx(0.5) and restarts[39] < 0.01
+    assert restarts == rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3), "a function of the step"
+    power = rates(warmup=0, schedule="polynomial", lr_power=2.0)
+    assert power[50] == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
+@pytest.mark.parametrize("changed", [{"adam_beta1": 0.5}, {"adam_beta2": 0.5}, {"adam_epsilon": 0.1}, {"adam_weight_decay": 0.5}])
+def test_what_the_optimizer_is_given_changes_its_steps(optimizer, changed):
+    assert not torch.equal(stepped(Train(optimizer=optimizer, **changed)), stepped(Train(optimizer=optimizer)))
+
+
+def stepped(config: Train) -> torch.Tensor:
+    """A weight after three steps on gradients that differ."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = new_optimizer([weight], config)
+    for step in range(3):
+        weight.grad = torch.tensor([0.1 * step - 0.1, 0.3])
+        optimizer.step()
+    return weight.detach()
 
 
 @pytest.mark.parametrize(

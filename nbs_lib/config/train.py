@@ -1,6 +1,6 @@
 """Parameters of `2_train.ipynb`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..parameters import between, one_of, refuse, said
 
@@ -38,6 +38,8 @@ class Train:
     """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution)."""
     steps: int = 300
     """Optimizer steps."""
+    epochs: int = 0
+    """Passes over the examples that are trained on, which set the steps; 0 takes `steps`."""
     batch_size: int = 8
     """Examples a pass and process."""
     accumulate: int = 1
@@ -55,7 +57,8 @@ class Train:
     adam_weight_decay: float = 0.0
     """Share of the learning rate by which weights shrink in each step, apart from their gradients."""
     schedule: str = "cosine"
-    """Course of the learning rate after the warmup: constant, linear, cosine, cosine_with_restarts or polynomial (diffusers')."""
+    """Course of the learning rate after the warmup, one of diffusers': constant, linear, cosine, cosine_with_restarts or
+    polynomial."""
     warmup: int = 10
     """Steps that lead up to the highest learning rate."""
     lr_num_cycles: int = 1
@@ -76,8 +79,9 @@ class Train:
     """Weight of the prior's examples in finetune, where `1_prepare` was given some."""
     huber: float = 0.001
     """Constant c of the pseudo-Huber loss of consistency."""
-    precision: str = "bf16"
-    """Arithmetic of the UNet's passes and its frozen weights: fp32, bf16, or fp16 on a GPU; what is trained is fp32."""
+    precision: str = "auto"
+    """Arithmetic of the UNet's passes and its frozen weights: fp32, bf16, fp16 on a GPU, or auto, the fastest that the machine
+    has; what is trained is fp32."""
     checkpointing: bool = False
     """Gradient checkpointing: activations are computed again instead of kept."""
     deepspeed: bool = True
@@ -106,6 +110,10 @@ class Train:
     """Steps from one line of metrics.jsonl to the next."""
     validate_every: int = 100
     """Steps from one held-out loss and its pictures to the next; 0 leaves both out."""
+    validation_prompts: list[str] = field(default_factory=list)
+    """Prompts of the pictures on the way; none takes the captions of held-out examples."""
+    num_validation_images: int = 4
+    """Pictures at each look: of held-out captions, or of each of the validation prompts; 0 leaves them out."""
     held_out: int = 16
     """Examples that are never trained on, a quarter at most, for the held-out loss and its pictures; 0 trains on all."""
     tensorboard: bool = False
@@ -132,6 +140,7 @@ class Train:
         between(self, "dropout", 0.0, 0.9)
         one_of(self, "targets", ("attention", "feedforward", "all"))
         between(self, "steps", 1, 10_000_000)
+        between(self, "epochs", 0, 1_000_000)
         between(self, "batch_size", 1, 4096)
         between(self, "accumulate", 1, 4096)
         one_of(self, "optimizer", ("adamw", "prodigy"))
@@ -143,7 +152,7 @@ class Train:
         between(self, "caption_dropout", 0.0, 1.0)
         between(self, "prior_weight", 0.0, 100.0)
         between(self, "huber", 1e-6, 10.0)
-        one_of(self, "precision", ("fp32", "bf16", "fp16"))
+        one_of(self, "precision", ("auto", "fp32", "bf16", "fp16"))
         one_of(self, "zero_stage", (0, 1, 2, 3))
         for name, needs in (("optimizer", "prodigy"), ("precision", "fp16")):
             if getattr(self, name) == needs and self.deepspeed and self.zero_stage:  # see `train/engine.py`
@@ -160,6 +169,9 @@ class Train:
         between(self, "checkpoint_minutes", 0.0, 100_000.0)
         between(self, "log_every", 1, 10_000_000)
         between(self, "validate_every", 0, 10_000_000)
+        if not all(prompt.strip() for prompt in self.validation_prompts):
+            refuse("validation_prompts", self.validation_prompts, "prompts, none of them empty")
+        between(self, "num_validation_images", 0, 64)
         between(self, "held_out", 0, 100_000)
         between(self, "seed", 0, 2**31 - 1)
 

@@ -9,7 +9,7 @@ from ..parameters import ParameterError
 from ..run import Run, RunError
 from .places import did_you_mean, outputs, run_names
 
-NOT_NUMBERS = ("parameters", "inputs", "outputs", "versions", "machine", "status", "started", "commit", "tables")
+NOT_NUMBERS = ("parameters", "inputs", "outputs", "versions", "machine", "status", "started", "commit", "tables", "resolved")
 """Parts of a stage's record that say what it rests on, and not what it came to."""
 COLUMNS = ("name", "status", "started", "seconds", "train.steps", "train.loss", "held_out", "recovered")
 SHORT = {
@@ -49,6 +49,7 @@ def row(run: Run) -> Row:
         values |= {f"{stage}.{name}": value for name, value in (asked.get(stage) or {}).items()}
     for stage, told in stages.items():
         given = told.get("parameters") if isinstance(told.get("parameters"), dict) else {}
+        given = given | (told["resolved"] if isinstance(told.get("resolved"), dict) else {})
         values |= {f"{stage}.{name}": value for name, value in given.items() if name != "run"}
         values |= _flat(stage, {name: value for name, value in told.items() if name not in NOT_NUMBERS})
     return values | {short: values[full] for short, full in SHORT.items() if full in values}

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from nbs_lib.adapter import adapted
 from nbs_lib.config import Train
 from nbs_lib.models import find_base
 from nbs_lib.train.parts import learning_rate, new_optimizer, trainable
+from nbs_lib.train.student import Student
 
 
 def rates(**how) -> list[float]:
@@ -31,9 +34,9 @@ def test_restarts_and_powers_of_the_learning_rate_by_hand():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
-@pytest.mark.parametrize("changed", [{"adam_beta1": 0.5}, {"adam_beta2": 0.5}, {"adam_epsilon": 0.1}, {"adam_weight_decay": 0.5}])
-def test_what_the_optimizer_is_given_changes_its_steps(optimizer, changed):
-    assert not torch.equal(stepped(Train(optimizer=optimizer, **changed)), stepped(Train(optimizer=optimizer)))
+@pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2", "adam_epsilon", "adam_weight_decay"])
+def test_what_the_optimizer_is_given_changes_its_steps(optimizer, name):
+    assert not torch.equal(stepped(Train(optimizer=optimizer, **{name: 0.5})), stepped(Train(optimizer=optimizer)))
 
 
 def stepped(config: Train) -> torch.Tensor:
@@ -68,8 +71,6 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     """The recompute comes after the teacher's pass, and sees the adapter on."""
     gradients = []
     for checkpointing in (False, True):
-        from nbs_lib.train.student import Student
-
         base = find_base("embedded")
         unet, _, parameters = trainable(base, Train(checkpointing=checkpointing, precision="fp32", rank=4, alpha=4.0))
         with torch.no_grad():
@@ -89,3 +90,31 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     assert all(float(gradient.abs().sum()) > 0 for gradient in gradients[0])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_inputs_of_a_lora_are_cast_once_and_the_numbers_stay_the_same():
+    gradients, casts = [], []
+    for spared in (True, False):
+        base = find_base("embedded")
+        unet, _, parameters = trainable(base, Train(precision="bf16", rank=4, alpha=4.0))
+        for layer in adapted(unet):
+            layer.cast_input_dtype_enabled |= not spared
+        student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.bfloat16)
+        generator = torch.Generator().manual_seed(0)
+        x, context = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 40, 192, generator=generator)
+        with Casts() as counted:
+            student(x, torch.tensor([500]), context).square().mean().backward()
+        gradients.append([parameter.grad for parameter in parameters])
+        casts.append(counted.count)
+    assert all(map(torch.equal, *gradients))
+    assert casts[0] < 0.7 * casts[1]
+
+
+class Casts(TorchDispatchMode):
+    """Counts the copies of tensors to another type."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default
+        return func(*args, **kwargs or {})

@@ -82,6 +82,8 @@ class Train:
     precision: str = "auto"
     """Arithmetic of the UNet's passes and its frozen weights: fp32, bf16, fp16 on a GPU, or auto, the fastest that the machine
     has; what is trained is fp32."""
+    allow_tf32: bool = False
+    """Whether fp32 products and convolutions on a GPU may round to TF32, which is faster."""
     checkpointing: bool = False
     """Gradient checkpointing: activations are computed again instead of kept."""
     deepspeed: bool = True

@@ -62,8 +62,9 @@ class Parts:
 def build(config: Train, run: Run, accelerator) -> Parts:
     """Everything for a training, before its first step. Errors: BaseError where the base is not the cache's."""
     torch.manual_seed(config.seed + accelerator.process_index)  # the dropout's, the one draw without a generator
+    set_tf32(config.allow_tf32)
     examples = Examples(run.cache, config)
-    base = find_base(examples.meta["base"])
+    base = find_base(examples.meta["base"], examples.meta.get("revision", ""))
     if base.hash != examples.meta["base_hash"]:
         raise BaseError(f"base {base.name!r} is not the one that the cache was made with; run notebooks/1_prepare.ipynb again")
     unet, frozen, parameters = trainable(base, config)
@@ -88,6 +89,12 @@ def build(config: Train, run: Run, accelerator) -> Parts:
     if ema:
         accelerator.register_for_checkpointing(ema)
     return Parts(base, examples, student, engine, optimizer, parameters, ema)
+
+
+def set_tf32(allowed: bool):
+    """Let fp32 products and convolutions on a GPU round to TF32, or not: torch lets convolutions unless it is told."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def trainable(base: Base, config: Train) -> tuple[UNet2DConditionModel, UNet2DConditionModel | None, list]:

@@ -85,7 +85,7 @@ def _rehearsed(config: Train, cache: Path, gpu: bool) -> Rehearsal:
 
     resident = psutil.Process().memory_info().rss
     examples = Examples(cache, config)
-    base, mode = find_base(examples.meta["base"]), FakeTensorMode()
+    base, mode = find_base(examples.meta["base"], examples.meta.get("revision", "")), FakeTensorMode()
     unet, teacher, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
     weights = [*unet.parameters(), *(teacher.parameters() if teacher else [])]
     size, trained = sum(_bytes(each) for each in weights), sum(each.numel() for each in parameters)

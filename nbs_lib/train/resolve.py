@@ -20,7 +20,7 @@ BF16_FROM = 3 * 256
 """Latent pixels of all passes of a step from which bf16 is as fast as fp32 on a CPU that multiplies bf16 by itself: three
 examples of the embedded base. Below that, what bf16 saves in products is less than its casts cost. Measured on an AMD EPYC
 with AVX-512 BF16, CPU seconds a step of the embedded base, bf16 over fp32: one pass an example 1.33, 1.06, 0.93 and 0.71 at
-batch 1, 2, 4 and 8; three passes (a live teacher) 1.06, 0.94, 0.81 and 0.75."""
+batch 1, 2, 4 and 8; three passes (a live teacher) 1.06, 0.94, 0.81 and 0.75; of all weights, one pass 1.11, batch 4 0.75."""
 CHOICES = ("steps", "precision")
 
 
@@ -47,7 +47,7 @@ def with_precision(config: Train, cache: Path) -> Train:
         return config
     if torch.cuda.device_count():
         return replace(config, precision=gpu_precision(config))
-    fast = multiplies_bf16() and config.method != "full" and pixels(config, cache) >= BF16_FROM
+    fast = multiplies_bf16() and pixels(config, cache) >= BF16_FROM
     return replace(config, precision="bf16" if fast else "fp32")
 
 

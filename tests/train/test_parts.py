@@ -5,7 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nbs_lib.adapter import adapted
 from nbs_lib.config import Train
 from nbs_lib.models import find_base
-from nbs_lib.train.parts import learning_rate, new_optimizer, trainable
+from nbs_lib.train.parts import learning_rate, new_optimizer, set_tf32, trainable
 from nbs_lib.train.student import Student
 
 
@@ -90,6 +90,16 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     assert all(float(gradient.abs().sum()) > 0 for gradient in gradients[0])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_as_it_was_asked_for_in_products_and_convolutions(allowed):
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        set_tf32(allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def test_inputs_of_a_lora_are_cast_once_and_the_numbers_stay_the_same():

@@ -26,7 +26,7 @@ def cache(tmp_path):
         ({"teacher": "cached", "batch_size": 3}, "bf16"),
         ({"batch_size": 1}, "bf16"),
         ({"batch_size": 1, "objective": "finetune"}, "fp32"),
-        ({"batch_size": 8, "method": "full"}, "fp32"),
+        ({"batch_size": 3, "method": "full", "objective": "finetune"}, "bf16"),
         ({"batch_size": 1, "precision": "fp32"}, "fp32"),
     ],
 )

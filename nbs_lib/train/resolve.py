@@ -16,8 +16,8 @@ from .data import Examples
 from .guard import process_count
 from .meter import gpu_handles
 
-BF16_FROM = 3 * 256
-"""Latent pixels of all passes of a step from which bf16 is as fast as fp32 on a CPU that multiplies bf16 by itself: three
+BF16_FROM = 4 * 256
+"""Latent pixels of all passes of a step from which bf16 is faster than fp32 on a CPU that multiplies bf16 by itself: four
 examples of the embedded base. Below that, what bf16 saves in products is less than its casts cost. Measured on an AMD EPYC
 with AVX-512 BF16, CPU seconds a step of the embedded base, bf16 over fp32: one pass an example 1.33, 1.06, 0.93 and 0.71 at
 batch 1, 2, 4 and 8; three passes (a live teacher) 1.06, 0.94, 0.81 and 0.75; of all weights, one pass 1.11, batch 4 0.75."""

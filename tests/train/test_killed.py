@@ -23,7 +23,7 @@ SCHEDULE = {"schedule": "cosine_with_restarts", "lr_num_cycles": 3, "adam_beta1"
 def every_step(run: Run, **how) -> Train:
     """A training with a checkpoint after every step: as often as not, one is being written."""
     small = {"steps": STEPS, "batch_size": 1, "log_every": 1, "checkpoint_every": 1, "validate_every": 0}
-    return Train(str(run.folder), **small | how)
+    return Train(str(run.folder), **small | {"precision": "bf16"} | how)
 
 
 def newest_step(run: Run) -> int:

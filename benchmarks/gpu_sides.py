@@ -181,5 +181,5 @@ def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
     """What a setup comes to, by method. folder: an empty one. Errors: LaunchError with what it failed with."""
     steps, batch = (6, 2) if toy else (STEPS, BATCH)
     how = {"zero_stage": setup.zero_stage, "targets": "attention", "checkpoint_every": 0, "batch_size": batch, "steps": steps}
-    precision, function = ({"precision": "fp32"}, reference) if "reference" in setup.methods else ({}, train)
-    return launch(function, Train(str(folder), **how, **precision), Run(folder), vars(setup) | {"toy": toy})
+    precision, function = ("fp32", reference) if "reference" in setup.methods else ("bf16", train)
+    return launch(function, Train(str(folder), **how, precision=precision), Run(folder), vars(setup) | {"toy": toy})

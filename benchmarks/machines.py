@@ -54,7 +54,7 @@ def trained(prepared: Run, **how) -> Run:
     run.folder.mkdir(parents=True)
     link(run.cache, prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
-    quiet = {"teacher": "cached", "log_every": 1, "checkpoint_every": 0, "validate_every": 0}
+    quiet = {"precision": "bf16", "teacher": "cached", "log_every": 1, "checkpoint_every": 0, "validate_every": 0}
     train(Train(str(run.folder), **quiet | how))
     return run
 

@@ -55,7 +55,7 @@ def trained(prepared: Run, targets: str, rank: int) -> Run:
     run.folder.mkdir(parents=True)
     link(run.cache, prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
-    how = {"teacher": "cached", "rank": rank, "alpha": float(rank), "targets": targets, "steps": STEPS}
+    how = {"precision": "bf16", "teacher": "cached", "rank": rank, "alpha": float(rank), "targets": targets, "steps": STEPS}
     how |= {"launcher": "subprocess"}  # this process samples, and so may hold CUDA
     train(Train(str(run.folder), **how, validate_every=0, checkpoint_every=10**6))
     return run

@@ -66,7 +66,14 @@ def a_run(prepared: Run, name: str) -> Run:
 
 def start(run: Run, steps: int) -> subprocess.Popen:
     every = max(1, steps // 40)
-    how = {"teacher": "cached", "batch_size": 2, "log_every": 10, "checkpoint_every": every, "validate_every": 0}
+    how = {
+        "precision": "bf16",
+        "teacher": "cached",
+        "batch_size": 2,
+        "log_every": 10,
+        "checkpoint_every": every,
+        "validate_every": 0,
+    }
     config = Train(str(run.folder), steps=steps, **how)
     command = [sys.executable, "-W", "ignore", "-c", TRAIN, json.dumps(as_parameters(config))]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

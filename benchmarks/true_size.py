@@ -36,7 +36,7 @@ def main(out: Path | None):
     # the embedded VAE's latents of 256 pixels are as large as the real one's of 512
     run = prepare(Prepare(str(FOLDER / "run"), base=str(base), count=4, resolution=256)).run
     reference = plan(Train(str(FOLDER / "x"), **REFERENCE), run.cache, 1)
-    how = {"batch_size": 1, "checkpointing": True, "processes": 1, "steps": STEPS, "log_every": 1}
+    how = {"precision": "bf16", "batch_size": 1, "checkpointing": True, "processes": 1, "steps": STEPS, "log_every": 1}
     train(Train(str(run.folder), **how, checkpoint_every=0, validate_every=0))
     memory = run.stage_record("train")["memory"]
     [measured] = memory["measured_mib"]

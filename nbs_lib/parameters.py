@@ -52,8 +52,8 @@ def from_parameters(cls: type[T], given: dict[str, Any]) -> T:
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            raise ParameterError(f"parameter {name}: {cls.__name__} has none of that name{hint} It has {', '.join(known)}.")
+            hint = f"; did you mean {near[0]}?" if near else f". It has {', '.join(known)}."
+            raise ParameterError(f"parameter {name}: {cls.__name__} has none of that name{hint}")
     return cls(**{name: _as_type(name, value, known[name]) for name, value in given.items()})
 
 

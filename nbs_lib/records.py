@@ -13,6 +13,7 @@ STAGE = {
     "started": str,
     "seconds": float,
     "parameters": dict,
+    "resolved": dict,
     "inputs": TEXTS,
     "outputs": TEXTS,
     "error": str,

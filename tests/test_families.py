@@ -62,7 +62,8 @@ def cached(request, tiny_base, tmp_path_factory, one_thread) -> Run:
 
 def trained(run: Run, train, **how):
     """Two steps at a rate that changes the pictures, with a look at held-out examples before and after."""
-    train(Train(str(run.folder), guidance=W, steps=2, batch_size=2, warmup=0, validate_every=2, **how))
+    how |= {"guidance": W, "steps": 2, "batch_size": 2, "warmup": 0, "validate_every": 2, "precision": "bf16"}
+    train(Train(str(run.folder), **how))
 
 
 @pytest.fixture(scope="module")

@@ -401,6 +401,40 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
         find_base(str(tmp_path / "absent"))
 
 
+REVISIONS = """
+from nbs_lib.models import BaseError, find_base
+for revision in ("", "v1", "v2"):
+    try:
+        base = find_base("someone/a-base", revision)
+        print(base.origin, base.hash)
+    except BaseError as failure:
+        print(failure)
+"""
+
+
+def test_a_revision_on_the_hub_is_the_one_that_is_loaded(python, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    commits, hashes = {"main": "a" * 40, "v1": "b" * 40}, []
+    for ref, commit in commits.items():  # what an earlier download left, in the hub's layout
+        folder = shutil.copytree(EMBEDDED, tmp_path / "models--someone--a-base" / "snapshots" / commit)
+        change(folder / "scheduler" / "scheduler_config.json", of_revision=ref)
+        hashes.append(find_base(str(folder)).hash)
+        refs = tmp_path / "models--someone--a-base" / "refs"
+        refs.mkdir(exist_ok=True)
+        (refs / ref).write_text(commit)
+    newest, tagged, absent = python(REVISIONS).stdout.splitlines()
+    assert newest == f"someone/a-base@{commits['main']} {hashes[0]}"
+    assert tagged == f"someone/a-base@{commits['v1']} {hashes[1]}"
+    assert "at revision 'v2'" in absent and "Check the id, the revision" in absent
+
+
+@pytest.mark.parametrize("name", ["embedded", str(EMBEDDED)])
+def test_what_is_not_on_the_hub_has_no_revision(name):
+    with pytest.raises(BaseError, match="revision: given 'v1' with base .* leave it empty"):
+        find_base(name, "v1")
+
+
 EACH_BASE = """
 import sys
 from nbs_lib.models import BaseError, find_base

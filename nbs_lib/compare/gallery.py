@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..config import STAGES, Play
 from ..contenders import CONTENDERS, slug
 from ..files import add_line, write_atomic
-from ..parameters import defaults
+from ..parameters import as_parameters
 from ..run import Run
 from ..yaml12 import dump
 from .live import script, style
@@ -106,7 +106,7 @@ def recipe(run: Run, asked: Play) -> str:
     """
     stages = {}
     for stage in ("prepare", "train"):
-        own, given = defaults(STAGES[stage]), run.stage_record(stage).get("parameters", {})
+        own, given = as_parameters(STAGES[stage]()), run.stage_record(stage).get("parameters", {})
         changed = {name: given[name] for name in own if name != "run" and given.get(name, own[name]) != own[name]}
         stages |= {stage: changed} if changed else {}
     contenders = list(dict.fromkeys([*CONTENDERS, *asked.contenders]))  # a comparison has the three

@@ -225,4 +225,5 @@ def load_sampler(run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler
     meta = json.loads(path.read_text("utf-8"))
     full = run.stage_record("train").get("parameters", {}).get("method") == "full"
     learned = run.model if full else run.adapter
-    return Sampler(find_base(meta["base"]), learned, batch_size, meta["resolution"], tuned_steps, scheduler)
+    base = find_base(meta["base"], meta.get("revision", ""))
+    return Sampler(base, learned, batch_size, meta["resolution"], tuned_steps, scheduler)

@@ -16,6 +16,8 @@ class Prepare:
     """Folder of the run, relative to the project."""
     base: str = "embedded"
     """The base: `embedded`, a folder in diffusers' layout, or a hub id."""
+    revision: str = ""
+    """Revision of a base on the hub: a branch, a tag or a commit; empty takes its newest."""
     source: str = "picturebook"
     """Where examples come from: picturebook, unseen, a folder, a table, archives, a .txt of prompts, hf:ID or diffusiondb:."""
     count: int = 768
@@ -38,6 +40,8 @@ class Prepare:
     """Pixels a side; with buckets, of a square as large."""
     buckets: bool = False
     """Whether images keep about their proportions, in buckets of sizes; else they are cut to squares."""
+    crop: str = "center"
+    """Which part of an image is kept: center, or random, another place for each image, which `seed` decides."""
     flip: bool = False
     """Whether each image is there a second time, mirrored."""
     min_side: int = 0
@@ -74,6 +78,8 @@ class Prepare:
     def __post_init__(self):
         said(self, "run", "a folder")
         said(self, "base", "embedded, a folder or a hub id")
+        if self.revision and self.base == "embedded":
+            refuse("revision", self.revision, "nothing with base embedded, which is not on the hub")
         said(self, "source", "picturebook, unseen, a folder, a table, archives, prompts or a data set of the hub")
         between(self, "count", 1 if self.source in DRAWN else 0, 100_000_000)
         one_of(self, "captions", ("files", "names"))
@@ -82,6 +88,7 @@ class Prepare:
         between(self, "resolution", 8, 4096)
         if self.resolution % 8:
             refuse("resolution", self.resolution, "a multiple of 8")
+        one_of(self, "crop", ("center", "random"))
         between(self, "min_side", 0, 100_000)
         if self.max_aspect:
             between(self, "max_aspect", 1.0, 1000.0)

@@ -1,8 +1,15 @@
 """Parameters of `2_train.ipynb`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..parameters import between, one_of, refuse, said
+
+OWN_LR = {"adamw": 1e-3, "prodigy": 1.0}
+"""The learning rate of each optimizer where none is given."""
+LOWEST_LR = {"adamw": 1e-8, "prodigy": 0.1}
+"""Prodigy multiplies its own estimate by the learning rate, so that it hardly learns with a small one."""
+LAST_LR = 1e-7
+"""Where diffusers' polynomial schedule ends."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +38,33 @@ class Train:
     """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution)."""
     steps: int = 300
     """Optimizer steps."""
+    epochs: int = 0
+    """Passes over the examples that are trained on, which set the steps; 0 takes `steps`."""
     batch_size: int = 8
     """Examples a pass and process."""
     accumulate: int = 1
     """Passes whose gradients make one optimizer step."""
     optimizer: str = "adamw"
     """AdamW, or prodigy, which finds the learning rate by itself from lr 1 (its package is an extra)."""
-    lr: float = 1e-3
-    """Highest learning rate."""
+    lr: float = 0.0
+    """Highest learning rate; 0 takes the optimizer's own: 0.001 for adamw, 1 for prodigy."""
+    adam_beta1: float = 0.9
+    """Decay of the optimizer's mean of the gradients; of Prodigy's, too, as are the next three."""
+    adam_beta2: float = 0.999
+    """Decay of the optimizer's mean of the squared gradients."""
+    adam_epsilon: float = 1e-8
+    """Number added to the root of the squared gradients' mean, which a step is divided by."""
+    adam_weight_decay: float = 0.0
+    """Share of the learning rate by which weights shrink in each step, apart from their gradients."""
     schedule: str = "cosine"
-    """Course of the learning rate after the warmup: constant, linear, cosine or polynomial, as diffusers has them."""
+    """Course of the learning rate after the warmup, one of diffusers': constant, linear, cosine, cosine_with_restarts or
+    polynomial."""
     warmup: int = 10
     """Steps that lead up to the highest learning rate."""
+    lr_num_cycles: int = 1
+    """Times that cosine_with_restarts falls from the highest learning rate."""
+    lr_power: float = 1.0
+    """Power of the polynomial schedule; 1 is a straight line."""
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
     ema: float = 0.0
@@ -57,13 +79,16 @@ class Train:
     """Weight of the prior's examples in finetune, where `1_prepare` was given some."""
     huber: float = 0.001
     """Constant c of the pseudo-Huber loss of consistency."""
-    precision: str = "bf16"
-    """Arithmetic of the UNet's passes and its frozen weights: fp32, bf16, or fp16 on a GPU; what is trained is fp32."""
+    precision: str = "auto"
+    """Arithmetic of the UNet's passes and its frozen weights: fp32, bf16, fp16 on a GPU, or auto, the fastest that the machine
+    has; what is trained is fp32."""
+    allow_tf32: bool = False
+    """Whether fp32 products and convolutions on a GPU may round to TF32, which is faster."""
     checkpointing: bool = False
     """Gradient checkpointing: activations are computed again instead of kept."""
     deepspeed: bool = True
     """Whether DeepSpeed trains; without it, plain data-parallel training, which compiles nothing."""
-    zero_stage: int = 2
+    zero_stage: int = 0
     """ZeRO stage of DeepSpeed, 0 to 3; prodigy and fp16 need 0: they have to see all gradients at once."""
     offload: bool = False
     """Whether DeepSpeed keeps the optimizer in the CPU's memory and steps it there; needs ZeRO 1 or more."""
@@ -87,6 +112,10 @@ class Train:
     """Steps from one line of metrics.jsonl to the next."""
     validate_every: int = 100
     """Steps from one held-out loss and its pictures to the next; 0 leaves both out."""
+    validation_prompts: list[str] = field(default_factory=list)
+    """Prompts of the pictures on the way; none takes the captions of held-out examples."""
+    num_validation_images: int = 4
+    """Pictures at each look: of held-out captions, or of each of the validation prompts; 0 leaves them out."""
     held_out: int = 16
     """Examples that are never trained on, a quarter at most, for the held-out loss and its pictures; 0 trains on all."""
     tensorboard: bool = False
@@ -95,6 +124,8 @@ class Train:
     """Seed of the first weights, the order of examples, the noise and the timesteps."""
 
     def __post_init__(self):
+        if not self.lr:  # the record says what was used, and not that nothing was given
+            object.__setattr__(self, "lr", OWN_LR.get(self.optimizer, 0.0))
         said(self, "run", "a folder")
         one_of(self, "objective", ("guidance", "finetune", "consistency"))
         one_of(self, "method", ("lora", "rslora", "dora", "full"))
@@ -111,12 +142,11 @@ class Train:
         between(self, "dropout", 0.0, 0.9)
         one_of(self, "targets", ("attention", "feedforward", "all"))
         between(self, "steps", 1, 10_000_000)
+        between(self, "epochs", 0, 1_000_000)
         between(self, "batch_size", 1, 4096)
         between(self, "accumulate", 1, 4096)
         one_of(self, "optimizer", ("adamw", "prodigy"))
-        between(self, "lr", 0.1 if self.optimizer == "prodigy" else 1e-8, 10.0)
-        one_of(self, "schedule", ("constant", "linear", "cosine", "polynomial"))
-        between(self, "warmup", 0, 10_000_000)
+        self._check_learning_rate()
         between(self, "clip", 1e-6, 1e6)
         between(self, "ema", 0.0, 0.99999)
         between(self, "snr_gamma", 0.0, 1000.0)
@@ -124,13 +154,13 @@ class Train:
         between(self, "caption_dropout", 0.0, 1.0)
         between(self, "prior_weight", 0.0, 100.0)
         between(self, "huber", 1e-6, 10.0)
-        one_of(self, "precision", ("fp32", "bf16", "fp16"))
+        one_of(self, "precision", ("auto", "fp32", "bf16", "fp16"))
         one_of(self, "zero_stage", (0, 1, 2, 3))
         for name, needs in (("optimizer", "prodigy"), ("precision", "fp16")):
             if getattr(self, name) == needs and self.deepspeed and self.zero_stage:  # see `train/engine.py`
                 refuse("zero_stage", self.zero_stage, f"0 with {name} {needs}")
         if self.offload and not (self.deepspeed and self.zero_stage and self.optimizer == "adamw"):
-            refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1 or more and adamw")
+            refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1, 2 or 3, and adamw")
         one_of(self, "launcher", ("notebook", "subprocess"))
         between(self, "processes", 0, 65_536)
         between(self, "num_nodes", 1, 1024)
@@ -141,5 +171,27 @@ class Train:
         between(self, "checkpoint_minutes", 0.0, 100_000.0)
         between(self, "log_every", 1, 10_000_000)
         between(self, "validate_every", 0, 10_000_000)
+        if not all(prompt.strip() for prompt in self.validation_prompts):
+            refuse("validation_prompts", self.validation_prompts, "prompts, none of them empty")
+        between(self, "num_validation_images", 0, 64)
         between(self, "held_out", 0, 100_000)
         between(self, "seed", 0, 2**31 - 1)
+
+    def _check_learning_rate(self):
+        low, own = LOWEST_LR[self.optimizer], OWN_LR[self.optimizer]
+        if not low <= self.lr <= 10:
+            refuse("lr", self.lr, f"a number from {low:g} to 10 with optimizer {self.optimizer}, or 0 for its own, {own:g}")
+        between(self, "adam_beta1", 0.0, 0.99999)
+        between(self, "adam_beta2", 0.0, 0.9999999)
+        between(self, "adam_epsilon", 1e-20, 1.0)
+        between(self, "adam_weight_decay", 0.0, 10.0)
+        one_of(self, "schedule", ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial"))
+        between(self, "warmup", 0, 10_000_000)
+        if self.schedule == "polynomial" and self.lr <= LAST_LR:
+            refuse("lr", self.lr, f"a number above {LAST_LR:g} with schedule polynomial, which ends there")
+        between(self, "lr_num_cycles", 1, 10_000)
+        between(self, "lr_power", 0.01, 100.0)
+        if self.lr_num_cycles > 1 and self.schedule != "cosine_with_restarts":
+            refuse("lr_num_cycles", self.lr_num_cycles, f"1 with schedule {self.schedule}, or more with cosine_with_restarts")
+        if self.lr_power != 1 and self.schedule != "polynomial":
+            refuse("lr_power", self.lr_power, f"1 with schedule {self.schedule}, or another with polynomial")

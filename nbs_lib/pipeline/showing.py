@@ -1,7 +1,7 @@
 """A run in words: what was asked for, what became of it, where its files are."""
 
 from ..config import PLACE, STAGES
-from ..parameters import defaults
+from ..parameters import as_parameters
 from ..run import Run
 from .listing import SHORT, cell, row, status
 from .places import outputs
@@ -37,7 +37,7 @@ def _became(known: dict | None) -> str:
 
 def _own(stage: str, given: dict) -> dict:
     """The parameters that are not the defaults."""
-    usual = defaults(STAGES[stage])
+    usual = as_parameters(STAGES[stage]())
     return {name: value for name, value in given.items() if name not in PLACE and value != usual.get(name)}
 
 

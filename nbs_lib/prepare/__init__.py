@@ -93,14 +93,14 @@ def prepare(config: Prepare) -> Prepared:
     """
     run, start = Run(config.run), time.perf_counter()
     with run.stage(config) as told:
-        base = find_base(config.base)
+        base = find_base(config.base, config.revision)
         check_resolution(base, config.resolution)
         own = run.folder / "prepare"
         with taking(run.cache_store):
             built = build_or_reuse(run.cache_store, base, config, own)
             link(run.cache, built.cache.folder)
         told["outputs"] = [f"{run.cache.name}/{META}"]
-        told |= {name: built.cache.meta[name] for name in ("base", "base_hash", "examples")}
+        told |= {name: built.cache.meta[name] for name in ("base", "revision", "base_hash", "examples")}
         told |= {
             "base_origin": base.origin,
             "cache": built.cache.meta["key"],

@@ -73,7 +73,7 @@ def build_or_reuse(store: Path, base: Base, config: Prepare, own: Path) -> Built
             return Built(cache, True, 0, 0, before["more"], before["dropped"])
         notes = Notes(own)
         shelf = Shelf(config, base, store, part, notes)
-        seen = Seen(store, looks_code(shelf.sizes))
+        seen = Seen(store, looks_code(shelf.sizes, shelf.crop))
         gather = Gather(config, shelf, notes, seen)
         try:
             gather.all()
@@ -126,7 +126,8 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _key(part: Path, base: Base, config: Prepare, shelf: Shelf) -> str:
     """Hash over all that changes what a cache holds, 64 hex digits."""
-    told = [shelf.spaces, base.name, base.hash, config.resolution, config.negative, asked_of(config), config.buckets]
+    of_base = [base.name, config.revision, base.hash]
+    told = [shelf.spaces, *of_base, config.resolution, config.negative, asked_of(config), config.buckets]
     digest = sha256(value_hash(told).encode())
     for name in (EXAMPLES, CAPTIONS):
         with pyarrow.parquet.ParquetFile(part / name) as table:
@@ -181,6 +182,7 @@ def _meta(key: str, base: Base, config: Prepare, shelf: Shelf, place: Path) -> d
     return {
         "key": key,
         "base": base.name,
+        "revision": config.revision,
         "base_hash": base.hash,
         "resolution": config.resolution,
         "examples": sum(shapes.values()),

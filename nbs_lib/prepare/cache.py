@@ -17,7 +17,7 @@
       contact_sheet.png      some of the pictures as they were cut, with their captions
       as_trained.png         some as they were, as they were cut, and as the VAE gives them back
 
-    cache.json has key, base (name, as given), base_hash, resolution, examples, captions (m), captions_cut, text_shape
+    cache.json has key, base (name, as given), revision, base_hash, resolution, examples, captions (m), captions_cut, text_shape
     [tokens, width], shapes {"c h w": examples}, shards [{name, rows, shape [c, h, w], answers}], texts [{name, rows}],
     negative, answers (what was asked, or null), images (whether there are latents), spaces {what: hash}, files {name:
     SHA-256}. It holds no time and no path of the machine, so a cache that is built again is the same, file for file.

@@ -1,4 +1,4 @@
-"""Any image to RGB of a wanted size: decoded strictly, turned upright, laid over white, cut from the middle.
+"""Any image to RGB of a wanted size: decoded strictly, turned upright, laid over white, cut.
 
 What is done here decides what a cache holds, so this module's source is part of every cache's key.
 """
@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from io import BytesIO
 
 import numpy as np
@@ -68,21 +69,27 @@ def _strict() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
-def fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The largest centred part of an upright image with these proportions, as RGB of this size in pixels (Lanczos).
+def fit(image: Image.Image, width: int, height: int, place: float = 0.5) -> Image.Image:
+    """The largest part of an upright image with these proportions, as RGB of this size in pixels (Lanczos).
 
-    Nothing is squeezed: of one side all is kept. An RGB image of that size goes through unchanged, bit for bit.
-    Errors: ImageError, see `to_rgb`.
+    place: where the part lies along the side that is cut, from 0 to 1; 0.5 is the middle. Nothing is squeezed: of one side
+    all is kept. An RGB image of that size goes through unchanged, bit for bit. Errors: ImageError, see `to_rgb`.
     """
     image = to_rgb(image)
     if image.size == (width, height):
         return image
     scale = min(image.width / width, image.height / height)
     across, down = width * scale, height * scale
-    left, top = (image.width - across) / 2, (image.height - down) / 2
+    left, top = (image.width - across) * place, (image.height - down) * place
     # cut and resize in one: resizing first would make a huge picture of a long thin one
     box = (max(0.0, left), max(0.0, top), min(image.width, left + across), min(image.height, top + down))
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def place_of(digest: bytes, seed: int) -> float:
+    """Where an image is cut at random, from 0 to 1: always there for the same image and seed."""
+    drawn = blake2b(b"crop %d " % seed + digest, digest_size=7).digest()
+    return int.from_bytes(drawn) / 2 ** (8 * len(drawn))
 
 
 def sizes(resolution: int, step: int) -> list[tuple[int, int]]:

@@ -20,17 +20,17 @@ LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 MODELS = sorted(Path(models.__file__).parent.glob("*.py"))
 
 
-def looks_code(sizes: list[tuple[int, int]]) -> str:
-    """What a Look rests on; the perceptual hash is of the picture as it is cut, to one of these sizes."""
+def looks_code(sizes: list[tuple[int, int]], crop: int | None = None) -> str:
+    """What a Look rests on; the perceptual hash is of the picture as it is cut, to one of these sizes. crop: see `look_at`."""
     hashing = [version(package) for package in ("imagehash", "scipy")]
-    return value_hash(
-        [_code(*(module.__file__ for module in (images, image_structure, enclosure, examples, work))), hashing, sizes]
-    )
+    own = [module.__file__ for module in (images, image_structure, enclosure, examples, work)]
+    return value_hash([_code(*own), hashing, sizes, crop])
 
 
 def spaces(base: Base, config: Prepare) -> dict[str, str]:
     """Of latents, texts, unconditional texts and answers: a hash over what makes them out of a picture or a caption."""
     size = {"resolution": config.resolution, "buckets": config.buckets}
+    size |= {"crop": config.seed} if config.crop == "random" else {}
     latents = [_code(images.__file__, work.__file__, shards.__file__, *MODELS), base.hash_of("vae"), size, "float32"]
     texts = [_code(work.__file__, shards.__file__, *MODELS), base.hash_of(*base.text_parts), "float32"]
     found = {"latents": value_hash(latents), "texts": value_hash(texts)}

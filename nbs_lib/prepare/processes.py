@@ -117,14 +117,14 @@ def _work(pipe: Any, base: Base, number: int, cuda: bool, batch_size: int):
             return
         try:
             if what == "look":
-                chunk, places, sizes, hashed = given
-                looked = {i: look_at(place, sizes, hashed) for i, place in places.items()}
+                chunk, places, sizes, hashed, crop = given
+                looked = {i: look_at(place, sizes, hashed, crop) for i, place in places.items()}
                 held[chunk] = {i: picture for i, (_, picture) in looked.items()}
                 told: Any = {i: look for i, (look, _) in looked.items()}
             elif what == "encode":
-                chunk, tasks, places, sizes = given
+                chunk, tasks, places, sizes, crop = given
                 pictures = held.pop(chunk, {})
-                pictures |= {i: look_again(*place, sizes) for i, place in places.items() if pictures.get(i) is None}
+                pictures |= {i: look_again(*place, sizes, crop) for i, place in places.items() if pictures.get(i) is None}
                 for task in tasks:
                     encoder.write_latents(task, pictures)
                 told = None
@@ -154,9 +154,9 @@ def keep_freed_memory():
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def look_again(place: Place, digest: bytes, sizes: list) -> Image.Image:
+def look_again(place: Place, digest: bytes, sizes: list, crop: int | None = None) -> Image.Image:
     """The picture of an image that was looked at before. Errors: SourceError where it is not what it was then."""
-    look, picture = look_at(place, sizes)
+    look, picture = look_at(place, sizes, crop=crop)
     if picture is None or look.digest != digest:
         raise SourceError(f"{place.name!r} was changed or removed while it was being prepared; run this stage again")
     return picture

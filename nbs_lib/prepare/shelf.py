@@ -46,6 +46,7 @@ class Shelf:
         self.square, step = (config.resolution, config.resolution), config.resolution // 8
         step = max(1, step // base.vae_factor) * base.vae_factor
         self.sizes = sizes(config.resolution, step) if config.buckets else [self.square]
+        self.crop = config.seed if config.crop == "random" else None
         self.members = processes.count(config.processes)
         self.shards: list[dict[str, Any]] = []
         self.texts: list[dict[str, Any]] = []
@@ -60,7 +61,7 @@ class Shelf:
 
     def look(self, chunk: int, places: dict[int, Place], hashed: bool) -> int:
         """Have images of a chunk looked at, their perceptual hashes taken or not; the number of the reply."""
-        return self._ask(chunk, "look", chunk, places, self.sizes, hashed)
+        return self._ask(chunk, "look", chunk, places, self.sizes, hashed, self.crop)
 
     def reply(self, number: int) -> dict[int, Look]:
         return self._team.reply(number)
@@ -80,7 +81,7 @@ class Shelf:
                 places |= {i: (example.image, look.digest) for i, example, look, _ in rows if i in wanted}
         self.encoded += sum(len(task.rows) - len(task.taken) for task in tasks)
         if tasks or looked:  # without tasks too, to let go of the pictures
-            self._do(chunk, "encode", chunk, tasks, places, self.sizes)
+            self._do(chunk, "encode", chunk, tasks, places, self.sizes, self.crop)
 
     def flush_texts(self):
         """Have the captions' embeddings made that wait for others to fill their shard."""
@@ -111,7 +112,7 @@ class Shelf:
 
     def pictures(self, chosen: Sequence[tuple[Example, Look]]) -> list[Image.Image]:
         """Of examples with images, as they are cut."""
-        found = [look_at(each.image, self.sizes)[1] for each, _ in chosen]
+        found = [look_at(each.image, self.sizes, crop=self.crop)[1] for each, _ in chosen]
         return [picture or Image.new("RGB", self.square, "grey") for picture in found]
 
     def decoded(self, chosen: Sequence[tuple[Example, Look]], folder: Path) -> list[Image.Image]:

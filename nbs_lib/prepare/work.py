@@ -17,7 +17,7 @@ from ..models import Base, BaseError
 from ..shards import map_shard, write_shard
 from .examples import Place
 from .filters import Look
-from .images import NO_MEMORY, ImageError, fit, nearest, upright
+from .images import NO_MEMORY, ImageError, fit, nearest, place_of, upright
 
 LATENTS = "latents"
 Size = tuple[int, int]
@@ -34,16 +34,17 @@ class Task:
     taken: dict[int, tuple[Path, int]]
 
 
-def look_at(place: Place, sizes: list[Size], hashed: bool = False) -> tuple[Look, Image.Image | None]:
+def look_at(place: Place, sizes: list[Size], hashed: bool = False, crop: int | None = None) -> tuple[Look, Image.Image | None]:
     """What an image looks like, and its picture at the size that suits it best; None where it cannot be used.
 
-    hashed: whether its perceptual hash is wanted, which takes as long as the picture itself.
+    hashed: whether its perceptual hash is wanted, which takes as long as the picture itself. crop: the seed of the place that
+    it is cut at; None is the middle.
     """
     try:
         image, digest = place.look()
         image = upright(image)
         size = image.size
-        picture = fit(image, *nearest(size, sizes))
+        picture = fit(image, *nearest(size, sizes), 0.5 if crop is None else place_of(digest, crop))
     except ImageError as fault:
         return Look(fault=str(fault)), None
     except MemoryError:

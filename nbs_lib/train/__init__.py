@@ -4,6 +4,7 @@ objectives  what can be learned
 student     the UNet that learns, and the teacher that it has in it
 data        batches from the cache, a pure function of the step; batch: what is in one
 parts       what a training is made of
+resolve     the parameters that the machine and the cache decide
 loop        the training function that every process runs
 log         metrics.jsonl and the progress line
 validate    held-out loss, and pictures on the way
@@ -41,6 +42,7 @@ from .failure import LaunchError
 from .guard import check_machine, process_count
 from .launch import LONGEST, engine_environment, launch
 from .memory import Plan, check, peaks, plan
+from .resolve import CHOICES, resolved
 from .watch import Watch
 
 
@@ -82,6 +84,7 @@ def train(config: Train) -> Trained:
     unfinished = run.stage_record("train").get("status") != "done"
     check_machine(config)
     check_cache(run.cache, config)
+    asked, config = config, _resolved(config, run)
     # how many processes there are decides what each has in its optimizer; on how many hosts does not
     whole = replace(config, processes=process_count(config) * config.num_nodes)
     inputs = run.inputs(whole)
@@ -89,7 +92,8 @@ def train(config: Train) -> Trained:
     planned = _planned(config, run)
     if unfinished:
         refuse_others(run.checkpoints, inputs, whole)
-    with run.stage(config) as told:
+    with run.stage(asked) as told:  # which is what `onepass run` compares with what is asked the next time
+        run.update_stage("train", resolved={name: getattr(config, name) for name in CHOICES})
         resumed = latest(run.checkpoints, inputs, say=print)
         with Watch(run, resumed is not None) as watch:
             launched = launch(training_function, config, run, inputs)
@@ -98,6 +102,16 @@ def train(config: Train) -> Trained:
         told |= launched | {"watch_share": round(watch.share, 5)}
         told["outputs"] = [str(weights_of(run, config).relative_to(run.folder))]
     return _trained(config, run, launched, watch.seconds)
+
+
+def _resolved(config: Train, run: Run) -> Train:
+    """The parameters with nothing left to choose; what was chosen is printed."""
+    chosen = resolved(config, run.cache)
+    if config.epochs:
+        print(f"{config.epochs} epoch{'s' * (config.epochs > 1)}: {chosen.steps} steps")
+    if config.precision == "auto":
+        print(f"precision: {chosen.precision}")
+    return chosen
 
 
 def _load(config: Train) -> Callable:
@@ -129,6 +143,7 @@ def _help(config: Train, run: Run) -> Trained:
     check_machine(config)
     with run.alone(f".host-{config.node_rank}.lock"):
         _await_host_0(run)
+        config = _resolved(config, run)
         launch(_load(config), config, run, {})
     while (record := run.stage_record("train")).get("status") == "running":
         time.sleep(0.5)

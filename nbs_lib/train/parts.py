@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
-from ..adapter import attach
+from ..adapter import adapted, attach
 from ..config import Train
 from ..models import Base, BaseError, find_base
 from ..run import Run
@@ -61,8 +61,9 @@ class Parts:
 def build(config: Train, run: Run, accelerator) -> Parts:
     """Everything for a training, before its first step. Errors: BaseError where the base is not the cache's."""
     torch.manual_seed(config.seed + accelerator.process_index)  # the dropout's, the one draw without a generator
+    set_tf32(config.allow_tf32)
     examples = Examples(run.cache, config)
-    base = find_base(examples.meta["base"])
+    base = find_base(examples.meta["base"], examples.meta.get("revision", ""))
     if base.hash != examples.meta["base_hash"]:
         raise BaseError(f"base {base.name!r} is not the one that the cache was made with; run notebooks/1_prepare.ipynb again")
     unet, frozen, parameters = trainable(base, config)
@@ -83,6 +84,12 @@ def build(config: Train, run: Run, accelerator) -> Parts:
     return Parts(base, examples, student, engine, optimizer, parameters, ema)
 
 
+def set_tf32(allowed: bool):
+    """Let fp32 products and convolutions on a GPU round to TF32, or not: torch lets convolutions unless it is told."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
 def trainable(base: Base, config: Train) -> tuple[UNet2DConditionModel, UNet2DConditionModel | None, list]:
     """The UNet, the frozen copy that teaches where there is no adapter to switch off, and the trained parameters in fp32."""
     dtype = DTYPES[config.precision]
@@ -95,9 +102,18 @@ def trainable(base: Base, config: Train) -> tuple[UNet2DConditionModel, UNet2DCo
         unet, frozen = base.unet(dtype), None
         how = (config.rank, config.alpha, config.seed, config.targets, config.method, config.dropout)
         parameters = attach(unet, *how)
+        if config.method != "dora" and not config.dropout:  # which compute with the inputs, in fp32
+            spare_casts(unet)
     if config.checkpointing:
         unet.enable_gradient_checkpointing()
     return unet.train(), frozen, parameters
+
+
+def spare_casts(unet: UNet2DConditionModel):
+    """Leave the inputs of a LoRA to autocast. peft casts them to fp32, as its weights are, and autocast casts them back: the
+    numbers are the same, and each layer casts all its activations twice for nothing."""
+    for layer in adapted(unet):
+        layer.cast_input_dtype_enabled = False
 
 
 def choose_attention(unet: UNet2DConditionModel, dtype: torch.dtype, device: str):
@@ -132,11 +148,17 @@ def page_out(tensor: torch.Tensor):
 
 
 def new_optimizer(parameters: list[torch.nn.Parameter], config: Train) -> torch.optim.Optimizer:
+    how = {
+        "lr": config.lr,
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "eps": config.adam_epsilon,
+        "weight_decay": config.adam_weight_decay,
+    }
     if config.optimizer == "prodigy":
         from prodigyopt import Prodigy
 
-        return Prodigy(parameters, lr=config.lr, weight_decay=0.0, safeguard_warmup=True)
-    return torch.optim.AdamW(parameters, config.lr, weight_decay=0.0)
+        return Prodigy(parameters, **how, safeguard_warmup=True)
+    return torch.optim.AdamW(parameters, **how)
 
 
 def learning_rate(config: Train, step: int) -> float:
@@ -144,6 +166,8 @@ def learning_rate(config: Train, step: int) -> float:
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
     dummy = torch.optim.SGD([torch.zeros(1)], config.lr)
     last = max(config.steps, config.warmup + 1)  # a schedule needs a step after its warmup
-    [factor] = get_scheduler(name, dummy, num_warmup_steps=config.warmup, num_training_steps=last).lr_lambdas
+    lengths = {"num_warmup_steps": config.warmup, "num_training_steps": last}
+    course = get_scheduler(name, dummy, **lengths, num_cycles=config.lr_num_cycles, power=config.lr_power)
+    [factor] = course.lr_lambdas
     # counted from one: the first step is a step, and so is the last
     return config.lr * factor(step + 1 if step < config.warmup else step)

@@ -85,13 +85,13 @@ def _rehearsed(config: Train, cache: Path, gpu: bool) -> Rehearsal:
 
     resident = psutil.Process().memory_info().rss
     examples = Examples(cache, config)
-    base, mode = find_base(examples.meta["base"]), FakeTensorMode()
+    base, mode = find_base(examples.meta["base"], examples.meta.get("revision", "")), FakeTensorMode()
     unet, teacher, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
     weights = [*unet.parameters(), *(teacher.parameters() if teacher else [])]
     size, trained = sum(_bytes(each) for each in weights), sum(each.numel() for each in parameters)
     choose_attention(unet, DTYPES[config.precision], "cuda" if gpu else "cpu")
     activations = _step(config, base, examples, unet, teacher, mode, gpu)
-    decoding = _decoding(base, examples, mode) if config.validate_every and len(examples.held_out) else 0
+    decoding = _decoding(config, base, examples, mode)
     return Rehearsal(
         resident=resident,
         examples=sum(_bytes(each) for each in _tensors(examples)),
@@ -135,20 +135,33 @@ def _step(config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode
     return counted.peak
 
 
-def _decoding(base: Any, examples: Any, mode: Any) -> int:
-    """Bytes of the VAE and of its decoding of a row of pictures, at most."""
+def _decoding(config: Train, base: Any, examples: Any, mode: Any) -> int:
+    """Bytes that pictures on the way take, at most: of the VAE and of its decoding, or of the encoders of their prompts."""
     from diffusers import AutoencoderKL
 
-    from .validate import SHOWN
+    from .validate import AT_ONCE, of_first_shape, pictures
 
+    if not (count := pictures(config, examples)):
+        return 0
+    held_out = of_first_shape(examples)
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(base._settings("vae/config.json")).eval()
-    latents = torch.empty(SHOWN, *examples.shape_of(examples.held_out), device="meta")
+    shape = examples.shape_of(held_out if len(held_out) else examples.own)
+    latents = torch.empty(min(count, AT_ONCE), *shape, device="meta")
     fake(vae, mode)
     latents = faked(latents, mode)
     with mode, LiveBytes(list(vae.parameters())) as counted, torch.no_grad():
         vae.decode(latents)
-    return counted.peak + sum(_bytes(each) for each in vae.parameters())
+    decoding = counted.peak + sum(_bytes(each) for each in vae.parameters())
+    return max(decoding, _encoders(base)) if config.validation_prompts else decoding
+
+
+def _encoders(base: Any) -> int:
+    """Bytes of the base's text encoders in fp32, by the sizes of their files."""
+    from ..models.parts import WEIGHTS, weight_files
+
+    files = [path for part in base.text_parts if part in WEIGHTS for path in weight_files(base.folder, part)]
+    return sum(path.stat().st_size * (2 if ".fp16" in path.name else 1) for path in files)
 
 
 def _faked_batch(examples: Any, mode: Any):

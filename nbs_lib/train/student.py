@@ -39,6 +39,7 @@ class Student(torch.nn.Module):
 
     def _pass(self, unet, x_t: torch.Tensor, t: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor | None):
         x_t = x_t.contiguous(memory_format=torch.channels_last)  # so that all convolutions work in the faster layout
+        context = context.to(self.dtype)  # once, for autocast would do it in each layer that reads it
         with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return unet(x_t, t, context, added_cond_kwargs=self.added(pooled, x_t), return_dict=False)[0].float()
 

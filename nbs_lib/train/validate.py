@@ -1,6 +1,6 @@
 """Watching what is learned: the loss of held-out examples on fixed noise, and pictures of them from fixed noise.
 
-validation/step-NNNNNNN.png   pictures of the first held-out captions, side by side, as the student draws them then
+validation/step-NNNNNNN.png   pictures of held-out captions, or of prompts that were given, as the student draws them then
 validation.png                all of them as one strip: a row for each look, the first one before training
 """
 
@@ -17,13 +17,14 @@ from ..diffusion import guided
 from ..files import files_in, write_atomic
 from ..models import Text
 from ..run import Run
+from .data import Examples
 from .engine import partitioned
 from .objectives import OBJECTIVES
 from .parts import Parts
 from .stages import mark
 
 LOOK = re.compile(r"step-(\d{7,})\.png")
-STEPS, SHOWN, ROWS = 25, 4, 8  # of sampling; pictures in a row, rows of the strip, at most
+STEPS, AT_ONCE, ROWS = 25, 4, 8  # of sampling; pictures that are drawn together, rows of the strip, at most
 GAP, LEFT, SIDE = 6, 76, 128  # pixels between pictures, for the steps, of a small picture enlarged
 
 
@@ -34,6 +35,11 @@ class Validation:
         """first: steps that are done already; pictures of another training than the one that goes on are removed."""
         self.run, self.config, self.parts, self.accelerator = run, config, parts, accelerator
         self.folder = run.folder / "validation"
+        self.pictures = pictures(config, parts.examples)
+        # of weights in parts, no process can make a pass alone
+        self.looks = accelerator.is_main_process or partitioned(parts.parameters)
+        if self.pictures and self.looks:
+            self.noise, self.text = self.drawn_from()
         if accelerator.is_main_process:
             if not first:
                 (run.folder / "validation.png").unlink(missing_ok=True)
@@ -43,21 +49,25 @@ class Validation:
 
     def due(self, step: int) -> bool:
         every = self.config.validate_every
-        return bool(every and len(self.parts.examples.held_out)) and (step % every == 0 or step == self.config.steps)
+        wanted = every and (self.pictures or len(self.parts.examples.held_out))
+        return bool(wanted) and (step % every == 0 or step == self.config.steps)
 
     def look(self, step: int, log):
         """Held-out loss into the log, pictures into the folder."""
         mark(self.run, "validate")
-        main = self.accelerator.is_main_process
-        if main or partitioned(self.parts.parameters):  # of weights in parts, no process can make a pass alone
+        loss = latents = None
+        if self.looks:
             student, state = self.parts.student.eval(), torch.get_rng_state()
             with self.parts.averaged():  # what is looked at is what would be saved
-                loss, latents = self.loss(), self.sampled()
+                loss = self.loss() if len(self.parts.examples.held_out) else None
+                latents = self.sampled() if self.pictures else None
             torch.set_rng_state(state)  # dropout's draws of the training go on as if nobody had looked
             student.train()
-        if main:
-            log.write({"step": step, "held_out_loss": round(loss, 8)})
-            self.draw(step, latents)
+        if self.accelerator.is_main_process:
+            if loss is not None:
+                log.write({"step": step, "held_out_loss": round(loss, 8)})
+            if latents is not None:
+                self.draw(step, latents)
         self.accelerator.wait_for_everyone()
 
     @torch.no_grad()
@@ -69,21 +79,34 @@ class Validation:
             losses.append(OBJECTIVES[self.config.objective].loss(student, student, batch, self.config))
         return float(torch.cat(losses).mean())
 
+    def drawn_from(self) -> tuple[torch.Tensor, Text]:
+        """Noise [n, c, h, w] and texts of the pictures, the same at each look."""
+        examples, base, prompts = self.parts.examples, self.parts.base, self.config.validation_prompts
+        shape = examples.shape_of(examples.held_out if len(examples.held_out) else examples.own)
+        if prompts:
+            texts = [prompt for prompt in prompts for _ in range(self.config.num_validation_images)]
+            text = base.embed(texts, base.text_encoders())
+        else:
+            text = Text(*examples.texts(of_first_shape(examples)[: self.pictures]))
+        return torch.randn(self.pictures, *shape, generator=torch.Generator().manual_seed(0)), text
+
     @torch.no_grad()
     def sampled(self) -> torch.Tensor:
-        """Scaled latents of the first held-out captions, sampled as a model of this objective is to be sampled."""
-        examples, device = self.parts.examples, self.accelerator.device
-        first, shape = examples.held_out[0], examples.shape_of(examples.held_out)
-        picked = examples.held_out[examples.shape[examples.held_out] == examples.shape[first]][:SHOWN]
-        noise = torch.randn(len(picked), *shape, generator=torch.Generator().manual_seed(0)).to(device)
-        texts = examples.texts(picked), examples.unconditional(len(picked))
-        return self.sample(noise, *(Text(*text).to(device) for text in texts))
+        """Scaled latents of the pictures, sampled as a model of this objective is to be sampled, some at a time."""
+        device, parts = self.accelerator.device, []
+        for start in range(0, self.pictures, AT_ONCE):
+            rows = slice(start, start + AT_ONCE)
+            noise, text = self.noise[rows], Text(*(part if part is None else part[rows] for part in self.text))
+            uncond = Text(*self.parts.examples.unconditional(len(noise)))
+            parts.append(self.sample(noise.to(device), text.to(device), uncond.to(device)))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def draw(self, step: int, latents: torch.Tensor):
         """A row of pictures from scaled latents [n, c, h, w], and the strip of all rows so far."""
-        pixels = (self.parts.base.decode(self.parts.base.vae().to(latents.device), latents) / 2 + 0.5).clamp(0, 1)
-        bytes_ = (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        vae = self.parts.base.vae().to(latents.device)
+        pixels = torch.cat([self.parts.base.decode(vae, part) for part in latents.split(AT_ONCE)])
+        bytes_ = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         self.folder.mkdir(exist_ok=True)
         save(side_by_side([Image.fromarray(each) for each in bytes_]), self.folder / f"step-{step:07d}.png")
         save(strip(self.folder), self.run.folder / "validation.png")
@@ -101,6 +124,21 @@ class Validation:
                 prediction = guided(student(x, rows, *uncond), prediction, self.config.guidance)
             x = scheduler.step(prediction, t, x, generator=generator).prev_sample
         return x
+
+
+def of_first_shape(examples: Examples) -> torch.Tensor:
+    """The held-out examples that have the first one's shape, for pictures of one row are of one size."""
+    held_out = examples.held_out
+    return held_out[examples.shape[held_out] == examples.shape[held_out[0]]] if len(held_out) else held_out
+
+
+def pictures(config: Train, examples: Examples) -> int:
+    """How many pictures there are at each look."""
+    if not config.validate_every:
+        return 0
+    if config.validation_prompts:
+        return len(config.validation_prompts) * config.num_validation_images
+    return min(config.num_validation_images, len(of_first_shape(examples)))
 
 
 def side_by_side(pictures: list[Image.Image]) -> Image.Image:

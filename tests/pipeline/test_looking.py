@@ -149,6 +149,10 @@ def test_progress_says_step_loss_and_time_left(tmp_path):
         shown.first = (100, time.monotonic() - 10)
         run.metrics.write_text('{"step": 150, "loss": 0.25}\n{"step": 150, "held_out_loss": 1}\n{"step": 2')
         assert shown.words() == "train 0 s: step 150 of 300, loss 0.2500, 30 s left"
+    run.update(stages={"train": {"resolved": {"steps": 160}}})
+    with progress.Progress(run, "train", Train(epochs=2), log, said.append) as shown:
+        run.metrics.write_text('{"step": 40, "loss": 0.125}\n')
+        assert shown.words() == "train 0 s: step 40 of 160, loss 0.1250"
     log.seen = "Kept\rguided :  25%|███▎         | 140/570 [00:23<01:09,  6.18picture/s]"
     with progress.Progress(run, "compare", Compare(), log, said.append) as shown:
         assert shown.words() == "compare 0 s: guided 140 of 570, 01:09 left"

@@ -17,12 +17,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nbs_lib.config import Prepare
-from nbs_lib.files import ROOT
+from nbs_lib.files import ROOT, file_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.prepare.cache import CAPTIONS, EXAMPLES, META, UNCONDITIONAL, CacheError
 from nbs_lib.prepare.examples import InFile, SourceError
+from nbs_lib.prepare.images import place_of
 from nbs_lib.prepare.processes import look_again
 from nbs_lib.prepare.sources.drawn import DrawnPictures
 from nbs_lib.run import Run
@@ -330,3 +331,21 @@ def test_lengthy_captions_are_counted(folder, config):
     (folder / "a.txt").write_text("a boy and " * 100)
     prepared = prepare(config())
     assert prepared.cache.meta["captions_cut"] == 1 and "longer than the text encoder reads" in str(prepared)
+
+
+def test_random_crops_are_each_image_s_own_and_always_the_same(folder, config, tmp_path):
+    for i, path in enumerate(sorted(folder.glob("*.png"))):  # wide, and other colours from left to right
+        across = np.linspace(0, 255, 192, dtype=np.uint8) // (i + 1)
+        Image.fromarray(np.broadcast_to(across[None, :, None], (64, 192, 3)).copy()).save(path)
+    center, random = prepare(config()), prepare(config(crop="random"))
+    again = prepare(config(crop="random", run=str(tmp_path / "elsewhere" / "run")))
+    other = prepare(config(crop="random", seed=1))
+    assert again.cache.meta["key"] == random.cache.meta["key"] != other.cache.meta["key"]
+    assert center.cache.meta["key"] not in (random.cache.meta["key"], other.cache.meta["key"])
+    middles, cuts, others = (each.cache.latents([0, 1, 2]) for each in (center, random, other))
+    assert torch.equal(again.cache.latents([0, 1, 2]), cuts)
+    assert not any(map(torch.equal, cuts, middles)) and not any(map(torch.equal, cuts, others))
+    base, image = find_base("embedded"), Image.open(folder / "a.png")
+    left = round(128 * place_of(bytes.fromhex(file_hash(folder / "a.png")), 0))
+    near = latents_of(base, image.crop((left, 0, left + 64, 64)))
+    assert (cuts[0] - near).abs().mean() < 0.2 * (middles[0] - near).abs().mean(), "its place is a hash's of image and seed"

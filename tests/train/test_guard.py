@@ -16,7 +16,9 @@ from nbs_lib.train.launch import launch
 
 def test_fp16_needs_a_gpu():
     with pytest.raises(LaunchError, match="needs a GPU; give 'bf16' or 'fp32'"):
-        check_machine(Train(precision="fp16", zero_stage=0))
+        check_machine(Train(precision="fp16"))
+    with pytest.raises(LaunchError, match="allow_tf32: given True, which needs a GPU"):
+        check_machine(Train(allow_tf32=True))
 
 
 def test_a_place_for_what_deepspeed_compiles_that_cannot_be_is_said(monkeypatch, tmp_path):

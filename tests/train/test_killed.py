@@ -17,12 +17,13 @@ from nbs_lib.train.checkpoint import latest
 pytestmark = pytest.mark.slow
 
 STEPS, KILLS = 40, 5
+SCHEDULE = {"schedule": "cosine_with_restarts", "lr_num_cycles": 3, "adam_beta1": 0.8, "adam_weight_decay": 0.1}
 
 
 def every_step(run: Run, **how) -> Train:
     """A training with a checkpoint after every step: as often as not, one is being written."""
     small = {"steps": STEPS, "batch_size": 1, "log_every": 1, "checkpoint_every": 1, "validate_every": 0}
-    return Train(str(run.folder), **small | how)
+    return Train(str(run.folder), **small | {"precision": "bf16"} | how)
 
 
 def newest_step(run: Run) -> int:
@@ -43,7 +44,10 @@ def kill(kernel, whom: str, chance: random.Random):
 
 @pytest.mark.parametrize(
     "how",
-    [{"zero_stage": 0}, {"zero_stage": 2, "dropout": 0.1, "ema": 0.9, "accumulate": 2, "validate_every": 12, "held_out": 4}],
+    [
+        {"zero_stage": 0},
+        {"zero_stage": 2, "dropout": 0.1, "ema": 0.9, "accumulate": 2, "validate_every": 12, "held_out": 4} | SCHEDULE,
+    ],
     ids=["ZeRO 0", "ZeRO 2, with every state"],
 )
 def test_killed_at_random_moments_it_ends_in_the_same_adapter(new_run, prepared_tiny, start_training, train, how):

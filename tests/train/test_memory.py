@@ -33,11 +33,11 @@ OF = Rehearsal(resident=100, examples=10, frozen=2000, trained=40, whole=1000, a
         ({"zero_stage": 3}, 4, 500, 160, 200, 120),
         ({"zero_stage": 3, "method": "full"}, 4, 500, 40, 200, 120),
         ({"zero_stage": 2}, 1, 2000, 160, 320, 480),
-        ({"zero_stage": 0, "optimizer": "prodigy", "lr": 1.0}, 2, 2000, 160, 160, 640),
+        ({"zero_stage": 0, "optimizer": "prodigy"}, 2, 2000, 160, 160, 640),
     ],
 )
 def test_parts_by_hand(how, ranks, base, weights, gradients, optimizer):
-    parts, passing = of_parts(Train(**how), OF, ranks)
+    parts, passing = of_parts(Train(precision="bf16", **how), OF, ranks)
     told = [parts[name] for name in ("base", "trained weights", "gradients", "optimizer", "mean of the weights")]
     assert told == [base, weights, gradients, optimizer, 0]
     whole = 2000 + (160 if how.get("method") == "full" else 0)
@@ -61,7 +61,7 @@ def larger(tmp_path_factory) -> Run:
 
 
 def test_a_training_that_does_not_fit_is_refused_with_what_would(prepared, monkeypatch):
-    config, cache = Train(batch_size=256, processes=2), prepared.cache
+    config, cache = Train(batch_size=256, processes=2, precision="bf16"), prepared.cache
     planned, saving = plan(config, cache, 2), plan(replace(config, checkpointing=True), cache, 2)
     assert saving.needed < planned.needed
     monkeypatch.setattr(memory, "room", lambda: (planned.needed + saving.needed) // 2)
@@ -78,9 +78,13 @@ def test_a_training_that_does_not_fit_is_refused_with_what_would(prepared, monke
 
 
 def test_a_gpus_step_is_rehearsed_with_gradient_checkpointing_too(prepared):
-    activations = [rehearse(Train(checkpointing=each), prepared.cache, gpu=True).activations for each in (True, False)]
+    activations = [
+        rehearse(Train(checkpointing=each, precision="bf16"), prepared.cache, gpu=True).activations for each in (True, False)
+    ]
     assert 0 < activations[0] < activations[1] / 2
-    assert rehearse(Train(), prepared.cache, gpu=False).activations < activations[1], "a CPU's norms are not in fp32"
+    assert rehearse(Train(precision="bf16"), prepared.cache, gpu=False).activations < activations[1], (
+        "a CPU's norms are not in fp32"
+    )
 
 
 def test_room_is_what_the_machine_has_left_or_a_container_allows(tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from nbs_lib.adapter import adapted
 from nbs_lib.config import Train
 from nbs_lib.models import find_base
-from nbs_lib.train.parts import learning_rate, trainable
+from nbs_lib.train.parts import learning_rate, new_optimizer, set_tf32, trainable
+from nbs_lib.train.student import Student
 
 
 def rates(**how) -> list[float]:
@@ -19,6 +22,31 @@ def test_the_learning_rate_by_hand():
     assert linear[55] == pytest.approx(0.5) and constant[0] == pytest.approx(0.1) and set(constant[10:]) == {1.0}
     assert rates(warmup=0)[0] == 1.0
     assert learning_rate(Train(lr=1.0, steps=1), 0) == pytest.approx(0.1), "a training shorter than its warmup"
+
+
+def test_restarts_and_powers_of_the_learning_rate_by_hand():
+    restarts = rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3)
+    assert [restarts[step] for step in (10, 40, 70)] == [1.0] * 3, "three falls of thirty steps"
+    assert restarts[25] == restarts[55] == pytest.approx(0.5) and restarts[39] < 0.01
+    assert restarts == rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3), "a function of the step"
+    power = rates(warmup=0, schedule="polynomial", lr_power=2.0)
+    assert power[50] == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
+@pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2", "adam_epsilon", "adam_weight_decay"])
+def test_what_the_optimizer_is_given_changes_its_steps(optimizer, name):
+    assert not torch.equal(stepped(Train(optimizer=optimizer, **{name: 0.5})), stepped(Train(optimizer=optimizer)))
+
+
+def stepped(config: Train) -> torch.Tensor:
+    """A weight after three steps on gradients that differ."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = new_optimizer([weight], config)
+    for step in range(3):
+        weight.grad = torch.tensor([0.1 * step - 0.1, 0.3])
+        optimizer.step()
+    return weight.detach()
 
 
 @pytest.mark.parametrize(
@@ -43,8 +71,6 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     """The recompute comes after the teacher's pass, and sees the adapter on."""
     gradients = []
     for checkpointing in (False, True):
-        from nbs_lib.train.student import Student
-
         base = find_base("embedded")
         unet, _, parameters = trainable(base, Train(checkpointing=checkpointing, precision="fp32", rank=4, alpha=4.0))
         with torch.no_grad():
@@ -64,3 +90,41 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     assert all(float(gradient.abs().sum()) > 0 for gradient in gradients[0])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_as_it_was_asked_for_in_products_and_convolutions(allowed):
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        set_tf32(allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def test_inputs_of_a_lora_are_cast_once_and_the_numbers_stay_the_same():
+    gradients, casts = [], []
+    for spared in (True, False):
+        base = find_base("embedded")
+        unet, _, parameters = trainable(base, Train(precision="bf16", rank=4, alpha=4.0))
+        for layer in adapted(unet):
+            layer.cast_input_dtype_enabled |= not spared
+        student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.bfloat16)
+        generator = torch.Generator().manual_seed(0)
+        x, context = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 40, 192, generator=generator)
+        with Casts() as counted:
+            student(x, torch.tensor([500]), context).square().mean().backward()
+        gradients.append([parameter.grad for parameter in parameters])
+        casts.append(counted.count)
+    assert all(map(torch.equal, *gradients))
+    assert casts[0] < 0.7 * casts[1]
+
+
+class Casts(TorchDispatchMode):
+    """Counts the copies of tensors to another type."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default
+        return func(*args, **kwargs or {})

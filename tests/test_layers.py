@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"axes", "config", "contenders", "files", "inputs", "locks", "machine", "parameters", "policy", "run"},
-    {"libraries", "models", "adapter", "compiling", "diffusion", "picturebook", "shards", "usage"},
+    {"bars", "libraries", "models", "adapter", "compiling", "diffusion", "picturebook", "shards", "usage"},
     {"prepare", "train", "compare"},
     {"export", "pipeline"},
     {"commands"},

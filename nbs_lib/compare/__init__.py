@@ -34,6 +34,7 @@ from typing import Any
 
 from .. import libraries  # noqa: F401  (before what imports them)
 from ..axes import read_axes
+from ..bars import say
 from ..config import Compare
 from ..contenders import slug
 from ..files import beside, link_or_copy
@@ -70,7 +71,7 @@ def compare(config: Compare) -> Compared:
     run.require("train")
     with run.stage(config) as told:
         sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
-        kept = Kept(run.samples, sampler)
+        kept = Kept(run.samples, sampler, say)
         with beside(run.compare, replace=True) as part, counted(kept, config):
             results = measured(kept, config, part)
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
@@ -90,7 +91,7 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
     sampler, drawn = kept.sampler, {}
     clip = load_clip(config.clip, sampler.base)
     for cut in (cuts := cut_prompts(config.prompts, sampler.base.tokenizer())):
-        print(f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…")
+        say(f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…")
     cells_of(sampler, config, read_axes(config.axes))  # refused before anything is sampled
     costs = timed(kept, config)
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
@@ -109,7 +110,7 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
     files = save_pictures(drawn, config, folder)
     figures = draw_figures(kept, config, folder, drawn, contenders, to_guided, turned, (prompts, seeds))
     if kept.fresh < len(kept):
-        print(f"{len(kept) - kept.fresh} of {len(kept)} pictures were there already")
+        say(f"{len(kept) - kept.fresh} of {len(kept)} pictures were there already")
     return {
         "base": sampler.base.name,
         "base_origin": sampler.base.origin,

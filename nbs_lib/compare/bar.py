@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 
-from tqdm.std import tqdm
-
 from ..axes import read_axes
+from ..bars import progress_bar
 from ..config import Compare
 from .dial import POINTS, turns_of
 from .kept import Kept

@@ -39,6 +39,7 @@ from .data import check_cache
 from .failure import LaunchError
 from .guard import check_machine, process_count
 from .launch import LONGEST, engine_environment, launch
+from .log import begin
 from .memory import Plan, check, peaks, plan
 from .watch import Watch
 
@@ -90,6 +91,7 @@ def train(config: Train) -> Trained:
         refuse_others(run.checkpoints, inputs, whole)
     with run.stage(config) as told:
         resumed = latest(run.checkpoints, inputs, say=print)
+        begin(run, resumed.step if resumed else 0)  # or the live curve would be that of the training before
         with Watch(run, resumed is not None) as watch:
             launched = launch(training_function, config, run, inputs)
         draw_curves(run)

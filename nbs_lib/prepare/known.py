@@ -10,7 +10,7 @@ import pyarrow.parquet
 from ..bars import say
 from ..files import file_hash
 from .cache import CAPTIONS, EXAMPLES, LATENTS, TEXTS, CacheError, read_meta
-from .naming import short
+from .hashes import short
 
 MOST = 4
 """Older caches that are looked into, the newest ones."""

@@ -22,9 +22,10 @@ from . import processes
 from .cache import ANSWERS, CAPTION_COLUMNS, CAPTIONS, EXAMPLE_COLUMNS, EXAMPLES, LATENTS, TEXTS, UNCONDITIONAL
 from .examples import Example, Place
 from .filters import Look
+from .hashes import short
 from .images import nearest, sizes
 from .known import Known
-from .naming import key_of, name_of, short, spaces
+from .naming import key_of, name_of, spaces
 from .noted import Notes, Table
 from .work import Size, Task, is_kept, look_at
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 TABLE = (
     "             right caption first  CLIP score   NFE  s a picture     MiB\nunguided        25 % [0 %, 75 %]        54.1\n"
 )
-LINES = "each => { const text = document.createRange(); text.selectNodeContents(each); return text.getClientRects().length; }"
+LINES = "each => { const text = document.createRange(); text.selectNodeContents(each); return text.getBoundingClientRect().height; }"
 HEIGHT = "each => each.getBoundingClientRect().height"
 
 
@@ -39,7 +39,7 @@ def test_the_index_breaks_no_run_s_name_in_the_middle_of_a_word(chromium: Browse
     page = chromium.new_page(viewport={"width": 1400, "height": 700})
     page.goto((tmp_path / "index.html").as_uri())
     screenshot(page, "index-1400")
-    assert page.locator("tbody th").evaluate(LINES) == 1
+    assert page.locator("tbody th").evaluate(LINES) < 30, "one line"
     page.close()
 
 

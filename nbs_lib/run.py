@@ -33,7 +33,7 @@ from typing import Any
 
 from .config import PLACE, STAGES
 from .disk import shortage
-from .files import ROOT, file_hash, scanned, value_hash, write_atomic
+from .files import ROOT, file_hash, remove, scanned, value_hash, write_atomic
 from .inputs import code_hash, shipped_base_hash
 from .locks import RunError, gone, held, is_held
 from .machine import facts, versions
@@ -43,6 +43,8 @@ from .records import RecordError, read_record
 NOTEBOOKS = ROOT / "notebooks"
 STAGE_LOCK, RECIPE_LOCK = ".stage.lock", ".recipe.lock"
 """Held by the process that does a stage, and by the command that goes through all of them."""
+REFUSALS = ("SourceError", "BaseError")
+"""Errors of what was given: a run that one of them ends before it came to anything leaves no folder."""
 SPACE = 1 << 17
 """Bytes that are kept while a stage works, so that its record can say how it ended on a disk that became full."""
 
@@ -202,8 +204,14 @@ class Run:
         Yields a dict: `outputs` takes the paths, relative to the run, whose hashes later stages rest on; every other key
         is recorded as it is. Errors: RunError where another process works on the run.
         """
-        with self.alone(), self._recorded(config) as told:
-            yield told
+        fresh = not self.folder.exists()
+        try:
+            with self.alone(), self._recorded(config) as told:
+                yield told
+        except Exception as failure:
+            if fresh and type(failure).__name__ in REFUSALS:
+                remove(self.folder)
+            raise
 
     @contextmanager
     def _recorded(self, config: Any) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"axes", "config", "contenders", "disk", "files", "inputs", "locks", "machine", "parameters", "policy", "reading"}
     | {"records", "run", "terminal", "yaml12"},
-    {"libraries", "models", "adapter", "adapter_file", "compiling", "diffusion", "picturebook", "shards", "usage"},
+    {"adapter", "adapter_file", "bars", "compiling", "diffusion", "libraries", "models", "picturebook", "shards", "usage"},
     {"prepare", "train", "compare"},
     {"export", "pipeline"},
     {"commands"},

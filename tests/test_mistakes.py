@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from nbs_lib.config import STAGES
+from nbs_lib.run import REFUSALS
 
 pytestmark = pytest.mark.slow
 
@@ -148,6 +149,18 @@ def whole_again(project, name: str) -> bool:
 
 def test_a_stage_that_fails_says_why(project, name):
     failed(project, name, "train", "raise ValueError('what was given is no good')", "ValueError: what was given is no good")
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_new_run_whose_source_or_base_is_refused_leaves_nothing(project, name, error):
+    refused = f"class {error}(ValueError): pass\nraise {error}('it has nothing in it')"
+    done = project.onepass("run", "demo", "--name", name, status=1, DOES_prepare=refused)
+    assert done.stderr == f"onepass: prepare failed: {error}: it has nothing in it\n"
+    assert not [path for path in project.outputs.iterdir() if name in path.name]
+    assert name not in project.onepass("list").stdout and name not in (project.outputs / "index.html").read_text()
+    project.onepass("run", "demo", "--name", name)
+    project.onepass("run", "demo", "--name", name, "--from", "prepare", status=1, DOES_prepare=refused)
+    assert project.record(name)["status"] == "failed", "what was there before is kept, and says how it ended"
 
 
 def test_a_killed_kernel_is_one_sentence(project, name):

@@ -34,6 +34,7 @@ from typing import Any
 
 from .. import libraries  # noqa: F401  (before what imports them)
 from ..axes import read_axes
+from ..bars import say
 from ..config import Compare
 from ..contenders import slug
 from ..files import beside, link_or_copy
@@ -44,8 +45,9 @@ from .dial import measured_dial, turns_of
 from .figures import draw_figures
 from .kept import Drawn, Kept
 from .measure import captions_first, captions_of, cut_prompts, distance, of_captions, scored, timed
+from .remarks import remarks_left_out
 from .sample import load_sampler
-from .shown import cells_of
+from .shown import cells_of, over_axes
 from .told import summary
 
 __all__ = ["Compared", "compare", "measured", "summary"]
@@ -70,8 +72,8 @@ def compare(config: Compare) -> Compared:
     run.require("train")
     with run.stage(config) as told:
         sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
-        kept = Kept(run.samples, sampler)
-        with beside(run.compare, replace=True) as part, counted(kept, config):
+        kept = Kept(run.samples, sampler, say)
+        with beside(run.compare, replace=True) as part, remarks_left_out():
             results = measured(kept, config, part)
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
             (part / "results.json").write_text(text + "\n", "utf-8")
@@ -90,26 +92,30 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
     sampler, drawn = kept.sampler, {}
     clip = load_clip(config.clip, sampler.base)
     for cut in (cuts := cut_prompts(config.prompts, sampler.base.tokenizer())):
-        print(f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…")
-    cells_of(sampler, config, read_axes(config.axes))  # refused before anything is sampled
-    costs = timed(kept, config)
+        say(f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…")
+    axes = read_axes(config.axes)
+    cells_of(sampler, config, axes)  # refused before anything is sampled
+    costs = timed(sampler, config)
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
-    for name in config.contenders:
-        drawn[name] = kept.sample(name, prompts, seeds, config.steps, config.adapter_scale)
-    judged, asked, real, recovered, rates = drawn, prompts, None, None, dict.fromkeys(drawn)
+    judged, asked, real, recovered, rates = drawn, prompts, None, None, dict.fromkeys(config.contenders)
+    with counted(kept, config, captions_of(sampler, config)):
+        for name in config.contenders:
+            drawn[name] = kept.sample(name, prompts, seeds, config.steps, config.adapter_scale)
+        if captions_of(sampler, config):
+            captions, judged, real = of_captions(kept, config)
+        turned = measured_dial(kept, config) if turns_of(sampler, config) else None
+        over = over_axes(kept, config, axes) if axes else None
     if captions_of(sampler, config):
-        captions, judged, real = of_captions(kept, config)
         asked = [caption.text for caption in captions]
         rates, recovered = captions_first(judged, captions, sampler.objective)
     scores = scored(judged, asked, clip, real) if clip else {}
     contenders = {name: costs[name] | {"caption_first": rates[name]} | scores.get(name, {}) for name in drawn}
-    turned = measured_dial(kept, config) if turns_of(sampler, config) else None
     to_guided = {name: distance(each, drawn["guided"], prompts) for name, each in drawn.items() if name != "guided"}
     files = save_pictures(drawn, config, folder)
-    figures = draw_figures(kept, config, folder, drawn, contenders, to_guided, turned, (prompts, seeds))
+    figures = draw_figures(sampler, config, folder, drawn, contenders, to_guided, turned, over, (prompts, seeds))
     if kept.fresh < len(kept):
-        print(f"{len(kept) - kept.fresh} of {len(kept)} pictures were there already")
+        say(f"{len(kept) - kept.fresh} of {len(kept)} pictures were there already")
     return {
         "base": sampler.base.name,
         "base_origin": sampler.base.origin,

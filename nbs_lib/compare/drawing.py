@@ -1,8 +1,6 @@
 """What the controls ask for, drawn contender by contender; what fails or is stopped comes back as words."""
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from ..config import Play
@@ -10,10 +8,10 @@ from ..models import Base, BaseError
 from .drawer import StoppedError
 from .gallery import Shot
 from .made import made
+from .remarks import remarks_left_out
 from .sample import Sampler, Samples
 
 STOPPED = "Stopped before it was finished."
-REMARKS = ("part of your input was truncated", "Token indices sequence length is longer")
 
 
 def draw(
@@ -62,23 +60,6 @@ def in_words(failure: Exception) -> str:
     if isinstance(failure, ValueError | FileNotFoundError | BaseError):
         return str(failure)
     return f"Sampling failed: {type(failure).__name__}: {failure}"
-
-
-@contextmanager
-def remarks_left_out() -> Iterator[None]:
-    """Without the libraries' remarks on a long prompt, a screenful in red below the page that says it in a line, see `cut`."""
-    handlers = [each for name in ("diffusers", "transformers") for each in logging.getLogger(name).handlers]
-    try:
-        for handler in handlers:
-            handler.addFilter(_no_remark)
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(_no_remark)
-
-
-def _no_remark(record: logging.LogRecord) -> bool:
-    return not any(words in record.getMessage() for words in REMARKS)
 
 
 def shot(told: tuple[Samples, dict[str, Any]] | str, i: int) -> Shot:

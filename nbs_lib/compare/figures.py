@@ -9,20 +9,22 @@ import numpy as np
 from ..axes import read_axes
 from ..config import Compare
 from . import pages, plots
-from .kept import Drawn, Kept
+from .bar import steps
+from .kept import Drawn
 from .sample import Sampler
-from .shown import difference, over_axes, strip
+from .shown import difference, strip
 
 COLUMNS = 5
 """Pictures whose differences are shown."""
 
 
 def draw_figures(
-    kept: Kept, config: Compare, folder: Path, drawn: dict[str, Drawn], contenders: dict[str, dict], to_guided: dict[str, dict],
-    turned: dict[str, Any] | None, of: tuple[list[str], list[int]],
+    sampler: Sampler, config: Compare, folder: Path, drawn: dict[str, Drawn], contenders: dict[str, dict],
+    to_guided: dict[str, dict], turned: dict[str, Any] | None, over: np.ndarray | None, of: tuple[list[str], list[int]],
 ) -> dict[str, str | None]:  # fmt: skip
-    """Write the figures, as far as there is something to be seen on them; by what they show, their files."""
-    sampler, (prompts, seeds) = kept.sampler, of
+    """Write the figures, as far as there is something to be seen on them; by what they show, their files. over: pictures over
+    the axes."""
+    prompts, seeds = of
     rated = {name: told["caption_first"] for name, told in contenders.items() if told["caption_first"]}
     notes = {name: f"{told['nfe']:g} NFE\n{told['seconds']:.3g} s a picture" for name, told in contenders.items()}
     notes["guided"] += f"\nw = {sampler.w_train:g}"
@@ -31,7 +33,6 @@ def draw_figures(
         name: told["ssim"] for name, told in to_guided.items() if told["ssim"] is not None} | {"guided": 1.0}  # fmt: skip
     few = slice(0, COLUMNS)
     pair = drawn["guided"].images[few], drawn["tuned"].images[few]
-    axes = read_axes(config.axes)
     drawing: dict[str, Callable[[], Any] | None] = {
         "grid": lambda: pages.grid(rows, prompts, seeds),
         "rates": (lambda: plots.bars(rated, next(iter(rated.values()))["count"], {name: told["nfe"] for name, told in
@@ -40,12 +41,11 @@ def draw_figures(
         "dial": (lambda: plots.dial(turned, sampler.w_train)) if turned else None,
         "differences": lambda: pages.differences(("guided", "tuned"), *pair, difference(*pair), prompts[few], seeds[few]),
         "steps": lambda: _steps(sampler, config),
-        "axes": (lambda: pages.over_axes(over_axes(kept, config, axes), axes)) if axes else None,
+        "axes": (lambda: pages.over_axes(over, read_axes(config.axes))) if over is not None else None,
     }  # fmt: skip
-    for name, draw in drawing.items():
-        if draw:
-            figure = draw()
-            (figure.save if hasattr(figure, "save") else figure.savefig)(folder / f"{name}.png")
+    for name in steps("figures", [name for name, draw in drawing.items() if draw], "figure"):
+        figure = drawing[name]()
+        (figure.save if hasattr(figure, "save") else figure.savefig)(folder / f"{name}.png")
     return {name: f"{name}.png" if draw else None for name, draw in drawing.items()}
 
 

@@ -13,11 +13,12 @@ from ..contenders import CONTENDERS
 from ..models import embedded_clip, find_base
 from ..picturebook.captions import Caption, held_out_captions
 from ..picturebook.draw import draw
+from .bar import steps
 from .clip import Clip
 from .intervals import bootstrap_interval, by_prompt, of_sets, sums_by_prompt, with_interval
 from .kept import Drawn, Kept
 from .metrics import caption_first, clip_score, latent_mse, psnr, recovered_by_picture, squared_error, ssim
-from .sample import Sampler, Samples
+from .sample import Sampler
 from .votes import wilson
 
 REPETITIONS = 3
@@ -28,24 +29,17 @@ FEWEST = 4
 """Pictures of a set, at least."""
 
 
-def timed(kept: Kept, config: Compare) -> dict[str, dict[str, Any]]:
+def timed(sampler: Sampler, config: Compare) -> dict[str, dict[str, Any]]:
     """NFE, seconds a picture (median, least and most) and memory of each contender, on one batch that they sample in turns.
 
-    A round before the first is thrown away: the first pass at a new shape is slower.
+    What a first pass takes more is left out by the sampler, see `Sampler.sample_way`.
     """
-    sampler = kept.sampler
     pairs = [(prompt, seed) for seed in config.seeds for prompt in config.prompts][: sampler.batch_size]
     batch = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
-    for name in config.contenders:
-        sampler.sample(name, *batch, 1, config.adapter_scale)
-
-    def drawn(name: str) -> Samples:
-        kept.tell(name, 0)
-        samples = sampler.sample(name, *batch, config.steps, config.adapter_scale)
-        kept.tell(name, len(pairs))
-        return samples
-
-    rounds = [{name: drawn(name) for name in config.contenders} for _ in range(REPETITIONS)]
+    rounds = [
+        {name: sampler.sample(name, *batch, config.steps, config.adapter_scale) for name in config.contenders}
+        for _ in steps("timing", range(REPETITIONS), "round")
+    ]
     last, told = rounds[-1], {}
     for name in config.contenders:
         seconds = [each[name].seconds for each in rounds]
@@ -87,7 +81,8 @@ def captions_first(
     """
     clip, tokenizer = embedded_clip(), find_base("embedded").tokenizer()
     texts = [caption.text for caption in captions]  # one may be asked for more than once
-    first = {name: caption_first(each.images, captions, clip, tokenizer).numpy() for name, each in drawn.items()}
+    shown = steps("captions", drawn.items(), "contender")
+    first = {name: caption_first(each.images, captions, clip, tokenizer).numpy() for name, each in shown}
     rates = {}
     for name, right in first.items():
         hits, count = int(right.sum()), len(right)
@@ -109,7 +104,7 @@ def scored(drawn: dict[str, Drawn], prompts: Sequence[str], clip: Clip, real: np
     real: pictures of the data for these prompts; without any, guided's are the set, and guided itself has no distance.
     """
     texts = clip.of_texts(prompts)
-    seen = {name: clip.of_images(each.images) for name, each in drawn.items()}
+    seen = {name: clip.of_images(each.images) for name, each in steps("scores", drawn.items(), "contender")}
     of = seen["guided"] if real is None else clip.of_images(real)
     told = {}
     for name, features in seen.items():

@@ -22,10 +22,11 @@ from ..run import Run, RunError
 from .blind import Blind
 from .choices import choices
 from .drawer import Drawer
-from .drawing import STOPPED, cut, draw, remarks_left_out
+from .drawing import STOPPED, cut, draw
 from .gallery import Drawn, Gallery, row, save
 from .made import made
 from .panel import Panel, offered
+from .remarks import remarks_left_out
 from .report import data_url
 from .sample import SCHEDULERS, Sampler, load_sampler
 from .viewer import Viewer

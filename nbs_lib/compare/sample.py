@@ -72,7 +72,7 @@ class Sampler:
         self._own = held(self.device)
         self._pipes: dict[tuple, DiffusionPipeline] = {}
         self._engines: dict[tuple, torch.nn.Module] = {}
-        self._warm = set()
+        self._warm: dict[tuple, set[tuple]] = {}
 
     def sample(
         self,
@@ -107,9 +107,8 @@ class Sampler:
         parts = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
         of, drawn = len(parts) * way.steps, []
         with self._ready(way) as pipe:
-            if self._key(way) not in self._warm:  # the first pass of a model is slower
-                self._draw(pipe, way, prompts[:1], seeds[:1], 1)
-                self._warm.add(self._key(way))
+            for part in parts:
+                self._warm_up(pipe, way, prompts[part], seeds[part], lambda done, latents: watch(0, of))
             meter = Meter(self.device, self._own)
             hook = pipe.unet.register_forward_hook(meter.count)
             try:
@@ -125,6 +124,20 @@ class Sampler:
             seconds = meter.seconds()  # the pictures are on the CPU by now, so a GPU's work is in it
         images, latents = (np.concatenate([each[0] for each in drawn]), torch.cat([each[1] for each in drawn]))
         return Samples(images, latents, meter.rows / len(prompts), seconds / len(prompts), *meter.memory())
+
+    def _warm_up(
+        self, pipe: DiffusionPipeline, way: Way, prompts: list[str], seeds: list[int],
+        after: Callable[[int, torch.Tensor], None],
+    ):  # fmt: skip
+        """Draw a step once for each UNet and each size of its batches: a first pass is slower, and is no cost of a picture.
+
+        Two steps where guidance ends on the way, because the batches after its end are of half the size.
+        """
+        ends = 0 < way.guided < 1
+        warm, size = self._warm.setdefault(self._key(way), set()), (len(prompts), way.w > 1, ends)
+        if size not in warm:
+            self._draw(pipe, replace(way, guided=0.5) if ends else way, prompts, seeds, 1 + ends, after)
+            warm.add(size)
 
     @torch.no_grad()
     def _draw(
@@ -200,7 +213,7 @@ class Sampler:
             while len(held) >= KEPT:
                 oldest = next(iter(held))
                 del held[oldest]
-                self._warm.discard(oldest)
+                self._warm.pop(oldest, None)
             held[key] = make()
         return held[key]
 

@@ -42,6 +42,7 @@ pipe.set_adapters("onepass", {results["adapter_scale"]:g})
         f"\n    negative_prompt={results['negative']!r}," if results.get("negative") and how["guidance_scale"] > 1 else ""
     )
     return f"""\
+import nbs_lib  # which leaves out the libraries' remarks on parts that are not used here; the rest is diffusers alone
 import torch
 from diffusers import DiffusionPipeline, {how["scheduler"]}
 

@@ -31,12 +31,17 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class StageError(RuntimeError):
-    """A stage's notebook did not come to its end; its executed notebook shows where. code: the command's exit status; refused:
-    whether what was asked for cannot be done to this run, which is as it was before."""
+    """A stage's notebook did not come to its end; its executed notebook shows where. said: why, in words; code: the command's
+    exit status; name: of the error that ended it, "" where there was none."""
 
-    def __init__(self, said: str, code: int = 1, refused: bool = False):
-        super().__init__(said)
-        self.code, self.refused = code, refused
+    def __init__(self, said: str, code: int = 1, notebook: Path | None = None, name: str = ""):
+        super().__init__(f"{said}\n{notebook} shows where" if notebook else said)
+        self.said, self.code, self.name = said, code, name
+
+    @property
+    def refused(self) -> bool:
+        """Whether what was asked for cannot be done to this run, which is as it was before."""
+        return self.name == REFUSED
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -90,8 +95,7 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
     except BaseException as failure:
         said, code = _settle(run, stage, failure, None if host else before)
         log.say(said)
-        refused = getattr(failure, "ename", "") == REFUSED
-        raise StageError(f"{said}\n{notebook} shows where", code, refused) from failure
+        raise StageError(said, code, notebook, getattr(failure, "ename", "")) from failure
     finally:
         with suppress(Exception):  # a page that cannot be made is no reason for a stage to fail
             write_page(notebook)

@@ -22,6 +22,9 @@ SHORT = {
 }
 """Words for what is asked for most."""
 
+DONE = {"prepare": "prepared", "train": "trained", "compare": "done"}
+"""What a run is whose last stage so far is done."""
+
 Row = dict[str, Any]
 """A run's values by dotted name: name, status, recipe, started, seconds; `train.steps` and all other parameters;
 `train.loss` and all other numbers that its stages came to."""
@@ -57,10 +60,17 @@ def row(run: Run) -> Row:
 
 
 def status(run: Run, record: dict[str, Any]) -> str:
-    """running, done, failed or interrupted, as the record says; `interrupted` too where it was killed before it could say."""
+    """running, done, failed or interrupted, as the record says; `interrupted` too where it was killed before it could say.
+
+    `prepared`, `trained` or `done`, after the stage that was done last, where stages are done one by one in notebooks.
+    """
     said = record.get("status", "running")
     if said != "running" or run.at_work():
         return said
+    stages = {stage: told for stage, told in record.get("stages", {}).items() if stage in DONE}
+    done = {told.get("started", ""): DONE[stage] for stage, told in stages.items() if told.get("status") == "done"}
+    if stages and len(done) == len(stages) and "asked" not in record:
+        return done[max(done)]
     return "interrupted"
 
 

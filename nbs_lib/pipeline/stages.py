@@ -10,7 +10,7 @@ from ..contenders import contender
 from ..files import remove
 from ..machine import versions
 from ..parameters import ParameterError, as_parameters
-from ..run import RECIPE_LOCK, STAGE_LOCK, Run, RunError
+from ..run import RECIPE_LOCK, REFUSALS, STAGE_LOCK, Run, RunError
 from ..terminal import printable
 from .execute import ORPHANS, Log, StageError, execute
 from .index import refresh
@@ -87,7 +87,7 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
         say(f"host {host}: trains with host 0, which prepares and compares")
         execute(run, "train", stages["train"], say)
         return None
-    log = Log(run.log)
+    log, fresh = Log(run.log), not run.folder.exists()
 
     def tell(line: str):
         line = printable(line)  # a record of somebody else's may be told of
@@ -108,6 +108,9 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
                 _do(run, stage, config, say, anew=why == ASKED)
                 tell(f"      {run.stage_record(stage)['seconds']} s")
         except StageError as failure:
+            if fresh and failure.name in REFUSALS:  # there is nothing to show, nor to go on with
+                remove(run.folder)
+                raise StageError(failure.said, failure.code, name=failure.name) from failure
             if failure.refused and before:  # or `resume` would be refused as well
                 run.update(asked=before)
             raise

@@ -6,12 +6,11 @@ they are asked in the order of the source, last of all, and remember only what w
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 from ..config import Prepare
 from .examples import Example
-from .hashes import Hashes
+from .hashes import Hashes, Names, short
 
 Reason = tuple[str, str] | None
 SCORES, HIGHEST = ("image_nsfw", "prompt_nsfw"), 1.0
@@ -81,19 +80,20 @@ def too_long(example: Example, look: Look, config: Prepare) -> Reason:
 
 
 class Same:
-    """Images of the same content, prompts of the same words. what: takes from an example and a look what is compared."""
+    """Images of the same content, prompts of the same words. what: takes from an example and a look what is compared; kept: the
+    ids of what was kept, of which the last is that of the example that `keep` is given."""
 
-    def __init__(self, reason: str, what: Callable[[Example, Look], bytes | None]):
-        self.reason, self.what, self.seen = reason, what, Hashes()
+    def __init__(self, reason: str, what: Callable[[Example, Look], bytes | None], kept: Names):
+        self.reason, self.what, self.kept, self.seen = reason, what, kept, Hashes()
 
     def __call__(self, example: Example, look: Look, config: Prepare) -> Reason:
         value = self.what(example, look)
-        known = value is not None and int.from_bytes(blake2b(value, digest_size=8).digest()) in self.seen
-        return (self.reason, look.digest.hex()) if known else None
+        number = None if value is None else self.seen.get(short(value))
+        return None if number is None else (self.reason, self.kept[number])
 
     def keep(self, example: Example, look: Look):
         if (value := self.what(example, look)) is not None:
-            self.seen.add(int.from_bytes(blake2b(value, digest_size=8).digest()))
+            self.seen.add(short(value), len(self.kept) - 1)
 
 
 class Near:
@@ -137,11 +137,11 @@ class Filters:
 
     def __init__(self, config: Prepare):
         self.config = config
-        self.stateful = []
+        self.stateful, self.kept = [], Names()
         if config.drop_duplicates:
-            self.stateful.append(Same("same image as another", lambda _, look: look.digest or None))
+            self.stateful.append(Same("same image as another", lambda _, look: look.digest or None, self.kept))
         if config.drop_same_prompts:
-            self.stateful.append(Same("same prompt as another", lambda example, _: example.caption.encode()))
+            self.stateful.append(Same("same prompt as another", lambda example, _: example.caption.encode(), self.kept))
         if config.near_duplicates >= 0:
             self.stateful.append(Near(config.near_duplicates))
 
@@ -153,6 +153,8 @@ class Filters:
         for each in (*AFTER, *self.stateful):
             if reason := each(example, look, self.config):
                 return reason
+        if any(isinstance(each, Same) for each in self.stateful):
+            self.kept.add(example.id)
         for each in self.stateful:
             each.keep(example, look)
         return None

@@ -8,8 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from tqdm.std import tqdm
-
+from ..bars import progress_bar
 from ..config import Prepare
 from .examples import Example, InMemory, Skipped, SourceError
 from .filters import Filters, Look
@@ -61,7 +60,7 @@ class Gather:
         total = self._at_most(there, count)
         dropped, before = self.notes.dropped.copy(), self.notes.kept
         chunks, ahead = enumerate(_chunks(source, self._rows()), PRIOR * prior), deque()
-        with tqdm(total=total, unit=" examples", desc="prior" if prior else "read", mininterval=1, ascii=" #") as bar:
+        with progress_bar("prior" if prior else "read", total=total, unit=" examples", mininterval=1, ascii=" #") as bar:
             while not count or self.notes.kept - before < count:
                 while len(ahead) < 2 * self.shelf.members and (following := next(chunks, None)):
                     ahead.append(self._look(Chunk(*following), filters, prior))

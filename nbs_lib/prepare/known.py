@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
+from ..bars import say
 from ..files import file_hash
 from .cache import CAPTIONS, EXAMPLES, LATENTS, TEXTS, CacheError, read_meta
-from .naming import short
+from .hashes import short
 
 MOST = 4
 """Older caches that are looked into, the newest ones."""
@@ -68,7 +69,7 @@ class Known:
         if path not in self.checked:
             self.checked[path] = path.is_file() and file_hash(path) == digest
             if not self.checked[path]:
-                print(f"cache: {path} is missing or damaged; it is built again")
+                say(f"cache: {path} is missing or damaged; it is built again")
         return self.checked[path]
 
 

@@ -11,6 +11,7 @@ contact_sheet.png and as_trained.png are the cache's; what follows is of a run, 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cache
 from html import escape
 from io import BytesIO
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import write_atomic
@@ -32,6 +35,9 @@ MOST = 40  # pictures of a sheet
 TILE = 160  # pixels a side of a picture in it
 GAP = 12  # pixels around a picture
 LETTER, LINE, LINES = 13, 17, 5  # pixels of a letter and of a line; lines of a caption at most
+BINS, SEEN = 41, 100  # bars of a histogram, and how much higher one may be than another that is to be seen
+NARROWEST = 1.0  # powers of two that proportions are shown over, at least, to either side of a square
+TICKS = ("1:10", "1:4", "1:2", "3:4", "1:1", "4:3", "2:1", "4:1", "10:1")
 INK, PAPER = (32, 33, 36), (255, 255, 255)
 
 
@@ -115,14 +121,28 @@ def _png(picture: Figure | Image.Image | None) -> bytes | None:
 def _sizes(sizes: Counter) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    counts = list(sizes.values())
-    left.hist([math.sqrt(width * height) for width, height in sizes], bins=40, weights=counts, color="#3b6ea5")
-    left.set(xlabel="size: square root of width × height, pixels", ylabel="images")
-    right.hist([math.log2(width / height) for width, height in sizes], bins=40, weights=counts, color="#3b6ea5")
-    ticks = [-2, -1, -0.415, 0, 0.415, 1, 2]
-    right.set_xticks(ticks, ["1:4", "1:2", "3:4", "1:1", "4:3", "2:1", "4:1"])
-    right.set(xlabel="proportions, width : height", ylabel="images")
+    _histogram(left, [math.sqrt(width * height) for width, height in sizes], list(sizes.values()), None)
+    left.set(xlabel="size: square root of width × height, pixels")
+    proportions = [math.log2(width / height) for width, height in sizes]
+    widest = max(NARROWEST, *map(abs, proportions)) * 1.1
+    _histogram(right, proportions, list(sizes.values()), (-widest, widest))
+    ticks = {name: math.log2(Fraction(name.replace(":", "/"))) for name in TICKS}
+    ticks = {name: place for name, place in ticks.items() if widest / 8 < abs(place) <= widest or not place}
+    right.set_xticks(list(ticks.values()), list(ticks))
+    right.set(xlabel="proportions, width : height", xlim=(-widest, widest))
     return figure
+
+
+def _histogram(axes: Axes, values: list[float], counts: list[int], ends: tuple[float, float] | None):
+    """Bars of how many images there are; an odd number of them, so that squares have the middle one for themselves."""
+    heights, _, _ = axes.hist(values, bins=BINS, range=ends, weights=counts, color="#3b6ea5")
+    axes.set_ylabel("images")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if max(heights) > SEEN * min(height for height in heights if height):  # or else the few would not be seen beside the many
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.5)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_ylabel("images, logarithmic")
 
 
 def _lengths(tokens: Counter, most: int) -> Figure:

@@ -1,6 +1,5 @@
 """Names that are hashes: of a cache, of its shards and of their rows, over all that each depends on and nothing else."""
 
-from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,11 +55,6 @@ def key_of(example: Example, look: Look, size: tuple[int, int], flipped: bool) -
 def name_of(value: Any) -> str:
     """32 hex digits."""
     return value_hash(value)[:32]
-
-
-def short(value: bytes) -> int:
-    """64 bits of a hash."""
-    return int.from_bytes(blake2b(value, digest_size=8).digest())
 
 
 def _code(*paths: str | Path) -> str:

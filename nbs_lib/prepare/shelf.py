@@ -13,8 +13,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 from PIL import Image
-from tqdm.std import tqdm
 
+from ..bars import progress_bar
 from ..config import Prepare
 from ..models import Base
 from ..shards import map_shard
@@ -22,9 +22,10 @@ from . import processes
 from .cache import ANSWERS, CAPTION_COLUMNS, CAPTIONS, EXAMPLE_COLUMNS, EXAMPLES, LATENTS, TEXTS, UNCONDITIONAL
 from .examples import Example, Place
 from .filters import Look
+from .hashes import short
 from .images import nearest, sizes
 from .known import Known
-from .naming import key_of, name_of, short, spaces
+from .naming import key_of, name_of, spaces
 from .noted import Notes, Table
 from .work import Size, Task, is_kept, look_at
 
@@ -187,7 +188,7 @@ class Shelf:
         examples, captions = (pyarrow.parquet.read_table(self.part / name) for name in (EXAMPLES, CAPTIONS))
         texts = [self.files[f"{TEXTS}/{each['name']}.safetensors"] for each in self.texts]
         start = 0
-        with tqdm(total=len(examples), unit=" answers", mininterval=1, ascii=" #") as bar:
+        with progress_bar(total=len(examples), unit=" answers", mininterval=1, ascii=" #") as bar:
             for number, shard in enumerate(self.shards):
                 own = examples.slice(start, shard["rows"])
                 start += shard["rows"]

@@ -41,6 +41,7 @@ from .data import check_cache
 from .failure import LaunchError
 from .guard import check_machine, process_count
 from .launch import LONGEST, engine_environment, launch
+from .log import begin
 from .memory import Plan, check, peaks, plan
 from .resolve import CHOICES, resolved
 from .watch import Watch
@@ -95,6 +96,7 @@ def train(config: Train) -> Trained:
     with run.stage(asked) as told:  # which is what `onepass run` compares with what is asked the next time
         run.update_stage("train", resolved={name: getattr(config, name) for name in CHOICES})
         resumed = latest(run.checkpoints, inputs, say=print)
+        begin(run, resumed.step if resumed else 0)  # or the live curve would be that of the training before
         with Watch(run, resumed is not None) as watch:
             launched = launch(training_function, config, run, inputs)
         draw_curves(run)

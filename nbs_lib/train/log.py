@@ -10,10 +10,11 @@ import json
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from tqdm.std import tqdm
 
+from ..bars import progress_bar
 from ..config import Train
 from ..files import write_lines
 from ..records import read_metrics
@@ -22,6 +23,13 @@ from .data import TIMESTEPS
 from .stages import mark
 
 BANDS = 4
+
+
+def begin(run: Run, first: int) -> list[dict[str, Any]]:
+    """Keep the lines of the first `first` steps in metrics.jsonl, which a resumed training goes on from, and return them."""
+    kept = [line for line in read_metrics(run.metrics) if line["step"] <= first] if first else []
+    write_lines(run.metrics, kept)
+    return kept
 
 
 class Log:
@@ -34,10 +42,9 @@ class Log:
         self.seen = torch.zeros(2, BANDS, dtype=torch.float64)  # sums and counts since the last line
         self.start = self.last = time.perf_counter()
         if self.main:
-            kept = [line for line in read_metrics(run.metrics) if line["step"] <= first] if first else []
-            write_lines(run.metrics, kept)
+            kept = begin(run, first)
             self.before = next((line["seconds"] for line in reversed(kept) if "seconds" in line), 0.0)
-            self.bar = tqdm(total=config.steps, initial=first, desc="train", unit="step", mininterval=5, ncols=88)
+            self.bar = progress_bar("train", total=config.steps, initial=first, unit="step", mininterval=5, ncols=88)
 
     def losses(self, losses: torch.Tensor, t: torch.Tensor, ids: Callable[[], list[str]], step: int):
         """Note the losses [n] of this process' examples at timesteps t [n].

@@ -21,9 +21,9 @@ from .curves import loss_figure, png
 from .meter import Meter
 from .stages import Marks
 
-EVERY, REDRAW = 1.0, 10.0  # seconds from one look to the next, and from one picture to the next
-SHARE = 0.004
-"""Of one core's time, the most that looks may cost, and again the most that pictures may: dear ones come less often."""
+EVERY, REDRAW = 1.0, 3.0  # seconds from one look to the next, and from one picture to the next
+SHARE, PICTURES = 0.004, 0.03
+"""Of one core's time, the most that looks may cost, and that pictures may: dear ones come less often."""
 
 
 class Watch:
@@ -41,7 +41,7 @@ class Watch:
         self._pids: dict[int, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._busy, self._picture = 0.0, None
+        self._busy, self._picture, self._drawn = 0.0, None, 0
 
     def __enter__(self) -> "Watch":
         self._start = time.monotonic()
@@ -69,12 +69,12 @@ class Watch:
             while not self._all_there():
                 if self._stop.wait(EVERY):
                     return
-            meter, pause, due = Meter(self._pids), EVERY, time.monotonic() + REDRAW
+            meter, pause, due = Meter(self._pids), EVERY, time.monotonic()
             while not self._stop.wait(pause):
                 pause = max(EVERY, _cost(lambda: self._look(meter)) / SHARE)
                 if self._picture and time.monotonic() > due:
                     cost = _cost(self._redraw)
-                    due = time.monotonic() + max(REDRAW, cost / SHARE)
+                    due = time.monotonic() + max(REDRAW, cost / PICTURES)
         finally:
             self._busy = time.thread_time()
 
@@ -95,8 +95,12 @@ class Watch:
             file.write(json.dumps({"seconds": round(self._before + moment - self._start, 2)} | told) + "\n")
 
     def _redraw(self):
+        size = self.run.metrics.stat().st_size if self.run.metrics.exists() else 0
+        if size == self._drawn:  # nothing has come since
+            return
         if any("loss" in line for line in read_metrics(self.run.metrics)):  # before that the words stay
             self._picture.update(_Picture(png(loss_figure(self.run))))
+            self._drawn = size
 
 
 def _cost(work: Callable[[], Any]) -> float:

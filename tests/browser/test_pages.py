@@ -5,13 +5,15 @@ import pytest
 from playwright.sync_api import Browser
 from shots import screenshot
 
-from nbs_lib.pipeline.index import SHOWN, rendered
+from nbs_lib.pipeline.index import FILES, SHOWN, rendered
+from nbs_lib.pipeline.listing import cell
 from nbs_lib.pipeline.page import write_page
 
 pytestmark = pytest.mark.browser
 TABLE = (
     "             right caption first  CLIP score   NFE  s a picture     MiB\nunguided        25 % [0 %, 75 %]        54.1\n"
 )
+LINES = "each => { const text = document.createRange(); text.selectNodeContents(each); return text.getBoundingClientRect().height; }"
 HEIGHT = "each => each.getBoundingClientRect().height"
 
 
@@ -37,5 +39,28 @@ def test_the_index_breaks_no_run_s_name_in_the_middle_of_a_word(chromium: Browse
     page = chromium.new_page(viewport={"width": 1400, "height": 700})
     page.goto((tmp_path / "index.html").as_uri())
     screenshot(page, "index-1400")
-    assert page.locator("tbody th").evaluate(HEIGHT) < 60, "one line"
+    assert page.locator("tbody th").evaluate(LINES) < 30, "one line"
     page.close()
+
+
+def test_nothing_of_the_index_is_cut_off(chromium: Browser, tmp_path):
+    """At 1,400 pixels all of it is in sight; on a telephone the table scrolls in its own box."""
+    row = {"name": "a_name_without_any_space_or_hyphen_that_goes_on_and_on", "status": "interrupted", "recipe": "own-images"}
+    row |= {"started": "2026-11-28T18:20:56", "seconds": 12345.6, "train.steps": 15000, "train.rank": 128}
+    row |= {"loss": 0.00012345, "held_out": 0.123456, "recovered": 1.23456, "rate": 0.98765, "compare.time_ratio": 0.512345}
+    cells = [{"name": name, "text": cell(name, row[name]), "by": ""} for name in SHOWN]
+    files = [{"url": url, "word": word} for url, word in FILES.items()]
+    runs = [{"cells": cells, "files": files, "picture": "data:,", "status": "interrupted"}] * 12
+    (tmp_path / "index.html").write_text(rendered("index.html.j2", "index", {"runs": runs, "heads": SHOWN}))
+    beyond = "each => each.scrollWidth - each.clientWidth"
+    for width, all_seen in ((1400, True), (390, False)):
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        page.goto((tmp_path / "index.html").as_uri())
+        screenshot(page, f"index-full-{width}")
+        assert page.locator("html").evaluate(beyond) == 0
+        assert (page.locator(".scroll").evaluate(beyond) == 0) == all_seen
+        box, end = page.locator(".scroll"), page.locator("tbody tr >> nth=0").locator("a").last
+        box.evaluate("each => each.scrollTo(1e6, 0)")
+        reach = box.bounding_box()["x"] + box.bounding_box()["width"]
+        assert end.bounding_box()["x"] + end.bounding_box()["width"] <= reach <= width
+        page.close()

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from PIL import Image
 
 from nbs_lib.compare import compare, summary
 from nbs_lib.config import Compare
+from nbs_lib.pipeline.progress import BAR
 from nbs_lib.run import Run
 
 
@@ -97,11 +99,16 @@ def test_the_lab_in_full(trained, capsys):
     assert results["set"] == {"of": "the data", "pictures": 5} and results["clip"] == "embedded"
     assert [turn["expected"] for turn in results["dial"]["turns"]] == [1.75, 2.5]
     assert [cut["tokens"] > cut["read"] for cut in results["cut_prompts"]] == [True]
-    said, bar = capsys.readouterr()
+    said, stderr = capsys.readouterr()
     assert f"the text encoder reads {results['cut_prompts'][0]['read']} of the" in said and "there already" not in said
-    # of the contenders: timed three times, the prompts, the captions; of the dial; over the axes
-    assert f"compare: 100%|{'█' * 10}" in bar and f"| {7 * (3 * 2 + 2 + 5) + (11 + 2) * 2 + 8}/" in bar
-    assert "\rtuned at 0.5: " in bar and f"\r…{str(trained.folder)[-16:]} at 0.5: " in bar and "Loading" not in bar
+    bars = filter(None, map(BAR.fullmatch, re.split(r"[\r\n]+", said)))
+    ends = [f"{bar['name']} {bar['done']} of {bar['all']}" for bar in bars if " 100%|" in bar[0]]
+    # of the contenders the prompts and the captions; of the dial; over the axes
+    pictures = 7 * (2 + 5) + (11 + 2) * 2 + 8
+    ends = [end for i, end in enumerate(ends) if end not in ends[:i] and not end.startswith(("guided ", "selective"))]
+    counts = {"timing": 3, "compare": pictures, "captions": 7, "scores": 7, "figures": 7}
+    assert ends == [f"{name} {count} of {count}" for name, count in counts.items()]
+    assert "\rtuned at 0.5: " in said and f"\r…{str(trained.folder)[-16:]} at 0.5: " in said and stderr == ""
     for name, file in results["figures"].items():
         with Image.open(trained.compare / file) as image:
             assert min(image.size) > 200, name
@@ -110,8 +117,8 @@ def test_the_lab_in_full(trained, capsys):
     pictures = {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()}
     again = compare(config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)).results
     count = len(list(trained.samples.glob("*.png")))
-    said, bar = capsys.readouterr()
-    assert f"{count} of {count} pictures were there already" in said and "compare: 100%" in bar
+    said, stderr = capsys.readouterr()
+    assert f"{count} of {count} pictures were there already" in said and "compare: 100%" in said and stderr == ""
     assert {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()} == pictures
     assert again["to_guided"] == results["to_guided"] and again["dial"] == results["dial"]
     compare(config(trained, captions=0))

@@ -15,6 +15,7 @@ from PIL import Image
 from nbs_lib.compare.report import number, percent, value, write_report
 from nbs_lib.compare.use import usage_example
 from nbs_lib.files import ROOT
+from nbs_lib.pipeline.progress import BAR
 from nbs_lib.run import Run
 
 VOID = {"meta", "link", "img", "input"}
@@ -133,8 +134,10 @@ def test_the_numbers_are_those_of_results_json(page, results):
 def test_its_code_gives_the_tuned_picture(page, results, compared, tmp_path):
     _, code = page.texts("pre")
     os.symlink(ROOT / "nbs_lib", tmp_path / "nbs_lib")  # it is for the project's folder, and leaves its picture there
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line and not BAR.fullmatch(line)]
+    assert lines == [] == done.stdout.splitlines(), "but for bars"
     files = (tmp_path / "picture.png", compared.compare / results["pictures"][0]["files"]["tuned"])
     stock, tuned = (np.asarray(Image.open(path)).astype(int) for path in files)
     assert np.abs(stock - tuned).max() <= 1

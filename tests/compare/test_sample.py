@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from nbs_lib.compare import sample
+from nbs_lib.compare.cost import Meter
 from nbs_lib.compare.sample import SCHEDULERS, Sampler, load_sampler
 from nbs_lib.contenders import CONTENDERS, contender
 from nbs_lib.files import ROOT
@@ -245,6 +247,37 @@ def test_guidance_ends_after_its_share_of_the_steps(sampler, name, nfe):
     assert apart(samples.images[1], alone.images[0]) <= 1, "each of a batch keeps its own prompt"
     other = "guided" if name.startswith("selective") else "tuned"
     assert 0 < apart(samples.images, sampler.sample(other, PROMPTS, SEEDS, 10).images)
+
+
+def test_seconds_are_of_batches_whose_size_was_met_before_them(base, adapter, monkeypatch):
+    """No first pass is measured, of whichever contender, batch or share of guidance: none looks slower for being the first."""
+    fresh, met, first = Sampler(base, adapter, batch_size=2), set(), []
+    within = []
+
+    class Watched(Meter):
+        def __init__(self, *given):
+            super().__init__(*given)
+            within.append(True)
+
+        def seconds(self) -> float:
+            within.clear()
+            return super().seconds()
+
+    def look(unet, inputs):
+        size = name, inputs[0].shape[0]
+        if within and size not in met:
+            first.append(size)
+        met.add(size)
+
+    monkeypatch.setattr(sample, "Meter", Watched)
+    name = "unguided"
+    fresh.pipe.unet.register_forward_pre_hook(look)
+    with pytest.raises(ZeroDivisionError):  # a Stop is heard meanwhile
+        fresh.sample(name, PROMPTS, SEEDS, 5, watch=lambda done, of: of / done)
+    assert within == []
+    for name in ("unguided", "guided", "tuned", "selective-20", "hybrid-50"):
+        fresh.sample(name, PROMPTS, SEEDS, 5)
+    assert first == [] and {("guided", 4), ("guided", 2), ("tuned", 2), ("tuned", 1), ("selective-20", 4)} <= met
 
 
 def test_a_share_of_less_than_half_a_step_is_no_guidance(sampler):

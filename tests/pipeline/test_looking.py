@@ -55,6 +55,21 @@ def test_runs_are_chosen_and_ordered_by_any_value(outputs):
         chosen(found, where=["rank=four"])
 
 
+def test_a_run_that_is_done_stage_by_stage_in_notebooks_is_as_far_as_its_last_one(outputs):
+    done = [{"status": "done", "started": f"2026-01-0{day}T10:00:00+00:00", "outputs": {}} for day in (1, 2, 3)]
+    run = Run(outputs / "notebooks")
+    for stages, status in (
+        ({"prepare": done[0]}, "prepared"),
+        ({"prepare": done[0], "train": done[1]}, "trained"),
+        ({"prepare": done[2], "train": done[1]}, "prepared"),
+        ({"prepare": done[0], "train": done[1] | {"status": "running"}}, "interrupted"),
+    ):
+        run.update(status="running", stages=stages)
+        assert chosen(rows(), "notebooks")[0]["status"] == status, stages
+    run.update(asked={"recipe": "demo"}, stages={"prepare": done[0]})
+    assert chosen(rows(), "notebooks")[0]["status"] == "interrupted", "a command would have gone on"
+
+
 def test_a_run_that_nobody_works_on_is_not_running(outputs):
     assert {each["name"]: each["status"] for each in rows()} == {"one": "done", "two": "failed", "three": "interrupted"}
     with Run(outputs / "three").alone():

@@ -41,6 +41,22 @@ def test_each_filter_drops_what_it_is_for(wanted, given):
     assert reason(**given) == wanted
 
 
+def test_a_duplicate_names_the_one_that_was_kept_by_its_id():
+    filters = Filters(Prepare(drop_same_prompts=True))
+    given = [
+        ("dropped.png", "a", Look(fault="damaged")),
+        ("first.png", "a", Look(b"1", 64, 64)),
+        ("zweites 猫.png", "b", PLAIN),
+    ]
+    given += [(f"{i}.png", f"caption {i}", Look(b"look %d" % i, 64, 64)) for i in range(2000)]
+    given += [("again.png", "c", PLAIN), ("late.png", "d", Look(b"look 1999", 64, 64)), ("words.png", "b", Look(b"3", 64, 64))]
+    said = {name: filters.after(Example(name, caption, PLACE), look) for name, caption, look in given}
+    assert said["zweites 猫.png"] == ("same image as another", "first.png") == said["again.png"]
+    assert said["late.png"] == ("same image as another", "1999.png") and said["1999.png"] is None
+    assert said["words.png"] is None, "what was dropped is not named"
+    assert filters.after(Example("words too.png", "b", PLACE), Look(b"4", 64, 64)) == ("same prompt as another", "words.png")
+
+
 def kept(looks: list[tuple[str, Look]], **how) -> list[str | None]:
     filters = Filters(Prepare(**how))
     return [(filters.after(Example(f"e{i}", caption, PLACE), look) or (None,))[0] for i, (caption, look) in enumerate(looks)]

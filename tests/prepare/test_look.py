@@ -1,7 +1,9 @@
 """What is shown: every picture and word of it, and nothing that runs."""
 
+import math
 from collections import Counter
 
+import pytest
 from PIL import Image
 
 from nbs_lib.prepare import look
@@ -14,6 +16,29 @@ def test_what_users_wrote_is_escaped():
     shown += look.dropped_table([{"id": HOSTILE, "reason": "image without caption", "detail": HOSTILE}], 1)
     shown += look.reasons_table(3, {HOSTILE: 2})
     assert "<script" not in shown and shown.count("&lt;script&gt;") == 5
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {(256, 256): 1865},
+        {(256, 256): 1865, (256, 264): 2},
+        {(256, 256): 40, (512, 256): 30, (300, 400): 7, (1000, 100): 1},
+        {(500, 333): 1},
+    ],
+    ids=["squares", "nearly all squares", "mixed", "one"],
+)
+def test_every_proportion_has_a_bar_that_can_be_seen(sizes):
+    figure = look._sizes(Counter(sizes))
+    figure.canvas.draw()
+    for axes in figure.axes:
+        shown = [bar.get_window_extent() for bar in axes.patches if bar.get_height()]
+        assert sum(bar.get_height() for bar in axes.patches) == sum(sizes.values())
+        assert all(bar.width > 3 and bar.height > 3 for bar in shown), "pixels"
+    low, high = axes.get_xlim()
+    proportions = {math.log2(width / height) for width, height in sizes}
+    assert len(shown) == len(proportions) and low < min(proportions) and max(proportions) < high
+    assert "1:1" in [label.get_text() for label in axes.get_xticklabels()]
 
 
 def test_a_sheet_has_every_picture_at_its_place():

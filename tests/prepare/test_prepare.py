@@ -224,12 +224,15 @@ def test_a_full_disk_is_said_with_how_much_is_needed_and_it_goes_on_then(config,
     assert again.built.encoded <= 4000 - 128 * (there - 1) and again.cache.meta["examples"] == 4000
 
 
-def test_an_empty_folder_leaves_nothing_but_the_record(config, tmp_path):
+def test_an_empty_folder_leaves_nothing_of_a_new_run_and_the_record_of_one_that_is_there(config, tmp_path):
     (tmp_path / "empty").mkdir()
     empty = config(source=str(tmp_path / "empty"))
     with pytest.raises(SourceError, match="has no images"):
         prepare(empty)
-    assert caches(empty) == []
+    assert caches(empty) == [] and not Run(empty.run).folder.exists()
+    Run(empty.run).update(name="there already")
+    with pytest.raises(SourceError, match="has no images"):
+        prepare(empty)
     record = Run(empty.run).stage_record("prepare")
     assert record["status"] == "failed" and "has no images" in record["error"]
 

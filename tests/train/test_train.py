@@ -121,6 +121,8 @@ def test_another_base_than_the_cache_s_is_refused_in_one_sentence(prepared, tmp_
     meta = json.loads((run.cache / "cache.json").read_text())
     (run.cache / "cache.json").write_text(json.dumps(meta | {"base_hash": "another"}))
     run.update(stages={"prepare": prepared.stage_record("prepare")})
+    run.metrics.write_text('{"step": 1, "loss": 0.5, "seconds": 1.0}\n')
     code = start_training(Train(run=str(run.folder), steps=1, processes=1)).wait()
     assert "base 'embedded' is not the one that the cache was made with" in run.stage_record("train")["error"]
     assert code != 0 and not run.adapter.exists()
+    assert losses(run) == [], "the lines of the training before are gone before anything is built"

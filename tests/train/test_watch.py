@@ -1,6 +1,8 @@
 """What a training uses, noted from the kernel, and the curves of it."""
 
 import json
+import math
+from random import Random
 from types import SimpleNamespace
 
 import pynvml
@@ -10,7 +12,7 @@ from PIL import Image
 from nbs_lib.files import read_lines
 from nbs_lib.run import Run
 from nbs_lib.train import meter, watch
-from nbs_lib.train.curves import draw_curves, loss_figure
+from nbs_lib.train.curves import draw_curves, loss_figure, running_mean
 from nbs_lib.train.stages import mark
 from nbs_lib.train.watch import Watch
 
@@ -120,6 +122,61 @@ def test_the_words_stay_until_there_is_a_loss_to_draw(run, monkeypatch):
     with Watch(run):
         pass
     assert [picture._repr_png_()[1:4] for picture in shown] == [b"PNG"]
+
+
+def test_the_picture_is_drawn_every_few_seconds_and_only_where_there_is_something_new(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr(watch, "_display_handle", lambda: SimpleNamespace(update=shown.append))
+    monkeypatch.setattr(watch, "EVERY", 0.01)
+    monkeypatch.setattr(watch, "SHARE", 1.0)
+    monkeypatch.setattr(watch, "PICTURES", 1.0)
+    assert watch.REDRAW <= 3
+    monkeypatch.setattr(watch, "REDRAW", 0.02)
+    run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
+    with Watch(run) as watching:
+        mark(run, "train")
+        while len(shown) < 1:
+            pass
+        looks = run.usage.read_text().count("processes")
+        while run.usage.read_text().count("processes") < looks + 20:
+            pass
+        assert len(shown) == 1
+        with run.metrics.open("a") as file:
+            file.write('{"step": 2, "loss": 0.4}\n')
+        while len(shown) < 2:
+            pass
+    assert len(shown) == 2 and watching.share > 0
+
+
+def test_pictures_take_three_hundredths_of_a_core_at_most(run, monkeypatch):
+    shown, costs = [], iter([0.0, 0.5] * 1000)  # a look, and then a picture
+    monkeypatch.setattr(watch, "_display_handle", lambda: SimpleNamespace(update=shown.append))
+    monkeypatch.setattr(watch, "_cost", lambda work: (work(), next(costs))[1])
+    monkeypatch.setattr(watch, "EVERY", 0.01)
+    monkeypatch.setattr(watch, "REDRAW", 0.02)
+    run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
+    with Watch(run) as watching:
+        mark(run, "train")
+        while len(shown) < 1:
+            pass
+        run.metrics.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.5}\n')
+        assert not watching._stop.wait(0.3)
+        assert len(shown) == 1, "the next one is due after 0.5 s / 0.03"
+
+
+@pytest.mark.parametrize("count", [10, 40, 400])
+def test_the_running_mean_lies_amid_the_points_though_they_fall_and_begin_with_a_spike(count):
+    rng = Random(count)
+    losses = [(0.1 + 5 * math.exp(-i / 3)) * rng.lognormvariate(0, 0.5) for i in range(count)]
+    below = sum(loss < mean for loss, mean in zip(losses, running_mean(losses), strict=True)) / count
+    assert 0.3 <= below <= 0.7
+    assert running_mean([2.0] * count) == pytest.approx([2.0] * count)
+
+
+def test_one_spike_moves_the_mean_near_it_alone():
+    means = running_mean([9.0, *[0.1] * 30])
+    assert means[0] < 0.5 and means[3:] == pytest.approx(0.1)
+    assert list(running_mean([])) == [] and running_mean([0.3]) == pytest.approx([0.3])
 
 
 def test_steps_are_whole_on_the_axis(run):

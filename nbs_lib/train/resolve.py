@@ -16,11 +16,11 @@ from .data import Examples
 from .guard import process_count
 from .meter import gpu_handles
 
-BF16_FROM = 4 * 256
-"""Latent pixels of all passes of a step from which bf16 is faster than fp32 on a CPU that multiplies bf16 by itself: four
-examples of the embedded base. Below that, what bf16 saves in products is less than its casts cost. Measured on an AMD EPYC
-with AVX-512 BF16, CPU seconds a step of the embedded base, bf16 over fp32: one pass an example 1.33, 1.06, 0.93 and 0.71 at
-batch 1, 2, 4 and 8; three passes (a live teacher) 1.06, 0.94, 0.81 and 0.75; of all weights, one pass 1.11, batch 4 0.75."""
+BF16_FROM = 2 * 256
+"""Latent pixels of a batch from which bf16 is faster than fp32 on a CPU that multiplies bf16 by itself: two examples of the
+embedded base. Below that, what bf16 saves in products is less than its casts cost. Measured on an AMD EPYC with AVX-512 BF16,
+CPU seconds a step of the embedded base, bf16 over fp32, at batch 1, 2 and 4: 1.14, 0.93 and 0.79 on kept answers, 1.07, 0.97
+and 0.78 with a live teacher."""
 CHOICES = ("steps", "precision")
 
 
@@ -74,8 +74,6 @@ def multiplies_bf16() -> bool:
 
 
 def pixels(config: Train, cache: Path) -> int:
-    """Latent pixels in all passes that a process makes of one batch, of the smallest of the cache's shapes."""
+    """Latent pixels of a process' batch, of the smallest of the cache's shapes."""
     shapes = json.loads((cache / "cache.json").read_text("utf-8"))["shapes"]
-    smallest = min(int(height) * int(width) for _, height, width in map(str.split, shapes))
-    teacher = config.objective != "finetune" and config.teacher == "live"
-    return (3 if teacher else 1) * config.batch_size * smallest
+    return config.batch_size * min(int(height) * int(width) for _, height, width in map(str.split, shapes))

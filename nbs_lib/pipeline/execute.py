@@ -1,5 +1,6 @@
 """One notebook through papermill: its log, its page, and what became of it."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..parameters import as_parameters
+from ..parameters import COMMAND, as_parameters
 from ..run import STAGE_LOCK, Run
 from .page import write_page
 from .places import notebooks
@@ -117,8 +118,9 @@ def _kernels(log: Path) -> type:
 
     class LoggedKernel(AsyncKernelManager):
         async def start_kernel(self, **given: Any):
+            environment = (given.pop("env", None) or os.environ) | {COMMAND: "1"}
             with log.open("ab") as said:
-                await super().start_kernel(stdout=said, stderr=said, **given)
+                await super().start_kernel(stdout=said, stderr=said, env=environment, **given)
 
     return LoggedKernel
 

@@ -26,7 +26,7 @@ def rm(
 
 @app.command()
 def gc(dry_run: DryRun = False, as_json: AsJson = False):
-    """Remove what nothing needs: caches no run uses, finished trainings' checkpoints, what killed processes and checkouts left."""
+    """Remove what nothing needs: caches no run uses, finished trainings' checkpoints, what the killed or gone left."""
     from ..pipeline.tidy import gc as collect
 
     with one_sentence():

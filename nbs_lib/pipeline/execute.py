@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..files import from_project
 from ..parameters import COMMAND, as_parameters
 from ..run import STAGE_LOCK, Run
 from .page import write_page
@@ -89,7 +90,8 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
     try:
         with Progress(run, stage, config, log, say):
             shutdown = SHUTDOWN if stage == "train" else 5.0  # Jupyter's own
-            _papermill(run.notebook(stage).name, notebook, as_parameters(config), log, shutdown)
+            parameters = as_parameters(config) | {"run": from_project(run.folder)}
+            _papermill(run.notebook(stage).name, notebook, parameters, log, shutdown)
     except BaseException as failure:
         said, code = _settle(run, stage, failure, None if host else before)
         log.say(said)

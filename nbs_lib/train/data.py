@@ -41,7 +41,7 @@ def check_cache(folder: Path, config: Train):
         raise DataError(f"cache {folder}: {wrong[0]} is missing or damaged; {again} again, it is rebuilt")
     if config.teacher == "cached" and not answers:
         raise DataError(
-            f"cache {folder} has no answers of a teacher; {again} with {setting('prepare', 'answers', 'data')}, or "
+            f"cache {folder} has no answers of a teacher; {again} with {setting('prepare', 'answers', 'data')} or "
             f"'trajectories', or train with {setting('train', 'teacher', 'live')}"
         )
     if not images and not (config.teacher == "cached" and answers["states"] == "trajectories"):

@@ -121,4 +121,5 @@ clean:
 	@echo "clean: runs, caches, build products"
 	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name base -exec rm -rf {} +
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	@if [ -x .venv/bin/python ]; then .venv/bin/python -m nbs_lib gc; fi
 	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info

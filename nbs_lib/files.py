@@ -30,6 +30,11 @@ LONGEST = 1 << 30
 PART = re.compile(rf"\..+\.{re.escape(HOST)}\.(\d{{1,9}})\.part")
 
 
+def from_project(path: Path) -> str:
+    """A path as it is shown: from the project where it is in it, so that it holds in a copy of the project too."""
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
 def write_atomic(path: Path, content: str | bytes):
     """Write beside and rename: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,10 @@ through `from_notebook`.
 """
 
 import difflib
+import json
 import math
+import os
+import shlex
 from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -16,8 +19,20 @@ IPYTHON = ("In", "Out")
 """The plain values that IPython itself puts among a notebook's names, beside those with an underscore."""
 
 
+COMMAND = "ONEPASS_COMMAND"
+"""Environment variable of the kernels that a command starts, whose errors are read at the command line."""
+
+
 class ParameterError(ValueError):
     """A parameter that cannot be used: its name, what was given, what is allowed."""
+
+
+def setting(stage: str, name: str, value: Any) -> str:
+    """How a parameter is given where this is read: on the command line, or in a notebook's parameters."""
+    if os.environ.get(COMMAND):
+        text = value if isinstance(value, str) else json.dumps(value)
+        return f"-p {shlex.quote(f'{stage}.{name}={text}')}"
+    return f"{name} = {value!r}"
 
 
 def refuse(name: str, given: Any, allowed: str):

@@ -26,7 +26,7 @@ from PIL import Image
 from nbs_lib.commands import app
 from nbs_lib.config import STAGES, Prepare, Train
 from nbs_lib.files import ROOT
-from nbs_lib.parameters import ParameterError, defaults
+from nbs_lib.parameters import COMMAND, ParameterError, defaults
 from nbs_lib.pipeline.cluster import PORT
 from nbs_lib.pipeline.recipes import configs, recipe_names
 from nbs_lib.run import RECIPE_LOCK, Run
@@ -289,6 +289,7 @@ def no_source(world: World) -> str:
 def no_captions(world: World) -> str:
     from nbs_lib.prepare.gather import _nothing
 
+    world.patch.setenv(COMMAND, "1")
     return as_printed(_nothing("data/images", Counter({"image without caption": 3})), "onepass: prepare failed: ")
 
 

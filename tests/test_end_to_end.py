@@ -71,7 +71,7 @@ def test_the_command_ends_with_the_numbers_and_the_place_of_the_report(finished)
         [line] = [line for line in said.splitlines() if line.startswith(f"{name:10}")]
         assert f"{100 * told['caption_first']['rate']:.0f} %" in line and f"{told['seconds']:.3g}" in line
     assert "guidance recovered" in said and f"{results['time_ratio']:.2f} of guided's time" in said
-    assert said.splitlines()[-1] == f"report: {finished.report}" and finished.report.is_file()
+    assert said.splitlines()[-1] == f"report: outputs/{finished.name}/report.html" and finished.report.is_file()
 
 
 def test_the_command_again_keeps_every_stage(finished):
@@ -123,7 +123,7 @@ def test_the_executed_notebooks_show_pictures_and_no_error(finished):
     for stage, pictures in (("prepare", 1), ("train", 2), ("compare", 2)):
         notebook = nbformat.read(finished.notebook(stage), 4)
         outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-        assert not [output for output in outputs if output.output_type == "error"]
+        assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
         shown = sum("image/png" in o.get("data", {}) or "<img" in str(o.get("data", {}).get("text/html", "")) for o in outputs)
         assert shown >= pictures, stage
 

@@ -153,9 +153,10 @@ def test_a_stage_that_fails_says_why(project, name):
 
 @pytest.mark.parametrize("error", REFUSALS)
 def test_a_new_run_whose_source_or_base_is_refused_leaves_nothing(project, name, error):
-    refused = f"class {error}(ValueError): pass\nraise {error}('it has nothing in it')"
+    refused = f"from nbs_lib.parameters import setting\nclass {error}(ValueError): pass\n"
+    refused += f"raise {error}('it has nothing in it; give ' + setting('prepare', 'captions', 'names'))"
     done = project.onepass("run", "demo", "--name", name, status=1, DOES_prepare=refused)
-    assert done.stderr == f"onepass: prepare failed: {error}: it has nothing in it\n"
+    assert done.stderr == f"onepass: prepare failed: {error}: it has nothing in it; give -p prepare.captions=names\n"
     assert not [path for path in project.outputs.iterdir() if name in path.name]
     assert name not in project.onepass("list").stdout and name not in (project.outputs / "index.html").read_text()
     project.onepass("run", "demo", "--name", name)

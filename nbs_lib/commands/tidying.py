@@ -12,19 +12,21 @@ from . import AsJson, DryRun, app, echo, one_sentence, tell
 @app.command()
 def rm(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs by name or pattern, e.g. 'demo-sweep*'.")],
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ):
     """Remove runs. Caches, which runs share, stay: see `onepass gc`."""
     from ..pipeline.tidy import removed
 
     with one_sentence():
-        gone = removed(runs)
-        tell(gone, [f"removed: {name}" for name in gone], as_json)
+        gone = removed(runs, dry_run)
+        verb = "would be removed" if dry_run else "removed"
+        tell(gone, [f"{verb}: {name}" for name in gone], as_json)
 
 
 @app.command()
 def gc(dry_run: DryRun = False, as_json: AsJson = False):
-    """Remove what nothing needs: caches no run uses, checkpoints of finished trainings, leftovers of killed processes."""
+    """Remove what nothing needs: caches no run uses, finished trainings' checkpoints, what the killed or gone left."""
     from ..pipeline.tidy import gc as collect
 
     with one_sentence():

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from ..adapter import WEIGHTS, read_facts
-from ..files import ROOT
+from ..files import from_project
 from ..models import Base
 from ..run import Run, RunError
 from .sample import Sampler
@@ -36,7 +36,7 @@ def choices(run: Run, sampler: Sampler) -> list[dict[str, str]]:
 
 def name_of(run: Run) -> str:
     """A run as a contender's name: its folder, from the project where it is in it."""
-    return run.folder.relative_to(ROOT).as_posix() if run.folder.is_relative_to(ROOT) else str(run.folder)
+    return from_project(run.folder)
 
 
 def refusal(run: Run, base: Base) -> str:

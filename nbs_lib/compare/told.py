@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contenders import HYBRID, contender
+from ..files import from_project
 
 ALT = {
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
@@ -47,7 +48,7 @@ def summary(compared: Any) -> str:
     lines.append(f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} of its NFE")
     memory = results["contenders"]["tuned"]["memory_kind"]
     lines.append(f"MiB: {memory}; [ , ]: 95 % intervals; w = {results['w_train']:g}, {results['steps']} steps")
-    return "\n".join([*lines, f"report: {compared.report}"])
+    return "\n".join([*lines, f"report: {from_project(compared.report)}"])
 
 
 def _percent(rate: float) -> str:

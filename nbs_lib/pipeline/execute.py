@@ -1,5 +1,6 @@
 """One notebook through papermill: its log, its page, and what became of it."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..disk import shortage
+from ..files import from_project
 from ..locks import gone
-from ..parameters import as_parameters
+from ..parameters import COMMAND, as_parameters
 from ..run import STAGE_LOCK, Run
 from .page import write_page
 from .places import notebooks
@@ -91,7 +93,8 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
     try:
         with Progress(run, stage, config, log, say):
             shutdown = SHUTDOWN if stage == "train" else 5.0  # Jupyter's own
-            _papermill(run.notebook(stage).name, notebook, as_parameters(config), log, shutdown)
+            parameters = as_parameters(config) | {"run": from_project(run.folder)}
+            _papermill(run.notebook(stage).name, notebook, parameters, log, shutdown)
     except BaseException as failure:
         said, code = _settle(run, stage, failure, None if host else before)
         log.say(said)
@@ -120,8 +123,9 @@ def _kernels(log: Path) -> type:
 
     class LoggedKernel(AsyncKernelManager):
         async def start_kernel(self, **given: Any):
+            environment = (given.pop("env", None) or os.environ) | {COMMAND: "1"}
             with log.open("ab") as said:
-                await super().start_kernel(stdout=said, stderr=said, **given)
+                await super().start_kernel(stdout=said, stderr=said, env=environment, **given)
 
     return LoggedKernel
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import DRAWN, PLACE, STAGES
 from ..contenders import contender
-from ..files import remove
+from ..files import from_project, remove
 from ..machine import versions
 from ..parameters import ParameterError, as_parameters
 from ..run import RECIPE_LOCK, REFUSALS, STAGE_LOCK, Run, RunError
@@ -191,4 +191,4 @@ def _short(value: Any) -> str:
 
 def headline(run: Run) -> str:
     """What a finished run came to: what its last notebook printed at its end."""
-    return last_words(run.notebook("compare")) or f"report: {run.report}"
+    return last_words(run.notebook("compare")) or f"report: {from_project(run.report)}"

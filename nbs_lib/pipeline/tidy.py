@@ -10,6 +10,7 @@ from pathlib import Path
 from ..files import PART, erase, is_left, remove, scanned
 from ..parameters import ParameterError
 from ..run import RECIPE_LOCK, Run, RunError
+from .extensions import extensions_left
 from .index import refresh
 from .places import NAME, find_run, outputs, run_names
 
@@ -30,11 +31,11 @@ class Left:
     why: str
 
 
-def removed(names: list[str]) -> list[str]:
+def removed(names: list[str], dry_run: bool = False) -> list[str]:
     """Remove runs and sweeps' tables by name or pattern (`demo-sweep*`); their names. Caches stay, see `gc`.
 
-    Everything is looked up before anything goes. Errors: ParameterError for a name or pattern that fits nothing; RunError
-    where a process works on one of them.
+    dry_run: only say. Everything is looked up before anything goes. Errors: ParameterError for a name or pattern that fits
+    nothing; RunError where a process works on one of them.
     """
     found = list(dict.fromkeys(name for given in names for name in _fitting(given)))
     for name in found:
@@ -42,6 +43,8 @@ def removed(names: list[str]) -> list[str]:
             with Run(outputs() / name).alone(RECIPE_LOCK):  # which says who it is
                 pass
             raise RunError(f"{outputs() / name} is being worked on by a notebook; wait until it has ended")
+    if dry_run:
+        return found
     for name in found:
         folder = outputs() / name
         folder.unlink() if folder.is_symlink() else remove(folder)
@@ -82,6 +85,7 @@ def _others() -> list[Left]:
             run.refuse_links()
             if run.stage_record("train").get("status") == "done" and run.checkpoints.is_dir():
                 found.append(Left(run.checkpoints, size(run.checkpoints), "checkpoints of a training that is done"))
+    found += [Left(path, size(path), "compiled for an environment that is gone") for path in extensions_left()]
     for folder in _folders(outputs(), 2):
         found += [Left(each, size(each), "left by a process that was killed") for each in _abandoned(folder)]
     return found

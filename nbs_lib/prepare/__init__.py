@@ -28,7 +28,7 @@ from pathlib import Path
 import pyarrow.parquet
 
 from ..config import Prepare
-from ..files import link
+from ..files import from_project, link
 from ..models import BaseError, find_base
 from ..models.sd import Base
 from ..run import Run
@@ -82,7 +82,7 @@ class Prepared:
         return (
             f"{meta['examples']} examples, {dropped} dropped{beyond}{cut}. Cache {meta['key'][:12]} {how}, in "
             f"{self.seconds:.1f} s, {rate}: latents {' and '.join(meta['shapes'])}, text {meta['text_shape']}, "
-            f"base {meta['base']}. Next: 2_train.ipynb with run = {str(self.run.folder)!r}"
+            f"base {meta['base']}. Next: 2_train.ipynb with run = {from_project(self.run.folder)!r}"
         )
 
 

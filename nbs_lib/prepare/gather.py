@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ..bars import progress_bar
 from ..config import Prepare
+from ..parameters import setting
 from .examples import Example, InMemory, Skipped, SourceError
 from .filters import Filters, Look
 from .noted import AMONG, Notes
@@ -151,7 +152,8 @@ def _nothing(name: str, dropped: Counter) -> SourceError:
     if set(dropped) == {"image without caption"}:
         return SourceError(
             f"source {name!r}: none of its {dropped['image without caption']} images has a caption; write a .txt file of "
-            f'the same name beside each, or a metadata.jsonl with file_name and text, or give captions = "names"'
+            f"the same name beside each, or a metadata.jsonl with file_name and text, or give "
+            f"{setting('prepare', 'captions', 'names')}"
         )
     if dropped:
         counts = ", ".join(f"{number} × {reason}" for reason, number in dropped.most_common())

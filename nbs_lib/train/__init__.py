@@ -33,6 +33,7 @@ from pathlib import Path
 from accelerate.utils import patch_environment
 
 from ..config import Train
+from ..files import from_project
 from ..run import Run
 from .card import launched_as
 from .checkpoint import latest, refuse_others
@@ -58,6 +59,11 @@ class Trained:
     launched: dict
     seconds: float
     resumed_from: int
+
+    @property
+    def place(self) -> str:
+        """The folder of what was learned, from the project."""
+        return from_project(self.weights)
 
     @property
     def engine(self) -> str:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from ..config import Train
 from ..diffusion import noise_of
 from ..files import file_hash
+from ..parameters import setting
 from ..shards import Shards
 from .batch import Batch
 
@@ -40,13 +41,13 @@ def check_cache(folder: Path, config: Train):
         raise DataError(f"cache {folder}: {wrong[0]} is missing or damaged; {again} again, it is rebuilt")
     if config.teacher == "cached" and not answers:
         raise DataError(
-            f"cache {folder} has no answers of a teacher; {again} with answers = 'data' or 'trajectories', or train with "
-            f"teacher = 'live'"
+            f"cache {folder} has no answers of a teacher; {again} with {setting('prepare', 'answers', 'data')} or "
+            f"'trajectories', or train with {setting('train', 'teacher', 'live')}"
         )
     if not images and not (config.teacher == "cached" and answers["states"] == "trajectories"):
         raise DataError(
-            f"cache {folder} has prompts without images; {again} with answers = 'trajectories' and train with "
-            f"teacher = 'cached', or give it images"
+            f"cache {folder} has prompts without images; {again} with {setting('prepare', 'answers', 'trajectories')} and "
+            f"train with {setting('train', 'teacher', 'cached')}, or give it images"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from accelerate.state import PartialState
 
 from ..config import Train
+from ..parameters import setting
 from .failure import LaunchError
 
 
@@ -54,13 +55,15 @@ def _check_compiler():
     for tool, how in tools.items():
         if shutil.which(tool, path=path_with_python()) is None:
             raise LaunchError(
-                f"{tool} is not on PATH, and DeepSpeed needs it here; install it ({how}), or train with deepspeed = False"
+                f"{tool} is not on PATH, and DeepSpeed needs it here; install it ({how}), or train with "
+                f"{setting('train', 'deepspeed', False)}"
             )
 
 
 def _check_kernel():
     """A fork takes over what the kernel has begun; CUDA and an Accelerator do not survive it."""
-    instead = "restart the kernel and run the training cell first, or give launcher = 'subprocess'"
+    way = setting("train", "launcher", "subprocess")
+    instead = f"restart the kernel and run the training cell first, or give {way}"
     if torch.cuda.is_initialized() or (torch.cuda.device_count() and _forks_are_spoilt()):
         raise LaunchError(f"CUDA was used in this kernel already, and a forked process cannot use it then; {instead}")
     if PartialState._shared_state:

@@ -13,7 +13,11 @@ pytestmark = pytest.mark.browser
 TABLE = (
     "             right caption first  CLIP score   NFE  s a picture     MiB\nunguided        25 % [0 %, 75 %]        54.1\n"
 )
-LINES = "each => { const text = document.createRange(); text.selectNodeContents(each); return text.getBoundingClientRect().height; }"
+LINES = """each => {
+    const text = document.createRange();
+    text.selectNodeContents(each);
+    return text.getBoundingClientRect().height;
+}"""
 HEIGHT = "each => each.getBoundingClientRect().height"
 
 

@@ -136,7 +136,7 @@ def test_its_code_gives_the_tuned_picture(page, results, compared, tmp_path):
     os.symlink(ROOT / "nbs_lib", tmp_path / "nbs_lib")  # it is for the project's folder, and leaves its picture there
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line and not BAR.fullmatch(line)]
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line and not BAR.fullmatch(line.strip())]
     assert lines == [] == done.stdout.splitlines(), "but for bars"
     files = (tmp_path / "picture.png", compared.compare / results["pictures"][0]["files"]["tuned"])
     stock, tuned = (np.asarray(Image.open(path)).astype(int) for path in files)

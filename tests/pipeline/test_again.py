@@ -1,9 +1,12 @@
 """A run done again: from a stage on, with other seeds, and in a fresh folder, to be compared."""
 
+import copy
 import json
+import shutil
 import subprocess
 import sys
 
+from nbs_lib.config import STAGES
 from nbs_lib.run import Run
 
 
@@ -88,3 +91,20 @@ def test_a_run_goes_on_without_a_reader(project):
         ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "nbs_lib", "list"], cwd=project.folder, stderr=subprocess.PIPE
     )
     assert closed.returncode == 0 and closed.stderr == b""
+
+
+def test_a_copied_project_shows_no_path_of_where_it_was(project, tmp_path):
+    name = "copied"
+    shows = "from nbs_lib.files import from_project; print(from_project(run.folder)); print('run =', config.run)"
+    project.onepass("run", "demo", "--name", name, **{f"DOES_{stage}": shows for stage in STAGES})
+    moved = copy.copy(project)
+    moved.folder = tmp_path / "elsewhere"
+    moved.outputs = moved.folder / "outputs"
+    ignored = shutil.ignore_patterns("cache")
+    shutil.copytree(project.folder, moved.folder, symlinks=True, ignore=ignored)
+    said = [moved.onepass(*each).stdout for each in (("run", "demo", "--name", name), ("list",), ("show", name))]
+    assert all(f"{stage}: unchanged, kept" in said[0] for stage in STAGES)
+    folder = moved.outputs / name
+    cells = [json.dumps(json.loads(path.read_bytes())["cells"], ensure_ascii=False) for path in folder.glob("*.ipynb")]
+    texts = [*said, *cells, *(path.read_text() for path in [*folder.glob("*.html"), folder / "run.json"])]
+    assert len(cells) == 3 and f"outputs/{name}" in cells[0] and not [text for text in texts if str(project.folder) in text]

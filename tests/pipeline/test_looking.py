@@ -14,10 +14,10 @@ from PIL import Image
 
 from nbs_lib.config import Compare, Train
 from nbs_lib.files import HOST, write_atomic
-from nbs_lib.parameters import ParameterError
+from nbs_lib.parameters import COMMAND, ParameterError, setting
 from nbs_lib.pipeline import index, places, progress, tidy
 from nbs_lib.pipeline.differ import difference, in_words
-from nbs_lib.pipeline.doctor import examine
+from nbs_lib.pipeline.doctor import examine, hub
 from nbs_lib.pipeline.listing import chosen, rows
 from nbs_lib.pipeline.page import last_words, write_page
 from nbs_lib.pipeline.places import find_run
@@ -30,6 +30,7 @@ EVIL = "<script>alert(1)</script>"
 @pytest.fixture
 def outputs(tmp_path, monkeypatch):
     """Three runs: done, failed, killed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     monkeypatch.setattr(places, "ROOT", tmp_path)
     for name, status, loss in (("one", "done", 0.1), ("two", "failed", 0.3), ("three", "running", None)):
         stage = {"status": status, "started": "2026-01-01T10:00:00+00:00", "seconds": 61.0, "outputs": {}}
@@ -41,6 +42,31 @@ def outputs(tmp_path, monkeypatch):
         picture.parent.mkdir(parents=True)
         Image.new("RGB", (512, 512), (10 if name == "two" else 0, 0, 0)).save(picture)
     return tmp_path / "outputs"
+
+
+def test_a_parameter_is_named_as_it_is_given_where_it_is_read(monkeypatch):
+    given = [("prepare", "captions", "names"), ("train", "deepspeed", False), ("prepare", "template", "a {} cat")]
+    assert [setting(*each) for each in given] == ["captions = 'names'", "deepspeed = False", "template = 'a {} cat'"]
+    monkeypatch.setenv(COMMAND, "1")
+    said = ["-p prepare.captions=names", "-p train.deepspeed=false", "-p 'prepare.template=a {} cat'"]
+    assert [setting(*each) for each in given] == said
+
+
+def test_what_was_compiled_for_a_checkout_that_is_gone_goes(outputs, tmp_path):
+    here, gone = tmp_path / "a chéckout", tmp_path / "no longer there"
+    (here / "site-packages" / "torch").mkdir(parents=True)
+    for name, paths in (("a", [here]), ("b", [gone]), ("c", [gone, here]), ("d", [])):
+        for i, path in enumerate(paths):
+            place = str(path / "site-packages").replace(" ", "$ ")
+            text = f"cflags = -DX -isystem {place}/torch/include -isystem {place}/torch/include/api -fPIC\n"
+            write_atomic(tmp_path / f"caches/torch_extensions/onepass-{name}/op{i}/build.ninja", text)
+        write_atomic(tmp_path / f"caches/torch_extensions/onepass-{name}/onepass.lock", "")
+    write_atomic(tmp_path / "caches/torch_extensions/py311/op/build.ninja", "-isystem /nowhere/torch/include\n")
+    assert [left.path.name for left in tidy.gc(dry_run=True) if "compiled" in left.why] == ["onepass-b"]
+    tidy.gc()
+    assert sorted(path.name for path in (tmp_path / "caches" / "torch_extensions").iterdir()) == [
+        "onepass-a", "onepass-c", "onepass-d", "py311",
+    ]  # fmt: skip
 
 
 def test_runs_are_chosen_and_ordered_by_any_value(outputs):
@@ -114,6 +140,8 @@ def test_removing_follows_no_link(outputs, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "mine").write_text("kept")
     (outputs / "one" / "cache").symlink_to(tmp_path / "elsewhere")
+    before = sorted(outputs.rglob("*"))
+    assert tidy.removed(["one", "t*"], dry_run=True) == ["one", "three", "two"] and sorted(outputs.rglob("*")) == before
     assert tidy.removed(["one", "t*"]) == ["one", "three", "two"]
     assert (tmp_path / "elsewhere" / "mine").read_text() == "kept" and places.run_names() == []
 
@@ -191,6 +219,9 @@ def test_the_doctor_looks_at_everything_and_says_how_it_is_mended(monkeypatch):
     assert {"DeepSpeed's operators", "models of the hub"} <= set(found)
     assert found["Python"].state == found["packages"].state == found["C++ compiler"].state == "good"
     assert all(each.mend for each in found.values() if each.state == "wrong")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert (hub().state, hub().mend) == ("note", "export HF_HUB_OFFLINE=1")
 
 
 def test_what_is_wrong_is_said_with_the_command_that_mends_it(project, tmp_path):

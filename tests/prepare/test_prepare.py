@@ -242,7 +242,7 @@ def test_a_source_of_which_nothing_is_kept_says_which_filter_did_it(folder, conf
         prepare(config(min_side=1000))
     for name in "abc":
         (folder / f"{name}.txt").unlink()
-    with pytest.raises(SourceError, match='none of its 3 images has a caption; write a .txt.*or give captions = "names"'):
+    with pytest.raises(SourceError, match="none of its 3 images has a caption; write a .txt.*or give captions = .names.$"):
         prepare(config())
 
 

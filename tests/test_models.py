@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Prepare
@@ -344,6 +344,14 @@ def test_hostile_settings_are_refused_by_the_part_s_name(tiny_base, tmp_path_fac
     change(folder / part / CONFIGS[part], **{setting: value})
     with pytest.raises(BaseError, match=f"its {part} cannot be used"):
         find_base(str(folder))
+
+
+def test_settings_of_another_scheduler_are_refused_when_it_is_asked_for(tiny_base, tmp_path):
+    folder = tiny_base("sd1", tmp_path / "base")
+    change(folder / "scheduler" / "scheduler_config.json", final_sigmas_type="none of them")
+    base = find_base(str(folder))
+    with pytest.raises(BaseError, match="its scheduler cannot be used .*final_sigmas_type"):
+        base.scheduler(EulerDiscreteScheduler)
 
 
 def test_settings_that_name_code_to_fetch_are_left_alone(tiny_base, tmp_path):

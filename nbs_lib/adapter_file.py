@@ -115,14 +115,14 @@ def _check_settings(settings: dict[str, Any], ranks: dict[str, int], dora: bool,
             raise FileError("its rank_pattern and alpha_pattern do not give numbers to plain layer names")
     if settings.get("use_dora", False) is not dora or type(settings.get("use_rslora", False)) is not bool:
         raise FileError("its use_dora and use_rslora do not fit its weights")
-    for name, value, low in [
-        ("r", settings.get("r"), 1),
-        ("lora_alpha", settings.get("lora_alpha"), -1e4),
-        ("lora_dropout", settings.get("lora_dropout", 0), 0),
-        *(("alpha_pattern", value, -1e4) for value in patterns[1].values()),
+    for name, value, low, high in [
+        ("r", settings.get("r"), 1, 1e4),
+        ("lora_alpha", settings.get("lora_alpha"), -1e4, 1e4),
+        ("lora_dropout", settings.get("lora_dropout", 0), 0, 1),
+        *(("alpha_pattern", value, -1e4, 1e4) for value in patterns[1].values()),
     ]:  # fmt: skip
-        if not is_number(value, low, 1e4):
-            raise FileError(f"its {name} is {value!r:.60}, allowed is a number from {low:g} to 1e4")
+        if not is_number(value, low, high):
+            raise FileError(f"its {name} is {value!r:.60}, allowed is a number from {low:g} to {high:g}")
     covered = {layer for layer in layers if any(layer == each or layer.endswith(f".{each}") for each in targets)}
     if covered != set(ranks):
         raise FileError(f"its target_modules and its weights differ, for example in {min(covered ^ set(ranks))}")

@@ -241,6 +241,7 @@ WRONG_SETTINGS = [
     ("r", 10**9),
     ("lora_alpha", 1e30),
     ("lora_alpha", None),
+    ("lora_dropout", 7),
     ("use_dora", True),
     ("use_rslora", "yes"),
     ("modules_to_save", ["conv_out"]),

@@ -4,6 +4,7 @@ find   a base by its name: `embedded`, a folder in diffusers' layout, or a hub i
 sd     Base: SD 1.x and 2.x, and all that depends on the family
 sdxl   BaseXL: what is otherwise in SDXL
 parts  the files of a base's parts, and how one is loaded
+check  a base held against itself before it is used; with shapes, settings and headers, which read no weight
 
 Nothing is ever run from a model's folder (`trust_remote_code` stays off), and weights are read from safetensors only.
 """

@@ -61,7 +61,6 @@ def _check_schedule(base: "Base"):
     levels = scheduler.alphas_cumprod
     if len(levels) != (steps := scheduler.config.num_train_timesteps) or not bool(((levels >= 0) & (levels <= 1)).all()):
         raise FileError(f"its {len(levels)} noise levels are not {steps} numbers between 0 and 1")
-    scheduler.set_timesteps(2)
 
 
 def _check_tokenizer(base: "Base", part: str, encoder: CLIPTextConfig):

@@ -122,7 +122,9 @@ class Base:
         try:
             check_settings(kind, read_settings(self.folder / "scheduler" / CONFIGS["scheduler"]))
             # DDIM clips to [-1, 1] unless it is told not to, which is for pictures: latents reach beyond
-            return kind.from_pretrained(self.folder / "scheduler", local_files_only=True, clip_sample=False)
+            scheduler = kind.from_pretrained(self.folder / "scheduler", local_files_only=True, clip_sample=False)
+            kind.from_config(scheduler.config).set_timesteps(2)  # some settings are read no earlier than this
+            return scheduler
         except Exception as failure:  # each scheduler refuses settings in its own way
             said = first_line(failure)
             raise BaseError(f"base {self.name!r}: its scheduler cannot be used ({said}); fetch scheduler/ again") from failure

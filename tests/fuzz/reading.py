@@ -3,6 +3,7 @@
 import io
 import os
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -58,7 +59,7 @@ class Images:
 
 
 def read(source: Path | str, **asked) -> tuple[str, list[Example | Skipped]]:
-    """Read a source to its end, its images too; return a word for the outcome, and what came of it."""
+    """Read a source to its end, its images too; return a word for the outcome, and what came of it, without the images."""
     try:
         opened = open_source(str(source), Asked(**asked))
     except SourceError as fault:
@@ -66,9 +67,10 @@ def read(source: Path | str, **asked) -> tuple[str, list[Example | Skipped]]:
         return "refused", []
     assert (total := opened.total()) is None or total >= 0
     opened.stamp()
-    items = list(islice(opened, MOST))
-    for item in items:
+    items = []
+    for item in islice(opened, MOST):
         check(item)
+        items.append(replace(item, image=None) if isinstance(item, Example) else replace(item, place=None))
     skipped = sum(isinstance(item, Skipped) for item in items)
     return "partly" if 0 < skipped < len(items) else "skipped" if skipped else "accepted", items
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -41,7 +42,6 @@ class Fuzzer:
         datasets.Dataset.from_dict(rows, features=features).save_to_disk(self.saved)
         self.state = json.loads((self.saved / "state.json").read_text())
         shutil.copytree(self.saved, self.outside / "saved")
-        self.bombs = [bomb(column, codec) for column in ("text", "image") for codec in ("snappy", "zstd")]
 
     def _secret(self, ending: str):
         """A table outside: an image of the folder with a caption that nothing may read."""
@@ -110,7 +110,7 @@ class Fuzzer:
 
     def parquet(self, rng: Random) -> tuple[bytes, bool]:
         if rng.random() < 0.003:
-            return rng.choice(self.bombs), False
+            return bomb(rng.choice(("text", "image")), rng.choice(("snappy", "zstd"))), False
         names, texts = [*GOOD, "c.png"], [*GOOD.values(), b"\xff\xfe bad"]
         order = [0, 1, 2]
         rng.shuffle(order)
@@ -170,9 +170,10 @@ def text_array(values: list[str | bytes]) -> pyarrow.Array:
     return pyarrow.Array.from_buffers(pyarrow.string(), len(raw), raw.buffers())
 
 
+@cache
 def bomb(column: str, codec: str) -> bytes:
-    """A parquet file of kilobytes whose 40 rows share a value of 20 MiB."""
-    large = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 40, pyarrow.int32()), [bytes(20 << 20)])
+    """A parquet file of kilobytes whose 40 rows share a value of 8 MiB."""
+    large = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 40, pyarrow.int32()), [bytes(8 << 20)])
     names = pyarrow.array(["a.png"] * 40)
     if column == "image":
         large = pyarrow.StructArray.from_arrays([large], ["bytes"])

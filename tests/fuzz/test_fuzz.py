@@ -4,7 +4,7 @@ import pytest
 
 from tests.fuzz import fuzz
 
-CASES = {"tables": 200, "archives": 200, "records": 100, "adapters": 100, "bases": 50}
+CASES = {"tables": 300, "archives": 150, "records": 100, "adapters": 100, "bases": 50}
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -144,6 +144,7 @@ class Fuzzer:
             name = rng.choice(("run.json",) * 9 + RECORDS)
             path = victim / name
             with suppress(FileExistsError, NotADirectoryError, IsADirectoryError, FileNotFoundError):
+                _erase(path)  # or a link of an earlier harm would be written through
                 if name.endswith(".png") and rng.random() < 0.7:
                     path.write_bytes(_picture(rng))
                 elif name.endswith("jsonl"):

@@ -122,6 +122,14 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def test_a_picture_larger_than_any_is_not_read(outputs):
+    run = make(outputs / "m")
+    with (run.compare / "pictures" / "p00_s0_tuned.png").open("wb") as file:
+        file.truncate(1 << 42)
+    assert difference(Run(outputs / "a"), run).pictures == {"p00_s0_tuned.png": None}
+    assert len(looked_at(outputs)) == 3
+
+
 @pytest.mark.parametrize("side", [97, 60_000, 0xFFFFFFFF])
 def test_a_picture_without_end_is_not_opened(outputs, side):
     run = make(outputs / "m")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 from typing import Any
 
 import typer
@@ -185,8 +186,10 @@ class Fuzzer:
         before = places.ROOT, files.ROOT, logging.disable
         places.ROOT = files.ROOT = self.root
         logging.disable = lambda: None  # which a command does for good, and which takes longer than most cases
+        caches = patch.dict(os.environ, {"XDG_CACHE_HOME": str(self.root)})  # `gc` looks there for compiled extensions
         try:
-            yield
+            with caches:
+                yield
         finally:
             places.ROOT, files.ROOT, logging.disable = before
 

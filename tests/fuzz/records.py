@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from random import Random
-from unittest.mock import patch
 from typing import Any
+from unittest.mock import patch
 
 import typer
 from PIL import Image

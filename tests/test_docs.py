@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 DOCS = ROOT / "docs"
 PAGES = ["README", "tutorial", "your-own-20-pictures", "real-stable-diffusion", "four-gpus-two-machines", "how-it-works"]
-PAGES += ["troubleshooting"]
+PAGES += ["what-is-trusted", "troubleshooting"]
 COMMANDS, NEEDS = ("", "sh", "bash", "console", "python"), re.compile(r"<!-- needs: (.+) -->")
 QUICK = "prepare.count=32 prepare.prior_count=8 prepare.processes=1 train.steps=2 train.batch_size=2 train.processes=1".split()
 QUICK += "train.deepspeed=false train.validate_every=0 compare.steps=2 compare.captions=0 compare.clip=none".split()

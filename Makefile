@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills clean
+.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-gpu   on a machine with GPUs: measure training at SD 2.1's size, and write benchmarks/results"
 	@echo "make bench-runs   measure what onepass run costs over bare papermill, and 200 runs listed, and write benchmarks/results"
 	@echo "make bench-kills   kill a run at 20 random moments and resume it, at ZeRO 0 and 2, and write benchmarks/results"
+	@echo "make fuzz   read damaged and hostile files: KIND=tables, archives, records, adapters or bases, CASES=20000"
 	@echo "onepass --help   the command: run, sweep, list, show, diff, doctor and more"
 	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
@@ -116,6 +117,11 @@ bench-runs: setup
 bench-kills: setup
 	@echo "bench-kills: 20 moments at ZeRO 0, 20 at ZeRO 2"
 	@$(PY) benchmarks/kills.py
+
+KIND ?= tables archives records adapters bases
+CASES ?= 20000
+fuzz: setup
+	@for kind in $(KIND); do OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.fuzz $$kind --cases $(CASES) || exit 1; done
 
 clean:
 	@echo "clean: runs, caches, build products"

@@ -31,8 +31,10 @@ def different_seeds(seeds: list[int]):
 class Compare:
     """Parameters of `3_compare.ipynb`: base and tuned from the same noise, looked at and measured."""
 
-    run: str = "outputs/demo"
+    run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
+    replace: bool = False
+    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
     prompts: list[str] = field(default_factory=lambda: list(REFERENCE_PROMPTS))
     """Prompts of the pictures."""
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -48,7 +50,7 @@ class Compare:
     """Sampling steps of the tuned model; 0 is what it was trained for: few for consistency, else as many as the base's."""
     adapter_scale: float = 1.0
     """How strongly the adapter is applied."""
-    captions: int = 100
+    captions: int = 150
     """Held-out captions of the picture-book that the rates are measured on; 0 leaves them out."""
     clip: str = "auto"
     """The CLIP that scores: auto (the embedded base's own, for that base alone), embedded (that one for any base), none, a
@@ -93,7 +95,7 @@ class Compare:
 class Play:
     """Parameters of `playground.ipynb`: what its controls say when it opens."""
 
-    run: str = "outputs/demo"
+    run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
     prompts: list[str] = field(default_factory=lambda: ["A person in a red shirt holding a black cat on the left"])
     """What the first pictures show."""

@@ -12,8 +12,10 @@ DRAWN = ("picturebook", "unseen")
 class Prepare:
     """Parameters of `1_prepare.ipynb`: images and captions into a cache of latents and text embeddings."""
 
-    run: str = "outputs/demo"
+    run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
+    replace: bool = False
+    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
     base: str = "embedded"
     """The base: `embedded`, a folder in diffusers' layout, or a hub id."""
     revision: str = ""

@@ -5,10 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..config import DRAWN, PLACE, STAGES
+from ..config import DRAWN, STAGES
 from ..contenders import contender
 from ..files import remove
 from ..machine import versions
+from ..outdated import differing
 from ..parameters import ParameterError, as_parameters
 from ..run import RECIPE_LOCK, REFUSALS, STAGE_LOCK, Run, RunError
 from ..terminal import printable
@@ -170,23 +171,14 @@ def in_words(run: Run, config: Any, name: str) -> str:
     stage = next(stage for stage, cls in STAGES.items() if isinstance(config, cls))
     before = run.stage_record(stage)
     if name == "parameters":
-        return _differ(before.get("parameters", {}), as_parameters(config)) or "a parameter has changed"
+        return differing(before.get("parameters", {}), as_parameters(config)) or "a parameter has changed"
     if name == "versions":
-        return _differ(before.get("versions", {}), versions()) or "a version has changed"
+        return differing(before.get("versions", {}), versions()) or "a version has changed"
     if name in STAGES:
         return f"{name} came to something else"
     if name in before.get("outputs", {}):
         return f"{name} is missing or was changed"
     return f"{SAID[name]} has changed" if name in SAID else name
-
-
-def _differ(then: dict[str, Any], now: dict[str, Any]) -> str:
-    other = [name for name, value in now.items() if name not in PLACE and then.get(name) != value]
-    return ", ".join(f"{name} was {_short(then.get(name))}, is {_short(now[name])}" for name in other)
-
-
-def _short(value: Any) -> str:
-    return str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}…"
 
 
 def headline(run: Run) -> str:

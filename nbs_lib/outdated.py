@@ -42,8 +42,12 @@ def _before() -> dict[str, list[str]]:
 
 
 def mark_report(report: Path, record: dict[str, Any]):
-    """Write on a run's report that it is out of date, or take that away again where it is not; without a report, do nothing."""
-    if report.is_symlink() or not report.is_file():
+    """Write on a run's report that it is out of date, or take that away again where it is not.
+
+    Do nothing without a report, and until the comparison that it is of is done again.
+    """
+    done = record.get("stages", {}).get("compare", {}).get("status") == "done"
+    if not done or report.is_symlink() or not report.is_file():
         return
     page = report.read_bytes()
     bare = page.replace(MARK.encode(), b"", 1)

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from ..config import STAGES
+from ..outdated import outdated
 from ..parameters import ParameterError
 from ..records import is_number
 from ..run import Run, RunError
@@ -22,6 +23,8 @@ SHORT = {
 }
 """Words for what is asked for most."""
 
+OUTDATED = "out of date"
+"""The status of a run with a stage that rests on another result than the run now has; the value of that name says which."""
 DONE = {"prepare": "prepared", "train": "trained", "compare": "done"}
 """What a run is whose last stage so far is done."""
 
@@ -51,22 +54,29 @@ def row(run: Run) -> Row:
         "seconds": round(sum(told.get("seconds", 0) for told in stages.values()), 1),
     }
     for stage in STAGES:
-        values |= {f"{stage}.{name}": value for name, value in asked.get(stage, {}).items()}
+        values |= {f"{stage}.{name}": value for name, value in asked.get(stage, {}).items() if name not in ("run", "replace")}
+    past = outdated(record)
     for stage, told in stages.items():
         given = told.get("parameters", {}) | told.get("resolved", {})
-        values |= {f"{stage}.{name}": value for name, value in given.items() if name != "run"}
-        values |= _flat(stage, {name: value for name, value in told.items() if name not in NOT_NUMBERS})
+        values |= {f"{stage}.{name}": value for name, value in given.items() if name not in ("run", "replace")}
+        if stage not in past:  # or else its numbers would stand beside what they are not of
+            values |= _flat(stage, {name: value for name, value in told.items() if name not in NOT_NUMBERS})
+    if past:
+        values[OUTDATED] = ", ".join(past)
     return values | {short: values[full] for short, full in SHORT.items() if full in values}
 
 
 def status(run: Run, record: dict[str, Any]) -> str:
     """running, done, failed or interrupted, as the record says; `interrupted` too where it was killed before it could say.
 
-    `prepared`, `trained` or `done`, after the stage that was done last, where stages are done one by one in notebooks.
+    `out of date` where a finished stage rests on another result than the run now has. `prepared`, `trained` or `done`, after
+    the stage that was done last, where stages are done one by one in notebooks.
     """
-    said = record.get("status", "running")
+    said, past = record.get("status", "running"), outdated(record)
     if said != "running" or run.at_work():
-        return said
+        return OUTDATED if past and said == "done" else said
+    if past and "asked" not in record:
+        return OUTDATED
     stages = {stage: told for stage, told in record.get("stages", {}).items() if stage in DONE}
     done = {told.get("started", ""): DONE[stage] for stage, told in stages.items() if told.get("status") == "done"}
     if stages and len(done) == len(stages) and "asked" not in record:

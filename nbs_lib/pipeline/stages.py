@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import DRAWN, STAGES
 from ..contenders import contender
+from ..course import beginning
 from ..files import remove
 from ..machine import versions
 from ..outdated import differing
@@ -70,7 +71,27 @@ def plan(run: Run, stages: dict[str, Any], start: str | None = None) -> dict[str
     for stage, config in stages.items():
         before = [each for each, reasons in why.items() if reasons]
         why[stage] = reasons(run, stage, config, start) or [f"{', '.join(before)} may come to something else"][: len(before)]
+        if why[stage] and stage == "train":
+            why[stage] = [*why[stage], begins(run, config, anew=why[stage] == ASKED or "prepare" in before)]
     return why
+
+
+def begins(run: Run, config: Any, anew: bool) -> str:
+    """Say at which step a training begins, and that a finished one is replaced, by what the run has recorded.
+
+    anew: whether what it rests on is another, or no checkpoint is to be used.
+    """
+    known, now = run.stage_record("train"), as_parameters(config)
+    before = known.get("parameters", {}) | {"steps": known.get("resolved", {}).get("steps", now["steps"])}
+    if config.epochs and before.get("epochs"):
+        now["steps"] = before["steps"] * config.epochs // before["epochs"]
+    steps = [
+        int(path.parent.name[5:]) for path in run.checkpoints.glob("step-*/checkpoint.json") if path.parent.name[5:].isdigit()
+    ]
+    other = anew or [name for name, value in run.inputs(config).items() if known.get("inputs", {}).get(name) != value]
+    said = beginning(before, now, max(steps, default=0)) if other in ([], ["parameters"]) else "begins at step 0"
+    lost = ", and what it has learned takes the place of the finished training's" if known.get("status") == "done" else ""
+    return said + lost
 
 
 def stage_named(given: str | None) -> str | None:
@@ -105,7 +126,8 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
                     say(f"[{number}/3] {stage}: unchanged, kept")
                     _complete(run.notebook(stage))
                     continue
-                tell(f"[{number}/3] {stage}: {', '.join(why)}")
+                said = f"; {begins(run, config, why == ASKED)}" if stage == "train" else ""
+                tell(f"[{number}/3] {stage}: {', '.join(why)}{said}")
                 _do(run, stage, config, say, anew=why == ASKED)
                 tell(f"      {run.stage_record(stage)['seconds']} s")
         except StageError as failure:

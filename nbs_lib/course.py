@@ -32,11 +32,9 @@ def differing(before: dict[str, Any], now: dict[str, Any], among: Iterable[str] 
     return [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in names]
 
 
-def may_go_on(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a training differs from another one in its length and its learning rate at most."""
-    then, there = course(before), course(now)
-    other = {name for name in then.keys() | there.keys() if then.get(name) != there.get(name)}
-    return other <= {*LENGTH, *RATE, CHOICE}
+def not_allowed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the differences, in words, for which a training cannot go on from a named checkpoint of another one."""
+    return differing(before, now, course(now).keys() - {*LENGTH, *RATE, CHOICE})
 
 
 def beginning(before: dict[str, Any], now: dict[str, Any], step: int) -> str:
@@ -46,7 +44,7 @@ def beginning(before: dict[str, Any], now: dict[str, Any], step: int) -> str:
         return f"goes on from {chosen}"
     if not differing(before, now) and 0 < step <= now["steps"]:
         return f"goes on from step {step}"
-    if chosen == LATEST and 0 < step <= now["steps"] and may_go_on(before, now):
+    if chosen == LATEST and 0 < step <= now["steps"] and not not_allowed(before, now):
         return (
             f"begins at step 0, because the learning rate of its first {step} steps is another one with schedule "
             f"{now['schedule']!r} ({'; '.join(differing(before, now))}); with {CHOICE} = {checkpoint_name(step)!r} it "

@@ -25,20 +25,15 @@ def outputs_hash(record: dict[str, Any], stage: str) -> str:
 def outdated(record: dict[str, Any]) -> dict[str, str]:
     """Return the finished stages that rest on something else than the run now has, each with the earlier stage that changed."""
     found: dict[str, str] = {}
-    for stage, befores in _before().items():
-        known = record.get("stages", {}).get(stage, {})
-        if known.get("status") != "done":
-            continue
-        for before in befores:
-            now = outputs_hash(record, before)
-            if before in found or known.get("inputs", {}).get(before, now) != now:
-                found[stage] = before
-                break
+    order, stages = list(STAGES), record.get("stages", {})
+    hashes = {stage: outputs_hash(record, stage) for stage in order[:-1]}
+    for place, stage in enumerate(order):
+        known = stages.get(stage, {})
+        if known.get("status") == "done":
+            then = known.get("inputs", {})
+            changed = [each for each in order[:place] if each in found or then.get(each, hashes[each]) != hashes[each]]
+            found |= {stage: changed[0]} if changed else {}
     return found
-
-
-def _before() -> dict[str, list[str]]:
-    return {stage: list(STAGES)[:number] for number, stage in enumerate(STAGES)}
 
 
 def mark_report(report: Path, record: dict[str, Any]):

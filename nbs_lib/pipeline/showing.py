@@ -12,9 +12,8 @@ from .progress import shown
 def told(run: Run) -> list[str]:
     """Lines of text. Errors: RunError for a damaged record."""
     record, values = run.read(), row(run)
-    asked = record.get("asked", {})
-    lines = [f"{run.name}: {status(run, record)}" + (f", of the recipe {asked['recipe']}" if asked.get("recipe") else "")]
-    past = outdated(record)
+    asked, past = record.get("asked", {}), outdated(record)
+    lines = [f"{run.name}: {status(run, record, past)}" + (f", of the recipe {asked['recipe']}" if asked.get("recipe") else "")]
     for stage in STAGES:
         known = record.get("stages", {}).get(stage)
         given = (known or {}).get("parameters") or asked.get(stage) or {}
@@ -26,7 +25,7 @@ def told(run: Run) -> list[str]:
     numbers = {name: values[name] for name in SHORT if name in values}
     lines += [f"{name}: {cell(name, value)}" for name, value in numbers.items()]
     lines += [f"{name}: {path}" for name, path in _files(run, past).items()]
-    if status(run, record) in ("failed", "interrupted"):
+    if status(run, record, past) in ("failed", "interrupted"):
         lines.append(f"go on with it: onepass resume {run.name}")
     return lines
 

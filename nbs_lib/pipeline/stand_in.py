@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from ..config import Prepare, Train
 from ..models.sd import Base
 from ..prepare.cache import ANSWERS, CAPTION_COLUMNS, CAPTIONS, EXAMPLE_COLUMNS, EXAMPLES, LATENTS, META, TEXTS, UNCONDITIONAL
+from ..prepare.naming import asked_of
 
 SHARD = "zeros"
 
@@ -41,7 +42,7 @@ def write_stand_in(folder: Path, base: Base, config: Prepare, train: Train):
         "shards": [{"name": SHARD, "rows": rows, "shape": shape, "answers": SHARD}],
         "texts": [{"name": SHARD, "rows": 1}],
         "negative": config.negative,
-        "answers": {"states": config.answers} if config.answers != "none" else None,
+        "answers": asked_of(config),
         "images": True,
         "files": {},
     }

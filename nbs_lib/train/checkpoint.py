@@ -26,7 +26,7 @@ import torch
 
 from ..config import Train
 from ..config.train import LATEST, NONE
-from ..course import CHOICE, checkpoint_name, course, differing, may_go_on
+from ..course import CHOICE, checkpoint_name, course, differing, not_allowed
 from ..disk import room
 from ..files import value_hash, write_atomic
 from .failure import GO_ON
@@ -88,12 +88,12 @@ def _named(folder: Path, inputs: dict[str, str], config: Train) -> Checkpoint:
         raise CheckpointError(f"{CHOICE}: given {name!r}; {folder} has no whole checkpoint of that name; there is {there}")
     if found.step > config.steps:
         raise CheckpointError(f"{CHOICE}: given {name!r}, which is beyond the {config.steps} steps asked for; give more steps")
-    changed = [f"its {each} changed" for each in inputs if each != "parameters" and found.inputs.get(each) != inputs[each]]
-    if changed or not may_go_on(found.parameters, asdict(config)):
-        differ = [each for each in differing(found.parameters, asdict(config)) if not each.startswith(CHOICE)]
+    differ = not_allowed(found.parameters, asdict(config))
+    differ += [f"its {each} changed" for each in inputs if each != "parameters" and found.inputs.get(each) != inputs[each]]
+    if differ:
         raise CheckpointError(
-            f"{CHOICE}: given {name!r}, which is of another training: {'; '.join(differ + changed)}; only its length and its "
-            "learning rate may differ"
+            f"{CHOICE}: given {name!r}, which is of another training: {'; '.join(differ)}; only its length and its learning "
+            "rate may differ"
         )
     return found
 

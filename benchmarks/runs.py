@@ -3,10 +3,10 @@
     python benchmarks/runs.py     # or: make bench-runs
 
 Overhead: the three notebooks of a shrunken demo, by one process that calls papermill three times and by `onepass run`, in
-turns, each from nothing, in a project of its own in a temporary folder; the medians and their difference, on the clock and in processor seconds of that process alone, which
-other work on the machine does not lengthen. Listing: 200 and 2,000 copies of a small run's folder in a project of its own;
-`onepass list` and `onepass index`, start to end, the slowest of five, and the bytes of the index. The figures go to
-benchmarks/results/runs.json.
+turns, each from nothing, in a project of its own in a temporary folder; the medians and their difference, on the clock and in
+processor seconds of that process alone, which other work on the machine does not lengthen. Listing: 200 and 2,000 copies of a
+small run's folder in such a project; `onepass list` and `onepass index`, start to end, the slowest of five, and the bytes of
+the index. The figures go to benchmarks/results/runs.json.
 """
 
 import json

@@ -160,7 +160,6 @@ AHEAD = {
         "source '/no/such/source': there is no such folder or file",
     ),
     "a precision of GPUs": ("train.precision=fp16", "precision: given 'fp16', which needs a GPU"),
-    "more than there is memory for": ("train.processes=60000", "memory: this training needs"),
 }
 
 

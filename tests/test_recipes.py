@@ -1,4 +1,4 @@
-"""The recipes: the demo is what the notebooks do by themselves,and what each of them trains."""
+"""The recipes: the demo is what the notebooks do by themselves, and what each of them trains."""
 
 import pytest
 

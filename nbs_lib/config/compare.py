@@ -33,8 +33,6 @@ class Compare:
 
     run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
-    replace: bool = False
-    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
     prompts: list[str] = field(default_factory=lambda: list(REFERENCE_PROMPTS))
     """Prompts of the pictures."""
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -61,6 +59,8 @@ class Compare:
     """Two or three axes of a grid of pictures, NAME: VALUE | VALUE, e.g. "steps: 5 | 25"; see nbs_lib/axes.py."""
     batch_size: int = 20
     """Pictures sampled at once."""
+    replace: bool = False
+    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
 
     def __post_init__(self):
         said(self, "run", "a folder")

@@ -14,8 +14,6 @@ class Prepare:
 
     run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
-    replace: bool = False
-    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
     base: str = "embedded"
     """The base: `embedded`, a folder in diffusers' layout, or a hub id."""
     revision: str = ""
@@ -76,6 +74,8 @@ class Prepare:
     """Images encoded at once, in each process."""
     seed: int = 0
     """Seed of the picture-book's scenes and wordings, and of the answers' noise."""
+    replace: bool = False
+    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
 
     def __post_init__(self):
         said(self, "run", "a folder")

@@ -21,8 +21,6 @@ class Train:
 
     run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
-    replace: bool = False
-    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
     objective: str = "guidance"
     """What is learned: guidance (two passes in one), finetune (the images themselves) or consistency (few steps)."""
     method: str = "lora"
@@ -132,6 +130,8 @@ class Train:
     """Whether the metrics are written for TensorBoard as well (its package is an extra)."""
     seed: int = 0
     """Seed of the first weights, the order of examples, the noise and the timesteps."""
+    replace: bool = False
+    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
 
     def __post_init__(self):
         if not self.lr:  # the record says what was used, and not that nothing was given

@@ -58,7 +58,7 @@ def shown(row: Row) -> dict[str, Any]:
 
     What is out of date says so, and the picture is left out: it is not of what the run has now.
     """
-    folder, past = outputs() / row["name"], "compare" in row.get(OUTDATED, "")
+    folder, past = outputs() / row["name"], "compare" in row.get("outdated", "")
     cells = [{"name": name, "text": cell(name, row.get(name)), "by": _by(row.get(name))} for name in SHOWN]
     url = quote(os.fsencode(row["name"]))
     there = {each.name for each in scanned(folder) if each.is_file()}

@@ -24,7 +24,7 @@ SHORT = {
 """Words for what is asked for most."""
 
 OUTDATED = "out of date"
-"""The status of a run with a stage that rests on another result than the run now has; the value of that name says which."""
+"""The status of a run with a stage that rests on another result than the run now has; its value `outdated` says which."""
 DONE = {"prepare": "prepared", "train": "trained", "compare": "done"}
 """What a run is whose last stage so far is done."""
 
@@ -61,7 +61,7 @@ def row(run: Run) -> Row:
         if stage not in past:  # or else its numbers would stand beside what they are not of
             _flat(stage, {name: value for name, value in told.items() if name not in NOT_NUMBERS}, values)
     if past:
-        values[OUTDATED] = ", ".join(past)
+        values["outdated"] = ", ".join(past)
     return values | {short: values[full] for short, full in SHORT.items() if full in values}
 
 

@@ -98,7 +98,7 @@ def test_what_rests_on_another_result_is_out_of_date_wherever_it_is_shown(output
         write_atomic(run.folder / name, "")
     Image.new("RGB", (8, 8)).save(run.thumbnail)
     [found] = chosen(rows(), "again")
-    assert found["status"] == "out of date" and found["out of date"] == "compare" and found["train.loss"] == 0.5
+    assert found["status"] == "out of date" and found["outdated"] == "compare" and found["train.loss"] == 0.5
     assert not [name for name in found if "time_ratio" in name], "a number of the adapter before"
     lines = "\n".join(told(run))
     assert "again: out of date" in lines and "it rests on another train than the last one" in lines

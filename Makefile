@@ -26,7 +26,7 @@ help:
 	@echo "make bench-soak   train 2,000 steps, killed again and again, and write benchmarks/results"
 	@echo "make bench-lab   run the comparison headlessly, hold it against a bare pipeline, and write benchmarks/results"
 	@echo "make bench-gpu   on a machine with GPUs: measure training at SD 2.1's size, and write benchmarks/results"
-	@echo "make bench-runs   measure what onepass run costs over bare papermill, and 200 runs listed, and write benchmarks/results"
+	@echo "make bench-runs   measure what onepass run costs over bare papermill, and 2,000 runs listed, and write benchmarks/results"
 	@echo "make bench-kills   kill a run at 20 random moments and resume it, at ZeRO 0 and 2, and write benchmarks/results"
 	@echo "make fuzz   read damaged and hostile files: KIND=tables, archives, records, adapters or bases, CASES=20000"
 	@echo "onepass --help   the command: run, sweep, list, show, diff, doctor and more"
@@ -111,7 +111,7 @@ bench-gpu: setup
 	@$(PY) benchmarks/gpu.py
 
 bench-runs: setup
-	@echo "bench-runs: onepass run against bare papermill, 200 runs"
+	@echo "bench-runs: onepass run against bare papermill, 200 and 2,000 runs"
 	@$(PY) benchmarks/runs.py
 
 bench-kills: setup

@@ -2,10 +2,10 @@
 
     python benchmarks/kills.py [MOMENTS]     # or: make bench-kills; 20 moments for each ZeRO stage unless told
 
-A shrunken demo, once from nothing to its end, then again and again: killed by SIGKILL at a moment drawn from the whole of its
-time, the command's process group alone or every process of it in turn, then `onepass resume`. All of it with ZeRO 0 and again
-with ZeRO 2. The figures go to benchmarks/results/kills.json, where the moments are 20 for each. Status 1 where one of them did
-not end as it should.
+A shrunken demo in a project of its own, in a temporary folder: once from nothing to its end, then again and again, killed by
+SIGKILL at a moment drawn from the whole of its time, the command's process group alone or every process of it in turn, then
+`onepass resume`. All of it with ZeRO 0 and again with ZeRO 2. The figures go to benchmarks/results/kills.json, where the
+moments are 20 for each. Status 1 where one of them did not end as it should.
 """
 
 import os
@@ -14,14 +14,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import page
 import psutil
+from project import copied, inside
 
-from nbs_lib.files import ROOT, file_hash
+from nbs_lib.files import file_hash
 from nbs_lib.machine import facts
 from nbs_lib.run import Run
 
@@ -29,14 +32,16 @@ MOMENTS, ZERO_STAGES = 20, (0, 2)
 SMALL = ["prepare.count=16", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]
 SMALL += ["train.held_out=2", "train.validate_every=3", 'compare.prompts=["A person holding a cat"]']
 SMALL += ["compare.steps=2", "compare.captions=2"]
-NAME = f"bench-kills-{os.getpid()}"
+NAME = "bench-kills"
 
 
 def main(moments: int):
     chance, seconds, trials = random.Random(0), {}, []
-    for stage in ZERO_STAGES:
-        seconds[stage], these = killed(Run(ROOT / "outputs" / NAME), stage, moments, chance)
-        trials += these
+    with tempfile.TemporaryDirectory(prefix=NAME, ignore_cleanup_errors=True) as folder:
+        project = copied(Path(folder) / "project")
+        for stage in ZERO_STAGES:
+            seconds[stage], these = killed(Run(project / "outputs" / NAME), stage, moments, chance)
+            trials += these
     good = sum(each["same"] and each["status"] == "done" for each in trials)
     told = {"moments": len(trials), "zero_stages": ZERO_STAGES, "seconds": round(sum(seconds.values()) / len(seconds), 1)}
     told |= {"ended_the_same": good, "trials": trials}
@@ -66,14 +71,14 @@ def killed(run: Run, stage: int, moments: int, chance: random.Random) -> tuple[f
 
 def begin(run: Run, stage: int) -> subprocess.Popen:
     given = [*SMALL, f"train.zero_stage={stage}"]
-    return command("run", "demo", "--name", run.name, *(part for each in given for part in ("-p", each)))
+    return command(run, "run", "demo", "--name", run.name, *(part for each in given for part in ("-p", each)))
 
 
-def command(*arguments: str) -> subprocess.Popen:
+def command(run: Run, *arguments: str) -> subprocess.Popen:
     """`onepass`, which leads a process group of its own."""
     whole = [sys.executable, "-W", "ignore", "-m", "nbs_lib", *arguments]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(whole, cwd=ROOT, start_new_session=True, **quiet)
+    return subprocess.Popen(whole, start_new_session=True, **inside(run.folder.parent.parent), **quiet)
 
 
 def finished(process: subprocess.Popen):
@@ -96,7 +101,7 @@ def trial(run: Run, stage: int, moment: float, everything: bool) -> dict:
                 each.kill()
     process.communicate()
     known = run.record.exists()  # before its first second is over, there is nothing to resume
-    again = command("resume", run.name) if known else begin(run, stage)
+    again = command(run, "resume", run.name) if known else begin(run, stage)
     said = again.communicate()[1]
     told = {"zero_stage": stage, "moment": round(moment, 1), "everything": everything, "stages": at}
     told |= {"resumed": known, "exit": again.returncode}

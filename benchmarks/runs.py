@@ -1,15 +1,15 @@
-"""What the layer of runs costs: `onepass run` against bare papermill with the same notebooks, and 200 runs in outputs/.
+"""What the layer of runs costs: `onepass run` against bare papermill with the same notebooks, and up to 2,000 runs.
 
     python benchmarks/runs.py     # or: make bench-runs
 
 Overhead: the three notebooks of a shrunken demo, by one process that calls papermill three times and by `onepass run`, in
-turns, each from nothing; the medians and their difference, on the clock and in processor seconds of that process alone, which
-other work on the machine does not lengthen. Listing: 200 copies of a small run's folder in a project of its own;
-`onepass list` and `onepass index`, start to end, the slowest of five. The figures go to benchmarks/results/runs.json.
+turns, each from nothing, in a project of its own in a temporary folder; the medians and their difference, on the clock and in
+processor seconds of that process alone, which other work on the machine does not lengthen. Listing: 200 and 2,000 copies of a
+small run's folder in such a project; `onepass list` and `onepass index`, start to end, the slowest of five, and the bytes of
+the index. The figures go to benchmarks/results/runs.json.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,14 +20,14 @@ from pathlib import Path
 from statistics import median
 
 import page
+from project import copied, inside
 
-from nbs_lib.files import ROOT
 from nbs_lib.machine import facts
 from nbs_lib.parameters import as_parameters
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run import Run
 
-ROUNDS, LISTED, RUNS = 3, 5, 200
+ROUNDS, LISTED, RUNS = 3, 5, (200, 2000)
 SMALL = ["prepare.count=16", "train.steps=4", "train.batch_size=2", "train.deepspeed=false", "train.validate_every=0"]
 SMALL += ['compare.prompts=["A person holding a cat"]', "compare.steps=2", "compare.captions=2"]
 TELL = """
@@ -57,56 +57,60 @@ for name, parameters in json.loads(sys.argv[3]).items():
     papermill.execute_notebook(notebooks / name, folder / name, parameters, **how)
 """
 )
-QUIET = {"cwd": ROOT, "check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+QUIET = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 
 
 def main():
+    with tempfile.TemporaryDirectory(prefix="bench-runs", ignore_cleanup_errors=True) as folder:
+        project = copied(Path(folder) / "project")
+        told = measured(project)
+    page.save("runs", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+    print(told)
+
+
+def measured(project: Path) -> dict:
     bare, ours = [], []
     for _ in range(ROUNDS):
-        bare.append(timed(bare_command))
-        ours.append(timed(our_command))
+        bare.append(timed(project, bare_command))
+        ours.append(timed(project, our_command))
         print(f"bare {bare[-1]}, onepass {ours[-1]}", flush=True)
-    made = Run(ROOT / "outputs" / f"bench-runs-made-{os.getpid()}")
-    try:
-        subprocess.run(our_command(made), **QUIET)
-        listed = listing(made.folder)
-    finally:
-        clear(made)
-    told = {
+    made = Run(project / "outputs" / "made")
+    subprocess.run(our_command(made), **inside(project), **QUIET)
+    return {
         "rounds": ROUNDS,
         "bare": bare,
         "onepass": ours,
         "overhead": {
             kind: round(median(each[kind] for each in ours) - median(each[kind] for each in bare), 2) for kind in bare[0]
         },
-        **listed,
+        "listed": [listing(project, made.folder, count) for count in RUNS],
     }
-    page.save("runs", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
-    print(told)
 
 
-def timed(command) -> dict[str, float]:
+def timed(project: Path, command) -> dict[str, float]:
     """Of a whole run from nothing the seconds, and the processor seconds of the process that calls papermill."""
-    run = Run(ROOT / "outputs" / f"bench-runs-{os.getpid()}")
-    try:
-        start = time.perf_counter()
-        done = subprocess.run(command(run), **QUIET)
-        seconds = time.perf_counter() - start
-        return {"seconds": round(seconds, 2), "processor": round(float(done.stderr.split()[-1]), 2)}
-    finally:
-        clear(run)
-
-
-def clear(run: Run):
-    if run.cache.exists():
-        shutil.rmtree(run.cache.resolve())
-    shutil.rmtree(run.folder, ignore_errors=True)
+    run = Run(project / "outputs" / "bench-runs")
+    start = time.perf_counter()
+    done = subprocess.run(command(run), **inside(project), **QUIET)
+    seconds = time.perf_counter() - start
+    shutil.rmtree(run.cache.resolve())
+    shutil.rmtree(run.folder)
+    return {"seconds": round(seconds, 2), "processor": round(float(done.stderr.split()[-1]), 2)}
 
 
 def bare_command(run: Run) -> list[str]:
     stages = configs("demo", run.folder, SMALL)
     given = {run.notebook(stage).name: as_parameters(config) for stage, config in stages.items()}
-    return [sys.executable, "-W", "ignore", "-c", BARE, str(ROOT / "notebooks"), str(run.folder), json.dumps(given)]
+    return [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        BARE,
+        str(run.folder.parent.parent / "notebooks"),
+        str(run.folder),
+        json.dumps(given),
+    ]
 
 
 def our_command(run: Run) -> list[str]:
@@ -114,20 +118,19 @@ def our_command(run: Run) -> list[str]:
     return [sys.executable, "-W", "ignore", "-c", OURS, "run", "demo", "--name", run.name, *given]
 
 
-def listing(made: Path) -> dict:
-    """Seconds of `list` and of `index`, at the slowest, with so many copies of a run's folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        project = Path(folder)
-        ignored = shutil.ignore_patterns("__pycache__", "base")
-        shutil.copytree(ROOT / "nbs_lib", project / "nbs_lib", ignore=ignored)
-        many(made, project / "outputs")
-        return {"runs": RUNS, "list_seconds": asked(project, "list"), "index_seconds": asked(project, "index")}
+def listing(project: Path, made: Path, count: int) -> dict:
+    """Return the seconds of `list` and of `index`, at the slowest, with so many copies of a run, and the bytes of the index."""
+    with tempfile.TemporaryDirectory(dir=project.parent) as folder:
+        other = copied(Path(folder) / "project")
+        many(made, other / "outputs", count)
+        seconds = {f"{command}_seconds": asked(other, command) for command in ("list", "index")}
+        return {"runs": count, **seconds, "index_bytes": (other / "outputs" / "index.html").stat().st_size}
 
 
-def many(made: Path, outputs: Path):
+def many(made: Path, outputs: Path, count: int):
     """A run as often as that, without what no listing reads."""
-    for number in range(RUNS):
-        folder = outputs / f"run-{number:03}"
+    for number in range(count):
+        folder = outputs / f"run-{number:04}"
         shutil.copytree(made / "compare", folder / "compare")
         for name in ("run.json", "report.html", "log.txt", "thumbnail.png"):
             shutil.copy(made / name, folder / name)
@@ -137,8 +140,7 @@ def asked(project: Path, command: str) -> float:
     seconds = []
     for _ in range(LISTED):
         start = time.perf_counter()
-        environment = {**os.environ, "PYTHONPATH": str(project)}
-        subprocess.run([sys.executable, "-m", "nbs_lib", command], **(QUIET | {"cwd": project, "env": environment}))
+        subprocess.run([sys.executable, "-m", "nbs_lib", command], **inside(project), **QUIET)
         seconds.append(time.perf_counter() - start)
     return round(max(seconds), 2)
 

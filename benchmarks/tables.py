@@ -243,9 +243,17 @@ def runs_text(told: dict) -> str:
         f"papermill alone {bare['seconds']:.1f} s, `onepass run` {ours['seconds']:.1f} s, medians of {told['rounds']} rounds:",
         f"{more['seconds']:.1f} s more, with the record, the log, the pages and the index. In processor seconds of that",
         f"process, kernels left out: {bare['processor']:.1f} and {ours['processor']:.1f}, {more['processor']:.1f} s more. With",
-        f"{told['runs']} runs, `onepass list` takes {told['list_seconds']:.2f} s and `onepass index`",
-        f"{told['index_seconds']:.2f} s. {where(told)}\n",
+        f"{'; with '.join(map(listed, told.get('listed', [told])))}. {where(told)}\n",
     ])  # fmt: skip
+
+
+def listed(told: dict) -> str:
+    """How long the listing of so many runs takes."""
+    size = f", a page of {told['index_bytes'] / 1e6:.1f} MB" if "index_bytes" in told else ""
+    return (
+        f"{told['runs']:,} runs, `onepass list` takes {told['list_seconds']:.2f} s and `onepass index` "
+        f"{told['index_seconds']:.2f} s{size}"
+    )
 
 
 def kills_text(told: dict) -> str:

@@ -20,7 +20,7 @@ SHARED = (
     "shards.py",
     "usage.py",
 )
-BESIDE = {"compare": ("axes.py", "contenders.py")}
+BESIDE = {"train": ("course.py",), "compare": ("axes.py", "contenders.py")}
 """Of a room, what it rests on besides that others do not."""
 
 

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+NESTED = (dict, list)
 DEEPEST = 40
 """Levels of lists and objects in a file of ours, of which the deepest has about ten."""
 
@@ -34,15 +35,10 @@ def read_json(path: Path, most: int = 16 << 20) -> Any:
         value = json.loads(read_whole(path, most))
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply") from None
-    level = [value]
+    level = [value] if type(value) in NESTED else []
     for _ in range(DEEPEST):
-        level = [inner for each in level for inner in _inner(each)]
+        values = (each.values() if type(each) is dict else each for each in level)  # JSON has no other types of these
+        level = [part for inner in values for part in inner if type(part) in NESTED]
         if not level:
             return value
     raise ValueError(f"{path} is nested too deeply")
-
-
-def _inner(value: Any) -> list:
-    """The lists and objects in a list or object."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [part for part in parts if isinstance(part, dict | list)]

@@ -37,6 +37,7 @@ from .files import ROOT, file_hash, remove, scanned, value_hash, write_atomic
 from .inputs import code_hash, shipped_base_hash
 from .locks import RunError, gone, held, is_held
 from .machine import facts, versions
+from .outdated import differing, mark_report, outdated, outputs_hash, refuse_replacing
 from .parameters import as_parameters
 from .records import RecordError, read_record
 
@@ -116,20 +117,18 @@ class Run:
     def require(self, stage: str):
         """Errors: FileNotFoundError where an earlier stage has not been done, RunError where what it rests on has been done
         anew since; both say what to do."""
-        done, order = self.stage_record(stage), list(STAGES)
+        done = self.stage_record(stage)
         how = f"with run = {str(self.folder)!r}, or `onepass run`"
         if done.get("status") != "done":
             raise FileNotFoundError(
                 f"{self.folder} has no finished {stage} stage; run notebooks/{self.notebook(stage).name} {how}"
             )
-        for before in order[: order.index(stage)]:
-            now = self._outputs_hash(before)
-            if done.get("inputs", {}).get(before, now) != now:
-                again = stage if self.stage_record(before).get("status") == "done" else before
-                raise RunError(
-                    f"{self.folder}: its {stage} stage rests on another {before} than the last one; "
-                    f"run notebooks/{self.notebook(again).name} again {how}"
-                )
+        if before := outdated(self.read()).get(stage):
+            again = stage if self.stage_record(before).get("status") == "done" else before
+            raise RunError(
+                f"{self.folder}: its {stage} stage rests on another {before} than the last one; "
+                f"run notebooks/{self.notebook(again).name} again {how}"
+            )
 
     def inputs(self, config: Any) -> dict[str, str]:
         """What a stage's result depends on, each as a hash: parameters, code, versions, the base, the outputs before it."""
@@ -148,7 +147,7 @@ class Run:
         return hashes | {before: self._outputs_hash(before) for before in order[: order.index(stage)]}
 
     def _outputs_hash(self, stage: str) -> str:
-        return value_hash(self.stage_record(stage).get("outputs", {}))
+        return outputs_hash(self.read(), stage)
 
     def changed(self, config: Any) -> list[str]:
         """Why a stage must be done (again): the names of what changed; empty if it is done and still holds."""
@@ -205,6 +204,7 @@ class Run:
         is recorded as it is. Errors: RunError where another process works on the run.
         """
         fresh = not self.folder.exists()
+        self.refuse_replacing(config)
         try:
             with self.alone(), self._recorded(config) as told:
                 yield told
@@ -212,6 +212,15 @@ class Run:
             if fresh and type(failure).__name__ in REFUSALS:
                 remove(self.folder)
             raise
+
+    def refuse_replacing(self, config: Any):
+        """Errors: RunError where a finished stage of other parameters would be replaced, and neither `replace` nor a command
+        that is at work on the run asks for it."""
+        record, stage, parameters = self.read(), stage_of(config), as_parameters(config)
+        asked = record.get("asked", {}).get(stage)
+        if asked is not None and is_held(self.folder / RECIPE_LOCK) and not differing(asked, parameters):
+            return
+        refuse_replacing(self.folder, stage, record.get("stages", {}).get(stage, {}), parameters)
 
     @contextmanager
     def _recorded(self, config: Any) -> Iterator[dict[str, Any]]:
@@ -244,6 +253,7 @@ class Run:
             self.update_stage(stage, **told, status=status, seconds=round(time.perf_counter() - start, 1))
             last = stage == list(STAGES)[-1]
             self.update(status=("done" if last else "running") if status == "done" else status)
+            mark_report(self.report, self.read())
 
     def settle(self, stage: str, status: str, **told: Any):
         """Record how a run ended whose stage could not; and of the stage, where it is still said to be running."""

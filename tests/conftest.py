@@ -22,6 +22,7 @@ from nbs_lib.run import Run
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is asserted, two processes and equal bits, holds on a CPU
 
 W = 2.5  # the guidance scale that the adapter says it was trained for
+OUTPUTS = pytest.StashKey[dict[str, int]]()
 HOSTILE = "It's </code> & <script>name = 1</script>"  # what it would do shows as window.name
 
 
@@ -29,6 +30,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
     """Files that take long come first: or else one of them would begin when all others are done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def of_outputs() -> dict[str, int]:
+    """What is in the checkout's outputs/ and its caches, and when it was last written; the pictures for CI are left out."""
+    folders = [ROOT / "outputs", ROOT / "outputs" / "cache"]
+    paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return {str(path): path.lstat().st_mtime_ns for path in paths if path.name not in ("screenshots", "cache")}
+
+
+def pytest_sessionstart(session: pytest.Session):
+    if not hasattr(session.config, "workerinput"):  # the one that starts the others
+        session.config.stash[OUTPUTS] = of_outputs()
+
+
+def pytest_sessionfinish(session: pytest.Session):
+    """Fail where the tests have left something among the user's runs."""
+    if (before := session.config.stash.get(OUTPUTS, None)) is not None and (after := of_outputs()) != before:
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        print(f"\nFAILED: the tests, or a run beside them, have changed outputs/: {', '.join(changed)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @contextmanager
@@ -69,8 +90,7 @@ def python():
 
 
 PAGE = """
-import os, signal, sys, time
-from dataclasses import replace
+import dataclasses, os, signal, sys, time
 from nbs_lib.config import {cls}
 from nbs_lib.parameters import from_notebook
 from nbs_lib.run import Run
@@ -79,7 +99,7 @@ run = Run(config.run)
 exec(os.environ.get("BEFORE_{stage}", ""))
 with run.stage(config) as told:
     exec(os.environ.get("DOES_{stage}", ""))
-    (run.folder / "{stage}.txt").write_text(os.environ.get("LEAVES_{stage}", str(replace(config, run="anywhere"))))
+    (run.folder / "{stage}.txt").write_text(os.environ.get("LEAVES_{stage}", str(dataclasses.replace(config, run="anywhere"))))
     told["outputs"] = ["{stage}.txt"]
     told |= {{"loss": getattr(config, "rank", 0) / 100, "seen": getattr(config, "seed", 0)}}
 print("{stage} came to its end")

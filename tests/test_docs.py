@@ -275,7 +275,7 @@ def other_checkpoints(world: World) -> str:
 
     process = SimpleNamespace(is_main_process=True, process_index=0, wait_for_everyone=lambda: None)
     state = SimpleNamespace(shared=dict, own=dict)
-    save_checkpoint(process, state, world.folder, 1, {"parameters": "a"}, Train())
+    save_checkpoint(process, state, world.folder, 1, {"parameters": "a"}, Train(steps=300))
     return raised(refuse_others, world.folder, {"parameters": "b"}, Train(steps=400), before="onepass: train failed: ")
 
 

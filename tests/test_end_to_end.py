@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -20,7 +21,6 @@ from PIL import Image
 from nbs_lib.files import ROOT, read_lines
 from nbs_lib.parameters import as_parameters
 from nbs_lib.pipeline.execute import StageError, execute
-from nbs_lib.pipeline.places import run_folder
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run import Run
 
@@ -37,27 +37,27 @@ def command(name: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def named() -> Iterator[Callable[[str], Run]]:
-    """Runs in outputs/ with a space and a letter beyond ASCII in their names; they and their caches go afterwards."""
-    runs, store = [], ROOT / "outputs" / "cache"
-    before = set(store.glob("*"))
+def named(tmp_path_factory) -> Callable[[str], Run]:
+    """Runs of a copy of the project, with a space and a letter beyond ASCII in their names."""
+    folder = tmp_path_factory.mktemp("a projèct") / "copied"
+    for name in ("nbs_lib", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    return lambda name: Run(folder / "outputs" / f"tëst {name}")
 
-    def call(name: str) -> Run:
-        runs.append(Run(run_folder(f"tëst {os.getpid()} {name}")))
-        return runs[-1]
 
-    yield call
-    for cache in {run.cache.resolve() for run in runs if run.cache.is_symlink()} - before:
-        shutil.rmtree(cache, ignore_errors=True)
-    for run in runs:
-        shutil.rmtree(run.folder, ignore_errors=True)
+def there(run: Run) -> dict[str, Any]:
+    """Where a command on a run is started."""
+    project = run.folder.parent.parent
+    return {"cwd": project, "env": os.environ | {"PYTHONPATH": str(project)}}
 
 
 @pytest.fixture(scope="module")
 def finished(named) -> Run:
     """A whole tiny run, as the command leaves it. What it printed is in `said.txt`."""
     run = named("whole")
-    done = subprocess.run(command(run.name), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command(run.name), **there(run), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     (run.folder / "said.txt").write_text(done.stdout)
     return run
@@ -76,7 +76,7 @@ def test_the_command_ends_with_the_numbers_and_the_place_of_the_report(finished)
 
 def test_the_command_again_keeps_every_stage(finished):
     before = finished.record.read_bytes()
-    done = subprocess.run(command(finished.name), cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command(finished.name), **there(finished), capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and done.stdout.count(": unchanged, kept") == 3
     assert finished.record.read_bytes() == before
 
@@ -84,17 +84,17 @@ def test_the_command_again_keeps_every_stage(finished):
 def test_a_killed_command_takes_its_processes_along_and_goes_on_the_same(finished, named):
     """Only the command is killed. A second one is refused while it works; the next one ends in the same adapter."""
     run = named("killed")
-    process = subprocess.Popen(command(run.name), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(run.name), **there(run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: (run.checkpoints / "step-0000002").exists(), process)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 3, "a kernel and two processes that train"
-    second = subprocess.Popen(command(run.name), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    second = subprocess.Popen(command(run.name), **there(run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.kill()
     process.wait()
     said = second.communicate(timeout=600)[1]  # it came too early, or just in time to go on
     assert second.returncode == 0 or (second.returncode == 1 and "being worked on by another process" in said), said
     assert psutil.wait_procs(children, timeout=30)[1] == [], "orphans"
-    done = subprocess.run(command(run.name), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command(run.name), **there(run), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (run.adapter / WEIGHTS).read_bytes() == (finished.adapter / WEIGHTS).read_bytes()
     assert run.read()["status"] == "done"

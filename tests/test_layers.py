@@ -10,7 +10,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
-    {"axes", "config", "contenders", "disk", "files", "inputs", "locks", "machine", "parameters", "policy", "reading"}
+    {
+        "axes",
+        "config",
+        "contenders",
+        "course",
+        "disk",
+        "files",
+        "inputs",
+        "locks",
+        "machine",
+        "outdated",
+        "parameters",
+        "policy",
+        "reading",
+    }
     | {"records", "run", "terminal", "yaml12"},
     {"adapter", "adapter_file", "bars", "compiling", "diffusion", "libraries", "models", "picturebook", "shards", "usage"},
     {"prepare", "train", "compare"},

@@ -151,16 +151,31 @@ def test_a_stage_that_fails_says_why(project, name):
     failed(project, name, "train", "raise ValueError('what was given is no good')", "ValueError: what was given is no good")
 
 
+def test_a_dry_run_finds_a_base_that_is_not_there(project, name):
+    dry = ("run", "demo", "--name", name, "--dry-run", "-p", "prepare.base=/no/such/base")
+    said_once(project.onepass(*dry, status=2), "base '/no/such/base': there is no such folder")
+    assert not (project.outputs / name).exists()
+
+
+def test_a_finished_training_that_is_replaced_is_told_of_before(project, name):
+    given = ["run", "demo", "--name", name]
+    project.onepass(*given)
+    done = project.onepass(*given, "-p", "train.steps=50").stdout
+    said = "begins at step 0, and what it has learned takes the place of the finished training's"
+    assert f"[2/3] train: steps was 400, is 50; {said}" in done
+    assert project.record(name)["stages"]["train"]["parameters"]["steps"] == 50
+
+
 @pytest.mark.parametrize("error", REFUSALS)
 def test_a_new_run_whose_source_or_base_is_refused_leaves_nothing(project, name, error):
     refused = f"from nbs_lib.parameters import setting\nclass {error}(ValueError): pass\n"
     refused += f"raise {error}('it has nothing in it; give ' + setting('prepare', 'captions', 'names'))"
-    done = project.onepass("run", "demo", "--name", name, status=1, DOES_prepare=refused)
+    done = project.onepass("run", "demo", "--name", name, status=2, DOES_prepare=refused)
     assert done.stderr == f"onepass: prepare failed: {error}: it has nothing in it; give -p prepare.captions=names\n"
     assert not [path for path in project.outputs.iterdir() if name in path.name]
     assert name not in project.onepass("list").stdout and name not in (project.outputs / "index.html").read_text()
     project.onepass("run", "demo", "--name", name)
-    project.onepass("run", "demo", "--name", name, "--from", "prepare", status=1, DOES_prepare=refused)
+    project.onepass("run", "demo", "--name", name, "--from", "prepare", status=2, DOES_prepare=refused)
     assert project.record(name)["status"] == "failed", "what was there before is kept, and says how it ended"
 
 

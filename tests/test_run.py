@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from nbs_lib.disk import room, shortage
 from nbs_lib.files import ROOT, write_atomic
 from nbs_lib.locks import is_held
 from nbs_lib.machine import gpus
-from nbs_lib.run import Run, RunError
+from nbs_lib.outdated import outdated
+from nbs_lib.parameters import as_parameters
+from nbs_lib.run import RECIPE_LOCK, Run, RunError
 
 ORPHAN = """
 import os, sys, time
@@ -58,10 +61,60 @@ def test_a_finished_stage_with_unchanged_inputs_is_kept(done):
 def test_what_changed_is_named(done):
     run, prepare, train = done
     assert run.changed(Train(run=str(run.folder), steps=7)) == ["parameters"]
-    finish(run, Prepare(run=str(run.folder), count=9), "cache.json", "other")
+    finish(run, Prepare(run=str(run.folder), count=9, replace=True), "cache.json", "other")
     assert run.changed(train) == ["prepare"]
     (run.folder / "adapter").write_text("damaged")
     assert "adapter" in run.changed(train)
+
+
+def test_a_finished_stage_of_other_parameters_is_replaced_only_when_asked_for(done):
+    run, prepare, train = done
+    before = run.record.read_bytes()
+    other = replace(train, steps=30, rank=4)
+    with pytest.raises(RunError, match=r"finished train stage.*rank was 16, is 4, steps was 400, is 30.*replace = True"):
+        finish(run, other, "adapter", "other")
+    assert run.record.read_bytes() == before and (run.folder / "adapter").read_text() == "b"
+    finish(run, replace(train, launcher="subprocess"), "adapter", "b")
+    finish(run, replace(other, replace=True), "adapter", "other")
+    assert run.stage_record("train")["parameters"]["steps"] == 30
+    finish(run, other, "adapter", "other")
+
+
+def test_a_command_asks_for_what_it_is_given_while_it_is_at_work(done):
+    run, _, train = done
+    other = replace(train, steps=30)
+    run.update(asked={"recipe": "demo", "train": as_parameters(other)})
+    with pytest.raises(RunError, match="replace = True"):
+        finish(run, other, "adapter", "other")
+    with run.alone(RECIPE_LOCK):
+        with pytest.raises(RunError, match="replace = True"):
+            finish(run, replace(train, steps=31), "adapter", "other")
+        finish(run, other, "adapter", "other")
+
+
+def test_a_parameter_that_is_new_is_no_other_one(done):
+    run, _, train = done
+    known = run.stage_record("train")["parameters"]
+    del known["checkpoints_total_limit"]
+    run.update_stage("train", parameters=known)
+    finish(run, train, "adapter", "b")
+
+
+def test_the_report_says_while_it_is_out_of_date(done):
+    run, _, train = done
+    compare = Compare(run=str(run.folder))
+    finish(run, compare, "report.html", page := "<html><body><p>90 %</p></body></html>")
+    assert run.report.read_text() == page and outdated(run.read()) == {}
+    finish(run, replace(train, steps=30, replace=True), "adapter", "other")
+    assert 'role="alert"' in run.report.read_text() and outdated(run.read()) == {"compare": "train"}
+    with pytest.raises(ValueError), run.stage(compare):
+        raise ValueError
+    assert 'role="alert"' in run.report.read_text(), "it still is of the adapter before"
+    run.update_stage("compare", status="done", inputs=run.inputs(compare))
+    finish(run, replace(train, steps=30), "adapter", "other")
+    assert run.report.read_text() == page
+    finish(run, Prepare(run=str(run.folder), count=9, replace=True), "cache.json", "other")
+    assert outdated(run.read()) == {"train": "prepare", "compare": "prepare"}
 
 
 def test_a_failure_is_recorded_with_its_words(run_folder):
@@ -106,9 +159,10 @@ def test_each_stage_s_record_keeps_what_it_was_done_with(done, monkeypatch):
 def test_an_adapter_of_an_earlier_cache_is_not_compared(done):
     run, prepare, train = done
     run.require("train")
-    finish(run, Prepare(run=str(run.folder), count=9), "cache.json", "other")
+    finish(run, Prepare(run=str(run.folder), count=9, replace=True), "cache.json", "other")
     with pytest.raises(RunError, match="rests on another prepare .*2_train.ipynb again"):
         run.require("train")
+    prepare = replace(prepare, replace=True)
     with pytest.raises(ValueError), run.stage(prepare):
         raise ValueError
     with pytest.raises(RunError, match="1_prepare.ipynb again"):

@@ -37,7 +37,7 @@ def onepass():
 def one_sentence(*faults: type[Exception]) -> Iterator[None]:
     """What goes wrong is said once, in one sentence, and the command's status tells of it. faults: of the command's own."""
     from ..parameters import ParameterError
-    from ..pipeline.execute import TerminatedError
+    from ..pipeline.execute import INPUT, TerminatedError
     from ..run import RunError
 
     logging.disable()  # a kernel that is stopped is logged with tracebacks, and stock loaders log what is checked here
@@ -46,7 +46,7 @@ def one_sentence(*faults: type[Exception]) -> Iterator[None]:
     except ParameterError as wrong:
         end(wrong, 2)
     except (RunError, *faults) as failure:
-        end(failure, getattr(failure, "code", 1))
+        end(failure, getattr(failure, "code", 2 if type(failure).__name__ in INPUT else 1))
     except KeyboardInterrupt as stop:  # here, or typer would say 130 of SIGTERM too, and nothing else
         end("interrupted; give the same command again", 143 if isinstance(stop, TerminatedError) else 130)
     except BrokenPipeError:  # of `onepass list | head`

@@ -61,6 +61,7 @@ def _not_now(
 ):  # fmt: skip
     """Say what would be done, or write it down for a cluster."""
     from ..parameters import ParameterError, as_parameters
+    from ..pipeline.ahead import look_ahead
     from ..pipeline.cluster import PORT, Job, write_job
     from ..pipeline.places import run_folder
     from ..pipeline.recipes import configs, find_recipe
@@ -81,9 +82,11 @@ def _not_now(
         file, submit = write_job(on, job)
         return tell({"file": str(file), "submit": submit}, [f"written: {file}", f"submit it: {submit}"], as_json)
     why = plan(run, stages, start)
+    known = look_ahead(run, path.stem, stages, why)
     told = {stage: {"why": why[stage], "parameters": as_parameters(config)} for stage, config in stages.items()}
     lines = [f"{stage}: {', '.join(reasons) or 'unchanged, would be kept'}" for stage, reasons in why.items()]
-    tell({"run": str(run.folder), "stages": told}, [f"run: {run.folder}", *lines], as_json)
+    lines += [f"{name}: {said}" for name, said in known.items()]
+    tell({"run": str(run.folder), "stages": told, "known": known}, [f"run: {run.folder}", *lines], as_json)
 
 
 @app.command()

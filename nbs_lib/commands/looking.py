@@ -23,8 +23,7 @@ def list_runs(
 
     with one_sentence():
         found = chosen(rows(), pattern, where or [], sort)
-        names = sorted({name for each in found for name in each})
-        by = resolve(sort.removeprefix("-"), names, "--sort") if sort else ""
+        by = resolve(sort.removeprefix("-"), sorted({name for each in found for name in each}), "--sort") if sort else ""
         heads = [*COLUMNS, *([by] if by and by not in COLUMNS else [])]
         tell(found, aligned(columns(found, heads)) if found else ["no runs"], as_json)
 

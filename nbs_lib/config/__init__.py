@@ -10,7 +10,7 @@ from .train import Train
 
 __all__ = ["DRAWN", "PLACE", "REFERENCE_PROMPTS", "STAGES", "Compare", "MakeBase", "Play", "Prepare", "Train"]
 
-PLACE = ("run", "launcher", "num_nodes", "node_rank", "master_addr", "master_port")
+PLACE = ("run", "replace", "launcher", "num_nodes", "node_rank", "master_addr", "master_port")
 """Parameters that say where and how a stage is done, and not what comes of it."""
 
 STAGES: dict[str, type] = {"prepare": Prepare, "train": Train, "compare": Compare}

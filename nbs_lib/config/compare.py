@@ -31,7 +31,7 @@ def different_seeds(seeds: list[int]):
 class Compare:
     """Parameters of `3_compare.ipynb`: base and tuned from the same noise, looked at and measured."""
 
-    run: str = "outputs/demo"
+    run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
     prompts: list[str] = field(default_factory=lambda: list(REFERENCE_PROMPTS))
     """Prompts of the pictures."""
@@ -48,7 +48,7 @@ class Compare:
     """Sampling steps of the tuned model; 0 is what it was trained for: few for consistency, else as many as the base's."""
     adapter_scale: float = 1.0
     """How strongly the adapter is applied."""
-    captions: int = 100
+    captions: int = 150
     """Held-out captions of the picture-book that the rates are measured on; 0 leaves them out."""
     clip: str = "auto"
     """The CLIP that scores: auto (the embedded base's own, for that base alone), embedded (that one for any base), none, a
@@ -59,6 +59,8 @@ class Compare:
     """Two or three axes of a grid of pictures, NAME: VALUE | VALUE, e.g. "steps: 5 | 25"; see nbs_lib/axes.py."""
     batch_size: int = 20
     """Pictures sampled at once."""
+    replace: bool = False
+    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
 
     def __post_init__(self):
         said(self, "run", "a folder")
@@ -93,7 +95,7 @@ class Compare:
 class Play:
     """Parameters of `playground.ipynb`: what its controls say when it opens."""
 
-    run: str = "outputs/demo"
+    run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
     prompts: list[str] = field(default_factory=lambda: ["A person in a red shirt holding a black cat on the left"])
     """What the first pictures show."""

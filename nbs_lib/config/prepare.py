@@ -12,7 +12,7 @@ DRAWN = ("picturebook", "unseen")
 class Prepare:
     """Parameters of `1_prepare.ipynb`: images and captions into a cache of latents and text embeddings."""
 
-    run: str = "outputs/demo"
+    run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
     base: str = "embedded"
     """The base: `embedded`, a folder in diffusers' layout, or a hub id."""
@@ -74,6 +74,8 @@ class Prepare:
     """Images encoded at once, in each process."""
     seed: int = 0
     """Seed of the picture-book's scenes and wordings, and of the answers' noise."""
+    replace: bool = False
+    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
 
     def __post_init__(self):
         said(self, "run", "a folder")

@@ -1,5 +1,6 @@
 """Parameters of `2_train.ipynb`."""
 
+import re
 from dataclasses import dataclass, field
 
 from ..parameters import between, one_of, refuse, said
@@ -10,13 +11,15 @@ LOWEST_LR = {"adamw": 1e-8, "prodigy": 0.1}
 """Prodigy multiplies its own estimate by the learning rate, so that it hardly learns with a small one."""
 LAST_LR = 1e-7
 """Where diffusers' polynomial schedule ends."""
+LATEST, NONE = "latest", "none"
+"""Of `resume_from_checkpoint`, beside the name of a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Train:
     """Parameters of `2_train.ipynb`: an objective learned by a LoRA or by the whole UNet, on DeepSpeed."""
 
-    run: str = "outputs/demo"
+    run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
     objective: str = "guidance"
     """What is learned: guidance (two passes in one), finetune (the images themselves) or consistency (few steps)."""
@@ -34,9 +37,9 @@ class Train:
     """Strength of the LoRA: its update is scaled by alpha / rank, or alpha / sqrt(rank) for rslora."""
     dropout: float = 0.0
     """Share of the LoRA's inputs that is left out at random."""
-    targets: str = "feedforward"
+    targets: str = "attention"
     """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution)."""
-    steps: int = 300
+    steps: int = 400
     """Optimizer steps."""
     epochs: int = 0
     """Passes over the examples that are trained on, which set the steps; 0 takes `steps`."""
@@ -108,6 +111,11 @@ class Train:
     """Steps from one checkpoint to the next, and one after the last step; 0 counts minutes only."""
     checkpoint_minutes: float = 0.0
     """Minutes from one checkpoint to the next; 0 counts steps only."""
+    checkpoints_total_limit: int = 2
+    """Checkpoints that are kept, the newest ones."""
+    resume_from_checkpoint: str = "latest"
+    """Where a training goes on: latest (the newest checkpoint that it would have come to itself), none (from step 0), or a
+    checkpoint's name, such as step-0000100, whatever the course of its learning rate was."""
     log_every: int = 5
     """Steps from one line of metrics.jsonl to the next."""
     validate_every: int = 100
@@ -122,6 +130,8 @@ class Train:
     """Whether the metrics are written for TensorBoard as well (its package is an extra)."""
     seed: int = 0
     """Seed of the first weights, the order of examples, the noise and the timesteps."""
+    replace: bool = False
+    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
 
     def __post_init__(self):
         if not self.lr:  # the record says what was used, and not that nothing was given
@@ -169,6 +179,11 @@ class Train:
         between(self, "master_port", 0 if self.num_nodes == 1 else 1024, 65535)
         between(self, "checkpoint_every", 0, 10_000_000)
         between(self, "checkpoint_minutes", 0.0, 100_000.0)
+        between(self, "checkpoints_total_limit", 1, 10_000)
+        if self.resume_from_checkpoint not in (LATEST, NONE) and not re.fullmatch(
+            r"step-\d{7,12}", self.resume_from_checkpoint
+        ):
+            refuse("resume_from_checkpoint", self.resume_from_checkpoint, "latest, none or a checkpoint's name, step-0000100")
         between(self, "log_every", 1, 10_000_000)
         between(self, "validate_every", 0, 10_000_000)
         if not all(prompt.strip() for prompt in self.validation_prompts):

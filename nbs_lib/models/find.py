@@ -1,5 +1,6 @@
 """A base by its name: `embedded`, a folder in diffusers' layout, or a hub id, which is downloaded."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def find_base(name: str, revision: str = "") -> Base:
         folder = EMBEDDED
     elif folder.is_dir():
         folder = folder.resolve()
-    elif Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    elif not is_hub_id(name):
         raise BaseError(f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id")
     else:
         folder, origin = _download(name, revision)
@@ -52,6 +53,41 @@ def find_base(name: str, revision: str = "") -> Base:
     base = family(name, folder, origin)
     check_base(base)
     return base
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is neither `embedded` nor a folder can be one of the hub's."""
+    return not Path(name).is_absolute() and not name.startswith((".", "~")) and name.count("/") == 1
+
+
+def on_the_hub(name: str, revision: str = "", patience: float = 10.0) -> bool:
+    """Whether a base is one of the hub's, which answers for it or has been asked before, and no folder.
+
+    patience: seconds to wait. Errors: BaseError where the hub knows none of its names, or does not answer.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    if name == "embedded" or (ROOT / Path(name).expanduser()).is_dir() or not is_hub_id(name):
+        return False
+    tried = []
+    for candidate in (name, *MIRRORS.get(name, ())):
+        try:
+            with suppress(Exception):  # it was fetched before, and is used where the hub does not answer
+                snapshot_download(candidate, revision=revision or None, allow_patterns=[INDEX], local_files_only=True)
+                return True
+            HfApi().model_info(candidate, revision=revision or None, timeout=patience)
+            return True
+        except Exception as failure:  # the hub's, the network's, and those of an id that is none
+            tried.append(f"{candidate} ({type(failure).__name__})")
+    raise _not_to_be_had(name, revision, tried)
+
+
+def _not_to_be_had(name: str, revision: str, tried: list[str]) -> BaseError:
+    of, checked = (f" at revision {revision!r}", "the id, the revision") if revision else ("", "the id")
+    return BaseError(
+        f"base {name!r}: not to be had from the hub{of}; tried {', '.join(tried)}. "
+        f"Check {checked} and the connection, or give a local folder in diffusers' layout"
+    )
 
 
 def family_of(folder: Path, name: str) -> type[Base]:
@@ -92,11 +128,7 @@ def _download(hub_id: str, asked: str = "") -> tuple[Path, str]:
             return folder, f"{candidate}@{revision}"
         except (HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as failure:
             tried.append(f"{candidate} ({type(failure).__name__})")
-    of, checked = (f" at revision {asked!r}", "the id, the revision") if asked else ("", "the id")
-    raise BaseError(
-        f"base {hub_id!r}: not to be had from the hub{of}; tried {', '.join(tried)}. "
-        f"Check {checked} and the connection, or give a local folder in diffusers' layout"
-    )
+    raise _not_to_be_had(hub_id, asked, tried)
 
 
 def embedded_clip() -> CLIPModel:

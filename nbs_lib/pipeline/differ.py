@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import PLACE, STAGES
+from ..outdated import outdated
 from ..reading import read_whole
 from ..records import is_number
 from ..run import Run
@@ -49,7 +50,8 @@ def difference(first: Run, second: Run) -> Difference:
     ]
     differ = _differ(*numbers)
     costs = {name: both for name, both in differ.items() if any(word in name for word in TIMES)}
-    names = {name for each in (first, second) for name in pictures_of(each)}
+    past = any("compare" in outdated(record) for record in records)  # pictures of an adapter that is no more
+    names = set() if past else {name for each in (first, second) for name in pictures_of(each)}
     drawn = [each.compare / "pictures" for each in (first, second)]
     distances = {name: distance(*(folder / name for folder in drawn)) for name in sorted(names)}
     return Difference(

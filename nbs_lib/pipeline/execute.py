@@ -14,7 +14,7 @@ from ..disk import shortage
 from ..files import from_project
 from ..locks import gone
 from ..parameters import COMMAND, as_parameters
-from ..run import STAGE_LOCK, Run
+from ..run import REFUSALS, STAGE_LOCK, Run
 from .page import write_page
 from .places import notebooks
 from .progress import Progress
@@ -29,6 +29,8 @@ one before it does, as where several runs begin at once."""
 MEMORY = "most often memory ran out: a smaller batch_size or resolution needs less of it"
 REFUSED, STOPPED = "CheckpointError", ("KeyboardInterrupt", "InterruptedTraining")
 """What a notebook fails with where it would lose an unfinished training, and where its kernel was told to stop."""
+INPUT = ("ParameterError", *REFUSALS, "ClipError")
+"""What a notebook fails with where what was given cannot be used: a wrong parameter, a base or a source that is not there."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -165,6 +167,11 @@ def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, 
                 raise
 
 
+def _code(name: str) -> int:
+    """Return the status that a command ends with whose notebook failed with an error of that name."""
+    return 2 if name in INPUT else 1
+
+
 def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any] | None) -> tuple[str, int]:
     """What ended a stage in words, and the status that the command ends with. Where a kernel could not note it, it is noted:
     it was killed, or failed before it began to take notes. before: the stage's record by then; None where another keeps it."""
@@ -177,7 +184,7 @@ def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any]
         if before is not None and run.stage_record(stage) == before and failure.ename != REFUSED:
             with suppress(OSError):
                 run.update(name=run.name, status="failed")
-        return f"{stage} failed: {said}{f'; {MEMORY}' if failure.ename == 'MemoryError' else ''}", 1
+        return f"{stage} failed: {said}{f'; {MEMORY}' if failure.ename == 'MemoryError' else ''}", _code(failure.ename)
     status, told = "failed", {}
     if isinstance(failure, KeyboardInterrupt | PapermillExecutionError):  # here, or in the kernel alone
         status, said = "interrupted", f"{stage} was interrupted; the same command goes on from there"

@@ -7,7 +7,7 @@ for (const button of document.querySelectorAll("thead button")) {
     const down = head.getAttribute("aria-sort") === "ascending";
     for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const value = (row) => row.children[place].dataset.by ?? "";
+    const value = (row) => row.children[place].dataset.by ?? row.children[place].textContent;
     const there = [...body.rows].filter((row) => value(row) !== ""), rest = [...body.rows].filter((row) => value(row) === "");
     const numbers = there.every((row) => value(row).trim() !== "" && !Number.isNaN(Number(value(row))));
     there.sort((a, b) => (numbers ? Number(value(a)) - Number(value(b)) : value(a).localeCompare(value(b))));

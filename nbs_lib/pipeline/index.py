@@ -1,19 +1,18 @@
 """outputs/index.html: a table of all runs, made again from their folders alone."""
 
 import os
-from base64 import b64encode
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..files import write_atomic
+from ..files import scanned, write_atomic
 from ..policy import csp_hash
 from ..run import Run
 from ..terminal import printable
-from .listing import Row, cell, rows
-from .pictures import opened, small_png
+from .listing import OUTDATED, Row, cell, rows
+from .pictures import is_small_png, opened
 from .places import outputs
 
 HERE = Path(__file__).parent
@@ -24,6 +23,9 @@ SHOWN = {
     "recovered": "Guidance recovered", "rate": "Right caption first", "compare.time_ratio": "Time, tuned to guided",
 }  # fmt: skip
 FILES = {"report.html": "report", "1_prepare.html": "1", "2_train.html": "2", "3_compare.html": "3", "log.txt": "log"}
+COMPARED = ("report.html", "3_compare.html")
+THUMBNAIL = "thumbnail.png"
+"""Beside the page, in the run's folder: two thousand pictures in the page would be more than half of it."""
 
 
 def refresh(run: Run | None = None) -> Path:
@@ -52,26 +54,34 @@ def rendered(template: str, name: str, told: dict[str, Any]) -> str:
 
 
 def shown(row: Row) -> dict[str, Any]:
-    """A run as the page shows it: of each column the text and what it is ordered by; its picture and its files."""
-    folder = outputs() / row["name"]
+    """A run as the page shows it: of each column the text and what it is ordered by; its picture and its files.
+
+    What is out of date says so, and the picture is left out: it is not of what the run has now.
+    """
+    folder, past = outputs() / row["name"], "compare" in row.get("outdated", "")
     cells = [{"name": name, "text": cell(name, row.get(name)), "by": _by(row.get(name))} for name in SHOWN]
     url = quote(os.fsencode(row["name"]))
-    files = [{"url": f"{url}/{file}", "word": word} for file, word in FILES.items() if (folder / file).is_file()]
-    return {"cells": cells, "files": files, "picture": thumbnail(Run(folder)), "status": row["status"]}
+    there = {each.name for each in scanned(folder) if each.is_file()}
+    files = [
+        {"url": f"{url}/{file}", "word": f"{word}, {OUTDATED}" if past and file in COMPARED else word}
+        for file, word in FILES.items()
+        if file in there
+    ]
+    picture = f"{url}/{THUMBNAIL}" if not past and _has_thumbnail(Run(folder)) else None
+    return {"cells": cells, "files": files, "picture": picture, "status": row["status"].replace(" ", "-")}
 
 
 def _by(value: Any) -> str:
     return "" if value is None else printable(value)
 
 
-def thumbnail(run: Run) -> str | None:
-    """A run's small picture as a URL that holds it; None where it has drawn nothing yet."""
-    content = small_png(run.thumbnail, SIDE)
-    if content is None:
-        with suppress(OSError):
-            make_thumbnail(run)
-        content = small_png(run.thumbnail, SIDE)
-    return None if content is None else "data:image/png;base64," + b64encode(content).decode()
+def _has_thumbnail(run: Run) -> bool:
+    """Whether a run has a small picture, which is made where there is none that can be shown."""
+    if is_small_png(run.thumbnail, SIDE):
+        return True
+    with suppress(OSError):
+        make_thumbnail(run)
+    return is_small_png(run.thumbnail, SIDE)
 
 
 def make_thumbnail(run: Run):

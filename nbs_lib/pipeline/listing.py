@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from ..config import STAGES
+from ..outdated import outdated
 from ..parameters import ParameterError
 from ..records import is_number
 from ..run import Run, RunError
@@ -22,6 +23,8 @@ SHORT = {
 }
 """Words for what is asked for most."""
 
+OUTDATED = "out of date"
+"""The status of a run with a stage that rests on another result than the run now has; its value `outdated` says which."""
 DONE = {"prepare": "prepared", "train": "trained", "compare": "done"}
 """What a run is whose last stage so far is done."""
 
@@ -45,28 +48,34 @@ def row(run: Run) -> Row:
     asked = record.get("asked", {})
     values: Row = {
         "name": run.name,
-        "status": status(run, record),
+        "status": status(run, record, past := outdated(record)),
         "recipe": asked.get("recipe"),
         "started": min((told["started"] for told in stages.values() if told.get("started")), default=None),
         "seconds": round(sum(told.get("seconds", 0) for told in stages.values()), 1),
     }
     for stage in STAGES:
-        values |= {f"{stage}.{name}": value for name, value in asked.get(stage, {}).items()}
+        values |= {f"{stage}.{name}": value for name, value in asked.get(stage, {}).items() if name not in ("run", "replace")}
     for stage, told in stages.items():
         given = told.get("parameters", {}) | told.get("resolved", {})
-        values |= {f"{stage}.{name}": value for name, value in given.items() if name != "run"}
-        values |= _flat(stage, {name: value for name, value in told.items() if name not in NOT_NUMBERS})
+        values |= {f"{stage}.{name}": value for name, value in given.items() if name not in ("run", "replace")}
+        if stage not in past:  # or else its numbers would stand beside what they are not of
+            _flat(stage, {name: value for name, value in told.items() if name not in NOT_NUMBERS}, values)
+    if past:
+        values["outdated"] = ", ".join(past)
     return values | {short: values[full] for short, full in SHORT.items() if full in values}
 
 
-def status(run: Run, record: dict[str, Any]) -> str:
+def status(run: Run, record: dict[str, Any], past: dict[str, str]) -> str:
     """running, done, failed or interrupted, as the record says; `interrupted` too where it was killed before it could say.
 
-    `prepared`, `trained` or `done`, after the stage that was done last, where stages are done one by one in notebooks.
+    `out of date` where a finished stage rests on another result than the run now has. `prepared`, `trained` or `done`, after
+    the stage that was done last, where stages are done one by one in notebooks.
     """
     said = record.get("status", "running")
     if said != "running" or run.at_work():
-        return said
+        return OUTDATED if past and said == "done" else said
+    if past and "asked" not in record:
+        return OUTDATED
     stages = {stage: told for stage, told in record.get("stages", {}).items() if stage in DONE}
     done = {told.get("started", ""): DONE[stage] for stage, told in stages.items() if told.get("status") == "done"}
     if stages and len(done) == len(stages) and "asked" not in record:
@@ -74,13 +83,17 @@ def status(run: Run, record: dict[str, Any]) -> str:
     return "interrupted"
 
 
-def _flat(name: str, value: Any) -> Row:
-    """Numbers and short texts of nested parts, by dotted name; of a list the last number too, as NAME.last."""
+def _flat(name: str, value: Any, found: Row) -> Row:
+    """Add numbers and short texts of nested parts to `found`, by dotted name; of a list the last number too, as NAME.last."""
     if isinstance(value, dict):
-        return {key: each for part, inner in value.items() for key, each in _flat(f"{name}.{part}", inner).items()}
-    if isinstance(value, list):
-        return {f"{name}.first": value[0], f"{name}.last": value[-1]} if value and all(map(is_number, value)) else {}
-    return {name: value} if is_number(value) or isinstance(value, str) else {}
+        for part, inner in value.items():
+            _flat(f"{name}.{part}", inner, found)
+    elif isinstance(value, list):
+        if value and all(map(is_number, value)):
+            found |= {f"{name}.first": value[0], f"{name}.last": value[-1]}
+    elif isinstance(value, str) or is_number(value):
+        found[name] = value
+    return found
 
 
 def chosen(found: list[Row], pattern: str = "", where: list[str] = (), sort: str = "") -> list[Row]:
@@ -88,7 +101,7 @@ def chosen(found: list[Row], pattern: str = "", where: list[str] = (), sort: str
 
     sort: a name, smallest first, or -name, largest first; rows without it come last. Errors: ParameterError.
     """
-    names = sorted({name for each in found for name in each})
+    names = sorted({name for each in found for name in each}) if where or sort else []
     if pattern:
         found = [each for each in found if fnmatch.fnmatchcase(each["name"], pattern)]
     for condition in where:

@@ -1,11 +1,11 @@
 """Pictures of runs, opened as what they are: files that anybody may have changed."""
 
+import os
+import stat
 import struct
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from ..reading import read_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,12 +29,15 @@ def opened(path: Path) -> "Image.Image | None":
         return None
 
 
-def small_png(path: Path, side: int) -> bytes | None:
-    """Return the bytes of a PNG no larger than `side` pixels a side, by its header; None for anything else."""
+def is_small_png(path: Path, side: int) -> bool:
+    """Whether a file is a PNG no larger than `side` pixels a side, by its header, and no link."""
     try:
-        content = b"" if path.is_symlink() else read_whole(path, 16 * side * side)
-    except (OSError, ValueError):
-        return None
-    if len(content) < len(SIGNATURE) + 8 or not content.startswith(SIGNATURE):
-        return None
-    return content if 0 < max(struct.unpack(">II", content[len(SIGNATURE) :][:8])) <= side else None
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW), "rb", buffering=0) as file:
+            known = os.fstat(file.fileno())
+            small = stat.S_ISREG(known.st_mode) and known.st_size <= 16 * side * side
+            head = file.read(len(SIGNATURE) + 8) if small else b""
+    except OSError:
+        return False
+    if len(head) < len(SIGNATURE) + 8 or not head.startswith(SIGNATURE):
+        return False
+    return 0 < max(struct.unpack(">II", head[len(SIGNATURE) :])) <= side

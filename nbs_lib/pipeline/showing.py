@@ -1,6 +1,7 @@
 """A run in words: what was asked for, what became of it, where its files are."""
 
 from ..config import PLACE, STAGES
+from ..outdated import outdated
 from ..parameters import as_parameters
 from ..run import Run
 from .listing import SHORT, cell, row, status
@@ -11,19 +12,20 @@ from .progress import shown
 def told(run: Run) -> list[str]:
     """Lines of text. Errors: RunError for a damaged record."""
     record, values = run.read(), row(run)
-    asked = record.get("asked", {})
-    lines = [f"{run.name}: {status(run, record)}" + (f", of the recipe {asked['recipe']}" if asked.get("recipe") else "")]
+    asked, past = record.get("asked", {}), outdated(record)
+    lines = [f"{run.name}: {status(run, record, past)}" + (f", of the recipe {asked['recipe']}" if asked.get("recipe") else "")]
     for stage in STAGES:
         known = record.get("stages", {}).get(stage)
         given = (known or {}).get("parameters") or asked.get(stage) or {}
-        lines.append(f"{stage}: {_became(known)}")
+        of = f", out of date: it rests on another {past[stage]} than the last one" if stage in past else ""
+        lines.append(f"{stage}: {_became(known)}{of}")
         lines += [f"    {name} = {value!r}" for name, value in _own(stage, given).items()]
         if known and known.get("error"):
             lines += [f"    {line}" for line in known["error"].splitlines()]
     numbers = {name: values[name] for name in SHORT if name in values}
     lines += [f"{name}: {cell(name, value)}" for name, value in numbers.items()]
-    lines += [f"{name}: {path}" for name, path in _files(run).items()]
-    if status(run, record) in ("failed", "interrupted"):
+    lines += [f"{name}: {path}" for name, path in _files(run, past).items()]
+    if status(run, record, past) in ("failed", "interrupted"):
         lines.append(f"go on with it: onepass resume {run.name}")
     return lines
 
@@ -41,9 +43,11 @@ def _own(stage: str, given: dict) -> dict:
     return {name: value for name, value in given.items() if name not in PLACE and value != usual.get(name)}
 
 
-def _files(run: Run) -> dict[str, str]:
+def _files(run: Run, past: dict[str, str]) -> dict[str, str]:
     places = {"report": run.report, "adapter": run.adapter, "model": run.model, "log": run.log}
     pages = {f"{stage}, as it ran": run.notebook(stage).with_suffix(".html") for stage in STAGES}
     found = {name: path for name, path in (places | pages).items() if path.exists()}
+    if "compare" in past and "report" in found:
+        found["report, out of date"] = found.pop("report")
     base = outputs().parent
     return {name: str(path.relative_to(base) if path.is_relative_to(base) else path) for name, path in found.items()}

@@ -5,10 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..config import DRAWN, PLACE, STAGES
+from ..config import DRAWN, STAGES
 from ..contenders import contender
+from ..course import beginning
 from ..files import from_project, remove
 from ..machine import versions
+from ..outdated import differing
 from ..parameters import ParameterError, as_parameters
 from ..run import RECIPE_LOCK, REFUSALS, STAGE_LOCK, Run, RunError
 from ..terminal import printable
@@ -69,7 +71,27 @@ def plan(run: Run, stages: dict[str, Any], start: str | None = None) -> dict[str
     for stage, config in stages.items():
         before = [each for each, reasons in why.items() if reasons]
         why[stage] = reasons(run, stage, config, start) or [f"{', '.join(before)} may come to something else"][: len(before)]
+        if why[stage] and stage == "train":
+            why[stage] = [*why[stage], begins(run, config, anew=why[stage] == ASKED or "prepare" in before)]
     return why
+
+
+def begins(run: Run, config: Any, anew: bool) -> str:
+    """Say at which step a training begins, and that a finished one is replaced, by what the run has recorded.
+
+    anew: whether what it rests on is another, or no checkpoint is to be used.
+    """
+    known, now = run.stage_record("train"), as_parameters(config)
+    before = known.get("parameters", {}) | {"steps": known.get("resolved", {}).get("steps", now["steps"])}
+    if config.epochs and before.get("epochs"):
+        now["steps"] = before["steps"] * config.epochs // before["epochs"]
+    steps = [
+        int(path.parent.name[5:]) for path in run.checkpoints.glob("step-*/checkpoint.json") if path.parent.name[5:].isdigit()
+    ]
+    other = anew or [name for name, value in run.inputs(config).items() if known.get("inputs", {}).get(name) != value]
+    said = beginning(before, now, max(steps, default=0)) if other in ([], ["parameters"]) else "begins at step 0"
+    lost = ", and what it has learned takes the place of the finished training's" if known.get("status") == "done" else ""
+    return said + lost
 
 
 def stage_named(given: str | None) -> str | None:
@@ -104,7 +126,8 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
                     say(f"[{number}/3] {stage}: unchanged, kept")
                     _complete(run.notebook(stage))
                     continue
-                tell(f"[{number}/3] {stage}: {', '.join(why)}")
+                said = f"; {begins(run, config, why == ASKED)}" if stage == "train" else ""
+                tell(f"[{number}/3] {stage}: {', '.join(why)}{said}")
                 _do(run, stage, config, say, anew=why == ASKED)
                 tell(f"      {run.stage_record(stage)['seconds']} s")
         except StageError as failure:
@@ -170,23 +193,14 @@ def in_words(run: Run, config: Any, name: str) -> str:
     stage = next(stage for stage, cls in STAGES.items() if isinstance(config, cls))
     before = run.stage_record(stage)
     if name == "parameters":
-        return _differ(before.get("parameters", {}), as_parameters(config)) or "a parameter has changed"
+        return differing(before.get("parameters", {}), as_parameters(config)) or "a parameter has changed"
     if name == "versions":
-        return _differ(before.get("versions", {}), versions()) or "a version has changed"
+        return differing(before.get("versions", {}), versions()) or "a version has changed"
     if name in STAGES:
         return f"{name} came to something else"
     if name in before.get("outputs", {}):
         return f"{name} is missing or was changed"
     return f"{SAID[name]} has changed" if name in SAID else name
-
-
-def _differ(then: dict[str, Any], now: dict[str, Any]) -> str:
-    other = [name for name, value in now.items() if name not in PLACE and then.get(name) != value]
-    return ", ".join(f"{name} was {_short(then.get(name))}, is {_short(now[name])}" for name in other)
-
-
-def _short(value: Any) -> str:
-    return str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}…"
 
 
 def headline(run: Run) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import PLACE, STAGES
+from ..config.train import LATEST, NONE
 from ..files import file_hash
 from ..machine import facts
 from ..parameters import as_parameters
@@ -41,6 +42,8 @@ def verify(name: str, say: Callable[[str], None] = print) -> Verified:
     done = run.read().get("stages", {})
     if any(_own(as_parameters(config)) != _own(done.get(stage, {}).get("parameters", {})) for stage, config in stages.items()):
         raise RunError(f"{run.folder} has been asked for something else since it was done; `onepass resume {run.name}` does it")
+    if stages["train"].resume_from_checkpoint not in (LATEST, NONE):
+        raise RunError(f"{run.folder} was trained from a checkpoint that was named, and a fresh folder has none to begin with")
     other = elsewhere(run)
     for each in other:
         say(printable(f"      {each}: the results need not be equal"))

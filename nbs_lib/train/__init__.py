@@ -27,16 +27,17 @@ card        the model card
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from accelerate.utils import patch_environment
 
 from ..config import Train
+from ..course import CHOICE, LENGTH, RATE, beginning, differing
 from ..files import from_project
 from ..run import Run
 from .card import launched_as
-from .checkpoint import latest, refuse_others
+from .checkpoint import Checkpoint, candidates, inputs_of, newest, refuse_others
 from .curves import draw_curves
 from .data import check_cache
 from .failure import LaunchError
@@ -88,28 +89,47 @@ def train(config: Train) -> Trained:
     if config.node_rank:
         return _help(config, run)
     run.require("prepare")
-    unfinished = run.stage_record("train").get("status") != "done"
+    run.refuse_replacing(config)
+    before = run.stage_record("train")
     check_machine(config)
     check_cache(run.cache, config)
     asked, config = config, _resolved(config, run)
     # how many processes there are decides what each has in its optimizer; on how many hosts does not
     whole = replace(config, processes=process_count(config) * config.num_nodes)
-    inputs = run.inputs(whole)
+    inputs = inputs_of(run.inputs(whole), whole)
     training_function = _load(config)
     planned = _planned(config, run)
-    if unfinished:
+    if before.get("status") != "done" and before.get("inputs") != run.inputs(asked):  # or it was begun like this already
         refuse_others(run.checkpoints, inputs, whole)
+    resumed = next(iter(candidates(run.checkpoints, inputs, whole, say=print)), None)
+    other_rate = _said_beginning(run, resumed, whole)
     with run.stage(asked) as told:  # which is what `onepass run` compares with what is asked the next time
-        run.update_stage("train", resolved={name: getattr(config, name) for name in CHOICES})
-        resumed = latest(run.checkpoints, inputs, say=print)
+        run.update_stage("train", resolved={name: getattr(config, name) for name in CHOICES}, **other_rate)
         begin(run, resumed.step if resumed else 0)  # or the live curve would be that of the training before
         with Watch(run, resumed is not None) as watch:
             launched = launch(training_function, config, run, inputs)
         draw_curves(run)
         launched["memory"] = {"planned_mib": planned.told() if planned else None, "measured_mib": launched.pop("measured_mib")}
-        told |= launched | {"watch_share": round(watch.share, 5)}
+        told |= launched | other_rate | {"watch_share": round(watch.share, 5)}
         told["outputs"] = [str(weights_of(run, config).relative_to(run.folder))]
     return _trained(config, run, launched, watch.seconds)
+
+
+def _said_beginning(run: Run, resumed: Checkpoint | None, config: Train) -> dict[str, str]:
+    """Print where the training begins; return what is recorded of a learning rate that took another course before."""
+    before = run.stage_record("train")
+    then, step = newest(run.checkpoints)
+    if not resumed:
+        if step:
+            print(beginning(then, asdict(config), step))
+        return {}
+    print(f"goes on from step {resumed.step} of {config.steps}")
+    if other := differing(resumed.parameters, asdict(config), (*LENGTH, *RATE)):
+        said = f"steps 1 to {resumed.step} had another course of the learning rate: {'; '.join(other)}"
+        print(said)
+        return {"other_rate": said}
+    same = before.get("parameters", {}).get(CHOICE) == getattr(config, CHOICE)
+    return {name: before[name] for name in ("other_rate",) if same and name in before}
 
 
 def _resolved(config: Train, run: Run) -> Train:

@@ -8,8 +8,9 @@
 State: the trained weights, the optimizer, the mean of the weights where one is kept, and the random generators of every
 process. The schedule and the place in the data are functions of the step.
 
-A checkpoint is written beside under another name and renamed when whole. One of other inputs (parameters, cache, code,
-process count) is never resumed, and goes when the first one of the new inputs is there. A damaged one is passed over, and the
+A checkpoint is written beside under another name and renamed when whole. One of other inputs (parameters as far as its steps
+depend on them, see `course`; cache, code, process count) is not resumed unless it is named, and goes when the first one of the
+new inputs is there. A damaged one is passed over, and the
 one before it is used. The hashes find damage; whoever may write in the folder can write hashes too. Against code in a
 foreign checkpoint helps that nothing in one is ever executed, see `plain`.
 """
@@ -23,13 +24,14 @@ from typing import Any
 
 import torch
 
-from ..config import PLACE, Train
+from ..config import Train
+from ..config.train import LATEST, NONE
+from ..course import CHOICE, checkpoint_name, course, differing, not_allowed
 from ..disk import room
 from ..files import value_hash, write_atomic
 from .failure import GO_ON
 from .plain import read, write
 
-KEPT = 2  # checkpoints; older ones are removed
 NOTE, SHARED, OWN = "checkpoint.json", "shared.safetensors", "process-{}.safetensors"
 FORMAT = 2  # the first one, without a number, was pickles
 LARGEST_NOTE = 1 << 20  # bytes
@@ -57,14 +59,48 @@ class Checkpoint:
     files: dict[str, str]
 
 
-def latest(folder: Path, inputs: dict[str, str], say=lambda said: None) -> Checkpoint | None:
-    """Return the newest checkpoint of the same inputs that has all its files, which `resume` hashes; `say` hears of others."""
-    return next(iter(_newest_first(folder, inputs, say)), None)
+def inputs_of(inputs: dict[str, str], config: Train) -> dict[str, str]:
+    """Return what a checkpoint rests on. inputs: of the stage; config: with nothing left to choose, on all hosts."""
+    return inputs | {"parameters": value_hash(course(asdict(config)))}
+
+
+def candidates(folder: Path, inputs: dict[str, str], config: Train, say=lambda said: None) -> list[Checkpoint]:
+    """Return the checkpoints that a training may go on from, the best one first; `say` hears of damaged ones.
+
+    They have all their files, which `resume` hashes. Errors: CheckpointError where one was named that cannot be used.
+    """
+    same = [each for each in _newest_first(folder, inputs, say) if each.step <= config.steps]
+    if same or getattr(config, CHOICE) in (LATEST, NONE):
+        return same
+    return [_named(folder, inputs, config)]
+
+
+def newest(folder: Path) -> tuple[dict[str, Any], int]:
+    """Return the parameters and the step of the newest whole checkpoint of any training; nothing and 0 without one."""
+    found = max(_whole(folder), key=lambda checkpoint: checkpoint.step, default=None)
+    return (found.parameters, found.step) if found else ({}, 0)
+
+
+def _named(folder: Path, inputs: dict[str, str], config: Train) -> Checkpoint:
+    name, whole = getattr(config, CHOICE), _whole(folder)
+    if not (found := next((each for each in whole if each.folder.name == name), None)):
+        there = ", ".join(each.folder.name for each in whole) or "none"
+        raise CheckpointError(f"{CHOICE}: given {name!r}; {folder} has no whole checkpoint of that name; there is {there}")
+    if found.step > config.steps:
+        raise CheckpointError(f"{CHOICE}: given {name!r}, which is beyond the {config.steps} steps asked for; give more steps")
+    differ = not_allowed(found.parameters, asdict(config))
+    differ += [f"its {each} changed" for each in inputs if each != "parameters" and found.inputs.get(each) != inputs[each]]
+    if differ:
+        raise CheckpointError(
+            f"{CHOICE}: given {name!r}, which is of another training: {'; '.join(differ)}; only its length and its learning "
+            "rate may differ"
+        )
+    return found
 
 
 def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
-    """Errors: CheckpointError where there are checkpoints, but of other inputs: which differ, and what to do."""
-    if _newest_first(folder, inputs):
+    """Errors: CheckpointError where there are checkpoints, but none to go on from: which differ, and what to do."""
+    if candidates(folder, inputs, config) or getattr(config, CHOICE) != LATEST:
         return
     for candidate in sorted(folder.glob("step-*")):
         try:
@@ -75,16 +111,12 @@ def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
             continue
     if not (checkpoints := _whole(folder)):
         return
-    newest, now = max(checkpoints, key=lambda checkpoint: checkpoint.step), asdict(config)
-    before = newest.parameters
-    differing = [
-        f"{name} was {before.get(name)!r} and is {now[name]!r}"
-        for name in now
-        if name not in PLACE and before.get(name) != now[name]
-    ]
-    differing += [f"its {name} changed" for name in inputs if name != "parameters" and newest.inputs.get(name) != inputs[name]]
+    newest = max(checkpoints, key=lambda checkpoint: checkpoint.step)
+    differ = differing(newest.parameters, asdict(config))
+    differ += [f"its {name} changed" for name in inputs if name != "parameters" and newest.inputs.get(name) != inputs[name]]
+    differ = differ or [f"it is beyond the {config.steps} steps asked for"]
     raise CheckpointError(
-        f"{newest.folder} is of an unfinished training that cannot go on like this: {'; '.join(differing)}; start it as it "
+        f"{newest.folder} is of an unfinished training that cannot go on like this: {'; '.join(differ)}; start it as it "
         f"was to go on, or remove {folder} to start anew"
     )
 
@@ -112,7 +144,7 @@ def _read(folder: Path) -> Checkpoint:
         hashes = {name: told["sha256"] for name, told in note["files"].items()}
         if _sizes(folder) != sizes or SHARED not in sizes:
             raise ValueError("a file is missing or cut off")
-        if not isinstance(note["step"], int) or folder.name != _name(note["step"]):
+        if not isinstance(note["step"], int) or folder.name != checkpoint_name(note["step"]):
             raise ValueError(f"its {NOTE} is of another step")
         return Checkpoint(note["step"], folder, dict(note["inputs"]), dict(note["parameters"]), hashes)
     except (OSError, KeyError, TypeError, AttributeError, RecursionError):
@@ -146,7 +178,7 @@ def save_checkpoint(accelerator, state, folder: Path, step: int, inputs: dict[st
     state: a `State`. Errors: CheckpointError where the disk takes no more; the checkpoint before is kept, and the part is
     removed.
     """
-    beside = folder / f".{_name(step)}.part"
+    beside = folder / f".{checkpoint_name(step)}.part"
     main, own = accelerator.is_main_process, OWN.format(accelerator.process_index)
     if main:
         _clear(folder)
@@ -169,18 +201,15 @@ def save_checkpoint(accelerator, state, folder: Path, step: int, inputs: dict[st
             f"make room and {GO_ON} ({_said(failure)})"
         ) from failure
     if main:
-        _put_in_place(beside, folder / _name(step), inputs)
+        _put_in_place(beside, folder / checkpoint_name(step), inputs, config.checkpoints_total_limit)
     accelerator.wait_for_everyone()
 
 
-def _name(step: int) -> str:
-    return f"step-{step:07d}"
-
-
-def _put_in_place(beside: Path, whole: Path, inputs: dict[str, str]):
+def _put_in_place(beside: Path, whole: Path, inputs: dict[str, str], limit: int):
     _remove(whole)
     beside.rename(whole)
-    kept = [checkpoint.folder for checkpoint in _newest_first(whole.parent, inputs)[:KEPT]]
+    same = [each.folder for each in _newest_first(whole.parent, inputs)]
+    kept = same[same.index(whole) :][:limit]  # a later one was passed over, or this training began before it
     for old in set(whole.parent.glob("step-*")) - set(kept):
         _remove(old)
 
@@ -205,15 +234,15 @@ def _remove(checkpoint: Path):
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def resume(accelerator, state, folder: Path, inputs: dict[str, str]) -> int:
-    """Put back the newest checkpoint of these inputs that every process can load; return the next step, 0 without one.
+def resume(accelerator, state, folder: Path, inputs: dict[str, str], config: Train) -> int:
+    """Put back the best of the `candidates` that every process can load; return the next step, 0 without one.
 
     Every process must call this. One that a process cannot load is passed over by all, and the main one says why. Errors:
     CheckpointError where one that was passed over has left its traces and there is none to put back in its place.
     """
     touched = False
     # the main process' list counts: others may see a shared folder as it was
-    for checkpoint in _from_all(_newest_first(folder, inputs))[0]:
+    for checkpoint in _from_all(candidates(folder, inputs, config))[0]:
         loaded, failure = _tried(_loaded, checkpoint, accelerator.process_index)
         if not failure:
             touched = True

@@ -19,7 +19,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from torch.numa.binding import AffinityMode, NumaOptions
 from ..config import Train
 from ..files import value_hash, write_atomic
 from ..run import Run
-from .checkpoint import latest
+from .checkpoint import candidates
 from .failure import LaunchError, clear, first_failure, interrupted, note, take_space
 from .guard import path_with_python, port_of, process_count
 from .hosts import meeting
@@ -74,7 +74,8 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
         with _compiling_alone() if config.deepspeed else nullcontext(), patch_environment(**environment), _elastic_in_silence():
             codes = start(function, (config, run, inputs), processes, (address, port))
     except (KeyboardInterrupt, SignalException):  # the second is torch elastic's, of any signal
-        kept = latest(run.checkpoints, inputs)  # one of another training, which may lie there too, would not be gone on from
+        # one of another training, which may lie there too, would not be gone on from
+        kept = next(iter(candidates(run.checkpoints, inputs, replace(config, processes=processes * config.num_nodes))), None)
         raise interrupted(kept.step if kept else None) from None
     except torch.distributed.DistError as failure:  # of the static rendezvous' store
         if not config.node_rank:

@@ -31,7 +31,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     parts, loss_of = build(config, run, accelerator), OBJECTIVES[config.objective].loss
     whole = replace(config, processes=accelerator.num_processes)  # on all hosts
     state = State(parts, accelerator)
-    first = resume(accelerator, state, run.checkpoints, inputs)
+    first = resume(accelerator, state, run.checkpoints, inputs, whole)
     log, validation = Log(run, config, first, accelerator), Validation(run, config, parts, accelerator, first)
     if not first and validation.due(0):
         validation.look(0, log)

@@ -41,7 +41,7 @@ def playground_of(run: Run, folder: Path):
     """The playground on this run, quick; and two cells more: the slider of 3_compare, and what the kernel knows."""
     notebook = nbformat.read(ROOT / "notebooks" / "playground.ipynb", 4)
     [parameters] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    for given, ours in (('"outputs/demo"', repr(str(run.folder))), ("steps: int = 25", "steps: int = 2")):
+    for given, ours in (('"outputs/notebook"', repr(str(run.folder))), ("steps: int = 25", "steps: int = 2")):
         assert given in parameters.source
         parameters.source = parameters.source.replace(given, ours)
     notebook.cells += [nbformat.v4.new_code_cell(source) for source in (CHOICES, TOLD)]

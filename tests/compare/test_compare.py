@@ -12,7 +12,9 @@ from nbs_lib.run import Run
 
 
 def config(run: Run, **changed) -> Compare:
-    return Compare(**{"run": str(run.folder), "prompts": ["A boy is watching TV"], "seeds": [0, 4], "steps": 2} | changed)
+    return Compare(
+        **{"run": str(run.folder), "replace": True, "prompts": ["A boy is watching TV"], "seeds": [0, 4], "steps": 2} | changed
+    )
 
 
 def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -106,11 +107,57 @@ def test_the_index_is_one_page_that_escapes_what_was_typed(outputs):
     (outputs / "one" / "report.html").write_text("")
     page = index.refresh().read_text()
     assert EVIL not in page and "&lt;script&gt;alert(1)" in page
-    assert page.count("data:image/png;base64,") == 3 and 'href="one/report.html"' in page
+    assert re.findall('src="([^"]*)"', page) == [f"{name}/thumbnail.png" for name in ("one", "three", "two")]
+    assert 'href="one/report.html"' in page and "data:image" not in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page) and "default-src 'none'" in page
     assert Image.open(outputs / "one" / "thumbnail.png").size == (96, 96)
     index.refresh()
     assert (outputs / "index.html").read_text() == page
+
+
+def test_what_rests_on_another_result_is_out_of_date_wherever_it_is_shown(outputs):
+    run = Run(outputs / "again")
+    stages = {"prepare": stage_of("1", {}), "train": stage_of("2", {"adapter": "new"}) | {"loss": 0.5}}
+    compare = stage_of("3", {"report.html": "x"}) | {"inputs": {"train": "of the old adapter"}, "time_ratio": 0.51}
+    run.update(status="done", stages=stages | {"compare": compare})
+    for name in ("report.html", "3_compare.html", "2_train.html"):
+        write_atomic(run.folder / name, "")
+    Image.new("RGB", (8, 8)).save(run.thumbnail)
+    [found] = chosen(rows(), "again")
+    assert found["status"] == "out of date" and found["outdated"] == "compare" and found["train.loss"] == 0.5
+    assert not [name for name in found if "time_ratio" in name], "a number of the adapter before"
+    lines = "\n".join(told(run))
+    assert "again: out of date" in lines and "it rests on another train than the last one" in lines
+    assert "report, out of date: " in lines and "0.51" not in lines
+    page = index.refresh().read_text()
+    assert 'again/report.html">report, out of date<' in page and 'again/3_compare.html">3, out of date<' in page
+    assert 'again/2_train.html">2<' in page and "again/thumbnail.png" not in page and "0.51" not in page
+    run.update(status="failed")
+    assert chosen(rows(), "again")[0]["status"] == "failed" and "0.51" not in "\n".join(told(run))
+    run.update(status="done", stages={name: each for name, each in run.read()["stages"].items() if name != "compare"})
+    assert chosen(rows(), "again")[0]["status"] == "done"
+
+
+def stage_of(day: str, outputs: dict) -> dict:
+    return {"status": "done", "started": f"2026-01-0{day}T10:00:00+00:00", "seconds": 1.0, "outputs": outputs}
+
+
+def test_a_picture_of_the_index_is_a_small_one_of_the_run_s_own(outputs, tmp_path):
+    Image.new("RGB", (4000, 4000)).save(tmp_path / "large.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere.png")
+    for name in ("one", "two", "three"):
+        shutil.rmtree(outputs / name / "compare")
+    (outputs / "one" / "thumbnail.png").symlink_to(tmp_path / "elsewhere.png")
+    shutil.copy(tmp_path / "large.png", outputs / "two" / "thumbnail.png")
+    os.mkfifo(outputs / "three" / "thumbnail.png")
+    assert "thumbnail.png" not in index.refresh().read_text()
+
+
+def test_two_thousand_runs_are_a_small_page(outputs):
+    record = (outputs / "one" / "run.json").read_bytes()
+    for number in range(300):
+        write_atomic(outputs / f"a-run-of-many-{number}" / "run.json", record)
+    assert index.refresh().stat().st_size < 300 * 1500, "2,000 of them are less than 3 MB"
 
 
 def test_two_runs_differ_in_so_much(outputs):

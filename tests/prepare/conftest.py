@@ -34,7 +34,9 @@ def config(folder: Path, tmp_path: Path) -> Callable[..., Prepare]:
     """The parameters of a run on `folder`, with changes."""
 
     def build(**changes) -> Prepare:
-        return Prepare(**{"run": str(tmp_path / "outputs" / "run"), "source": str(folder), "count": 0} | changes)
+        return Prepare(
+            **{"run": str(tmp_path / "outputs" / "run"), "source": str(folder), "count": 0, "replace": True} | changes
+        )
 
     return build
 

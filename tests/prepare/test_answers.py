@@ -17,7 +17,7 @@ def outputs(tmp_path_factory):
 
 
 def prepared(outputs, **how) -> Prepared:
-    return prepare(Prepare(**{"run": str(outputs / "run"), "count": 5, "batch_size": 4, "draws": 4} | how))
+    return prepare(Prepare(**{"run": str(outputs / "run"), "count": 5, "batch_size": 4, "draws": 4, "replace": True} | how))
 
 
 def live(kept: Prepared, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

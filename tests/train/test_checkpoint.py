@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from nbs_lib.config import Train
 from nbs_lib.files import value_hash
 from nbs_lib.train import plain
-from nbs_lib.train.checkpoint import NOTE, SHARED, CheckpointError, latest, refuse_others, resume, save_checkpoint
+from nbs_lib.train.checkpoint import NOTE, SHARED, CheckpointError, candidates, refuse_others, resume, save_checkpoint
 
 OLD, NEW = {"parameters": "a"}, {"parameters": "b"}
 
@@ -44,6 +44,11 @@ def folder(tmp_path):
 
 def save(folder, step: int, inputs=NEW, config=None):
     save_checkpoint(OneProcess(), Weight(float(step)), folder, step, inputs, config or Train())
+
+
+def latest(folder, inputs, say=lambda said: None):
+    """The checkpoint that a training of these inputs goes on from."""
+    return next(iter(candidates(folder, inputs, Train(), say)), None)
 
 
 def names(folder) -> list[str]:
@@ -118,10 +123,10 @@ def test_one_with_a_flipped_byte_is_passed_over_wherever_it_is(folder, capsys):
     for place in range(len(content)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         training = Weight(0.0)
-        assert resume(OneProcess(), training, folder, NEW) == 2 and training.value == 2
+        assert resume(OneProcess(), training, folder, NEW, Train()) == 2 and training.value == 2
     assert "step-0000004 is damaged and passed over" in capsys.readouterr().out
     path.write_bytes(content)
-    assert resume(OneProcess(), training, folder, NEW) == 4 and training.value == 4
+    assert resume(OneProcess(), training, folder, NEW, Train()) == 4 and training.value == 4
 
 
 def test_one_that_cannot_be_put_back_is_passed_over_and_without_another_one_nothing_goes_on(folder):
@@ -134,12 +139,12 @@ def test_one_that_cannot_be_put_back_is_passed_over_and_without_another_one_noth
     for step in (2, 4):
         save(folder, step)
     training = Other(0.0)
-    assert resume(OneProcess(), training, folder, NEW) == 2 and training.value == 2
+    assert resume(OneProcess(), training, folder, NEW, Train()) == 2 and training.value == 2
     for path in (folder / "step-0000002").iterdir():
         path.unlink()
     with pytest.raises(CheckpointError, match=f"remove it to start anew|{folder}"):
-        resume(OneProcess(), training, folder, NEW)
-    assert resume(OneProcess(), training, folder / "none", NEW) == 0
+        resume(OneProcess(), training, folder, NEW, Train())
+    assert resume(OneProcess(), training, folder / "none", NEW, Train()) == 0
 
 
 def test_going_on_with_other_parameters_is_refused_and_says_which(folder):

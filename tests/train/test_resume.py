@@ -140,3 +140,56 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_sentence_and_not_ope
     kernel = start_training(config_of("plain", run))
     assert kernel.wait() != 0 and not marker.exists() and folder.exists()
     assert all(said in kernel.said for said in ("CheckpointError", "earlier version", f"remove {run.checkpoints} to start"))
+
+
+LONGER = {"deepspeed": False, "schedule": "constant", "warmup": 3, "ema": 0.9, "dropout": 0.1, "processes": 1}
+
+
+def of_steps(run: Run, steps: int, **how) -> Train:
+    return Train(str(run.folder), **SMALL | LONGER | {"steps": steps, "replace": True} | how)
+
+
+@pytest.fixture(scope="module")
+def finished(new_run, prepared_tiny, train):
+    """Two finished trainings: of four steps at a constant learning rate, and of four at a falling one."""
+    runs = {}
+    for schedule in ("constant", "cosine"):
+        runs[schedule] = new_run(prepared_tiny)
+        train(of_steps(runs[schedule], 4, schedule=schedule))
+    return runs
+
+
+def copied(run: Run, place: Path) -> Run:
+    shutil.copytree(run.folder, place / "run", symlinks=True)
+    return Run(place / "run")
+
+
+def test_more_steps_at_a_constant_rate_go_on_and_end_as_from_the_beginning(finished, new_run, prepared_tiny, tmp_path,
+                                                                          start_training, train):  # fmt: skip
+    run, whole = copied(finished["constant"], tmp_path), new_run(prepared_tiny)
+    kernel = start_training(of_steps(run, 8, checkpoints_total_limit=3))
+    assert kernel.wait() == 0 and "goes on from step 4 of 8" in kernel.said, kernel.said
+    assert run.stage_record("train")["resumed_from"] == 4
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == [f"step-{step:07d}" for step in (4, 6, 8)]
+    train(of_steps(whole, 8, checkpoints_total_limit=3))
+    assert whole.stage_record("train")["resumed_from"] == 0
+    assert (run.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
+    fewer = start_training(of_steps(run, 6, checkpoints_total_limit=3))
+    assert fewer.wait() == 0 and run.stage_record("train")["resumed_from"] == 6, fewer.said
+
+
+def test_more_steps_at_a_falling_rate_begin_again_and_say_so_unless_a_checkpoint_is_named(finished, tmp_path, start_training):
+    run = copied(finished["cosine"], tmp_path)
+    wrong = start_training(of_steps(run, 8, schedule="cosine", rank=8, resume_from_checkpoint="step-0000002"))
+    assert wrong.wait() != 0 and "rank was 16 and is 8; only its length" in wrong.said
+    missing = start_training(of_steps(run, 8, schedule="cosine", resume_from_checkpoint="step-0000003"))
+    assert missing.wait() != 0 and "there is step-0000002, step-0000004" in missing.said
+    assert run.stage_record("train")["status"] == "done", "nothing has begun"
+    named = start_training(of_steps(run, 8, schedule="cosine", resume_from_checkpoint="step-0000002"))
+    assert named.wait() == 0, named.said
+    record = run.stage_record("train")
+    assert record["resumed_from"] == 2 and "steps 1 to 2 had another course of the learning rate" in record["other_rate"]
+    assert "steps was 4 and is 8" in named.said
+    again = start_training(of_steps(run, 10, schedule="cosine"))
+    assert again.wait() == 0 and "begins at step 0" in again.said and "'step-0000008' it goes on from there" in again.said
+    assert run.stage_record("train")["resumed_from"] == 0

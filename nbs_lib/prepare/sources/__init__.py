@@ -90,6 +90,25 @@ def open_source(source: str, how: Asked) -> Source:
     return images
 
 
+def check_on_the_hub(source: str, patience: float):
+    """Ask the hub for a data set, of which nothing is fetched. patience: seconds to wait.
+
+    Errors: SourceError where the hub does not know it, or does not answer.
+    """
+    from huggingface_hub import HfApi
+
+    from .diffusiondb import REPOSITORY
+
+    name = REPOSITORY if source.startswith(DIFFUSIONDB) else source.removeprefix(HUB)
+    try:
+        HfApi().dataset_info(name, timeout=patience)
+    except Exception as failure:  # the hub's, the network's, and those of an id that is none
+        raise SourceError(
+            f"source {source!r}: the hub has no data set {name!r} or does not answer ({type(failure).__name__}); check the id "
+            "and the connection, or give a local copy"
+        ) from None
+
+
 def _file(source: str, path: Path, how: Asked) -> Source:
     """The source that a single file is. Errors: SourceError."""
     from . import prompts, tables, webdataset

@@ -1,0 +1,24 @@
+"""A project of its own, elsewhere, in which something is measured: nothing of it appears among the user's runs."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nbs_lib.files import ROOT
+
+
+def copied(folder: Path) -> Path:
+    """Copy the library, its base and its notebooks into a new folder, and return it; it has no runs."""
+    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for name in ("nbs_lib", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "outputs").mkdir()
+    return folder
+
+
+def inside(project: Path) -> dict[str, Any]:
+    """Return where a command of the project is started, for `subprocess`."""
+    return {"cwd": project, "env": os.environ | {"PYTHONPATH": str(project)}}

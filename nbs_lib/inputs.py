@@ -17,6 +17,7 @@ SHARED = (
     "adapter_file.py",
     "compiling.py",
     "diffusion.py",
+    "programs.py",
     "shards.py",
     "usage.py",
 )

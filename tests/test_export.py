@@ -135,6 +135,12 @@ def test_an_export_is_a_folder_in_the_run_with_its_card(run, exported):
     assert weights_of(exported["kohya"]).name == f"{NAME_OF_RUN}.safetensors"
 
 
+def test_every_file_of_an_export_has_the_mode_of_its_card(exported):
+    for folder in exported.values():
+        modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+        assert modes == {(folder / "README.md").stat().st_mode}
+
+
 def test_a_kohya_layer_is_the_trained_change_of_its_weight(trained, exported):
     file = load_file(weights_of(exported["kohya"]))
     name = f"lora_unet_{LAYER.replace('.', '_')}"

@@ -15,6 +15,7 @@ SHARED = (
     "models",
     "adapter.py",
     "adapter_file.py",
+    "cards.py",
     "compiling.py",
     "diffusion.py",
     "programs.py",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"axes", "config", "contenders", "disk", "files", "inputs", "locks", "machine", "parameters", "policy", "reading"}
     | {"records", "run", "terminal", "yaml12"},
-    {"adapter", "adapter_file", "bars", "compiling", "diffusion", "libraries", "models", "picturebook", "programs"}
+    {"adapter", "adapter_file", "bars", "cards", "compiling", "diffusion", "libraries", "models", "picturebook", "programs"}
     | {"shards", "usage"},
     {"prepare", "train", "compare"},
     {"export", "pipeline"},

@@ -62,9 +62,14 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     folder = (ROOT / Path(out).expanduser() if out else run.folder / "export" / to).resolve()
     check_place(folder)
     sampler = _sampler(run)
-    source = Source(run, sampler.base, sampler.resolution, told(run))
+    source = Source(run, sampler.base, sampler.resolution, told(run, sampler.adapters.layers))
     with exact():
-        wanted = sampler.sample("tuned", PROMPTS, SEEDS, STEPS).images
+        drawn = sampler.sample("tuned", PROMPTS, SEEDS, STEPS)
+    if not drawn.latents.isfinite().all():
+        raise ExportError(
+            f"{run.folder} draws pictures that are no numbers (NaN), which no program can show; train it again, with a lower lr"
+        )
+    wanted = drawn.images
     with _without_traces(folder), beside(folder, replace=True) as part:
         WRITERS[to](part, source)
         (part / "README.md").write_text(card(to, source.facts), encoding="utf-8")
@@ -154,4 +159,6 @@ def draw(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> np.ndarray:
     size = {"height": pixels, "width": pixels}
     given = {"num_inference_steps": steps, "guidance_scale": how["guidance_scale"], "generator": noise}
     images = pipe(PROMPTS, output_type="np", **given, **size).images
+    if not np.isfinite(images).all():
+        raise ValueError("it draws pictures that are no numbers (NaN)")
     return (images * 255).round().astype(np.uint8)

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..adapter import WEIGHTS, read_facts
+from ..adapter_file import AdapterError
 from ..cards import front_matter, license_row
 from ..contenders import CONTENDERS
-from ..models.headers import read_header
+from ..models.headers import FileError, read_header
 from ..programs import layers_missed
 from ..run import Run, RunError
 from ..usage import example, holds_guidance, sampling, usage, warning
@@ -48,13 +49,17 @@ def told(run: Run, layers: Iterable[str]) -> dict[str, Any]:
     """What is known of a run's adapter: what training recorded in it, which of its layers other programs miss, and the
     numbers of the comparison, if there is one.
 
-    layers: of the base's UNet. Errors: FileNotFoundError without an adapter.
+    layers: of the base's UNet. Errors: FileNotFoundError without an adapter; AdapterError where it is damaged.
     """
     facts = {"base": "a base that is not recorded"} | read_facts(run.adapter)
     train = facts.get("train", {})
     objective = facts.get("objective", "guidance")
     own = {"name": run.name, "objective": objective, "usage": usage(facts), "train": train}
-    put = {name.removeprefix("unet.").partition(".lora_")[0] for name in read_header(run.adapter / WEIGHTS).weights}
+    try:
+        keys = read_header(run.adapter / WEIGHTS).weights
+    except FileError as failure:
+        raise AdapterError(run.adapter, failure) from None
+    put = {key.removeprefix("unet.").partition(".lora_")[0] for key in keys}
     missed = {program: [name for name in names if name in put] for program, names in layers_missed(layers).items()}
     own["layers_missed"] = {program: names for program, names in missed.items() if names}
     return facts | own | {"compared": compared(run)}

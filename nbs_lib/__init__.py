@@ -18,6 +18,8 @@ shards       rows of tensors spread over many files, mapped into memory
 models       bases (embedded, local folder or hub id; SD 1, SD 2, SDXL): found, checked, loaded, hashed
 compiling    paths with spaces, for what torch compiles
 usage        how what was trained is to be sampled
+programs     the layers that other programs load a LoRA on
+cards        the metadata of a model card
 adapter      a LoRA on the UNet: attach, switch, save, load, verify
 picturebook  the embedded data set and the tiny Stable Diffusion trained on it
 prepare      images and captions -> cache

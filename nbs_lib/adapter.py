@@ -18,10 +18,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
 
-from .adapter_file import AdapterError, checked_facts, parse_facts
+from .adapter_file import AdapterError, checked_facts, layers_of_unet, parse_facts
 from .files import write_atomic
 from .models import Base
 from .models.headers import FileError, read_header, read_settings
+from .programs import layers_missed
 
 NAME = "default"
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -32,9 +33,9 @@ ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 TARGETS = {
     "attention": ATTENTION,
     "feedforward": [*ATTENTION, "ff.net.0.proj", "ff.net.2"],
-    "all": (torch.nn.Linear, torch.nn.Conv2d),
+    "all": [],
 }
-"""The presets of layers that a LoRA is put on: by the ends of their names, or by what they are."""
+"""The presets of layers that a LoRA is put on, by the ends of their names; `all` is every layer that other programs load."""
 
 
 def attach(
@@ -69,9 +70,12 @@ def attach(
 
 
 def layers_of(unet: UNet2DConditionModel, targets: str) -> list[str]:
-    """What peft is told of a preset: ends of names, or the whole names of all layers of a kind."""
-    of = TARGETS[targets]
-    return of if isinstance(of, list) else [name for name, module in unet.named_modules() if isinstance(module, of)]
+    """Return what peft is told of a preset: ends of names, or the whole names of all layers that other programs load."""
+    if ends := TARGETS[targets]:
+        return ends
+    layers = layers_of_unet(unet)
+    missed = {name for names in layers_missed(layers).values() for name in names}
+    return [name for name in layers if name not in missed]
 
 
 def adapted(unet: UNet2DConditionModel) -> list[BaseTunerLayer]:

@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from .contenders import SCHEDULERS
 from .models.headers import FileError, parse_object, read_header
+from .models.origin import plain_license
 from .usage import SENTENCES
 
 LARGEST_WEIGHT = 1e4
@@ -173,6 +174,7 @@ def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
         and _is_count(sampling.get("steps"), 1000),
         "train": isinstance(train, dict) and (train.get("alpha") is None or is_number(train["alpha"], 1e-6, 1e4)),
     }
+    right["base_license"] = facts.get("base_license", {}) in ({}, plain_license(facts.get("base_license")))
     right |= {name: isinstance(facts.get(name, ""), str) for name in ("base", "base_origin", "negative")}
     if wrong := [name for name, fine in right.items() if not fine]:
         raise AdapterError(path, f"its {wrong[0]} is {facts.get(wrong[0])!r:.60}, which Onepass does not record")

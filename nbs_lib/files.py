@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -27,6 +28,7 @@ ROOT = PACKAGE.parent
 HOST = re.sub(r"[^\w-]", "-", platform.node())
 LONGEST = 1 << 30
 """Bytes of a file of JSON lines."""
+SAFETENSORS_MODE = 0o600
 PART = re.compile(rf"\..+\.{re.escape(HOST)}\.(\d{{1,9}})\.part")
 
 
@@ -47,6 +49,27 @@ def write_atomic(path: Path, content: str | bytes):
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def open_to_others(path: Path):
+    """Give a file, or all files in a folder, the mode that the user's umask gives new files, where safetensors wrote them.
+
+    It writes for the owner alone, whatever the umask says, so that no other user and no container could read a copy. A file
+    of any other mode is left alone: it may be a link to one that belongs to another user.
+    """
+    files = [each for each in (path, *path.rglob("*.safetensors")) if each.is_file() and not each.is_symlink()]
+    for each in files:
+        if stat.S_IMODE(each.stat().st_mode) == SAFETENSORS_MODE:
+            each.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    """Return the process' umask; it can be read without being set, as a thread might write meanwhile, on Linux alone."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    os.umask(mask := os.umask(0))
+    return mask
 
 
 def synced(path: Path):
@@ -122,6 +145,7 @@ def beside(folder: Path, replace: bool = False) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
+        open_to_others(part)
         if replace and folder.exists():
             folder.rename(old)
         try:

@@ -15,8 +15,10 @@ SHARED = (
     "models",
     "adapter.py",
     "adapter_file.py",
+    "cards.py",
     "compiling.py",
     "diffusion.py",
+    "programs.py",
     "shards.py",
     "usage.py",
 )

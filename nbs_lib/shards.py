@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from .files import synced
+from .files import open_to_others, synced
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 """The types of a cache's tensors, as safetensors names them."""
@@ -34,7 +34,7 @@ def write_shard(path: Path, tensors: dict[str, torch.Tensor]):
             if number := re.search(r"os error (\d+)", str(failure)):  # it says so of a full disk, too
                 raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
             raise
-        part.chmod(0o644)  # safetensors writes for its owner alone
+        open_to_others(part)
         synced(part)
         part.replace(path)
     finally:

@@ -1,6 +1,5 @@
 """How what was trained is to be sampled: as values, in a sentence, and as Python for a stock pipeline."""
 
-import json
 from typing import Any
 
 SENTENCES = {
@@ -9,6 +8,10 @@ SENTENCES = {
     "consistency": "sample in 2 to 8 steps with LCMScheduler and guidance_scale=1; negative prompts have no effect",
 }
 """By objective."""
+GUIDED_ONCE = (
+    "**Sample with `guidance_scale=1` (a CFG scale of 1): the guidance is in the weights. A higher scale, such as the default "
+    "of 7.5 in diffusers, guides twice.**"
+)
 STEPS = 25
 """Of sampling, where what was trained has none of its own."""
 EXAMPLE = """```python
@@ -30,6 +33,16 @@ def usage(facts: dict[str, Any]) -> str:
     return SENTENCES[facts.get("objective", "guidance")]
 
 
+def holds_guidance(facts: dict[str, Any]) -> bool:
+    """Whether one pass of what was trained predicts the guided answer, so that guidance would be applied twice."""
+    return sampling(facts)["guidance_scale"] <= 1
+
+
+def warning(facts: dict[str, Any]) -> str:
+    """Return the first line of a card, in Markdown; an empty text for what is guided like its base."""
+    return f"{GUIDED_ONCE}\n\n" if holds_guidance(facts) else ""
+
+
 def example(facts: dict[str, Any], folder: str, whole: bool) -> str:
     """Python, as Markdown. folder: of the adapter, or, where it is whole, of the pipeline."""
     load = f"pipe = DiffusionPipeline.from_pretrained({folder!r})"
@@ -42,8 +55,3 @@ def example(facts: dict[str, Any], folder: str, whole: bool) -> str:
     if facts.get("resolution"):
         more += f", height={facts['resolution']}, width={facts['resolution']}"
     return EXAMPLE.format(load=load, more=more, **how | {"steps": how["steps"] or STEPS})
-
-
-def quoted(name: str) -> str:
-    """A name as YAML takes it, whatever is in it: JSON's quotes are YAML's too."""
-    return json.dumps(name, ensure_ascii=False)

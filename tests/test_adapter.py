@@ -110,9 +110,10 @@ def test_presets_are_on_the_layers_that_they_name(base):
         counts[targets] = [name for name, module in unet.named_modules() if hasattr(module, "lora_A")]
     assert {name.rpartition(".")[2] for name in counts["attention"]} == {"to_q", "to_k", "to_v", "0"}
     assert set(counts["attention"]) < set(counts["feedforward"]) < set(counts["all"])
-    assert any(".ff.net." in name for name in counts["feedforward"]) and "conv_in" in counts["all"]
-    every = [name for name, module in base.unet().named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
-    assert counts["all"] == every
+    assert any(".ff.net." in name for name in counts["feedforward"]) and any("resnets" in name for name in counts["all"])
+    every = {name for name, module in base.unet().named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)}
+    ends = {"conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2", "up_blocks.0.upsamplers.0.conv"}
+    assert every - set(counts["all"]) == ends  # which not all other programs load
 
 
 def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):

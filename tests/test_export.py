@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from huggingface_hub import ModelCard
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
@@ -17,13 +19,15 @@ from safetensors.torch import load_file, save_file
 
 from nbs_lib import export as room
 from nbs_lib.adapter import FACTS, METADATA_KEY, NAME, WEIGHTS, attach, save_adapter
+from nbs_lib.cards import front_matter
 from nbs_lib.compare import compare
 from nbs_lib.compare.sample import load_sampler
 from nbs_lib.config import Compare
 from nbs_lib.export import ExportError, export, find_run
 from nbs_lib.export.card import compared
 from nbs_lib.files import ROOT, file_hash, value_hash
-from nbs_lib.models import EMBEDDED, BaseError
+from nbs_lib.models import EMBEDDED, BaseError, find_base
+from nbs_lib.models.check import check_unguided
 from nbs_lib.parameters import ParameterError
 from nbs_lib.run import Run
 
@@ -135,6 +139,12 @@ def test_an_export_is_a_folder_in_the_run_with_its_card(run, exported):
     assert weights_of(exported["kohya"]).name == f"{NAME_OF_RUN}.safetensors"
 
 
+def test_every_file_of_an_export_has_the_mode_of_its_card(exported):
+    for folder in exported.values():
+        modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+        assert modes == {(folder / "README.md").stat().st_mode}
+
+
 def test_a_kohya_layer_is_the_trained_change_of_its_weight(trained, exported):
     file = load_file(weights_of(exported["kohya"]))
     name = f"lora_unet_{LAYER.replace('.', '_')}"
@@ -172,6 +182,114 @@ def test_a_card_says_what_the_run_knows(run, exported, base, to):
     assert (told["base_hash"], told["w_train"], told["objective"]) == (base.hash, W, "guidance")
     assert told["compared"]["guidance_recovered"] == results["guidance_recovered"]
     assert told["compared"]["nfe"]["guided"] == 4 and told["train"]["alpha"] == ALPHA
+
+
+def drawn(pipe, **how) -> np.ndarray:
+    pipe.set_progress_bar_config(disable=True)
+    noise = torch.Generator("cpu").manual_seed(4)
+    return pipe(PROMPTS[0], num_inference_steps=2, generator=noise, output_type="np", **how).images
+
+
+def test_a_merged_export_is_not_guided_twice_by_stock_pipelines(exported, base):
+    """At their default guidance scale, and in another of its family that is made of its parts."""
+    pipe = StableDiffusionPipeline.from_pretrained(exported["merged"], safety_checker=None)
+    once = drawn(pipe, guidance_scale=1)
+    assert pipe.unet.config.time_cond_proj_dim and not pipe.do_classifier_free_guidance
+    np.testing.assert_array_equal(drawn(pipe), once)
+    assert not pipe.do_classifier_free_guidance
+    other = StableDiffusionImg2ImgPipeline(**pipe.components)
+    again = [drawn(other, image=once[0], strength=0.9, **how) for how in ({}, {"guidance_scale": 1})]
+    np.testing.assert_array_equal(*again)
+    plain = StableDiffusionPipeline(**pipe.components | {"unet": base.unet()}, requires_safety_checker=False)
+    assert np.abs(drawn(plain) - drawn(plain, guidance_scale=1)).mean() > 0.01, "a plain UNet is guided by default"
+
+
+def test_a_merged_export_can_be_compared_again(exported, run):
+    """As another pipeline; nothing is learned from it, because it holds its guidance."""
+    sampler = load_sampler(run)
+    tuned, merged = (sampler.sample(name, PROMPTS, SEEDS, STEPS) for name in ("tuned", f"pipeline {exported['merged']}"))
+    assert apart(tuned.images, merged.images) <= 1 and merged.nfe == STEPS
+    check_unguided(base := find_base("embedded"))
+    with pytest.raises(BaseError, match="holds its guidance already"):
+        check_unguided(find_base(str(exported["merged"])))
+    assert base.hash
+
+
+def metadata_of(card: str) -> dict:
+    """As the hub reads it."""
+    return ModelCard(card, ignore_metadata_errors=False).data.to_dict()
+
+
+@pytest.mark.parametrize("to", KINDS)
+def test_the_first_line_of_a_card_says_how_to_guide(exported, to):
+    text = ModelCard((exported[to] / "README.md").read_text()).text.strip().splitlines()
+    assert text[0] == f"# {NAME_OF_RUN}"
+    assert text[2].startswith("**Sample with `guidance_scale=1`") and "guides twice" in text[2]
+
+
+@pytest.mark.parametrize("to", KINDS)
+def test_the_hub_reads_a_card_s_metadata(exported, base, run, to):
+    told = metadata_of((exported[to] / "README.md").read_text())
+    assert (told["library_name"], told["pipeline_tag"]) == ("diffusers", "text-to-image")
+    assert ("lora" in told["tags"]) == (to != "merged") and {"text-to-image", "guidance"} <= set(told["tags"])
+    assert "base_model" not in told, "of the embedded base, the hub would link to another repository"
+
+
+@pytest.mark.parametrize(
+    "origin, license, wanted",
+    [
+        ("a/base@0123456789abcdef", {"license": "openrail++"}, {"base_model": "a/base", "license": "openrail++"}),
+        ("a/base@main", {"license": "other", "license_name": "its own"}, {"base_model": "a/base", "license_name": "its own"}),
+        ("my folder", {}, {"license": "unknown"}),
+        ("my: [folder]\n---\n@x", {"license": "mit"}, {"license": "mit"}),
+        ("embedded", {"license": "mit"}, {"license": "mit"}),
+    ],
+)
+def test_a_card_links_to_bases_of_the_hub_alone(base, trained, tmp_path, origin, license, wanted):
+    facts = facts_of(base) | {"base": origin, "base_origin": origin, "base_license": license}
+    for relation in ("adapter", "finetune"):
+        told = metadata_of(front_matter(facts, ["lora", "a: b"], relation) + "\n# A card\n")
+        assert {name: told.get(name) for name in wanted} == wanted and told["tags"] == ["lora", "a: b"]
+        assert told.get("base_model_relation") == (relation if "base_model" in wanted else None)
+        assert ("base_model" in told) == ("base_model" in wanted)
+
+
+def test_the_card_says_which_export_is_for_which_program(exported):
+    for to in KINDS:
+        card = (exported[to] / "README.md").read_text()
+        assert "`kohya` for ComfyUI, A1111 and sd-scripts" in card and "`lora key not loaded`" in card
+        assert "does not load" not in card, "all programs load all layers of this adapter"
+
+
+def test_an_export_says_which_program_misses_which_layers(base, tmp_path):
+    """Of adapters of other programs, and of those that were trained when `all` was on every layer."""
+    run = new_run(tmp_path / "old", base)
+    other_adapter(run, base)
+    out = export(run.folder, "kohya", tmp_path / "out")
+    card, told = (out / "README.md").read_text(), json.loads((out / FACTS).read_text())
+    assert told["layers_missed"] == {"sd-scripts": ["conv_out"]}
+    assert "sd-scripts does not load 1 of this adapter's layers (`conv_out`)" in card and "--to merged" in card
+    command = [sys.executable, "-m", "nbs_lib", "export", run.folder, "--to", "kohya", "--out", out]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and "sd-scripts does not load 1 of" in done.stderr and "**" not in done.stderr
+    assert "does not load" not in (export(run.folder, "merged") / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_pictures_that_are_no_numbers_are_not_exported(trained, tmp_path):
+    """Of a base whose weights are numbers, with products beyond fp32."""
+    folder = shutil.copytree(EMBEDDED, tmp_path / "base")
+    vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = {name: value.float() for name, value in load_file(vae).items()}
+    save_file(weights | {"post_quant_conv.weight": weights["post_quant_conv.weight"].sign() * 3e38}, vae, {"format": "pt"})
+    base = find_base(str(folder))
+    run = new_run(tmp_path / "run", base)
+    save_adapter(run.adapter, trained, facts_of(base))
+    (run.cache / "cache.json").write_text(json.dumps({"base": base.name, "base_hash": base.hash, "resolution": 64}))
+    for to in ("kohya", "merged"):
+        with pytest.raises(ExportError, match="no numbers .NaN. on base"):
+            export(run.folder, to)
+    assert not (run.folder / "export").exists()
 
 
 def test_an_export_names_no_place_of_this_machine(run, exported):

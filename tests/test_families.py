@@ -136,7 +136,15 @@ def test_kept_answers_are_the_teacher_s(cached):
 @pytest.mark.parametrize("to", ["diffusers", "kohya", "merged"])
 def test_exports_draw_the_run_s_pictures(run, to):
     """The export itself holds a stock pipeline's pictures against the run's before it keeps anything."""
-    assert (export(run.folder, to) / "README.md").is_file()
+    folder = export(run.folder, to)
+    assert (folder / "README.md").is_file()
+    if to == "merged":
+        pipe = DiffusionPipeline.from_pretrained(folder)
+        how = {"height": SIZE, "width": SIZE, "num_inference_steps": STEPS, "output_type": "np"}
+        drawn = [
+            pipe(PROMPTS[0], generator=torch.Generator().manual_seed(7), **how, **w).images for w in ({}, {"guidance_scale": 1})
+        ]
+        np.testing.assert_array_equal(*drawn)
 
 
 def test_all_weights_are_trained_and_drawn_from(cached, new_run, train):

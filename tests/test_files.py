@@ -1,10 +1,14 @@
 """Files and folders that appear whole or not at all."""
 
 import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from nbs_lib.files import beside, link, read_lines, remove_leftovers, write_atomic, write_lines
+from nbs_lib.files import beside, link, open_to_others, read_lines, remove_leftovers, write_atomic, write_lines
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -67,3 +71,39 @@ def test_a_link_leads_where_it_should_from_a_folder_that_is_linked_itself(tmp_pa
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere" / "deep")
     link(tmp_path / "run" / "cache", tmp_path / "cache")
     assert (tmp_path / "run" / "cache").samefile(tmp_path / "cache")
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o027, 0o077])
+def test_what_safetensors_writes_has_the_mode_that_the_umask_gives(tmp_path, mask):
+    import torch
+    from safetensors.torch import save_file
+
+    from nbs_lib.shards import write_shard
+
+    tensors = {"a": torch.zeros(1)}
+    with umask(mask):
+        with beside(tmp_path / "export") as part:
+            (part / "unet").mkdir()
+            save_file(tensors, part / "unet" / "weights.safetensors")
+            (part / "README.md").write_text("a card")
+        write_shard(tmp_path / "cache" / "shard.safetensors", tensors)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    files = {name: mode for name, mode in modes.items() if "." in name}
+    assert len(files) == 3 and set(files.values()) == {0o666 & ~mask}
+    assert {mode for name, mode in modes.items() if name not in files} == {0o777 & ~mask}
+
+
+def test_a_file_of_another_mode_keeps_it(tmp_path):
+    """It may be linked from a cache of another user, whom alone the system lets change it."""
+    file = tmp_path / "shard.safetensors"
+    file.write_bytes(b"")
+    file.chmod(0o640)
+    open_to_others(tmp_path)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640

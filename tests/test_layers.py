@@ -26,7 +26,8 @@ LAYERS = [
         "reading",
     }
     | {"records", "run", "terminal", "yaml12"},
-    {"adapter", "adapter_file", "bars", "compiling", "diffusion", "libraries", "models", "picturebook", "shards", "usage"},
+    {"adapter", "adapter_file", "bars", "cards", "compiling", "diffusion", "libraries", "models", "picturebook", "programs"}
+    | {"shards", "usage"},
     {"prepare", "train", "compare"},
     {"export", "pipeline"},
     {"commands"},

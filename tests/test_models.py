@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Prepare
 from nbs_lib.models import EMBEDDED, MIRRORS, Base, BaseError, BaseXL, find_base, whole_clip
+from nbs_lib.models.origin import hub_id, license_of
 from nbs_lib.models.parts import CONFIGS, WEIGHTS
 from nbs_lib.prepare import prepare
 
@@ -209,6 +210,97 @@ def with_weights(folder: Path, part: str, change: Callable[[dict], object], name
     change(weights)
     file.unlink()
     save_file(weights, folder / part / (name or file.name), {"format": "pt"})
+
+
+BESIDE = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+UNFIT = {
+    "no signal at the end": ("scheduler", {"prediction_type": "epsilon", **BESIDE}, "zero terminal SNR.*v_prediction"),
+    "betas of its own": (
+        "scheduler",
+        {"prediction_type": "epsilon", "trained_betas": [0.01] * 999 + [1.0]},
+        "zero terminal SNR",
+    ),
+    "a flow": ("scheduler", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler.*epsilon"),
+    "EDM": ("scheduler", {"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler.*not supported"),
+    "a flow by its sigmas": ("scheduler", {"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "flows"),
+    "a flow that is predicted": ("scheduler", {"prediction_type": "flow_prediction"}, "predicts a flow .*v_prediction"),
+    "inpainting": ("unet", {"in_channels": 9}, "takes 9 channels, 4 of latents and 5 of a mask .*text alone"),
+}
+"""Bases that are whole and cannot be used, by what is changed in their settings and what is said of it."""
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_a_base_that_cannot_be_used_is_refused_in_prepare(copied, run_folder, what):
+    _, folder = copied
+    part, settings, said = UNFIT[what]
+    change(folder / part / CONFIGS[part], **settings)
+    if what == "inpainting":
+        with_weights(folder, "unet", lambda weights: weights.update({"conv_in.weight": torch.zeros(32, 9, 3, 3)}))
+    with pytest.raises(BaseError, match=said) as refused:
+        prepare(Prepare(str(run_folder), base=str(folder), count=8))
+    assert str(refused.value).startswith(f"base {str(folder)!r} cannot be used: ") and "fetch" not in str(refused.value)
+
+
+def test_a_schedule_without_signal_at_its_end_fits_a_base_that_predicts_v(copied):
+    kind, folder = copied
+    change(folder / "scheduler" / CONFIGS["scheduler"], prediction_type="v_prediction", **BESIDE)
+    assert find_base(str(folder)).scheduler().alphas_cumprod[-1] == 0
+
+
+def test_a_base_that_holds_its_guidance_is_refused_in_prepare_and_can_be_sampled(tiny_base, tmp_path, run_folder):
+    folder = tiny_base("sd1", tmp_path / "base")
+    change(folder / "unet" / CONFIGS["unet"], time_cond_proj_dim=8)
+    with_weights(folder, "unet", lambda weights: weights.update({"time_embedding.cond_proj.weight": torch.zeros(32, 8)}))
+    find_base(str(folder))
+    with pytest.raises(BaseError, match="holds its guidance already.*give the base that it was made from"):
+        prepare(Prepare(str(run_folder), base=str(folder), count=8))
+
+
+@pytest.mark.parametrize("name", ["sd.safetensors", "sd.ckpt", "notes.md"])
+def test_a_file_is_said_to_be_one(tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(b"weights")
+    said = "is a file and no base" if name == "notes.md" else f"a checkpoint in one file.*from_single_file.'{name}'"
+    with pytest.raises(BaseError, match=said):
+        find_base(str(file))
+    file.unlink()
+    with pytest.raises(BaseError, match="there is no such"):
+        find_base(str(file))
+
+
+def test_a_snapshot_of_the_hub_is_known_by_its_repository(tiny_base, tmp_path):
+    revision = "0123456789abcdef" * 2 + "01234567"
+    folder = tiny_base("sd1", tmp_path / "hub" / "models--some-one--tiny-sd" / "snapshots" / revision)
+    (tmp_path / "a link").symlink_to(folder)
+    for place in (folder, tmp_path / "a link"):
+        base = find_base(str(place))
+        assert (base.title, base.origin) == ("some-one/tiny-sd", f"some-one/tiny-sd@{revision}")
+    plain = find_base(str(folder.rename(tmp_path / "my base")))
+    assert plain.title == "my base" and hub_id(plain.origin) == ""
+
+
+@pytest.mark.parametrize(
+    "card, license",
+    [
+        ("---\nlicense: openrail++\ntags: [a]\n---\n# A base", {"license": "openrail++"}),
+        (
+            "---\r\nlicense: other\r\nlicense_name: mine\r\nlicense_link: https://a.org/b\r\n---\r\n",
+            {"license": "other", "license_name": "mine", "license_link": "https://a.org/b"},
+        ),
+        ("---\nlicense: [mit, other]\n---\n", {}),
+        ("---\nlicense: !!python/object/apply:os.system ['true']\n---\n", {}),
+        ("---\nlicense: {\n---\n", {}),
+        ("---\ntags: [a]\n---\n", {}),
+        ("# A base of license: mit", {}),
+        (b"\xff\xfe---", {}),
+        (None, {}),
+    ],
+)
+def test_the_license_of_a_base_is_what_its_card_says(tmp_path, card, license):
+    if card is not None:
+        (tmp_path / "README.md").write_bytes(card if isinstance(card, bytes) else card.encode())
+    assert license_of(tmp_path) == license
+    assert find_base("embedded").license == {"license": "mit"}
 
 
 def test_weights_that_are_not_those_of_the_settings_are_named(tiny, tmp_path):

@@ -1,5 +1,6 @@
 """Commands that keep house: rm, gc, export, and the caches."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -44,12 +45,18 @@ def export(
     out: Annotated[str, typer.Option(help="A folder of its own for the export; outputs/RUN/export/TO if left out.")] = "",
 ):
     """Write a run's adapter for other programs, checked by drawing from it."""
+    from ..adapter import FACTS
     from ..export import ExportError
     from ..export import export as export_run
+    from ..export.card import missed_sentences
     from ..models import BaseError
 
     with one_sentence(ExportError, BaseError):
-        echo(f"export: {export_run(run, to, Path(out).absolute() if out else None)}")
+        folder = export_run(run, to, Path(out).absolute() if out else None)
+        echo(f"export: {folder}")
+        if to == "kohya":
+            for line in missed_sentences(json.loads((folder / FACTS).read_text("utf-8"))):
+                typer.echo(f"onepass: {line.replace('*', '').replace('`', '')}", err=True)
 
 
 caches = typer.Typer(no_args_is_help=True, help="The caches of outputs/cache, which runs share.")

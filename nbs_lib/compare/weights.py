@@ -19,10 +19,13 @@ Scaled = Sequence[tuple[Path, float]]
 
 
 class Adapters:
-    """Adapters on the UNet of a base's pipeline, loaded the stock way when they are first asked for, and off until then."""
+    """Adapters on the UNet of a base's pipeline, loaded the stock way when they are first asked for, and off until then.
+
+    layers: all that an adapter may lie on, by name.
+    """
 
     def __init__(self, pipe: DiffusionPipeline, base: Base):
-        self.pipe, self.base, self._layers = pipe, base, layers_of_unet(pipe.unet)
+        self.pipe, self.base, self.layers = pipe, base, layers_of_unet(pipe.unet)
         self._names: dict[Path, tuple[str, tuple]] = {}
         self._originals: dict[str, tuple[torch.nn.Parameter, torch.Tensor]] = {}
 
@@ -34,7 +37,7 @@ class Adapters:
         facts = read_facts(folder)
         refuse_other_base(self.base, facts, folder)
         if self._names.get(folder, ("", None))[1] != (stamp := stamp_of(folder / WEIGHTS)):  # it may be trained anew meanwhile
-            check_adapter(folder / WEIGHTS, self._layers)
+            check_adapter(folder / WEIGHTS, self.layers)
             name = f"onepass-{len(self._originals)}-{len(self._names)}-{stamp[0]}"
             self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
             self.pipe.disable_lora()

@@ -38,7 +38,7 @@ class Train:
     dropout: float = 0.0
     """Share of the LoRA's inputs that is left out at random."""
     targets: str = "attention"
-    """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution)."""
+    """Layers with a LoRA: attention, feedforward (and attention) or all (every linear and convolution in the blocks)."""
     steps: int = 400
     """Optimizer steps."""
     epochs: int = 0

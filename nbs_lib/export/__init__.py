@@ -62,7 +62,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     folder = (ROOT / Path(out).expanduser() if out else run.folder / "export" / to).resolve()
     check_place(folder)
     sampler = _sampler(run)
-    source = Source(run, sampler.base, sampler.resolution, told(run))
+    source = Source(run, sampler.base, sampler.resolution, told(run, sampler.adapters.layers))
     with exact():
         wanted = sampler.sample("tuned", PROMPTS, SEEDS, STEPS).images
     with _without_traces(folder), beside(folder, replace=True) as part:
@@ -135,6 +135,8 @@ def check(part: Path, to: str, source: Source, wanted: np.ndarray, sampler: Samp
     try:
         with exact():
             drawn = draw(stock_pipeline(part, to, source).to(sampler.device), source.pixels, sampler)
+    except ExportError:
+        raise
     except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as failure:
         raise ExportError(f"{what} does not load in stock diffusers: {' '.join(str(failure).split())}") from failure
     difference = int(np.abs(drawn.astype(int) - wanted.astype(int)).max())
@@ -146,7 +148,10 @@ def check(part: Path, to: str, source: Source, wanted: np.ndarray, sampler: Samp
 
 
 def draw(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> np.ndarray:
-    """The pictures that exports are checked by, uint8 [n, pixels, pixels, 3], from noise as the run's sampler has it."""
+    """The pictures that exports are checked by, uint8 [n, pixels, pixels, 3], from noise as the run's sampler has it.
+
+    Errors: ExportError where they are no numbers.
+    """
     pipe.set_progress_bar_config(disable=True)
     how, steps = sampler.sampling, sampler.tuned_steps or STEPS
     pipe.scheduler = getattr(diffusers, how["scheduler"]).from_config(pipe.scheduler.config)
@@ -154,4 +159,9 @@ def draw(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> np.ndarray:
     size = {"height": pixels, "width": pixels}
     given = {"num_inference_steps": steps, "guidance_scale": how["guidance_scale"], "generator": noise}
     images = pipe(PROMPTS, output_type="np", **given, **size).images
+    if not np.isfinite(images).all():
+        raise ExportError(
+            f"{sampler.learned} makes pictures that are no numbers (NaN) on base {sampler.base.name!r}, which no program can "
+            "show; train it again with a lower lr, or on another base"
+        )
     return (images * 255).round().astype(np.uint8)

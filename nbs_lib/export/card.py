@@ -1,21 +1,22 @@
 """What is told of an export: as plain values, and as its README.md."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from ..adapter import read_facts
+from ..adapter import WEIGHTS, read_facts
+from ..adapter_file import AdapterError
+from ..cards import front_matter, license_row
 from ..contenders import CONTENDERS
+from ..models.headers import FileError, read_header
+from ..programs import layers_missed
 from ..run import Run, RunError
-from ..usage import example, quoted, sampling, usage
+from ..usage import example, holds_guidance, sampling, usage, warning
 
-CARD = """---
-library_name: diffusers
-base_model: {quoted_base}
-tags: [{tags}text-to-image, stable-diffusion]
----
+CARD = """{front}
 # {name}
 
-{what}: {usage}.
+{warning}{what}: {usage}.
 
 {how}
 
@@ -24,25 +25,43 @@ tags: [{tags}text-to-image, stable-diffusion]
 {rows}
 """
 WHAT = {
-    "diffusers": "{kind} on `{base}` for diffusers",
-    "kohya": "{kind} on `{base}` for A1111 and ComfyUI",
+    "diffusers": "{kind} on `{base}` for diffusers alone",
+    "kohya": "{kind} on `{base}` for A1111, ComfyUI and sd-scripts",
     "merged": "`{base}` with {kind_small} merged into it, a whole pipeline for diffusers",
 }
+PROGRAMS = (
+    "Which export is for which program: `kohya` for ComfyUI, A1111 and sd-scripts, `diffusers` for `load_lora_weights` of "
+    "diffusers, `merged` for all that load a whole pipeline in diffusers' layout. ComfyUI does not know the names in "
+    f"`{WEIGHTS}`: it says `lora key not loaded`, and draws the base's pictures."
+)
+UNGUIDED = "diffusers leaves guidance out of this pipeline by itself, whatever `guidance_scale` is."
+MISSED = (
+    "**{program} does not load {count} of this adapter's layers ({layers}), and gives no error: its pictures differ there. "
+    "Take the merged export for it (`onepass export RUN --to merged`), or train again: `targets` leaves these layers out now.**"
+)
 KOHYA = (
     "Put `{name}.safetensors` into `models/Lora` of A1111 or `models/loras` of ComfyUI, and set the CFG scale to "
     "{guidance_scale:g}."
 )
 
 
-def told(run: Run) -> dict[str, Any]:
-    """What is known of a run's adapter: what training recorded in it, and the numbers of the comparison, if there is one.
+def told(run: Run, layers: Iterable[str]) -> dict[str, Any]:
+    """What is known of a run's adapter: what training recorded in it, which of its layers other programs miss, and the
+    numbers of the comparison, if there is one.
 
-    Errors: FileNotFoundError without an adapter.
+    layers: of the base's UNet. Errors: FileNotFoundError without an adapter; AdapterError where it is damaged.
     """
     facts = {"base": "a base that is not recorded"} | read_facts(run.adapter)
     train = facts.get("train", {})
     objective = facts.get("objective", "guidance")
     own = {"name": run.name, "objective": objective, "usage": usage(facts), "train": train}
+    try:
+        keys = read_header(run.adapter / WEIGHTS).weights
+    except FileError as failure:
+        raise AdapterError(run.adapter, failure) from None
+    put = {key.removeprefix("unet.").partition(".lora_")[0] for key in keys}
+    missed = {program: [name for name in names if name in put] for program, names in layers_missed(layers).items()}
+    own["layers_missed"] = {program: names for program, names in missed.items() if names}
     return facts | own | {"compared": compared(run)}
 
 
@@ -67,20 +86,34 @@ def card(to: str, facts: dict[str, Any]) -> str:
     """README.md of an export, from what `told` gave."""
     kind = "DoRA" if facts["train"].get("method") == "dora" else "LoRA"
     values = facts | sampling(facts) | {"kind": f"A {kind}", "kind_small": f"a {kind}"}
+    tags = [*([] if to == "merged" else ["lora"]), "text-to-image", "stable-diffusion", facts["objective"]]
+    how = [KOHYA.format(**values) if to == "kohya" else example(facts, "FOLDER", to == "merged")]
+    how += missed_sentences(facts) if to == "kohya" else []
+    how += [UNGUIDED] if to == "merged" and holds_guidance(facts) else []
+    how += [PROGRAMS]
     return CARD.format(
         **values,
-        quoted_base=quoted(facts["base"]),
-        tags="" if to == "merged" else "lora, ",
+        front=front_matter(facts, tags, "finetune" if to == "merged" else "adapter"),
+        warning=warning(facts),
         what=WHAT[to].format(**values),
-        how=KOHYA.format(**values) if to == "kohya" else example(facts, "FOLDER", to == "merged"),
+        how="\n\n".join(how),
         rows="\n".join(f"| {name} | {value} |" for name, value in _rows(facts)),
     )
+
+
+def missed_sentences(facts: dict[str, Any]) -> list[str]:
+    """Return a sentence for each program that does not load all layers of the adapter."""
+    return [
+        MISSED.format(program=program, count=len(layers), layers=", ".join(f"`{layer}`" for layer in layers))
+        for program, layers in facts["layers_missed"].items()
+    ]
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("base", f"`{facts['base']}`"),
         ("base's hash", f"`{facts['base_hash']}`"),
+        ("license", license_row(facts)),
         ("objective", facts["objective"]),
         ("guidance scale of its teacher, or of its pictures", f"{facts['w_train']:g}"),
     ]

@@ -15,7 +15,9 @@ from transformers.utils import logging as transformers_bars
 
 from ..adapter import METADATA_KEY, WEIGHTS
 from ..models import Base
+from ..models.one_pass import let_stock_pipelines_not_guide
 from ..run import Run
+from ..usage import holds_guidance
 from .kohya import kohya_metadata, kohya_weights
 
 
@@ -55,6 +57,8 @@ def write_merged(part: Path, source: Source):
     pipe = _with_adapter(source.base, source.run.adapter, WEIGHTS)
     pipe.fuse_lora(components=["unet"])
     pipe.unload_lora_weights()
+    if holds_guidance(source.facts):
+        let_stock_pipelines_not_guide(pipe.unet)
     with _without_bars():
         pipe.save_pretrained(part, safe_serialization=True)
 

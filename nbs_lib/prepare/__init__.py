@@ -30,6 +30,7 @@ import pyarrow.parquet
 from ..config import Prepare
 from ..files import from_project, link
 from ..models import BaseError, find_base
+from ..models.check import check_unguided
 from ..models.sd import Base
 from ..run import Run
 from .build import Built, build_or_reuse
@@ -94,6 +95,7 @@ def prepare(config: Prepare) -> Prepared:
     run, start = Run(config.run), time.perf_counter()
     with run.stage(config) as told:
         base = find_base(config.base, config.revision)
+        check_unguided(base)
         check_resolution(base, config.resolution)
         own = run.folder / "prepare"
         with taking(run.cache_store):

@@ -2,25 +2,23 @@
 
 from typing import Any
 
+from ..cards import front_matter, license_row
 from ..config import Train
 from ..files import write_atomic
 from ..run import Run
-from ..usage import example, quoted, usage
+from ..usage import example, usage, warning
 
-CARD = """---
-library_name: diffusers
-base_model: {quoted_base}
-tags: [{tags}]
----
+CARD = """{front}
 # {name}
 
-{what}: {usage}.
+{warning}{what}: {usage}.
 
 {example}
 
 | | |
 |---|---|
 | base | `{base}`, hash `{base_hash:.16}` |
+| license | {license} |
 {rows}
 | loss, mean of its last tenth | {loss:.5f} |
 | loaded back by stock diffusers | predictions differ by {stock_difference:.2g} at most |
@@ -41,8 +39,9 @@ def write_card(run: Run, config: Train, facts: dict[str, Any], result: dict[str,
     tags = [*([] if full else ["lora"]), "text-to-image", "stable-diffusion", config.objective]
     card = CARD.format(
         **values,
-        quoted_base=quoted(facts["base"]),
-        tags=", ".join(tags),
+        front=front_matter(facts, tags, "finetune" if full else "adapter"),
+        warning=warning(facts),
+        license=license_row(facts),
         what=WHAT[config.objective].format(**values),
         usage=usage(facts),
         example=example(facts, folder.name, full),

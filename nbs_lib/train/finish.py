@@ -50,6 +50,7 @@ def facts_of(config: Train, parts: Parts, processes: int) -> dict[str, Any]:
         "base": base.title,
         "base_origin": base.title if base.origin == base.name else base.origin,
         "base_hash": base.hash,
+        "base_license": base.license,
         "resolution": parts.examples.meta["resolution"],
         "objective": config.objective,
         # of several, a student that is not told which one learns the mean

@@ -77,7 +77,7 @@ class Fuzzer:
     def _read(self, load: bool = True) -> str:
         """Describe, load and merge the adapter. load: hand one that is accepted to peft, which takes most of the time."""
         try:
-            facts = told(self.run)
+            facts = told(self.run, self.layers)
             card("kohya", facts)
             json.dumps(facts, ensure_ascii=False).encode()
             check_adapter(self.run.adapter / WEIGHTS, self.layers)

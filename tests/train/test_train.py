@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -74,6 +75,10 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
     assert facts["w_train"] == (facts["train"]["guidance"] + (how.get("guidance_max") or facts["train"]["guidance"])) / 2
     objective = how.get("objective", "guidance")
     assert facts["objective"] == objective and facts["train"]["targets"] == how.get("targets", "feedforward")
+    told = ModelCard(card, ignore_metadata_errors=False).data.to_dict()
+    assert (told["library_name"], told["pipeline_tag"], told["license"]) == ("diffusers", "text-to-image", "mit")
+    assert {"lora", objective} <= set(told["tags"]) and "base_model" not in told
+    assert ("guides twice" in card) == (objective != "finetune")
     assert ("LCMScheduler" in card) == (objective == "consistency")
     assert ("guidance_scale=4" in card) == (objective == "finetune")
     pipeline = find_base("embedded").pipeline()

@@ -6,6 +6,7 @@ from pathlib import Path
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from ...files import open_to_others
 from .unet import noise_schedule
 
 
@@ -30,6 +31,7 @@ def assemble(folder: Path, tokenizer: CLIPTokenizer, clip: CLIPModel, vae: Autoe
     ).save_pretrained(folder / "clip")
     for part in ("text_encoder", "clip"):
         _load_in_fp32(folder / part / "config.json")
+    open_to_others(folder)
 
 
 def _load_in_fp32(config: Path):

@@ -13,6 +13,8 @@ from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ...files import open_to_others
+
 Batch = tuple[torch.Tensor, ...]
 
 
@@ -111,6 +113,7 @@ def _save(path: Path, meta: dict[str, str], model, optimizer, average: EMAModel)
     beside = path.with_suffix(".part")
     tensors = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     save_file(tensors, beside, meta)
+    open_to_others(beside)
     beside.replace(path)
 
 

@@ -6,12 +6,20 @@ config       the parameters of the notebooks, their defaults and their checks
 axes         what varies over a grid of pictures
 contenders   who is compared, by name
 files        files and folders that appear whole or not at all, and their hashes
+disk         what a disk has left
+reading      files that somebody else may have written, read within bounds
+terminal     text for a terminal, without what it would obey
+yaml12       recipes, as YAML 1.2
 locks        one process at a time on a run
 machine      versions, git commit, machine: what is recorded beside a result
 inputs       what a stage rests on besides its parameters
 parameters   values checked, and read from YAML, the command line and notebooks
 policy       what a browser may take of our pages
+records      what a run's record may hold
+outdated     results that no longer belong to what lies beside them
+course       whether one training is the beginning of another
 run          Run: the folder of one execution, its file names and its record
+bars         progress bars as a notebook shows them
 diffusion    the maths: guidance, conversions between predictions
 libraries    the large ones, imported in the quickest way
 shards       rows of tensors spread over many files, mapped into memory
@@ -21,6 +29,7 @@ usage        how what was trained is to be sampled
 programs     the layers that other programs load a LoRA on
 cards        the metadata of a model card
 adapter      a LoRA on the UNet: attach, switch, save, load, verify
+adapter_file an adapter's file, checked before any library sees it
 picturebook  the embedded data set and the tiny Stable Diffusion trained on it
 prepare      images and captions -> cache
 train        cache -> adapter

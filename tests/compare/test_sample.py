@@ -217,7 +217,7 @@ def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_
     shutil.copytree(adapter, run.adapter)
     loaded = load_sampler(run, batch_size=7)
     assert (loaded.base.name, loaded.w_train, loaded.batch_size) == ("embedded", 2.5, 7)
-    run.adapter.unlink()
+    shutil.rmtree(run.adapter)
     run.adapter.mkdir()
     write_adapter_for_another_base(run.adapter, base)
     with pytest.raises(BaseError, match="was trained on .* with hash 0123456789abcdef"):

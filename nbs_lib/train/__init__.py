@@ -37,7 +37,7 @@ from ..course import CHOICE, LENGTH, RATE, beginning, differing
 from ..files import from_project
 from ..run import Run
 from .card import launched_as
-from .checkpoint import Checkpoint, candidates, inputs_of, newest, refuse_others
+from .checkpoint import Checkpoint, candidates, inputs_of, newest, refuse_earlier, refuse_others
 from .curves import draw_curves
 from .data import check_cache
 from .failure import LaunchError
@@ -99,8 +99,10 @@ def train(config: Train) -> Trained:
     inputs = inputs_of(run.inputs(whole), whole)
     training_function = _load(config)
     planned = _planned(config, run)
-    if before.get("status") != "done" and before.get("inputs") != run.inputs(asked):  # or it was begun like this already
-        refuse_others(run.checkpoints, inputs, whole)
+    if before.get("status") != "done":
+        refuse_earlier(run.checkpoints, inputs, whole)
+        if before.get("inputs") != run.inputs(asked):  # else it was begun like this already
+            refuse_others(run.checkpoints, inputs, whole)
     resumed = next(iter(candidates(run.checkpoints, inputs, whole, say=print)), None)
     other_rate = _said_beginning(run, resumed, whole)
     with run.stage(asked) as told:  # which is what `onepass run` compares with what is asked the next time

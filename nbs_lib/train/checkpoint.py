@@ -98,8 +98,8 @@ def _named(folder: Path, inputs: dict[str, str], config: Train) -> Checkpoint:
     return found
 
 
-def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
-    """Errors: CheckpointError where there are checkpoints, but none to go on from: which differ, and what to do."""
+def refuse_earlier(folder: Path, inputs: dict[str, str], config: Train):
+    """Errors: CheckpointError where there is nothing to go on from but checkpoints of an earlier version."""
     if candidates(folder, inputs, config) or getattr(config, CHOICE) != LATEST:
         return
     for candidate in sorted(folder.glob("step-*")):
@@ -109,6 +109,12 @@ def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
             raise CheckpointError(f"{candidate} cannot be used: {earlier}; remove {folder} to start anew") from None
         except ValueError:
             continue
+
+
+def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
+    """Errors: CheckpointError where there are checkpoints, but none to go on from: which differ, and what to do."""
+    if candidates(folder, inputs, config) or getattr(config, CHOICE) != LATEST:
+        return
     if not (checkpoints := _whole(folder)):
         return
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.step)

@@ -74,7 +74,7 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
     facts, card = read_facts(run.adapter), (run.adapter / "README.md").read_text()
     assert facts["w_train"] == (facts["train"]["guidance"] + (how.get("guidance_max") or facts["train"]["guidance"])) / 2
     objective = how.get("objective", "guidance")
-    assert facts["objective"] == objective and facts["train"]["targets"] == how.get("targets", "feedforward")
+    assert facts["objective"] == objective and facts["train"]["targets"] == how.get("targets", "attention")
     told = ModelCard(card, ignore_metadata_errors=False).data.to_dict()
     assert (told["library_name"], told["pipeline_tag"], told["license"]) == ("diffusers", "text-to-image", "mit")
     assert {"lora", objective} <= set(told["tags"]) and "base_model" not in told

@@ -204,6 +204,7 @@ class Run:
         is recorded as it is. Errors: RunError where another process works on the run.
         """
         fresh = not self.folder.exists()
+        self.refuse_links()  # before anything is read of it, too
         self.refuse_replacing(config)
         try:
             with self.alone(), self._recorded(config) as told:

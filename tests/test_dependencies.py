@@ -27,7 +27,7 @@ COMMANDS = {"ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "r
 """Packages that are run, or used by others; no line of ours imports them."""
 
 
-OURS = {path.stem for folder in ("benchmarks", "tests/browser") for path in (ROOT / folder).glob("*.py")}
+OURS = {path.stem for folder in ("benchmarks", "tests/browser") for path in (ROOT / folder).glob("*.py")} | {"tests"}
 """Modules that stand beside those that import them."""
 
 

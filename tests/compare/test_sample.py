@@ -460,5 +460,5 @@ def test_an_adapter_that_was_trained_anew_is_loaded_anew(sampler, base, adapter,
         drawn.append(sampler.sample(str(tmp_path), PROMPTS[:1], [0], STEPS).images)
     assert apart(*drawn) > 5
     (tmp_path / "adapter" / "pytorch_lora_weights.safetensors").write_bytes(b"torn")
-    with pytest.raises(ValueError, match="pytorch_lora_weights.safetensors is damaged"):
+    with pytest.raises(ValueError, match="pytorch_lora_weights.safetensors has a header of .* train it again"):
         sampler.sample(str(tmp_path), PROMPTS[:1], [0], 1)

@@ -409,6 +409,7 @@ HOSTILE = [
     ("unet", "down_block_types", ["EvilBlock2D", "DownBlock2D"]),
     ("unet", "act_fn", "exec"),
     ("unet", "norm_num_groups", 0),
+    ("unet", "norm_num_groups", -8),
     ("unet", "norm_eps", "small"),
     ("unet", "downsample_padding", 10**6),
     ("unet", "cross_attention_dim", 64),

@@ -20,6 +20,9 @@ LARGE_PAGE, RATIO = 1 << 29, 2
 it takes is no surprise, for the file is as large."""
 BATCH = 1 << 26  # bytes of the rows that are read at once, unless a single one has more
 CONTAINERS, STRINGS = 1 << 17, 1 << 24  # elements of a list and bytes of a string in a file's own description
+UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, KeyError, NotImplementedError, MemoryError)
+"""What Arrow raises for files that somebody else may have written: its own errors, and Python's for names, types that it does
+not know, and sizes that a damaged header claims."""
 BINARY = {
     pyarrow.string(): pyarrow.binary(),
     pyarrow.large_string(): pyarrow.large_binary(),
@@ -44,7 +47,7 @@ class Parquet:
             self._metadata = self._table.metadata
             self.names, self.rows = self.schema.names, max(0, self._metadata.num_rows)
             self.groups = self._metadata.num_row_groups
-        except (pyarrow.ArrowException, OSError, ValueError, KeyError, NotImplementedError, MemoryError):
+        except UNREADABLE:
             raise TableError(DAMAGED) from None
         self._file = file
 
@@ -65,7 +68,7 @@ class Parquet:
                 for batch in self._read(group, columns, min(rows, BATCH // max(1, self._largest(group, columns)) or 1)):
                     yield number, batch
                     number += batch.num_rows
-            except (pyarrow.ArrowException, OSError, ValueError, KeyError, NotImplementedError, MemoryError) as fault:
+            except UNREADABLE as fault:
                 yield number, fault if isinstance(fault, TableError) else TableError(DAMAGED)
 
     def _read(self, group: int, columns: list[str], rows: int) -> Iterator[pyarrow.RecordBatch]:

@@ -25,7 +25,7 @@ import torch
 from gpu_sides import OURS, Setup, measure
 
 from nbs_lib.files import ROOT, write_atomic
-from nbs_lib.machine import facts
+from nbs_lib.run.environment import facts
 
 BUDGET, DEMO, MEMORY, LIMIT = 480.0, 180.0, 90.0, 120.0  # seconds: in all, kept for the demo and the memory, of a setup
 LIBRARIES = ("deepspeed", "diffusers.loaders.lora_pipeline", "transformers.models.clip.modeling_clip")

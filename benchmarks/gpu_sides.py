@@ -11,8 +11,8 @@ from statistics import median
 import torch
 
 from nbs_lib.config import Train
-from nbs_lib.run import Run
-from nbs_lib.train.launch import RESULT, launch
+from nbs_lib.run.run import Run
+from nbs_lib.train.launch.launcher import RESULT, launch
 
 BATCH, STEPS, LEFT_OUT = 8, 12, 4
 OURS = ("live", "cached")
@@ -33,10 +33,10 @@ def train(config: Train, run: Run, inputs: dict):
     from diffusers import DDIMScheduler
     from sizes import toy_size, true_size
 
-    from nbs_lib.adapter import attach
-    from nbs_lib.train.engine import new_accelerator, partitioned, prepared
+    from nbs_lib.models.lora import attach
+    from nbs_lib.train.accelerator import new_accelerator, partitioned, prepared
     from nbs_lib.train.objectives import guidance
-    from nbs_lib.train.parts import choose_attention, lay_out
+    from nbs_lib.train.setup import choose_attention, lay_out
     from nbs_lib.train.student import Student
 
     accelerator = new_accelerator(config, run.folder)
@@ -71,7 +71,7 @@ def reference(config: Train, run: Run, inputs: dict):
     from sizes import TRUE_VAE, toy_size, true_size
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from nbs_lib.train.engine import new_accelerator, prepared
+    from nbs_lib.train.accelerator import new_accelerator, prepared
 
     accelerator = new_accelerator(config, run.folder)
     device, toy, n = accelerator.device, inputs["toy"], config.batch_size
@@ -121,7 +121,7 @@ def finish(accelerator, run: Run, steps: dict[str, Callable], config: Train, the
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    from nbs_lib.train.memory import MIB, measured_peak
+    from nbs_lib.train.memory.estimate import MIB, measured_peak
 
     gpu, flops, told = accelerator.device.type == "cuda", {}, {}
     for method, step in steps.items():

@@ -26,8 +26,8 @@ import psutil
 from project import copied, inside
 
 from nbs_lib.files import file_hash
-from nbs_lib.machine import facts
-from nbs_lib.run import Run
+from nbs_lib.run.environment import facts
+from nbs_lib.run.run import Run
 
 MOMENTS, ZERO_STAGES = 20, (0, 2)
 SMALL = ["prepare.count=16", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]

@@ -17,15 +17,15 @@ from datetime import UTC, datetime
 import page
 import torch
 
-from nbs_lib.adapter import WEIGHTS
-from nbs_lib.compare.kept import Kept
-from nbs_lib.compare.sample import load_sampler
+from nbs_lib.compare.sampling.sample_cache import Kept
+from nbs_lib.compare.sampling.sampler import load_sampler
 from nbs_lib.config import REFERENCE_PROMPTS, Compare, Prepare, Train
+from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT
-from nbs_lib.machine import facts
-from nbs_lib.parameters import as_parameters
+from nbs_lib.models.lora import WEIGHTS
 from nbs_lib.prepare import prepare
-from nbs_lib.run import NOTEBOOKS, Run
+from nbs_lib.run.environment import facts
+from nbs_lib.run.run import NOTEBOOKS, Run
 from nbs_lib.train import train
 
 PARTS = ("headless", "overhead", "frontier")

@@ -16,11 +16,11 @@ from sizes import ten_times
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, link, read_lines
-from nbs_lib.machine import facts
 from nbs_lib.prepare import prepare
-from nbs_lib.run import Run
+from nbs_lib.run.environment import facts
+from nbs_lib.run.run import Run
 from nbs_lib.train import train
-from nbs_lib.train.memory import MIB
+from nbs_lib.train.memory.estimate import MIB
 
 FOLDER = ROOT / "outputs" / "bench-machines"
 ROUNDS, LEFT_OUT = 2, 3

@@ -19,7 +19,7 @@ from statistics import median
 import page
 from unseen import shares
 
-from nbs_lib.picturebook.book import draw_book
+from nbs_lib.picturebook.dataset import draw_book
 
 ROOT = Path(__file__).resolve().parent.parent
 

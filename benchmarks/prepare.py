@@ -24,14 +24,14 @@ import torch
 from PIL import Image
 
 from nbs_lib.config import Prepare, Train
+from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT
-from nbs_lib.machine import facts
 from nbs_lib.models import find_base
-from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import prepare
-from nbs_lib.prepare.processes import keep_freed_memory
-from nbs_lib.prepare.work import Encoder
-from nbs_lib.train.data import Examples
+from nbs_lib.prepare.encode.encoder import Encoder
+from nbs_lib.prepare.encode.workers import keep_freed_memory
+from nbs_lib.run.environment import facts
+from nbs_lib.train.dataset import Examples
 
 FOLDER = ROOT / "outputs" / "bench-prepare"
 MOST = 100_000

@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 import numpy as np
 import page
 
-from nbs_lib.adapter import TARGETS, WEIGHTS
 from nbs_lib.compare import CAPTION_SEEDS
-from nbs_lib.compare.metrics import bootstrap_interval, caption_first, recovered_by_picture
-from nbs_lib.compare.sample import Sampler, load_sampler
+from nbs_lib.compare.metrics.image_metrics import bootstrap_interval, caption_first, recovered_by_picture
+from nbs_lib.compare.sampling.sampler import Sampler, load_sampler
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, link, read_lines
-from nbs_lib.machine import facts
 from nbs_lib.models import embedded_clip
+from nbs_lib.models.lora import TARGETS, WEIGHTS
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.prepare import prepare
-from nbs_lib.run import Run
+from nbs_lib.run.environment import facts
+from nbs_lib.run.run import Run
 from nbs_lib.train import train
 
 RANKS, STEPS, CAPTIONS = (2, 4, 8, 16, 32, 64), 250, 150

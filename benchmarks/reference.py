@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from nbs_lib.config import Train
 from nbs_lib.files import write_atomic
-from nbs_lib.run import Run
+from nbs_lib.run.run import Run
 
 
 def reference(config: Train, run: Run, inputs: dict):
@@ -23,8 +23,8 @@ def reference(config: Train, run: Run, inputs: dict):
     from diffusers import DDPMScheduler
 
     from nbs_lib.models import find_base
-    from nbs_lib.prepare.sources.drawn import DrawnPictures
-    from nbs_lib.train.engine import new_accelerator
+    from nbs_lib.prepare.sources.picturebook import DrawnPictures
+    from nbs_lib.train.accelerator import new_accelerator
 
     accelerator = new_accelerator(replace(config, precision="fp32"), run.folder)
     base, device = find_base("embedded"), accelerator.device
@@ -63,8 +63,8 @@ def floor(config: Train, run: Run, inputs: dict):
     import torch
 
     torch.set_num_threads(1)
-    from nbs_lib.train.engine import new_accelerator
-    from nbs_lib.train.parts import build
+    from nbs_lib.train.accelerator import new_accelerator
+    from nbs_lib.train.setup import build
 
     accelerator = new_accelerator(config, run.folder)
     parts = build(config, run, accelerator)
@@ -82,7 +82,7 @@ def floor(config: Train, run: Run, inputs: dict):
 
 def note(run: Run, accelerator, times: list[float]):
     """Leave the seconds of each step, and what a launch leaves."""
-    from nbs_lib.train.launch import RESULT
+    from nbs_lib.train.launch.launcher import RESULT
 
     if accelerator.is_main_process:
         lines = [json.dumps({"step": i + 1, "seconds": seconds}) for i, seconds in enumerate(times)]

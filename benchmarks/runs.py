@@ -22,10 +22,10 @@ from statistics import median
 import page
 from project import copied, inside
 
-from nbs_lib.machine import facts
-from nbs_lib.parameters import as_parameters
+from nbs_lib.config.validation import as_parameters
 from nbs_lib.pipeline.recipes import configs
-from nbs_lib.run import Run
+from nbs_lib.run.environment import facts
+from nbs_lib.run.run import Run
 
 ROUNDS, LISTED, RUNS = 3, 5, (200, 2000)
 SMALL = ["prepare.count=16", "train.steps=4", "train.batch_size=2", "train.deepspeed=false", "train.validate_every=0"]
@@ -40,7 +40,7 @@ atexit.register(tell)
 OURS = (
     TELL
     + """
-from nbs_lib.commands import main
+from nbs_lib.cli import main
 main()
 """
 )

@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from nbs_lib.models.find import EMBEDDED
+from nbs_lib.models.loading import EMBEDDED
 
 TRUE_SIZE = {
     "sample_size": 64,

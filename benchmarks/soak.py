@@ -18,13 +18,13 @@ from statistics import median
 import page
 import psutil
 
-from nbs_lib.adapter import WEIGHTS
 from nbs_lib.config import Prepare, Train
+from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash, link, read_lines
-from nbs_lib.machine import facts
-from nbs_lib.parameters import as_parameters
+from nbs_lib.models.lora import WEIGHTS
 from nbs_lib.prepare import prepare
-from nbs_lib.run import Run
+from nbs_lib.run.environment import facts
+from nbs_lib.run.run import Run
 
 FOLDER = ROOT / "outputs" / "bench-soak"
 STEPS = 2000

@@ -17,10 +17,10 @@ import reference
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, read_lines
-from nbs_lib.machine import facts
 from nbs_lib.prepare import prepare
-from nbs_lib.run import Run
-from nbs_lib.train.launch import launch
+from nbs_lib.run.environment import facts
+from nbs_lib.run.run import Run
+from nbs_lib.train.launch.launcher import launch
 from nbs_lib.train.loop import training_function
 
 ROUNDS, STEPS, LEFT_OUT = 3, 24, 4

@@ -21,10 +21,10 @@ from sizes import true_base
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, read_lines, write_atomic
-from nbs_lib.machine import facts
 from nbs_lib.prepare import prepare
+from nbs_lib.run.environment import facts
 from nbs_lib.train import train
-from nbs_lib.train.memory import MIB, plan
+from nbs_lib.train.memory.estimate import MIB, plan
 
 FOLDER, STEPS = ROOT / "outputs" / "bench-true-size", 3
 REFERENCE = {"method": "full", "precision": "fp32", "deepspeed": False, "batch_size": 1, "validate_every": 0}

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from nbs_lib.models import embedded_clip
-from nbs_lib.picturebook.book import draw_book
+from nbs_lib.picturebook.caption_ranking import features
 from nbs_lib.picturebook.captions import KINDS
-from nbs_lib.picturebook.judge import features
-from nbs_lib.picturebook.unseen import draw_unseen
+from nbs_lib.picturebook.dataset import draw_book
+from nbs_lib.picturebook.snowmen import draw_unseen
 
 DRAWN = 40  # pictures of each kind that its centre is the mean of
 

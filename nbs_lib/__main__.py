@@ -1,6 +1,6 @@
 """`python -m nbs_lib`: the `onepass` command; see `commands`."""
 
-from .commands import main
+from .cli import main
 
 if __name__ == "__main__":
     main()

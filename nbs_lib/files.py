@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from .reading import read_whole
+from .untrusted_files import read_whole
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent

@@ -17,7 +17,7 @@ import pytest
 
 from nbs_lib.config import Compare, Prepare, Train
 from nbs_lib.files import ROOT
-from nbs_lib.run import Run
+from nbs_lib.run.run import Run
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is asserted, two processes and equal bits, holds on a CPU
 
@@ -92,8 +92,8 @@ def python():
 PAGE = """
 import dataclasses, os, signal, sys, time
 from nbs_lib.config import {cls}
-from nbs_lib.parameters import from_notebook
-from nbs_lib.run import Run
+from nbs_lib.config.validation import from_notebook
+from nbs_lib.run.run import Run
 config = from_notebook({cls}, globals())
 run = Run(config.run)
 exec(os.environ.get("BEFORE_{stage}", ""))
@@ -175,7 +175,7 @@ train(config)
     FRESH.set_forkserver_preload(
         [
             "nbs_lib.train.loop",
-            "nbs_lib.train.rehearsal",
+            "nbs_lib.train.memory.dry_run",
             "deepspeed",
             "diffusers.pipelines.stable_diffusion",
             "diffusers.loaders.lora_pipeline",
@@ -431,7 +431,7 @@ def adapter(base, tmp_path_factory) -> Path:
     """An adapter that changes pictures well beyond rounding, though nobody trained it."""
     import torch
 
-    from nbs_lib.adapter import attach, save_adapter
+    from nbs_lib.models.lora import attach, save_adapter
 
     folder, generator = tmp_path_factory.mktemp("run") / "adapter", torch.Generator().manual_seed(1)
     with threads(1):

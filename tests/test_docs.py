@@ -23,13 +23,13 @@ import torch
 import typer
 from PIL import Image
 
-from nbs_lib.commands import app
+from nbs_lib.cli.app import app
 from nbs_lib.config import STAGES, Prepare, Train
+from nbs_lib.config.validation import COMMAND, ParameterError, defaults
 from nbs_lib.files import ROOT
-from nbs_lib.parameters import COMMAND, ParameterError, defaults
 from nbs_lib.pipeline.cluster import PORT
 from nbs_lib.pipeline.recipes import configs, recipe_names
-from nbs_lib.run import RECIPE_LOCK, Run
+from nbs_lib.run.run import RECIPE_LOCK, Run
 
 pytestmark = pytest.mark.slow
 
@@ -271,7 +271,7 @@ def died(world: World) -> str:
 
 
 def other_checkpoints(world: World) -> str:
-    from nbs_lib.train.checkpoint import refuse_others, save_checkpoint
+    from nbs_lib.train.checkpoint.checkpoint import refuse_others, save_checkpoint
 
     process = SimpleNamespace(is_main_process=True, process_index=0, wait_for_everyone=lambda: None)
     state = SimpleNamespace(shared=dict, own=dict)
@@ -287,7 +287,7 @@ def no_source(world: World) -> str:
 
 
 def no_captions(world: World) -> str:
-    from nbs_lib.prepare.gather import _nothing
+    from nbs_lib.prepare.encode.ingest import _nothing
 
     world.patch.setenv(COMMAND, "1")
     return as_printed(_nothing("data/images", Counter({"image without caption": 3})), "onepass: prepare failed: ")
@@ -320,13 +320,13 @@ def base(name: str | None) -> Callable[[World], str]:
 
 
 def other_base(world: World) -> str:
-    from nbs_lib.compare.weights import refuse_other_base
+    from nbs_lib.compare.sampling.adapters import refuse_other_base
 
     return raised(refuse_other_base, SimpleNamespace(name="embedded", hash="1" * 64), {"base_hash": "2" * 64}, world.folder)
 
 
 def too_large(world: World) -> str:
-    from nbs_lib.train import memory
+    from nbs_lib.train.memory import estimate as memory
 
     world.patch.setattr(memory, "_what_fits", lambda *_: "give batch_size = 1, which needs 900 MiB")
     plan = memory.Plan({"base": 2**30}, {"activations": 2**30}, 2, 2**30, 0)
@@ -334,7 +334,7 @@ def too_large(world: World) -> str:
 
 
 def ended(world: World) -> str:
-    from nbs_lib.train.failure import LaunchError, first_failure
+    from nbs_lib.train.errors import LaunchError, first_failure
 
     (world.folder / "run.json").write_text("{}")
     return as_printed(LaunchError(first_failure(world.folder, {1: -signal.SIGKILL})))
@@ -344,7 +344,7 @@ def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
     """What `check_machine` says to these parameters, on a machine that has been changed so."""
 
     def call(world: World) -> str:
-        from nbs_lib.train.guard import check_machine
+        from nbs_lib.train.launch.preflight import check_machine
 
         for name, value in patches.items():
             world.patch.setattr(name, value)
@@ -356,19 +356,19 @@ def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
 def no_compiler(world: World) -> str:
     world.patch.delenv("CXX", raising=False)
     world.patch.delenv("CXX", raising=False)
-    found = {"nbs_lib.train.guard.shutil": SimpleNamespace(which=lambda tool, path: None if tool == "c++" else tool)}
+    found = {"nbs_lib.train.launch.preflight.shutil": SimpleNamespace(which=lambda tool, path: None if tool == "c++" else tool)}
     return machine(found)(world)
 
 
 def too_many(world: World) -> str:
-    from nbs_lib.train.guard import process_count
+    from nbs_lib.train.launch.preflight import process_count
 
     world.patch.setattr(torch.cuda, "device_count", lambda: 4)
     return raised(process_count, Train(processes=8))
 
 
 def taken(world: World) -> str:
-    from nbs_lib.train.guard import port_of
+    from nbs_lib.train.launch.preflight import port_of
 
     with socket.socket() as other:
         other.bind(("", 0))
@@ -379,7 +379,7 @@ def taken(world: World) -> str:
 
 def cache_of(meta: dict | None, **parameters) -> Callable[[World], str]:
     def call(world: World) -> str:
-        from nbs_lib.train.data import check_cache
+        from nbs_lib.train.dataset import check_cache
 
         if meta is not None:
             (world.folder / "cache.json").write_text(json.dumps(meta))
@@ -416,7 +416,7 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "No compiler": no_compiler,
     "fp16 without a GPU": machine({}, precision="fp16"),
     "A package is missing": machine(
-        {"nbs_lib.train.guard.importlib": SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))},
+        {"nbs_lib.train.launch.preflight.importlib": SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))},
         optimizer="prodigy",
     ),
     "CUDA was used before": machine({"torch.cuda.is_initialized": lambda: True}, deepspeed=False),

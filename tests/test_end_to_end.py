@@ -18,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
+from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, read_lines
-from nbs_lib.parameters import as_parameters
-from nbs_lib.pipeline.execute import StageError, execute
+from nbs_lib.pipeline.notebook import StageError, execute
 from nbs_lib.pipeline.recipes import configs
-from nbs_lib.run import Run
+from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow
 

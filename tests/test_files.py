@@ -85,7 +85,7 @@ def test_what_safetensors_writes_has_the_mode_that_the_umask_gives(tmp_path, mas
     import torch
     from safetensors.torch import save_file
 
-    from nbs_lib.shards import write_shard
+    from nbs_lib.cache.shards import write_shard
 
     tensors = {"a": torch.zeros(1)}
     with umask(mask):

@@ -39,7 +39,7 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "deepspeed"
 
 
 def imports_of(file: Path, root: Path) -> Iterator[str]:
-    """Absolute dotted names of all a file imports, at any level: `from ..run import Run` gives nbs_lib.run.Run."""
+    """Absolute dotted names of all a file imports, at any level: `from ..run import Run` gives nbs_lib.run.run.Run."""
     package = file.relative_to(root).parent.parts
     for node in ast.walk(ast.parse(file.read_text(), str(file))):
         if isinstance(node, ast.Import):
@@ -132,7 +132,7 @@ def refuse(*args, **kwargs):
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
 before = dict(os.environ)
 import nbs_lib
-import nbs_lib.config, nbs_lib.run
+import nbs_lib.config, nbs_lib.run.run
 assert dict(os.environ) == before, "the environment was changed"
 assert not {HEAVY!r} & set(sys.modules), sorted({HEAVY!r} & set(sys.modules))
 """

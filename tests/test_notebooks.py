@@ -9,8 +9,8 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from nbs_lib.config import Compare, MakeBase, Play, Prepare, Train
+from nbs_lib.config.validation import defaults
 from nbs_lib.files import ROOT
-from nbs_lib.parameters import defaults
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STAGE_OF = {"1_prepare": Prepare, "2_train": Train, "3_compare": Compare, "playground": Play, "picturebook": MakeBase}

@@ -32,23 +32,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import libraries  # noqa: F401  (before what imports them)
-from ..axes import read_axes
-from ..bars import say
 from ..config import Compare
-from ..contenders import slug
+from ..config.contenders import slug
+from ..config.grid_axes import read_axes
 from ..files import beside, link_or_copy
-from ..run import Run
-from .bar import counted
-from .clip import load_clip
-from .dial import measured_dial, turns_of
-from .figures import draw_figures
-from .kept import Drawn, Kept
-from .measure import captions_first, captions_of, cut_prompts, distance, of_captions, scored, timed
-from .remarks import remarks_left_out
-from .sample import load_sampler
-from .shown import cells_of, over_axes
-from .told import summary
+from ..models import _imports as libraries  # noqa: F401  (before what imports them)
+from ..run.progress_bar import say
+from ..run.run import Run
+from .evaluate import captions_first, captions_of, cut_prompts, distance, of_captions, scored, timed
+from .metrics.clip import load_clip
+from .metrics.effective_guidance import measured_dial, turns_of
+from .progress import counted
+from .report.figures import draw_figures
+from .report.grids import cells_of, over_axes
+from .report.summary import summary
+from .sampling.long_prompts import remarks_left_out
+from .sampling.sample_cache import Drawn, Kept
+from .sampling.sampler import load_sampler
 
 __all__ = ["Compared", "compare", "measured", "summary"]
 
@@ -78,7 +78,7 @@ def compare(config: Compare) -> Compared:
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
             (part / "results.json").write_text(text + "\n", "utf-8")
         kept.prune()
-        from .report import write_report
+        from .report.html import write_report
 
         report = write_report(run)
         told |= {name: results[name] for name in ("guidance_recovered", "time_ratio", "nfe_ratio")}

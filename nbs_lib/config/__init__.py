@@ -3,8 +3,8 @@
 Each notebook's `parameters` cell repeats the fields of its dataclass; a test holds them together.
 """
 
-from .base import MakeBase
 from .compare import REFERENCE_PROMPTS, Compare, Play
+from .picturebook import MakeBase
 from .prepare import DRAWN, Prepare
 from .train import Train
 

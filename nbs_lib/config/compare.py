@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from ..axes import read_axes
-from ..contenders import CONTENDERS, SCHEDULERS, contender
-from ..parameters import ParameterError, between, one_of, refuse, said
+from .contenders import CONTENDERS, SCHEDULERS, contender
+from .grid_axes import read_axes
+from .validation import ParameterError, between, one_of, refuse, said
 
 REFERENCE_PROMPTS = [
     "A boy is watching TV",
@@ -38,7 +38,7 @@ class Compare:
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds of the pictures' noise; each prompt is drawn once for each."""
     contenders: list[str] = field(default_factory=lambda: ["unguided", "guided", "tuned"])
-    """Who is compared: these three, and others beside them; see nbs_lib/contenders.py."""
+    """Who is compared: these three, and others beside them; see nbs_lib/config/contenders.py."""
     steps: int = 25
     """Sampling steps."""
     scheduler: str = ""
@@ -56,7 +56,7 @@ class Compare:
     dial: list[float] = field(default_factory=list)
     """Adapter scales whose nearest guidance scale is measured; empty leaves it out."""
     axes: list[str] = field(default_factory=list)
-    """Two or three axes of a grid of pictures, NAME: VALUE | VALUE, e.g. "steps: 5 | 25"; see nbs_lib/axes.py."""
+    """Two or three axes of a grid of pictures, NAME: VALUE | VALUE, e.g. "steps: 5 | 25"; see nbs_lib/config/grid_axes.py."""
     batch_size: int = 20
     """Pictures sampled at once."""
     replace: bool = False

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..parameters import between, one_of, refuse, said
+from .validation import between, one_of, refuse, said
 
 DRAWN = ("picturebook", "unseen")
 """Sources that are drawn by code, without end."""

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from ..parameters import between, one_of, refuse, said
+from .validation import between, one_of, refuse, said
 
 OWN_LR = {"adamw": 1e-3, "prodigy": 1.0}
 """The learning rate of each optimizer where none is given."""

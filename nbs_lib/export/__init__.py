@@ -12,7 +12,7 @@ kohya      the adapter's weights under kohya's names
 card       what is told of an export
 """
 
-from .. import libraries  # noqa: F401  (before what imports them)
+from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 
 # isort: split
 import json
@@ -26,16 +26,16 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
-from ..adapter import FACTS
-from ..compare.sample import Sampler, load_sampler
+from ..compare.sampling.sampler import Sampler, load_sampler
 from ..config import REFERENCE_PROMPTS
+from ..config.validation import ParameterError
 from ..files import ROOT, beside
 from ..models import BaseError
-from ..parameters import ParameterError
-from ..run import Run
-from .card import card, told
+from ..models.lora import FACTS
+from ..run.run import Run
 from .formats import WRITERS, Source, stock_pipeline
 from .kohya import ExportError
+from .model_card import card, told
 
 PROMPTS, SEEDS, STEPS = REFERENCE_PROMPTS[:2], [0, 1], 4
 """The pictures that an export is checked by; few-step adapters have steps of their own."""

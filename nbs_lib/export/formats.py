@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers.utils import logging as transformers_bars
 
-from ..adapter import METADATA_KEY, WEIGHTS
 from ..models import Base
-from ..models.one_pass import let_stock_pipelines_not_guide
-from ..run import Run
-from ..usage import holds_guidance
+from ..models.lora import METADATA_KEY, WEIGHTS
+from ..models.sampling_recipe import holds_guidance
+from ..run.run import Run
 from .kohya import kohya_metadata, kohya_weights
+from .one_pass import let_stock_pipelines_not_guide
 
 
 @dataclass(frozen=True)

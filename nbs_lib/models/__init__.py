@@ -9,10 +9,10 @@ check  a base held against itself before it is used; with shapes, settings and h
 Nothing is ever run from a model's folder (`trust_remote_code` stays off), and weights are read from safetensors only.
 """
 
-from .. import libraries  # noqa: F401  (before what imports them)
-from .find import EMBEDDED, MIRRORS, embedded_clip, find_base, whole_clip
-from .parts import BaseError
-from .sd import Base, Text
-from .sdxl import BaseXL
+from . import _imports as libraries  # noqa: F401  (before what imports them)
+from .components import BaseError
+from .loading import EMBEDDED, MIRRORS, embedded_clip, find_base, whole_clip
+from .stable_diffusion import Base, Text
+from .stable_diffusion_xl import BaseXL
 
 __all__ = ["EMBEDDED", "MIRRORS", "Base", "BaseError", "BaseXL", "Text", "embedded_clip", "find_base", "whole_clip"]

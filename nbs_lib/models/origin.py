@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from .headers import SETTINGS_SIZE, FileError, check_file
+from .checks.headers import SETTINGS_SIZE, FileError, check_file
 
 SNAPSHOT = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<revision>[0-9a-f]{40})")
 """The end of the place where huggingface_hub keeps a revision of a repository."""

@@ -22,7 +22,7 @@ doctor    what a machine lacks, and the command that mends it
 Nothing here imports torch: `onepass list` answers at once.
 """
 
-from .stages import resume, run
-from .sweeps import sweep
+from .runner import resume, run
+from .sweep.sweep import sweep
 
 __all__ = ["resume", "run", "sweep"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
+from ..config.validation import ParameterError
 from ..files import ROOT, value_hash, write_atomic
-from ..parameters import ParameterError
-from .places import recipes
+from .paths import recipes
 
 KINDS = {"slurm": ("job.sh", "sbatch"), "k8s": ("job.yaml", "kubectl apply -f")}
 """Of each kind the file that is written, and the command that submits it."""

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..records import metrics_line
-from ..run import Run
-from ..terminal import printable
+from ..run.record import metrics_line
+from ..run.run import Run
+from ..run.terminal_text import printable
 
 MOVES, PLAIN = 0.5, 30.0  # seconds from one look to the next in a terminal, and from one plain line to the next
 TAIL = 4096

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from ..config import STAGES
-from ..parameters import ParameterError, from_parameters
-from ..yaml12 import load
-from .places import did_you_mean, recipes
+from ..config.validation import ParameterError, from_parameters
+from ..config.yaml12 import load
+from .paths import did_you_mean, recipes
 
 Given = Mapping[str, Any] | Iterable[str]
 """Parameters that differ from a recipe: {"train.steps": 500}, or ["train.steps=500"] as on the command line."""

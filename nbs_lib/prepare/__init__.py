@@ -27,16 +27,16 @@ from pathlib import Path
 
 import pyarrow.parquet
 
+from ..cache.format import AS_TRAINED, META, SHEET, Cache, open_cache
 from ..config import Prepare
 from ..files import from_project, link
 from ..models import BaseError, find_base
-from ..models.check import check_unguided
-from ..models.sd import Base
-from ..run import Run
+from ..models.checks.base import check_unguided
+from ..models.stable_diffusion import Base
+from ..run.run import Run
 from .build import Built, build_or_reuse
-from .cache import AS_TRAINED, META, SHEET, Cache, open_cache
-from .noted import DROPPED, KEPT
-from .store import taking
+from .manifest import DROPPED, KEPT
+from .store.admin import taking
 
 __all__ = ["Cache", "Prepared", "open_cache", "prepare"]
 

@@ -20,21 +20,21 @@ from typing import Any
 import pyarrow.parquet
 from PIL import Image
 
+from ..cache.format import AS_TRAINED, CAPTIONS, EXAMPLES, LATENTS, META, SHEET, Cache, CacheError, open_cache
 from ..config import Prepare
-from ..disk import room
 from ..files import beside, file_hash, link_or_copy, value_hash, write_atomic
 from ..models import Base, BaseError
-from . import look
-from .cache import AS_TRAINED, CAPTIONS, EXAMPLES, LATENTS, META, SHEET, Cache, CacheError, open_cache
+from ..run.disk_space import room
+from . import preview as look
+from .encode.ingest import Gather
+from .encode.keys import asked_of, looks_code
+from .encode.shard_writer import Shelf
 from .examples import Example
 from .filters import Look
-from .gather import Gather
 from .images import PASSING
-from .naming import asked_of, looks_code
-from .noted import Notes
-from .receipts import read_receipt, request_of, stamp_of_sources, take_over, write_receipt
-from .seen import Seen
-from .shelf import Shelf
+from .manifest import Notes
+from .store.image_index import Seen
+from .store.receipts import read_receipt, request_of, stamp_of_sources, take_over, write_receipt
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SIDE_BY_SIDE = 6

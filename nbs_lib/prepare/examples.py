@@ -183,7 +183,7 @@ class Drawn:
     def draw(self) -> Image.Image:
         from ..picturebook.captions import draw_scene
         from ..picturebook.draw import draw
-        from ..picturebook.unseen import draw_unseen
+        from ..picturebook.snowmen import draw_unseen
 
         if self.kind == "unseen":
             return draw_unseen(Random(f"unseen {self.seed} {self.number}"))[0]

@@ -33,20 +33,20 @@ from pathlib import Path
 from accelerate.utils import patch_environment
 
 from ..config import Train
-from ..course import CHOICE, LENGTH, RATE, beginning, differing
 from ..files import from_project
-from ..run import Run
-from .card import launched_as
-from .checkpoint import Checkpoint, candidates, inputs_of, newest, refuse_earlier, refuse_others
-from .curves import draw_curves
-from .data import check_cache
-from .failure import LaunchError
-from .guard import check_machine, process_count
-from .launch import LONGEST, engine_environment, launch
-from .log import begin
-from .memory import Plan, check, peaks, plan
-from .resolve import CHOICES, resolved
-from .watch import Watch
+from ..run.continuation import CHOICE, LENGTH, RATE, beginning, differing
+from ..run.run import Run
+from .checkpoint.checkpoint import Checkpoint, candidates, inputs_of, newest, refuse_earlier, refuse_others
+from .dataset import check_cache
+from .errors import LaunchError
+from .launch.launcher import LONGEST, engine_environment, launch
+from .launch.preflight import check_machine, process_count
+from .launch.resolve import CHOICES, resolved
+from .memory.estimate import Plan, check, peaks, plan
+from .model_card import launched_as
+from .monitor.metrics import begin
+from .monitor.plots import draw_curves
+from .monitor.usage import Watch
 
 
 @dataclass(frozen=True)

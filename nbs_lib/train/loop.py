@@ -2,20 +2,20 @@
 
 from dataclasses import replace
 
-from .. import libraries  # noqa: F401  (before what imports them)
 from ..config import Train
-from ..run import Run
-from .checkpoint import resume, save_checkpoint
-from .engine import close_trackers, new_accelerator
-from .finish import finish
-from .hosts import Hosts, agree
-from .log import Log
+from ..models import _imports as libraries  # noqa: F401  (before what imports them)
+from ..run.run import Run
+from .accelerator import close_trackers, new_accelerator
+from .checkpoint.checkpoint import resume, save_checkpoint
+from .checkpoint.state import State
+from .finalize import finish
+from .launch.graceful_stop import Pause, stopped
+from .launch.multinode import Hosts, agree
+from .monitor.metrics import Log
+from .monitor.phases import mark
 from .objectives import OBJECTIVES
-from .parts import build, learning_rate
-from .stages import mark
-from .state import State
-from .stop import Pause, stopped
-from .validate import Validation
+from .setup import build, learning_rate
+from .validation import Validation
 
 
 def training_function(config: Train, run: Run, inputs: dict[str, str]):

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..adapter import adapted, adapter_off
 from ..diffusion import alpha_sigma, guided, noised, to_eps, to_x_0
+from ..models.lora import adapted, adapter_off
 from .batch import Batch
 
 

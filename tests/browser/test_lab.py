@@ -15,11 +15,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from shots import screenshot
 
-from nbs_lib.adapter import attach, save_adapter
-from nbs_lib.compare.votes import tally
+from nbs_lib.compare.playground.votes import tally
 from nbs_lib.files import ROOT, read_lines
+from nbs_lib.models.lora import attach, save_adapter
 from nbs_lib.pipeline.recipes import configs
-from nbs_lib.run import Run
+from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.browser
 TOKEN = "of-this-test-alone"
@@ -33,7 +33,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-CHOICES = "from nbs_lib.compare.viewer import slider\nchoices = slider(run)\nchoices"
+CHOICES = "from nbs_lib.compare.playground.viewer import slider\nchoices = slider(run)\nchoices"
 TOLD = "print('kernel:', play.viewer.position, play.panel.scales['tuned'], play.panel.prompts, choices.children[2].position)"
 
 

@@ -5,9 +5,9 @@ import pytest
 from playwright.sync_api import Browser
 from shots import screenshot
 
-from nbs_lib.pipeline.index import FILES, SHOWN, rendered
-from nbs_lib.pipeline.listing import cell
-from nbs_lib.pipeline.page import write_page
+from nbs_lib.pipeline.notebook_html import write_page
+from nbs_lib.pipeline.runs.index_page import FILES, SHOWN, rendered
+from nbs_lib.pipeline.runs.table import cell
 
 pytestmark = pytest.mark.browser
 TABLE = (

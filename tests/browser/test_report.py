@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from shots import SHOTS, screenshot
 
-from nbs_lib.run import Run
+from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.browser
 FIRST, SECOND = ".card:nth-of-type(1)", ".card:nth-of-type(2)"

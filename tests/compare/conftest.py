@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from nbs_lib.run import Run
+from nbs_lib.run.run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,7 @@ from PIL import Image
 from nbs_lib.compare import compare, summary
 from nbs_lib.config import Compare
 from nbs_lib.pipeline.progress import BAR
-from nbs_lib.run import Run
+from nbs_lib.run.run import Run
 
 
 def config(run: Run, **changed) -> Compare:
@@ -147,7 +147,7 @@ def test_a_run_that_is_being_trained_is_no_contender_yet(trained, tmp_path):
 
 
 def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
-    from nbs_lib.compare import report
+    from nbs_lib.compare.report import html as report
 
     compare(config(trained, captions=0))
     whole = trained.report.stat().st_size
@@ -180,7 +180,7 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
     ],
 )
 def test_wrong_parameters_are_refused_in_words(given, said):
-    from nbs_lib.parameters import ParameterError
+    from nbs_lib.config.validation import ParameterError
 
     with pytest.raises(ParameterError, match=said):
         Compare(**given)

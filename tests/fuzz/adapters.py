@@ -9,12 +9,12 @@ import torch
 from peft import LoraConfig
 from safetensors import safe_open
 
-from nbs_lib.adapter import FACTS, METADATA_KEY, NAME, WEIGHTS, AdapterError, save_adapter
-from nbs_lib.adapter_file import check_adapter, layers_of_unet
-from nbs_lib.compare.weights import Adapters
-from nbs_lib.export.card import card, told
+from nbs_lib.compare.sampling.adapters import Adapters
+from nbs_lib.export.model_card import card, told
 from nbs_lib.models import BaseError, find_base
-from nbs_lib.run import Run
+from nbs_lib.models.lora import FACTS, METADATA_KEY, NAME, WEIGHTS, AdapterError, save_adapter
+from nbs_lib.models.lora_file import check_adapter, layers_of_unet
+from nbs_lib.run.run import Run
 from tests.conftest import write_tiny_base
 from tests.fuzz import damaged
 from tests.fuzz.hostile import put_no_file, spoil, value

@@ -10,10 +10,10 @@ import diffusers
 import torch
 from safetensors.torch import load_file
 
-from nbs_lib.contenders import SCHEDULERS
+from nbs_lib.config.contenders import SCHEDULERS
 from nbs_lib.models import Base, BaseError, find_base
-from nbs_lib.models.parts import CONFIGS, INDEX, WEIGHTS
-from nbs_lib.models.sd import token_ids
+from nbs_lib.models.components import CONFIGS, INDEX, WEIGHTS
+from nbs_lib.models.stable_diffusion import token_ids
 from tests.conftest import write_tiny_base
 from tests.fuzz import damaged
 from tests.fuzz.adapters import spoil_weight, written

@@ -19,17 +19,19 @@ import typer
 from PIL import Image
 
 from nbs_lib import files
-from nbs_lib.commands import looking, one_sentence, tell, tidying
-from nbs_lib.compare.votes import read_votes, tally
+from nbs_lib.cache.format import META
+from nbs_lib.cli import clean as tidying
+from nbs_lib.cli import inspect as looking
+from nbs_lib.cli.app import one_sentence, tell
+from nbs_lib.compare.playground.votes import read_votes, tally
 from nbs_lib.config import STAGES
 from nbs_lib.files import file_hash, read_lines
-from nbs_lib.pipeline import places
-from nbs_lib.pipeline.listing import row
+from nbs_lib.pipeline import paths as places
 from nbs_lib.pipeline.progress import Progress
-from nbs_lib.pipeline.stages import asked, plan
-from nbs_lib.prepare.cache import META
-from nbs_lib.records import read_metrics
-from nbs_lib.run import Run
+from nbs_lib.pipeline.runner import asked, plan
+from nbs_lib.pipeline.runs.table import row
+from nbs_lib.run.record import read_metrics
+from nbs_lib.run.run import Run
 from tests.fuzz import damaged
 
 KEY = "c0ffee" * 10 + "abcd"

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 
 from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, embedded_clip, find_base
-from nbs_lib.picturebook.book import draw_book
+from nbs_lib.picturebook.caption_ranking import caption_first
 from nbs_lib.picturebook.captions import held_out_captions
+from nbs_lib.picturebook.dataset import draw_book
 from nbs_lib.picturebook.draw import draw
-from nbs_lib.picturebook.judge import caption_first
-from nbs_lib.picturebook.make.measure import sample
-from nbs_lib.picturebook.make.vae import reconstruction_psnr
+from nbs_lib.picturebook.training.measure import sample
+from nbs_lib.picturebook.training.vae import reconstruction_psnr
 
 CARD = json.loads((EMBEDDED / "card.json").read_text())
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from nbs_lib.config import REFERENCE_PROMPTS
-from nbs_lib.picturebook.book import GROUP, draw_book, draw_grouped_book
 from nbs_lib.picturebook.captions import (
     ATTRIBUTES,
     KINDS,
@@ -17,6 +16,7 @@ from nbs_lib.picturebook.captions import (
     held_out_captions,
     near_miss_choices,
 )
+from nbs_lib.picturebook.dataset import GROUP, draw_book, draw_grouped_book
 from nbs_lib.picturebook.draw import draw
 
 

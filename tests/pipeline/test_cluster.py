@@ -15,9 +15,9 @@ import jsonschema
 import pytest
 import yaml
 
-from nbs_lib.parameters import ParameterError
+from nbs_lib.config.validation import ParameterError
 from nbs_lib.pipeline.cluster import Job, dns_name, kubernetes, slurm, unexpanded, write_job
-from nbs_lib.pipeline.places import recipes
+from nbs_lib.pipeline.paths import recipes
 
 SCHEMA = json.loads((Path(__file__).parent / "kubernetes.json").read_text())
 KINDS = {"Job": "io.k8s.api.batch.v1.Job", "Service": "io.k8s.api.core.v1.Service"}

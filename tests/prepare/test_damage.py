@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from nbs_lib.config import Prepare
+from nbs_lib.prepare.encode.ingest import HELD, _chunks
 from nbs_lib.prepare.examples import Example, InMemory, SourceError
 from nbs_lib.prepare.filters import Filters
-from nbs_lib.prepare.gather import HELD, _chunks
 from nbs_lib.prepare.images import ImageError, decode
 from nbs_lib.prepare.sources import Asked, open_source
 

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from nbs_lib.config import Prepare
-from nbs_lib.picturebook.book import draw_book
+from nbs_lib.picturebook.dataset import draw_book
+from nbs_lib.prepare.encode.encoder import look_at
 from nbs_lib.prepare.examples import Example, InMemory
 from nbs_lib.prepare.filters import Filters, Look, Near
 from nbs_lib.prepare.hashes import Hashes
-from nbs_lib.prepare.work import look_at
 
 PLACE, PLAIN = InMemory("x", b""), Look(b"1", 64, 64)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
-from nbs_lib.picturebook.book import draw_book
+from nbs_lib.picturebook.dataset import draw_book
 from nbs_lib.prepare.images import ImageError, decode, fit, nearest, sizes, upright
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -17,17 +17,17 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file
 
+from nbs_lib.cache.format import CAPTIONS, EXAMPLES, META, UNCONDITIONAL, CacheError
 from nbs_lib.config import Prepare
+from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
-from nbs_lib.parameters import as_parameters
 from nbs_lib.prepare import open_cache, prepare
-from nbs_lib.prepare.cache import CAPTIONS, EXAMPLES, META, UNCONDITIONAL, CacheError
+from nbs_lib.prepare.encode.workers import look_again
 from nbs_lib.prepare.examples import InFile, SourceError
 from nbs_lib.prepare.images import place_of
-from nbs_lib.prepare.processes import look_again
-from nbs_lib.prepare.sources.drawn import DrawnPictures
-from nbs_lib.run import Run
+from nbs_lib.prepare.sources.picturebook import DrawnPictures
+from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from nbs_lib.adapter import WEIGHTS
 from nbs_lib.config import Train
 from nbs_lib.files import ROOT, read_lines
-from nbs_lib.machine import gpus
-from nbs_lib.run import Run
+from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.run.environment import gpus
+from nbs_lib.run.run import Run
 from nbs_lib.train import weights_of
 
 # CI has none either: unlike what `cannot` tells of, it is nothing that a machine could be given by an installation

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nbs_lib.adapter import attach
 from nbs_lib.config import Train
 from nbs_lib.diffusion import guided, min_snr_weight, velocity
 from nbs_lib.models import find_base
+from nbs_lib.models.lora import attach
 from nbs_lib.train.batch import Batch
 from nbs_lib.train.objectives import OBJECTIVES, consistency, finetune, guidance
 from nbs_lib.train.student import Student

@@ -10,9 +10,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from nbs_lib.adapter import WEIGHTS
 from nbs_lib.config import Train
 from nbs_lib.models import EMBEDDED, find_base
+from nbs_lib.models.lora import WEIGHTS
 
 pytestmark = pytest.mark.slow
 SCALED = {"cross_attention_kwargs": {"scale": 0.5}}

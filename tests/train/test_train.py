@@ -10,12 +10,12 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
-from nbs_lib.adapter import WEIGHTS, read_facts
 from nbs_lib.config import Train
 from nbs_lib.files import read_lines
 from nbs_lib.models import find_base
-from nbs_lib.run import Run
-from nbs_lib.train.data import DataError, check_cache
+from nbs_lib.models.lora import WEIGHTS, read_facts
+from nbs_lib.run.run import Run
+from nbs_lib.train.dataset import DataError, check_cache
 
 pytestmark = pytest.mark.slow
 

@@ -59,7 +59,9 @@ def asked(config: Prepare, count: int) -> Asked:
 
 def open_source(source: str, how: Asked) -> Source:
     """The source of that name; a relative path is taken from the project. Errors: SourceError."""
-    from . import diffusiondb, drawn, folder, hub, webdataset
+    from . import diffusiondb, folder, webdataset
+    from . import huggingface as hub
+    from . import picturebook as drawn
 
     if source in DRAWN:
         return drawn.DrawnPictures(source, how.count, how.seed)

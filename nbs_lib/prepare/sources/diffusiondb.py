@@ -18,8 +18,8 @@ from ..enclosure import Enclosure, EnclosureError
 from ..examples import Example, InZip, Skipped, stamp_of
 from ..filters import SCORES
 from . import Asked, SourceError
-from .parquet import TableError
-from .part import contents, rows_of_part
+from .diffusiondb_part import contents, rows_of_part
+from .readers.parquet import TableError
 
 REPOSITORY, METADATA = "poloclub/diffusiondb", "metadata.parquet"
 PARTS, IN_A_PART = 2000, 1000

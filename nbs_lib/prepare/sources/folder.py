@@ -22,8 +22,8 @@ from ..enclosure import LEADS_NOWHERE, LEADS_OUT, Enclosure, EnclosureError
 from ..examples import Example, InFile, Skipped, stamp_of
 from ..hashes import Hashes
 from . import Asked
-from .listing import Listing, walk
-from .parquet import TableError
+from .readers.folder_listing import Listing, walk
+from .readers.parquet import TableError
 from .table_rows import ENDINGS as TABLES
 from .table_rows import named_images
 

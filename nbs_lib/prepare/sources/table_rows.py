@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, TextIO
 
 from ..captions import IMAGE_COLUMNS, LONGEST, TEXT_COLUMNS, CaptionError, column, lines, valid_text
 from . import Asked
-from .parquet import DAMAGED, Parquet, TableError, binaries
+from .readers.parquet import DAMAGED, Parquet, TableError, binaries
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
 ROWS = 256  # of a parquet file at once

@@ -14,7 +14,7 @@ from ..captions import LONGEST, CaptionError, clean, valid_text
 from ..enclosure import open_regular
 from ..examples import LARGEST_HELD, Example, InMemory, Skipped, stamp_of
 from . import Asked, Source, SourceError
-from .parquet import Parquet, TableError, binaries
+from .readers.parquet import Parquet, TableError, binaries
 from .table_rows import ENDINGS, columns_of, head_of_csv
 
 __all__ = ["ENDINGS", "table"]

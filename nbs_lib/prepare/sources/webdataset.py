@@ -15,7 +15,7 @@ from ..enclosure import Enclosure, EnclosureError, open_regular
 from ..examples import Example, InTar, Skipped, stamp_of
 from . import SourceError
 from .folder import CAPTIONS, ENDINGS
-from .members import Member, TarError, members
+from .readers.tar_members import Member, TarError, members
 
 KNOWN = (*ENDINGS, *CAPTIONS, ".json")
 DAMAGED = "archive is cut short or damaged"

@@ -1,0 +1,1 @@
+"""Pictures and pages: image grids, one palette, one policy for HTML."""

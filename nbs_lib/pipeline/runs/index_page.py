@@ -1,0 +1,99 @@
+"""outputs/index.html: a table of all runs, made again from their folders alone."""
+
+import os
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ...files import scanned, write_atomic
+from ...images.html import csp_hash
+from ...run.run import Run
+from ...run.terminal_text import printable
+from ..paths import outputs
+from .pictures import is_small_png, opened
+from .table import OUTDATED, Row, cell, rows
+
+HERE = Path(__file__).parent
+SIDE = 96  # pixels of a thumbnail's longer side
+SHOWN = {
+    "name": "Run", "status": "Status", "recipe": "Recipe", "started": "Started", "seconds": "Duration",
+    "train.steps": "Steps", "train.rank": "Rank", "loss": "Loss", "held_out": "Held-out loss",
+    "recovered": "Guidance recovered", "rate": "Right caption first", "compare.time_ratio": "Time, tuned to guided",
+}  # fmt: skip
+FILES = {"report.html": "report", "1_prepare.html": "1", "2_train.html": "2", "3_compare.html": "3", "log.txt": "log"}
+COMPARED = ("report.html", "3_compare.html")
+THUMBNAIL = "thumbnail.png"
+"""Beside the page, in the run's folder: two thousand pictures in the page would be more than half of it."""
+
+
+def refresh(run: Run | None = None) -> Path:
+    """Write the page; the page. run: one that has just ended, whose thumbnail is made."""
+    if run:
+        with suppress(OSError):
+            make_thumbnail(run)
+    page = outputs() / "index.html"
+    text = rendered("index.html.j2", "index", {"runs": [shown(each) for each in rows()], "heads": SHOWN})
+    write_atomic(page, text.encode(errors="xmlcharrefreplace"))  # half characters, of names that are no UTF-8
+    return page
+
+
+def rendered(template: str, name: str, told: dict[str, Any]) -> str:
+    """A page of ours, with its style and script in it, which a policy names by their hashes: nothing else may run."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    # autoescape: everything that a person typed is escaped; Markup is for files of ours only
+    environment = Environment(
+        loader=FileSystemLoader([HERE, HERE.parent / "sweep"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((HERE / f"{name}.{ending}").read_text("utf-8") for ending in ("css", "js"))
+    hashes = {kind: csp_hash(text) for kind, text in (("style", style), ("script", script))}
+    return environment.get_template(template).render(**told, style=Markup(style), script=Markup(script), hashes=hashes)
+
+
+def shown(row: Row) -> dict[str, Any]:
+    """A run as the page shows it: of each column the text and what it is ordered by; its picture and its files.
+
+    What is out of date says so, and the picture is left out: it is not of what the run has now.
+    """
+    folder, past = outputs() / row["name"], "compare" in row.get("outdated", "")
+    cells = [{"name": name, "text": cell(name, row.get(name)), "by": _by(row.get(name))} for name in SHOWN]
+    url = quote(os.fsencode(row["name"]))
+    there = {each.name for each in scanned(folder) if each.is_file()}
+    files = [
+        {"url": f"{url}/{file}", "word": f"{word}, {OUTDATED}" if past and file in COMPARED else word}
+        for file, word in FILES.items()
+        if file in there
+    ]
+    picture = f"{url}/{THUMBNAIL}" if not past and _has_thumbnail(Run(folder)) else None
+    return {"cells": cells, "files": files, "picture": picture, "status": row["status"].replace(" ", "-")}
+
+
+def _by(value: Any) -> str:
+    return "" if value is None else printable(value)
+
+
+def _has_thumbnail(run: Run) -> bool:
+    """Whether a run has a small picture, which is made where there is none that can be shown."""
+    if is_small_png(run.thumbnail, SIDE):
+        return True
+    with suppress(OSError):
+        make_thumbnail(run)
+    return is_small_png(run.thumbnail, SIDE)
+
+
+def make_thumbnail(run: Run):
+    """thumbnail.png of the first tuned picture; none where there is no picture that can be read."""
+    pictures = sorted((run.compare / "pictures").glob("*_tuned.png"))
+    if not pictures:
+        return
+    if small := opened(pictures[0]):
+        small.thumbnail((SIDE, SIDE))
+        small.save(buffer := BytesIO(), "PNG")
+        write_atomic(run.thumbnail, buffer.getvalue())

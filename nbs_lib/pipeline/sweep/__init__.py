@@ -1,0 +1,1 @@
+"""A recipe with several values of some parameters."""

@@ -1,0 +1,40 @@
+"""The picture-book, and scenes that its base was not trained on: drawn by code, without end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from ...files import PACKAGE
+from ...picturebook.captions import draw_caption, draw_scene
+from ...picturebook.snowmen import draw_unseen
+from ...run.fingerprint import files_hash, files_of
+from ..examples import Drawn, Example
+
+COMPLETE = 0.7  # how many of the picture-book's captions name every attribute
+
+
+@dataclass(frozen=True)
+class DrawnPictures:
+    """`count` pictures with captions. Picture i depends on `seed` and i alone. kind: picturebook or unseen."""
+
+    kind: str
+    count: int
+    seed: int
+
+    def total(self) -> int:
+        return self.count
+
+    def stamp(self) -> str:
+        """The hash of the code that draws them."""
+        return files_hash(path for path in files_of(PACKAGE / "picturebook") if path.suffix == ".py")
+
+    def __iter__(self) -> Iterator[Example]:
+        code = self.stamp()
+        for i in range(self.count):
+            yield Example(f"{self.kind}-{self.seed}-{i:05d}", self.caption(i), Drawn(self.kind, self.seed, i, code))
+
+    def caption(self, i: int) -> str:
+        if self.kind == "unseen":
+            return draw_unseen(Random(f"unseen {self.seed} {i}"))[1]
+        rng = Random(f"example {self.seed} {i}")
+        return draw_caption(draw_scene(rng, held_out=False), rng, complete=COMPLETE).text

@@ -1,0 +1,1 @@
+"""Checkpoints of a training: written, verified, found and restored."""

@@ -1,0 +1,1 @@
+"""The memory that a training needs, planned before it starts."""

@@ -1,0 +1,1 @@
+"""What can be watched of a training: metrics, phases, hardware use and their plots."""

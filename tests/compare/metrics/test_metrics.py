@@ -1,0 +1,156 @@
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from nbs_lib.compare.metrics.clip import ClipError, load_clip
+from nbs_lib.compare.metrics.confidence import bootstrap_interval, by_prompt, of_sets, with_interval
+from nbs_lib.compare.metrics.effective_guidance import nearest, scales_to_try
+from nbs_lib.compare.metrics.image_metrics import (
+    caption_first,
+    clip_score,
+    fid,
+    guidance_recovered,
+    kid,
+    latent_mse,
+    psnr,
+    recovered_by_picture,
+    squared_error,
+    ssim,
+)
+from nbs_lib.models import embedded_clip, find_base
+from nbs_lib.picturebook.captions import held_out_captions
+from nbs_lib.picturebook.draw import draw
+
+
+def test_guidance_recovered_by_hand():
+    assert guidance_recovered(0.4, 0.8, 0.7) == pytest.approx(0.75)
+    assert guidance_recovered(0.4, 0.8, 0.4) == 0 and guidance_recovered(0.4, 0.8, 0.8) == 1
+    assert guidance_recovered(0.4, 0.8, 0.3) == pytest.approx(-0.25)
+    assert guidance_recovered(0.5, 0.5, 0.9) is None and guidance_recovered(0.6, 0.5, 0.9) is None
+
+
+def test_distances_by_hand():
+    black, white = np.zeros((2, 16, 16, 3), np.uint8), np.full((2, 16, 16, 3), 255, np.uint8)
+    values = torch.stack([torch.zeros(4, 2, 2), torch.full((4, 2, 2), 2.0)])
+    assert latent_mse(values, torch.zeros(2, 4, 2, 2)).tolist() == [0, 4]
+    assert squared_error(black, white).tolist() == [65025, 65025] and (ssim(black, white) < 0.01).all()
+    assert psnr(squared_error(black, white)) == 0 and psnr(np.zeros(3)) == float("inf")
+    assert psnr(squared_error(black, np.full_like(black, 25))) == pytest.approx(20 * np.log10(255 / 25))
+    assert psnr(np.array([0.0, 2 * 25.0**2])) == pytest.approx(20 * np.log10(255 / 25)), "over all pixels, not of means"
+    ramp = np.broadcast_to(np.arange(0, 256, 16, np.uint8)[:, None, None], (2, 16, 16, 3))
+    assert ssim(ramp, ramp) == pytest.approx([1, 1], abs=1e-4) and ssim(ramp[:1], ramp[:1]).shape == (1,)
+
+
+def test_a_clip_score_by_hand():
+    images = torch.tensor([[1.0, 0], [0.6, 0.8], [1, 0]])
+    texts = torch.tensor([[1.0, 0], [1, 0], [-1, 0]])
+    assert clip_score(images, texts) == pytest.approx([100, 60, 0])
+
+
+def test_the_distance_of_sets_by_hand():
+    """In one dimension: FID is the squared difference of the means and of the spreads; KID sums the kernel (xy + 1)³."""
+    a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [7.0]])
+    assert fid(a, b) == pytest.approx(16 + (2**0.5 - 8**0.5) ** 2, abs=1e-4)
+    assert fid(a, a) == pytest.approx(0, abs=1e-4)
+    within = 1.0 + 22.0**3  # pairs of a: 0·2; of b: 3·7
+    across = (1 + 7**3) / 2  # 0·7 and 2·3; 0·3 and 2·7 are of one prompt each
+    assert kid(a, b) == pytest.approx(within - 2 * across) and kid(a, a) == 0
+    assert kid(a, b, np.array([1, 2])) == pytest.approx(kid(a, b)), "a picture drawn twice is no second picture"
+
+
+def test_a_kid_is_unbiased_also_where_the_pictures_of_a_prompt_are_alike():
+    generator = torch.Generator().manual_seed(0)
+
+    def features(n: int) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.randn(n, 8, generator=generator), dim=-1)
+
+    def drawn(alike: float) -> list[float]:
+        pairs = [(a := features(12), torch.nn.functional.normalize(a * alike + features(12), dim=-1)) for _ in range(400)]
+        return [kid(a, b) for a, b in pairs]
+
+    for alike in (0.0, 5.0):
+        found = np.array(drawn(alike))
+        assert abs(found.mean()) < 4 * found.std() / 20
+    # equal means, other directions: only a kernel with x·y itself sees it
+    left, right = features(200), features(200)
+    left[:, 4:], right[:, :4] = 0, 0
+    assert kid(*(torch.nn.functional.normalize(each, dim=-1) for each in (left, right))) > 0.1
+
+
+def test_a_weighted_kid_is_that_of_the_pictures_without_those_of_weight_nothing():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(9, 5, generator=generator), torch.randn(9, 5, generator=generator) + 0.3
+    assert kid(a, b, np.array([1, 1, 1, 1, 1, 1, 0, 0, 0])) == pytest.approx(kid(a[:6], b[:6]))
+    told = of_sets(a, b, list("abcdefghi"))
+    for name, value in (("fid", fid(a, b)), ("kid", kid(a, b))):
+        assert told[name]["value"] == pytest.approx(value) and told[name]["low"] < value < told[name]["high"]
+    assert of_sets(a, b, list("abcdefghi")) == told, "the draws are always the same"
+    few = of_sets(a, b, list("aaabbbccc"))
+    assert few["kid"]["high"] - few["kid"]["low"] != told["kid"]["high"] - told["kid"]["low"], "prompts are drawn, not pictures"
+    assert of_sets(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
+
+
+def test_an_interval_is_over_prompts_and_not_over_their_seeds():
+    values, prompts = np.array([1.0, 3.0, 5.0, 5.0]), ["a", "a", "b", "b"]
+    assert by_prompt(values, prompts).tolist() == [2, 5]
+    told = with_interval(np.tile([1.0, 3.0], 50), ["a"] * 100)
+    assert told == {"value": 2, "low": None, "high": None}, "one prompt says nothing of others"
+
+
+def test_the_nearest_scale_is_the_vertex_of_a_parabola():
+    scales = scales_to_try(4.0, [0.5, 1.0])
+    assert scales[0] == 1 and scales[-1] == pytest.approx(4.9) and len(scales) == 11
+    errors = np.array([(w - 2.34) ** 2 + 7 for w in scales])
+    assert nearest(scales, errors) == pytest.approx(2.34, abs=1e-3)
+    assert nearest(scales, np.arange(11.0)) == 1 and nearest(scales, -np.arange(11.0)) is None
+    near_one = np.array([(w - 1.1) ** 2 for w in scales])
+    assert nearest(scales, near_one) == pytest.approx(1.1, abs=1e-3), "between the first two that were tried"
+    assert scales_to_try(90.0, [1.0])[-1] == 100
+
+
+def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
+    from transformers import CLIPImageProcessorPil
+
+    embedded = load_clip("auto", base)
+    assert embedded.name == "embedded" and load_clip("none", base) is None
+    captions = held_out_captions(20, seed=3)
+    images = np.stack([np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)])
+    texts = embedded.of_texts([caption.text for caption in captions])
+    right = clip_score(embedded.of_images(images), texts).mean()
+    wrong = clip_score(embedded.of_images(np.roll(images, 1, axis=0)), texts).mean()
+    assert right > wrong + 10
+    embedded.model.save_pretrained(tmp_path)
+    embedded.tokenizer.save_pretrained(tmp_path)
+    size = {"height": 64, "width": 64}
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False, **half).save_pretrained(tmp_path)
+    local = load_clip(str(tmp_path), base)
+    assert torch.allclose(local.of_images(images), embedded.of_images(images), atol=1e-4)
+    assert local.of_texts(["A cat"]).shape == (1, embedded.of_texts(["A cat"]).shape[1])
+    assert "Loading" not in capfd.readouterr().err
+    with pytest.raises(ClipError, match="there is no such folder"):
+        load_clip("/nowhere/at all", base)
+    (tmp_path / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ClipError, match="it does not load"):
+        load_clip(str(tmp_path), base)
+
+
+def test_the_interval_holds_the_rate_and_narrows_with_prompts():
+    few, many = (np.arange(n) % 4 > 0 for n in (40, 4000))
+    for sample in (few, many):
+        low, high = bootstrap_interval(sample, np.mean)
+        assert low < 0.75 < high
+    assert high - low < 0.03
+    assert bootstrap_interval([np.ones(5)] * 3, recovered_by_picture) == (None, None)
+    assert bootstrap_interval(few, np.mean) == bootstrap_interval(few, np.mean)
+
+
+def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
+    captions = held_out_captions(30, seed=5)
+    images = np.stack([np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)])
+    clip, tokenizer = embedded_clip(), find_base("embedded").tokenizer()
+    right = caption_first(images, captions, clip, tokenizer)
+    wrong = caption_first(np.roll(images, 1, axis=0), captions, clip, tokenizer)
+    assert right.float().mean() > 0.5 and wrong.float().mean() < 0.2  # chance is 1/16

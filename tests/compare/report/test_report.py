@@ -1,0 +1,266 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from base64 import b64decode, b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nbs_lib.compare.report.html import number, percent, value, write_report
+from nbs_lib.compare.report.snippet import usage_example
+from nbs_lib.files import ROOT
+from nbs_lib.pipeline.progress import BAR
+from nbs_lib.run.run import Run
+
+VOID = {"meta", "link", "img", "input"}
+FETCHING = {"src", "href", "srcset", "poster", "data", "action", "formaction", "background"}
+
+
+class Page(HTMLParser):
+    """A page's elements as (tag, attributes, text), in document order; an element's text is that of its descendants too."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        element = [tag, dict(attrs), ""]
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        while self.open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        for element in self.open:
+            element[2] += data
+
+    def texts(self, tag: str) -> list[str]:
+        return [text for name, _, text in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(compared) -> Page:
+    return Page(compared.report.read_text())
+
+
+@pytest.fixture(scope="module")
+def results(compared) -> dict:
+    return json.loads((compared.compare / "results.json").read_text())
+
+
+@pytest.fixture
+def copied(compared, run_folder) -> Run:
+    """The compared run again, to be changed."""
+    shutil.copytree(compared.folder, run_folder, symlinks=True)
+    return Run(run_folder)
+
+
+def test_the_page_names_nothing_outside_itself(page):
+    named = [url for _, attributes, _ in page.elements for key, url in attributes.items() if key in FETCHING]
+    assert len(named) > 6 and all(url.startswith("data:") for url in named)
+    for css in page.texts("style"):
+        assert "@import" not in css
+        assert all(url.strip("'\"").startswith("data:") for url in re.findall(r"url\(([^)]*)", css))
+    assert not any(re.search(r"https?:|//\w|\bfetch\b|\bimport\b|XMLHttp|WebSocket", js) for js in page.texts("script"))
+
+
+def test_the_policy_admits_this_style_and_script_and_no_other(page):
+    [policy] = [a["content"] for tag, a, _ in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    rules = dict(rule.split(maxsplit=1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'" and rules["img-src"] == "data:"
+    for kind in ("style", "script"):
+        [text] = page.texts(kind)
+        assert rules[f"{kind}-src"] == f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+    # the policy would refuse these, and what they do would be missing
+    assert not any(key == "style" or key.startswith("on") for _, attributes, _ in page.elements for key in attributes)
+
+
+def test_its_pictures_are_those_of_the_run(page, results, compared):
+    shown = {a["alt"]: a["src"] for tag, a, _ in page.elements if tag == "img" and a.get("src")}
+    for picture in results["pictures"]:
+        for name, file in picture["files"].items():
+            url = shown[f"{name.capitalize()}: {picture['prompt']}, seed {picture['seed']}"]
+            assert b64decode(url.partition(",")[2]) == (compared.compare / file).read_bytes()
+    assert len(shown) == 6 + 5  # the grid, the rates, the frontier, the differences, the steps
+
+
+def test_a_hostile_prompt_is_text(page, results):
+    hostile, other = (picture["prompt"] for picture in results["pictures"])
+    assert "<script>" in hostile and page.texts("h3") == [hostile, other]
+    assert len(page.texts("script")) == 1 and page.texts("title") == ["tiny: guidance in one pass"]
+    assert hostile in page.texts("dd"), "a parameter of a stage"
+    assert repr(hostile) in page.texts("pre")[1]
+
+
+def numbers_in(text: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)]
+
+
+def test_the_numbers_are_those_of_results_json(page, results):
+    cells = page.texts("td")
+    for row, name in enumerate(("unguided", "guided", "tuned")):
+        told, near = results["contenders"][name], results["to_guided"].get(name)
+        first, nfe, seconds, memory = cells[4 * row : 4 * row + 4]
+        score, fid, kid, *distances = cells[12 + 6 * row : 18 + 6 * row]
+        assert all(page.texts("th")[start + row].startswith(name.capitalize()) for start in (5, 15))
+        rates = [100 * told["caption_first"][key] for key in ("rate", "low", "high")]
+        assert numbers_in(first) == pytest.approx(rates, abs=0.51)
+        for cell, kind, times in ((score, "clip_score", 1), (fid, "fid", 1), (kid, "kid", 1000)):
+            ends = [told[kind]["value"], told[kind]["low"], told[kind]["high"]]
+            assert numbers_in(cell) == pytest.approx([times * each for each in ends], rel=6e-3)
+        for cell, kind in zip(distances, ("ssim", "psnr", "latent_mse"), strict=True):
+            expected = [near[kind], *near["intervals"][kind]] if near else []
+            assert numbers_in(cell) == pytest.approx(expected, rel=6e-3)
+        assert numbers_in(nfe) == [told["nfe"]]
+        expected = [told["seconds"], told["seconds_low"], told["seconds_high"]]
+        assert numbers_in(seconds) == pytest.approx(expected, rel=6e-3)
+        assert numbers_in(memory) == pytest.approx([told["memory_mib"]], abs=1) and told["memory_kind"] in memory
+    figures = " ".join(page.texts("dl")[0].split())
+    assert numbers_in(figures.partition("Time, tuned to guided")[2])[0] == pytest.approx(results["time_ratio"], rel=0.05)
+    lead = page.texts("p")[1]
+    assert "guidance scale 2.5 " in lead and "in 2 DDIM steps" in lead
+
+
+def test_its_code_gives_the_tuned_picture(page, results, compared, tmp_path):
+    _, code = page.texts("pre")
+    os.symlink(ROOT / "nbs_lib", tmp_path / "nbs_lib")  # it is for the project's folder, and leaves its picture there
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line and not BAR.fullmatch(line.strip())]
+    assert lines == [] == done.stdout.splitlines(), "but for bars"
+    files = (tmp_path / "picture.png", compared.compare / results["pictures"][0]["files"]["tuned"])
+    stock, tuned = (np.asarray(Image.open(path)).astype(int) for path in files)
+    assert np.abs(stock - tuned).max() <= 1
+
+
+def test_its_code_says_what_was_loaded_and_at_which_scale(results):
+    code = usage_example(Run("outputs/demo"), results | {"adapter_scale": 0.5})
+    assert "'nbs_lib/picturebook/base'" in code and "'outputs/demo/adapter'" in code and '"onepass", 0.5)' in code
+    mirrored = results | {"base": "a/gone", "base_origin": "a/mirror@0123abc", "pictures": []}
+    assert "'a/mirror'" in usage_example(Run("outputs/demo"), mirrored)
+
+
+@pytest.mark.parametrize(
+    ("changed", "title", "said", "coded"),
+    [
+        (
+            {"objective": "consistency", "sampling": {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4}},
+            "A few steps instead of many",
+            "what was trained in 4 LCM steps",
+            ["LCMScheduler.from_config", "num_inference_steps=4", "guidance_scale=1,  #", "load_lora_weights"],
+        ),
+        (
+            {
+                "objective": "finetune",
+                "whole_model": True,
+                "sampling": {"guidance_scale": 4.0, "scheduler": "DDIMScheduler", "steps": 25},
+            },
+            "Fine-tuned on its own images",
+            "This model was trained on images of its own",
+            ["/model', safety_checker", "guidance_scale=4,\n"],
+        ),
+    ],
+)
+def test_its_words_and_its_code_are_those_of_the_objective(copied, results, changed, title, said, coded):
+    (copied.compare / "results.json").write_text(json.dumps(results | changed))
+    page = Page(write_report(copied).read_text())
+    assert page.texts("h1") == [title] and any(said in text for text in page.texts("p"))
+    _, code = page.texts("pre")
+    assert all(each in code for each in coded) and ("lora" in code) != changed.get("whole_model", False)
+    compile(code, "usage", "exec")
+
+
+def test_what_the_run_has_is_shown_and_what_it_has_not_is_left_out(copied, page):
+    assert not {"Training"} & set(page.texts("h2"))
+    Image.new("RGB", (8, 8)).save(copied.folder / "loss.png")
+    results = json.loads((copied.compare / "results.json").read_text())
+    results["guidance_recovered"] = {"value": 0.853, "low": 0.7, "high": 1.02}
+    results["figures"]["rates"] = None
+    for told in results["contenders"].values():
+        told["caption_first"] = None
+    (copied.compare / "results.json").write_text(json.dumps(results))
+    other = Page(write_report(copied).read_text())
+    assert "Training" in other.texts("h2") and "Loss: 0.25 at first, 0.125 after 6 steps" in other.texts("figcaption")
+    assert "85\u202f%" in other.texts("dd") and "95 % interval 70\u202f% to 102\u202f%" in other.texts("dd")
+    assert "Caption ranked first" in page.texts("th") and "Caption ranked first" not in other.texts("th")
+    assert not [a for _, a, _ in other.elements if "Rates" in a.get("alt", "")]
+
+
+def test_without_a_comparison_it_says_what_to_do(run_folder):
+    with pytest.raises(FileNotFoundError, match="no comparison; run notebooks/3_compare.ipynb"):
+        write_report(Run(run_folder))
+    assert not run_folder.exists()
+
+
+def test_a_lost_picture_is_said_and_the_old_report_stays(copied):
+    before = copied.report.read_bytes()
+    next((copied.compare / "pictures").glob("*_tuned.png")).unlink()
+    with pytest.raises(FileNotFoundError, match="_tuned.png"):
+        write_report(copied)
+    assert copied.report.read_bytes() == before and not list(copied.folder.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "given, digits, shown",
+    [
+        (0.123456, 3, "0.123"),
+        (12.3456, 3, "12.3"),
+        (0.5, 2, "0.5"),
+        (0, 3, "0"),
+        (0.0001, 3, "0.0001"),
+        (0.00001234, 3, "1.23e-05"),
+        (1234.5, 4, "1234"),
+        (12345.6, 3, "12,346"),
+        (999.7, 3, "1,000"),
+        (-2.5, 3, "-2.5"),
+        (None, 3, "–"),
+        (float("nan"), 3, "–"),
+        (float("inf"), 3, "∞"),
+        (float("-inf"), 3, "–"),
+    ],
+)
+def test_a_number_has_its_significant_digits(given, digits, shown):
+    assert number(given, digits) == shown
+
+
+@pytest.mark.parametrize(
+    "given, shown",
+    [
+        (0.853, "85\u202f%"),
+        (0, "0\u202f%"),
+        (1.02, "102\u202f%"),
+        (-0.001, "0\u202f%"),
+        (-0.25, "−25\u202f%"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
+)
+def test_a_rate_is_in_percent(given, shown):
+    assert percent(given) == shown
+
+
+@pytest.mark.parametrize(
+    "given, shown",
+    [
+        (1.0, "1"),
+        (0.0001, "0.0001"),
+        (7, "7"),
+        (False, "False"),
+        ("outputs/demo", "outputs/demo"),
+        ([0, 4], "0, 4"),
+        (["A cat", "A dog, asleep"], "A cat\nA dog, asleep"),
+        ([], "none"),
+    ],
+)
+def test_a_parameter_is_shown_as_it_was_written(given, shown):
+    assert value(given) == shown

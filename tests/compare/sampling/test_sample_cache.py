@@ -1,0 +1,119 @@
+"""Pictures that are kept: taken as they are, or sampled again where they are not as they were written."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+
+from nbs_lib.compare.sampling.sample_cache import Kept, read_picture, write_picture
+from nbs_lib.compare.sampling.sampler import Sampler
+from nbs_lib.files import HOST, file_hash
+
+HARMS = ("cut", "flipped bit", "latents cut", "latents gone", "another's", "text gone", "empty")
+PROMPTS, SEEDS = ["A person holding a cat", "A beach", "A boy is watching TV"], [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def sampler(base, adapter) -> Sampler:
+    return Sampler(base, adapter, batch_size=2, resolution=64)
+
+
+def drawn_again(folder, sampler, *how, said=None, **more):
+    kept = Kept(folder, sampler, say=(said if said is not None else []).append)
+    return kept, kept.sample("tuned", PROMPTS, SEEDS, *(how or (2,)), **more)
+
+
+def test_a_picture_says_how_it_was_made(tmp_path, sampler, adapter, base):
+    kept, drawn = drawn_again(tmp_path, sampler, 2, 0.5)
+    assert kept.fresh == len(kept) == 3
+    plain = sampler.sample("tuned", PROMPTS, SEEDS, 2, 0.5)
+    assert np.array_equal(drawn.images, plain.images) and torch.equal(drawn.latents, plain.latents)
+    for i, file in enumerate(drawn.files):
+        with Image.open(file) as image:
+            told = json.loads(image.text["onepass"])
+            assert np.array_equal(np.asarray(image), drawn.images[i])
+        assert (told["prompt"], told["seed"], told["steps"], told["w"]) == (PROMPTS[i], SEEDS[i], 2, 1.0)
+        weights = file_hash(adapter / "pytorch_lora_weights.safetensors")
+        assert told["adapters"] == [{"sha256": weights, "adapter_scale": 0.5}] and told["base_hash"] == base.hash
+
+
+def test_what_is_there_is_not_sampled_again_and_what_differs_is(tmp_path, sampler):
+    _, first = drawn_again(tmp_path, sampler)
+    kept, again = drawn_again(tmp_path, sampler)
+    assert kept.fresh == 0 and again.files == first.files
+    assert np.array_equal(again.images, first.images) and torch.equal(again.latents, first.latents)
+    for how in ((3,), (2, 0.5), (2, 1.0, None, "LCMScheduler")):
+        kept, other = drawn_again(tmp_path, sampler, *how)
+        assert kept.fresh == 3 and not set(other.files) & set(first.files)
+    kept.prune()
+    assert sorted(tmp_path.glob("*.png")) == sorted(other.files) and len(list(tmp_path.iterdir())) == 6
+
+
+def test_pruning_takes_what_was_sampled_and_nothing_else(tmp_path, sampler):
+    for folder in ("@eaDir", ".ipynb_checkpoints"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{'0' * 24}.png").write_text("mine")
+    (tmp_path / "notes.png").write_text("mine")
+    for name in (f"{'0' * 24}.png", f"{'0' * 24}.4194303.part", f".{'0' * 24}.png.{HOST}.4194303.part"):
+        (tmp_path / name).write_text("left")
+    kept, drawn = drawn_again(tmp_path, sampler)
+    kept.prune()
+    own = {file.name for file in drawn.files} | {file.with_suffix(".safetensors").name for file in drawn.files}
+    assert {path.name for path in tmp_path.iterdir()} == own | {"@eaDir", ".ipynb_checkpoints", "notes.png"}
+    assert (tmp_path / "@eaDir" / f"{'0' * 24}.png").read_text() == "mine"
+
+
+def text(told: str) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("onepass", told)
+    return info
+
+
+@pytest.mark.parametrize("harm", [*HARMS, "JPEG", "nested text", "endless", "turned"])
+def test_a_damaged_picture_is_said_and_its_batch_sampled_again(tmp_path, sampler, harm):
+    _, first = drawn_again(tmp_path, sampler)
+    file, latents = first.files[2], first.files[2].with_suffix(".safetensors")
+    data = file.read_bytes()
+    if harm == "cut":
+        file.write_bytes(data[:-200])
+    elif harm == "flipped bit":
+        file.write_bytes(data[:-900] + bytes([data[-900] ^ 1]) + data[-899:])
+    elif harm == "latents cut":
+        latents.write_bytes(latents.read_bytes()[:-10])
+    elif harm == "latents gone":
+        latents.unlink()
+    elif harm == "another's":
+        file.write_bytes(first.files[0].read_bytes())
+        latents.write_bytes(first.files[0].with_suffix(".safetensors").read_bytes())
+    elif harm == "JPEG":
+        Image.fromarray(first.images[2]).save(file, "JPEG")
+    elif harm == "nested text":
+        Image.fromarray(first.images[2]).save(file, pnginfo=text("[" * 100_000))
+    elif harm == "endless":
+        Image.new("1", (60_000, 60_000)).save(file)
+    elif harm == "turned":  # the same bytes, as a picture of another shape
+        with Image.open(file) as opened:
+            told = opened.text["onepass"]
+        Image.fromarray(first.images[2].reshape(1, -1, 3)).save(file, pnginfo=text(told))
+    elif harm == "text gone":
+        Image.fromarray(first.images[2]).save(file)
+    else:
+        file.write_bytes(b"")
+    said = []
+    kept, again = drawn_again(tmp_path, sampler, said=said)
+    assert kept.fresh == 1, "the third picture is a batch by itself"
+    assert said == [f"{file.name} is damaged; it is sampled again"]
+    assert np.array_equal(again.images, first.images) and torch.equal(again.latents, first.latents)
+    assert [each.read_bytes() for each in again.files][2] == data
+
+
+def test_a_picture_comes_back_whole(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    latent = torch.arange(4.0).reshape(1, 2, 2)
+    write_picture(tmp_path / "a.png", image, latent, {"prompt": "Ein Mädchen lächelt \U0001f600"})
+    found, latents, told = read_picture(tmp_path / "a.png")
+    assert np.array_equal(found, image) and torch.equal(latents, latent) and told["prompt"] == "Ein Mädchen lächelt \U0001f600"
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.safetensors"}
+    assert read_picture(tmp_path / "none.png") is None

@@ -1,0 +1,96 @@
+"""All caches: listed, verified, pruned; by the command, too."""
+
+import fcntl
+import json
+import os
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from nbs_lib import files
+from nbs_lib import prepare as preparing
+from nbs_lib.cache.format import META
+from nbs_lib.cli.app import app
+from nbs_lib.prepare import prepare
+from nbs_lib.prepare.store.admin import prune, stored, verify
+from nbs_lib.run.run import Run
+
+
+@pytest.fixture
+def store(config, folder):
+    """Two caches that share texts, the first of them used by a run, and what a build has left."""
+    used = prepare(config())
+    other = prepare(config(resolution=32, run=str(Run(config().run).folder.with_name("gone"))))
+    shutil.rmtree(other.run.folder)
+    left = used.cache.folder.with_name(".building-0123456789abcdef")
+    left.mkdir()
+    (left / "half").write_bytes(bytes(3000))
+    return used.cache.folder.parent, used.cache.folder.name, other.cache.folder.name
+
+
+def test_caches_are_listed_with_their_runs_and_pruned_without(store):
+    folder, used, other = store
+    told = {each.key: each for each in stored(folder)}
+    assert told[used].runs == ["run"] and told[used].examples == 3 and told[used].base == "embedded"
+    assert told[other].runs == [] and told[".building-0123456789abcdef"].bytes == 3000
+    shared = sum(path.stat().st_size for path in (folder / used / "texts").iterdir())
+    whole = {key: sum(path.stat().st_size for path in (folder / key).rglob("*") if path.is_file()) for key in (used, other)}
+    assert told[used].bytes + told[other].bytes == sum(whole.values()) - shared - 61592, "files that both have count once"
+    would = prune(folder, only_say=True)
+    assert {each.key for each in would} == {other, ".building-0123456789abcdef"} and (folder / other).exists()
+    with (folder / ".building-0123456789abcdef.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert prune(folder) == [], "what is being built stays, and what it may take from"
+    assert {each.key for each in prune(folder)} == {other, ".building-0123456789abcdef"}
+    assert verify(folder) == {used: []}
+
+
+def test_the_command_says_the_same(store, monkeypatch):
+    folder, used, other = store
+    monkeypatch.setattr(files, "ROOT", folder.parent.parent)
+    assert folder.parent.name == "outputs"
+
+    def call(*arguments: str):
+        return CliRunner().invoke(app, ["cache", *arguments])
+
+    assert f"{used[:16]}" in call("list").output and "used by no run" in call("list").output
+    assert {each["key"] for each in json.loads(call("list", "--json").output)} >= {used, other}
+    assert call("verify").exit_code == 0
+    latents = next((folder / other / "latents").iterdir())
+    latents.write_bytes(b"x")
+    damaged = call("verify")
+    assert damaged.exit_code == 1 and f"{other[:16]}  latents/{latents.name}: missing or damaged" in damaged.output
+    assert "2 would be removed" in call("prune", "--dry-run").output and "2 removed" in call("prune").output
+    assert [each["key"] for each in json.loads(call("list", "--json").output)] == [used]
+
+
+def test_a_cache_is_not_pruned_before_its_run_has_its_link(config, monkeypatch):
+    """Found or built, it is nobody's until then; the moment between the two is stretched here."""
+    store, gone = Run(config().run).cache_store, []
+
+    def pruned_first(path, folder):
+        gone.extend(prune(store))
+        files.link(path, folder)
+
+    monkeypatch.setattr(preparing, "link", pruned_first)
+    for _ in range(2):
+        assert prepare(config()).cache.folder.is_dir() and gone == []
+        Run(config().run).cache.unlink()
+    assert [each.key for each in prune(store)] == [prepare(config()).cache.meta["key"]]
+
+
+def test_a_folder_of_somebody_else_s_beside_the_tables_is_left_alone(config):
+    own = prepare(config()).run.folder / "prepare"
+    (own / "@eaDir").mkdir()
+    (own / "notes.txt").write_text("mine")
+    assert prepare(config()).built.reused and (own / "@eaDir").is_dir() and (own / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("harm", ['{"files": {"../../../../etc/passwd": "0"}}', "[" * 100_000, "5", "pipe"])
+def test_a_damaged_cache_json_is_a_fault_of_its_own(config, harm):
+    cache = prepare(config()).cache.folder
+    (cache / META).unlink()
+    os.mkfifo(cache / META) if harm == "pipe" else (cache / META).write_text(harm)
+    assert [each.fault for each in stored(cache.parent)] == ["damaged, or of an older version"]
+    assert verify(cache.parent) == {cache.name: [META]}

@@ -1,0 +1,130 @@
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nbs_lib.config import Train
+from nbs_lib.models import find_base
+from nbs_lib.models.lora import adapted
+from nbs_lib.train.setup import learning_rate, new_optimizer, set_tf32, trainable
+from nbs_lib.train.student import Student
+
+
+def rates(**how) -> list[float]:
+    config = Train(lr=1.0, steps=100, **how)
+    return [learning_rate(config, step) for step in range(100)]
+
+
+def test_the_learning_rate_by_hand():
+    cosine = rates(warmup=10)
+    assert cosine[0] == pytest.approx(0.1) and cosine[9] == cosine[10] == 1.0
+    assert cosine[55] == pytest.approx(0.5) and 0 < cosine[99] < 0.001
+    linear, constant = rates(warmup=10, schedule="linear"), rates(warmup=10, schedule="constant")
+    assert linear[55] == pytest.approx(0.5) and constant[0] == pytest.approx(0.1) and set(constant[10:]) == {1.0}
+    assert rates(warmup=0)[0] == 1.0
+    assert learning_rate(Train(lr=1.0, steps=1), 0) == pytest.approx(0.1), "a training shorter than its warmup"
+
+
+def test_restarts_and_powers_of_the_learning_rate_by_hand():
+    restarts = rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3)
+    assert [restarts[step] for step in (10, 40, 70)] == [1.0] * 3, "three falls of thirty steps"
+    assert restarts[25] == restarts[55] == pytest.approx(0.5) and restarts[39] < 0.01
+    assert restarts == rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3), "a function of the step"
+    power = rates(warmup=0, schedule="polynomial", lr_power=2.0)
+    assert power[50] == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
+@pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2", "adam_epsilon", "adam_weight_decay"])
+def test_what_the_optimizer_is_given_changes_its_steps(optimizer, name):
+    assert not torch.equal(stepped(Train(optimizer=optimizer, **{name: 0.5})), stepped(Train(optimizer=optimizer)))
+
+
+def stepped(config: Train) -> torch.Tensor:
+    """A weight after three steps on gradients that differ."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = new_optimizer([weight], config)
+    for step in range(3):
+        weight.grad = torch.tensor([0.1 * step - 0.1, 0.3])
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize(
+    ("how", "dtype", "share"),
+    [
+        ({"method": "lora", "precision": "bf16"}, torch.bfloat16, 0.2),
+        ({"method": "dora", "precision": "fp32"}, torch.float32, 0.2),
+        ({"method": "full", "precision": "bf16"}, torch.float32, 1.0),
+    ],
+)
+def test_what_is_trained_is_fp32_and_the_frozen_rest_is_in_the_low_precision(how, dtype, share):
+    unet, frozen, parameters = trainable(find_base("embedded"), Train(**how))
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in parameters)
+    rest = [p for p in unet.parameters() if not p.requires_grad]
+    assert {p.dtype for p in rest} == ({dtype} if share < 1 else set())
+    trained, every = (sum(p.numel() for p in some) for some in (parameters, unet.parameters()))
+    assert 0 < trained <= share * every
+    assert (frozen is not None) == (how["method"] == "full")
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    """The recompute comes after the teacher's pass, and sees the adapter on."""
+    gradients = []
+    for checkpointing in (False, True):
+        base = find_base("embedded")
+        unet, _, parameters = trainable(base, Train(checkpointing=checkpointing, precision="fp32", rank=4, alpha=4.0))
+        with torch.no_grad():
+            for i, parameter in enumerate(parameters):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.05)
+        student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+        generator = torch.Generator().manual_seed(0)
+        x, context = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 40, 192, generator=generator)
+        t = torch.tensor([100, 700])
+        prediction = student(x, t, context)
+        from nbs_lib.models.lora import adapted, adapter_off
+
+        with torch.no_grad(), adapter_off(adapted(unet)):
+            student(x, t, context)
+        prediction.square().mean().backward()
+        gradients.append([parameter.grad for parameter in parameters])
+    assert all(float(gradient.abs().sum()) > 0 for gradient in gradients[0])
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_as_it_was_asked_for_in_products_and_convolutions(allowed):
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        set_tf32(allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def test_inputs_of_a_lora_are_cast_once_and_the_numbers_stay_the_same():
+    gradients, casts = [], []
+    for spared in (True, False):
+        base = find_base("embedded")
+        unet, _, parameters = trainable(base, Train(precision="bf16", rank=4, alpha=4.0))
+        for layer in adapted(unet):
+            layer.cast_input_dtype_enabled |= not spared
+        student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.bfloat16)
+        generator = torch.Generator().manual_seed(0)
+        x, context = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 40, 192, generator=generator)
+        with Casts() as counted:
+            student(x, torch.tensor([500]), context).square().mean().backward()
+        gradients.append([parameter.grad for parameter in parameters])
+        casts.append(counted.count)
+    assert all(map(torch.equal, *gradients))
+    assert casts[0] < 0.7 * casts[1]
+
+
+class Casts(TorchDispatchMode):
+    """Counts the copies of tensors to another type."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default
+        return func(*args, **kwargs or {})

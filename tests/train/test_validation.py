@@ -1,0 +1,83 @@
+"""What is looked at on the way: held-out losses, and pictures of held-out captions or of prompts that were given."""
+
+import shutil
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from nbs_lib.config import Train
+from nbs_lib.models import find_base
+from nbs_lib.run.run import Run
+from nbs_lib.train import validation as validate
+from nbs_lib.train.dataset import Examples
+from nbs_lib.train.memory.dry_run import rehearse
+from nbs_lib.train.student import Student
+from nbs_lib.train.validation import Validation
+
+SIDE = 128
+"""Pixels of a small picture enlarged."""
+
+
+@pytest.fixture
+def validation(prepared, tmp_path, monkeypatch):
+    """`validation(**how)`: that of a training in one process, whose pictures take two steps."""
+    monkeypatch.setattr(validate, "STEPS", 2)
+
+    def call(**how) -> Validation:
+        config, base = Train(str(tmp_path / "run"), objective="finetune", validate_every=1, **how), find_base("embedded")
+        student = Student(base.unet(), base.scheduler().alphas_cumprod, base.prediction_type, torch.float32)
+        parts = SimpleNamespace(
+            base=base, examples=Examples(prepared.cache, config), student=student, parameters=[], averaged=nullcontext
+        )
+        alone = SimpleNamespace(is_main_process=True, device=torch.device("cpu"), wait_for_everyone=lambda: None)
+        run = Run(config.run)
+        shutil.rmtree(run.folder, ignore_errors=True)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return Validation(run, config, parts, alone, 0)
+
+    return call
+
+
+def looked(validation: Validation) -> tuple[list[dict], int]:
+    """The lines of the log and how many pictures there are in the row, of one look."""
+    lines = []
+    assert validation.due(1)
+    validation.look(1, SimpleNamespace(write=lines.append))
+    path = validation.folder / "step-0000001.png"
+    if not path.exists():
+        return lines, 0
+    with Image.open(path) as row:
+        return lines, (row.width + validate.GAP) // (SIDE + validate.GAP)
+
+
+def test_prompts_of_one_s_own_are_drawn_also_where_nothing_is_held_out(validation):
+    prompts = ["A person holding a cat", "A house by a tree", "A red ball"]
+    own = validation(held_out=0, validation_prompts=prompts, num_validation_images=2)
+    assert looked(own) == ([], 6)
+    text = own.parts.base.embed(prompts, own.parts.base.text_encoders()).context
+    torch.testing.assert_close(own.text.context, text.repeat_interleave(2, 0), rtol=1e-4, atol=1e-5)
+    assert len({tuple(noise.flatten().tolist()) for noise in own.noise}) == 6, "each from a noise of its own"
+    assert not torch.equal(own.sampled()[0], own.sampled()[2])
+
+
+def test_so_many_held_out_captions_are_drawn_as_were_asked_for(validation):
+    lines, pictures = looked(validation(held_out=4, num_validation_images=3))
+    assert pictures == 3 and [list(line) for line in lines] == [["step", "held_out_loss"]]
+    lines, pictures = looked(validation(held_out=4, num_validation_images=0))
+    assert pictures == 0 and len(lines) == 1
+
+
+def test_without_pictures_and_held_out_examples_nothing_is_looked_at(validation):
+    assert not validation(held_out=0).due(1)
+    assert not validation(held_out=0, validation_prompts=["a cat"], num_validation_images=0).due(1)
+
+
+def test_the_text_encoder_of_the_prompts_is_in_the_plan(prepared):
+    with_prompts, without = (
+        rehearse(Train(precision="bf16", held_out=0, validation_prompts=prompts), prepared.cache, gpu=False).decoding
+        for prompts in (["a cat"], [])
+    )
+    assert without == 0 < with_prompts

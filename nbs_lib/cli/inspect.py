@@ -22,7 +22,7 @@ def list_runs(
     from ..pipeline.runs.table import COLUMNS, aligned, chosen, columns, resolve, rows
 
     with one_sentence():
-        found = chosen(rows(), pattern, where or [], sort)
+        found = chosen(rows(None if where or sort or as_json else COLUMNS), pattern, where or [], sort)
         by = resolve(sort.removeprefix("-"), sorted({name for each in found for name in each}), "--sort") if sort else ""
         heads = [*COLUMNS, *([by] if by and by not in COLUMNS else [])]
         tell(found, aligned(columns(found, heads)) if found else ["no runs"], as_json)

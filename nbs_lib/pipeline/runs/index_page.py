@@ -34,7 +34,7 @@ def refresh(run: Run | None = None) -> Path:
         with suppress(OSError):
             make_thumbnail(run)
     page = outputs() / "index.html"
-    text = rendered("index.html.j2", "index", {"runs": [shown(each) for each in rows()], "heads": SHOWN})
+    text = rendered("index.html.j2", "index", {"runs": [shown(each) for each in rows(SHOWN)], "heads": SHOWN})
     write_atomic(page, text.encode(errors="xmlcharrefreplace"))  # half characters, of names that are no UTF-8
     return page
 
@@ -65,7 +65,7 @@ def shown(row: Row) -> dict[str, Any]:
     folder, past = outputs() / row["name"], "compare" in row.get("outdated", "")
     cells = [{"name": name, "text": cell(name, row.get(name)), "by": _by(row.get(name))} for name in SHOWN]
     url = quote(os.fsencode(row["name"]))
-    there = {each.name for each in scanned(folder) if each.is_file()}
+    there = {each.name for each in scanned(folder) if os.path.isfile(each.path)}  # a link to itself is none
     files = [
         {"url": f"{url}/{file}", "word": f"{word}, {OUTDATED}" if past and file in COMPARED else word}
         for file, word in FILES.items()

@@ -79,6 +79,13 @@ def test_a_damaged_record_is_a_row_of_its_own(outputs, trouble):
         run.read()
 
 
+def test_a_link_that_leads_to_itself_is_no_file(outputs):
+    run = make(outputs / "m")
+    for name in ("cache", "log.txt"):
+        (run.folder / name).symlink_to(name)
+    assert [each["status"] for each in looked_at(outputs)] == ["done"] * 3
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "large", "circle"])
 def test_what_is_no_file_is_not_waited_for(outputs, kind):
     record = make(outputs / "m").record

@@ -85,6 +85,13 @@ def test_runs_are_chosen_and_ordered_by_any_value(outputs):
         chosen(found, where=["rank=four"])
 
 
+def test_rows_of_some_values_have_them_as_rows_of_all_do(outputs):
+    wanted = ["train.rank", "loss", "held_out"]
+    some, whole = rows(wanted), rows()
+    assert [[each.get(name) for name in wanted] for each in some] == [[each.get(name) for name in wanted] for each in whole]
+    assert some[0]["train.rank"] == 4 and "train.steps" in whole[0] and "train.steps" not in some[0]
+
+
 def test_a_run_that_is_done_stage_by_stage_in_notebooks_is_as_far_as_its_last_one(outputs):
     done = [{"status": "done", "started": f"2026-01-0{day}T10:00:00+00:00", "outputs": {}} for day in (1, 2, 3)]
     run = Run(outputs / "notebooks")

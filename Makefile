@@ -65,6 +65,8 @@ lint: setup
 	@$(PY) -m ruff check
 	@echo "lint: ruff format --check"
 	@$(PY) -m ruff format --check
+	@echo "lint: lint-imports"
+	@.venv/bin/lint-imports --no-cache > /dev/null || .venv/bin/lint-imports --no-cache
 	@echo "lint: nbstripout --verify"
 	@for notebook in $(wildcard notebooks/*.ipynb); do \
 		$(PY) -m nbstripout --verify $(STRIP) "$$notebook" > /dev/null || \

@@ -34,10 +34,11 @@ def train(config: Train, run: Run, inputs: dict):
     from sizes import toy_size, true_size
 
     from nbs_lib.models.lora import attach
-    from nbs_lib.train.accelerator import new_accelerator, partitioned, prepared
+    from nbs_lib.train.accelerator import new_accelerator, prepared
     from nbs_lib.train.objectives import guidance
     from nbs_lib.train.setup import choose_attention, lay_out
     from nbs_lib.train.student import Student
+    from nbs_lib.train.zero import partitioned
 
     accelerator = new_accelerator(config, run.folder)
     device, toy = accelerator.device, inputs["toy"]

@@ -1,4 +1,4 @@
-"""Pages of pictures: the grid of a comparison, grids over axes, differences, the steps of a sampling.
+"""Pages of pictures: grids with labelled rows and columns.
 
 Drawn with Pillow, so that small pictures keep their pixels square."""
 
@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
-from ..config.grid_axes import Axis
 from .style import INK, SOFT, colour, font
 
 SIDE = 192  # pixels that a small picture is enlarged to, at most
@@ -132,25 +130,6 @@ def table(
         for column, picture in enumerate(shown[row]):
             page.paste(picture, (left + column * (width + GAP), top))
     return page
-
-
-def over_axes(pictures: np.ndarray, axes: Sequence[Axis]) -> Image.Image:
-    """Pictures uint8 [z, y, x, h, w, 3] over two or three axes: columns, rows, parts; a table for each part."""
-    columns, rows, *parts = axes
-    labels = [[axis.label(value) for value in axis.values] for axis in (columns, rows)]
-    titles = [f"{parts[0].name}: {parts[0].label(value)}" for value in parts[0].values] if parts else [""]
-    return stacked([table(each, *labels, title) for each, title in zip(pictures, titles, strict=True)])
-
-
-def differences(
-    names: tuple[str, str], a: np.ndarray, b: np.ndarray, maps: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]
-) -> Image.Image:
-    """Two contenders' pictures uint8 [n, h, w, 3] and the maps [n, h, w] of where they differ; columns as the grid's."""
-    most = max(float(maps.max()), 1 / 255)
-    heat = (colormaps["magma"](maps / most)[..., :3] * 255).round().astype(np.uint8)
-    labels = [*names, f"difference: black is none, white {100 * most:.0f} % of the range"]
-    notes = [f"seed {seed}" for seed in seeds] if len(set(seeds)) > 1 else []
-    return table(np.stack([a, b, heat]), prompts, labels, notes=notes)
 
 
 def stacked(pages: Sequence[Image.Image]) -> Image.Image:

@@ -8,9 +8,9 @@ import torch
 from transformers import CLIPModel
 
 from ..files import PACKAGE, ROOT
-from .checks.base import check_base
 from .checks.headers import FileError, read_settings
 from .components import INDEX, WEIGHTS, BaseError, missing_files, not_finite, weight_files, without_bar
+from .consistency import check_base
 from .origin import CARD, snapshot_origin
 from .stable_diffusion import Base
 from .stable_diffusion_xl import BaseXL

@@ -31,7 +31,7 @@ from ..cache.format import AS_TRAINED, META, SHEET, Cache, open_cache
 from ..config import Prepare
 from ..files import from_project, link
 from ..models import BaseError, find_base
-from ..models.checks.base import check_unguided
+from ..models.consistency import check_unguided
 from ..models.stable_diffusion import Base
 from ..run.run import Run
 from .build import Built, build_or_reuse

@@ -38,8 +38,8 @@ from ..run.continuation import CHOICE, LENGTH, RATE, beginning, differing
 from ..run.run import Run
 from .checkpoint.checkpoint import Checkpoint, candidates, inputs_of, newest, refuse_earlier, refuse_others
 from .dataset import check_cache
-from .errors import LaunchError
-from .launch.launcher import LONGEST, engine_environment, launch
+from .errors import LONGEST, LaunchError
+from .launch.launcher import engine_environment, launch
 from .launch.preflight import check_machine, process_count
 from .launch.resolve import CHOICES, resolved
 from .memory.estimate import Plan, check, peaks, plan

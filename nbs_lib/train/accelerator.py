@@ -2,24 +2,16 @@
 
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
-from accelerate.utils import DistributedType, patch_environment
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.resnet import ResnetBlock2D
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import DistributedType
 
 from ..config import Train
-from ..models._torch_fixes import quote_torch_libraries
-from .errors import LaunchError
-from .launch.launcher import LONGEST
-from .memory.estimate import BUCKET, LIVE
-
-BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
-"""What ZeRO 3 gathers at once. As it is, it gathers layer by layer, with hooks that take longer than small layers."""
+from .errors import LONGEST, LaunchError
+from .zero import deepspeed_plugin, partitioned, with_a_gradient
 
 
 def new_accelerator(config: Train, folder: Path) -> Accelerator:
@@ -36,7 +28,7 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
             cpu=not (gpu or config.deepspeed),  # said of a CPU with DeepSpeed, it would drop DeepSpeed without a word
             mixed_precision="fp16" if config.precision == "fp16" and not config.deepspeed else "no",
             gradient_accumulation_steps=config.accumulate,
-            deepspeed_plugin=_deepspeed(config) if config.deepspeed else None,
+            deepspeed_plugin=deepspeed_plugin(config) if config.deepspeed else None,
             kwargs_handlers=[InitProcessGroupKwargs(backend="nccl" if gpu else "gloo", timeout=LONGEST)],
             log_with="tensorboard" if config.tensorboard else None,
             project_dir=folder,
@@ -62,66 +54,6 @@ def close_trackers(accelerator: Accelerator):
         tracker.finish()
 
 
-def _probe_in_silence():
-    """Have DeepSpeed try now what this machine can compile and link, which it does when it is first used: a linker's complaint
-    of what it cannot, which is nothing amiss, would be in every notebook, for what silences it elsewhere fails there."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        from deepspeed import ops
-
-        _ = ops.__compatible_ops__
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _know_muon():
-    """DeepSpeed looks at its optimizer Muon whatever the optimizer is, and has torch load its compiler for that, in each
-    process, unless torch is told to compile nothing."""
-    with patch_environment(torchdynamo_disable="1"):
-        from deepspeed.runtime.zero.muon import muon_optimizer  # noqa: F401
-
-
-def _deepspeed(config: Train) -> DeepSpeedPlugin:
-    quote_torch_libraries()  # DeepSpeed has torch compile its extension
-    _probe_in_silence()
-    _know_muon()
-    clip = config.clip if config.zero_stage or config.precision == "fp16" else 0.0  # see `clip_at_step`
-    plugin = DeepSpeedPlugin(
-        zero_stage=config.zero_stage,
-        gradient_clipping=clip,
-        gradient_accumulation_steps=config.accumulate,
-        offload_optimizer_device="cpu" if config.offload else "none",
-        zero3_init_flag=False,
-    )
-    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
-    plugin.deepspeed_config["gradient_clipping"] = clip  # of 0 the plugin makes none, for which accelerate puts 1 in
-    if config.zero_stage:
-        plugin.deepspeed_config["zero_optimization"] |= _sent_at_once(config.zero_stage)
-    # torch's own optimizer there too: DeepSpeed's for the CPU rounds in another way once it was resumed
-    plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
-    plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
-    if config.precision == "fp16":
-        plugin.deepspeed_config["torch_autocast"] = {"enabled": True, "dtype": "float16"}
-    return plugin
-
-
-def _sent_at_once(stage: int) -> dict:
-    """What DeepSpeed sends among the processes, or holds of it, at a time. As it is, gradients on a GPU are gathered for
-    reduction in 1.9 GiB, and at stage 3 a whole UNet stays gathered, for its every weight is used again soon."""
-    if stage < 3:
-        return {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
-    return {
-        "reduce_bucket_size": BUCKET,
-        "stage3_max_live_parameters": LIVE,
-        "stage3_max_reuse_distance": LIVE,
-        "stage3_param_persistence_threshold": 0,  # small weights would stay whole, gathered one by one after each step
-        "leaf_module": {"classes": [f"{block.__module__}.{block.__name__}" for block in BLOCKS]},
-    }
-
-
 def prepared(accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple:
     """The model and the optimizer, wrapped. model: at stage 3 a `Student`.
 
@@ -133,18 +65,8 @@ def prepared(accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.
     wrapped = accelerator.prepare(model, optimizer)
     unset_hf_deepspeed_config()
     if partitioned(list(model.parameters())):
-        model.unet.register_forward_pre_hook(_with_a_gradient)
+        model.unet.register_forward_pre_hook(with_a_gradient)
     return wrapped
-
-
-def _with_a_gradient(unet: torch.nn.Module, given: tuple) -> tuple:
-    """Have the latents want a gradient, in a pass that is to have any.
-
-    A block's hook hands its gradients on once that of the block's input is there: of an input that wants none, before there
-    are any.
-    """
-    x_t, *others = given
-    return (x_t.detach().requires_grad_(torch.is_grad_enabled()), *others)
 
 
 def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], largest: float):
@@ -157,23 +79,3 @@ def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Par
         optimizer._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))
 
     optimizer.register_step_pre_hook(clip)
-
-
-def partitioned(parameters: list[torch.nn.Parameter]) -> bool:
-    """Whether each process holds a part of the weights only, as at ZeRO 3."""
-    return any(hasattr(parameter, "ds_id") for parameter in parameters)
-
-
-@contextmanager
-def gathered(parameters: list[torch.nn.Parameter], changed: bool = False) -> Iterator[None]:
-    """The whole weights in every process for a while. changed: whether they are changed then, in all processes alike.
-
-    Every process must enter it.
-    """
-    if not partitioned(parameters):
-        yield
-        return
-    from deepspeed.runtime.zero import GatheredParameters
-
-    with GatheredParameters(parameters, modifier_rank=0 if changed else None):
-        yield

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from ..run.locks import gone as gone_away
@@ -20,6 +21,8 @@ DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 """Signals that come from outside or from a crash, not from the launcher that ends the rest."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted", "Broken pipe")
 """What a process says that fails for want of another one."""
+LONGEST = timedelta(hours=6)
+"""That a process waits for the others: the main one alone looks, saves and verifies; a host may still be preparing."""
 GONE = "is gone"
 GO_ON = "start again: training goes on from its newest checkpoint"
 

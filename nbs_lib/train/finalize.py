@@ -14,13 +14,13 @@ from ..files import beside, remove, write_atomic
 from ..models.lora import FACTS, difference, prediction, save_adapter, verify
 from ..run.record import read_metrics
 from ..run.run import Run
-from .accelerator import gathered
 from .launch.launcher import RESULT
 from .memory.estimate import MIB, measured_peak
 from .model_card import write_card
 from .monitor.metrics import Log
 from .objectives import OBJECTIVES
 from .setup import Parts
+from .zero import gathered
 
 
 def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):

@@ -19,9 +19,10 @@ from ..config import Train
 from ..models import Base, BaseError, find_base
 from ..models.lora import adapted, attach
 from ..run.run import Run
-from .accelerator import clip_at_step, gathered, partitioned, prepared
+from .accelerator import clip_at_step, prepared
 from .dataset import Examples
 from .student import Student
+from .zero import gathered, partitioned
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -17,11 +17,11 @@ from ..diffusion import guided
 from ..files import files_in, write_atomic
 from ..models import Text
 from ..run.run import Run
-from .accelerator import partitioned
 from .dataset import Examples
 from .monitor.phases import mark
 from .objectives import OBJECTIVES
 from .setup import Parts
+from .zero import partitioned
 
 LOOK = re.compile(r"step-(\d{7,})\.png")
 STEPS, AT_ONCE, ROWS = 25, 4, 8  # of sampling; pictures that are drawn together, rows of the strip, at most

@@ -27,7 +27,7 @@ from nbs_lib.export.model_card import compared
 from nbs_lib.files import ROOT, file_hash, value_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.models.card_metadata import front_matter
-from nbs_lib.models.checks.base import check_unguided
+from nbs_lib.models.consistency import check_unguided
 from nbs_lib.models.lora import FACTS, METADATA_KEY, NAME, WEIGHTS, attach, save_adapter
 from nbs_lib.run.run import Run
 

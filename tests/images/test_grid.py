@@ -1,12 +1,8 @@
-import re
-
 import numpy as np
-import pytest
 from PIL import Image
 
 from nbs_lib.config import REFERENCE_PROMPTS
-from nbs_lib.config.grid_axes import Axis, read_axes
-from nbs_lib.images.grid import LARGEST, Row, differences, enlarged, grid, over_axes, table, titled
+from nbs_lib.images.grid import LARGEST, Row, enlarged, grid, table, titled
 from nbs_lib.images.style import COLOURS, font
 
 
@@ -63,61 +59,3 @@ def test_a_table_holds_every_picture_whole_at_its_place():
             lefts.append(int(np.argwhere(there)[0][1]))
         assert lefts == sorted(lefts) and len(set(lefts)) == 3
     assert len(set(tops)) == 2 and tops == sorted(tops)
-
-
-def test_a_grid_over_three_axes_has_a_part_for_each_value_of_the_third():
-    axes = read_axes(["steps: 5 | 10", "adapter_scale: 0 | 0.5 | 1", "contender: tuned | guided at 3"])
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 8, 8, 3), dtype=np.uint8)
-    page = np.asarray(over_axes(pictures, axes))
-    for picture in pictures.reshape(-1, 8, 8, 3):
-        large = picture.repeat(24, 0).repeat(24, 1)
-        [*places] = np.argwhere((page[:, :, :] == large[0, 0]).all(-1))
-        assert any(np.array_equal(page[y : y + 192, x : x + 192], large) for y, x in places)
-    assert over_axes(pictures[:1], axes[:2]).height < len(page)
-
-
-def test_differences_are_white_where_they_are_largest_and_black_where_there_are_none():
-    a = np.zeros((1, 64, 64, 3), np.uint8)
-    b = a.copy()
-    b[:, :, 32:] = 100
-    maps = np.abs(a.astype(float) - b).mean(-1) / 255
-    page = np.asarray(differences(("guided", "tuned"), a, b, maps, ["A cat"], [0]))
-    black, brightest = (0, 0, 4), (252, 253, 191)  # the ends of magma
-    assert (page == black).all(-1).sum() == (page == brightest).all(-1).sum() == 192 * 96
-
-
-def test_differences_of_a_prompt_s_seeds_are_told_apart(monkeypatch):
-    said = []
-    monkeypatch.setattr("nbs_lib.images.grid.table", lambda *_, notes: said.append(notes))
-    images, maps = np.zeros((2, 64, 64, 3), np.uint8), np.zeros((2, 64, 64))
-    for seeds in ([3, 4], [3, 3]):
-        differences(("guided", "tuned"), images, images, maps, ["A cat"] * 2, seeds)
-    assert said == [["seed 3", "seed 4"], []]
-    page = table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"])
-    assert table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"], notes=said[0]).height > page.height
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["steps: 5 | 10"], "1 axes; allowed are two or three"),
-        (["steps: 5 | 10", "steps: 1 | 2"], "the same axis twice"),
-        (["size: 5 | 10", "seed: 1"], "axis 'size: 5 | 10'; allowed is NAME: VALUE | VALUE"),
-        (["steps", "seed: 1"], "allowed is NAME: VALUE"),
-        (["steps: five", "seed: 1"], "its values are to be whole numbers"),
-        (["w: 1 | x", "seed: 1"], "its values are to be numbers"),
-        (["seed: 1 | 1", "w: 2"], "each once"),
-        (["prompt: a cat | ", "w: 2"], "allowed are 1 to 12 values"),
-        ([f"seed: {' | '.join(map(str, range(13)))}", "w: 2"], "allowed are 1 to 12 values"),
-    ],
-)
-def test_wrong_axes_are_refused_in_words(given, said):
-    with pytest.raises(ValueError, match=re.escape(said)):
-        read_axes(given)
-
-
-def test_axes_are_read_as_they_are_written():
-    assert read_axes([]) == []
-    columns, rows = read_axes(["prompt: A cat, asleep | A dog: awake", " w : 1 | 2.5"])
-    assert columns == Axis("prompt", ("A cat, asleep", "A dog: awake")) and rows == Axis("w", (1.0, 2.5))
-    assert rows.label(2.5) == "w 2.5" and Axis("scheduler", ("LCMScheduler",)).label("LCMScheduler") == "LCM"

@@ -1,13 +1,15 @@
 """The figures of a comparison: pictures on pages, numbers drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from PIL import Image
 
 from ...config import Compare
-from ...config.grid_axes import read_axes
+from ...config.grid_axes import Axis, read_axes
 from ...images import grid as pages
 from ..progress import steps
 from ..sampling.sample_cache import Drawn
@@ -40,9 +42,9 @@ def draw_figures(
                   contenders.items()})) if rated else None,
         "frontier": lambda: plots.frontier(quality, contenders, bool(rated)),
         "dial": (lambda: plots.dial(turned, sampler.w_train)) if turned else None,
-        "differences": lambda: pages.differences(("guided", "tuned"), *pair, difference(*pair), prompts[few], seeds[few]),
+        "differences": lambda: differences_page(("guided", "tuned"), *pair, difference(*pair), prompts[few], seeds[few]),
         "steps": lambda: _steps(sampler, config),
-        "axes": (lambda: pages.over_axes(over, read_axes(config.axes))) if over is not None else None,
+        "axes": (lambda: axes_page(over, read_axes(config.axes))) if over is not None else None,
     }  # fmt: skip
     for name in steps("figures", [name for name, draw in drawing.items() if draw], "figure"):
         figure = drawing[name]()
@@ -59,3 +61,22 @@ def _steps(sampler: Sampler, config: Compare) -> Any:
         steps, _ = told["guided"]
         return pages.table(np.stack([images for _, images in told.values()]), [f"step {step}" for step in steps], list(told))
     return pages.stacked(of)
+
+
+def axes_page(pictures: np.ndarray, axes: Sequence[Axis]) -> Image.Image:
+    """Pictures uint8 [z, y, x, h, w, 3] over two or three axes: columns, rows, parts; a table for each part."""
+    columns, rows, *parts = axes
+    labels = [[axis.label(value) for value in axis.values] for axis in (columns, rows)]
+    titles = [f"{parts[0].name}: {parts[0].label(value)}" for value in parts[0].values] if parts else [""]
+    return pages.stacked([pages.table(each, *labels, title) for each, title in zip(pictures, titles, strict=True)])
+
+
+def differences_page(
+    names: tuple[str, str], a: np.ndarray, b: np.ndarray, maps: np.ndarray, prompts: Sequence[str], seeds: Sequence[int]
+) -> Image.Image:
+    """Two contenders' pictures uint8 [n, h, w, 3] and the maps [n, h, w] of where they differ; columns as the grid's."""
+    most = max(float(maps.max()), 1 / 255)
+    heat = (colormaps["magma"](maps / most)[..., :3] * 255).round().astype(np.uint8)
+    labels = [*names, f"difference: black is none, white {100 * most:.0f} % of the range"]
+    notes = [f"seed {seed}" for seed in seeds] if len(set(seeds)) > 1 else []
+    return pages.table(np.stack([a, b, heat]), prompts, labels, notes=notes)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..accelerator import partitioned
 from ..setup import Parts
+from ..zero import partitioned
 
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
 """Of DeepSpeed's engine."""

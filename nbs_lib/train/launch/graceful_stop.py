@@ -16,8 +16,7 @@ import psutil
 import torch
 
 from ...config import Train
-from ..errors import GO_ON
-from .launcher import LONGEST
+from ..errors import GO_ON, LONGEST
 
 GRACE = 4.0  # seconds from being asked to end until the process ends, whatever it is doing
 LONGEST_GRACE = 50.0  # where steps take long, or a checkpoint is being written; launchers and schedulers wait longer

@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,11 @@ from ...config import Train
 from ...files import value_hash, write_atomic
 from ...run.run import Run
 from ..checkpoint.checkpoint import candidates
-from ..errors import LaunchError, clear, first_failure, interrupted, note, take_space
+from ..errors import LONGEST, LaunchError, clear, first_failure, interrupted, note, take_space
 from .multinode import meeting
 from .preflight import path_with_python, port_of, process_count
 from .rendezvous import on_one_address
 
-LONGEST = timedelta(hours=6)
-"""That a process waits for the others: the main one alone looks, saves and verifies; a host may still be preparing."""
 RESULT, ORDER = ".launched.json", ".launch-"
 """What the main process leaves in the run's folder, and what a process started afresh is to do, by its host."""
 TAKEN_OVER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -140,12 +137,12 @@ def _start_afresh(function: Callable, args: tuple[Train, Run, dict], processes: 
     write_atomic(order, json.dumps({"function": of, "config": asdict(config), "inputs": inputs}))
     # --use_deepspeed for torch elastic, which it starts for one process too; what it sets is cleared in each process
     command = [
-        sys.executable, "-W", "ignore", "-m", f"{__package__}.starter", str(order), "--use_deepspeed",
+        sys.executable, "-W", "ignore", "-m", f"{__package__}.subprocess_launcher", str(order), "--use_deepspeed",
         "--deepspeed_multinode_launcher", "standard", "--num_processes", str(processes * config.num_nodes),
         "--num_machines", str(config.num_nodes), "--machine_rank", str(config.node_rank),
         "--main_process_ip", address, "--main_process_port", str(port), "--rdzv_backend", "static",
         "--rdzv_conf", f"timeout={int(LONGEST.total_seconds())}", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--module", f"{__package__}.worker", str(order),
+        "--module", f"{__package__}.subprocess_worker", str(order),
     ]  # fmt: skip
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,

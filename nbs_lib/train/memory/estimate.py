@@ -15,13 +15,10 @@ from ...config import Train
 from ..errors import LaunchError
 from ..launch.preflight import process_count
 from ..monitor.hardware import gpu_handles
+from ..zero import BUCKET, LIVE
 from .dry_run import Rehearsal, rehearse
 
 FP32, BF16, MIB = 4, 2, 2**20
-BUCKET = 2**24
-"""Numbers that DeepSpeed is told to reduce or gather at once."""
-LIVE = 2**26
-"""Weights that a process may hold beyond its own part at stage 3."""
 ENGINE = {True: 45 * MIB, False: 10 * MIB}
 """What a process takes before its first step besides: DeepSpeed's engine, or a plain one, and its way to the others.
 Measured on a CPU, as are the next two; see `make bench-machines`."""

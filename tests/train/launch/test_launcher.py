@@ -97,11 +97,11 @@ import sys
 from pathlib import Path
 from nbs_lib.config import Train
 from nbs_lib.train.dataset import Examples
-from nbs_lib.train.accelerator import _deepspeed
+from nbs_lib.train.zero import deepspeed_plugin
 
 examples = Examples(Path(sys.argv[1]), Train())
 examples.ids(examples.held_out)
-_deepspeed(Train())
+deepspeed_plugin(Train())
 import deepspeed.runtime.zero.muon.muon_optimizer  # as DeepSpeed does when it is given an optimizer
 print(sorted({"pandas", "pyarrow.dataset", "torch._inductor.compile_fx"} & set(sys.modules)))
 """

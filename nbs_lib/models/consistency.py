@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from transformers import CLIPTextConfig
 
-from ..components import CONFIGS, WEIGHTS, BaseError, weight_files
-from .headers import SETTINGS_SIZE, FileError, check_file, first_line, read_settings
-from .weight_shapes import checked_model
+from .checks.headers import SETTINGS_SIZE, FileError, check_file, first_line, read_settings
+from .checks.weight_shapes import checked_model
+from .components import CONFIGS, WEIGHTS, BaseError, weight_files
 
 if TYPE_CHECKING:
-    from ..stable_diffusion import Base
+    from .stable_diffusion import Base
 
 DIFFUSIONS = (
     *(kind.name for kind in KarrasDiffusionSchedulers if kind.name != "EDMEulerScheduler"),

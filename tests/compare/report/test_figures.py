@@ -1,0 +1,39 @@
+"""Pages of pictures that only a comparison draws: over axes, and where two contenders differ."""
+
+import numpy as np
+
+from nbs_lib.compare.report.figures import axes_page, differences_page
+from nbs_lib.config.grid_axes import read_axes
+from nbs_lib.images.grid import table
+
+
+def test_a_grid_over_three_axes_has_a_part_for_each_value_of_the_third():
+    axes = read_axes(["steps: 5 | 10", "adapter_scale: 0 | 0.5 | 1", "contender: tuned | guided at 3"])
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 8, 8, 3), dtype=np.uint8)
+    page = np.asarray(axes_page(pictures, axes))
+    for picture in pictures.reshape(-1, 8, 8, 3):
+        large = picture.repeat(24, 0).repeat(24, 1)
+        [*places] = np.argwhere((page[:, :, :] == large[0, 0]).all(-1))
+        assert any(np.array_equal(page[y : y + 192, x : x + 192], large) for y, x in places)
+    assert axes_page(pictures[:1], axes[:2]).height < len(page)
+
+
+def test_differences_are_white_where_they_are_largest_and_black_where_there_are_none():
+    a = np.zeros((1, 64, 64, 3), np.uint8)
+    b = a.copy()
+    b[:, :, 32:] = 100
+    maps = np.abs(a.astype(float) - b).mean(-1) / 255
+    page = np.asarray(differences_page(("guided", "tuned"), a, b, maps, ["A cat"], [0]))
+    black, brightest = (0, 0, 4), (252, 253, 191)  # the ends of magma
+    assert (page == black).all(-1).sum() == (page == brightest).all(-1).sum() == 192 * 96
+
+
+def test_differences_of_a_prompt_s_seeds_are_told_apart(monkeypatch):
+    said = []
+    monkeypatch.setattr("nbs_lib.images.grid.table", lambda *_, notes: said.append(notes))
+    images, maps = np.zeros((2, 64, 64, 3), np.uint8), np.zeros((2, 64, 64))
+    for seeds in ([3, 4], [3, 3]):
+        differences_page(("guided", "tuned"), images, images, maps, ["A cat"] * 2, seeds)
+    assert said == [["seed 3", "seed 4"], []]
+    page = table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"])
+    assert table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"], notes=said[0]).height > page.height

@@ -25,10 +25,19 @@ import torch
 from gpu_sides import OURS, Setup, measure
 
 from nbs_lib.files import ROOT, write_atomic
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 
-BUDGET, DEMO, MEMORY, LIMIT = 480.0, 180.0, 90.0, 120.0  # seconds: in all, kept for the demo and the memory, of a setup
-LIBRARIES = ("deepspeed", "diffusers.loaders.lora_pipeline", "transformers.models.clip.modeling_clip")
+BUDGET, DEMO, MEMORY, LIMIT = (
+    480.0,
+    180.0,
+    90.0,
+    120.0,
+)  # seconds: in all, kept for the demo and the memory, of a setup
+LIBRARIES = (
+    "deepspeed",
+    "diffusers.loaders.lora_pipeline",
+    "transformers.models.clip.modeling_clip",
+)
 FORK = multiprocessing.get_context("fork")
 SETUPS = {
     "fp32": Setup(("reference",), zero_stage=0),
@@ -41,7 +50,7 @@ def main(toy: bool, out: Path | None):
     end = time.monotonic() + BUDGET
     made = {
         "date": datetime.now(UTC).date().isoformat(),
-        **facts(),
+        **environment(),
         "sides": {},
         "skipped": [],
         "memory": None,
@@ -57,7 +66,9 @@ def main(toy: bool, out: Path | None):
             continue
         print(f"{'; '.join(sides)} …", flush=True)
         told = measured(setup, toy, min(left, LIMIT))
-        made["sides"] |= {side: told.get(method, told) for side, method in zip(sides, setup.methods, strict=True)}
+        made["sides"] |= {
+            side: told.get(method, told) for side, method in zip(sides, setup.methods, strict=True)
+        }
         print(json.dumps(told, indent=1), flush=True)
         keep(made, toy, out)
     if toy:
@@ -89,7 +100,9 @@ def measured(setup: Setup, toy: bool, seconds: float) -> dict:
         process.start()
         theirs.close()
         try:
-            return ours.recv() if ours.poll(seconds) else {"failed": f"took more than {seconds:.0f} s"}
+            return (
+                ours.recv() if ours.poll(seconds) else {"failed": f"took more than {seconds:.0f} s"}
+            )
         except EOFError:
             return {"failed": "it was ended"}
         finally:
@@ -126,7 +139,13 @@ def demo_seconds(limit: float) -> float | str:
 def run(given: list[str], limit: float) -> str | None:
     """Have another Python do something; what it failed with."""
     try:
-        done = subprocess.run([sys.executable, "-W", "ignore", *given], cwd=ROOT, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", *given],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+        )
     except subprocess.TimeoutExpired:
         return f"took more than {limit:.0f} s"
     return done.stderr.strip()[-300:] or f"exit code {done.returncode}" if done.returncode else None
@@ -134,7 +153,13 @@ def run(given: list[str], limit: float) -> str | None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--toy", action="store_true", help="the embedded UNet's size; so on any machine without a GPU")
-    parser.add_argument("--out", type=Path, help="where the figures go, instead of benchmarks/results/gpu.json")
+    parser.add_argument(
+        "--toy",
+        action="store_true",
+        help="the embedded UNet's size; so on any machine without a GPU",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="where the figures go, instead of benchmarks/results/gpu.json"
+    )
     given = parser.parse_args()
     main(given.toy or not torch.cuda.device_count(), given.out)

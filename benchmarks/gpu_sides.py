@@ -33,10 +33,10 @@ def train(config: Train, run: Run, inputs: dict):
     from diffusers import DDIMScheduler
     from sizes import toy_size, true_size
 
-    from nbs_lib.models.lora import attach
-    from nbs_lib.train.accelerator import new_accelerator, prepared
+    from nbs_lib.models.lora import add_lora
+    from nbs_lib.train.accelerator import new_accelerator, wrap_for_training
     from nbs_lib.train.objectives import guidance
-    from nbs_lib.train.setup import choose_attention, lay_out
+    from nbs_lib.train.setup import choose_attention, set_memory_format
     from nbs_lib.train.student import Student
     from nbs_lib.train.zero import partitioned
 
@@ -45,13 +45,15 @@ def train(config: Train, run: Run, inputs: dict):
     torch.manual_seed(0)
     with torch.device(device):
         unet = (toy_size if toy else true_size)(torch.bfloat16)
-    parameters = attach(unet, config.rank, config.alpha, seed=0, targets=config.targets)
-    alphas = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod.to(device)
+    parameters = add_lora(unet, config.rank, config.alpha, seed=0, targets=config.targets)
+    alphas = DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
+    ).alphas_cumprod.to(device)
     student = Student(unet.train(), alphas, "epsilon", torch.bfloat16)
     choose_attention(unet, torch.bfloat16, device.type)
-    engine, optimizer = prepared(accelerator, student, torch.optim.AdamW(parameters, 1e-4))
+    engine, optimizer = wrap_for_training(accelerator, student, torch.optim.AdamW(parameters, 1e-4))
     if not partitioned(parameters):
-        lay_out(unet)
+        set_memory_format(unet)
     batch = a_batch(unet.config, config.batch_size, device)
     batches = {"live": replace(batch, answers=None), "cached": batch}
 
@@ -63,7 +65,13 @@ def train(config: Train, run: Run, inputs: dict):
         return loss
 
     steps = {method: partial(step, batches[method]) for method in inputs["methods"]}
-    finish(accelerator, run, steps, config, partial(compile_blocks, unet) if inputs["compiled"] else None)
+    finish(
+        accelerator,
+        run,
+        steps,
+        config,
+        partial(compile_blocks, unet) if inputs["compiled"] else None,
+    )
 
 
 def reference(config: Train, run: Run, inputs: dict):
@@ -72,7 +80,7 @@ def reference(config: Train, run: Run, inputs: dict):
     from sizes import TRUE_VAE, toy_size, true_size
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from nbs_lib.train.accelerator import new_accelerator, prepared
+    from nbs_lib.train.accelerator import new_accelerator, wrap_for_training
 
     accelerator = new_accelerator(config, run.folder)
     device, toy, n = accelerator.device, inputs["toy"], config.batch_size
@@ -86,7 +94,7 @@ def reference(config: Train, run: Run, inputs: dict):
         pixels, ids = torch.randn(n, 3, 8 * side, 8 * side), torch.randint(0, 1000, (2 * n, 77))
     teacher.requires_grad_(False)
     scheduler, optimizer = DDPMScheduler(), torch.optim.AdamW(student.parameters(), lr=1e-5)
-    engine, optimizer = prepared(accelerator, student.train(), optimizer)
+    engine, optimizer = wrap_for_training(accelerator, student.train(), optimizer)
 
     def step():
         with torch.no_grad():
@@ -112,10 +120,14 @@ def a_batch(of, n: int, device: torch.device):
     x = torch.randn(4, n, 4, of.sample_size, of.sample_size, generator=generator)
     text = torch.randn(2, n, 77, of.cross_attention_dim, generator=generator)
     t, ones = torch.randint(0, 1000, (n,), generator=generator), torch.ones(n)
-    return Batch(x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), (x[2], x[3])).to(device)
+    return Batch(
+        x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), (x[2], x[3])
+    ).to(device)
 
 
-def finish(accelerator, run: Run, steps: dict[str, Callable], config: Train, then: Callable | None = None):
+def finish(
+    accelerator, run: Run, steps: dict[str, Callable], config: Train, then: Callable | None = None
+):
     """Take the steps, by one method after the other, and leave what each came to: a first one's operations are counted.
 
     then: is called after these, for what is compiled could not be counted, nor what was counted be compiled.
@@ -171,7 +183,9 @@ def matmul_rate(device: torch.device) -> float:
     seconds = []
     for _ in range(8):
         start = time.perf_counter()
-        for _ in range(products):  # one after the other, so that a GPU never waits for the next to be asked for
+        for _ in range(
+            products
+        ):  # one after the other, so that a GPU never waits for the next to be asked for
             c = a @ b
         float(c[0, 0])
         seconds.append((time.perf_counter() - start) / products)
@@ -181,6 +195,17 @@ def matmul_rate(device: torch.device) -> float:
 def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
     """What a setup comes to, by method. folder: an empty one. Errors: LaunchError with what it failed with."""
     steps, batch = (6, 2) if toy else (STEPS, BATCH)
-    how = {"zero_stage": setup.zero_stage, "targets": "attention", "checkpoint_every": 0, "batch_size": batch, "steps": steps}
+    how = {
+        "zero_stage": setup.zero_stage,
+        "targets": "attention",
+        "checkpoint_every": 0,
+        "batch_size": batch,
+        "steps": steps,
+    }
     precision, function = ("fp32", reference) if "reference" in setup.methods else ("bf16", train)
-    return launch(function, Train(str(folder), **how, precision=precision), Run(folder), vars(setup) | {"toy": toy})
+    return launch(
+        function,
+        Train(str(folder), **how, precision=precision),
+        Run(folder),
+        vars(setup) | {"toy": toy},
+    )

@@ -26,26 +26,46 @@ import psutil
 from project import copied, inside
 
 from nbs_lib.files import file_hash
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
 
 MOMENTS, ZERO_STAGES = 20, (0, 2)
-SMALL = ["prepare.count=16", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]
-SMALL += ["train.held_out=2", "train.validate_every=3", 'compare.prompts=["A person holding a cat"]']
+SMALL = [
+    "prepare.count=16",
+    "train.steps=6",
+    "train.batch_size=2",
+    "train.checkpoint_every=2",
+    "train.log_every=1",
+]
+SMALL += [
+    "train.held_out=2",
+    "train.validate_every=3",
+    'compare.prompts=["A person holding a cat"]',
+]
 SMALL += ["compare.steps=2", "compare.captions=2"]
 NAME = "bench-kills"
 
 
 def main(moments: int):
-    with tempfile.TemporaryDirectory(prefix=NAME, ignore_cleanup_errors=True) as folder, ThreadPoolExecutor() as pool:
-        runs = [Run(copied(Path(folder) / f"project-{stage}") / "outputs" / NAME) for stage in ZERO_STAGES]
+    with (
+        tempfile.TemporaryDirectory(prefix=NAME, ignore_cleanup_errors=True) as folder,
+        ThreadPoolExecutor() as pool,
+    ):
+        runs = [
+            Run(copied(Path(folder) / f"project-{stage}") / "outputs" / NAME)
+            for stage in ZERO_STAGES
+        ]
         done = list(pool.map(killed, runs, ZERO_STAGES, [moments] * len(runs)))
     seconds, trials = [each[0] for each in done], [trial for each in done for trial in each[1]]
     good = sum(each["same"] and each["status"] == "done" for each in trials)
-    told = {"moments": len(trials), "zero_stages": ZERO_STAGES, "seconds": round(sum(seconds) / len(seconds), 1)}
+    told = {
+        "moments": len(trials),
+        "zero_stages": ZERO_STAGES,
+        "seconds": round(sum(seconds) / len(seconds), 1),
+    }
     told |= {"ended_the_same": good, "trials": trials}
     if moments == MOMENTS:
-        page.save("kills", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+        page.save("kills", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
     print(f"{good} of {len(trials)} ended done, with the hashes of the run that was not killed")
     sys.exit(good != len(trials))
 
@@ -70,14 +90,18 @@ def killed(run: Run, stage: int, moments: int) -> tuple[float, list[dict]]:
 
 def begin(run: Run, stage: int) -> subprocess.Popen:
     given = [*SMALL, f"train.zero_stage={stage}"]
-    return command(run, "run", "demo", "--name", run.name, *(part for each in given for part in ("-p", each)))
+    return command(
+        run, "run", "demo", "--name", run.name, *(part for each in given for part in ("-p", each))
+    )
 
 
 def command(run: Run, *arguments: str) -> subprocess.Popen:
     """`onepass`, which leads a process group of its own."""
     whole = [sys.executable, "-W", "ignore", "-m", "nbs_lib", *arguments]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(whole, start_new_session=True, **inside(run.folder.parent.parent), **quiet)
+    return subprocess.Popen(
+        whole, start_new_session=True, **inside(run.folder.parent.parent), **quiet
+    )
 
 
 def finished(process: subprocess.Popen):
@@ -104,7 +128,11 @@ def trial(run: Run, stage: int, moment: float, everything: bool) -> dict:
     said = again.communicate()[1]
     told = {"zero_stage": stage, "moment": round(moment, 1), "everything": everything, "stages": at}
     told |= {"resumed": known, "exit": again.returncode}
-    return told | {"status": run.read().get("status")} | ({"said": said.strip()[-300:]} if again.returncode else {})
+    return (
+        told
+        | {"status": run.read().get("status")}
+        | ({"said": said.strip()[-300:]} if again.returncode else {})
+    )
 
 
 def hashes(run: Run) -> dict[str, str]:

@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 import page
 import torch
 
-from nbs_lib.compare.sampling.sample_cache import Kept
+from nbs_lib.compare.sampling.sample_cache import SampleCache
 from nbs_lib.compare.sampling.sampler import load_sampler
 from nbs_lib.config import REFERENCE_PROMPTS, Compare, Prepare, Train
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT
 from nbs_lib.models.lora import WEIGHTS
 from nbs_lib.prepare import prepare
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.run.run import NOTEBOOKS, Run
 from nbs_lib.train import train
 
@@ -42,7 +42,7 @@ def main(parts: list[str]):
     for part in parts:
         told[part] = {"headless": headless, "overhead": overhead, "frontier": frontier}[part]()
         print(part, json.dumps(told[part], indent=1), flush=True)
-        page.save("lab", told | {"date": datetime.now(UTC).date().isoformat(), **facts()})
+        page.save("lab", told | {"date": datetime.now(UTC).date().isoformat(), **environment()})
 
 
 def tiny() -> Run:
@@ -50,26 +50,46 @@ def tiny() -> Run:
     folder = ROOT / "outputs" / "bench-lab"
     shutil.rmtree(folder, ignore_errors=True)
     run = prepare(Prepare(str(folder), count=32)).run
-    train(Train(str(folder), steps=2, batch_size=4, processes=1, validate_every=0, checkpoint_every=0))
+    train(
+        Train(str(folder), steps=2, batch_size=4, processes=1, validate_every=0, checkpoint_every=0)
+    )
     return run
 
 
 def headless() -> dict:
     """3_compare through papermill, again and again, its pictures sampled each time."""
     run, seconds, failed, hung = tiny(), [], 0, 0
-    how = as_parameters(Compare(str(run.folder), prompts=REFERENCE_PROMPTS[:2], steps=2, captions=4, dial=[0.5, 1.0]))
+    how = as_parameters(
+        Compare(
+            str(run.folder), prompts=REFERENCE_PROMPTS[:2], steps=2, captions=4, dial=[0.5, 1.0]
+        )
+    )
     given = [part for name, value in how.items() for part in ("-y", json.dumps({name: value}))]
-    command = [sys.executable, "-m", "papermill", NOTEBOOKS / "3_compare.ipynb", run.folder / "again.ipynb", *given]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        NOTEBOOKS / "3_compare.ipynb",
+        run.folder / "again.ipynb",
+        *given,
+    ]
     for number in range(RUNS):
         shutil.rmtree(run.samples, ignore_errors=True)
         start = time.perf_counter()
         try:
-            done = subprocess.run([*command, "--no-progress-bar"], cwd=NOTEBOOKS, capture_output=True, timeout=PATIENCE)
+            done = subprocess.run(
+                [*command, "--no-progress-bar"],
+                cwd=NOTEBOOKS,
+                capture_output=True,
+                timeout=PATIENCE,
+            )
             failed += done.returncode != 0
         except subprocess.TimeoutExpired:
             hung += 1
         seconds.append(time.perf_counter() - start)
-        print(f"{number + 1} of {RUNS}: {seconds[-1]:.1f} s, {failed} failed, {hung} hung", flush=True)
+        print(
+            f"{number + 1} of {RUNS}: {seconds[-1]:.1f} s, {failed} failed, {hung} hung", flush=True
+        )
     return {"runs": RUNS, "failed": failed, "hung": hung, "seconds": statistics.median(seconds)}
 
 
@@ -83,13 +103,15 @@ def overhead() -> dict:
 
     def by_lab(name: str):
         shutil.rmtree(run.samples, ignore_errors=True)
-        Kept(run.samples, sampler).sample(name, REFERENCE_PROMPTS, seeds, STEPS)
+        SampleCache(run.samples, sampler).sample(name, REFERENCE_PROMPTS, seeds, STEPS)
 
     def by_pipeline(name: str):
         w = sampler.w_train if name == "guided" else 1.0
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         with torch.no_grad():
-            bare[name](REFERENCE_PROMPTS, num_inference_steps=STEPS, guidance_scale=w, generator=noise)
+            bare[name](
+                REFERENCE_PROMPTS, num_inference_steps=STEPS, guidance_scale=w, generator=noise
+            )
 
     told = {}
     for name in bare:
@@ -116,11 +138,19 @@ def frontier() -> dict:
     results = json.loads((FRONTIER / "compare" / "results.json").read_text())
     guided = results["contenders"]["guided"]
     saved = {
-        name: {"time": 1 - told["seconds"] / guided["seconds"], "nfe": 1 - told["nfe"] / guided["nfe"]}
+        name: {
+            "time": 1 - told["seconds"] / guided["seconds"],
+            "nfe": 1 - told["nfe"] / guided["nfe"],
+        }
         for name, told in results["contenders"].items()
     }
     kept = ("contenders", "guidance_recovered", "to_guided", "dial", "set", "w_train")
-    return {"seconds": round(seconds, 1), "saved": saved, "published": PUBLISHED, **{name: results[name] for name in kept}}
+    return {
+        "seconds": round(seconds, 1),
+        "saved": saved,
+        "published": PUBLISHED,
+        **{name: results[name] for name in kept},
+    }
 
 
 if __name__ == "__main__":

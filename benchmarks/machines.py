@@ -15,9 +15,9 @@ import page
 from sizes import ten_times
 
 from nbs_lib.config import Prepare, Train
-from nbs_lib.files import ROOT, link, read_lines
+from nbs_lib.files import ROOT, link, read_jsonl
 from nbs_lib.prepare import prepare
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
 from nbs_lib.train import train
 from nbs_lib.train.memory.estimate import MIB
@@ -36,7 +36,9 @@ def main():
     shutil.rmtree(FOLDER, ignore_errors=True)
     bases = {"embedded": "embedded", "ten times": str(ten_times(FOLDER / "ten times"))}
     prepared = {
-        name: prepare(Prepare(str(FOLDER / f"prepared {name}"), base=base, count=64, answers="data", draws=4)).run
+        name: prepare(
+            Prepare(str(FOLDER / f"prepared {name}"), base=base, count=64, answers="data", draws=4)
+        ).run
         for name, base in bases.items()
     }
     told = {
@@ -44,7 +46,7 @@ def main():
         "stages": {name: stages(run, SIZES[name]) for name, run in prepared.items()},
         "checkpoints": checkpoints(prepared["embedded"]),
     }
-    page.save("machines", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+    page.save("machines", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
 
 
 def trained(prepared: Run, **how) -> Run:
@@ -54,14 +56,20 @@ def trained(prepared: Run, **how) -> Run:
     run.folder.mkdir(parents=True)
     link(run.cache, prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
-    quiet = {"precision": "bf16", "teacher": "cached", "log_every": 1, "checkpoint_every": 0, "validate_every": 0}
+    quiet = {
+        "precision": "bf16",
+        "teacher": "cached",
+        "log_every": 1,
+        "checkpoint_every": 0,
+        "validate_every": 0,
+    }
     train(Train(str(run.folder), **quiet | how))
     return run
 
 
 def rates(run: Run) -> list[float]:
     """Examples a second of each step, without the first ones."""
-    return [line["examples_per_s"] for line in read_lines(run.metrics)][LEFT_OUT:]
+    return [line["examples_per_s"] for line in read_jsonl(run.metrics)][LEFT_OUT:]
 
 
 def scaling(prepared: Run) -> dict[str, float]:
@@ -71,7 +79,9 @@ def scaling(prepared: Run) -> dict[str, float]:
     for _ in range(ROUNDS + 1):
         for processes in found:
             os.sched_setaffinity(0, cores[:processes])
-            found[processes] += rates(trained(prepared, processes=processes, zero_stage=0, batch_size=8, steps=20))
+            found[processes] += rates(
+                trained(prepared, processes=processes, zero_stage=0, batch_size=8, steps=20)
+            )
             os.sched_setaffinity(0, cores)
     one, two = (median(each) for each in found.values())
     print(f"scaling: {one:.2f} and {two:.2f} examples a second", flush=True)
@@ -87,7 +97,9 @@ def stages(prepared: Run, how: dict) -> dict[str, dict[str, float]]:
             run = trained(prepared, processes=2, **how, **stage)
             found[name] += [2 * how["batch_size"] / rate for rate in rates(run)]
             peaks[name] = max(run.stage_record("train")["memory"]["measured_mib"])
-    told = {name: {"seconds": median(each), "peak_mib": peaks[name]} for name, each in found.items()}
+    told = {
+        name: {"seconds": median(each), "peak_mib": peaks[name]} for name, each in found.items()
+    }
     print(told, flush=True)
     return told
 
@@ -95,10 +107,23 @@ def stages(prepared: Run, how: dict) -> dict[str, dict[str, float]]:
 def checkpoints(prepared: Run) -> dict[str, float]:
     """Seconds that a checkpoint takes from training, and the share of it at one a minute; and that of watching."""
     run = trained(prepared, processes=2, steps=60, checkpoint_every=5, batch_size=8)
-    begun = [(line["stage"], line["seconds"]) for line in read_lines(run.usage) if "stage" in line]
-    spans = [after - at for (stage, at), (_, after) in zip(begun, begun[1:], strict=False) if stage == "checkpoint"]
-    size = sum(path.stat().st_size for path in next(run.checkpoints.glob("step-*")).rglob("*") if path.is_file())
-    told = {"seconds": median(spans), "count": len(spans), "share": median(spans) / 60, "mib": size / MIB}
+    begun = [(line["stage"], line["seconds"]) for line in read_jsonl(run.usage) if "stage" in line]
+    spans = [
+        after - at
+        for (stage, at), (_, after) in zip(begun, begun[1:], strict=False)
+        if stage == "checkpoint"
+    ]
+    size = sum(
+        path.stat().st_size
+        for path in next(run.checkpoints.glob("step-*")).rglob("*")
+        if path.is_file()
+    )
+    told = {
+        "seconds": median(spans),
+        "count": len(spans),
+        "share": median(spans) / 60,
+        "mib": size / MIB,
+    }
     return told | {"watch_share": run.stage_record("train")["watch_share"]}
 
 

@@ -33,12 +33,32 @@ def measure(recipe: str) -> dict:
         shutil.rmtree((run / "cache").resolve())
     shutil.rmtree(run, ignore_errors=True)
     start = time.perf_counter()
-    command = [sys.executable, "-m", "nbs_lib", "run", plain, "--name", name, *(f"-p{each}" for each in changed)]
+    command = [
+        sys.executable,
+        "-m",
+        "nbs_lib",
+        "run",
+        plain,
+        "--name",
+        name,
+        *(f"-p{each}" for each in changed),
+    ]
     subprocess.run(command, cwd=ROOT, check=True)
     seconds = time.perf_counter() - start
-    record, results = (json.loads((run / file).read_text()) for file in ("run.json", "compare/results.json"))
+    record, results = (
+        json.loads((run / file).read_text()) for file in ("run.json", "compare/results.json")
+    )
     stages = record["stages"]
-    kept = ("w_train", "steps", "scheduler", "contenders", "guidance_recovered", "to_guided", "time_ratio", "nfe_ratio")
+    kept = (
+        "w_train",
+        "steps",
+        "scheduler",
+        "contenders",
+        "guidance_recovered",
+        "to_guided",
+        "time_ratio",
+        "nfe_ratio",
+    )
     return {
         "recipe": recipe,
         "date": datetime.now(UTC).date().isoformat(),
@@ -48,12 +68,18 @@ def measure(recipe: str) -> dict:
         "seconds": round(seconds, 1),
         "scenes_per_second": round(scenes_per_second()),
         "stages": {stage: told["seconds"] for stage, told in stages.items()},
-        "train": {**stages["train"]["parameters"], "run": name, "processes": stages["train"]["processes"]},
+        "train": {
+            **stages["train"]["parameters"],
+            "run": name,
+            "processes": stages["train"]["processes"],
+        },
         "cache_reused": stages["prepare"]["reused"],
         "cache_seconds": stages["prepare"]["cache_seconds"],
         "captions": stages["compare"]["parameters"]["captions"],
         "held_out_loss": stages["train"]["held_out_loss"],
-        "shows_the_unseen": shares(run / "compare", results["pictures"], "snowman") if plain == "unseen" else None,
+        "shows_the_unseen": shares(run / "compare", results["pictures"], "snowman")
+        if plain == "unseen"
+        else None,
         **{key: results[key] for key in kept},
     }
 

@@ -21,5 +21,9 @@ def save(name: str, told: dict):
     results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     recipes = [each for each in results.values() if "recipe" in each]
     text = HEAD + (MAIN_JOB + table(recipes) if recipes else "")
-    text += "".join(said + shown(results[which]) for which, (said, shown) in SECTIONS.items() if which in results)
+    text += "".join(
+        said + shown(results[which])
+        for which, (said, shown) in SECTIONS.items()
+        if which in results
+    )
     write_atomic(HERE / "README.md", text)

@@ -30,7 +30,7 @@ from nbs_lib.models import find_base
 from nbs_lib.prepare import prepare
 from nbs_lib.prepare.encode.encoder import Encoder
 from nbs_lib.prepare.encode.workers import keep_freed_memory
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.train.dataset import Examples
 
 FOLDER = ROOT / "outputs" / "bench-prepare"
@@ -62,7 +62,16 @@ def main(most: int, parts: list[str]):
     if most == MOST:
         last = page.RESULTS / "prepare.json"
         before = json.loads(last.read_text()) if last.exists() else {}
-        page.save("prepare", before | {"date": datetime.now(UTC).date().isoformat(), **facts(), "examples": most, **told})
+        page.save(
+            "prepare",
+            before
+            | {
+                "date": datetime.now(UTC).date().isoformat(),
+                **environment(),
+                "examples": most,
+                **told,
+            },
+        )
     shutil.rmtree(FOLDER)
 
 
@@ -76,9 +85,13 @@ def write_images(folder: Path, count: int, side: int) -> Path:
                 (folder / f"{i // 1000:03d}").mkdir()
                 coarse = generator.integers(0, 256, (1000, 8, 8, 3), dtype=np.uint8)
             name = f"{i // 1000:03d}/{i:06d}.jpg"
-            image = Image.fromarray(coarse[i % 1000]).resize((side + side // 4, side), Image.Resampling.BILINEAR)
+            image = Image.fromarray(coarse[i % 1000]).resize(
+                (side + side // 4, side), Image.Resampling.BILINEAR
+            )
             image.save(folder / name, quality=90)
-            table.write(json.dumps({"file_name": name, "text": f"a picture of kind {i % 50}"}) + "\n")
+            table.write(
+                json.dumps({"file_name": name, "text": f"a picture of kind {i % 50}"}) + "\n"
+            )
     return folder
 
 
@@ -91,7 +104,10 @@ def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
     if kept:
         keep_freed_memory()
     generator = np.random.default_rng(number)
-    pictures = [Image.fromarray(each) for each in generator.integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)]
+    pictures = [
+        Image.fromarray(each)
+        for each in generator.integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
+    ]
     encoder = Encoder(find_base("embedded"), torch.device("cpu"), BATCH)
     encoder.latents(pictures)
     start = time.perf_counter()
@@ -103,7 +119,10 @@ def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
 def bare_rate(side: int, count: int, kept: bool) -> float:
     """Pictures a second of all processes together."""
     context, seconds = multiprocessing.get_context("fork"), multiprocessing.Array("d", PROCESSES)
-    members = [context.Process(target=bare, args=(i, side, count // PROCESSES, kept, seconds)) for i in range(PROCESSES)]
+    members = [
+        context.Process(target=bare, args=(i, side, count // PROCESSES, kept, seconds))
+        for i in range(PROCESSES)
+    ]
     for member in members:
         member.start()
     for member in members:
@@ -124,14 +143,19 @@ def rate(side: int, count: int) -> dict[str, float]:
         found["prepare"].append(count / prepare(config).seconds)
     rates = {name: median(each) for name, each in found.items()}
     print(side, rates, flush=True)
-    shares = {"share": rates["prepare"] / rates["bare"], "share_of_kept": rates["prepare"] / rates["bare_kept"]}
+    shares = {
+        "share": rates["prepare"] / rates["bare"],
+        "share_of_kept": rates["prepare"] / rates["bare_kept"],
+    }
     return rates | shares | {"count": count}
 
 
 def run(config: Prepare) -> dict:
     """A preparation in a process of its own, and its memory at the peak, of all its processes together, in MiB."""
     command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(config))]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, memory_of(process.pid))
@@ -143,7 +167,10 @@ def memory_of(pid: int) -> float:
     """Of a process and its children, pages that they share counted once, in MiB."""
     try:
         whole = psutil.Process(pid)
-        return sum(each.memory_full_info().pss for each in (whole, *whole.children(recursive=True))) / 2**20
+        return (
+            sum(each.memory_full_info().pss for each in (whole, *whole.children(recursive=True)))
+            / 2**20
+        )
     except psutil.Error:
         return 0.0
 
@@ -151,7 +178,9 @@ def memory_of(pid: int) -> float:
 def again(count: int) -> dict[str, float]:
     """The first run over so many images, the second, and one after a pixel of one was changed."""
     source = write_images(FOLDER / "images again", count, 64)
-    config = Prepare(str(FOLDER / "again" / "run"), source=str(source), count=0, processes=PROCESSES)
+    config = Prepare(
+        str(FOLDER / "again" / "run"), source=str(source), count=0, processes=PROCESSES
+    )
     first, second = run(config), run(config)
     changed = source / "000" / "000007.jpg"
     with Image.open(changed) as image:
@@ -159,8 +188,16 @@ def again(count: int) -> dict[str, float]:
         image.save(changed, quality=90)
     third = run(config)
     print(first, second, third, flush=True)
-    seconds = {name: told["seconds"] for name, told in (("first", first), ("second", second), ("changed", third))}
-    return {"count": count, **seconds, "times": first["seconds"] / second["seconds"], "changed_encoded": third["encoded"]}
+    seconds = {
+        name: told["seconds"]
+        for name, told in (("first", first), ("second", second), ("changed", third))
+    }
+    return {
+        "count": count,
+        **seconds,
+        "times": first["seconds"] / second["seconds"],
+        "changed_encoded": third["encoded"],
+    }
 
 
 def memory(source: Path, most: int) -> dict[str, float]:
@@ -171,7 +208,13 @@ def memory(source: Path, most: int) -> dict[str, float]:
         where, tries = FOLDER / f"memory {count}", []
         for _ in range(TRIES):
             shutil.rmtree(where, ignore_errors=True)
-            tries.append(run(Prepare(str(where / "run"), source=str(source), count=count, processes=PROCESSES)))
+            tries.append(
+                run(
+                    Prepare(
+                        str(where / "run"), source=str(source), count=count, processes=PROCESSES
+                    )
+                )
+            )
         found[count] = {name: median(each[name] for each in tries) for name in ("seconds", "mib")}
         print(count, [each["mib"] for each in tries], found[count], flush=True)
         if count != most // 10:
@@ -203,4 +246,7 @@ def reading() -> float:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else MOST, sys.argv[2:] or ["rates", "again", "memory"])
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else MOST,
+        sys.argv[2:] or ["rates", "again", "memory"],
+    )

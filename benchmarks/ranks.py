@@ -13,15 +13,19 @@ import numpy as np
 import page
 
 from nbs_lib.compare import CAPTION_SEEDS
-from nbs_lib.compare.metrics.image_metrics import bootstrap_interval, caption_first, recovered_by_picture
+from nbs_lib.compare.metrics.image_metrics import (
+    bootstrap_interval,
+    caption_first,
+    recovered_by_picture,
+)
 from nbs_lib.compare.sampling.sampler import Sampler, load_sampler
 from nbs_lib.config import Prepare, Train
-from nbs_lib.files import ROOT, link, read_lines
+from nbs_lib.files import ROOT, link, read_jsonl
 from nbs_lib.models import embedded_clip
 from nbs_lib.models.lora import TARGETS, WEIGHTS
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.prepare import prepare
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
 from nbs_lib.train import train
 
@@ -40,13 +44,22 @@ def main():
             sides = sides or {name: first(sampler, name) for name in ("unguided", "guided")}
             tuned = first(sampler, "tuned")
             low, high = bootstrap_interval([*sides.values(), tuned], recovered_by_picture)
-            value, size = recovered_by_picture(*sides.values(), tuned), (run.adapter / WEIGHTS).stat().st_size
+            value, size = (
+                recovered_by_picture(*sides.values(), tuned),
+                (run.adapter / WEIGHTS).stat().st_size,
+            )
             loss = last_loss(run)
-            told.setdefault(targets, {})[rank] = {"value": value, "low": low, "high": high, "bytes": size, "loss": loss}
+            told.setdefault(targets, {})[rank] = {
+                "value": value,
+                "low": low,
+                "high": high,
+                "bytes": size,
+                "loss": loss,
+            }
             print(targets, rank, told[targets][rank], flush=True)
     rates = {name: float(np.mean(right)) for name, right in sides.items()}
     asked = {"steps": STEPS, "captions": CAPTIONS, "rates": rates, "recovered": told}
-    page.save("ranks", {"date": datetime.now(UTC).date().isoformat(), **facts(), **asked})
+    page.save("ranks", {"date": datetime.now(UTC).date().isoformat(), **environment(), **asked})
 
 
 def trained(prepared: Run, targets: str, rank: int) -> Run:
@@ -55,7 +68,14 @@ def trained(prepared: Run, targets: str, rank: int) -> Run:
     run.folder.mkdir(parents=True)
     link(run.cache, prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
-    how = {"precision": "bf16", "teacher": "cached", "rank": rank, "alpha": float(rank), "targets": targets, "steps": STEPS}
+    how = {
+        "precision": "bf16",
+        "teacher": "cached",
+        "rank": rank,
+        "alpha": float(rank),
+        "targets": targets,
+        "steps": STEPS,
+    }
     how |= {"launcher": "subprocess"}  # this process samples, and so may hold CUDA
     train(Train(str(run.folder), **how, validate_every=0, checkpoint_every=10**6))
     return run
@@ -63,14 +83,17 @@ def trained(prepared: Run, targets: str, rank: int) -> Run:
 
 def last_loss(run: Run) -> float:
     """Mean loss of the last quarter of the steps; all runs see the same batches, so small differences count."""
-    losses = [line["loss"] for line in read_lines(run.metrics)]
+    losses = [line["loss"] for line in read_jsonl(run.metrics)]
     return float(np.mean(losses[-len(losses) // 4 :]))
 
 
 def first(sampler: Sampler, name: str) -> np.ndarray:
     """Of each held-out caption, whether the contender's picture puts it first: bool [n]."""
     captions = held_out_captions(CAPTIONS)
-    texts, seeds = [caption.text for caption in captions], [CAPTION_SEEDS + i for i in range(CAPTIONS)]
+    texts, seeds = (
+        [caption.text for caption in captions],
+        [CAPTION_SEEDS + i for i in range(CAPTIONS)],
+    )
     images = sampler.sample(name, texts, seeds, 25).images
     return caption_first(images, captions, embedded_clip(), sampler.base.tokenizer()).numpy()
 

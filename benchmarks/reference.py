@@ -23,18 +23,24 @@ def reference(config: Train, run: Run, inputs: dict):
     from diffusers import DDPMScheduler
 
     from nbs_lib.models import find_base
-    from nbs_lib.prepare.sources.picturebook import DrawnPictures
+    from nbs_lib.prepare.sources.picturebook import PictureBookSource
     from nbs_lib.train.accelerator import new_accelerator
 
     accelerator = new_accelerator(replace(config, precision="fp32"), run.folder)
     base, device = find_base("embedded"), accelerator.device
     fast = {"memory_format": torch.channels_last}  # the layout that ours works in
-    student, teacher = base.unet().to(device).train().requires_grad_(True), base.unet().to(device, **fast)
-    vae, encoders = base.vae().to(device, **fast), [(words, encoder.to(device)) for words, encoder in base.text_encoders()]
+    student, teacher = (
+        base.unet().to(device).train().requires_grad_(True),
+        base.unet().to(device, **fast),
+    )
+    vae, encoders = (
+        base.vae().to(device, **fast),
+        [(words, encoder.to(device)) for words, encoder in base.text_encoders()],
+    )
     scheduler = base.scheduler(DDPMScheduler)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5)
     engine, optimizer = accelerator.prepare(student, optimizer)
-    examples = list(DrawnPictures("picturebook", 64, seed=accelerator.process_index))
+    examples = list(PictureBookSource("picturebook", 64, seed=accelerator.process_index))
     images = np.stack([np.asarray(example.image.draw()) for example in examples])
     pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).to(device, **fast)
     times = []
@@ -43,8 +49,8 @@ def reference(config: Train, run: Run, inputs: dict):
         rows = [(step * config.batch_size + i) % len(examples) for i in range(config.batch_size)]
         with torch.no_grad():
             latents = vae.encode(pixels[rows]).latent_dist.sample() * vae.config.scaling_factor
-            cond = base.embed([examples[i].caption for i in rows], encoders).context
-            uncond = base.embed([""] * len(rows), encoders).context
+            cond = base.encode_prompt([examples[i].caption for i in rows], encoders).context
+            uncond = base.encode_prompt([""] * len(rows), encoders).context
         noise, t = torch.randn_like(latents), torch.randint(0, 1000, (len(rows),), device=device)
         noisy = scheduler.add_noise(latents, noise, t).to(**fast)
         with torch.no_grad():
@@ -64,11 +70,13 @@ def floor(config: Train, run: Run, inputs: dict):
 
     torch.set_num_threads(1)
     from nbs_lib.train.accelerator import new_accelerator
-    from nbs_lib.train.setup import build
+    from nbs_lib.train.setup import build_training_state
 
     accelerator = new_accelerator(config, run.folder)
-    parts = build(config, run, accelerator)
-    batch = parts.examples.batch(0, accelerator.process_index, accelerator.num_processes).to(accelerator.device)
+    parts = build_training_state(config, run, accelerator)
+    batch = parts.examples.batch(0, accelerator.process_index, accelerator.num_processes).to(
+        accelerator.device
+    )
     student, x_t, times = parts.student, parts.student.states(batch), []
     for _ in range(config.steps):
         start = time.perf_counter()
@@ -87,5 +95,8 @@ def note(run: Run, accelerator, times: list[float]):
     if accelerator.is_main_process:
         lines = [json.dumps({"step": i + 1, "seconds": seconds}) for i, seconds in enumerate(times)]
         write_atomic(run.metrics, "\n".join(lines) + "\n")
-        write_atomic(run.folder / RESULT, json.dumps({"distributed_type": accelerator.distributed_type.value}))
+        write_atomic(
+            run.folder / RESULT,
+            json.dumps({"distributed_type": accelerator.distributed_type.value}),
+        )
     accelerator.wait_for_everyone()

@@ -24,11 +24,17 @@ from project import copied, inside
 
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.pipeline.recipes import configs
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
 
 ROUNDS, LISTED, RUNS = 3, 5, (200, 2000)
-SMALL = ["prepare.count=16", "train.steps=4", "train.batch_size=2", "train.deepspeed=false", "train.validate_every=0"]
+SMALL = [
+    "prepare.count=16",
+    "train.steps=4",
+    "train.batch_size=2",
+    "train.deepspeed=false",
+    "train.validate_every=0",
+]
 SMALL += ['compare.prompts=["A person holding a cat"]', "compare.steps=2", "compare.captions=2"]
 TELL = """
 import atexit, resource, sys
@@ -64,7 +70,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="bench-runs", ignore_cleanup_errors=True) as folder:
         project = copied(Path(folder) / "project")
         told = measured(project)
-    page.save("runs", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+    page.save("runs", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
     print(told)
 
 
@@ -81,7 +87,10 @@ def measured(project: Path) -> dict:
         "bare": bare,
         "onepass": ours,
         "overhead": {
-            kind: round(median(each[kind] for each in ours) - median(each[kind] for each in bare), 2) for kind in bare[0]
+            kind: round(
+                median(each[kind] for each in ours) - median(each[kind] for each in bare), 2
+            )
+            for kind in bare[0]
         },
         "listed": [listing(project, made.folder, count) for count in RUNS],
     }
@@ -124,7 +133,11 @@ def listing(project: Path, made: Path, count: int) -> dict:
         other = copied(Path(folder) / "project")
         many(made, other / "outputs", count)
         seconds = {f"{command}_seconds": asked(other, command) for command in ("list", "index")}
-        return {"runs": count, **seconds, "index_bytes": (other / "outputs" / "index.html").stat().st_size}
+        return {
+            "runs": count,
+            **seconds,
+            "index_bytes": (other / "outputs" / "index.html").stat().st_size,
+        }
 
 
 def many(made: Path, outputs: Path, count: int):

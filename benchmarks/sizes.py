@@ -60,13 +60,21 @@ def true_base(folder: Path) -> Path:
         (folder / part).symlink_to(EMBEDDED / part)
     with torch.random.fork_rng(devices=()):  # GPUs' generators would touch CUDA
         torch.manual_seed(0)
-        true_size(torch.bfloat16).save_pretrained(folder / "unet", safe_serialization=True, max_shard_size="10GB")
+        true_size(torch.bfloat16).save_pretrained(
+            folder / "unet", safe_serialization=True, max_shard_size="10GB"
+        )
         settings = CLIPTextConfig.from_pretrained(EMBEDDED / "text_encoder")
-        settings.hidden_size, settings.intermediate_size, settings.num_attention_heads = 1024, 1024, 16
+        settings.hidden_size, settings.intermediate_size, settings.num_attention_heads = (
+            1024,
+            1024,
+            16,
+        )
         CLIPTextModel(settings).save_pretrained(folder / "text_encoder", safe_serialization=True)
     return folder
 
 
 def toy_size(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
     """The embedded UNet's size with random weights."""
-    return UNet2DConditionModel.from_config(json.loads((EMBEDDED / "unet" / "config.json").read_text())).to(dtype)
+    return UNet2DConditionModel.from_config(
+        json.loads((EMBEDDED / "unet" / "config.json").read_text())
+    ).to(dtype)

@@ -20,10 +20,10 @@ import psutil
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.config.validation import as_parameters
-from nbs_lib.files import ROOT, file_hash, link, read_lines
+from nbs_lib.files import ROOT, file_hash, link, read_jsonl
 from nbs_lib.models.lora import WEIGHTS
 from nbs_lib.prepare import prepare
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
 
 FOLDER = ROOT / "outputs" / "bench-soak"
@@ -43,7 +43,10 @@ def main(steps: int):
     finished(start(whole, steps))
     kills = soak(killed, steps)
     hashes = [file_hash(run.adapter / WEIGHTS) for run in (whole, killed)]
-    files = [{str(path.relative_to(run.folder)) for path in run.folder.rglob("*")} for run in (whole, killed)]
+    files = [
+        {str(path.relative_to(run.folder)) for path in run.folder.rglob("*")}
+        for run in (whole, killed)
+    ]
     told = {
         "steps": steps,
         "kills": kills,
@@ -53,7 +56,7 @@ def main(steps: int):
     }
     print(told)
     if steps == STEPS:
-        page.save("soak", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+        page.save("soak", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
 
 
 def a_run(prepared: Run, name: str) -> Run:
@@ -76,7 +79,13 @@ def start(run: Run, steps: int) -> subprocess.Popen:
     }
     config = Train(str(run.folder), steps=steps, **how)
     command = [sys.executable, "-W", "ignore", "-c", TRAIN, json.dumps(as_parameters(config))]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def finished(process: subprocess.Popen):
@@ -111,14 +120,18 @@ def kill(process: subprocess.Popen, number: int, chance: random.Random):
 
 
 def step_of(run: Run) -> int:
-    lines = read_lines(run.metrics)
+    lines = read_jsonl(run.metrics)
     return lines[-1]["step"] if lines else 0
 
 
 def growth(run: Run) -> float:
     """By how much the ranks' memory grew from the second tenth of an unbroken training to the last but one: 0.02 is 2 %."""
-    looks = [line["processes"] for line in read_lines(run.usage) if "processes" in line]
-    sums = [sum(each["memory_mib"] for each in look if each["rank"] != "kernel") for look in looks if len(look) == 3]
+    looks = [line["processes"] for line in read_jsonl(run.usage) if "processes" in line]
+    sums = [
+        sum(each["memory_mib"] for each in look if each["rank"] != "kernel")
+        for look in looks
+        if len(look) == 3
+    ]
     tenth = max(1, len(sums) // 10)
     return median(sums[-2 * tenth : -tenth]) / median(sums[tenth : 2 * tenth]) - 1
 

@@ -115,7 +115,9 @@ def train_table(told: dict) -> str:
     for name, seconds in told["seconds_a_step"].items():
         cells = f"{told['examples_per_s'][name]:.1f} | {told['times_the_reference'][name]:.2f}"
         lines.append(f"| {name} | {seconds:.3f} | {cells} |")
-    floor = ", ".join(f"{ratio:.2f} in {precision}" for precision, ratio in told["cached_over_floor"].items())
+    floor = ", ".join(
+        f"{ratio:.2f} in {precision}" for precision, ratio in told["cached_over_floor"].items()
+    )
     lines += ["", f"A step on kept answers takes so many times the floor's: {floor}.", ""]
     lines.append(f"{told['processes']} processes, {told['batch']} examples each; {where(told)}\n")
     return "\n".join(lines)
@@ -124,12 +126,21 @@ def train_table(told: dict) -> str:
 def ranks_table(told: dict) -> str:
     """A row for each preset, a column for each rank."""
     ranks = list(next(iter(told["recovered"].values())))
-    lines = ["| layers | " + " | ".join(f"rank {rank}" for rank in ranks) + " |", "|---" * (len(ranks) + 1) + "|"]
+    lines = [
+        "| layers | " + " | ".join(f"rank {rank}" for rank in ranks) + " |",
+        "|---" * (len(ranks) + 1) + "|",
+    ]
     for targets, row in told["recovered"].items():
-        cells = [f"{percent(each, 'value')}<br>{each['loss']:.4f}, {each['bytes'] / 2**20:.1f} MiB" for each in row.values()]
+        cells = [
+            f"{percent(each, 'value')}<br>{each['loss']:.4f}, {each['bytes'] / 2**20:.1f} MiB"
+            for each in row.values()
+        ]
         lines.append(f"| {targets} | " + " | ".join(cells) + " |")
     rates = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in told["rates"].items())
-    lines += ["", f"{told['steps']} steps; {told['captions']} captions, of which first: {rates}; {where(told)}\n"]
+    lines += [
+        "",
+        f"{told['steps']} steps; {told['captions']} captions, of which first: {rates}; {where(told)}\n",
+    ]
     return "\n".join(lines)
 
 
@@ -157,7 +168,10 @@ def table(results: list[dict]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
-        rates = [percent(each["contenders"][name]["caption_first"]) for name in ("unguided", "guided", "tuned")]
+        rates = [
+            percent(each["contenders"][name]["caption_first"])
+            for name in ("unguided", "guided", "tuned")
+        ]
         train, contenders, asked = each["train"], each["contenders"], each["cache_seconds"]
         what = train["objective"]
         if what == "guidance":
@@ -180,11 +194,15 @@ def table(results: list[dict]) -> str:
 
 def below(each: dict) -> str:
     """Captions, machine and the rest of a recipe's result, as a paragraph."""
-    said = f"`{each['recipe']}`: w = {each['w_train']:g}, {each['captions']} captions; {where(each)}"
+    said = (
+        f"`{each['recipe']}`: w = {each['w_train']:g}, {each['captions']} captions; {where(each)}"
+    )
     if each["held_out_loss"]:
         said += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(*each["held_out_loss"])
     if each["shows_the_unseen"]:
-        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items())
+        shares = ", ".join(
+            f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items()
+        )
         said += f" Pictures nearest to the kind that the base does not know, by CLIP's image features: {shares}."
     if each["seconds"] is None:
         said += " Not timed: the machine did other work beside it."
@@ -194,7 +212,9 @@ def below(each: dict) -> str:
 def percent(told: dict | None, key: str = "rate") -> str:
     if told is None:
         return "–"
-    interval = "" if told["low"] is None else f" [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
+    interval = (
+        "" if told["low"] is None else f" [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
+    )
     return f"{100 * told[key]:.0f} %{interval}"
 
 
@@ -236,7 +256,8 @@ def soak_text(told: dict) -> str:
 def runs_text(told: dict) -> str:
     """Overhead and listing."""
     bare, ours = (
-        {kind: median(each[kind] for each in told[side]) for kind in told["overhead"]} for side in ("bare", "onepass")
+        {kind: median(each[kind] for each in told[side]) for kind in told["overhead"]}
+        for side in ("bare", "onepass")
     )
     more = told["overhead"]
     return "\n".join([
@@ -258,9 +279,17 @@ def listed(told: dict) -> str:
 
 def kills_text(told: dict) -> str:
     """How many ended well, and where they were killed."""
-    stages = [next((stage for stage, status in each["stages"].items() if status == "running"), "") for each in told["trials"]]
-    inside = ", ".join(f"{stages.count(stage)} in {stage}" for stage in ("prepare", "train", "compare"))
-    zero = "".join(f", {told['moments'] // len(told['zero_stages'])} at ZeRO {each}" for each in told.get("zero_stages", ()))
+    stages = [
+        next((stage for stage, status in each["stages"].items() if status == "running"), "")
+        for each in told["trials"]
+    ]
+    inside = ", ".join(
+        f"{stages.count(stage)} in {stage}" for stage in ("prepare", "train", "compare")
+    )
+    zero = "".join(
+        f", {told['moments'] // len(told['zero_stages'])} at ZeRO {each}"
+        for each in told.get("zero_stages", ())
+    )
     return "\n".join([
         f"Of {told['moments']} moments in {told['seconds']:.0f} s{zero}, {inside} and the others between them,",
         f"{told['ended_the_same']} ended done, with the same adapter and pictures as without a kill. {where(told)}\n",
@@ -269,7 +298,10 @@ def kills_text(told: dict) -> str:
 
 def gpu_table(told: dict) -> str:
     """A row for each side."""
-    lines = ["| side | examples/s | times the reference | peak memory | share |", "|---|---|---|---|---|"]
+    lines = [
+        "| side | examples/s | times the reference | peak memory | share |",
+        "|---|---|---|---|---|",
+    ]
     first = told["sides"].get("reference, fp32", {}).get("examples_per_s")
     for name, each in told["sides"].items():
         if "failed" in each:
@@ -277,11 +309,19 @@ def gpu_table(told: dict) -> str:
             continue
         times = f"{each['examples_per_s'] / first:.2f}" if first else "–"
         share = f"{100 * each['share_of_matmul']:.0f} %"
-        lines.append(f"| {name} | {each['examples_per_s']:.2f} | {times} | {each['peak_mib'] / 1024:.1f} GiB | {share} |")
+        lines.append(
+            f"| {name} | {each['examples_per_s']:.2f} | {times} | {each['peak_mib'] / 1024:.1f} GiB | {share} |"
+        )
     skipped = f" Skipped: {', '.join(told['skipped'])}." if told["skipped"] else ""
     if memory := told["memory"]:
-        peaks = memory.get("failed") or f"{memory['planned_mib']:.0f} MiB planned, {memory['measured_mib']:.0f} measured"
-        lines += ["", f"A process of a whole training of that size (batch 1, gradient checkpointing) at its peak: {peaks}."]
+        peaks = (
+            memory.get("failed")
+            or f"{memory['planned_mib']:.0f} MiB planned, {memory['measured_mib']:.0f} measured"
+        )
+        lines += [
+            "",
+            f"A process of a whole training of that size (batch 1, gradient checkpointing) at its peak: {peaks}.",
+        ]
     demo = told["demo_seconds"]
     lines += [
         "",
@@ -310,20 +350,32 @@ def lab_text(told: dict) -> str:
         )
     if each := told.get("overhead"):
         over = ", ".join(f"{name} {100 * side['over']:+.1f} %" for name, side in each.items())
-        lines.append(f"Over a bare stock pipeline with the same settings, pictures and latents written: {over}.")
+        lines.append(
+            f"Over a bare stock pipeline with the same settings, pictures and latents written: {over}."
+        )
     if each := told.get("frontier"):
-        lines.append(f"The recipe took {each['seconds']:.0f} s. w = {each['w_train']:g}; [ , ]: 95 % intervals.\n")
-        lines.append("| contender | right caption first | CLIP score | NFE | s a picture | time saved | published |")
+        lines.append(
+            f"The recipe took {each['seconds']:.0f} s. w = {each['w_train']:g}; [ , ]: 95 % intervals.\n"
+        )
+        lines.append(
+            "| contender | right caption first | CLIP score | NFE | s a picture | time saved | published |"
+        )
         lines.append("|---|---|---|---|---|---|---|")
         for name, of in each["contenders"].items():
             rate, score, saved = of["caption_first"], of["clip_score"], each["saved"][name]["time"]
-            published = f"{100 * each['published'][name]:.1f} %" if name in each["published"] else ""
-            first = f"{100 * rate['rate']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
+            published = (
+                f"{100 * each['published'][name]:.1f} %" if name in each["published"] else ""
+            )
+            first = (
+                f"{100 * rate['rate']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
+            )
             clip = f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
             lines.append(
                 f"| {name} | {first} | {clip} | {of['nfe']:g} | {of['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
             )
-        turns = ", ".join(f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in each["dial"]["turns"])
+        turns = ", ".join(
+            f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in each["dial"]["turns"]
+        )
         lines.append(f"\nThe dial, the guidance scale whose pictures are nearest: {turns}.")
     return "\n".join([*lines, f"\n{where(told)}\n"])
 

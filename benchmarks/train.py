@@ -16,9 +16,9 @@ import page
 import reference
 
 from nbs_lib.config import Prepare, Train
-from nbs_lib.files import ROOT, read_lines
+from nbs_lib.files import ROOT, read_jsonl
 from nbs_lib.prepare import prepare
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
 from nbs_lib.train.launch.launcher import launch
 from nbs_lib.train.loop import training_function
@@ -47,14 +47,18 @@ def main():
     medians = {name: median(each) for name, each in seconds.items()}
     told = {
         "date": datetime.now(UTC).date().isoformat(),
-        **facts(),
+        **environment(),
         "batch": BATCH,
         "processes": PROCESSES,
         "steps": {name: len(each) for name, each in seconds.items()},
         "seconds_a_step": medians,
         "examples_per_s": {name: BATCH * PROCESSES / each for name, each in medians.items()},
-        "times_the_reference": {name: medians["reference"] / each for name, each in medians.items()},
-        "cached_over_floor": {p: medians[f"cached, {p}"] / medians[f"floor, {p}"] for p in ("fp32", "bf16")},
+        "times_the_reference": {
+            name: medians["reference"] / each for name, each in medians.items()
+        },
+        "cached_over_floor": {
+            p: medians[f"cached, {p}"] / medians[f"floor, {p}"] for p in ("fp32", "bf16")
+        },
     }
     page.save("train", told)
 
@@ -62,11 +66,21 @@ def main():
 def steps_of(name: str, run: Run) -> list[float]:
     """Seconds of each step of one launch of a side, without the first ones."""
     function, how = SIDES[name]
-    config = Train(str(run.folder), steps=STEPS, batch_size=BATCH, log_every=1, checkpoint_every=10**6, validate_every=0)
+    config = Train(
+        str(run.folder),
+        steps=STEPS,
+        batch_size=BATCH,
+        log_every=1,
+        checkpoint_every=10**6,
+        validate_every=0,
+    )
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     launch(function, replace(config, **how, held_out=0, processes=PROCESSES), run, {})
-    lines = read_lines(run.metrics)[LEFT_OUT:]
-    seconds = [PROCESSES * BATCH / line["examples_per_s"] if "examples_per_s" in line else line["seconds"] for line in lines]
+    lines = read_jsonl(run.metrics)[LEFT_OUT:]
+    seconds = [
+        PROCESSES * BATCH / line["examples_per_s"] if "examples_per_s" in line else line["seconds"]
+        for line in lines
+    ]
     print(f"{name}: {median(seconds):.3f} s a step", flush=True)
     return seconds
 

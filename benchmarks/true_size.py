@@ -20,14 +20,20 @@ import page
 from sizes import true_base
 
 from nbs_lib.config import Prepare, Train
-from nbs_lib.files import ROOT, read_lines, write_atomic
+from nbs_lib.files import ROOT, read_jsonl, write_atomic
 from nbs_lib.prepare import prepare
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.train import train
-from nbs_lib.train.memory.estimate import MIB, plan
+from nbs_lib.train.memory.estimate import MIB, plan_memory
 
 FOLDER, STEPS = ROOT / "outputs" / "bench-true-size", 3
-REFERENCE = {"method": "full", "precision": "fp32", "deepspeed": False, "batch_size": 1, "validate_every": 0}
+REFERENCE = {
+    "method": "full",
+    "precision": "fp32",
+    "deepspeed": False,
+    "batch_size": 1,
+    "validate_every": 0,
+}
 
 
 def main(out: Path | None):
@@ -35,14 +41,29 @@ def main(out: Path | None):
     base = true_base(FOLDER / "base")
     # the embedded VAE's latents of 256 pixels are as large as the real one's of 512
     run = prepare(Prepare(str(FOLDER / "run"), base=str(base), count=4, resolution=256)).run
-    reference = plan(Train(str(FOLDER / "x"), **REFERENCE), run.cache, 1)
-    how = {"precision": "bf16", "batch_size": 1, "checkpointing": True, "processes": 1, "steps": STEPS, "log_every": 1}
+    reference = plan_memory(Train(str(FOLDER / "x"), **REFERENCE), run.cache, 1)
+    how = {
+        "precision": "bf16",
+        "batch_size": 1,
+        "checkpointing": True,
+        "processes": 1,
+        "steps": STEPS,
+        "log_every": 1,
+    }
     train(Train(str(run.folder), **how, checkpoint_every=0, validate_every=0))
     memory = run.stage_record("train")["memory"]
     [measured] = memory["measured_mib"]
-    parts = {name: reference.parts[name] / MIB for name in ("base", "trained weights", "gradients", "optimizer")}
-    parts["activations"] = reference.passing["activations"] / MIB  # what holds its numbers, and nothing of the process around
-    ends = [0.0, *(line["seconds"] for line in read_lines(run.metrics))]  # its rates are rounded too far for steps this slow
+    parts = {
+        name: reference.parts[name] / MIB
+        for name in ("base", "trained weights", "gradients", "optimizer")
+    }
+    parts["activations"] = (
+        reference.passing["activations"] / MIB
+    )  # what holds its numbers, and nothing of the process around
+    ends = [
+        0.0,
+        *(line["seconds"] for line in read_jsonl(run.metrics)),
+    ]  # its rates are rounded too far for steps this slow
     told = {
         "seconds": [end - begin for begin, end in pairwise(ends)],
         "planned_mib": memory["planned_mib"]["a process at its peak"],
@@ -56,11 +77,17 @@ def main(out: Path | None):
     if out:
         write_atomic(out, json.dumps(told, indent=1) + "\n")
     else:
-        page.save("true-size", {"date": datetime.now(UTC).date().isoformat(), **facts(), **told})
+        page.save(
+            "true-size", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told}
+        )
     shutil.rmtree(FOLDER)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="where the figures go, instead of benchmarks/results/true-size.json")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where the figures go, instead of benchmarks/results/true-size.json",
+    )
     main(parser.parse_args().out)

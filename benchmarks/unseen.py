@@ -29,7 +29,9 @@ def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
     asked = [each["files"] for each in pictures if word in each["prompt"]]
     told = {}
     for name in asked[0]:
-        images = np.stack([np.asarray(Image.open(folder / files[name]).convert("RGB")) for files in asked])
+        images = np.stack(
+            [np.asarray(Image.open(folder / files[name]).convert("RGB")) for files in asked]
+        )
         nearest = torch.cosine_similarity(seen(images)[:, None], centres[None], dim=-1).argmax(1)
         told[name] = float((nearest == len(KINDS)).float().mean())
     return told

@@ -51,9 +51,17 @@ for _logger, _remark in (
     ("transformers.utils.import_utils", "requires torchvision (not installed); falling back"),
     ("diffusers.loaders.lora_base", "No LoRA keys associated to CLIPTextModel"),
     # the prompt's end in full, again for each batch; a comparison says it once
-    ("diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion", "part of your input was truncated"),
-    ("diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl", "part of your input was truncated"),
+    (
+        "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+        "part of your input was truncated",
+    ),
+    (
+        "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
+        "part of your input was truncated",
+    ),
     # of a kernel that is ended while it answers: whoever interrupted it knows, and would see a traceback of its sockets
     ("tornado.general", "Uncaught exception in ZMQStream callback"),
 ):
-    logging.getLogger(_logger).addFilter(lambda record, remark=_remark: remark not in record.getMessage())
+    logging.getLogger(_logger).addFilter(
+        lambda record, remark=_remark: remark not in record.getMessage()
+    )

@@ -9,7 +9,9 @@ from hashlib import blake2b
 import torch
 
 
-def guided(uncond: torch.Tensor, cond: torch.Tensor, w: float | torch.Tensor) -> torch.Tensor:
+def classifier_free_guidance(
+    uncond: torch.Tensor, cond: torch.Tensor, w: float | torch.Tensor
+) -> torch.Tensor:
     """uncond + w (cond − uncond); w = 1 is the conditional prediction itself. w: a number, or [n, 1, 1, 1].
 
     Source: classifier-free guidance, arXiv 2207.12598, in the form that diffusers samples with. It is linear in the
@@ -24,7 +26,9 @@ def alpha_sigma(alphas_cumprod: torch.Tensor, t: torch.Tensor) -> tuple[torch.Te
     return squared.sqrt(), (1 - squared).sqrt()
 
 
-def noised(x_0: torch.Tensor, eps: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def add_noise(
+    x_0: torch.Tensor, eps: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
+) -> torch.Tensor:
     """x_t = alpha_t x_0 + sigma_t eps, also the step of DDIM (eta 0) to the noise level of alpha_t.
 
     Source: arXiv 2006.11239, eq. 4; arXiv 2010.02502, eq. 12.
@@ -32,13 +36,19 @@ def noised(x_0: torch.Tensor, eps: torch.Tensor, alpha: torch.Tensor, sigma: tor
     return alpha * x_0 + sigma * eps
 
 
-def velocity(x_0: torch.Tensor, eps: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def get_velocity(
+    x_0: torch.Tensor, eps: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
+) -> torch.Tensor:
     """v = alpha_t eps − sigma_t x_0. Source: arXiv 2202.00512, appendix D."""
     return alpha * eps - sigma * x_0
 
 
 def to_eps(
-    prediction: torch.Tensor, x_t: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, prediction_type: str
+    prediction: torch.Tensor,
+    x_t: torch.Tensor,
+    alpha: torch.Tensor,
+    sigma: torch.Tensor,
+    prediction_type: str,
 ) -> torch.Tensor:
     """The noise that a prediction says is in x_t; prediction_type as in diffusers' schedulers.
 
@@ -50,11 +60,17 @@ def to_eps(
         return sigma * x_t + alpha * prediction
     if prediction_type == "sample":
         return (x_t - alpha * prediction) / sigma
-    raise ValueError(f"prediction type: given {prediction_type!r}; allowed is epsilon, v_prediction or sample")
+    raise ValueError(
+        f"prediction type: given {prediction_type!r}; allowed is epsilon, v_prediction or sample"
+    )
 
 
 def to_x_0(
-    prediction: torch.Tensor, x_t: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, prediction_type: str
+    prediction: torch.Tensor,
+    x_t: torch.Tensor,
+    alpha: torch.Tensor,
+    sigma: torch.Tensor,
+    prediction_type: str,
 ) -> torch.Tensor:
     """The clean latents that a prediction says x_t was made from: alpha x_t − sigma v, or (x_t − sigma eps) / alpha."""
     if prediction_type == "v_prediction":
@@ -62,7 +78,9 @@ def to_x_0(
     return (x_t - sigma * to_eps(prediction, x_t, alpha, sigma, prediction_type)) / alpha
 
 
-def min_snr_weight(alpha: torch.Tensor, sigma: torch.Tensor, gamma: float, prediction_type: str) -> torch.Tensor:
+def min_snr_weight(
+    alpha: torch.Tensor, sigma: torch.Tensor, gamma: float, prediction_type: str
+) -> torch.Tensor:
     """Weight of a squared error stated in the prediction's own space, so that in x_0 it is min(SNR, gamma).
 
     With SNR = alpha² / sigma²: eps² = SNR x_0² and v² = (SNR + 1) x_0², so the weights are min(SNR, gamma) / SNR and
@@ -80,7 +98,9 @@ def pseudo_huber(a: torch.Tensor, b: torch.Tensor, c: float) -> torch.Tensor:
     return ((a - b).square() + c * c).sqrt() - c
 
 
-def boundary_scalings(t: torch.Tensor, sigma_data: float = 0.5, scaling: float = 10.0) -> tuple[torch.Tensor, torch.Tensor]:
+def boundary_scalings(
+    t: torch.Tensor, sigma_data: float = 0.5, scaling: float = 10.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """c_skip and c_out of a consistency function, [n, 1, 1, 1] fp32: 1 and 0 at t = 0, so that it is the identity there.
 
     Source: arXiv 2310.04378, sec. 4.1; the constants are those of diffusers' LCMScheduler.
@@ -90,7 +110,7 @@ def boundary_scalings(t: torch.Tensor, sigma_data: float = 0.5, scaling: float =
     return sigma_data**2 / total, scaled / total.sqrt()
 
 
-def noise_of(seed: int, key: str, draw: int, shape: tuple[int, ...]) -> torch.Tensor:
+def noise_like(seed: int, key: str, draw: int, shape: tuple[int, ...]) -> torch.Tensor:
     """The noise of one kept answer, fp32 on the CPU, from its example's key: remembered by name instead of as an array."""
     digest = blake2b(f"{seed} {key} {draw}".encode(), digest_size=7).digest()
     return torch.randn(shape, generator=torch.Generator().manual_seed(int.from_bytes(digest)))

@@ -20,13 +20,13 @@ from typing import Any
 
 import psutil
 
-from .untrusted_files import read_whole
+from .untrusted_files import read_bounded
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 """The project: relative folders are taken from here."""
 HOST = re.sub(r"[^\w-]", "-", platform.node())
-LONGEST = 1 << 30
+MAX_JSONL_SIZE = 1 << 30
 """Bytes of a file of JSON lines."""
 SAFETENSORS_MODE = 0o600
 PART = re.compile(rf"\..+\.{re.escape(HOST)}\.(\d{{1,9}})\.part")
@@ -57,7 +57,11 @@ def open_to_others(path: Path):
     It writes for the owner alone, whatever the umask says, so that no other user and no container could read a copy. A file
     of any other mode is left alone: it may be a link to one that belongs to another user.
     """
-    files = [each for each in (path, *path.rglob("*.safetensors")) if each.is_file() and not each.is_symlink()]
+    files = [
+        each
+        for each in (path, *path.rglob("*.safetensors"))
+        if each.is_file() and not each.is_symlink()
+    ]
     for each in files:
         if stat.S_IMODE(each.stat().st_mode) == SAFETENSORS_MODE:
             each.chmod(0o666 & ~_umask())
@@ -72,28 +76,30 @@ def _umask() -> int:
     return mask
 
 
-def synced(path: Path):
+def fsync(path: Path):
     """Wait until a file's bytes are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines; [] without a file. What is no object is left out: half a line that a killed process
     left, or a damaged one."""
-    return [row for line in whole_lines(path).split(b"\n") if (row := object_of(line)) is not None]
+    return [
+        row for line in whole_lines(path).split(b"\n") if (row := parse_object(line)) is not None
+    ]
 
 
 def whole_lines(path: Path) -> bytes:
     """Return the lines of a file that have their end; empty without a file."""
     try:
-        content = read_whole(path, LONGEST)
+        content = read_bounded(path, MAX_JSONL_SIZE)
     except FileNotFoundError:
         return b""
     return content[: content.rfind(b"\n") + 1]
 
 
-def object_of(line: bytes) -> dict[str, Any] | None:
+def parse_object(line: bytes) -> dict[str, Any] | None:
     """Return the object of a JSON line; None where it is none."""
     try:
         row = json.loads(line)
@@ -102,12 +108,12 @@ def object_of(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def write_lines(path: Path, rows: list[dict[str, Any]]):
+def write_jsonl(path: Path, rows: list[dict[str, Any]]):
     """Write objects as JSON lines, atomically."""
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def add_line(path: Path, row: dict[str, Any]):
+def append_jsonl(path: Path, row: dict[str, Any]):
     """Add an object to a file of JSON lines: other processes may do so too, and a reader sees all of the line or nothing.
 
     The file is written anew, for what a killed process left of a line would make one with the next.
@@ -133,13 +139,13 @@ def value_hash(value: Any) -> str:
 
 
 @contextmanager
-def beside(folder: Path, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     """An empty folder to fill, which becomes `folder` at the end and is gone after an error.
 
     replace: in place of the `folder` that is there; without it, one that is there by then is kept, being as good.
     """
     part, old = part_of(folder), part_of(folder.with_name(f"{folder.name}.old"))
-    remove_leftovers(folder.parent)
+    remove_stale_temporaries(folder.parent)
     for left in (part, old):
         erase(left)
     part.mkdir(parents=True)
@@ -167,7 +173,7 @@ def erase(path: Path):
             path.unlink(missing_ok=True)
 
 
-def scanned(folder: Path | str) -> list[os.DirEntry]:
+def scan_folder(folder: Path | str) -> list[os.DirEntry]:
     """Return what is directly in a folder; [] where there is none."""
     try:
         with os.scandir(folder) as found:
@@ -180,7 +186,9 @@ def files_in(folder: Path) -> list[Path]:
     """Return the files and links directly in a folder of ours, which may be removed; of one that is a link itself, none."""
     if folder.is_symlink():
         return []
-    return sorted(folder / each.name for each in scanned(folder) if not each.is_dir(follow_symlinks=False))
+    return sorted(
+        folder / each.name for each in scan_folder(folder) if not each.is_dir(follow_symlinks=False)
+    )
 
 
 def remove(folder: Path):
@@ -194,7 +202,7 @@ def remove(folder: Path):
     erase(old)
 
 
-def remove_leftovers(store: Path):
+def remove_stale_temporaries(store: Path):
     """Remove the unfinished folders of processes of this machine that are no more."""
     for path in store.glob(".*.part"):
         if is_left(path):
@@ -207,7 +215,7 @@ def is_left(path: Path) -> bool:
     return bool(owner) and not psutil.pid_exists(int(owner[1]))
 
 
-def link_or_copy(path: Path, place: Path):
+def hardlink_or_copy(path: Path, place: Path):
     """The same file under another name, or a copy where the disk knows no such thing. Errors: OSError of a full disk."""
     try:
         os.link(path, place)
@@ -223,11 +231,15 @@ def link(path: Path, folder: Path):
     Errors: FileExistsError where `path` is a real folder or file, which is left alone.
     """
     if path.exists() and not path.is_symlink():
-        raise FileExistsError(f"{str(path)!r} is in the way of a link to the cache; move it or take another run folder")
+        raise FileExistsError(
+            f"{str(path)!r} is in the way of a link to the cache; move it or take another run folder"
+        )
     fresh = part_of(path)
     fresh.unlink(missing_ok=True)
     # from where the link really is: its folder may be reached by a link itself
-    fresh.symlink_to(os.path.relpath(folder.resolve(), path.parent.resolve()), target_is_directory=True)
+    fresh.symlink_to(
+        os.path.relpath(folder.resolve(), path.parent.resolve()), target_is_directory=True
+    )
     fresh.replace(path)
 
 

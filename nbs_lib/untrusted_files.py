@@ -6,12 +6,12 @@ import stat
 from pathlib import Path
 from typing import Any
 
-NESTED = (dict, list)
-DEEPEST = 40
+CONTAINERS = (dict, list)
+MAX_NESTING = 40
 """Levels of lists and objects in a file of ours, of which the deepest has about ten."""
 
 
-def read_whole(path: Path, most: int) -> bytes:
+def read_bounded(path: Path, most: int) -> bytes:
     """Return the bytes of a file. most: bytes that it may have.
 
     Errors: FileNotFoundError; OSError; ValueError for a larger one, and for what is no plain file: a pipe has no end.
@@ -32,13 +32,15 @@ def read_json(path: Path, most: int = 16 << 20) -> Any:
     Errors: as of `read_whole`; ValueError where it is no JSON, or nested deeper than `DEEPEST`.
     """
     try:
-        value = json.loads(read_whole(path, most))
+        value = json.loads(read_bounded(path, most))
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply") from None
-    level = [value] if type(value) in NESTED else []
-    for _ in range(DEEPEST):
-        values = (each.values() if type(each) is dict else each for each in level)  # JSON has no other types of these
-        level = [part for inner in values for part in inner if type(part) in NESTED]
+    level = [value] if type(value) in CONTAINERS else []
+    for _ in range(MAX_NESTING):
+        values = (
+            each.values() if type(each) is dict else each for each in level
+        )  # JSON has no other types of these
+        level = [part for inner in values for part in inner if type(part) in CONTAINERS]
         if not level:
             return value
     raise ValueError(f"{path} is nested too deeply")

@@ -19,7 +19,9 @@ from nbs_lib.config import Compare, Prepare, Train
 from nbs_lib.files import ROOT
 from nbs_lib.run.run import Run
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is asserted, two processes and equal bits, holds on a CPU
+os.environ["CUDA_VISIBLE_DEVICES"] = (
+    ""  # what is asserted, two processes and equal bits, holds on a CPU
+)
 
 W = 2.5  # the guidance scale that the adapter says it was trained for
 OUTPUTS = pytest.StashKey[dict[str, int]]()
@@ -36,7 +38,11 @@ def of_outputs() -> dict[str, int]:
     """What is in the checkout's outputs/ and its caches, and when it was last written; the pictures for CI are left out."""
     folders = [ROOT / "outputs", ROOT / "outputs" / "cache"]
     paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    return {str(path): path.lstat().st_mtime_ns for path in paths if path.name not in ("screenshots", "cache")}
+    return {
+        str(path): path.lstat().st_mtime_ns
+        for path in paths
+        if path.name not in ("screenshots", "cache")
+    }
 
 
 def pytest_sessionstart(session: pytest.Session):
@@ -46,9 +52,15 @@ def pytest_sessionstart(session: pytest.Session):
 
 def pytest_sessionfinish(session: pytest.Session):
     """Fail where the tests have left something among the user's runs."""
-    if (before := session.config.stash.get(OUTPUTS, None)) is not None and (after := of_outputs()) != before:
-        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-        print(f"\nFAILED: the tests, or a run beside them, have changed outputs/: {', '.join(changed)}")
+    if (before := session.config.stash.get(OUTPUTS, None)) is not None and (
+        after := of_outputs()
+    ) != before:
+        changed = sorted(
+            name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+        )
+        print(
+            f"\nFAILED: the tests, or a run beside them, have changed outputs/: {', '.join(changed)}"
+        )
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -137,7 +149,9 @@ class Project:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.folder, env=known, **pipes)
 
-    def onepass(self, *arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess:
+    def onepass(
+        self, *arguments: str, status: int = 0, **environment: str
+    ) -> subprocess.CompletedProcess:
         """`onepass` to its end, which has to be with that status."""
         process = self.start(*arguments, **environment)
         out, err = process.communicate(timeout=300)
@@ -185,8 +199,16 @@ train(config)
 
     def __init__(self, config: Train, network: str = "", gpus: bool = False):
         self._file = tempfile.NamedTemporaryFile(prefix="said-")
-        given = {"config": config, "said": self._file.name, "network": network, "gpus": gpus, "__name__": "kernel"}
-        fresh = multiprocessing.get_context("spawn") if gpus else self.FRESH  # DeepSpeed there chose the CPU, for good
+        given = {
+            "config": config,
+            "said": self._file.name,
+            "network": network,
+            "gpus": gpus,
+            "__name__": "kernel",
+        }
+        fresh = (
+            multiprocessing.get_context("spawn") if gpus else self.FRESH
+        )  # DeepSpeed there chose the CPU, for good
         self._process = fresh.Process(target=exec, args=(self.SOURCE, given))
         self._process.start()
         self.pid = self._process.pid
@@ -236,7 +258,14 @@ def prepare_some(folder: Path, **how: Any) -> Run:
     """Sixteen examples, eight of a prior, and two answers of the teacher for each."""
     from nbs_lib.prepare import prepare
 
-    some = {"count": 16, "prior": "picturebook", "prior_count": 8, "answers": "data", "draws": 2, "processes": 2}
+    some = {
+        "count": 16,
+        "prior": "picturebook",
+        "prior_count": 8,
+        "answers": "data",
+        "draws": 2,
+        "processes": 2,
+    }
     with threads(1):
         return prepare(Prepare(str(folder), **some | how)).run
 
@@ -251,7 +280,9 @@ def prepared(tmp_path_factory) -> Run:
 def prepared_tiny(tmp_path_factory, tiny_base) -> Run:
     """The same on a base whose steps take half as long, for trainings that are about processes; for reading only."""
     place = tmp_path_factory.mktemp("my rüns")
-    return prepare_some(place / "prepared", base=str(tiny_base("sd1", place / "tiny")), resolution=32)
+    return prepare_some(
+        place / "prepared", base=str(tiny_base("sd1", place / "tiny")), resolution=32
+    )
 
 
 @pytest.fixture(scope="session")
@@ -298,7 +329,11 @@ def mount(cannot) -> Iterator[Callable[[Path, str], Path]]:
 
     def call(folder: Path, options: str) -> Path:
         folder.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             cannot(f"no file system can be mounted here: {done.stderr.strip()}")
         mounted.append(folder)
@@ -341,15 +376,26 @@ def write_tiny_base(kind: str, folder: Path) -> Path:
     tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        parts = {"unet": tiny_unet(kind), "vae": tiny_vae(kind), "scheduler": tiny_scheduler(kind), "tokenizer": tokenizer}
+        parts = {
+            "unet": tiny_unet(kind),
+            "vae": tiny_vae(kind),
+            "scheduler": tiny_scheduler(kind),
+            "tokenizer": tokenizer,
+        }
         if kind == "sdxl":
             parts["text_encoder"] = tiny_text_encoder(CLIPTextModel, 32, "quick_gelu")
             parts["text_encoder_2"] = tiny_text_encoder(CLIPTextModelWithProjection, 48, "gelu")
-            parts["tokenizer_2"] = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer", pad_token="!")
+            parts["tokenizer_2"] = CLIPTokenizer.from_pretrained(
+                EMBEDDED / "tokenizer", pad_token="!"
+            )
             pipe = StableDiffusionXLPipeline(**parts)
         else:
-            parts["text_encoder"] = tiny_text_encoder(CLIPTextModel, *{"sd1": (32, "quick_gelu"), "sd2-v": (48, "gelu")}[kind])
-            pipe = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+            parts["text_encoder"] = tiny_text_encoder(
+                CLIPTextModel, *{"sd1": (32, "quick_gelu"), "sd2-v": (48, "gelu")}[kind]
+            )
+            pipe = StableDiffusionPipeline(
+                **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+            )
     pipe.save_pretrained(folder, safe_serialization=True)
     return folder
 
@@ -361,7 +407,11 @@ def tiny_unet(kind: str):
     outer, inner = (plain, attend) if kind == "sdxl" else (attend, plain)
     own = {
         "sd1": {"cross_attention_dim": 32, "attention_head_dim": 4},
-        "sd2-v": {"cross_attention_dim": 48, "attention_head_dim": (2, 4), "use_linear_projection": True},
+        "sd2-v": {
+            "cross_attention_dim": 48,
+            "attention_head_dim": (2, 4),
+            "use_linear_projection": True,
+        },
         "sdxl": {
             "cross_attention_dim": 32 + 48,
             "attention_head_dim": (2, 4),
@@ -401,10 +451,22 @@ def tiny_scheduler(kind: str):
     """Each family's own scheduler, with the settings of another that the real files carry."""
     from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
 
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "timestep_spacing": "leading"}
-    told = schedule | {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
+    schedule = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "timestep_spacing": "leading",
+    }
+    told = schedule | {
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+    }
     told["prediction_type"] = "v_prediction" if kind == "sd2-v" else "epsilon"
-    return {"sd1": PNDMScheduler, "sd2-v": DDIMScheduler, "sdxl": EulerDiscreteScheduler}[kind].from_config(told)
+    return {"sd1": PNDMScheduler, "sd2-v": DDIMScheduler, "sdxl": EulerDiscreteScheduler}[
+        kind
+    ].from_config(told)
 
 
 def tiny_text_encoder(cls: type, width: int, activation: str):
@@ -431,12 +493,12 @@ def adapter(base, tmp_path_factory) -> Path:
     """An adapter that changes pictures well beyond rounding, though nobody trained it."""
     import torch
 
-    from nbs_lib.models.lora import attach, save_adapter
+    from nbs_lib.models.lora import add_lora, save_adapter
 
     folder, generator = tmp_path_factory.mktemp("run") / "adapter", torch.Generator().manual_seed(1)
     with threads(1):
         unet = base.unet()
-        attach(unet, rank=4, alpha=4.0, seed=0)
+        add_lora(unet, rank=4, alpha=4.0, seed=0)
         for name, parameter in unet.named_parameters():
             if "lora_B" in name:
                 parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
@@ -451,10 +513,31 @@ def compared(base, adapter, tmp_path_factory) -> Run:
 
     run = Run(tmp_path_factory.mktemp("my rüns") / "outputs" / "tiny")
     run.cache.mkdir(parents=True)
-    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
+    (run.cache / "cache.json").write_text(
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+    )
     shutil.copytree(adapter, run.adapter)
-    run.update(stages={"train": {"status": "done", "outputs": {}, "parameters": {"note": HOSTILE}, "seconds": 1.0}})
-    run.metrics.write_text('{"step": 1, "loss": 0.25}\n{"step": 6, "loss": 0.125}\n{"step": 7, "lo')  # killed while writing
+    run.update(
+        stages={
+            "train": {
+                "status": "done",
+                "outputs": {},
+                "parameters": {"note": HOSTILE},
+                "seconds": 1.0,
+            }
+        }
+    )
+    run.metrics.write_text(
+        '{"step": 1, "loss": 0.25}\n{"step": 6, "loss": 0.125}\n{"step": 7, "lo'
+    )  # killed while writing
     with threads(1):
-        compare(Compare(str(run.folder), prompts=[HOSTILE, "A boy is watching TV"], seeds=[3], steps=2, captions=10))
+        compare(
+            Compare(
+                str(run.folder),
+                prompts=[HOSTILE, "A boy is watching TV"],
+                seeds=[3],
+                steps=2,
+                captions=10,
+            )
+        )
     return run

@@ -44,13 +44,21 @@ def test_training_s_speed_is_shown_with_its_ratios(page, tmp_path):
     page.save("train", MADE | told)
     text = (tmp_path / "README.md").read_text()
     assert "| live, fp32 | 0.250 | 64.0 | 2.00 |" in text and "1.05 in fp32" in text
-    assert "A processor, 2 cores, 23.5 GiB, no GPU; torch 2.13.0; 2026-01-02" in text and "bench-train" in text
+    assert (
+        "A processor, 2 cores, 23.5 GiB, no GPU; torch 2.13.0; 2026-01-02" in text
+        and "bench-train" in text
+    )
 
 
 def test_ranks_are_a_row_for_each_preset(page, tmp_path):
     cell = {"value": 0.9, "low": 0.8, "high": 1.0, "bytes": 2**20, "loss": 0.03}
     recovered = {"attention": {"2": cell, "4": cell | {"value": 0.95, "low": None}}}
-    told = {"steps": 250, "captions": 150, "rates": {"unguided": 0.7, "guided": 0.95}, "recovered": recovered}
+    told = {
+        "steps": 250,
+        "captions": 150,
+        "rates": {"unguided": 0.7, "guided": 0.95},
+        "recovered": recovered,
+    }
     page.save("ranks", MADE | told)
     text = (tmp_path / "README.md").read_text()
     assert "| layers | rank 2 | rank 4 |" in text
@@ -64,37 +72,99 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     stage = {"seconds": 0.5, "peak_mib": 700.0}
     machines = {
         "scaling": {"one": 10.0, "two": 18.0, "efficiency": 0.9},
-        "stages": {"embedded": {"ZeRO 0": stage}, "ten times": {"ZeRO 0": stage | {"seconds": 2.0}}},
+        "stages": {
+            "embedded": {"ZeRO 0": stage},
+            "ten times": {"ZeRO 0": stage | {"seconds": 2.0}},
+        },
         "checkpoints": {"mib": 3.0, "seconds": 0.6, "share": 0.01, "watch_share": 0.002},
     }
     page.save("machines", MADE | machines)
     true_size = {"seconds": [30.0, 31.0, 40.0], "measured_mib": 5000.0, "planned_mib": 4800.0}
     page.save("true-size", MADE | true_size | {"reference_planned_mib": 22000.0, "share": 0.23})
-    rates = {"64": {"prepare": 500.0, "bare": 600.0, "share": 0.83, "bare_kept": 900.0, "share_of_kept": 0.56}}
-    again = {"count": 20000, "first": 40.0, "second": 0.5, "times": 80.0, "changed": 3.0, "changed_encoded": 1}
+    rates = {
+        "64": {
+            "prepare": 500.0,
+            "bare": 600.0,
+            "share": 0.83,
+            "bare_kept": 900.0,
+            "share_of_kept": 0.56,
+        }
+    }
+    again = {
+        "count": 20000,
+        "first": 40.0,
+        "second": 0.5,
+        "times": 80.0,
+        "changed": 3.0,
+        "changed_encoded": 1,
+    }
     memory = {"above_mib": {"10": 100.0, "100": 105.0}, "time_ratio": 9.5}
-    page.save("prepare", MADE | {"rates": rates, "again": again, "memory": memory, "reading": 300_000.0})
-    rate, score = {"rate": 0.9, "low": 0.85, "high": 0.95}, {"value": 72.5, "low": 70.0, "high": 75.0}
+    page.save(
+        "prepare", MADE | {"rates": rates, "again": again, "memory": memory, "reading": 300_000.0}
+    )
+    rate, score = (
+        {"rate": 0.9, "low": 0.85, "high": 0.95},
+        {"value": 72.5, "low": 70.0, "high": 75.0},
+    )
     side = {"caption_first": rate, "clip_score": score, "nfe": 38, "seconds": 0.5}
-    frontier = {"seconds": 400.0, "w_train": 4.0, "contenders": {"selective-50": side}, "published": {"selective-50": 0.203}}
-    frontier |= {"saved": {"selective-50": {"time": 0.21}}, "dial": {"turns": [{"adapter_scale": 0.5, "w": 1.8}]}}
+    frontier = {
+        "seconds": 400.0,
+        "w_train": 4.0,
+        "contenders": {"selective-50": side},
+        "published": {"selective-50": 0.203},
+    }
+    frontier |= {
+        "saved": {"selective-50": {"time": 0.21}},
+        "dial": {"turns": [{"adapter_scale": 0.5, "w": 1.8}]},
+    }
     headless = {"runs": 50, "failed": 0, "hung": 1, "seconds": 15.0}
-    page.save("lab", MADE | {"headless": headless, "overhead": {"guided": {"over": 0.021}}, "frontier": frontier})
-    page.save("soak", MADE | {"steps": 9, "kills": 4, "same_adapter": False, "left_over": [], "memory_growth": 0.012})
+    page.save(
+        "lab",
+        MADE
+        | {"headless": headless, "overhead": {"guided": {"over": 0.021}}, "frontier": frontier},
+    )
+    page.save(
+        "soak",
+        MADE
+        | {"steps": 9, "kills": 4, "same_adapter": False, "left_over": [], "memory_growth": 0.012},
+    )
     sides = {
         "reference, fp32": {"examples_per_s": 2.0, "peak_mib": 40960.0, "share_of_matmul": 0.1},
         "cached, ZeRO 0": {"examples_per_s": 9.0, "peak_mib": 10240.0, "share_of_matmul": 0.42},
         "live, ZeRO 3": {"failed": "took more than 120 s"},
     }
     memory = {"planned_mib": 3000.0, "measured_mib": 3100.4}
-    page.save("gpu", MADE | {"sides": sides, "skipped": ["live, ZeRO 0, compiled"], "memory": memory, "demo_seconds": 88.0})
+    page.save(
+        "gpu",
+        MADE
+        | {
+            "sides": sides,
+            "skipped": ["live, ZeRO 0, compiled"],
+            "memory": memory,
+            "demo_seconds": 88.0,
+        },
+    )
     text = (tmp_path / "README.md").read_text()
-    assert "| ten times | 2.000 s, 700 MiB |" in text and "do 0.90 of twice" in text and "1.0 %\nof the time" in text
-    assert "About 31 s a step" in text and "22000 MiB by the same plan, so ours is 0.23 of it" in text
+    assert (
+        "| ten times | 2.000 s, 700 MiB |" in text
+        and "do 0.90 of twice" in text
+        and "1.0 %\nof the time" in text
+    )
+    assert (
+        "About 31 s a step" in text and "22000 MiB by the same plan, so ours is 0.23 of it" in text
+    )
     assert "0.83 of a bare loop" in text and "80 times faster" in text and "105 MiB at 100" in text
-    assert "50 headless comparisons in a row: 0 failed, 1 hung; 15.0 s each" in text and "guided +2.1 %" in text
-    assert "| selective-50 | 90 % [85, 95] | 72.5 [70.0, 75.0] | 38 | 0.500 | 21 % | 20.3 % |" in text
+    assert (
+        "50 headless comparisons in a row: 0 failed, 1 hung; 15.0 s each" in text
+        and "guided +2.1 %" in text
+    )
+    assert (
+        "| selective-50 | 90 % [85, 95] | 72.5 [70.0, 75.0] | 38 | 0.500 | 21 % | 20.3 % |" in text
+    )
     assert "λ = 0.5: w = 1.80" in text
     assert "NOT the same file" in text and "killed 4 times" in text and "grew by 1.2 %" in text
-    assert "| cached, ZeRO 0 | 9.00 | 4.50 | 10.0 GiB | 42 % |" in text and "| live, ZeRO 3 | took more than 120 s |" in text
+    assert (
+        "| cached, ZeRO 0 | 9.00 | 4.50 | 10.0 GiB | 42 % |" in text
+        and "| live, ZeRO 3 | took more than 120 s |" in text
+    )
     assert "Skipped: live, ZeRO 0, compiled." in text and "3000 MiB planned, 3100 measured" in text

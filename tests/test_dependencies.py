@@ -18,16 +18,22 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = (ROOT / "environment.yml").read_text()
 PACKAGES = yaml.safe_load(CONDA)["dependencies"]
-DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+DIRECT = [
+    Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+]
 PIN_LINES = (ROOT / "constraints.txt").read_text().splitlines()[1:]
-PINS = {canonicalize_name(name): Version(pin) for name, pin in (line.split("==") for line in PIN_LINES)}
+PINS = {
+    canonicalize_name(name): Version(pin) for name, pin in (line.split("==") for line in PIN_LINES)
+}
 
 
 COMMANDS = {"ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "ruff", "tensorboard"}
 """Packages that are run, or used by others; no line of ours imports them."""
 
 
-OURS = {path.stem for folder in ("benchmarks", "tests/browser") for path in (ROOT / folder).glob("*.py")} | {"tests"}
+OURS = {
+    path.stem for folder in ("benchmarks", "tests/browser") for path in (ROOT / folder).glob("*.py")
+} | {"tests"}
 """Modules that stand beside those that import them."""
 
 
@@ -40,7 +46,9 @@ def test_constraints_are_a_header_and_sorted_pins():
     assert header.startswith("#")
     assert lines == sorted(lines, key=str.lower)
     assert len(PINS) == len(lines), "a package is pinned twice"
-    assert not [name for name, pin in PINS.items() if pin.local], "a local version like +cpu ties the pin to one machine"
+    assert not [name for name, pin in PINS.items() if pin.local], (
+        "a local version like +cpu ties the pin to one machine"
+    )
 
 
 @pytest.mark.parametrize("requirement", DIRECT, ids=by_name)
@@ -58,7 +66,11 @@ def test_the_installed_version_is_the_tested_one(requirement):
 
 def test_what_the_library_and_its_tests_import_is_declared_and_nothing_else():
     imported = set()
-    for path in [path for folder in ("nbs_lib", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]:
+    for path in [
+        path
+        for folder in ("nbs_lib", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []

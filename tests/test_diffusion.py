@@ -2,16 +2,16 @@ import pytest
 import torch
 
 from nbs_lib.diffusion import (
+    add_noise,
     alpha_sigma,
     boundary_scalings,
-    guided,
+    classifier_free_guidance,
+    get_velocity,
     min_snr_weight,
-    noise_of,
-    noised,
+    noise_like,
     pseudo_huber,
     to_eps,
     to_x_0,
-    velocity,
 )
 
 LEVELS = torch.tensor([0.9, 0.5, 0.01], dtype=torch.float64)
@@ -23,23 +23,32 @@ def a_state() -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     x_0, eps = torch.randn(2, 3, 4, 4, 4, generator=generator, dtype=torch.float64)
     alpha, sigma = alpha_sigma(LEVELS, torch.tensor([0, 1, 2]))
-    return x_0, eps, alpha, sigma, noised(x_0, eps, alpha, sigma)
+    return x_0, eps, alpha, sigma, add_noise(x_0, eps, alpha, sigma)
 
 
-@pytest.mark.parametrize(("w", "expected"), [(0.0, [1.0, 2.0]), (1.0, [2.0, 0.0]), (3.0, [4.0, -4.0]), (7.5, [8.5, -13.0])])
+@pytest.mark.parametrize(
+    ("w", "expected"),
+    [(0.0, [1.0, 2.0]), (1.0, [2.0, 0.0]), (3.0, [4.0, -4.0]), (7.5, [8.5, -13.0])],
+)
 def test_guidance_by_hand(w, expected):
     uncond, cond = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 0.0])
-    assert guided(uncond, cond, w).tolist() == expected
+    assert classifier_free_guidance(uncond, cond, w).tolist() == expected
 
 
 def test_guidance_may_differ_from_example_to_example():
     uncond, cond = torch.zeros(2, 1, 1, 1), torch.ones(2, 1, 1, 1)
-    assert guided(uncond, cond, torch.tensor([2.0, 5.0]).view(2, 1, 1, 1)).flatten().tolist() == [2.0, 5.0]
+    assert classifier_free_guidance(
+        uncond, cond, torch.tensor([2.0, 5.0]).view(2, 1, 1, 1)
+    ).flatten().tolist() == [2.0, 5.0]
 
 
 def test_every_prediction_type_gives_back_noise_and_data():
     x_0, eps, alpha, sigma, x_t = a_state()
-    predictions = {"epsilon": eps, "sample": x_0, "v_prediction": velocity(x_0, eps, alpha, sigma)}
+    predictions = {
+        "epsilon": eps,
+        "sample": x_0,
+        "v_prediction": get_velocity(x_0, eps, alpha, sigma),
+    }
     for prediction_type, prediction in predictions.items():
         torch.testing.assert_close(to_eps(prediction, x_t, alpha, sigma, prediction_type), eps)
         torch.testing.assert_close(to_x_0(prediction, x_t, alpha, sigma, prediction_type), x_0)
@@ -51,11 +60,13 @@ def test_guidance_means_the_same_in_every_space():
     x_0, eps, alpha, sigma, x_t = a_state()
     other = eps.flip(0)
     v, v_other = (to_eps_inverse(each, x_t, alpha, sigma) for each in (eps, other))
-    in_v = to_eps(guided(v, v_other, 7.5), x_t, alpha, sigma, "v_prediction")
-    torch.testing.assert_close(in_v, guided(eps, other, 7.5))
+    in_v = to_eps(classifier_free_guidance(v, v_other, 7.5), x_t, alpha, sigma, "v_prediction")
+    torch.testing.assert_close(in_v, classifier_free_guidance(eps, other, 7.5))
 
 
-def to_eps_inverse(eps: torch.Tensor, x_t: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def to_eps_inverse(
+    eps: torch.Tensor, x_t: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
+) -> torch.Tensor:
     """The v of a noise, from eps = sigma x_t + alpha v."""
     return (eps - sigma * x_t) / alpha
 
@@ -66,7 +77,9 @@ def test_min_snr_by_hand():
     in_eps = min_snr_weight(alpha, sigma, 5.0, "epsilon").flatten().tolist()
     in_v = min_snr_weight(alpha, sigma, 5.0, "v_prediction").flatten().tolist()
     assert in_eps == pytest.approx([5 / 9, 1, 1]) and in_v == pytest.approx([5 / 10, 1 / 2, 0.01])
-    assert min_snr_weight(alpha, sigma, 5.0, "sample").flatten().tolist() == pytest.approx([5, 1, 1 / 99])
+    assert min_snr_weight(alpha, sigma, 5.0, "sample").flatten().tolist() == pytest.approx(
+        [5, 1, 1 / 99]
+    )
     assert min_snr_weight(alpha, sigma, 0.0, "epsilon").flatten().tolist() == [1, 1, 1]
 
 
@@ -76,16 +89,22 @@ def test_min_snr_weighs_one_error_alike_in_every_space():
     wrong_eps = (x_t - alpha * wrong) / sigma
     errors = {
         "epsilon": wrong_eps - eps,
-        "v_prediction": velocity(wrong, wrong_eps, alpha, sigma) - velocity(x_0, eps, alpha, sigma),
+        "v_prediction": get_velocity(wrong, wrong_eps, alpha, sigma)
+        - get_velocity(x_0, eps, alpha, sigma),
         "sample": wrong - x_0,
     }
-    weighted = [min_snr_weight(alpha, sigma, 5.0, kind) * error.square() for kind, error in errors.items()]
+    weighted = [
+        min_snr_weight(alpha, sigma, 5.0, kind) * error.square() for kind, error in errors.items()
+    ]
     torch.testing.assert_close(weighted[0], weighted[2])
     torch.testing.assert_close(weighted[1], weighted[2])
 
 
 def test_pseudo_huber_by_hand():
-    assert pseudo_huber(torch.tensor([3.0, 1.0]), torch.tensor([0.0, 1.0]), 4.0).tolist() == [1.0, 0.0]
+    assert pseudo_huber(torch.tensor([3.0, 1.0]), torch.tensor([0.0, 1.0]), 4.0).tolist() == [
+        1.0,
+        0.0,
+    ]
 
 
 def test_boundary_scalings_are_lcm_s():
@@ -95,7 +114,9 @@ def test_boundary_scalings_are_lcm_s():
     c_skip, c_out = boundary_scalings(t)
     assert (float(c_skip[0]), float(c_out[0])) == (1.0, 0.0)
     for i, step in enumerate(t.tolist()):
-        theirs = LCMScheduler().get_scalings_for_boundary_condition_discrete(torch.tensor(float(step)))
+        theirs = LCMScheduler().get_scalings_for_boundary_condition_discrete(
+            torch.tensor(float(step))
+        )
         assert (float(c_skip[i]), float(c_out[i])) == pytest.approx(tuple(map(float, theirs)))
     # by hand at t = 19, scaled by ten, with sigma_data 0.5
     assert float(c_skip[1]) == pytest.approx(0.25 / (190**2 + 0.25))
@@ -103,8 +124,11 @@ def test_boundary_scalings_are_lcm_s():
 
 
 def test_kept_noise_is_remembered_by_three_numbers():
-    assert torch.equal(noise_of(0, 5, 1, (4, 2)), noise_of(0, 5, 1, (4, 2)))
-    others = [noise_of(*numbers, (4, 2)) for numbers in ((0, 5, 1), (1, 5, 1), (0, 51, 0), (0, 5, 2), (0, 15, 1))]
+    assert torch.equal(noise_like(0, 5, 1, (4, 2)), noise_like(0, 5, 1, (4, 2)))
+    others = [
+        noise_like(*numbers, (4, 2))
+        for numbers in ((0, 5, 1), (1, 5, 1), (0, 51, 0), (0, 5, 2), (0, 15, 1))
+    ]
     assert len({tuple(each.flatten().tolist()) for each in others}) == 5
 
 
@@ -113,7 +137,7 @@ def test_alpha_and_sigma_are_the_scheduler_s():
 
     scheduler = find_base("embedded").scheduler()
     x_0, eps, t = torch.randn(2, 4, 16, 16), torch.randn(2, 4, 16, 16), torch.tensor([3, 999])
-    ours = noised(x_0, eps, *alpha_sigma(scheduler.alphas_cumprod, t))
+    ours = add_noise(x_0, eps, *alpha_sigma(scheduler.alphas_cumprod, t))
     torch.testing.assert_close(ours, scheduler.add_noise(x_0, eps, t))
 
 
@@ -125,5 +149,5 @@ def test_noising_a_guess_again_is_the_step_of_ddim():
     t, end = scheduler.timesteps[3], scheduler.timesteps[4]
     x_t, eps = torch.randn(2, 1, 4, 16, 16)
     x_0 = to_x_0(eps, x_t, *alpha_sigma(scheduler.alphas_cumprod, t.view(1)), "epsilon")
-    ours = noised(x_0, eps, *alpha_sigma(scheduler.alphas_cumprod, end.view(1)))
+    ours = add_noise(x_0, eps, *alpha_sigma(scheduler.alphas_cumprod, end.view(1)))
     torch.testing.assert_close(ours, scheduler.step(eps, t, x_t).prev_sample)

@@ -34,7 +34,14 @@ from nbs_lib.run.run import RECIPE_LOCK, Run
 pytestmark = pytest.mark.slow
 
 DOCS = ROOT / "docs"
-PAGES = ["README", "tutorial", "your-own-20-pictures", "real-stable-diffusion", "four-gpus-two-machines", "how-it-works"]
+PAGES = [
+    "README",
+    "tutorial",
+    "your-own-20-pictures",
+    "real-stable-diffusion",
+    "four-gpus-two-machines",
+    "how-it-works",
+]
 PAGES += ["what-is-trusted", "troubleshooting"]
 COMMANDS, NEEDS = ("", "sh", "bash", "console", "python"), re.compile(r"<!-- needs: (.+) -->")
 QUICK = "prepare.count=32 prepare.prior_count=8 prepare.processes=1 train.steps=2 train.batch_size=2 train.processes=1".split()
@@ -62,7 +69,9 @@ class Block:
 
     def commands(self) -> list[str]:
         """Its lines, those that end in a backslash joined to the next."""
-        return [line.strip() for line in self.text.replace("\\\n", " ").splitlines() if line.strip()]
+        return [
+            line.strip() for line in self.text.replace("\\\n", " ").splitlines() if line.strip()
+        ]
 
 
 def blocks(page: str) -> list[Block]:
@@ -98,7 +107,12 @@ def test_every_page_is_tested_and_indexed():
 
 
 def test_every_block_is_of_a_known_kind():
-    assert {block.kind for page in PAGES for block in blocks(page)} <= {"sh", "python", "text", "math"}
+    assert {block.kind for page in PAGES for block in blocks(page)} <= {
+        "sh",
+        "python",
+        "text",
+        "math",
+    }
 
 
 # 1  commands
@@ -110,7 +124,9 @@ def checkout(project, tmp_path_factory):
     own = type(project)(tmp_path_factory.mktemp("docs") / "onepass")
     base = Path("nbs_lib") / "picturebook" / "base"
     shutil.copytree(ROOT / base, own.folder / base)
-    shutil.copytree(own.folder / "notebooks", own.folder / "stand-ins", ignore=shutil.ignore_patterns("recipes"))
+    shutil.copytree(
+        own.folder / "notebooks", own.folder / "stand-ins", ignore=shutil.ignore_patterns("recipes")
+    )
     pictures = own.folder / "data" / "my-pictures"
     pictures.mkdir(parents=True)
     for i in range(20):
@@ -122,7 +138,10 @@ def checkout(project, tmp_path_factory):
 def use_notebooks(own, real: list[str]):
     for number, stage in enumerate(STAGES, 1):
         name = f"{number}_{stage}.ipynb"
-        shutil.copy(ROOT / "notebooks" / name if stage in real else own.folder / "stand-ins" / name, own.folder / "notebooks")
+        shutil.copy(
+            ROOT / "notebooks" / name if stage in real else own.folder / "stand-ins" / name,
+            own.folder / "notebooks",
+        )
 
 
 def quick(arguments: list[str]) -> list[str]:
@@ -142,7 +161,11 @@ def test_the_commands_of_a_page_do_what_it_says(page, checkout):
             source = re.sub(r"num_inference_steps=\d+", "num_inference_steps=2", block.text)
             environment = os.environ | {"PYTHONPATH": str(checkout.folder)}
             subprocess.run(
-                [sys.executable, "-c", source], cwd=checkout.folder, env=environment, check=True, capture_output=True
+                [sys.executable, "-c", source],
+                cwd=checkout.folder,
+                env=environment,
+                check=True,
+                capture_output=True,
             )
             continue
         for line in block.commands():
@@ -151,17 +174,23 @@ def test_the_commands_of_a_page_do_what_it_says(page, checkout):
             use_notebooks(checkout, REAL.get((page, line), REAL.get((page, ""), [])))
             process = checkout.start(*quick(arguments))
             out, err = process.communicate(timeout=300)
-            assert process.returncode in ((0, 1) if arguments[0] in WRONG else (0,)), f"{page}: {line}: {out}{err}"
+            assert process.returncode in ((0, 1) if arguments[0] in WRONG else (0,)), (
+                f"{page}: {line}: {out}{err}"
+            )
             kept[line] = out.count("unchanged, kept")
     if page == "tutorial":
         assert kept["onepass run demo"] == 3, "the second time, nothing is done"
         assert kept["onepass run frontier --name demo"] == 2
-        assert (checkout.outputs / "cat.png").is_file() and not (checkout.outputs / "quick").exists()
+        assert (checkout.outputs / "cat.png").is_file() and not (
+            checkout.outputs / "quick"
+        ).exists()
     if page == "your-own-20-pictures":
         assert checkout.record("teapot")["stages"]["prepare"]["examples"] == 20 + 8
 
 
-@pytest.mark.parametrize(("page", "line"), sorted({(page, line) for page, _, line in every_command()}))
+@pytest.mark.parametrize(
+    ("page", "line"), sorted({(page, line) for page, _, line in every_command()})
+)
 def test_every_command_is_one_with_parameters_that_are_allowed(page, line, tmp_path):
     """Of those too that need what this machine lacks."""
     program, *arguments = shlex.split(line, comments=True)
@@ -199,20 +228,32 @@ def test_links_and_pictures_lead_somewhere(page):
         path = (DOCS / name).resolve() if name else DOCS / f"{page}.md"
         assert path.is_file() and path.is_relative_to(ROOT), target
         assert not anchor or anchor in anchors(path.read_text()), target
-        assert words.strip() and (not mark or len(words) > 20), f"{target}: no words for those who do not see it"
+        assert words.strip() and (not mark or len(words) > 20), (
+            f"{target}: no words for those who do not see it"
+        )
 
 
 def test_pictures_are_small_and_used():
     used = "".join((DOCS / f"{page}.md").read_text() for page in PAGES)
     for path in (DOCS / "pictures").iterdir():
-        assert path.suffix == ".png" and path.stat().st_size < 250_000 and f"pictures/{path.name}" in used
+        assert (
+            path.suffix == ".png"
+            and path.stat().st_size < 250_000
+            and f"pictures/{path.name}" in used
+        )
         Image.open(path).verify()
 
 
 def test_lines_are_of_a_length_that_is_read():
     for page in PAGES:
-        outside = re.sub(r"^```text.*?^```", "", (DOCS / f"{page}.md").read_text(), flags=re.M | re.S)
-        long = [line for line in outside.splitlines() if len(line) > 128 and not line.startswith(("|", "!["))]
+        outside = re.sub(
+            r"^```text.*?^```", "", (DOCS / f"{page}.md").read_text(), flags=re.M | re.S
+        )
+        long = [
+            line
+            for line in outside.splitlines()
+            if len(line) > 128 and not line.startswith(("|", "!["))
+        ]
         assert not long, (page, long)
 
 
@@ -244,7 +285,7 @@ def typed(*arguments: str) -> Callable[[World], str]:
 
 def at_work(world: World) -> str:
     run = Run(world.own.outputs / "held")
-    with run.alone(RECIPE_LOCK):
+    with run.exclusive(RECIPE_LOCK):
         return world.own.onepass("run", "demo", "--name", "held", status=1).stderr
 
 
@@ -256,7 +297,10 @@ def damaged(world: World) -> str:
 
 
 def interrupted(world: World) -> str:
-    process, end = world.own.start("run", "demo", "--name", "stopped", DOES_train="time.sleep(100)"), time.monotonic() + 120
+    process, end = (
+        world.own.start("run", "demo", "--name", "stopped", DOES_train="time.sleep(100)"),
+        time.monotonic() + 120,
+    )
     run = Run(world.own.outputs / "stopped")
     while run.stage_record("train").get("status") != "running":
         assert process.poll() is None and time.monotonic() < end
@@ -267,7 +311,9 @@ def interrupted(world: World) -> str:
 
 def died(world: World) -> str:
     kill = "os.kill(os.getpid(), signal.SIGKILL)"
-    return world.own.onepass("run", "demo", "--name", "dead", status=1, DOES_train=kill).stderr.splitlines()[0]
+    return world.own.onepass(
+        "run", "demo", "--name", "dead", status=1, DOES_train=kill
+    ).stderr.splitlines()[0]
 
 
 def other_checkpoints(world: World) -> str:
@@ -276,21 +322,34 @@ def other_checkpoints(world: World) -> str:
     process = SimpleNamespace(is_main_process=True, process_index=0, wait_for_everyone=lambda: None)
     state = SimpleNamespace(shared=dict, own=dict)
     save_checkpoint(process, state, world.folder, 1, {"parameters": "a"}, Train(steps=300))
-    return raised(refuse_others, world.folder, {"parameters": "b"}, Train(steps=400), before="onepass: train failed: ")
+    return raised(
+        refuse_others,
+        world.folder,
+        {"parameters": "b"},
+        Train(steps=400),
+        before="onepass: train failed: ",
+    )
 
 
 def no_source(world: World) -> str:
-    from nbs_lib.prepare.sources import asked, open_source
+    from nbs_lib.prepare.sources import open_source, source_options
 
     source = str(world.folder / "nowhere")
-    return raised(open_source, source, asked(Prepare(source=source), 0), before="onepass: prepare failed: ")
+    return raised(
+        open_source,
+        source,
+        source_options(Prepare(source=source), 0),
+        before="onepass: prepare failed: ",
+    )
 
 
 def no_captions(world: World) -> str:
     from nbs_lib.prepare.encode.ingest import _nothing
 
     world.patch.setenv(COMMAND, "1")
-    return as_printed(_nothing("data/images", Counter({"image without caption": 3})), "onepass: prepare failed: ")
+    return as_printed(
+        _nothing("data/images", Counter({"image without caption": 3})), "onepass: prepare failed: "
+    )
 
 
 def no_image(world: World) -> str:
@@ -320,17 +379,22 @@ def base(name: str | None) -> Callable[[World], str]:
 
 
 def other_base(world: World) -> str:
-    from nbs_lib.compare.sampling.adapters import refuse_other_base
+    from nbs_lib.compare.sampling.adapters import check_same_base
 
-    return raised(refuse_other_base, SimpleNamespace(name="embedded", hash="1" * 64), {"base_hash": "2" * 64}, world.folder)
+    return raised(
+        check_same_base,
+        SimpleNamespace(name="embedded", hash="1" * 64),
+        {"base_hash": "2" * 64},
+        world.folder,
+    )
 
 
 def too_large(world: World) -> str:
     from nbs_lib.train.memory import estimate as memory
 
     world.patch.setattr(memory, "_what_fits", lambda *_: "give batch_size = 1, which needs 900 MiB")
-    plan = memory.Plan({"base": 2**30}, {"activations": 2**30}, 2, 2**30, 0)
-    return raised(memory.check, plan, Train(), world.folder)
+    plan = memory.MemoryPlan({"base": 2**30}, {"activations": 2**30}, 2, 2**30, 0)
+    return raised(memory.check_fits, plan, Train(), world.folder)
 
 
 def ended(world: World) -> str:
@@ -356,7 +420,11 @@ def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
 def no_compiler(world: World) -> str:
     world.patch.delenv("CXX", raising=False)
     world.patch.delenv("CXX", raising=False)
-    found = {"nbs_lib.train.launch.preflight.shutil": SimpleNamespace(which=lambda tool, path: None if tool == "c++" else tool)}
+    found = {
+        "nbs_lib.train.launch.preflight.shutil": SimpleNamespace(
+            which=lambda tool, path: None if tool == "c++" else tool
+        )
+    }
     return machine(found)(world)
 
 
@@ -451,7 +519,10 @@ def sentences() -> list[re.Pattern]:
     for path in (ROOT / "nbs_lib").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
-                parts = [re.escape(part.value) if isinstance(part, ast.Constant) else ".+?" for part in node.values]
+                parts = [
+                    re.escape(part.value) if isinstance(part, ast.Constant) else ".+?"
+                    for part in node.values
+                ]
                 if sum(len(part) for part in parts if part != ".+?") > 30:
                     found.append(re.compile("".join(parts), re.S))
     return found
@@ -468,7 +539,9 @@ def test_parameters_and_recipes_that_are_named_exist(page):
         assert name in known[stage], f"{stage}.{name}"
     for assignment in re.findall(r"`((?:prepare|train|compare)\.\w+=[^`]+)`", text):
         configs("demo", ROOT / "outputs" / "never", [assignment])
-    named = re.findall(r"\brecipes? `([^`]+)`", text) + re.findall(r"`onepass (?:run|sweep) ([a-z][\w-]*)", text)
+    named = re.findall(r"\brecipes? `([^`]+)`", text) + re.findall(
+        r"`onepass (?:run|sweep) ([a-z][\w-]*)", text
+    )
     assert set(named) <= set(recipe_names())
 
 

@@ -19,21 +19,42 @@ import torch
 from PIL import Image
 
 from nbs_lib.config.validation import as_parameters
-from nbs_lib.files import ROOT, read_lines
+from nbs_lib.files import ROOT, read_jsonl
 from nbs_lib.pipeline.notebook import StageError, execute
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow
 
-TINY = ["prepare.count=24", "train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=1"]
-TINY += ['compare.prompts=["A person holding a cat", "A boy is watching TV"]', "compare.steps=4", "compare.captions=10"]
+TINY = [
+    "prepare.count=24",
+    "train.steps=6",
+    "train.batch_size=2",
+    "train.checkpoint_every=2",
+    "train.log_every=1",
+]
+TINY += [
+    'compare.prompts=["A person holding a cat", "A boy is watching TV"]',
+    "compare.steps=4",
+    "compare.captions=10",
+]
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
 def command(name: str) -> list[str]:
     parameters = [part for parameter in TINY for part in ("-p", parameter)]
-    return [sys.executable, "-W", "ignore", "-m", "nbs_lib", "run", "demo", "--name", name, *parameters]
+    return [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "nbs_lib",
+        "run",
+        "demo",
+        "--name",
+        name,
+        *parameters,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +78,9 @@ def there(run: Run) -> dict[str, Any]:
 def finished(named) -> Run:
     """A whole tiny run, as the command leaves it. What it printed is in `said.txt`."""
     run = named("whole")
-    done = subprocess.run(command(run.name), **there(run), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        command(run.name), **there(run), capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     (run.folder / "said.txt").write_text(done.stdout)
     return run
@@ -65,18 +88,30 @@ def finished(named) -> Run:
 
 def test_the_command_ends_with_the_numbers_and_the_place_of_the_report(finished):
     said = (finished.folder / "said.txt").read_text()
-    assert [line[:12] for line in said.splitlines() if line[0] == "["] == ["[1/3] prepar", "[2/3] train:", "[3/3] compar"]
+    assert [line[:12] for line in said.splitlines() if line[0] == "["] == [
+        "[1/3] prepar",
+        "[2/3] train:",
+        "[3/3] compar",
+    ]
     results = json.loads((finished.compare / "results.json").read_text())
     for name, told in results["contenders"].items():
         [line] = [line for line in said.splitlines() if line.startswith(f"{name:10}")]
-        assert f"{100 * told['caption_first']['rate']:.0f} %" in line and f"{told['seconds']:.3g}" in line
+        assert (
+            f"{100 * told['caption_first']['rate']:.0f} %" in line
+            and f"{told['seconds']:.3g}" in line
+        )
     assert "guidance recovered" in said and f"{results['time_ratio']:.2f} of guided's time" in said
-    assert said.splitlines()[-1] == f"report: outputs/{finished.name}/report.html" and finished.report.is_file()
+    assert (
+        said.splitlines()[-1] == f"report: outputs/{finished.name}/report.html"
+        and finished.report.is_file()
+    )
 
 
 def test_the_command_again_keeps_every_stage(finished):
     before = finished.record.read_bytes()
-    done = subprocess.run(command(finished.name), **there(finished), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        command(finished.name), **there(finished), capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0 and done.stdout.count(": unchanged, kept") == 3
     assert finished.record.read_bytes() == before
 
@@ -84,17 +119,25 @@ def test_the_command_again_keeps_every_stage(finished):
 def test_a_killed_command_takes_its_processes_along_and_goes_on_the_same(finished, named):
     """Only the command is killed. A second one is refused while it works; the next one ends in the same adapter."""
     run = named("killed")
-    process = subprocess.Popen(command(run.name), **there(run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(run.name), **there(run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_for(lambda: (run.checkpoints / "step-0000002").exists(), process)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 3, "a kernel and two processes that train"
-    second = subprocess.Popen(command(run.name), **there(run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    second = subprocess.Popen(
+        command(run.name), **there(run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     process.kill()
     process.wait()
     said = second.communicate(timeout=600)[1]  # it came too early, or just in time to go on
-    assert second.returncode == 0 or (second.returncode == 1 and "being worked on by another process" in said), said
+    assert second.returncode == 0 or (
+        second.returncode == 1 and "being worked on by another process" in said
+    ), said
     assert psutil.wait_procs(children, timeout=30)[1] == [], "orphans"
-    done = subprocess.run(command(run.name), **there(run), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        command(run.name), **there(run), capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     assert (run.adapter / WEIGHTS).read_bytes() == (finished.adapter / WEIGHTS).read_bytes()
     assert run.read()["status"] == "done"
@@ -103,28 +146,51 @@ def test_a_killed_command_takes_its_processes_along_and_goes_on_the_same(finishe
 def test_a_run_leaves_its_files_and_its_record(finished):
     record = finished.read()
     assert record["status"] == "done"
-    assert [record["stages"][stage]["status"] for stage in ("prepare", "train", "compare")] == ["done"] * 3
+    assert [record["stages"][stage]["status"] for stage in ("prepare", "train", "compare")] == [
+        "done"
+    ] * 3
     train = record["stages"]["train"]
-    assert train["distributed_type"] == "DEEPSPEED" and train["processes"] == (torch.cuda.device_count() or 2)
-    for path in (finished.adapter / WEIGHTS, finished.adapter / "README.md", finished.report, finished.usage):
+    assert train["distributed_type"] == "DEEPSPEED" and train["processes"] == (
+        torch.cuda.device_count() or 2
+    )
+    for path in (
+        finished.adapter / WEIGHTS,
+        finished.adapter / "README.md",
+        finished.report,
+        finished.usage,
+    ):
         assert path.stat().st_size > 0
-    lines = read_lines(finished.metrics)
+    lines = read_jsonl(finished.metrics)
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert [line["step"] for line in lines if "held_out_loss" in line] == [0, 6]
     assert (finished.folder / "validation.png").stat().st_size > 0
     checkpoints = sorted(path.name for path in finished.checkpoints.iterdir())
     assert checkpoints == ["step-0000004", "step-0000006"]
-    size = sum(f.stat().st_size for f in (finished.checkpoints / checkpoints[0]).rglob("*") if f.is_file())
+    size = sum(
+        f.stat().st_size for f in (finished.checkpoints / checkpoints[0]).rglob("*") if f.is_file()
+    )
     adapter = (finished.adapter / WEIGHTS).stat().st_size
-    assert size < 5 * adapter, "weights and Adam's two moments: a checkpoint never holds the frozen base"
+    assert size < 5 * adapter, (
+        "weights and Adam's two moments: a checkpoint never holds the frozen base"
+    )
 
 
 def test_the_executed_notebooks_show_pictures_and_no_error(finished):
     for stage, pictures in (("prepare", 1), ("train", 2), ("compare", 2)):
         notebook = nbformat.read(finished.notebook(stage), 4)
-        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-        assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
-        shown = sum("image/png" in o.get("data", {}) or "<img" in str(o.get("data", {}).get("text/html", "")) for o in outputs)
+        outputs = [
+            output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+        ]
+        assert not [
+            output
+            for output in outputs
+            if output.output_type == "error" or output.get("name") == "stderr"
+        ]
+        shown = sum(
+            "image/png" in o.get("data", {})
+            or "<img" in str(o.get("data", {}).get("text/html", ""))
+            for o in outputs
+        )
         assert shown >= pictures, stage
 
 
@@ -148,7 +214,11 @@ def test_a_stock_pipeline_draws_the_same_pictures(finished):
         "assert 'nbs_lib' not in sys.modules\n"
     )
     base, picture = ROOT / "nbs_lib" / "picturebook" / "base", finished.folder / "stock.png"
-    subprocess.run([sys.executable, "-c", source, base, finished.adapter, picture], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", source, base, finished.adapter, picture],
+        check=True,
+        capture_output=True,
+    )
     ours = next((finished.compare / "pictures").glob("p00_s0_tuned.png"))
     stock, tuned = (np.asarray(Image.open(path)).astype(int) for path in (picture, ours))
     assert np.abs(stock - tuned).max() <= 1
@@ -158,7 +228,9 @@ def test_nothing_is_done_twice(finished):
     for config in configs("demo", finished.folder, TINY).values():
         assert finished.changed(config) == []
     stages = configs("demo", finished.folder, [*TINY, "train.steps=7"])
-    assert finished.changed(stages["prepare"]) == [] and finished.changed(stages["train"]) == ["parameters"]
+    assert finished.changed(stages["prepare"]) == [] and finished.changed(stages["train"]) == [
+        "parameters"
+    ]
 
 
 def wait_for(happened, process: subprocess.Popen, seconds: float = 240):
@@ -184,6 +256,10 @@ def test_a_direct_papermill_call_checks_its_parameters_too(tmp_path):
     parameters = as_parameters(configs("demo", tmp_path / "x", TINY)["train"]) | {"steps": "many"}
     with pytest.raises(PapermillExecutionError, match="whole number"):
         papermill.execute_notebook(
-            ROOT / "notebooks" / "2_train.ipynb", tmp_path / "out.ipynb", parameters, kernel_name="python3", progress_bar=False
+            ROOT / "notebooks" / "2_train.ipynb",
+            tmp_path / "out.ipynb",
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
         )
     assert not Path(tmp_path / "x").exists()

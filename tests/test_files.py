@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from nbs_lib.files import beside, link, open_to_others, read_lines, remove_leftovers, write_atomic, write_lines
+from nbs_lib.files import (
+    atomic_folder,
+    link,
+    open_to_others,
+    read_jsonl,
+    remove_stale_temporaries,
+    write_atomic,
+    write_jsonl,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -21,16 +29,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_lines_come_back_and_half_a_line_is_left_out(tmp_path):
     path, rows = tmp_path / "a.jsonl", [{"a": "one\u2028line\n"}, {"b": 2.5}]
-    assert read_lines(path) == []
-    write_lines(path, rows)
+    assert read_jsonl(path) == []
+    write_jsonl(path, rows)
     with path.open("a") as file:
         file.write(json.dumps({"c": 1}))  # a process was killed before the line's end
-    assert read_lines(path) == rows
+    assert read_jsonl(path) == rows
 
 
 def test_of_two_builders_the_first_stays(tmp_path):
     folder = tmp_path / "key"
-    with beside(folder) as part:
+    with atomic_folder(folder) as part:
         (part / "who").write_text("slow")
         folder.mkdir()
         (folder / "who").write_text("fast")
@@ -39,20 +47,22 @@ def test_of_two_builders_the_first_stays(tmp_path):
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "compare"
-    with beside(folder, replace=True) as part:
+    with atomic_folder(folder, replace=True) as part:
         (part / "a").write_text("old")
-    with pytest.raises(RuntimeError), beside(folder, replace=True) as part:
+    with pytest.raises(RuntimeError), atomic_folder(folder, replace=True) as part:
         (part / "a").write_text("half")
         raise RuntimeError
     assert (folder / "a").read_text() == "old"
-    with beside(folder, replace=True) as part:
+    with atomic_folder(folder, replace=True) as part:
         (part / "b").write_text("new")
-    assert [path.name for path in folder.iterdir()] == ["b"] and list(tmp_path.iterdir()) == [folder]
+    assert [path.name for path in folder.iterdir()] == ["b"] and list(tmp_path.iterdir()) == [
+        folder
+    ]
 
 
 def test_what_lives_is_left_alone(tmp_path):
-    with beside(tmp_path / "key") as part:
-        remove_leftovers(tmp_path)
+    with atomic_folder(tmp_path / "key") as part:
+        remove_stale_temporaries(tmp_path)
         assert part.is_dir()
 
 
@@ -60,7 +70,9 @@ def test_a_link_moves_in_one_step_and_never_over_a_real_folder(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         link(tmp_path / "now", tmp_path / name)
-        assert (tmp_path / "now").resolve() == tmp_path / name and not (tmp_path / "now").readlink().is_absolute()
+        assert (tmp_path / "now").resolve() == tmp_path / name and not (
+            tmp_path / "now"
+        ).readlink().is_absolute()
     with pytest.raises(FileExistsError, match="in the way"):
         link(tmp_path / "one", tmp_path / "two")
 
@@ -89,7 +101,7 @@ def test_what_safetensors_writes_has_the_mode_that_the_umask_gives(tmp_path, mas
 
     tensors = {"a": torch.zeros(1)}
     with umask(mask):
-        with beside(tmp_path / "export") as part:
+        with atomic_folder(tmp_path / "export") as part:
             (part / "unet").mkdir()
             save_file(tensors, part / "unet" / "weights.safetensors")
             (part / "README.md").write_text("a card")

@@ -13,7 +13,13 @@ from nbs_lib.config.validation import defaults
 from nbs_lib.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-STAGE_OF = {"1_prepare": Prepare, "2_train": Train, "3_compare": Compare, "playground": Play, "picturebook": MakeBase}
+STAGE_OF = {
+    "1_prepare": Prepare,
+    "2_train": Train,
+    "3_compare": Compare,
+    "playground": Play,
+    "picturebook": MakeBase,
+}
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -35,7 +41,8 @@ def test_parameters_equal_the_stage_s_dataclass(name):
         for node in ast.parse(parameters_cell(ROOT / "notebooks" / f"{name}.ipynb")).body
     }
     types = {
-        f: t.__name__ if isinstance(t, type) and not hasattr(t, "__args__") else str(t) for f, t in cls.__annotations__.items()
+        f: t.__name__ if isinstance(t, type) and not hasattr(t, "__args__") else str(t)
+        for f, t in cls.__annotations__.items()
     }
     assert {key: value for key, (_, value) in listed.items()} == defaults(cls)
     assert {key: kind for key, (kind, _) in listed.items()} == types
@@ -65,7 +72,10 @@ def test_a_notebook_is_a_page_not_a_program(path):
     nbformat.validate(notebook)
     assert len(notebook.cells) <= 15
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
-    assert notebook.metadata.kernelspec.name == "python3" and notebook.metadata.language_info.name == "python"
+    assert (
+        notebook.metadata.kernelspec.name == "python3"
+        and notebook.metadata.language_info.name == "python"
+    )
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
@@ -79,12 +89,20 @@ def test_a_notebook_is_a_page_not_a_program(path):
 
 @pytest.mark.parametrize("name", STAGE_OF)
 def test_all_parameters_go_through_the_config(name):
-    code = [c.source for c in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells if c.cell_type == "code"]
-    assert "import" in code[1] and code[2].startswith(f"config = from_notebook({STAGE_OF[name].__name__}, globals())\n")
+    code = [
+        c.source
+        for c in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+        if c.cell_type == "code"
+    ]
+    assert "import" in code[1] and code[2].startswith(
+        f"config = from_notebook({STAGE_OF[name].__name__}, globals())\n"
+    )
 
 
 def test_papermill_s_unknown_parameter_is_refused_by_the_notebook(run_folder, tmp_path):
     notebook, given = ROOT / "notebooks" / "2_train.ipynb", {"run": str(run_folder), "stepz": 5}
     with pytest.raises(PapermillExecutionError, match="parameter stepz: .* did you mean steps?"):
-        papermill.execute_notebook(notebook, tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False)
+        papermill.execute_notebook(
+            notebook, tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False
+        )
     assert not run_folder.exists()

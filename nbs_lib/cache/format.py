@@ -40,7 +40,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..files import file_hash
-from ..run.record import is_inside
+from ..run.record import is_plain_relative
 from ..untrusted_files import read_json
 from .shards import Shards
 
@@ -51,7 +51,9 @@ EXAMPLE_COLUMNS = pyarrow.schema(
     [("id", "string"), ("caption", "int32"), ("key", "string"), ("shard", "int32"), ("row", "int32"), ("prior", "bool"),
      ("flipped", "bool")]
 )  # fmt: skip
-CAPTION_COLUMNS = pyarrow.schema([("caption", "string"), ("tokens", "int32"), ("shard", "int32"), ("row", "int32")])
+CAPTION_COLUMNS = pyarrow.schema(
+    [("caption", "string"), ("tokens", "int32"), ("shard", "int32"), ("row", "int32")]
+)
 
 
 KINDS = {
@@ -60,7 +62,7 @@ KINDS = {
     "files": dict,
 }  # fmt: skip
 """What is in every cache.json, with its type."""
-LARGEST = 32 << 20
+MAX_METADATA_SIZE = 32 << 20
 """Bytes of cache.json, which has a line for each file."""
 
 
@@ -102,28 +104,39 @@ class Cache:
 
     def embeddings(self, places: list[int], name: str = "embeddings") -> torch.Tensor:
         """fp32 [n, tokens, width] of examples' captions by the examples' places; name: or `pooled`, [n, p]."""
-        return self._taken(TEXTS, "texts", name, self.texts, self.examples["caption"].take(places).to_pylist())
+        return self._taken(
+            TEXTS, "texts", name, self.texts, self.examples["caption"].take(places).to_pylist()
+        )
 
-    def _taken(self, folder: str, listed: str, tensor: str, table: pyarrow.Table, places: list[int]) -> torch.Tensor:
+    def _taken(
+        self, folder: str, listed: str, tensor: str, table: pyarrow.Table, places: list[int]
+    ) -> torch.Tensor:
         files = [self.folder / folder / f"{each['name']}.safetensors" for each in self.meta[listed]]
-        shard, row = (torch.tensor(table[name].take(places).to_pylist()) for name in ("shard", "row"))
+        shard, row = (
+            torch.tensor(table[name].take(places).to_pylist()) for name in ("shard", "row")
+        )
         return Shards(files, tensor).take(shard, row)
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
+def load_metadata(folder: Path) -> dict[str, Any]:
     """cache.json. Errors: CacheError where it is missing or damaged, or names files elsewhere."""
     try:
-        meta = read_json(folder / META, LARGEST)
+        meta = read_json(folder / META, MAX_METADATA_SIZE)
         whole = all(isinstance(meta[name], kind) for name, kind in KINDS.items())
-        whole = whole and all(is_inside(name) and isinstance(digest, str) for name, digest in meta["files"].items())
-        if not whole or not all(isinstance(each["name"], str) for each in (*meta["shards"], *meta["texts"])):
+        whole = whole and all(
+            is_plain_relative(name) and isinstance(digest, str)
+            for name, digest in meta["files"].items()
+        )
+        if not whole or not all(
+            isinstance(each["name"], str) for each in (*meta["shards"], *meta["texts"])
+        ):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CacheError(f"cache {str(folder)!r}: {META} is missing or damaged") from None
     return meta
 
 
-def damaged(folder: Path, meta: dict[str, Any]) -> list[str]:
+def damage(folder: Path, meta: dict[str, Any]) -> list[str]:
     """The names of a cache's files that are missing or are not, byte for byte, what was written."""
     return [name for name, digest in meta["files"].items() if not _holds(folder / name, digest)]
 
@@ -134,7 +147,7 @@ def _holds(path: Path, digest: str) -> bool:
 
 def open_cache(folder: Path) -> Cache:
     """A cache, every byte of it checked. Errors: CacheError where a file is missing or changed."""
-    meta = read_meta(folder)
-    if wrong := damaged(folder, meta):
+    meta = load_metadata(folder)
+    if wrong := damage(folder, meta):
         raise CacheError(f"cache {str(folder)!r}: {wrong[0]} is missing or damaged")
     return Cache(folder, meta)

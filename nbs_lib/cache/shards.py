@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ..files import open_to_others, synced
+from ..files import fsync, open_to_others
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 """The types of a cache's tensors, as safetensors names them."""
@@ -31,11 +31,13 @@ def write_shard(path: Path, tensors: dict[str, torch.Tensor]):
         try:
             save_file(tensors, part)
         except SafetensorError as failure:
-            if number := re.search(r"os error (\d+)", str(failure)):  # it says so of a full disk, too
+            if number := re.search(
+                r"os error (\d+)", str(failure)
+            ):  # it says so of a full disk, too
                 raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
             raise
         open_to_others(part)
-        synced(part)
+        fsync(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -52,7 +54,11 @@ def map_shard(path: Path) -> dict[str, torch.Tensor]:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, size)))
         whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-        return {name: _view(whole[8 + length :], told) for name, told in header.items() if name != "__metadata__"}
+        return {
+            name: _view(whole[8 + length :], told)
+            for name, told in header.items()
+            if name != "__metadata__"
+        }
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as failure:
         raise ShardError(f"{path} is missing or damaged") from failure
 

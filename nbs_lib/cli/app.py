@@ -15,14 +15,27 @@ from typing import Annotated, Any
 
 import typer
 
-from ..run.disk_space import shortage
+from ..run.disk_space import explain_shortage
 from ..run.terminal_text import printable, printable_json
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-Recipe = Annotated[str, typer.Argument(help="A recipe of notebooks/recipes (`onepass recipes`), or the path of a YAML file.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name (`onepass list`), or its folder in outputs/.")]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe of notebooks/recipes (`onepass recipes`), or the path of a YAML file."
+    ),
+]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run's name (`onepass list`), or its folder in outputs/."),
+]
 
 
 @app.callback()
@@ -34,7 +47,7 @@ def onepass():
 
 
 @contextmanager
-def one_sentence(*faults: type[Exception]) -> Iterator[None]:
+def report_errors(*faults: type[Exception]) -> Iterator[None]:
     """What goes wrong is said once, in one sentence, and the command's status tells of it. faults: of the command's own."""
     from ..config.validation import ParameterError
     from ..pipeline.notebook import INPUT, TerminatedError
@@ -44,17 +57,22 @@ def one_sentence(*faults: type[Exception]) -> Iterator[None]:
     try:
         yield
     except ParameterError as wrong:
-        end(wrong, 2)
+        exit_with(wrong, 2)
     except (RunError, *faults) as failure:
-        end(failure, getattr(failure, "code", 2 if type(failure).__name__ in INPUT else 1))
-    except KeyboardInterrupt as stop:  # here, or typer would say 130 of SIGTERM too, and nothing else
-        end("interrupted; give the same command again", 143 if isinstance(stop, TerminatedError) else 130)
+        exit_with(failure, getattr(failure, "code", 2 if type(failure).__name__ in INPUT else 1))
+    except (
+        KeyboardInterrupt
+    ) as stop:  # here, or typer would say 130 of SIGTERM too, and nothing else
+        exit_with(
+            "interrupted; give the same command again",
+            143 if isinstance(stop, TerminatedError) else 130,
+        )
     except BrokenPipeError:  # of `onepass list | head`
         sys.stdout = None
     except OSError as failure:
         where = failure.filename or "the run"  # one without a number is a sentence of our own
-        said = f"{where} cannot be read or written: {failure.strerror}{shortage(failure, Path(str(where)))}"
-        end(failure if failure.errno is None else said, 1)
+        said = f"{where} cannot be read or written: {failure.strerror}{explain_shortage(failure, Path(str(where)))}"
+        exit_with(failure if failure.errno is None else said, 1)
 
 
 def echo(text: object, err: bool = False):
@@ -62,21 +80,21 @@ def echo(text: object, err: bool = False):
     typer.echo(printable(text, lines=True), err=err)
 
 
-def end(said: object, code: int):
+def exit_with(said: object, code: int):
     echo(f"onepass: {said}", err=True)
     raise typer.Exit(code) from None
 
 
-def tell(value: Any, lines: list[str], as_json: bool):
+def print_result(value: Any, lines: list[str], as_json: bool):
     """What a command came to: for scripts, or for people."""
     typer.echo(printable_json(value) if as_json else "\n".join(map(printable, lines)))
 
 
-def aside(as_json: bool):
+def status_printer(as_json: bool):
     """Where a command says what it is doing: where its result is JSON, beside it."""
-    from ..pipeline.progress import say
+    from ..pipeline.progress import print_progress
 
-    return (lambda line: print(line, file=sys.stderr, flush=True)) if as_json else say
+    return (lambda line: print(line, file=sys.stderr, flush=True)) if as_json else print_progress
 
 
 def main():
@@ -86,7 +104,9 @@ def main():
     asked = []
 
     def terminated(*_):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; what is being saved is saved
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # once is enough; what is being saved is saved
         asked.append(signal.SIGTERM)
         raise TerminatedError
 
@@ -98,7 +118,9 @@ def main():
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
-        if asked and code == 130:  # before the command had begun, typer takes it for Ctrl-C, and says nothing
+        if (
+            asked and code == 130
+        ):  # before the command had begun, typer takes it for Ctrl-C, and says nothing
             raise TerminatedError
     except KeyboardInterrupt as stop:
         typer.echo("onepass: interrupted; give the same command again", err=True)

@@ -18,7 +18,10 @@ from ..pipeline.paths import outputs
 from ..run.environment import gpus
 
 GIB = 2**30
-ENOUGH_DISK, ENOUGH_MEMORY = 5.0, 4.0  # GiB: for the demo and its caches, and for its three processes
+ENOUGH_DISK, ENOUGH_MEMORY = (
+    5.0,
+    4.0,
+)  # GiB: for the demo and its caches, and for its three processes
 SETUP = "make setup"
 OPERATORS = """
 import json
@@ -54,12 +57,19 @@ def examine() -> Iterator[Finding]:
 
 
 def python() -> Finding:
-    told = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text("utf-8"))
+    told = re.search(
+        r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text("utf-8")
+    )
     low, high = int(told[1]), int(told[2]) - 1
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[0] == 3 and low <= sys.version_info[1] <= high:
         return Finding("Python", "good", found)
-    return Finding("Python", "wrong", f"{found}; 3.{low} to 3.{high} is needed", f"make setup PYTHON=python3.{low}")
+    return Finding(
+        "Python",
+        "wrong",
+        f"{found}; 3.{low} to 3.{high} is needed",
+        f"make setup PYTHON=python3.{low}",
+    )
 
 
 def packages() -> Finding:
@@ -68,18 +78,31 @@ def packages() -> Finding:
 
     lines = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     wanted = [re.match(r"[\w.-]+", line)[0] for line in lines]
-    pins = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if "==" in line)
+    pins = dict(
+        line.lower().split("==")
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line
+    )
     other = []
     for name in wanted:
         try:
             here = version(name).partition("+")[0]
         except PackageNotFoundError:
             here = "absent"
-        if here != (pin := pins.get(name.lower().replace("_", "-"), pins.get(name.lower().replace("-", "_")))):
+        if here != (
+            pin := pins.get(
+                name.lower().replace("_", "-"), pins.get(name.lower().replace("-", "_"))
+            )
+        ):
             other.append(f"{name} {here}, tested with {pin}")
     if not other:
         return Finding("packages", "good", f"{len(wanted)}, as tested")
-    return Finding("packages", "wrong", "; ".join(other), f"{sys.executable} -m pip install -c constraints.txt -e .")
+    return Finding(
+        "packages",
+        "wrong",
+        "; ".join(other),
+        f"{sys.executable} -m pip install -c constraints.txt -e .",
+    )
 
 
 def tools() -> Iterator[Finding]:
@@ -94,22 +117,32 @@ def tools() -> Iterator[Finding]:
     if ninja := shutil.which("ninja", path=path):
         yield Finding("ninja", "good", ninja)
     else:
-        yield Finding("ninja", "wrong", "none", f"{sys.executable} -m pip install -c constraints.txt ninja")
+        yield Finding(
+            "ninja", "wrong", "none", f"{sys.executable} -m pip install -c constraints.txt ninja"
+        )
 
 
 def graphics() -> Iterator[Finding]:
     names = gpus()
     if not names:
         hidden = shutil.which("nvidia-smi") is not None
-        said = "the driver does not answer" if hidden else "none: the embedded base trains on processors"
+        said = (
+            "the driver does not answer"
+            if hidden
+            else "none: the embedded base trains on processors"
+        )
         yield Finding("GPUs", "wrong" if hidden else "note", said, "nvidia-smi" if hidden else "")
         return
     yield Finding("GPUs", "good", ", ".join(names))
-    if said := _asked("import torch, json; torch.zeros(1, device='cuda'); print(json.dumps(torch.version.cuda))"):
+    if said := _asked(
+        "import torch, json; torch.zeros(1, device='cuda'); print(json.dumps(torch.version.cuda))"
+    ):
         yield Finding("torch and CUDA", "good", f"CUDA {said}")
     else:
         found = f"this torch ({version('torch')}) cannot use them"
-        again = f"{sys.executable} -m pip install --force-reinstall -c constraints.txt torch==2.13.0"
+        again = (
+            f"{sys.executable} -m pip install --force-reinstall -c constraints.txt torch==2.13.0"
+        )
         yield Finding("torch and CUDA", "wrong", found, again)
 
 
@@ -118,7 +151,12 @@ def memory() -> Finding:
     found = f"{told.available / GIB:.1f} GiB free of {told.total / GIB:.1f}"
     if told.available >= ENOUGH_MEMORY * GIB:
         return Finding("memory", "good", found)
-    return Finding("memory", "note", f"{found}; the demo wants about {ENOUGH_MEMORY:g}", "ps aux --sort=-rss | head")
+    return Finding(
+        "memory",
+        "note",
+        f"{found}; the demo wants about {ENOUGH_MEMORY:g}",
+        "ps aux --sort=-rss | head",
+    )
 
 
 def disk() -> Finding:
@@ -129,14 +167,23 @@ def disk() -> Finding:
     try:
         probe.write_bytes(b"x")
     except OSError as failure:
-        return Finding("disk", "wrong", f"{folder} cannot be written to: {failure.strerror}", f"chmod u+w {folder}")
+        return Finding(
+            "disk",
+            "wrong",
+            f"{folder} cannot be written to: {failure.strerror}",
+            f"chmod u+w {folder}",
+        )
     finally:
         try:
             probe.unlink(missing_ok=True)
         except OSError:
             pass
     found = f"{free / GIB:.1f} GiB free in {folder}"
-    return Finding("disk", "good", found) if free >= ENOUGH_DISK * GIB else Finding("disk", "wrong", found, "onepass gc")
+    return (
+        Finding("disk", "good", found)
+        if free >= ENOUGH_DISK * GIB
+        else Finding("disk", "wrong", found, "onepass gc")
+    )
 
 
 def operators() -> Finding:
@@ -144,11 +191,21 @@ def operators() -> Finding:
     told = _asked(OPERATORS)
     if not isinstance(told, dict):
         mend = "onepass run demo -p train.deepspeed=false"
-        return Finding("DeepSpeed's operators", "wrong", "DeepSpeed cannot be imported; without it:", mend)
-    able = [name for name, there in told.items() if there and not (name == "fused_adam" and not gpus())]
-    lacks = [name for name, there in told.items() if not there and not (name == "fused_adam" and not gpus())]
+        return Finding(
+            "DeepSpeed's operators", "wrong", "DeepSpeed cannot be imported; without it:", mend
+        )
+    able = [
+        name for name, there in told.items() if there and not (name == "fused_adam" and not gpus())
+    ]
+    lacks = [
+        name
+        for name, there in told.items()
+        if not there and not (name == "fused_adam" and not gpus())
+    ]
     if lacks:
-        return Finding("DeepSpeed's operators", "note", f"cannot be compiled: {', '.join(lacks)}", "ds_report")
+        return Finding(
+            "DeepSpeed's operators", "note", f"cannot be compiled: {', '.join(lacks)}", "ds_report"
+        )
     return Finding("DeepSpeed's operators", "good", ", ".join(able))
 
 
@@ -179,15 +236,23 @@ def models() -> Finding:
         told = sorted(scan_cache_dir().repos, key=lambda each: each.repo_id)
     except (CacheNotFound, OSError):
         told = []
-    names = [f"{each.repo_id} ({each.size_on_disk / GIB:.1f} GiB)" for each in told if each.repo_type == "model"]
-    return Finding("models of the hub", "good" if names else "note", ", ".join(names) or "none on this machine")
+    names = [
+        f"{each.repo_id} ({each.size_on_disk / GIB:.1f} GiB)"
+        for each in told
+        if each.repo_type == "model"
+    ]
+    return Finding(
+        "models of the hub", "good" if names else "note", ", ".join(names) or "none on this machine"
+    )
 
 
 def _asked(source: str):
     """What a fresh process says as JSON in its last line; None where it fails."""
     command = [sys.executable, "-W", "ignore", "-c", source]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
+        )
         return json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None

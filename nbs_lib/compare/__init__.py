@@ -34,27 +34,35 @@ from typing import Any
 
 from ..config import Compare
 from ..config.contenders import slug
-from ..config.grid_axes import read_axes
-from ..files import beside, link_or_copy
+from ..config.grid_axes import parse_axes
+from ..files import atomic_folder, hardlink_or_copy
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
-from ..run.progress_bar import say
+from ..run.progress_bar import write_above_bar
 from ..run.run import Run
-from .evaluate import captions_first, captions_of, cut_prompts, distance, of_captions, scored, timed
+from .evaluate import (
+    caption_accuracy,
+    captions_of,
+    cut_prompts,
+    distance,
+    draw_captions,
+    profile_contenders,
+    score_contenders,
+)
 from .metrics.clip import load_clip
-from .metrics.effective_guidance import measured_dial, turns_of
+from .metrics.effective_guidance import guidance_turns, measure_effective_guidance
 from .progress import counted
 from .report.figures import draw_figures
-from .report.grids import cells_of, over_axes
+from .report.grids import grid_cells, sample_axes
 from .report.summary import summary
-from .sampling.long_prompts import remarks_left_out
-from .sampling.sample_cache import Drawn, Kept
+from .sampling.long_prompts import no_truncation_warnings
+from .sampling.sample_cache import CachedSamples, SampleCache
 from .sampling.sampler import load_sampler
 
-__all__ = ["Compared", "compare", "measured", "summary"]
+__all__ = ["Comparison", "compare", "measure", "summary"]
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """A finished comparison. results: as in results.json; report: the HTML page."""
 
     folder: Path
@@ -62,7 +70,7 @@ class Compared:
     report: Path
 
 
-def compare(config: Compare) -> Compared:
+def compare(config: Compare) -> Comparison:
     """Sample the contenders from the same noise, measure them, and write compare/ and report.html into the run.
 
     Pictures that an earlier comparison of the run has sampled, ended or not, are taken as they are.
@@ -72,9 +80,9 @@ def compare(config: Compare) -> Compared:
     run.require("train")
     with run.stage(config) as told:
         sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
-        kept = Kept(run.samples, sampler, say)
-        with beside(run.compare, replace=True) as part, remarks_left_out():
-            results = measured(kept, config, part)
+        kept = SampleCache(run.samples, sampler, write_above_bar)
+        with atomic_folder(run.compare, replace=True) as part, no_truncation_warnings():
+            results = measure(kept, config, part)
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
             (part / "results.json").write_text(text + "\n", "utf-8")
         kept.prune()
@@ -84,38 +92,56 @@ def compare(config: Compare) -> Compared:
         told |= {name: results[name] for name in ("guidance_recovered", "time_ratio", "nfe_ratio")}
         told["contenders"] = results["contenders"]
         told["outputs"] = ["compare/results.json", run.report.name]
-    return Compared(run.compare, results, report)
+    return Comparison(run.compare, results, report)
 
 
-def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
+def measure(kept: SampleCache, config: Compare, folder: Path) -> dict[str, Any]:
     """Sample and measure; pictures and figures are written to `folder`, the numbers returned as results.json has them."""
     sampler, drawn = kept.sampler, {}
     clip = load_clip(config.clip, sampler.base)
     for cut in (cuts := cut_prompts(config.prompts, sampler.base.tokenizer())):
-        say(f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…")
-    axes = read_axes(config.axes)
-    cells_of(sampler, config, axes)  # refused before anything is sampled
-    costs = timed(sampler, config)
+        write_above_bar(
+            f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…"
+        )
+    axes = parse_axes(config.axes)
+    grid_cells(sampler, config, axes)  # refused before anything is sampled
+    costs = profile_contenders(sampler, config)
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
-    judged, asked, real, recovered, rates = drawn, prompts, None, None, dict.fromkeys(config.contenders)
+    judged, asked, real, recovered, rates = (
+        drawn,
+        prompts,
+        None,
+        None,
+        dict.fromkeys(config.contenders),
+    )
     with counted(kept, config, captions_of(sampler, config)):
         for name in config.contenders:
             drawn[name] = kept.sample(name, prompts, seeds, config.steps, config.adapter_scale)
         if captions_of(sampler, config):
-            captions, judged, real = of_captions(kept, config)
-        turned = measured_dial(kept, config) if turns_of(sampler, config) else None
-        over = over_axes(kept, config, axes) if axes else None
+            captions, judged, real = draw_captions(kept, config)
+        turned = (
+            measure_effective_guidance(kept, config) if guidance_turns(sampler, config) else None
+        )
+        over = sample_axes(kept, config, axes) if axes else None
     if captions_of(sampler, config):
         asked = [caption.text for caption in captions]
-        rates, recovered = captions_first(judged, captions, sampler.objective)
-    scores = scored(judged, asked, clip, real) if clip else {}
-    contenders = {name: costs[name] | {"caption_first": rates[name]} | scores.get(name, {}) for name in drawn}
-    to_guided = {name: distance(each, drawn["guided"], prompts) for name, each in drawn.items() if name != "guided"}
+        rates, recovered = caption_accuracy(judged, captions, sampler.objective)
+    scores = score_contenders(judged, asked, clip, real) if clip else {}
+    contenders = {
+        name: costs[name] | {"caption_first": rates[name]} | scores.get(name, {}) for name in drawn
+    }
+    to_guided = {
+        name: distance(each, drawn["guided"], prompts)
+        for name, each in drawn.items()
+        if name != "guided"
+    }
     files = save_pictures(drawn, config, folder)
-    figures = draw_figures(sampler, config, folder, drawn, contenders, to_guided, turned, over, (prompts, seeds))
+    figures = draw_figures(
+        sampler, config, folder, drawn, contenders, to_guided, turned, over, (prompts, seeds)
+    )
     if kept.fresh < len(kept):
-        say(f"{len(kept) - kept.fresh} of {len(kept)} pictures were there already")
+        write_above_bar(f"{len(kept) - kept.fresh} of {len(kept)} pictures were there already")
     return {
         "base": sampler.base.name,
         "base_origin": sampler.base.origin,
@@ -134,7 +160,9 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
         "seeds": config.seeds,
         "contenders": contenders,
         "clip": clip.name if clip else None,
-        "set": {"of": "the data" if real is not None else "guided", "pictures": len(asked)} if clip else None,
+        "set": {"of": "the data" if real is not None else "guided", "pictures": len(asked)}
+        if clip
+        else None,
         "guidance_recovered": recovered,
         "to_guided": to_guided,
         "dial": turned,
@@ -146,7 +174,9 @@ def measured(kept: Kept, config: Compare, folder: Path) -> dict[str, Any]:
     }
 
 
-def save_pictures(drawn: dict[str, Drawn], config: Compare, folder: Path) -> list[dict[str, Any]]:
+def save_pictures(
+    drawn: dict[str, CachedSamples], config: Compare, folder: Path
+) -> list[dict[str, Any]]:
     """Put every picture where it is found by its name; returns prompt, seed and the files of each, relative to `folder`."""
     (folder / "pictures").mkdir()
     slugs, told = {}, []
@@ -157,6 +187,6 @@ def save_pictures(drawn: dict[str, Drawn], config: Compare, folder: Path) -> lis
         for s, seed in enumerate(config.seeds):
             files = {name: f"pictures/p{p:02}_s{seed}_{slugs[name]}.png" for name in drawn}
             for name, file in files.items():
-                link_or_copy(drawn[name].files[p * len(config.seeds) + s], folder / file)
+                hardlink_or_copy(drawn[name].files[p * len(config.seeds) + s], folder / file)
             told.append({"prompt": prompt, "seed": seed, "files": files})
     return told

@@ -8,10 +8,10 @@ from typing import Any
 from tqdm.std import tqdm
 
 from ..config import Compare
-from ..config.grid_axes import read_axes
+from ..config.grid_axes import parse_axes
 from ..run.progress_bar import progress_bar
-from .metrics.effective_guidance import POINTS, turns_of
-from .sampling.sample_cache import Kept
+from .metrics.effective_guidance import POINTS, guidance_turns
+from .sampling.sample_cache import SampleCache
 from .sampling.sampler import Sampler
 
 LETTERS = 24  # of a contender's name, at most
@@ -24,9 +24,11 @@ def steps(desc: str, items: Collection[Any], unit: str) -> tqdm:
 
 
 @contextmanager
-def counted(kept: Kept, config: Compare, captions: int) -> Iterator[None]:
+def counted(kept: SampleCache, config: Compare, captions: int) -> Iterator[None]:
     """A bar over all pictures that the comparison asks for, as training has one; those that are there already count, too."""
-    with progress_bar("compare", total=asked_for(kept.sampler, config, captions), unit="picture", **LINE) as bar:
+    with progress_bar(
+        "compare", total=expected_pictures(kept.sampler, config, captions), unit="picture", **LINE
+    ) as bar:
 
         def tell(name: str, pictures: int):
             shown = name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}"
@@ -40,8 +42,16 @@ def counted(kept: Kept, config: Compare, captions: int) -> Iterator[None]:
         bar.set_description("compare")
 
 
-def asked_for(sampler: Sampler, config: Compare, captions: int) -> int:
+def expected_pictures(sampler: Sampler, config: Compare, captions: int) -> int:
     """How many pictures the comparison asks for: of the prompts, of captions, for the dial and over the axes."""
-    pairs, turns, axes = len(config.prompts) * len(config.seeds), turns_of(sampler, config), read_axes(config.axes)
+    pairs, turns, axes = (
+        len(config.prompts) * len(config.seeds),
+        guidance_turns(sampler, config),
+        parse_axes(config.axes),
+    )
     turned = (POINTS + len(turns)) * pairs if turns else 0
-    return len(config.contenders) * (pairs + captions) + turned + (prod(len(axis.values) for axis in axes) if axes else 0)
+    return (
+        len(config.contenders) * (pairs + captions)
+        + turned
+        + (prod(len(axis.values) for axis in axes) if axes else 0)
+    )

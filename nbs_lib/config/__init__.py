@@ -8,7 +8,17 @@ from .picturebook import MakeBase
 from .prepare import DRAWN, Prepare
 from .train import Train
 
-__all__ = ["DRAWN", "PLACE", "REFERENCE_PROMPTS", "STAGES", "Compare", "MakeBase", "Play", "Prepare", "Train"]
+__all__ = [
+    "DRAWN",
+    "PLACE",
+    "REFERENCE_PROMPTS",
+    "STAGES",
+    "Compare",
+    "MakeBase",
+    "Play",
+    "Prepare",
+    "Train",
+]
 
 PLACE = ("run", "replace", "launcher", "num_nodes", "node_rank", "master_addr", "master_port")
 """Parameters that say where and how a stage is done, and not what comes of it."""

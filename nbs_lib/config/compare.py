@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from .contenders import CONTENDERS, SCHEDULERS, contender
-from .grid_axes import read_axes
+from .contenders import CONTENDERS, SCHEDULERS, parse_contender
+from .grid_axes import parse_axes
 from .validation import ParameterError, between, one_of, refuse, said
 
 REFERENCE_PROMPTS = [
@@ -69,11 +69,13 @@ class Compare:
         different_seeds(self.seeds)
         try:
             for name in self.contenders:
-                contender(name)
+                parse_contender(name)
         except ValueError as wrong:
             raise ParameterError(f"parameter contenders: {wrong}") from None
         if not set(CONTENDERS) <= set(self.contenders):
-            refuse("contenders", self.contenders, f"{', '.join(CONTENDERS)}, and others beside them")
+            refuse(
+                "contenders", self.contenders, f"{', '.join(CONTENDERS)}, and others beside them"
+            )
         if len(set(self.contenders)) < len(self.contenders):
             refuse("contenders", self.contenders, "each of them once")
         between(self, "steps", 1, 1000)
@@ -83,9 +85,11 @@ class Compare:
         between(self, "captions", 0, 100_000)
         said(self, "clip", "auto, none, a folder or a hub id")
         if len(set(self.dial)) < len(self.dial) or not all(0 < turn <= 10 for turn in self.dial):
-            refuse("dial", self.dial, "numbers above 0, 10 at most, each once; none measures no dial")
+            refuse(
+                "dial", self.dial, "numbers above 0, 10 at most, each once; none measures no dial"
+            )
         try:
-            read_axes(self.axes)
+            parse_axes(self.axes)
         except ValueError as wrong:
             raise ParameterError(f"parameter axes: {wrong}") from None
         between(self, "batch_size", 1, 4096)
@@ -97,7 +101,9 @@ class Play:
 
     run: str = "outputs/notebook"
     """Folder of the run, relative to the project."""
-    prompts: list[str] = field(default_factory=lambda: ["A person in a red shirt holding a black cat on the left"])
+    prompts: list[str] = field(
+        default_factory=lambda: ["A person in a red shirt holding a black cat on the left"]
+    )
     """What the first pictures show."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds of the noise that all contenders start from."""
@@ -120,7 +126,9 @@ class Play:
         if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
             refuse("prompts", self.prompts, "one prompt or more, none of them empty")
         different_seeds(self.seeds)
-        if not self.contenders or len(set(self.contenders)) < len(self.contenders):  # which there are is said by their pictures
+        if not self.contenders or len(set(self.contenders)) < len(
+            self.contenders
+        ):  # which there are is said by their pictures
             refuse("contenders", self.contenders, "one or more, each of them once")
         one_of(self, "scheduler", ("", *SCHEDULERS))
         between(self, "steps", 1, 100)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 CONTENDERS = ("unguided", "guided", "tuned")
 """The three that every comparison has."""
-HYBRID = 1.5
+SPLIT_CONTENDER = 1.5
 """The guidance scale of a hybrid's guided steps: what was trained holds the teacher's already."""
 ENGINES = ("eager", "compile", "deepspeed")
 SCHEDULERS = (
@@ -37,7 +37,7 @@ KINDS = re.compile(r"unguided|guided|tuned|(selective|hybrid)-([1-9]\d?)")
 STEPS = re.compile(r"(?P<rest>.+) in (?P<steps>\d{1,4}) steps?")
 ENGINE = re.compile(r"(?P<rest>.+) on (?P<engine>\w+)")
 SCALED = re.compile(r"(?P<rest>.+?)(?: at (?P<scale>-?\d+(?:\.\d+)?(?:e-?\d+)?))?")
-ALLOWED = (
+CONTENDER_FORMS = (
     f"{', '.join(CONTENDERS)}, selective-N, hybrid-N (N in %), a run's folder or `pipeline FOLDER`; after it `at SCALE`, "
     f"`in N steps`, `on ENGINE`"
 )
@@ -68,7 +68,7 @@ class Contender:
         return self.kind == "tuned"
 
 
-def contender(name: str) -> Contender:
+def parse_contender(name: str) -> Contender:
     """The contender of that name. Errors: ValueError, with what is allowed."""
     rest, steps, engine = name.strip(), None, "eager"
     for _ in range(2):  # the two may stand in either order
@@ -78,9 +78,11 @@ def contender(name: str) -> Contender:
         elif (told := ENGINE.fullmatch(rest)) and (told["engine"] in ENGINES or "/" not in rest):
             rest, engine = told["rest"], told["engine"]
     if not rest:
-        raise ValueError(f"contender: given {name!r}; allowed is {ALLOWED}")
+        raise ValueError(f"contender: given {name!r}; allowed is {CONTENDER_FORMS}")
     if engine not in ENGINES:
-        raise ValueError(f"contender {name!r}: engine {engine!r}; allowed is one of {', '.join(ENGINES)}")
+        raise ValueError(
+            f"contender {name!r}: engine {engine!r}; allowed is one of {', '.join(ENGINES)}"
+        )
     if steps is not None and not 1 <= steps <= 1000:
         raise ValueError(f"contender {name!r}: {steps} steps; allowed are 1 to 1000")
     return replace(_who(rest.strip(), name), name=name, steps=steps, engine=engine)
@@ -88,22 +90,36 @@ def contender(name: str) -> Contender:
 
 def _who(rest: str, name: str) -> Contender:
     if " + " in rest:
-        return Contender(name, "adapters", folders=tuple(_adapter(part.strip(), name) for part in rest.split(" + ")))
+        return Contender(
+            name,
+            "adapters",
+            folders=tuple(_adapter(part.strip(), name) for part in rest.split(" + ")),
+        )
     who, scale = _scaled(rest)
     if told := KINDS.fullmatch(who):
         return _of_this_run(told, scale, name)
     if who.startswith("pipeline "):
-        return Contender(name, "pipeline", 1.0, _within(scale, 1.0, 100.0, "w", name), folders=((who[9:].strip(), 1.0),))
+        return Contender(
+            name,
+            "pipeline",
+            1.0,
+            _within(scale, 1.0, 100.0, "w", name),
+            folders=((who[9:].strip(), 1.0),),
+        )
     return Contender(name, "adapters", folders=(_adapter(rest, name),))
 
 
 def _of_this_run(told: re.Match, scale: float | None, name: str) -> Contender:
     kind, share = told[1] or told[0], int(told[2] or 0) / 100
     if kind in ("tuned", "hybrid"):
-        guided, own = (share, HYBRID) if kind == "hybrid" else (None, None)
-        return Contender(name, "tuned", guided, own, adapter_scale=_within(scale, -10.0, 10.0, "λ", name))
+        guided, own = (share, SPLIT_CONTENDER) if kind == "hybrid" else (None, None)
+        return Contender(
+            name, "tuned", guided, own, adapter_scale=_within(scale, -10.0, 10.0, "λ", name)
+        )
     if kind == "unguided" and scale is not None:
-        raise ValueError(f"contender {name!r}: unguided has no scale; leave out `at {scale:g}`, or give `guided at {scale:g}`")
+        raise ValueError(
+            f"contender {name!r}: unguided has no scale; leave out `at {scale:g}`, or give `guided at {scale:g}`"
+        )
     guided = {"unguided": 0.0, "guided": 1.0}.get(kind, 1 - share)
     return Contender(name, "base", guided, _within(scale, 1.0, 100.0, "w", name))
 
@@ -112,7 +128,7 @@ def _adapter(part: str, name: str) -> tuple[str, float]:
     """A folder and its λ. A bare word is more likely a misspelt name than a folder."""
     folder, scale = _scaled(part)
     if "/" not in folder:
-        raise ValueError(f"contender: given {name!r}; allowed is {ALLOWED}")
+        raise ValueError(f"contender: given {name!r}; allowed is {CONTENDER_FORMS}")
     return folder, 1.0 if scale is None else _within(scale, -10.0, 10.0, "λ", name)
 
 
@@ -123,7 +139,9 @@ def _scaled(text: str) -> tuple[str, float | None]:
 
 def _within(scale: float | None, low: float, high: float, symbol: str, name: str) -> float | None:
     if scale is not None and not low <= scale <= high:
-        raise ValueError(f"contender {name!r}: {symbol} = {scale:g}; allowed is {low:g} to {high:g}")
+        raise ValueError(
+            f"contender {name!r}: {symbol} = {scale:g}; allowed is {low:g} to {high:g}"
+        )
     return scale
 
 

@@ -82,11 +82,19 @@ class Prepare:
         said(self, "base", "embedded, a folder or a hub id")
         if self.revision and self.base == "embedded":
             refuse("revision", self.revision, "nothing with base embedded, which is not on the hub")
-        said(self, "source", "picturebook, unseen, a folder, a table, archives, prompts or a data set of the hub")
+        said(
+            self,
+            "source",
+            "picturebook, unseen, a folder, a table, archives, prompts or a data set of the hub",
+        )
         between(self, "count", 1 if self.source in DRAWN else 0, 100_000_000)
         one_of(self, "captions", ("files", "names"))
         if self.template and self.template.count("{}") != 1:
-            refuse("template", self.template, "words with {} once, where the caption stands, or nothing")
+            refuse(
+                "template",
+                self.template,
+                "words with {} once, where the caption stands, or nothing",
+            )
         between(self, "resolution", 8, 4096)
         if self.resolution % 8:
             refuse("resolution", self.resolution, "a multiple of 8")

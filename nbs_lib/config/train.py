@@ -167,10 +167,16 @@ class Train:
         one_of(self, "precision", ("auto", "fp32", "bf16", "fp16"))
         one_of(self, "zero_stage", (0, 1, 2, 3))
         for name, needs in (("optimizer", "prodigy"), ("precision", "fp16")):
-            if getattr(self, name) == needs and self.deepspeed and self.zero_stage:  # see `train/engine.py`
+            if (
+                getattr(self, name) == needs and self.deepspeed and self.zero_stage
+            ):  # see `train/engine.py`
                 refuse("zero_stage", self.zero_stage, f"0 with {name} {needs}")
         if self.offload and not (self.deepspeed and self.zero_stage and self.optimizer == "adamw"):
-            refuse("offload", True, "false, or true with DeepSpeed, its zero_stage 1, 2 or 3, and adamw")
+            refuse(
+                "offload",
+                True,
+                "false, or true with DeepSpeed, its zero_stage 1, 2 or 3, and adamw",
+            )
         one_of(self, "launcher", ("notebook", "subprocess"))
         between(self, "processes", 0, 65_536)
         between(self, "num_nodes", 1, 1024)
@@ -183,7 +189,11 @@ class Train:
         if self.resume_from_checkpoint not in (LATEST, NONE) and not re.fullmatch(
             r"step-\d{7,12}", self.resume_from_checkpoint
         ):
-            refuse("resume_from_checkpoint", self.resume_from_checkpoint, "latest, none or a checkpoint's name, step-0000100")
+            refuse(
+                "resume_from_checkpoint",
+                self.resume_from_checkpoint,
+                "latest, none or a checkpoint's name, step-0000100",
+            )
         between(self, "log_every", 1, 10_000_000)
         between(self, "validate_every", 0, 10_000_000)
         if not all(prompt.strip() for prompt in self.validation_prompts):
@@ -195,18 +205,36 @@ class Train:
     def _check_learning_rate(self):
         low, own = LOWEST_LR[self.optimizer], OWN_LR[self.optimizer]
         if not low <= self.lr <= 10:
-            refuse("lr", self.lr, f"a number from {low:g} to 10 with optimizer {self.optimizer}, or 0 for its own, {own:g}")
+            refuse(
+                "lr",
+                self.lr,
+                f"a number from {low:g} to 10 with optimizer {self.optimizer}, or 0 for its own, {own:g}",
+            )
         between(self, "adam_beta1", 0.0, 0.99999)
         between(self, "adam_beta2", 0.0, 0.9999999)
         between(self, "adam_epsilon", 1e-20, 1.0)
         between(self, "adam_weight_decay", 0.0, 10.0)
-        one_of(self, "schedule", ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial"))
+        one_of(
+            self, "schedule", ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
+        )
         between(self, "warmup", 0, 10_000_000)
         if self.schedule == "polynomial" and self.lr <= LAST_LR:
-            refuse("lr", self.lr, f"a number above {LAST_LR:g} with schedule polynomial, which ends there")
+            refuse(
+                "lr",
+                self.lr,
+                f"a number above {LAST_LR:g} with schedule polynomial, which ends there",
+            )
         between(self, "lr_num_cycles", 1, 10_000)
         between(self, "lr_power", 0.01, 100.0)
         if self.lr_num_cycles > 1 and self.schedule != "cosine_with_restarts":
-            refuse("lr_num_cycles", self.lr_num_cycles, f"1 with schedule {self.schedule}, or more with cosine_with_restarts")
+            refuse(
+                "lr_num_cycles",
+                self.lr_num_cycles,
+                f"1 with schedule {self.schedule}, or more with cosine_with_restarts",
+            )
         if self.lr_power != 1 and self.schedule != "polynomial":
-            refuse("lr_power", self.lr_power, f"1 with schedule {self.schedule}, or another with polynomial")
+            refuse(
+                "lr_power",
+                self.lr_power,
+                f"1 with schedule {self.schedule}, or another with polynomial",
+            )

@@ -98,15 +98,28 @@ def _as_type(name: str, value: Any, wanted: Any) -> Any:
             return value
         if wanted is bool and str(text).lower() in ("true", "false"):
             return str(text).lower() == "true"
-        if wanted in (int, float) and not isinstance(value, bool) and isinstance(value, str | int | float):
+        if (
+            wanted in (int, float)
+            and not isinstance(value, bool)
+            and isinstance(value, str | int | float)
+        ):
             number = float(text)
             if wanted is float and math.isfinite(number):
                 return number
             if wanted is int and number.is_integer():
-                return int(text) if isinstance(text, str) and text.lstrip("+-").isdigit() else int(number)
+                return (
+                    int(text)
+                    if isinstance(text, str) and text.lstrip("+-").isdigit()
+                    else int(number)
+                )
     except (ValueError, OverflowError):
         pass
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text, in whole characters of UTF-8"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text, in whole characters of UTF-8",
+    }
     return refuse(name, value, words[wanted])
 
 

@@ -31,7 +31,9 @@ class Loader(yaml.SafeLoader):
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} stands twice in one mapping", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value} stands twice in one mapping", problem_mark=key.start_mark
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -39,7 +41,9 @@ class Loader(yaml.SafeLoader):
         """Return the value of a scalar of one of the `CORE` types."""
         kind, text = node.tag.rpartition(":")[2], self.construct_scalar(node)
         if not re.fullmatch(CORE[kind][0], text):
-            raise yaml.MarkedYAMLError(problem=f"{text!r} is no {kind}", problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"{text!r} is no {kind}", problem_mark=node.start_mark
+            )
         plain = text.lower()
         if kind in ("null", "bool"):
             return None if kind == "null" else plain == "true"
@@ -58,12 +62,16 @@ class Dumper(yaml.SafeDumper):
 for _kind, (_pattern, _first) in CORE.items():
     for _class in (Loader, Dumper):
         _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), [*_first, *([""] if _kind == "null" else [])]
+            f"tag:yaml.org,2002:{_kind}",
+            re.compile(f"(?:{_pattern})$"),
+            [*_first, *([""] if _kind == "null" else [])],
         )
     Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", Loader.scalar)
 Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("<<$"), ["<"])
 for _kind in ("str", "seq", "map"):
-    Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", getattr(yaml.SafeLoader, f"construct_yaml_{_kind}"))
+    Loader.add_constructor(
+        f"tag:yaml.org,2002:{_kind}", getattr(yaml.SafeLoader, f"construct_yaml_{_kind}")
+    )
 Loader.add_constructor(None, yaml.SafeLoader.construct_undefined)
 
 

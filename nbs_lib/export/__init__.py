@@ -29,13 +29,13 @@ from safetensors import SafetensorError
 from ..compare.sampling.sampler import Sampler, load_sampler
 from ..config import REFERENCE_PROMPTS
 from ..config.validation import ParameterError
-from ..files import ROOT, beside
+from ..files import ROOT, atomic_folder
 from ..models import BaseError
-from ..models.lora import FACTS
+from ..models.lora import METADATA_FILE
 from ..run.run import Run
 from .formats import WRITERS, Source, stock_pipeline
 from .kohya import ExportError
-from .model_card import card, told
+from .model_card import export_card, export_metadata
 
 PROMPTS, SEEDS, STEPS = REFERENCE_PROMPTS[:2], [0, 1], 4
 """The pictures that an export is checked by; few-step adapters have steps of their own."""
@@ -55,28 +55,37 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     if to not in WRITERS:
         raise ParameterError(f"parameter to: given {to!r}; allowed is one of {', '.join(WRITERS)}")
     run = find_run(run)
-    if (run.model / FACTS).is_file():
-        raise ExportError(f"{run.folder} trained all weights; {run.model} is a whole pipeline already, for any program to load")
+    if (run.model / METADATA_FILE).is_file():
+        raise ExportError(
+            f"{run.folder} trained all weights; {run.model} is a whole pipeline already, for any program to load"
+        )
     if not out:
-        run.refuse_links()
+        run.check_links()
     folder = (ROOT / Path(out).expanduser() if out else run.folder / "export" / to).resolve()
-    check_place(folder)
+    check_export_folder(folder)
     sampler = _sampler(run)
-    source = Source(run, sampler.base, sampler.resolution, told(run, sampler.adapters.layers))
-    with exact():
+    source = Source(
+        run, sampler.base, sampler.resolution, export_metadata(run, sampler.adapters.layers)
+    )
+    with draws_same_pixels():
         wanted = sampler.sample("tuned", PROMPTS, SEEDS, STEPS).images
-    with _without_traces(folder), beside(folder, replace=True) as part:
+    with _without_traces(folder), atomic_folder(folder, replace=True) as part:
         WRITERS[to](part, source)
-        (part / "README.md").write_text(card(to, source.facts), encoding="utf-8")
-        files = sorted([path.name for path in part.iterdir()] + [FACTS])
-        (part / FACTS).write_text(json.dumps(source.facts | {"files": files}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (part / "README.md").write_text(export_card(to, source.facts), encoding="utf-8")
+        files = sorted([path.name for path in part.iterdir()] + [METADATA_FILE])
+        (part / METADATA_FILE).write_text(
+            json.dumps(source.facts | {"files": files}, indent=1, ensure_ascii=False) + "\n",
+            "utf-8",
+        )
         check(part, to, source, wanted, sampler)
     return folder
 
 
-def exact():
+def draws_same_pixels():
     """A context of full fp32 on a GPU too, whose convolutions round to TF32 unless told otherwise."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
 
 
 def find_run(run: str | Path) -> Run:
@@ -85,24 +94,32 @@ def find_run(run: str | Path) -> Run:
         if found.record.is_file() or found.adapter.is_dir() or found.model.is_dir():
             return found
     known = sorted(record.parent.name for record in (ROOT / "outputs").glob("[!.]*/run.json"))
-    there = f"there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else "there is none yet"
+    there = (
+        f"there {'are' if len(known) > 1 else 'is'} {', '.join(known)}"
+        if known
+        else "there is none yet"
+    )
     raise ParameterError(
         f"run: given {str(run)!r}; allowed is a run in outputs/ ({there}) or its folder; `onepass run` makes it"
     )
 
 
-def check_place(folder: Path):
+def check_export_folder(folder: Path):
     """Errors: ExportError where the folder holds anything that no earlier export wrote, for it would be lost."""
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise ExportError(f"{folder} is a file; give a folder that is new, empty or an earlier export's")
+        raise ExportError(
+            f"{folder} is a file; give a folder that is new, empty or an earlier export's"
+        )
     try:
-        ours = set(json.loads((folder / FACTS).read_text(encoding="utf-8"))["files"])
+        ours = set(json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError):
         ours = set()
     if others := sorted({path.name for path in folder.iterdir()} - ours):
-        raise ExportError(f"{folder} holds {others[0]!r}, which an export would replace; give a folder that is new or empty")
+        raise ExportError(
+            f"{folder} holds {others[0]!r}, which an export would replace; give a folder that is new or empty"
+        )
 
 
 def _sampler(run: Run) -> Sampler:
@@ -111,7 +128,9 @@ def _sampler(run: Run) -> Sampler:
     except BaseError:
         raise
     except (ValueError, SafetensorError) as failure:
-        raise ExportError(f"the adapter in {run.adapter} cannot be exported ({failure}); train it again") from failure
+        raise ExportError(
+            f"the adapter in {run.adapter} cannot be exported ({failure}); train it again"
+        ) from failure
 
 
 @contextmanager
@@ -122,7 +141,9 @@ def _without_traces(folder: Path) -> Iterator[None]:
         yield
     finally:
         for above in made:
-            with suppress(OSError):  # it is not empty: all went well, or another process wrote there too
+            with suppress(
+                OSError
+            ):  # it is not empty: all went well, or another process wrote there too
                 above.rmdir()
 
 
@@ -133,12 +154,16 @@ def check(part: Path, to: str, source: Source, wanted: np.ndarray, sampler: Samp
     """
     what = f"the {to} export of {source.run.folder}"
     try:
-        with exact():
-            drawn = draw(stock_pipeline(part, to, source).to(sampler.device), source.pixels, sampler)
+        with draws_same_pixels():
+            drawn = draw_references(
+                stock_pipeline(part, to, source).to(sampler.device), source.pixels, sampler
+            )
     except ExportError:
         raise
     except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as failure:
-        raise ExportError(f"{what} does not load in stock diffusers: {' '.join(str(failure).split())}") from failure
+        raise ExportError(
+            f"{what} does not load in stock diffusers: {' '.join(str(failure).split())}"
+        ) from failure
     difference = int(np.abs(drawn.astype(int) - wanted.astype(int)).max())
     if difference > ALLOWED:
         raise ExportError(
@@ -147,7 +172,7 @@ def check(part: Path, to: str, source: Source, wanted: np.ndarray, sampler: Samp
         )
 
 
-def draw(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> np.ndarray:
+def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> np.ndarray:
     """The pictures that exports are checked by, uint8 [n, pixels, pixels, 3], from noise as the run's sampler has it.
 
     Errors: ExportError where they are no numbers.
@@ -157,7 +182,11 @@ def draw(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> np.ndarray:
     pipe.scheduler = getattr(diffusers, how["scheduler"]).from_config(pipe.scheduler.config)
     noise = [torch.Generator("cpu").manual_seed(seed) for seed in SEEDS]
     size = {"height": pixels, "width": pixels}
-    given = {"num_inference_steps": steps, "guidance_scale": how["guidance_scale"], "generator": noise}
+    given = {
+        "num_inference_steps": steps,
+        "guidance_scale": how["guidance_scale"],
+        "generator": noise,
+    }
     images = pipe(PROMPTS, output_type="np", **given, **size).images
     if not np.isfinite(images).all():
         raise ExportError(

@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers.utils import logging as transformers_bars
 
-from ..models import Base
+from ..models import StableDiffusion
 from ..models.lora import METADATA_KEY, WEIGHTS
 from ..models.sampling_recipe import holds_guidance
 from ..run.run import Run
 from .kohya import kohya_metadata, kohya_weights
-from .one_pass import let_stock_pipelines_not_guide
+from .one_pass import mark_guidance_as_embedded
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Source:
     """What is exported: the adapter of a run, on its base; pixels: a side of its pictures; facts: as of `card.told`."""
 
     run: Run
-    base: Base
+    base: StableDiffusion
     pixels: int
     facts: dict[str, Any]
 
@@ -39,16 +39,26 @@ class Source:
 def write_diffusers(part: Path, source: Source):
     """The run's own weights, with all that is told of them in the header."""
     with safe_open(source.run.adapter / WEIGHTS, "pt") as opened:
-        weights, metadata = {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata()
-    save_file(weights, part / WEIGHTS, metadata | {METADATA_KEY: json.dumps(source.facts, sort_keys=True)})
+        weights, metadata = (
+            {key: opened.get_tensor(key) for key in opened.keys()},
+            opened.metadata(),
+        )
+    save_file(
+        weights, part / WEIGHTS, metadata | {METADATA_KEY: json.dumps(source.facts, sort_keys=True)}
+    )
 
 
 def write_kohya(part: Path, source: Source):
     """One file, by the run's name."""
     unet, facts = _with_adapter(source.base, source.run.adapter, WEIGHTS).unet, source.facts
     weights = kohya_weights(unet, facts["train"].get("alpha"))
-    metadata = kohya_metadata(weights, unet.config.cross_attention_dim, source.base, facts["name"], source.pixels)
-    metadata |= {"modelspec.usage_hint": facts["usage"], METADATA_KEY: json.dumps(facts, sort_keys=True)}
+    metadata = kohya_metadata(
+        weights, unet.config.cross_attention_dim, source.base, facts["name"], source.pixels
+    )
+    metadata |= {
+        "modelspec.usage_hint": facts["usage"],
+        METADATA_KEY: json.dumps(facts, sort_keys=True),
+    }
     save_file(weights, part / source.kohya_file, metadata)
 
 
@@ -58,7 +68,7 @@ def write_merged(part: Path, source: Source):
     pipe.fuse_lora(components=["unet"])
     pipe.unload_lora_weights()
     if holds_guidance(source.facts):
-        let_stock_pipelines_not_guide(pipe.unet)
+        mark_guidance_as_embedded(pipe.unet)
     with _without_bars():
         pipe.save_pretrained(part, safe_serialization=True)
 
@@ -71,13 +81,19 @@ def stock_pipeline(part: Path, to: str, source: Source) -> DiffusionPipeline:
     if to != "merged":
         return _with_adapter(source.base, part, WEIGHTS if to == "diffusers" else source.kohya_file)
     with _without_bars():
-        return source.base.stock.from_pretrained(part, use_safetensors=True, local_files_only=True)
+        return source.base.pipeline_class.from_pretrained(
+            part, use_safetensors=True, local_files_only=True
+        )
 
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
     """No progress bars of the libraries for a while: they would stand in a notebook for good."""
-    barred = [library for library in (diffusers_bars, transformers_bars) if library.is_progress_bar_enabled()]
+    barred = [
+        library
+        for library in (diffusers_bars, transformers_bars)
+        if library.is_progress_bar_enabled()
+    ]
     for library in barred:
         library.disable_progress_bar()
     try:
@@ -87,7 +103,7 @@ def _without_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _with_adapter(base: Base, folder: Path, file: str) -> DiffusionPipeline:
+def _with_adapter(base: StableDiffusion, folder: Path, file: str) -> DiffusionPipeline:
     pipe = base.pipeline()
     pipe.load_lora_weights(str(folder), weight_name=file)
     return pipe

@@ -14,7 +14,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from peft.tuners.lora import LoraLayer
 
-from ..models import Base
+from ..models import StableDiffusion
 
 FAMILIES = {
     768: ("sd_v1", "stable-diffusion-v1"),
@@ -22,7 +22,11 @@ FAMILIES = {
     2048: ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
 }
 """Stable Diffusion's versions as kohya and ModelSpec name them, by the width of their text embeddings."""
-V_PREDICTION = {"sd_v1": "sd_v1_v", "sd_v2": "sd_v2_v", "stable-diffusion-v2-512": "stable-diffusion-v2-768-v"}
+V_PREDICTION = {
+    "sd_v1": "sd_v1_v",
+    "sd_v2": "sd_v2_v",
+    "stable-diffusion-v2-512": "stable-diffusion-v2-768-v",
+}
 
 
 class ExportError(RuntimeError):
@@ -30,7 +34,9 @@ class ExportError(RuntimeError):
 
 
 @torch.no_grad()
-def kohya_weights(unet: UNet2DConditionModel, trained_alpha: float | None) -> dict[str, torch.Tensor]:
+def kohya_weights(
+    unet: UNet2DConditionModel, trained_alpha: float | None
+) -> dict[str, torch.Tensor]:
     """The tensors of the one adapter on the UNet, fp32 on the CPU.
 
     Each layer's rank and scale are those that the loader found in the adapter's file. They may differ from layer to layer,
@@ -54,12 +60,16 @@ def kohya_weights(unet: UNet2DConditionModel, trained_alpha: float | None) -> di
         [down], [up] = layer.lora_A.values(), layer.lora_B.values()
         name = f"lora_unet_{path.replace('.', '_')}"
         found[f"{name}.lora_down.weight"] = down.weight.float().cpu().contiguous()
-        found[f"{name}.lora_up.weight"] = (up.weight.float() * (own[path] / alpha)).cpu().contiguous()
+        found[f"{name}.lora_up.weight"] = (
+            (up.weight.float() * (own[path] / alpha)).cpu().contiguous()
+        )
         found[f"{name}.alpha"] = torch.tensor(float(alpha))
     return found
 
 
-def kohya_metadata(weights: dict[str, torch.Tensor], width: int, base: Base, title: str, pixels: int) -> dict[str, str]:
+def kohya_metadata(
+    weights: dict[str, torch.Tensor], width: int, base: StableDiffusion, title: str, pixels: int
+) -> dict[str, str]:
     """What sd-scripts and ModelSpec say in a file's header.
 
     width: of the base's text embeddings, which tells its version; pixels: a side of the pictures that it was trained on.
@@ -68,12 +78,20 @@ def kohya_metadata(weights: dict[str, torch.Tensor], width: int, base: Base, tit
     version, architecture = FAMILIES.get(width, ("", "stable-diffusion"))
     if v:
         version, architecture = (V_PREDICTION.get(name, name) for name in (version, architecture))
-    known = {"ss_base_model_version": version, "ss_v2": str(version.startswith("sd_v2"))} if version else {}
+    known = (
+        {"ss_base_model_version": version, "ss_v2": str(version.startswith("sd_v2"))}
+        if version
+        else {}
+    )
     return known | {
         "format": "pt",
         "ss_network_module": "networks.lora",
-        "ss_network_dim": _same(value.shape[0] for key, value in weights.items() if key.endswith("lora_down.weight")),
-        "ss_network_alpha": _same(float(value) for key, value in weights.items() if key.endswith(".alpha")),
+        "ss_network_dim": _same(
+            value.shape[0] for key, value in weights.items() if key.endswith("lora_down.weight")
+        ),
+        "ss_network_alpha": _same(
+            float(value) for key, value in weights.items() if key.endswith(".alpha")
+        ),
         "ss_sd_model_name": base.name,
         "ss_output_name": title,
         "modelspec.sai_model_spec": "1.0.1",

@@ -7,10 +7,16 @@ from typing import Any
 from ..config.contenders import CONTENDERS
 from ..models.card_metadata import front_matter, license_row
 from ..models.checks.headers import FileError, read_header
-from ..models.lora import WEIGHTS, read_facts
-from ..models.lora_compatibility import layers_missed
+from ..models.lora import WEIGHTS, load_metadata
+from ..models.lora_compatibility import unsupported_layers
 from ..models.lora_file import AdapterError
-from ..models.sampling_recipe import example, holds_guidance, sampling, usage, warning
+from ..models.sampling_recipe import (
+    holds_guidance,
+    sampling_recipe,
+    usage_code,
+    usage_text,
+    warning,
+)
 from ..run.run import Run, RunError
 
 CARD = """{front}
@@ -45,27 +51,30 @@ KOHYA = (
 )
 
 
-def told(run: Run, layers: Iterable[str]) -> dict[str, Any]:
+def export_metadata(run: Run, layers: Iterable[str]) -> dict[str, Any]:
     """What is known of a run's adapter: what training recorded in it, which of its layers other programs miss, and the
     numbers of the comparison, if there is one.
 
     layers: of the base's UNet. Errors: FileNotFoundError without an adapter; AdapterError where it is damaged.
     """
-    facts = {"base": "a base that is not recorded"} | read_facts(run.adapter)
+    facts = {"base": "a base that is not recorded"} | load_metadata(run.adapter)
     train = facts.get("train", {})
     objective = facts.get("objective", "guidance")
-    own = {"name": run.name, "objective": objective, "usage": usage(facts), "train": train}
+    own = {"name": run.name, "objective": objective, "usage": usage_text(facts), "train": train}
     try:
         keys = read_header(run.adapter / WEIGHTS).weights
     except FileError as failure:
         raise AdapterError(run.adapter, failure) from None
     put = {key.removeprefix("unet.").partition(".lora_")[0] for key in keys}
-    missed = {program: [name for name in names if name in put] for program, names in layers_missed(layers).items()}
+    missed = {
+        program: [name for name in names if name in put]
+        for program, names in unsupported_layers(layers).items()
+    }
     own["layers_missed"] = {program: names for program, names in missed.items() if names}
-    return facts | own | {"compared": compared(run)}
+    return facts | own | {"compared": comparison_lines(run)}
 
 
-def compared(run: Run) -> dict[str, Any] | None:
+def comparison_lines(run: Run) -> dict[str, Any] | None:
     """The numbers of compare/results.json; None where there are none, or they are those of another adapter."""
     try:
         run.require("compare")
@@ -82,12 +91,17 @@ def compared(run: Run) -> dict[str, Any] | None:
     }
 
 
-def card(to: str, facts: dict[str, Any]) -> str:
+def export_card(to: str, facts: dict[str, Any]) -> str:
     """README.md of an export, from what `told` gave."""
     kind = "DoRA" if facts["train"].get("method") == "dora" else "LoRA"
-    values = facts | sampling(facts) | {"kind": f"A {kind}", "kind_small": f"a {kind}"}
-    tags = [*([] if to == "merged" else ["lora"]), "text-to-image", "stable-diffusion", facts["objective"]]
-    how = [KOHYA.format(**values) if to == "kohya" else example(facts, "FOLDER", to == "merged")]
+    values = facts | sampling_recipe(facts) | {"kind": f"A {kind}", "kind_small": f"a {kind}"}
+    tags = [
+        *([] if to == "merged" else ["lora"]),
+        "text-to-image",
+        "stable-diffusion",
+        facts["objective"],
+    ]
+    how = [KOHYA.format(**values) if to == "kohya" else usage_code(facts, "FOLDER", to == "merged")]
     how += missed_sentences(facts) if to == "kohya" else []
     how += [UNGUIDED] if to == "merged" and holds_guidance(facts) else []
     how += [PROGRAMS]
@@ -104,7 +118,9 @@ def card(to: str, facts: dict[str, Any]) -> str:
 def missed_sentences(facts: dict[str, Any]) -> list[str]:
     """Return a sentence for each program that does not load all layers of the adapter."""
     return [
-        MISSED.format(program=program, count=len(layers), layers=", ".join(f"`{layer}`" for layer in layers))
+        MISSED.format(
+            program=program, count=len(layers), layers=", ".join(f"`{layer}`" for layer in layers)
+        )
         for program, layers in facts["layers_missed"].items()
     ]
 

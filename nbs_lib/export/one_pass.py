@@ -7,7 +7,7 @@ WIDTH = 256
 """Of the embedding of the guidance scale, as latent consistency models have it."""
 
 
-def let_stock_pipelines_not_guide(unet: UNet2DConditionModel):
+def mark_guidance_as_embedded(unet: UNet2DConditionModel):
     """Give a UNet the layer by which diffusers' pipelines know that it holds its guidance, with weights of zero.
 
     A pipeline guides only where `time_cond_proj_dim` is None; where it is set, it gives the guidance scale to this layer.
@@ -15,7 +15,9 @@ def let_stock_pipelines_not_guide(unet: UNet2DConditionModel):
     Source: arXiv 2310.04378, sec. 3.3; `do_classifier_free_guidance` of diffusers' pipelines.
     """
     first = unet.time_embedding.linear_1
-    layer = torch.nn.Linear(WIDTH, first.in_features, bias=False, device=first.weight.device, dtype=first.weight.dtype)
+    layer = torch.nn.Linear(
+        WIDTH, first.in_features, bias=False, device=first.weight.device, dtype=first.weight.dtype
+    )
     torch.nn.init.zeros_(layer.weight)
     unet.time_embedding.cond_proj = layer.requires_grad_(False)
     unet.register_to_config(time_cond_proj_dim=WIDTH)

@@ -11,8 +11,18 @@ Nothing is ever run from a model's folder (`trust_remote_code` stays off), and w
 
 from . import _imports as libraries  # noqa: F401  (before what imports them)
 from .components import BaseError
-from .loading import EMBEDDED, MIRRORS, embedded_clip, find_base, whole_clip
-from .stable_diffusion import Base, Text
-from .stable_diffusion_xl import BaseXL
+from .loading import EMBEDDED, MIRRORS, embedded_clip, find_base, load_clip_folder
+from .stable_diffusion import StableDiffusion, TextEmbeddings
+from .stable_diffusion_xl import StableDiffusionXL
 
-__all__ = ["EMBEDDED", "MIRRORS", "Base", "BaseError", "BaseXL", "Text", "embedded_clip", "find_base", "whole_clip"]
+__all__ = [
+    "EMBEDDED",
+    "MIRRORS",
+    "StableDiffusion",
+    "BaseError",
+    "StableDiffusionXL",
+    "TextEmbeddings",
+    "embedded_clip",
+    "find_base",
+    "load_clip_folder",
+]

@@ -9,7 +9,9 @@ def quote_torch_libraries():
 
     To be called before DeepSpeed's extensions or torch.compile's kernels are compiled; a second time changes nothing.
     """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says where it found a compiler for CUDA
+    logging.getLogger("torch.utils.cpp_extension").setLevel(
+        logging.ERROR
+    )  # it says where it found a compiler for CUDA
     from torch.utils import cpp_extension  # not before it is needed: its import may touch CUDA
 
     path = cpp_extension.TORCH_LIB_PATH

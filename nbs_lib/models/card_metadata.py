@@ -8,7 +8,7 @@ from typing import Any
 
 from .origin import hub_id, plain_license
 
-UNKNOWN = {"license": "unknown"}
+UNKNOWN_LICENSE = {"license": "unknown"}
 """The hub's own word for it."""
 
 
@@ -20,22 +20,25 @@ def front_matter(facts: dict[str, Any], tags: list[str], relation: str) -> str:
     """
     base = hub_id(facts.get("base_origin", ""))
     fields = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
-    fields |= license_of_facts(facts)
+    fields |= license_of_adapter(facts)
     if base:
         fields |= {"base_model": base, "base_model_relation": relation}
     # JSON's values are YAML's too, whatever is in a name
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in (fields | {"tags": tags}).items()]
+    lines = [
+        f"{name}: {json.dumps(value, ensure_ascii=False)}"
+        for name, value in (fields | {"tags": tags}).items()
+    ]
     return "\n".join(["---", *lines, "---"])
 
 
-def license_of_facts(facts: dict[str, Any]) -> dict[str, str]:
+def license_of_adapter(facts: dict[str, Any]) -> dict[str, str]:
     """Return the license fields of the base as they were recorded; `unknown` where its files did not say them."""
-    return plain_license(facts.get("base_license")) or UNKNOWN
+    return plain_license(facts.get("base_license")) or UNKNOWN_LICENSE
 
 
 def license_row(facts: dict[str, Any]) -> str:
     """Return what a card's table says of the license."""
-    fields = license_of_facts(facts)
-    if fields == UNKNOWN:
+    fields = license_of_adapter(facts)
+    if fields == UNKNOWN_LICENSE:
         return "that of the base, whose files do not say it"
     return f"that of the base: {fields.get('license_name', fields['license'])}"

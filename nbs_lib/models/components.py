@@ -40,7 +40,10 @@ def weight_files(folder: Path, part: str) -> list[Path]:
     """The files of a part's weights, whole or in shards, fp16 ones only where there are no others; [] where none are."""
     for ending in ("", ".fp16"):
         stem = WEIGHTS[part] + ending
-        whole, index = folder / part / f"{stem}.safetensors", folder / part / f"{WEIGHTS[part]}.safetensors.index{ending}.json"
+        whole, index = (
+            folder / part / f"{stem}.safetensors",
+            folder / part / f"{WEIGHTS[part]}.safetensors.index{ending}.json",
+        )
         if whole.is_file():
             return [whole]
         if index.is_file():
@@ -49,7 +52,7 @@ def weight_files(folder: Path, part: str) -> list[Path]:
     return []
 
 
-def part_files(folder: Path, part: str) -> set[Path]:
+def component_files(folder: Path, part: str) -> set[Path]:
     """The files that are loaded for a part, and no others that lie beside them."""
     files = {folder / part / CONFIGS[part]}
     if part in WEIGHTS:
@@ -69,31 +72,44 @@ def missing_files(folder: Path, parts: Iterable[str]) -> list[str]:
             missing.append(f"{part}/{CONFIGS[part]}")
         if part in WEIGHTS and not weight_files(folder, part):
             missing.append(f"{part}/{WEIGHTS[part]}.safetensors")
-        if part.startswith("tokenizer") and not ("tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there):
+        if part.startswith("tokenizer") and not (
+            "tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there
+        ):
             missing.append(f"{part}/tokenizer.json, or vocab.json and merges.txt beside it")
     return missing
 
 
-def load_part(cls: type, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
+def load_component(cls: type, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
     """A part with weights as a frozen model of class `cls`. name: the base's.
 
     Errors: BaseError where it does not load.
     """
     variant = "fp16" if ".fp16." in weight_files(folder, part)[0].name else None
-    own = {"config": config_of(read_settings(folder / part / CONFIGS[part]))} if is_clip(cls) else {}
+    own = (
+        {"config": config_of(read_settings(folder / part / CONFIGS[part]))} if is_clip(cls) else {}
+    )
     try:
-        with without_bar():
+        with no_progress_bar():
             model = cls.from_pretrained(
-                folder / part, torch_dtype=dtype, use_safetensors=True, variant=variant, local_files_only=True, **own
+                folder / part,
+                torch_dtype=dtype,
+                use_safetensors=True,
+                variant=variant,
+                local_files_only=True,
+                **own,
             )
     except Exception as failure:  # the libraries check little of what they read
-        raise BaseError(f"base {name!r}: its {part} does not load ({first_line(failure)}); fetch {part}/ again") from failure
-    if broken := not_finite(model):
-        raise BaseError(f"base {name!r}: its {part} has weights that are no numbers ({broken}); fetch {part}/ again")
+        raise BaseError(
+            f"base {name!r}: its {part} does not load ({first_line(failure)}); fetch {part}/ again"
+        ) from failure
+    if broken := weights_not_finite(model):
+        raise BaseError(
+            f"base {name!r}: its {part} has weights that are no numbers ({broken}); fetch {part}/ again"
+        )
     return model.requires_grad_(False).eval()
 
 
-def not_finite(model: torch.nn.Module) -> str:
+def weights_not_finite(model: torch.nn.Module) -> str:
     """Return the name of a weight that holds NaN or an infinity, or an empty text.
 
     The smallest and the largest value tell both in one pass without a copy: 0.1 s for a GiB.
@@ -105,7 +121,7 @@ def not_finite(model: torch.nn.Module) -> str:
 
 
 @contextmanager
-def without_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """Without transformers' bar for a while: it would stand in the notebooks for good, and weights load in a moment."""
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()

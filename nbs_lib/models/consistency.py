@@ -16,9 +16,9 @@ from .checks.weight_shapes import checked_model
 from .components import CONFIGS, WEIGHTS, BaseError, weight_files
 
 if TYPE_CHECKING:
-    from .stable_diffusion import Base
+    from .stable_diffusion import StableDiffusion
 
-DIFFUSIONS = (
+DIFFUSION_SCHEDULERS = (
     *(kind.name for kind in KarrasDiffusionSchedulers if kind.name != "EDMEulerScheduler"),
     "DDIMInverseScheduler", "DDIMParallelScheduler", "DDPMParallelScheduler", "DPMSolverMultistepInverseScheduler",
     "LCMScheduler", "SASolverScheduler", "TCDScheduler",
@@ -31,7 +31,7 @@ _checked: dict[tuple, Any] = {}
 """What was checked before in this process, by part and state of its files; of a part with weights, its settings."""
 
 
-def check_base(base: "Base"):
+def check_base(base: "StableDiffusion"):
     """Check a base's settings and the headers of its weights, once for each state of its files.
 
     Errors: BaseError where a weight is missing, unexpected or misshapen, where settings are damaged, or where the parts
@@ -44,21 +44,23 @@ def check_base(base: "Base"):
     _check_together(base, settings)
 
 
-def _checked_part(base: "Base", part: str) -> Any:
+def _checked_part(base: "StableDiffusion", part: str) -> Any:
     """Check a part by itself; returns the settings of one with weights, as its class completes them."""
     with _named(base, part):
         if (key := (base.classes.get(part), part, _stamp(base, part))) in _checked:
             return _checked[key]
-        settings = checked_settings(base.folder, part)
+        settings = check_component_settings(base.folder, part)
         if part in WEIGHTS:
-            settings = checked_model(base.classes[part], settings, weight_files(base.folder, part)).config
+            settings = checked_model(
+                base.classes[part], settings, weight_files(base.folder, part)
+            ).config
         elif part == "scheduler":
             _check_schedule(base, settings)
         _checked[key] = settings
     return settings
 
 
-def checked_settings(folder: Path, part: str) -> dict[str, Any]:
+def check_component_settings(folder: Path, part: str) -> dict[str, Any]:
     """Return the settings of a part. Errors: FileError where they, or any file beside them, are none that can be read."""
     for path in (folder / part).iterdir():
         if path.exists() and not path.is_dir():
@@ -66,18 +68,27 @@ def checked_settings(folder: Path, part: str) -> dict[str, Any]:
     return read_settings(folder / part / CONFIGS[part])
 
 
-def _check_schedule(base: "Base", settings: dict[str, Any]):
+def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
     """Check that a base has a schedule of noise levels, and one that what its UNet predicts can be used at."""
-    if (kind := settings.get("_class_name", "DDIMScheduler")) not in DIFFUSIONS or settings.get("use_flow_sigmas"):
-        raise unfit(base, f"its scheduler is {kind!r:.60}, which mixes no noise by levels of DDPM; {NO_FLOW}")
+    if (
+        kind := settings.get("_class_name", "DDIMScheduler")
+    ) not in DIFFUSION_SCHEDULERS or settings.get("use_flow_sigmas"):
+        raise why_not_guidable(
+            base,
+            f"its scheduler is {kind!r:.60}, which mixes no noise by levels of DDPM; {NO_FLOW}",
+        )
     if (predicts := settings.get("prediction_type", "epsilon")) == "flow_prediction":
-        raise unfit(base, f"its UNet predicts a flow (prediction_type is {predicts!r}); {NO_FLOW}")
+        raise why_not_guidable(
+            base, f"its UNet predicts a flow (prediction_type is {predicts!r}); {NO_FLOW}"
+        )
     scheduler = base.scheduler()
     levels = scheduler.alphas_cumprod
-    if len(levels) != (steps := scheduler.config.num_train_timesteps) or not bool(((levels >= 0) & (levels <= 1)).all()):
+    if len(levels) != (steps := scheduler.config.num_train_timesteps) or not bool(
+        ((levels >= 0) & (levels <= 1)).all()
+    ):
         raise FileError(f"its {len(levels)} noise levels are not {steps} numbers between 0 and 1")
     if predicts == "epsilon" and float(levels.min()) < LEAST_SIGNAL:
-        raise unfit(
+        raise why_not_guidable(
             base,
             "its UNet predicts epsilon, and its noise schedule ends without any signal (zero terminal SNR), where that says "
             "nothing of the picture; allowed are v_prediction and sample with such a schedule, or another one "
@@ -85,42 +96,52 @@ def _check_schedule(base: "Base", settings: dict[str, Any]):
         )
 
 
-def unfit(base: "Base", why: str) -> BaseError:
+def why_not_guidable(base: "StableDiffusion", why: str) -> BaseError:
     """Return the error of a base that is whole and cannot be used here."""
     return BaseError(f"base {base.name!r} cannot be used: {why}")
 
 
-def check_unguided(base: "Base"):
+def check_unguided(base: "StableDiffusion"):
     """Check that a base is guided by two passes, as the stock pipelines guide it. Errors: BaseError."""
-    if (width := read_settings(base.folder / "unet" / CONFIGS["unet"]).get("time_cond_proj_dim")) is not None:
-        raise unfit(
+    if (
+        width := read_settings(base.folder / "unet" / CONFIGS["unet"]).get("time_cond_proj_dim")
+    ) is not None:
+        raise why_not_guidable(
             base,
             f"its UNet holds its guidance already (time_cond_proj_dim is {width!r:.20}), so that pipelines evaluate it once a "
             "step, and there is nothing to learn from two; give the base that it was made from",
         )
 
 
-def _check_tokenizer(base: "Base", part: str, encoder: CLIPTextConfig):
+def _check_tokenizer(base: "StableDiffusion", part: str, encoder: CLIPTextConfig):
     """Check that a text encoder of these settings knows every id of its tokenizer."""
     with _named(base, part):
-        if (key := (part, encoder.max_position_embeddings, encoder.vocab_size, _stamp(base, part))) in _checked:
+        if (
+            key := (part, encoder.max_position_embeddings, encoder.vocab_size, _stamp(base, part))
+        ) in _checked:
             return
         tokenizer = base.tokenizer_of(part)
         length, most = tokenizer.model_max_length, encoder.max_position_embeddings
         if type(length) is not int or not 2 < length <= most:
-            raise FileError(f"model_max_length is {length!r}, allowed is 3 to {most}, which the text encoder reads")
+            raise FileError(
+                f"model_max_length is {length!r}, allowed is 3 to {most}, which the text encoder reads"
+            )
         if (last := max(tokenizer.get_vocab().values(), default=0)) >= encoder.vocab_size:
-            raise FileError(f"its vocabulary reaches {last}, its text encoder knows ids below {encoder.vocab_size}")
-        tokenizer(["a"], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            raise FileError(
+                f"its vocabulary reaches {last}, its text encoder knows ids below {encoder.vocab_size}"
+            )
+        tokenizer(
+            ["a"], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
         _checked[key] = True
 
 
-def _check_together(base: "Base", settings: dict[str, Any]):
+def _check_together(base: "StableDiffusion", settings: dict[str, Any]):
     """Check that what one part gives is what the next one takes."""
     with _named(base, "unet"):
         takes, latents = settings["unet"]["in_channels"], settings["vae"]["latent_channels"]
         if takes > latents:
-            raise unfit(
+            raise why_not_guidable(
                 base,
                 f"its UNet takes {takes} channels, {latents} of latents and {takes - latents} of a mask or another picture, as "
                 "those for inpainting, depth and editing do; allowed is a base that makes pictures of text alone",
@@ -133,7 +154,7 @@ def _check_together(base: "Base", settings: dict[str, Any]):
 
 
 @contextmanager
-def _named(base: "Base", part: str) -> Iterator[None]:
+def _named(base: "StableDiffusion", part: str) -> Iterator[None]:
     """Raise an error within as one of this part of this base."""
     try:
         yield
@@ -145,7 +166,7 @@ def _named(base: "Base", part: str) -> Iterator[None]:
         ) from failure
 
 
-def _stamp(base: "Base", part: str) -> tuple:
+def _stamp(base: "StableDiffusion", part: str) -> tuple:
     """What changes when a file of a part is written anew."""
     stats = [path.stat() for path in sorted((base.folder / part).iterdir()) if path.is_file()]
     return tuple((each.st_dev, each.st_ino, each.st_mtime_ns, each.st_size) for each in stats)

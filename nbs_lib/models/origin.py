@@ -8,7 +8,9 @@ import yaml
 
 from .checks.headers import SETTINGS_SIZE, FileError, check_file
 
-SNAPSHOT = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<revision>[0-9a-f]{40})")
+SNAPSHOT = re.compile(
+    r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<revision>[0-9a-f]{40})"
+)
 """The end of the place where huggingface_hub keeps a revision of a repository."""
 ORIGIN = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)@[\w.-]+")
 FRONT = re.compile(r"---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
@@ -43,5 +45,9 @@ def license_of(folder: Path) -> dict[str, str]:
 def plain_license(told: Any) -> dict[str, str]:
     """Return the fields of a license that are short texts; an empty dict without a license among them."""
     fields = {name: told.get(name) for name in LICENSE} if isinstance(told, dict) else {}
-    short = {name: value for name, value in fields.items() if isinstance(value, str) and value.strip() and len(value) <= 300}
+    short = {
+        name: value
+        for name, value in fields.items()
+        if isinstance(value, str) and value.strip() and len(value) <= 300
+    }
     return short if "license" in short else {}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-SENTENCES = {
+RECIPE_SENTENCES = {
     "guidance": "sample with guidance_scale=1; negative prompts have no effect",
     "finetune": "sample it like its base, with guidance",
     "consistency": "sample in 2 to 8 steps with LCMScheduler and guidance_scale=1; negative prompts have no effect",
@@ -23,19 +23,21 @@ image = pipe("a prompt", guidance_scale={guidance_scale:g}, num_inference_steps=
 ```"""
 
 
-def sampling(facts: dict[str, Any]) -> dict[str, Any]:
+def sampling_recipe(facts: dict[str, Any]) -> dict[str, Any]:
     """guidance_scale, scheduler (a class of diffusers) and steps (None: as many as the base's) of recorded facts."""
-    return {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None} | facts.get("sampling", {})
+    return {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None} | facts.get(
+        "sampling", {}
+    )
 
 
-def usage(facts: dict[str, Any]) -> str:
+def usage_text(facts: dict[str, Any]) -> str:
     """The sentence."""
-    return SENTENCES[facts.get("objective", "guidance")]
+    return RECIPE_SENTENCES[facts.get("objective", "guidance")]
 
 
 def holds_guidance(facts: dict[str, Any]) -> bool:
     """Whether one pass of what was trained predicts the guided answer, so that guidance would be applied twice."""
-    return sampling(facts)["guidance_scale"] <= 1
+    return sampling_recipe(facts)["guidance_scale"] <= 1
 
 
 def warning(facts: dict[str, Any]) -> str:
@@ -43,13 +45,13 @@ def warning(facts: dict[str, Any]) -> str:
     return f"{GUIDED_ONCE}\n\n" if holds_guidance(facts) else ""
 
 
-def example(facts: dict[str, Any], folder: str, whole: bool) -> str:
+def usage_code(facts: dict[str, Any], folder: str, whole: bool) -> str:
     """Python, as Markdown. folder: of the adapter, or, where it is whole, of the pipeline."""
     load = f"pipe = DiffusionPipeline.from_pretrained({folder!r})"
     if not whole:
         base = facts.get("base_origin", facts["base"])
         load = f"pipe = DiffusionPipeline.from_pretrained(BASE)  # {base}\npipe.load_lora_weights({folder!r})"
-    how, more = sampling(facts), ""
+    how, more = sampling_recipe(facts), ""
     if facts.get("negative") and how["guidance_scale"] > 1:
         more += f", negative_prompt={facts['negative']!r}"
     if facts.get("resolution"):

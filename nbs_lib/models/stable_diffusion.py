@@ -12,32 +12,38 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..files import file_hash, value_hash
 from .checks.component_settings import check_settings
 from .checks.headers import first_line, read_settings
-from .components import CONFIGS, INDEX, BaseError, load_part, part_files
+from .components import CONFIGS, INDEX, BaseError, component_files, load_component
 from .origin import hub_id, license_of
 
 Encoders = list[tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]]
 """The text encoders of a base in their order, each with its tokenizer."""
 
 
-class Text(NamedTuple):
+class TextEmbeddings(NamedTuple):
     """Texts as a UNet takes them. context: [n, tokens, width]; pooled: [n, p], None in a family without."""
 
     context: torch.Tensor
     pooled: torch.Tensor | None
 
-    def to(self, device: torch.device | str) -> "Text":
+    def to(self, device: torch.device | str) -> "TextEmbeddings":
         """The texts on a device."""
-        return Text(*(part if part is None else part.to(device) for part in self))
+        return TextEmbeddings(*(part if part is None else part.to(device) for part in self))
 
 
 @dataclass(frozen=True)
-class Base:
+class StableDiffusion:
     """A base on disk: SD 1.x or 2.x. Its parts are loaded when asked for, each call anew, in fp32 unless said otherwise.
 
     name: as it was asked for. origin: what that came to: the same, or the hub id and revision that were downloaded.
@@ -48,7 +54,7 @@ class Base:
     origin: str = ""
 
     parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-    stock: ClassVar[type[DiffusionPipeline]] = StableDiffusionPipeline
+    pipeline_class: ClassVar[type[DiffusionPipeline]] = StableDiffusionPipeline
     """diffusers' own pipeline for this family; it is what loads a LoRA, too."""
     _added_kind: ClassVar[str | None] = None
     """What its UNet takes besides the context, as diffusers names it."""
@@ -62,7 +68,12 @@ class Base:
     @cached_property
     def hash(self) -> str:
         """Hash over the files that are loaded, and over no others that lie beside them."""
-        return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(self._files())])
+        return value_hash(
+            [
+                [str(path.relative_to(self.folder)), file_hash(path)]
+                for path in sorted(self._files())
+            ]
+        )
 
     @property
     def text_parts(self) -> tuple[str, ...]:
@@ -71,7 +82,7 @@ class Base:
 
     def hash_of(self, *parts: str) -> str:
         """Hash over the files of some parts, and over what the stock pipeline says of itself."""
-        files = set().union(*(part_files(self.folder, part) for part in parts))
+        files = set().union(*(component_files(self.folder, part) for part in parts))
         index = self.folder / INDEX
         return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(files)]
                           + [file_hash(index) if index.is_file() else ""])  # fmt: skip
@@ -91,7 +102,7 @@ class Base:
         return self._settings("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
 
     @property
-    def vae_factor(self) -> int:
+    def vae_scale_factor(self) -> int:
         """Pixels of a picture to one of its latents, along a side."""
         return 2 ** (len(self._settings("vae/config.json")["block_out_channels"]) - 1)
 
@@ -117,7 +128,10 @@ class Base:
         yield from (("vae", name, 3) for name in ("in_channels", "out_channels"))
         yield from (("unet", name, latents) for name in ("in_channels", "out_channels"))
         yield "unet", "cross_attention_dim", self._text_width(settings)
-        yield from (("unet", name, None) for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type"))
+        yield from (
+            ("unet", name, None)
+            for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
+        )
         yield "unet", "addition_embed_type", self._added_kind
 
     def _text_width(self, settings: dict[str, Any]) -> int:
@@ -128,33 +142,41 @@ class Base:
         try:
             check_settings(kind, read_settings(self.folder / "scheduler" / CONFIGS["scheduler"]))
             # DDIM clips to [-1, 1] unless it is told not to, which is for pictures: latents reach beyond
-            scheduler = kind.from_pretrained(self.folder / "scheduler", local_files_only=True, clip_sample=False)
-            kind.from_config(scheduler.config).set_timesteps(2)  # some settings are read no earlier than this
+            scheduler = kind.from_pretrained(
+                self.folder / "scheduler", local_files_only=True, clip_sample=False
+            )
+            kind.from_config(scheduler.config).set_timesteps(
+                2
+            )  # some settings are read no earlier than this
             return scheduler
         except Exception as failure:  # each scheduler refuses settings in its own way
             said = first_line(failure)
-            raise BaseError(f"base {self.name!r}: its scheduler cannot be used ({said}); fetch scheduler/ again") from failure
+            raise BaseError(
+                f"base {self.name!r}: its scheduler cannot be used ({said}); fetch scheduler/ again"
+            ) from failure
 
     def text_encoders(self) -> Encoders:
         """What `embed` and `unconditional` read with; on the CPU, to be moved by who wants them elsewhere."""
         return [(self.tokenizer(), self.text_encoder())]
 
     @torch.no_grad()
-    def embed(self, texts: list[str], encoders: Encoders) -> Text:
+    def encode_prompt(self, texts: list[str], encoders: Encoders) -> TextEmbeddings:
         """Texts as the stock pipeline gives them to the UNet: the last hidden state."""
         [(tokenizer, encoder)] = encoders
-        return Text(encoder(token_ids(texts, tokenizer).to(encoder.device))[0], None)
+        return TextEmbeddings(encoder(token_ids(texts, tokenizer).to(encoder.device))[0], None)
 
-    def unconditional(self, encoders: Encoders, negative: str = "") -> Text:
+    def encode_negative_prompt(self, encoders: Encoders, negative: str = "") -> TextEmbeddings:
         """What the stock pipeline guides away from, n = 1: the negative prompt; without one (""), the empty prompt."""
-        return self.embed([negative], encoders)
+        return self.encode_prompt([negative], encoders)
 
-    def random_text(self, n: int, tokens: int, generator: torch.Generator) -> Text:
+    def random_text(self, n: int, tokens: int, generator: torch.Generator) -> TextEmbeddings:
         """Normal noise in the shape of texts, to probe a UNet with."""
         width = self._settings("unet/config.json")["cross_attention_dim"]
-        return Text(torch.randn(n, tokens, width, generator=generator), None)
+        return TextEmbeddings(torch.randn(n, tokens, width, generator=generator), None)
 
-    def added(self, pooled: torch.Tensor | None, latents: torch.Tensor) -> dict[str, torch.Tensor] | None:
+    def added_cond_kwargs(
+        self, pooled: torch.Tensor | None, latents: torch.Tensor
+    ) -> dict[str, torch.Tensor] | None:
         """What the UNet takes besides the context, as its `added_cond_kwargs`. latents: [n, c, h, w], for their size."""
         return None
 
@@ -176,7 +198,7 @@ class Base:
 
     def pipeline(self, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
         """All of it as the stock pipeline with a DDIM scheduler and no safety checker, watermark or progress bar."""
-        pipe = self.stock(
+        pipe = self.pipeline_class(
             vae=self.vae(dtype),
             text_encoder=self.text_encoder(dtype),
             tokenizer=self.tokenizer(),
@@ -186,20 +208,22 @@ class Base:
         )
         pipe.set_progress_bar_config(disable=True)
         for network in (pipe.unet, pipe.vae):
-            network.register_to_config(_name_or_path=self.title)  # what is saved of it names no place of this machine
+            network.register_to_config(
+                _name_or_path=self.title
+            )  # what is saved of it names no place of this machine
         return pipe
 
     def _rest_of_pipeline(self, dtype: torch.dtype) -> dict[str, Any]:
         return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
     def _files(self) -> set[Path]:
-        return set().union(*(part_files(self.folder, part) for part in self.parts))
+        return set().union(*(component_files(self.folder, part) for part in self.parts))
 
     def _settings(self, file: str) -> dict[str, Any]:
         return json.loads((self.folder / file).read_text("utf-8"))
 
     def _load(self, part: str, dtype: torch.dtype):
-        return load_part(self.classes[part], self.name, self.folder, part, dtype)
+        return load_component(self.classes[part], self.name, self.folder, part, dtype)
 
     def tokenizer_of(self, part: str) -> CLIPTokenizer:
         """Load the tokenizer of a part."""
@@ -209,4 +233,6 @@ class Base:
 def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> torch.Tensor:
     """[n, tokens]: padded and cut to what the text encoder reads."""
     length = tokenizer.model_max_length
-    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids

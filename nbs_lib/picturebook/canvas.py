@@ -39,7 +39,9 @@ def gradient(top: Colour, bottom: Colour) -> Image.Image:
     strip = Image.new("RGB", (1, LARGE))
     for y in range(LARGE):
         t = y / (LARGE - 1)
-        strip.putpixel((0, y), tuple(round(a + (b - a) * t) for a, b in zip(top, bottom, strict=True)))
+        strip.putpixel(
+            (0, y), tuple(round(a + (b - a) * t) for a, b in zip(top, bottom, strict=True))
+        )
     return strip.resize((LARGE, LARGE))
 
 
@@ -54,17 +56,38 @@ class Canvas:
     def jitter(self, span: float) -> float:
         return self.rng.uniform(-span, span)
 
-    def disc(self, x: float, y: float, rx: float, ry: float | None, fill: Colour, line: Colour | None = None):
+    def disc(
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float | None,
+        fill: Colour,
+        line: Colour | None = None,
+    ):
         ry = rx if ry is None else ry
-        self.pen.ellipse((x - rx, y - ry, x + rx, y + ry), fill=fill, outline=line, width=3 if line else 0)
+        self.pen.ellipse(
+            (x - rx, y - ry, x + rx, y + ry), fill=fill, outline=line, width=3 if line else 0
+        )
 
     def limb(self, points: list[tuple[float, float]], width: float, fill: Colour):
         self.pen.line(points, fill=fill, width=round(width), joint="curve")
         for x, y in (points[0], points[-1]):
             self.disc(x, y, width / 2 - 0.5, None, fill)
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, radius: float = 0, line: Colour | None = None):
-        self.pen.rounded_rectangle((x0, y0, x1, y1), radius, fill=fill, outline=line, width=3 if line else 0)
+    def box(
+        self,
+        x0: float,
+        y0: float,
+        x1: float,
+        y1: float,
+        fill: Colour,
+        radius: float = 0,
+        line: Colour | None = None,
+    ):
+        self.pen.rounded_rectangle(
+            (x0, y0, x1, y1), radius, fill=fill, outline=line, width=3 if line else 0
+        )
 
     def shape(self, points: list[tuple[float, float]], fill: Colour):
         self.pen.polygon(points, fill=fill)

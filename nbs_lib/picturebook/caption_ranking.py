@@ -11,7 +11,11 @@ from .captions import Caption, near_miss_choices
 
 @torch.no_grad()
 def caption_first(
-    images: np.ndarray, captions: Sequence[Caption], clip: CLIPModel, tokenizer: CLIPTokenizer, batch: int = 64
+    images: np.ndarray,
+    captions: Sequence[Caption],
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    batch: int = 64,
 ) -> torch.Tensor:
     """For each picture, whether CLIP scores its caption highest among the caption and 15 near misses: bool [n].
 
@@ -22,7 +26,9 @@ def caption_first(
         asked = captions[start : start + batch]
         x = pixels(images[start : start + batch], clip)
         choices = [text for caption in asked for text in near_miss_choices(caption)]
-        ids = tokenizer(choices, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        ids = tokenizer(
+            choices, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
         seen = features(clip.get_image_features(pixel_values=x.to(clip.device)))  # [n, d]
         said = features(clip.get_text_features(input_ids=ids.to(clip.device)))  # [n · 16, d]
         scores = torch.einsum("nd,ncd->nc", seen, said.unflatten(0, (len(asked), -1)))
@@ -32,8 +38,15 @@ def caption_first(
 
 def pixels(images: np.ndarray, clip: CLIPModel) -> torch.Tensor:
     """Pictures uint8 [n, h, w, 3] as the picture-book's CLIP takes them: fp32 [n, 3, side, side] in [-1, 1]."""
-    x, side = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1, clip.config.vision_config.image_size
-    return x if x.shape[2:] == (side, side) else torch.nn.functional.interpolate(x, (side, side), mode="area")
+    x, side = (
+        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        clip.config.vision_config.image_size,
+    )
+    return (
+        x
+        if x.shape[2:] == (side, side)
+        else torch.nn.functional.interpolate(x, (side, side), mode="area")
+    )
 
 
 def features(output) -> torch.Tensor:

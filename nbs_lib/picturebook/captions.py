@@ -16,7 +16,12 @@ COATS = ("orange", "black", "white", "grey", "brown")
 COUNTS = ("1", "2", "3", "4", "5")
 SIDES = ("left", "right")
 TIMES = ("day", "sunset", "night", "rain")
-TIME_PHRASES = {"day": "by day", "sunset": "at sunset", "night": "at night", "rain": "on a rainy day"}
+TIME_PHRASES = {
+    "day": "by day",
+    "sunset": "at sunset",
+    "night": "at night",
+    "rain": "on a rainy day",
+}
 
 ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
     "tv": {"shirt": COLOURS, "sofa": COLOURS, "side": SIDES, "time": TIMES},
@@ -147,7 +152,9 @@ def render(caption: Caption) -> str:
     if "time" in values:
         values["time"] = TIME_PHRASES[values["time"]]
     wording = WORDINGS[caption.scene.kind][caption.wording]
-    text = _OPTIONAL.sub(lambda part: part[1] if part[2] in caption.named else "", wording).format(**values)
+    text = _OPTIONAL.sub(lambda part: part[1] if part[2] in caption.named else "", wording).format(
+        **values
+    )
     text = re.sub(r"\b1 (tree|tennis ball)s\b", r"1 \1", text)
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
@@ -183,7 +190,10 @@ def held_out_captions(count: int, seed: int = 0) -> list[Caption]:
     """`count` captions that name every attribute, of scenes kept from training; the kinds take turns."""
     rng = Random(f"held-out {seed}")
     pools = {kind: [scene for scene in all_scenes(kind) if scene.held_out] for kind in KINDS}
-    return [draw_caption(rng.choice(pools[KINDS[i % len(KINDS)]]), rng, complete=1.0) for i in range(count)]
+    return [
+        draw_caption(rng.choice(pools[KINDS[i % len(KINDS)]]), rng, complete=1.0)
+        for i in range(count)
+    ]
 
 
 def near_miss_choices(caption: Caption, count: int = 16, seed: int = 0) -> list[str]:
@@ -193,5 +203,9 @@ def near_miss_choices(caption: Caption, count: int = 16, seed: int = 0) -> list[
     """
     misses = caption.near_misses()
     if len(misses) < count - 1:
-        raise ValueError(f"{caption.text!r} has {len(misses)} near misses, {count - 1} are needed; name more attributes")
-    return [caption.text] + [miss.text for miss in Random(f"misses {seed} {caption.text}").sample(misses, count - 1)]
+        raise ValueError(
+            f"{caption.text!r} has {len(misses)} near misses, {count - 1} are needed; name more attributes"
+        )
+    return [caption.text] + [
+        miss.text for miss in Random(f"misses {seed} {caption.text}").sample(misses, count - 1)
+    ]

@@ -12,7 +12,7 @@ GROUP = 8  # scenes a group: one, and seven that differ from it in one attribute
 
 
 @dataclass(frozen=True)
-class Book:
+class PictureBook:
     """Scenes and their pictures, in the same order. images: uint8, [count, 64, 64, 3]."""
 
     scenes: list[Scene]
@@ -22,13 +22,13 @@ class Book:
         return len(self.scenes)
 
 
-def draw_book(count: int, seed: int = 0, held_out: bool = False) -> Book:
+def draw_book(count: int, seed: int = 0, held_out: bool = False) -> PictureBook:
     """`count` independent scenes of one side of the split, drawn."""
     rng = Random(f"book {seed}")
     return _draw_all([draw_scene(rng, held_out) for _ in range(count)], rng)
 
 
-def draw_grouped_book(groups: int, seed: int = 0) -> Book:
+def draw_grouped_book(groups: int, seed: int = 0) -> PictureBook:
     """Training scenes in groups of `GROUP`, so that a picture meets its near misses in the batch it is trained in."""
     rng = Random(f"grouped book {seed}")
     return _draw_all([scene for _ in range(groups) for scene in _group(rng)], rng)
@@ -45,5 +45,5 @@ def _group(rng: Random) -> list[Scene]:
     return group
 
 
-def _draw_all(scenes: list[Scene], rng: Random) -> Book:
-    return Book(scenes, np.stack([np.asarray(draw(scene, rng)) for scene in scenes]))
+def _draw_all(scenes: list[Scene], rng: Random) -> PictureBook:
+    return PictureBook(scenes, np.stack([np.asarray(draw(scene, rng)) for scene in scenes]))

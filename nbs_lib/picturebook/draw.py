@@ -29,11 +29,26 @@ def draw_tv(rng: Random, shirt: str, sofa: str, side: str, time: str) -> Canvas:
     c.box(tv - 7, 116, tv + 7, 158, (60, 56, 60))
     c.box(tv - 30, 154, tv + 30, 164, (60, 56, 60), 4)
     c.box(tv - 36, 66, tv + 36, 122, (36, 36, 42), 6)
-    c.box(tv - 30, 72, tv + 30, 116, rng.choice(((120, 220, 240), (160, 240, 170), (246, 250, 190))), 3)
+    c.box(
+        tv - 30,
+        72,
+        tv + 30,
+        116,
+        rng.choice(((120, 220, 240), (160, 240, 170), (246, 250, 190))),
+        3,
+    )
     seat, y = 96 - d * 40 + c.jitter(4), 146 + c.jitter(3)
     paint = PAINT[sofa]
     c.box(seat - 50, 96, seat + 50, 170, shade(paint, -0.22), 14)
-    figure(c, seat, y, PAINT[shirt], [[(d * 12, 18), (d * 26, 22)]], [[(d * 24, 4), (d * 28, 30)]], look=d)
+    figure(
+        c,
+        seat,
+        y,
+        PAINT[shirt],
+        [[(d * 12, 18), (d * 26, 22)]],
+        [[(d * 24, 4), (d * 28, 30)]],
+        look=d,
+    )
     c.box(seat - 56, 156, seat + 56, 182, paint, 10)
     c.box(seat - d * 58 - 12, 122, seat - d * 58 + 12, 182, shade(paint, -0.1), 8)
     return finish(c, time if time != "rain" else "day")
@@ -49,11 +64,24 @@ def draw_dancing(rng: Random, shirt: str, umbrella: str, time: str) -> Canvas:
     hand = (x + d * 40, y - 58)
     c.limb([hand, (hand[0] + d * 4, hand[1] - 26)], 4, (70, 60, 56))
     arms = [[(d * 24, -8), (hand[0] - x, hand[1] - y + 34)], [(-d * 26, 6), (-d * 42, -16)]]
-    figure(c, x, y, PAINT[shirt], arms, [[(-d * 8, 24), (-d * 4, 48)], [(d * 22, 10), (d * 36, 32)]], lean=-d * 5)
+    figure(
+        c,
+        x,
+        y,
+        PAINT[shirt],
+        arms,
+        [[(-d * 8, 24), (-d * 4, 48)], [(d * 22, 10), (d * 36, 32)]],
+        lean=-d * 5,
+    )
     ux, uy, paint = hand[0] + d * 4, hand[1] - 8, PAINT[umbrella]
     c.pen.pieslice((ux - 46, uy - 46, ux + 46, uy + 40), 180, 360, fill=paint)
     for k in (-1, 0, 1):
-        c.pen.pieslice((ux + k * 30 - 16, uy - 12, ux + k * 30 + 16, uy + 4), 180, 360, fill=shade(paint, -0.25))
+        c.pen.pieslice(
+            (ux + k * 30 - 16, uy - 12, ux + k * 30 + 16, uy + 4),
+            180,
+            360,
+            fill=shade(paint, -0.25),
+        )
     return finish(c, time, rain=True)
 
 
@@ -63,14 +91,25 @@ def draw_fence(rng: Random, shirt: str, fence: str, time: str) -> Canvas:
     d = rng.choice((-1, 1))
     x, y = 96 + c.jitter(14), 92 + c.jitter(4)
     arms = [[(d * 22, -12), (d * 32, -30)], [(-d * 22, -6), (-d * 34, -24)]]
-    figure(c, x, y, PAINT[shirt], arms, [[(d * 26, 4), (d * 34, 20)], [(-d * 24, 8), (-d * 44, 2)]], lean=d * 6, look=d)
+    figure(
+        c,
+        x,
+        y,
+        PAINT[shirt],
+        arms,
+        [[(d * 26, 4), (d * 34, 20)], [(-d * 24, 8), (-d * 44, 2)]],
+        lean=d * 6,
+        look=d,
+    )
     paint = PAINT[fence]
     for y0 in (136, 160):
         c.box(0, y0, 192, y0 + 9, shade(paint, -0.3))
     start = c.jitter(8)
     for k in range(-1, 9):
         left = start + k * 25
-        c.shape([(left, 186), (left, 128), (left + 9, 118), (left + 18, 128), (left + 18, 186)], paint)
+        c.shape(
+            [(left, 186), (left, 128), (left + 9, 118), (left + 18, 128), (left + 18, 186)], paint
+        )
     return finish(c, time)
 
 
@@ -81,7 +120,16 @@ def draw_ball(rng: Random, shirt: str, ball: str, side: str, time: str) -> Canva
     x, y = 96 - d * 34 + c.jitter(6), 126 + c.jitter(3)
     c.disc(x, y + 52, 32, 6, (72, 132, 62))
     arms = [[(d * 20, 14), (d * 30, -2)], [(-d * 22, 10), (-d * 34, -4)]]
-    figure(c, x, y, PAINT[shirt], arms, [[(-d * 8, 24), (-d * 10, 48)], [(d * 22, 12), (d * 44, 20)]], lean=-d * 6, look=d)
+    figure(
+        c,
+        x,
+        y,
+        PAINT[shirt],
+        arms,
+        [[(-d * 8, 24), (-d * 10, 48)], [(d * 22, 12), (d * 44, 20)]],
+        lean=-d * 6,
+        look=d,
+    )
     bx, by = 96 + d * 58 + c.jitter(6), 134 + c.jitter(8)
     c.disc(bx, 182, 24, 5, (72, 132, 62))
     c.ball(bx, by, 26, PAINT[ball])
@@ -169,7 +217,10 @@ def draw_soda(rng: Random, soda: str, shirt: str, side: str, time: str) -> Canva
     gx, gy, paint = 96 + d * 58 + c.jitter(4), 96 + c.jitter(4), PAINT[soda]
     c.limb([(x + d * 42, 142), (x + d * 54, 184), (gx, 158)], 24, shade(PAINT[shirt], -0.14))
     c.limb([(gx + 6, gy - 10), (gx + 16, gy - 54)], 6, (250, 90, 90))
-    c.shape([(gx - 26, gy - 34), (gx + 26, gy - 34), (gx + 20, gy + 50), (gx - 20, gy + 50)], (226, 240, 248))
+    c.shape(
+        [(gx - 26, gy - 34), (gx + 26, gy - 34), (gx + 20, gy + 50), (gx - 20, gy + 50)],
+        (226, 240, 248),
+    )
     c.shape([(gx - 22, gy - 20), (gx + 22, gy - 20), (gx + 17, gy + 46), (gx - 17, gy + 46)], paint)
     for _ in range(5):
         c.disc(gx + c.jitter(12), gy + 12 + c.jitter(24), 3, None, shade(paint, 0.5))
@@ -183,7 +234,11 @@ def draw_lemon(rng: Random, shirt: str, bowl: str, time: str) -> Canvas:
     skin = portrait(c, x, PAINT[shirt], c.jitter(0.3))
     lx, ly, paint = x + c.jitter(3), 120 + c.jitter(2), PAINT[bowl]
     for side in (-1, 1):
-        c.limb([(x + side * 46, 136), (x + side * 52, 156), (lx + side * 24, ly + 2)], 20, shade(PAINT[shirt], -0.16))
+        c.limb(
+            [(x + side * 46, 136), (x + side * 52, 156), (lx + side * 24, ly + 2)],
+            20,
+            shade(PAINT[shirt], -0.16),
+        )
     c.disc(lx, ly, 24, 16, LEMON, (196, 168, 20))
     c.disc(lx - 7, ly - 5, 7, 4, (255, 250, 190))
     for side in (-1, 1):
@@ -201,12 +256,19 @@ def draw_cat(rng: Random, cat: str, shirt: str, side: str, time: str) -> Canvas:
     d = -1 if side == "left" else 1
     x, paint = 96 - d * 24 + c.jitter(5), PAINT[cat]
     skin = portrait(c, x, PAINT[shirt], d * 0.5)
-    kx, ky, line = 96 + d * 40 + c.jitter(4), 108 + c.jitter(4), shade(PAINT[cat], 0.3 if cat == "black" else -0.35)
+    kx, ky, line = (
+        96 + d * 40 + c.jitter(4),
+        108 + c.jitter(4),
+        shade(PAINT[cat], 0.3 if cat == "black" else -0.35),
+    )
     c.disc(kx, ky + 46, 30, 42, paint, line)
     c.limb([(kx + d * 22, ky + 74), (kx + d * 40, ky + 50), (kx + d * 36, ky + 22)], 10, paint)
     for ear in (-1, 1):
         c.shape([(kx + ear * 8, ky - 18), (kx + ear * 28, ky - 38), (kx + ear * 27, ky - 4)], paint)
-        c.shape([(kx + ear * 14, ky - 18), (kx + ear * 25, ky - 30), (kx + ear * 24, ky - 12)], (240, 160, 160))
+        c.shape(
+            [(kx + ear * 14, ky - 18), (kx + ear * 25, ky - 30), (kx + ear * 24, ky - 12)],
+            (240, 160, 160),
+        )
     c.disc(kx, ky, 29, 25, paint, line)
     for eye in (-1, 1):
         c.disc(kx + eye * 11, ky - 3, 6, 7, (150, 224, 90))
@@ -214,7 +276,11 @@ def draw_cat(rng: Random, cat: str, shirt: str, side: str, time: str) -> Canvas:
     c.shape([(kx - 4, ky + 8), (kx + 4, ky + 8), (kx, ky + 13)], (240, 120, 130))
     for arm in (-1, 1):
         c.pen.line((kx + arm * 8, ky + 11, kx + arm * 30, ky + 8), fill=line, width=2)
-    c.limb([(x - d * 44, 140), (x - d * 30, 180), (kx + d * 8, ky + 56)], 20, shade(PAINT[shirt], -0.16))
+    c.limb(
+        [(x - d * 44, 140), (x - d * 30, 180), (kx + d * 8, ky + 56)],
+        20,
+        shade(PAINT[shirt], -0.16),
+    )
     c.disc(kx + d * 10, ky + 56, 11, None, skin)
     return finish(c, time)
 

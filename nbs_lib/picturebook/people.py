@@ -17,7 +17,9 @@ def _face(c: Canvas, x: float, y: float, r: float, look: float = 0.0):
     return skin
 
 
-def figure(c: Canvas, x: float, y: float, shirt: Colour, arms, legs, lean: float = 0.0, look: float = 0.0):
+def figure(
+    c: Canvas, x: float, y: float, shirt: Colour, arms, legs, lean: float = 0.0, look: float = 0.0
+):
     """A whole person; (x, y) is the middle of the hips, arms and legs are points relative to shoulder and hip."""
     trousers = (54, 58, 84)
     for leg in legs:

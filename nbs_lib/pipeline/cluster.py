@@ -57,7 +57,9 @@ def write_job(kind: str, job: Job) -> tuple[Path, str]:
 def dns_name(name: str) -> str:
     """A name as Kubernetes takes it: a DNS label, short enough for the pods' own names; a hash tells changed ones apart."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
-    return f"onepass-{plain}" if plain == name else f"onepass-{plain or 'run'}-{value_hash(name)[:6]}"
+    return (
+        f"onepass-{plain}" if plain == name else f"onepass-{plain or 'run'}-{value_hash(name)[:6]}"
+    )
 
 
 def slurm(job: Job) -> str:
@@ -73,7 +75,10 @@ def slurm(job: Job) -> str:
         "open-mode": "append",
         "signal": "TERM@120",
     }
-    options = [f"#SBATCH --{name}" if value is None else f"#SBATCH --{name}={value}" for name, value in head.items()]
+    options = [
+        f"#SBATCH --{name}" if value is None else f"#SBATCH --{name}={value}"
+        for name, value in head.items()
+    ]
     command = shlex.join([sys.executable, "-m", "nbs_lib", "run", str(_recipe(job.recipe, ROOT))])
     own = 'exec "$@"'
     if job.nodes > 1:
@@ -102,8 +107,16 @@ def _cases(job: Job, index: str) -> list[str]:
     """Lines of bash that set `given` to the options of this member."""
     if not job.array:
         return [f"given=({shlex.join(job.members[0])})"]
-    cases = [f"    {place}) given=({shlex.join(options)}) ;;" for place, options in enumerate(job.members)]
-    return [f'case "${index}" in', *cases, f'    *) echo "there is no member ${index}" >&2; exit 2 ;;', "esac"]
+    cases = [
+        f"    {place}) given=({shlex.join(options)}) ;;"
+        for place, options in enumerate(job.members)
+    ]
+    return [
+        f'case "${index}" in',
+        *cases,
+        f'    *) echo "there is no member ${index}" >&2; exit 2 ;;',
+        "esac",
+    ]
 
 
 def _recipe(recipe: Path, home: Path) -> Path | str:
@@ -120,12 +133,18 @@ def kubernetes(job: Job) -> str:
     Errors: ParameterError for a recipe that is not in the checkout, and so not in an image of it.
     """
     if not job.recipe.resolve().is_relative_to(ROOT):
-        raise ParameterError(f"recipe: given {str(job.recipe)!r}; allowed with --on k8s is one in {ROOT}, which an image has")
+        raise ParameterError(
+            f"recipe: given {str(job.recipe)!r}; allowed with --on k8s is one in {ROOT}, which an image has"
+        )
     if job.nodes == 1:
         parts = [_job(job, dns_name(job.name), job.members)]
     else:
         names = [dns_name(options[options.index("--name") + 1]) for options in job.members]
-        parts = [part for name, given in zip(names, job.members, strict=True) for part in _met(job, name, given)]
+        parts = [
+            part
+            for name, given in zip(names, job.members, strict=True)
+            for part in _met(job, name, given)
+        ]
     head = (
         "# Needed in the cluster: an image with this checkout, installed, in "
         f"{HOME}\n# ({IMAGE}), and a volume that every pod may write to ({CLAIM}).\n"
@@ -187,7 +206,9 @@ def unexpanded(text: str) -> str:
 def _pod(job: Job, name: str, members: list[list[str]]) -> dict[str, Any]:
     command = shlex.join(["python", "-m", "nbs_lib", "run", str(_recipe(job.recipe, Path(HOME)))])
     if job.nodes == 1:
-        cases = " ".join(f"{place}) set -- {shlex.join(given)} ;;" for place, given in enumerate(members))
+        cases = " ".join(
+            f"{place}) set -- {shlex.join(given)} ;;" for place, given in enumerate(members)
+        )
         script = f'case "$JOB_COMPLETION_INDEX" in {cases} esac; exec {command} "$@"'
     else:
         meet = f'-p train.num_nodes={job.nodes} -p train.node_rank="$JOB_COMPLETION_INDEX"'

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..config.validation import COMMAND, as_parameters
 from ..files import from_project
-from ..run.disk_space import shortage
-from ..run.locks import gone
+from ..run.disk_space import explain_shortage
+from ..run.locks import process_is_gone
 from ..run.run import REFUSALS, STAGE_LOCK, Run
 from .notebook_html import write_page
 from .paths import notebooks
@@ -85,10 +85,10 @@ def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None
     notebook = run.notebook(stage)
     if host:
         run.folder.mkdir(parents=True, exist_ok=True)
-        run.refuse_links()
+        run.check_links()
         notebook = notebook.with_stem(f"{notebook.stem}-host{host}")
     else:
-        with run.alone(STAGE_LOCK, ORPHANS):
+        with run.exclusive(STAGE_LOCK, ORPHANS):
             pass  # refused here, before the notebook of the stage that is at work is written over
     before = run.stage_record(stage)
     log = Log(run.log if not host else run.log.with_stem(f"log-host{host}"))
@@ -172,24 +172,36 @@ def _code(name: str) -> int:
     return 2 if name in INPUT else 1
 
 
-def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any] | None) -> tuple[str, int]:
+def _settle(
+    run: Run, stage: str, failure: BaseException, before: dict[str, Any] | None
+) -> tuple[str, int]:
     """What ended a stage in words, and the status that the command ends with. Where a kernel could not note it, it is noted:
     it was killed, or failed before it began to take notes. before: the stage's record by then; None where another keeps it."""
     from papermill.exceptions import PapermillExecutionError
 
     if before is not None and not run.folder.is_dir():
-        return f"{stage} failed: {gone(run.folder)}", 1
+        return f"{stage} failed: {process_is_gone(run.folder)}", 1
     if isinstance(failure, PapermillExecutionError) and failure.ename not in STOPPED:
-        said = ": ".join(filter(None, [failure.ename, failure.evalue])) + shortage(failure.evalue, run.folder)
+        said = ": ".join(filter(None, [failure.ename, failure.evalue])) + explain_shortage(
+            failure.evalue, run.folder
+        )
         if before is not None and run.stage_record(stage) == before and failure.ename != REFUSED:
             with suppress(OSError):
                 run.update(name=run.name, status="failed")
-        return f"{stage} failed: {said}{f'; {MEMORY}' if failure.ename == 'MemoryError' else ''}", _code(failure.ename)
+        return (
+            f"{stage} failed: {said}{f'; {MEMORY}' if failure.ename == 'MemoryError' else ''}",
+            _code(failure.ename),
+        )
     status, told = "failed", {}
-    if isinstance(failure, KeyboardInterrupt | PapermillExecutionError):  # here, or in the kernel alone
-        status, said = "interrupted", f"{stage} was interrupted; the same command goes on from there"
+    if isinstance(
+        failure, KeyboardInterrupt | PapermillExecutionError
+    ):  # here, or in the kernel alone
+        status, said = (
+            "interrupted",
+            f"{stage} was interrupted; the same command goes on from there",
+        )
     elif isinstance(failure, Exception):  # the kernel died, a cell took too long, the disk is full
-        said = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}{shortage(failure, run.folder)}"
+        said = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}{explain_shortage(failure, run.folder)}"
         if type(failure).__name__ == "DeadKernelError":
             said += f"; {MEMORY}"
         told = {"error": said}
@@ -199,4 +211,6 @@ def _settle(run: Run, stage: str, failure: BaseException, before: dict[str, Any]
     if before is not None:
         with suppress(OSError):  # a full disk is no reason to hide what happened
             run.settle(stage, status, **told)
-    return said, {False: 1, True: 143 if isinstance(failure, TerminatedError) else 130}[status == "interrupted"]
+    return said, {False: 1, True: 143 if isinstance(failure, TerminatedError) else 130}[
+        status == "interrupted"
+    ]

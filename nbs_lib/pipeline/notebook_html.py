@@ -43,7 +43,7 @@ def write_page(notebook: Path) -> Path:
     import nbformat
     from nbconvert import HTMLExporter
 
-    read = nbformat.reads(json.dumps(without_widgets(json.loads(notebook.read_bytes()))), as_version=4)
+    read = nbformat.reads(json.dumps(drop_widgets(json.loads(notebook.read_bytes()))), as_version=4)
     exporter = HTMLExporter(template_name="basic", mathjax_url="", require_js_url="", jquery_url="")
     body, _ = exporter.from_notebook_node(read)
     page = notebook.with_suffix(".html")
@@ -52,7 +52,7 @@ def write_page(notebook: Path) -> Path:
     return page
 
 
-def without_widgets(notebook: dict) -> dict:
+def drop_widgets(notebook: dict) -> dict:
     """The notebook without what only a live kernel can show, or its source as text; its pictures and pages stay."""
     notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
@@ -81,6 +81,8 @@ def last_words(notebook: Path) -> str:
     try:
         cells = read_json(notebook, LARGEST)["cells"]
         outputs = next(reversed([cell["outputs"] for cell in cells if cell.get("outputs")]), [])
-        return "".join("".join(each["text"]) for each in outputs if each.get("name") == "stdout").rstrip()
+        return "".join(
+            "".join(each["text"]) for each in outputs if each.get("name") == "stdout"
+        ).rstrip()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""

@@ -35,7 +35,12 @@ def did_you_mean(given: str, known: list[str]) -> str:
 
 def run_folder(name: str) -> Path:
     """outputs/NAME. Errors: ParameterError for a name that is no plain folder name, so none leads out of outputs/."""
-    if not re.fullmatch(NAME, name) or name.rstrip(" .") != name or name in RESERVED or len(name.encode()) > LONGEST:
+    if (
+        not re.fullmatch(NAME, name)
+        or name.rstrip(" .") != name
+        or name in RESERVED
+        or len(name.encode()) > LONGEST
+    ):
         raise ParameterError(
             f"--name: given {name[:LONGEST]!r}; allowed are {LONGEST} letters, digits, '_', '-', '.' and spaces, "
             f"the first and the last no space or '.', and not {', '.join(RESERVED)}"
@@ -46,15 +51,27 @@ def run_folder(name: str) -> Path:
 def run_names() -> list[str]:
     """The names of all runs, in order: folders with a record."""
     folder = outputs()
-    return sorted(path.parent.name for path in folder.glob("[!.]*/run.json")) if folder.is_dir() else []
+    return (
+        sorted(path.parent.name for path in folder.glob("[!.]*/run.json"))
+        if folder.is_dir()
+        else []
+    )
 
 
 def find_run(name: str) -> Run:
     """A run by its name, or by its folder. Errors: ParameterError where there is none."""
     given = name.rstrip("/")
-    plain = given.rpartition("/")[2] if Path(given).resolve().parent == outputs().resolve() else given
-    if re.fullmatch(NAME, plain) and plain not in RESERVED and (outputs() / plain / "run.json").is_file():
+    plain = (
+        given.rpartition("/")[2] if Path(given).resolve().parent == outputs().resolve() else given
+    )
+    if (
+        re.fullmatch(NAME, plain)
+        and plain not in RESERVED
+        and (outputs() / plain / "run.json").is_file()
+    ):
         return Run(outputs() / plain)
     known = run_names()
-    hint = did_you_mean(plain, known) or (f"; `onepass list` names all {len(known)}" if known else "; there is none yet")
+    hint = did_you_mean(plain, known) or (
+        f"; `onepass list` names all {len(known)}" if known else "; there is none yet"
+    )
     raise ParameterError(f"run: given {name!r}; there is no such run in {outputs()}{hint}")

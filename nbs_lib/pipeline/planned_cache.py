@@ -9,21 +9,31 @@ import pyarrow.parquet
 import torch
 from safetensors.torch import save_file
 
-from ..cache.format import ANSWERS, CAPTION_COLUMNS, CAPTIONS, EXAMPLE_COLUMNS, EXAMPLES, LATENTS, META, TEXTS, UNCONDITIONAL
+from ..cache.format import (
+    ANSWERS,
+    CAPTION_COLUMNS,
+    CAPTIONS,
+    EXAMPLE_COLUMNS,
+    EXAMPLES,
+    LATENTS,
+    META,
+    TEXTS,
+    UNCONDITIONAL,
+)
 from ..config import Prepare, Train
-from ..models.stable_diffusion import Base
-from ..prepare.encode.keys import asked_of
+from ..models.stable_diffusion import StableDiffusion
+from ..prepare.encode.keys import teacher_request
 
 SHARD = "zeros"
 
 
-def write_stand_in(folder: Path, base: Base, config: Prepare, train: Train):
+def write_planned_cache(folder: Path, base: StableDiffusion, config: Prepare, train: Train):
     """Write a cache as of square images, with enough examples for a batch and the held-out ones.
 
     The examples of a real cache are mapped and not held in memory, so their number hardly counts.
     """
     rows = max(16, 4 * train.held_out, train.batch_size)
-    side = config.resolution // base.vae_factor
+    side = config.resolution // base.vae_scale_factor
     shape = (base.latent_channels, side, side)
     text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
     _write_tables(folder, rows)
@@ -42,7 +52,7 @@ def write_stand_in(folder: Path, base: Base, config: Prepare, train: Train):
         "shards": [{"name": SHARD, "rows": rows, "shape": shape, "answers": SHARD}],
         "texts": [{"name": SHARD, "rows": 1}],
         "negative": config.negative,
-        "answers": asked_of(config),
+        "answers": teacher_request(config),
         "images": True,
         "files": {},
     }
@@ -50,7 +60,12 @@ def write_stand_in(folder: Path, base: Base, config: Prepare, train: Train):
 
 
 def _write_tables(folder: Path, rows: int):
-    columns = {"id": [str(row) for row in range(rows)], "caption": [0] * rows, "key": [""] * rows, "shard": [0] * rows}
+    columns = {
+        "id": [str(row) for row in range(rows)],
+        "caption": [0] * rows,
+        "key": [""] * rows,
+        "shard": [0] * rows,
+    }
     columns |= {"row": list(range(rows)), "prior": [False] * rows, "flipped": [False] * rows}
     pyarrow.parquet.write_table(pyarrow.table(columns, schema=EXAMPLE_COLUMNS), folder / EXAMPLES)
     caption = {"caption": [""], "tokens": [0], "shard": [0], "row": [0]}
@@ -59,7 +74,11 @@ def _write_tables(folder: Path, rows: int):
 
 def _answers(rows: int, config: Prepare, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
     answer = torch.zeros(rows, config.draws, *shape, dtype=torch.float16)
-    told = {"t": torch.zeros(rows, config.draws, dtype=torch.int64), "uncond": answer, "cond": answer.clone()}
+    told = {
+        "t": torch.zeros(rows, config.draws, dtype=torch.int64),
+        "uncond": answer,
+        "cond": answer.clone(),
+    }
     return told | ({"x_t": answer.clone()} if config.answers == "trajectories" else {})
 
 
@@ -71,5 +90,7 @@ def _save(folder: Path, tensors: dict[str, torch.Tensor]):
 def _save_away(path: Path, text: Any):
     away = {name: torch.zeros_like(text.context[0]) for name in ("empty", "negative")}
     if text.pooled is not None:
-        away |= {f"{name}_pooled": torch.zeros_like(text.pooled[0]) for name in ("empty", "negative")}
+        away |= {
+            f"{name}_pooled": torch.zeros_like(text.pooled[0]) for name in ("empty", "negative")
+        }
     save_file(away, path)

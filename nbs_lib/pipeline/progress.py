@@ -16,14 +16,19 @@ from ..run.record import metrics_line
 from ..run.run import Run
 from ..run.terminal_text import printable
 
-MOVES, PLAIN = 0.5, 30.0  # seconds from one look to the next in a terminal, and from one plain line to the next
+MOVES, PLAIN = (
+    0.5,
+    30.0,
+)  # seconds from one look to the next in a terminal, and from one plain line to the next
 TAIL = 4096
 """Bytes at the end of metrics.jsonl that hold its last line."""
-BAR = re.compile(r"(?:(?P<name>.*\S) ?: +)?\d+%\|.*\| (?P<done>[\d.]+\w?)/(?P<all>[\d.]+\w?) \[.*<(?P<left>[\d:?]+).*")
+BAR = re.compile(
+    r"(?:(?P<name>.*\S) ?: +)?\d+%\|.*\| (?P<done>[\d.]+\w?)/(?P<all>[\d.]+\w?) \[.*<(?P<left>[\d:?]+).*"
+)
 """A bar of tqdm's, without what it is drawn with."""
 
 
-def say(line: str):
+def print_progress(line: str):
     """Print a line, as long as anybody reads them; a stage goes on without."""
     try:
         print(line, flush=True)
@@ -31,7 +36,7 @@ def say(line: str):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-SPOKEN = (print, say)
+SPOKEN = (print, print_progress)
 """Where lines go to a terminal, in which one may move."""
 
 
@@ -60,7 +65,12 @@ class Progress:
     def _show(self):
         while not self.ended.wait(MOVES if self.moving else PLAIN):
             if self.moving:
-                print(f"\r\x1b[K      {self.words()[: _columns() - 7]}", end="", file=sys.stderr, flush=True)
+                print(
+                    f"\r\x1b[K      {self.words()[: _columns() - 7]}",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
             else:
                 self.say(f"      {self.words()}")
         if self.moving:
@@ -69,8 +79,12 @@ class Progress:
     def words(self) -> str:
         """The stage, how long it has been at work, and how far it is."""
         now = time.monotonic()
-        at = self._step(now) or BAR.sub(_in_words, re.split(r"[\r\n]+", self.log.seen.strip())[-1].strip())
-        return f"{self.stage} {shown(now - self.start)}{': ' if at else ''}{printable(at)}"
+        at = self._step(now) or BAR.sub(
+            _in_words, re.split(r"[\r\n]+", self.log.seen.strip())[-1].strip()
+        )
+        return (
+            f"{self.stage} {format_duration(now - self.start)}{': ' if at else ''}{printable(at)}"
+        )
 
     def _step(self, now: float) -> str:
         """Step, loss and time left of a training; "" for another stage, and until its first line of metrics."""
@@ -81,7 +95,7 @@ class Progress:
             steps = self.run.stage_record("train").get("resolved", {}).get("steps", steps)
         self.first = self.first or (step, now)
         done, seconds = step - self.first[0], now - self.first[1]
-        left = f", {shown(seconds / done * (steps - step))} left" if done > 0 else ""
+        left = f", {format_duration(seconds / done * (steps - step))} left" if done > 0 else ""
         loss = f", loss {line['loss']:.4f}" if "loss" in line else ""
         return f"step {step} of {steps}{loss}{left}"
 
@@ -90,10 +104,16 @@ class Progress:
         try:
             with self.run.metrics.open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - TAIL))
-                lines = [line for text in file.read().split(b"\n")[:-1][-5:] if (line := metrics_line(text))]
+                lines = [
+                    line
+                    for text in file.read().split(b"\n")[:-1][-5:]
+                    if (line := metrics_line(text))
+                ]
         except OSError:
             return {}
-        return next((line for line in reversed(lines) if "loss" in line), lines[-1] if lines else {})
+        return next(
+            (line for line in reversed(lines) if "loss" in line), lines[-1] if lines else {}
+        )
 
     def _stamp(self) -> tuple[int, int] | None:
         """What tells a file of metrics from that of an earlier training."""
@@ -116,9 +136,13 @@ def _columns() -> int:
     return shutil.get_terminal_size().columns
 
 
-def shown(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`4 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    return (
+        f"{whole // 60} min {whole % 60} s"
+        if whole < 3600
+        else f"{whole // 3600} h {whole % 3600 // 60} min"
+    )

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DRAWN, STAGES
-from ..config.contenders import contender
+from ..config.contenders import parse_contender
 from ..config.validation import ParameterError, as_parameters
 from ..files import from_project, remove
 from ..run.continuation import beginning
 from ..run.environment import versions
-from ..run.out_of_date import differing
+from ..run.out_of_date import differing_parameters
 from ..run.run import RECIPE_LOCK, REFUSALS, STAGE_LOCK, Run, RunError
 from ..run.terminal_text import printable
 from .notebook import ORPHANS, Log, StageError, execute
 from .notebook_html import last_words, unfinished, write_page
 from .paths import did_you_mean, find_run, run_folder
-from .recipes import Given, checked, configs, find_recipe
+from .recipes import Given, check_configs, configs, find_recipe
 from .runs.index_page import refresh
 
 SHIPPED = {"source": DRAWN, "prior": ("", *DRAWN), "base": ("embedded",)}
@@ -47,22 +47,26 @@ def run(
     """
     path = find_recipe(recipe)
     folder = run_folder(name or path.stem)
-    return _go(Run(folder), path.stem, configs(recipe, folder, parameters, seed), stage_named(start), say)
+    return _go(
+        Run(folder), path.stem, configs(recipe, folder, parameters, seed), stage_named(start), say
+    )
 
 
 def resume(name: str, say: Say = print) -> Run | None:
     """Go on with a run as it was asked for, whatever has become of its recipe since. Errors: as of `run`."""
     found = find_run(name)
-    recipe, stages = asked(found)
+    recipe, stages = requested(found)
     return _go(found, recipe, stages, None, say)
 
 
-def asked(run: Run) -> tuple[str, dict[str, Any]]:
+def requested(run: Run) -> tuple[str, dict[str, Any]]:
     """The recipe's name and the configs that a run was asked for. Errors: RunError where it does not say."""
     told = run.read().get("asked", {})
     if set(told) != {"recipe", *STAGES} or told["recipe"] is None:
-        raise RunError(f"{run.folder} does not say what it was asked for; use `onepass run RECIPE --name {run.name}`")
-    return told["recipe"], checked({stage: told[stage] for stage in STAGES}, run.folder)
+        raise RunError(
+            f"{run.folder} does not say what it was asked for; use `onepass run RECIPE --name {run.name}`"
+        )
+    return told["recipe"], check_configs({stage: told[stage] for stage in STAGES}, run.folder)
 
 
 def plan(run: Run, stages: dict[str, Any], start: str | None = None) -> dict[str, list[str]]:
@@ -70,27 +74,49 @@ def plan(run: Run, stages: dict[str, Any], start: str | None = None) -> dict[str
     why: dict[str, list[str]] = {}
     for stage, config in stages.items():
         before = [each for each, reasons in why.items() if reasons]
-        why[stage] = reasons(run, stage, config, start) or [f"{', '.join(before)} may come to something else"][: len(before)]
+        why[stage] = (
+            reasons(run, stage, config, start)
+            or [f"{', '.join(before)} may come to something else"][: len(before)]
+        )
         if why[stage] and stage == "train":
-            why[stage] = [*why[stage], begins(run, config, anew=why[stage] == ASKED or "prepare" in before)]
+            why[stage] = [
+                *why[stage],
+                first_stage(run, config, anew=why[stage] == ASKED or "prepare" in before),
+            ]
     return why
 
 
-def begins(run: Run, config: Any, anew: bool) -> str:
+def first_stage(run: Run, config: Any, anew: bool) -> str:
     """Say at which step a training begins, and that a finished one is replaced, by what the run has recorded.
 
     anew: whether what it rests on is another, or no checkpoint is to be used.
     """
     known, now = run.stage_record("train"), as_parameters(config)
-    before = known.get("parameters", {}) | {"steps": known.get("resolved", {}).get("steps", now["steps"])}
+    before = known.get("parameters", {}) | {
+        "steps": known.get("resolved", {}).get("steps", now["steps"])
+    }
     if config.epochs and before.get("epochs"):
         now["steps"] = before["steps"] * config.epochs // before["epochs"]
     steps = [
-        int(path.parent.name[5:]) for path in run.checkpoints.glob("step-*/checkpoint.json") if path.parent.name[5:].isdigit()
+        int(path.parent.name[5:])
+        for path in run.checkpoints.glob("step-*/checkpoint.json")
+        if path.parent.name[5:].isdigit()
     ]
-    other = anew or [name for name, value in run.inputs(config).items() if known.get("inputs", {}).get(name) != value]
-    said = beginning(before, now, max(steps, default=0)) if other in ([], ["parameters"]) else "begins at step 0"
-    lost = ", and what it has learned takes the place of the finished training's" if known.get("status") == "done" else ""
+    other = anew or [
+        name
+        for name, value in run.inputs(config).items()
+        if known.get("inputs", {}).get(name) != value
+    ]
+    said = (
+        beginning(before, now, max(steps, default=0))
+        if other in ([], ["parameters"])
+        else "begins at step 0"
+    )
+    lost = (
+        ", and what it has learned takes the place of the finished training's"
+        if known.get("status") == "done"
+        else ""
+    )
     return said + lost
 
 
@@ -116,7 +142,7 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
         say(line)
         log.say(line)
 
-    with run.alone(RECIPE_LOCK):  # each stage's own lock is held by its kernel
+    with run.exclusive(RECIPE_LOCK):  # each stage's own lock is held by its kernel
         before = run.read().get("asked")
         _ask(run, recipe, stages)
         try:
@@ -126,7 +152,7 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
                     say(f"[{number}/3] {stage}: unchanged, kept")
                     _complete(run.notebook(stage))
                     continue
-                said = f"; {begins(run, config, why == ASKED)}" if stage == "train" else ""
+                said = f"; {first_stage(run, config, why == ASKED)}" if stage == "train" else ""
                 tell(f"[{number}/3] {stage}: {', '.join(why)}{said}")
                 _do(run, stage, config, say, anew=why == ASKED)
                 tell(f"      {run.stage_record(stage)['seconds']} s")
@@ -138,10 +164,14 @@ def _go(run: Run, recipe: str, stages: dict[str, Any], start: str | None, say: S
                 run.update(asked=before)
             raise
         else:
-            if run.read().get("status") != "done":  # what was asked for in between failed before it changed anything
+            if (
+                run.read().get("status") != "done"
+            ):  # what was asked for in between failed before it changed anything
                 run.update(status="done")
         finally:
-            with suppress(OSError):  # the index can be made again, and is no reason to hide what happened
+            with suppress(
+                OSError
+            ):  # the index can be made again, and is no reason to hide what happened
                 refresh(run)
     return run
 
@@ -155,7 +185,7 @@ def _complete(notebook: Path):
 
 def _do(run: Run, stage: str, config: Any, say: Say, anew: bool):
     if anew and stage == "train":
-        with run.alone(STAGE_LOCK, ORPHANS):
+        with run.exclusive(STAGE_LOCK, ORPHANS):
             remove(run.checkpoints)  # or else it would go on from the last of them
     execute(run, stage, config, say)
 
@@ -175,27 +205,34 @@ def reasons(run: Run, stage: str, config: Any, start: str | None = None) -> list
     if start and order.index(stage) >= order.index(start):
         return ASKED
     if changed := run.changed(config):
-        return [in_words(run, config, name) for name in changed]
-    if unfinished(run.notebook(stage)):  # its kernel or its command was ended after the stage was done
+        return [describe_plan(run, config, name) for name in changed]
+    if unfinished(
+        run.notebook(stage)
+    ):  # its kernel or its command was ended after the stage was done
         return ["its notebook is not whole"]
     if stage == "prepare":
         other = [name for name, ours in SHIPPED.items() if getattr(config, name) not in ours]
         return [f"its {name} is looked at again" for name in other]
     if stage == "compare":
-        other = [name for name in config.contenders if contender(name).folders]
+        other = [name for name in config.contenders if parse_contender(name).folders]
         other += [f"clip {config.clip}"] if config.clip not in OWN_CLIPS else []
         return [f"{name} is looked at again" for name in other]
     return []
 
 
-def in_words(run: Run, config: Any, name: str) -> str:
+def describe_plan(run: Run, config: Any, name: str) -> str:
     """What of a stage's inputs has changed. name: as `Run.changed` has it."""
     stage = next(stage for stage, cls in STAGES.items() if isinstance(config, cls))
     before = run.stage_record(stage)
     if name == "parameters":
-        return differing(before.get("parameters", {}), as_parameters(config)) or "a parameter has changed"
+        return (
+            differing_parameters(before.get("parameters", {}), as_parameters(config))
+            or "a parameter has changed"
+        )
     if name == "versions":
-        return differing(before.get("versions", {}), versions()) or "a version has changed"
+        return (
+            differing_parameters(before.get("versions", {}), versions()) or "a version has changed"
+        )
     if name in STAGES:
         return f"{name} came to something else"
     if name in before.get("outputs", {}):

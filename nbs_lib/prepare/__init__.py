@@ -32,21 +32,21 @@ from ..config import Prepare
 from ..files import from_project, link
 from ..models import BaseError, find_base
 from ..models.consistency import check_unguided
-from ..models.stable_diffusion import Base
+from ..models.stable_diffusion import StableDiffusion
 from ..run.run import Run
-from .build import Built, build_or_reuse
+from .build import BuildResult, build_or_reuse
 from .manifest import DROPPED, KEPT
-from .store.admin import taking
+from .store.admin import in_use
 
-__all__ = ["Cache", "Prepared", "open_cache", "prepare"]
+__all__ = ["Cache", "PrepareResult", "open_cache", "prepare"]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PrepareResult:
     """A finished stage: the run, its cache and how it came by it, and the seconds that it took."""
 
     run: Run
-    built: Built
+    built: BuildResult
     seconds: float
 
     @property
@@ -65,8 +65,15 @@ class Prepared:
     @property
     def pictures(self) -> list[Path]:
         """What there is to look at, as far as it is there."""
-        own = [self.run.folder / "prepare" / f"{name}.png" for name in ("sizes", "captions", "dropped", "alike")]
-        return [path for path in (self.contact_sheet, self.cache.folder / AS_TRAINED, *own) if path.exists()]
+        own = [
+            self.run.folder / "prepare" / f"{name}.png"
+            for name in ("sizes", "captions", "dropped", "alike")
+        ]
+        return [
+            path
+            for path in (self.contact_sheet, self.cache.folder / AS_TRAINED, *own)
+            if path.exists()
+        ]
 
     def some_dropped(self, most: int = 30) -> list[dict[str, str]]:
         """The first ones of what was dropped: id, reason, detail."""
@@ -76,9 +83,19 @@ class Prepared:
 
     def __str__(self) -> str:
         meta, dropped = self.cache.meta, sum(self.dropped.values())
-        how = "reused, nothing was encoded" if self.built.reused else f"built, {self.built.encoded} images encoded"
-        beyond = "; count was reached, the rest of the source was not read" if self.built.more else ""
-        cut = f"; {meta['captions_cut']} captions are longer than the text encoder reads" if meta["captions_cut"] else ""
+        how = (
+            "reused, nothing was encoded"
+            if self.built.reused
+            else f"built, {self.built.encoded} images encoded"
+        )
+        beyond = (
+            "; count was reached, the rest of the source was not read" if self.built.more else ""
+        )
+        cut = (
+            f"; {meta['captions_cut']} captions are longer than the text encoder reads"
+            if meta["captions_cut"]
+            else ""
+        )
         rate = f"{meta['examples'] / max(self.seconds, 1e-9):.0f} examples a second"
         return (
             f"{meta['examples']} examples, {dropped} dropped{beyond}{cut}. Cache {meta['key'][:12]} {how}, in "
@@ -87,7 +104,7 @@ class Prepared:
         )
 
 
-def prepare(config: Prepare) -> Prepared:
+def prepare(config: Prepare) -> PrepareResult:
     """Do the stage: find the base, choose the examples, build or reuse their cache, link the run to it.
 
     Errors: BaseError, SourceError, WorkerError, FullError; nothing is linked then, and the run's record says so.
@@ -98,11 +115,13 @@ def prepare(config: Prepare) -> Prepared:
         check_unguided(base)
         check_resolution(base, config.resolution)
         own = run.folder / "prepare"
-        with taking(run.cache_store):
+        with in_use(run.cache_store):
             built = build_or_reuse(run.cache_store, base, config, own)
             link(run.cache, built.cache.folder)
         told["outputs"] = [f"{run.cache.name}/{META}"]
-        told |= {name: built.cache.meta[name] for name in ("base", "revision", "base_hash", "examples")}
+        told |= {
+            name: built.cache.meta[name] for name in ("base", "revision", "base_hash", "examples")
+        }
         told |= {
             "base_origin": base.origin,
             "cache": built.cache.meta["key"],
@@ -113,12 +132,12 @@ def prepare(config: Prepare) -> Prepared:
             "tables": [f"{own.name}/{name}" for name in (KEPT, DROPPED)],
             "cache_seconds": round(time.perf_counter() - start, 1),
         }
-    return Prepared(run, built, time.perf_counter() - start)
+    return PrepareResult(run, built, time.perf_counter() - start)
 
 
-def check_resolution(base: Base, resolution: int):
+def check_resolution(base: StableDiffusion, resolution: int):
     """Errors: BaseError where the base's VAE cannot halve a picture of `resolution` pixels as often as it has to."""
-    factor = base.vae_factor
+    factor = base.vae_scale_factor
     if resolution % factor:
         raise BaseError(
             f"parameter resolution: given {resolution}; the VAE of base {base.name!r} makes pictures {factor} times smaller, "

@@ -20,21 +20,31 @@ from typing import Any
 import pyarrow.parquet
 from PIL import Image
 
-from ..cache.format import AS_TRAINED, CAPTIONS, EXAMPLES, LATENTS, META, SHEET, Cache, CacheError, open_cache
+from ..cache.format import (
+    AS_TRAINED,
+    CAPTIONS,
+    EXAMPLES,
+    LATENTS,
+    META,
+    SHEET,
+    Cache,
+    CacheError,
+    open_cache,
+)
 from ..config import Prepare
-from ..files import beside, file_hash, link_or_copy, value_hash, write_atomic
-from ..models import Base, BaseError
-from ..run.disk_space import room
+from ..files import atomic_folder, file_hash, hardlink_or_copy, value_hash, write_atomic
+from ..models import BaseError, StableDiffusion
+from ..run.disk_space import free_space
 from . import preview as look
-from .encode.ingest import Gather
-from .encode.keys import asked_of, looks_code
-from .encode.shard_writer import Shelf
+from .encode.ingest import Ingest
+from .encode.keys import looks_code, teacher_request
+from .encode.shard_writer import ShardWriter
 from .examples import Example
-from .filters import Look
+from .filters import ImageInfo
 from .images import PASSING
-from .manifest import Notes
-from .store.image_index import Seen
-from .store.receipts import read_receipt, request_of, stamp_of_sources, take_over, write_receipt
+from .manifest import Manifest
+from .store.image_index import ImageIndex
+from .store.receipts import read_receipt, request_of, reuse_receipt, stamp_of_sources, write_receipt
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SIDE_BY_SIDE = 6
@@ -46,7 +56,7 @@ class FullError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """The cache; whether it was there already; encoded: rows of latents that were encoded now; looked_at: images that were
     read, the others being unchanged; more: whether a source has more than was taken; dropped: how many for each reason."""
 
@@ -58,7 +68,7 @@ class Built:
     dropped: dict[str, int]
 
 
-def build_or_reuse(store: Path, base: Base, config: Prepare, own: Path) -> Built:
+def build_or_reuse(store: Path, base: StableDiffusion, config: Prepare, own: Path) -> BuildResult:
     """The cache of what a source yields, in the folder `store`.
 
     own: the run's folder for tables and pictures of what went by. Errors: SourceError, BaseError, WorkerError, FullError.
@@ -69,16 +79,18 @@ def build_or_reuse(store: Path, base: Base, config: Prepare, own: Path) -> Built
         stamp = stamp_of_sources(config)
         before = read_receipt(store, request, stamp)
         if before and (cache := _there(store / before["key"])):
-            take_over(store, request, own)
-            return Built(cache, True, 0, 0, before["more"], before["dropped"])
-        notes = Notes(own)
-        shelf = Shelf(config, base, store, part, notes)
-        seen = Seen(store, looks_code(shelf.sizes, shelf.crop))
-        gather = Gather(config, shelf, notes, seen)
+            reuse_receipt(store, request, own)
+            return BuildResult(cache, True, 0, 0, before["more"], before["dropped"])
+        notes = Manifest(own)
+        shelf = ShardWriter(config, base, store, part, notes)
+        seen = ImageIndex(store, looks_code(shelf.sizes, shelf.crop))
+        gather = Ingest(config, shelf, notes, seen)
         try:
             gather.all()
             shelf.flush_texts()
-            look.draw_all(own, notes, base.tokenizer().model_max_length)  # while the processes are still at work
+            look.draw_all(
+                own, notes, base.tokenizer().model_max_length
+            )  # while the processes are still at work
             sheet = _contact_sheet(shelf)
             shelf.finish()
             notes.close()
@@ -99,9 +111,18 @@ def build_or_reuse(store: Path, base: Base, config: Prepare, own: Path) -> Built
             seen.close()
         shutil.rmtree(part, ignore_errors=True)
         dropped = dict(notes.dropped)
-        if stamp and not dropped.keys() & PASSING:  # what may be otherwise the next time is looked at again then
-            write_receipt(store, request, own, {"stamp": stamp, "key": key, "dropped": dropped, "more": gather.more})
-    return Built(cache, there is not None, shelf.encoded, gather.looked_at, gather.more, dropped)
+        if (
+            stamp and not dropped.keys() & PASSING
+        ):  # what may be otherwise the next time is looked at again then
+            write_receipt(
+                store,
+                request,
+                own,
+                {"stamp": stamp, "key": key, "dropped": dropped, "more": gather.more},
+            )
+    return BuildResult(
+        cache, there is not None, shelf.encoded, gather.looked_at, gather.more, dropped
+    )
 
 
 @contextmanager
@@ -124,10 +145,17 @@ def _alone(path: Path) -> Iterator[None]:
             # who held it has removed it: there is another one, or none, by now
 
 
-def _key(part: Path, base: Base, config: Prepare, shelf: Shelf) -> str:
+def _key(part: Path, base: StableDiffusion, config: Prepare, shelf: ShardWriter) -> str:
     """Hash over all that changes what a cache holds, 64 hex digits."""
     of_base = [base.name, config.revision, base.hash]
-    told = [shelf.spaces, *of_base, config.resolution, config.negative, asked_of(config), config.buckets]
+    told = [
+        shelf.spaces,
+        *of_base,
+        config.resolution,
+        config.negative,
+        teacher_request(config),
+        config.buckets,
+    ]
     digest = sha256(value_hash(told).encode())
     for name in (EXAMPLES, CAPTIONS):
         with pyarrow.parquet.ParquetFile(part / name) as table:
@@ -146,34 +174,54 @@ def _there(folder: Path) -> Cache | None:
         return None
 
 
-def _chosen(shelf: Shelf) -> list[tuple[Example, Look]]:
+def _chosen(shelf: ShardWriter) -> list[tuple[Example, ImageInfo]]:
     """The examples that are shown, as far as they have images."""
-    return [(example, seen) for example, seen in shelf.notes.examples.items if example.image is not None]
+    return [
+        (example, seen) for example, seen in shelf.notes.examples.items if example.image is not None
+    ]
 
 
-def _contact_sheet(shelf: Shelf) -> Image.Image | None:
+def _contact_sheet(shelf: ShardWriter) -> Image.Image | None:
     chosen = _chosen(shelf)
-    return look.contact_sheet(shelf.pictures(chosen), [each.caption for each, _ in chosen]) if chosen else None
+    return (
+        look.contact_sheet(shelf.pictures(chosen), [each.caption for each, _ in chosen])
+        if chosen
+        else None
+    )
 
 
 def _assemble(
-    folder: Path, key: str, part: Path, base: Base, config: Prepare, shelf: Shelf, sheet: Image.Image | None
+    folder: Path,
+    key: str,
+    part: Path,
+    base: StableDiffusion,
+    config: Prepare,
+    shelf: ShardWriter,
+    sheet: Image.Image | None,
 ) -> Cache:
     """Link all shards into one folder, with the tables and pictures, and give it its name."""
-    with beside(folder, replace=True) as place:
-        for name, path in {**shelf.files, EXAMPLES: part / EXAMPLES, CAPTIONS: part / CAPTIONS}.items():
+    with atomic_folder(folder, replace=True) as place:
+        for name, path in {
+            **shelf.files,
+            EXAMPLES: part / EXAMPLES,
+            CAPTIONS: part / CAPTIONS,
+        }.items():
             (place / name).parent.mkdir(exist_ok=True)
-            link_or_copy(path, place / name)
+            hardlink_or_copy(path, place / name)
         if sheet:
             chosen = _chosen(shelf)
             sheet.save(place / SHEET)
-            _as_trained(place / AS_TRAINED, chosen[:: -(-len(chosen) // SIDE_BY_SIDE)], place, shelf)
+            _as_trained(
+                place / AS_TRAINED, chosen[:: -(-len(chosen) // SIDE_BY_SIDE)], place, shelf
+            )
         meta = _meta(key, base, config, shelf, place)
         write_atomic(place / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
     return Cache(folder, meta)
 
 
-def _meta(key: str, base: Base, config: Prepare, shelf: Shelf, place: Path) -> dict[str, Any]:
+def _meta(
+    key: str, base: StableDiffusion, config: Prepare, shelf: ShardWriter, place: Path
+) -> dict[str, Any]:
     shapes: dict[str, int] = {}
     for shard in shelf.shards:
         shape = " ".join(map(str, shard["shape"]))
@@ -193,18 +241,21 @@ def _meta(key: str, base: Base, config: Prepare, shelf: Shelf, place: Path) -> d
         "shards": shelf.shards,
         "texts": shelf.texts,
         "negative": config.negative,
-        "answers": asked_of(config),
+        "answers": teacher_request(config),
         "images": any(name.startswith(f"{LATENTS}/") for name in shelf.files),
         "spaces": shelf.spaces,
         "files": {path.relative_to(place).as_posix(): file_hash(path) for path in files},
     }
 
 
-def _as_trained(path: Path, chosen: list[tuple[Example, Look]], place: Path, shelf: Shelf):
+def _as_trained(
+    path: Path, chosen: list[tuple[Example, ImageInfo]], place: Path, shelf: ShardWriter
+):
     """Pictures as they were, as they were cut, and as the VAE gives them back from the latents that are trained on."""
     decoded = shelf.decoded(chosen, place)
     rows = [
-        (look.original(each), cut, back) for (each, _), cut, back in zip(chosen, shelf.pictures(chosen), decoded, strict=True)
+        (look.original(each), cut, back)
+        for (each, _), cut, back in zip(chosen, shelf.pictures(chosen), decoded, strict=True)
     ]
     look.side_by_side(rows, ("as it was", "as it is cut", "as the VAE gives it back")).save(path)
 
@@ -218,7 +269,7 @@ def _size(path: Path) -> int:
 
 def _how_much(store: Path, part: Path, done: int, total: int | None) -> str:
     """What a full disk's sentence says."""
-    if "inode" in (free := room(store)):
+    if "inode" in (free := free_space(store)):
         return f"the disk of {store} takes no more files: {free}; remove files and run this stage again: it goes on"
     written = sum(map(_size, part.rglob("*"))) / 2**20
     more = "more is needed"

@@ -15,12 +15,12 @@ class CaptionError(ValueError):
     """A caption that cannot be used. Its text is a short reason, the same for every caption with that fault."""
 
 
-def valid_text(text: str) -> str:
+def decode_caption(text: str) -> str:
     """Text that every file can hold: undecodable bytes of a file name and halves of surrogate pairs become `?`."""
     return text.encode("utf-8", "replace").decode()
 
 
-def clean(content: str | bytes) -> str:
+def clean_caption(content: str | bytes) -> str:
     """A caption as one line, "" for one without words. Errors: CaptionError."""
     if len(content) > LONGEST:
         raise CaptionError("caption is longer than 1 MiB")
@@ -28,7 +28,7 @@ def clean(content: str | bytes) -> str:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     except UnicodeDecodeError:
         raise CaptionError("caption is not UTF-8 text") from None
-    return " ".join(CONTROL.sub(" ", valid_text(text)).split())
+    return " ".join(CONTROL.sub(" ", decode_caption(text)).split())
 
 
 def lines(file: BinaryIO) -> Iterator[bytes]:
@@ -43,7 +43,7 @@ def lines(file: BinaryIO) -> Iterator[bytes]:
 def from_name(name: str) -> str:
     """The caption that a file's name is: `a_cat_on_a_mat.png` says "a cat on a mat"."""
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return clean(stem.replace("_", " "))
+    return clean_caption(stem.replace("_", " "))
 
 
 def column(known: list[str], asked: str, usual: tuple[str, ...]) -> str | None:

@@ -8,7 +8,11 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-NOT_A_FILE, LEADS_OUT, LEADS_NOWHERE = "not a file", "link that leads out of the folder", "link that leads nowhere"
+NOT_A_FILE, LEADS_OUT, LEADS_NOWHERE = (
+    "not a file",
+    "link that leads out of the folder",
+    "link that leads nowhere",
+)
 NO_ACCESS = "file cannot be read"
 
 
@@ -18,7 +22,9 @@ class EnclosureError(ValueError):
 
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a regular file for reading. Errors: OSError, also for a pipe, a socket, a device or a folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # without O_NONBLOCK, a pipe waits for its writer
+    descriptor = os.open(
+        path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    )  # without O_NONBLOCK, a pipe waits for its writer
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{NOT_A_FILE}: {str(path)!r}")
@@ -37,7 +43,9 @@ class Enclosure:
     def __init__(self, folder: Path):
         self.folder = folder
         self.roots = [folder.resolve()]
-        if self.roots[0].parent.name == "snapshots":  # huggingface_hub's layout: snapshots/REVISION, and blobs beside
+        if (
+            self.roots[0].parent.name == "snapshots"
+        ):  # huggingface_hub's layout: snapshots/REVISION, and blobs beside
             self.roots.append(self.roots[0].parent.parent / "blobs")
         self._linked: dict[str, bool] = {}  # of a folder whether a link leads to it
 
@@ -76,5 +84,7 @@ class Enclosure:
         if parent not in self._linked:
             within = os.path.relpath(parent, self.folder)
             plain = os.path.normpath(os.path.join(self.roots[0], within))
-            self._linked[parent] = within.split(os.sep)[0] == os.pardir or os.path.realpath(parent) != plain
+            self._linked[parent] = (
+                within.split(os.sep)[0] == os.pardir or os.path.realpath(parent) != plain
+            )
         return self._linked[parent] or os.path.basename(path) == os.pardir or os.path.islink(path)

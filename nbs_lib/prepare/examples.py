@@ -15,7 +15,9 @@ from .enclosure import open_regular
 from .images import NO_FILE, NO_MEMBER, ImageError, decode
 
 LARGEST = 1 << 28
-LARGEST_HELD = 1 << 26  # bytes of an image that travels with its example, as many of them are held at once
+LARGEST_HELD = (
+    1 << 26
+)  # bytes of an image that travels with its example, as many of them are held at once
 METHODS = (ZIP_STORED, ZIP_DEFLATED)
 """Of compression: others may say that they need gigabytes."""
 TOO_LARGE = "image file is larger than 256 MiB"
@@ -25,7 +27,7 @@ class SourceError(ValueError):
     """A source that cannot be used, or that yields not a single usable example: which, why, what to do."""
 
 
-class Place(Protocol):
+class ImageRef(Protocol):
     """Where an image is. It travels to other processes, so it holds little."""
 
     name: str
@@ -47,7 +49,7 @@ class Example:
 
     id: str
     caption: str
-    image: Place | None = None
+    image: ImageRef | None = None
     known: dict[str, Any] = field(default_factory=dict)
     prior: bool = False
 
@@ -59,7 +61,7 @@ class Skipped:
     id: str
     reason: str
     detail: str = ""
-    place: Place | None = field(default=None, compare=False)
+    place: ImageRef | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class InFile:
         return str(self.path)
 
     def stamp(self) -> str:
-        return stamp_of(self.path)
+        return change_stamp(self.path)
 
     def look(self) -> tuple[Image.Image, bytes]:
         try:
@@ -98,13 +100,15 @@ class InZip:
         return f"{self.archive}\0{self.member}"
 
     def stamp(self) -> str:
-        return stamp_of(self.archive)
+        return change_stamp(self.archive)
 
     def look(self) -> tuple[Image.Image, bytes]:
         try:
             with open_regular(self.archive) as file, ZipFile(file) as archive:
                 member = archive.getinfo(self.member)
-                if max(member.file_size, member.compress_size) > LARGEST:  # as it says itself; it is not read beyond that
+                if (
+                    max(member.file_size, member.compress_size) > LARGEST
+                ):  # as it says itself; it is not read beyond that
                     raise ImageError(TOO_LARGE)
                 if member.compress_type not in METHODS:
                     raise ImageError(NO_MEMBER)
@@ -129,7 +133,7 @@ class InTar:
         return f"{self.archive}\0{self.offset}"
 
     def stamp(self) -> str:
-        return stamp_of(self.archive)
+        return change_stamp(self.archive)
 
     def look(self) -> tuple[Image.Image, bytes]:
         if self.size > LARGEST:
@@ -161,7 +165,7 @@ class InMemory:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SyntheticImage:
     """A picture that code draws, always the same. kind: picturebook or unseen. code: the hash of that code."""
 
     kind: str
@@ -191,7 +195,7 @@ class Drawn:
         return draw(scene, Random(f"picture {self.seed} {self.number}"))
 
 
-def stamp_of(path: str | Path) -> str:
+def change_stamp(path: str | Path) -> str:
     """What changes when a file is written to, also one whose time was set back; "" where there is no such file."""
     try:
         told = os.stat(path)

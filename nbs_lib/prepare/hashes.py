@@ -5,7 +5,7 @@ from array import array
 from hashlib import blake2b
 
 
-def short(value: bytes) -> int:
+def hash64(value: bytes) -> int:
     """64 bits of a hash."""
     return int.from_bytes(blake2b(value, digest_size=8).digest())
 
@@ -14,7 +14,11 @@ class Hashes:
     """Open addressing with linear probing; half of the places are free at least. Source: Knuth, TAOCP 3, sec. 6.4."""
 
     def __init__(self):
-        self._places, self._numbers, self._taken = array("Q", bytes(8 << 10)), array("I", bytes(4 << 10)), 0
+        self._places, self._numbers, self._taken = (
+            array("Q", bytes(8 << 10)),
+            array("I", bytes(4 << 10)),
+            0,
+        )
 
     def __contains__(self, value: int) -> bool:
         return bool(self._places[self._place(value)])
@@ -32,7 +36,11 @@ class Hashes:
         place = self._place(value)
         if self._places[place]:
             return
-        self._places[place], self._numbers[place], self._taken = self._stored(value), number, self._taken + 1
+        self._places[place], self._numbers[place], self._taken = (
+            self._stored(value),
+            number,
+            self._taken + 1,
+        )
         if 2 * self._taken > len(self._places):
             old, numbers = self._places, self._numbers
             self._places, self._taken = array("Q", bytes(2 * old.itemsize * len(old))), 0
@@ -64,7 +72,9 @@ class Names:
         return len(self._ends) - 1
 
     def __getitem__(self, number: int) -> str:
-        return self._bytes[self._ends[number] : self._ends[number + 1]].decode("utf-8", "surrogatepass")
+        return self._bytes[self._ends[number] : self._ends[number + 1]].decode(
+            "utf-8", "surrogatepass"
+        )
 
     def add(self, name: str):
         self._bytes += name.encode("utf-8", "surrogatepass")

@@ -12,14 +12,30 @@ SCANS = 200
 SCANNED = 1 << 31
 """Pixels times scans of a JPEG: 24 scans of the largest picture that Pillow takes, about 8 s."""
 SEGMENTS = 5000  # of a JPEG: so many of the largest size are more than a file may have
-CHUNKS = 1 << 17  # of a PNG: encoders write its pixels in pieces of 8 KiB, and a file has 256 MiB at most
+CHUNKS = (
+    1 << 17
+)  # of a PNG: encoders write its pixels in pieces of 8 KiB, and a file has 256 MiB at most
 OTHER_CHUNKS = 1000  # of a PNG, without pixels: each may unpack to a mebibyte
 BLOCKS = 1 << 17  # of a GIF, before its first picture
 VALUES = 1 << 18  # of a TIFF's tag: some have one for each row of pixels
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """A JPEG's marker, not an escaped byte or the mark of a restart, both of which lie within a scan."""
 SCAN, END, FRAMES = 0xDA, 0xD9, {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-NUMBERS = {3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 16, 17, 18}  # types of a TIFF's values that are neither bytes nor text
+NUMBERS = {
+    3,
+    4,
+    5,
+    6,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    16,
+    17,
+    18,
+}  # types of a TIFF's values that are neither bytes nor text
 
 
 def excess(data: bytes) -> str:
@@ -43,7 +59,10 @@ def _of_jpeg(data: bytes) -> str:
             return ""
         kind, place = match[1][0], match.end()
         if kind in FRAMES:
-            height, width = int.from_bytes(data[place + 3 : place + 5]), int.from_bytes(data[place + 5 : place + 7])
+            height, width = (
+                int.from_bytes(data[place + 3 : place + 5]),
+                int.from_bytes(data[place + 5 : place + 7]),
+            )
             pixels = max(pixels, height * width)
         scans += kind == SCAN
         if scans > SCANS or scans * pixels > SCANNED:
@@ -90,7 +109,9 @@ def _of_tiff(data: bytes) -> str:
         if count > 1 << 16:
             return "TIFF of too many tags"
         for number in range(count):
-            _, kind, values = entry.unpack_from(data, place + (8 if big else 2) + number * entry.size)
+            _, kind, values = entry.unpack_from(
+                data, place + (8 if big else 2) + number * entry.size
+            )
             if kind in NUMBERS and values > VALUES:
                 return f"TIFF with more than {VALUES:,} values in a tag"
     except (struct.error, OverflowError):

@@ -48,7 +48,9 @@ def decode(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError("not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"image is beyond Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+        raise ImageError(
+            f"image is beyond Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels"
+        ) from None
     except MemoryError:
         raise ImageError(NO_MEMORY) from None
     except Exception:  # decoders of damaged files raise whatever they stumble over
@@ -82,7 +84,12 @@ def fit(image: Image.Image, width: int, height: int, place: float = 0.5) -> Imag
     across, down = width * scale, height * scale
     left, top = (image.width - across) * place, (image.height - down) * place
     # cut and resize in one: resizing first would make a huge picture of a long thin one
-    box = (max(0.0, left), max(0.0, top), min(image.width, left + across), min(image.height, top + down))
+    box = (
+        max(0.0, left),
+        max(0.0, top),
+        min(image.width, left + across),
+        min(image.height, top + down),
+    )
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
@@ -110,7 +117,14 @@ def nearest(size: tuple[int, int], among: list[tuple[int, int]]) -> tuple[int, i
     of = math.log(size[0] / size[1])
     if len(among) == 1:
         return among[0]
-    return min(among, key=lambda each: (round(abs(math.log(each[0] / each[1]) - of), 9), -each[0] * each[1], each))
+    return min(
+        among,
+        key=lambda each: (
+            round(abs(math.log(each[0] / each[1]) - of), 9),
+            -each[0] * each[1],
+            each,
+        ),
+    )
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -171,7 +185,9 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
     if profile:
         try:
             own = ImageCms.ImageCmsProfile(BytesIO(profile))
-            return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return ImageCms.profileToProfile(
+                image, own, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
         except (ImageCms.PyCMSError, OSError):
             pass  # a profile that cannot be used is as good as none
     return image.convert("RGB")

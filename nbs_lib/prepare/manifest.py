@@ -9,18 +9,28 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from ..files import part_of, remove_leftovers, synced
+from ..files import fsync, part_of, remove_stale_temporaries
 from .examples import Example, InMemory, Skipped
-from .filters import Look, Near
+from .filters import ImageInfo, NearDuplicateFilter
 
 KEPT, DROPPED = "kept.parquet", "dropped.parquet"
 """Tables of a run, in its folder `prepare/`: of the examples that are used, and of those that are not, with the reason."""
 KEPT_COLUMNS = pyarrow.schema(
-    [("id", "string"), ("caption", "string"), ("width", "int32"), ("height", "int32"), ("image", "string"), ("prior", "bool")]
+    [
+        ("id", "string"),
+        ("caption", "string"),
+        ("width", "int32"),
+        ("height", "int32"),
+        ("image", "string"),
+        ("prior", "bool"),
+    ]
 )
 DROPPED_COLUMNS = pyarrow.schema([("id", "string"), ("reason", "string"), ("detail", "string")])
 ALIKE = 4  # bits of 64 that perceptual hashes of look-alikes differ in at most
-PAIRS, AMONG = 6, 5000  # look-alikes that are shown, and the examples that they are looked for among
+PAIRS, AMONG = (
+    6,
+    5000,
+)  # look-alikes that are shown, and the examples that they are looked for among
 OF_A_REASON = 4  # examples that are shown of those that were dropped for it
 
 
@@ -33,7 +43,7 @@ class Table:
         self.path, self.columns, self.rows = path, columns, []
         self.part = part_of(path)
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.part.parent)
+        remove_stale_temporaries(self.part.parent)
         self.writer = pyarrow.parquet.ParquetWriter(self.part, columns)
 
     def add(self, *row: Any):
@@ -44,7 +54,7 @@ class Table:
     def close(self):
         self._flush()
         self.writer.close()
-        synced(self.part)
+        fsync(self.part)
         self.part.replace(self.path)
 
     def drop(self):
@@ -56,13 +66,16 @@ class Table:
 
     def _flush(self):
         columns = zip(*self.rows, strict=True) if self.rows else [[]] * len(self.columns)
-        arrays = [pyarrow.array(list(column), type_) for column, type_ in zip(columns, self.columns.types, strict=True)]
+        arrays = [
+            pyarrow.array(list(column), type_)
+            for column, type_ in zip(columns, self.columns.types, strict=True)
+        ]
         self.writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self.columns))
         self.rows = []
 
 
 @dataclass
-class Spread:
+class EvenlySpacedSample:
     """Some of a stream of unknown length, evenly spread: every 2^k-th one, at most `most` of them."""
 
     most: int
@@ -78,7 +91,7 @@ class Spread:
         self.passed += 1
 
 
-class Notes:
+class Manifest:
     """kept: how many; dropped: how many for each reason; the rest is some of both, to look at.
 
     tables: a folder for kept.parquet and dropped.parquet.
@@ -86,16 +99,21 @@ class Notes:
 
     def __init__(self, tables: Path):
         self.kept, self.dropped = 0, Counter()
-        self.examples = Spread(40)
+        self.examples = EvenlySpacedSample(40)
         self.dropped_ones: dict[str, list[Skipped]] = {}
         self.alike: list[tuple[Example, Example]] = []
         self.sizes, self.tokens = Counter(), Counter()
-        self._near = Near(ALIKE, label=lambda example: example)
-        self._kept, self._dropped = Table(tables / KEPT, KEPT_COLUMNS), Table(tables / DROPPED, DROPPED_COLUMNS)
+        self._near = NearDuplicateFilter(ALIKE, label=lambda example: example)
+        self._kept, self._dropped = (
+            Table(tables / KEPT, KEPT_COLUMNS),
+            Table(tables / DROPPED, DROPPED_COLUMNS),
+        )
 
-    def keep(self, example: Example, look: Look):
+    def keep(self, example: Example, look: ImageInfo):
         self.kept += 1
-        self._kept.add(example.id, example.caption, look.width, look.height, look.digest.hex(), example.prior)
+        self._kept.add(
+            example.id, example.caption, look.width, look.height, look.digest.hex(), example.prior
+        )
         self.examples.offer((example, look))
         if example.image is None:
             return
@@ -103,7 +121,9 @@ class Notes:
         if len(self.alike) < PAIRS and look.phash is not None:
             if found := self._near.find(look.phash):
                 self.alike.append((found[0], example))
-            elif self.kept < AMONG and not isinstance(example.image, InMemory):  # which would stay in memory
+            elif self.kept < AMONG and not isinstance(
+                example.image, InMemory
+            ):  # which would stay in memory
                 self._near.keep(example, look)
 
     def drop(self, each: Skipped):

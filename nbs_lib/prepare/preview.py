@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..files import write_atomic
 from .examples import Example, Skipped
 from .images import to_rgb, upright
-from .manifest import Notes
+from .manifest import Manifest
 
 T = TypeVar("T")
 
@@ -35,13 +35,18 @@ MOST = 40  # pictures of a sheet
 TILE = 160  # pixels a side of a picture in it
 GAP = 12  # pixels around a picture
 LETTER, LINE, LINES = 13, 17, 5  # pixels of a letter and of a line; lines of a caption at most
-BINS, SEEN = 41, 100  # bars of a histogram, and how much higher one may be than another that is to be seen
-NARROWEST = 1.0  # powers of two that proportions are shown over, at least, to either side of a square
+BINS, SEEN = (
+    41,
+    100,
+)  # bars of a histogram, and how much higher one may be than another that is to be seen
+NARROWEST = (
+    1.0  # powers of two that proportions are shown over, at least, to either side of a square
+)
 TICKS = ("1:10", "1:4", "1:2", "3:4", "1:1", "4:3", "2:1", "4:1", "10:1")
 INK, PAPER = (32, 33, 36), (255, 255, 255)
 
 
-def spread(items: Sequence[T], most: int = MOST) -> list[T]:
+def picture_sheet(items: Sequence[T], most: int = MOST) -> list[T]:
     """At most `most` items, evenly spread, the first among them."""
     count = min(len(items), most)
     return [items[i * len(items) // count] for i in range(count)]
@@ -64,9 +69,13 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str]) -> I
     return sheet
 
 
-def side_by_side(rows: Sequence[Sequence[Image.Image | None]], titles: Sequence[str]) -> Image.Image:
+def side_by_side(
+    rows: Sequence[Sequence[Image.Image | None]], titles: Sequence[str]
+) -> Image.Image:
     """A column of pictures for each title; each keeps its proportions, none is enlarged beyond a tile."""
-    sheet = Image.new("RGB", (len(titles) * (TILE + GAP) + GAP, len(rows) * (TILE + GAP) + GAP + LINE + 4), PAPER)
+    sheet = Image.new(
+        "RGB", (len(titles) * (TILE + GAP) + GAP, len(rows) * (TILE + GAP) + GAP + LINE + 4), PAPER
+    )
     pen = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
         pen.text((GAP + column * (TILE + GAP), GAP // 2), title, INK, _font())
@@ -75,7 +84,9 @@ def side_by_side(rows: Sequence[Sequence[Image.Image | None]], titles: Sequence[
             if picture is not None:
                 tile = _tile(picture)
                 left, top = GAP + column * (TILE + GAP), GAP + LINE + 4 + i * (TILE + GAP)
-                sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+                sheet.paste(
+                    tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2)
+                )
     return sheet
 
 
@@ -94,7 +105,7 @@ def _tile(picture: Image.Image) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def draw_all(folder: Path, notes: Notes, most_tokens: int):
+def draw_all(folder: Path, notes: Manifest, most_tokens: int):
     """The pictures of a run's folder `prepare/`, as far as there is something to show."""
     made = {
         "sizes.png": _png(_sizes(notes.sizes)) if notes.sizes else None,
@@ -106,7 +117,9 @@ def draw_all(folder: Path, notes: Notes, most_tokens: int):
         if png is None:
             (folder / name).unlink(missing_ok=True)
         else:
-            write_atomic(folder / name, png)  # a new file: the one that was there may be another run's, too
+            write_atomic(
+                folder / name, png
+            )  # a new file: the one that was there may be another run's, too
 
 
 def _png(picture: Figure | Image.Image | None) -> bytes | None:
@@ -121,24 +134,34 @@ def _png(picture: Figure | Image.Image | None) -> bytes | None:
 def _sizes(sizes: Counter) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _histogram(left, [math.sqrt(width * height) for width, height in sizes], list(sizes.values()), None)
+    _histogram(
+        left, [math.sqrt(width * height) for width, height in sizes], list(sizes.values()), None
+    )
     left.set(xlabel="size: square root of width × height, pixels")
     proportions = [math.log2(width / height) for width, height in sizes]
     widest = max(NARROWEST, *map(abs, proportions)) * 1.1
     _histogram(right, proportions, list(sizes.values()), (-widest, widest))
     ticks = {name: math.log2(Fraction(name.replace(":", "/"))) for name in TICKS}
-    ticks = {name: place for name, place in ticks.items() if widest / 8 < abs(place) <= widest or not place}
+    ticks = {
+        name: place
+        for name, place in ticks.items()
+        if widest / 8 < abs(place) <= widest or not place
+    }
     right.set_xticks(list(ticks.values()), list(ticks))
     right.set(xlabel="proportions, width : height", xlim=(-widest, widest))
     return figure
 
 
-def _histogram(axes: Axes, values: list[float], counts: list[int], ends: tuple[float, float] | None):
+def _histogram(
+    axes: Axes, values: list[float], counts: list[int], ends: tuple[float, float] | None
+):
     """Bars of how many images there are; an odd number of them, so that squares have the middle one for themselves."""
     heights, _, _ = axes.hist(values, bins=BINS, range=ends, weights=counts, color="#3b6ea5")
     axes.set_ylabel("images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if max(heights) > SEEN * min(height for height in heights if height):  # or else the few would not be seen beside the many
+    if max(heights) > SEEN * min(
+        height for height in heights if height
+    ):  # or else the few would not be seen beside the many
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.5)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -153,12 +176,17 @@ def _lengths(tokens: Counter, most: int) -> Figure:
     side, aside = ("left", 6) if most < max(tokens) / 2 else ("right", -6)
     axes.annotate(f"what the text encoder reads: {most}", (most + 0.5, 0.97), (aside, 0), ("data", "axes fraction"),
                   "offset points", va="top", ha=side, color="#b5432e")  # fmt: skip
-    axes.set(xlabel="tokens of a caption, its beginning and end among them", ylabel="distinct captions")
+    axes.set(
+        xlabel="tokens of a caption, its beginning and end among them", ylabel="distinct captions"
+    )
     return figure
 
 
 def _dropped(dropped: dict[str, list[Skipped]]) -> Image.Image | None:
-    rows = [(reason, [original(each) for each in some if each.place is not None]) for reason, some in dropped.items()]
+    rows = [
+        (reason, [original(each) for each in some if each.place is not None])
+        for reason, some in dropped.items()
+    ]
     rows = [(reason, [each for each in some if each is not None]) for reason, some in rows]
     rows = [(reason, some) for reason, some in rows if some]
     if not rows:
@@ -203,13 +231,17 @@ def _fitting(text: str, width: float) -> int:
 @cache
 def _font() -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib and knows more letters than Pillow's own."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), LETTER)
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), LETTER
+    )
 
 
 def caption_table(ids: Sequence[str], captions: Sequence[str], most: int = 12) -> str:
     """Some of the examples' captions, and how many distinct ones there are, as an HTML table."""
-    rows = spread(list(zip(ids, captions, strict=True)), most)
-    note = f"{len(captions)} examples, {len(set(captions))} distinct captions" + _shown(len(rows), len(captions))
+    rows = picture_sheet(list(zip(ids, captions, strict=True)), most)
+    note = f"{len(captions)} examples, {len(set(captions))} distinct captions" + _shown(
+        len(rows), len(captions)
+    )
     return _table(note, ("example", "caption"), rows)
 
 
@@ -217,7 +249,9 @@ def reasons_table(kept: int, dropped: dict[str, int]) -> str:
     """How many examples were kept, and how many were dropped for which reason, as an HTML table."""
     if not any(dropped.values()):
         return f"<p>{kept} kept.</p>"
-    rows = [(reason, number) for reason, number in sorted(dropped.items(), key=lambda each: -each[1])]
+    rows = [
+        (reason, number) for reason, number in sorted(dropped.items(), key=lambda each: -each[1])
+    ]
     return _table(f"{kept} kept, {sum(dropped.values())} dropped", ("reason", "dropped"), rows)
 
 
@@ -235,8 +269,13 @@ def _shown(shown: int, of: int) -> str:
 
 def _table(note: str, head: Sequence[str], rows: Sequence[Sequence]) -> str:
     """A table with `note` as its caption; every cell is escaped."""
-    cells = ["".join(f'<td style="text-align:left">{escape(str(cell))}</td>' for cell in row) for row in rows]
-    titles = "".join(f'<th scope="col" style="text-align:left">{escape(title)}</th>' for title in head)
+    cells = [
+        "".join(f'<td style="text-align:left">{escape(str(cell))}</td>' for cell in row)
+        for row in rows
+    ]
+    titles = "".join(
+        f'<th scope="col" style="text-align:left">{escape(title)}</th>' for title in head
+    )
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     caption = f'<caption style="text-align:left">{escape(note)}</caption>'
     return f"<table>{caption}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"

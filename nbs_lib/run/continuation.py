@@ -6,48 +6,64 @@ from typing import Any
 from ..config import PLACE
 from ..config.train import LATEST, NONE
 
-SAVING = ("checkpoint_every", "checkpoint_minutes", "checkpoints_total_limit", "log_every", "tensorboard")
+SAVING_PARAMETERS = (
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "checkpoints_total_limit",
+    "log_every",
+    "tensorboard",
+)
 """Parameters that say when a training saves and what it notes; none of them changes a weight."""
-LENGTH = ("steps", "epochs")
-RATE = ("schedule", "warmup", "lr", "lr_num_cycles", "lr_power")
+LENGTH_PARAMETERS = ("steps", "epochs")
+LR_PARAMETERS = ("schedule", "warmup", "lr", "lr_num_cycles", "lr_power")
 """Parameters that say the course of the learning rate, which a training may change on the way where it is asked to."""
-CHOICE = "resume_from_checkpoint"
+RESUME_PARAMETER = "resume_from_checkpoint"
 
 
-def course(parameters: dict[str, Any]) -> dict[str, Any]:
+def fixed_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters that the first steps of a training depend on, up to any checkpoint.
 
     With a constant schedule these do not depend on how many steps follow; with any other the learning rate does.
     """
     constant = parameters.get("schedule") == "constant"
-    left_out = {*PLACE, *SAVING, "epochs", *(("steps",) if constant else ())}
+    left_out = {*PLACE, *SAVING_PARAMETERS, "epochs", *(("steps",) if constant else ())}
     told = {name: value for name, value in parameters.items() if name not in left_out}
-    return told | {"validate_every": bool(told.get("validate_every"))}  # whether is looked decides what is held out
+    return told | {
+        "validate_every": bool(told.get("validate_every"))
+    }  # whether is looked decides what is held out
 
 
-def differing(before: dict[str, Any], now: dict[str, Any], among: Iterable[str] | None = None) -> list[str]:
+def differing_parameters(
+    before: dict[str, Any], now: dict[str, Any], among: Iterable[str] | None = None
+) -> list[str]:
     """Return the differences of two courses in words. among: the names that count, None for all."""
-    then, there = course(before), course(now)
-    names = [name for name in there if then.get(name) != there[name] and (among is None or name in among)]
+    then, there = fixed_parameters(before), fixed_parameters(now)
+    names = [
+        name for name in there if then.get(name) != there[name] and (among is None or name in among)
+    ]
     return [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in names]
 
 
 def not_allowed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return the differences, in words, for which a training cannot go on from a named checkpoint of another one."""
-    return differing(before, now, course(now).keys() - {*LENGTH, *RATE, CHOICE})
+    return differing_parameters(
+        before,
+        now,
+        fixed_parameters(now).keys() - {*LENGTH_PARAMETERS, *LR_PARAMETERS, RESUME_PARAMETER},
+    )
 
 
 def beginning(before: dict[str, Any], now: dict[str, Any], step: int) -> str:
     """Say where a training begins. before: the parameters of the one that has a checkpoint of `step`; 0 where there is none."""
-    chosen = now.get(CHOICE, LATEST)
-    if chosen not in (LATEST, NONE, before.get(CHOICE)):
+    chosen = now.get(RESUME_PARAMETER, LATEST)
+    if chosen not in (LATEST, NONE, before.get(RESUME_PARAMETER)):
         return f"goes on from {chosen}"
-    if not differing(before, now) and 0 < step <= now["steps"]:
+    if not differing_parameters(before, now) and 0 < step <= now["steps"]:
         return f"goes on from step {step}"
     if chosen == LATEST and 0 < step <= now["steps"] and not not_allowed(before, now):
         return (
             f"begins at step 0, because the learning rate of its first {step} steps is another one with schedule "
-            f"{now['schedule']!r} ({'; '.join(differing(before, now))}); with {CHOICE} = {checkpoint_name(step)!r} it "
+            f"{now['schedule']!r} ({'; '.join(differing_parameters(before, now))}); with {RESUME_PARAMETER} = {checkpoint_name(step)!r} it "
             "goes on from there"
         )
     return "begins at step 0"

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 
-def room(path: Path) -> str:
+def free_space(path: Path) -> str:
     """Return what is free on the disk of a path: its MiB, or that it takes no more files, whatever bytes are free."""
     place = next(each for each in (path, *path.absolute().parents) if each.exists())
     told = os.statvfs(place)
@@ -14,11 +14,11 @@ def room(path: Path) -> str:
     return f"{told.f_bavail * told.f_frsize / 2**20:.0f} MiB are free"
 
 
-def shortage(said: object, path: Path) -> str:
+def explain_shortage(said: object, path: Path) -> str:
     """Return what to add where a disk is called full that has space, but takes no more files; else "".
 
     said: a failure or its words; path: on the disk that it is of.
     """
-    if os.strerror(errno.ENOSPC) in str(said) and "inode" in (free := room(path)):
+    if os.strerror(errno.ENOSPC) in str(said) and "inode" in (free := free_space(path)):
         return f": {free}; remove files that are not needed"
     return ""

@@ -11,12 +11,26 @@ from typing import Any
 
 from ..files import ROOT
 
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "deepspeed", "peft", "papermill", "numpy", "pillow")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "deepspeed",
+    "peft",
+    "papermill",
+    "numpy",
+    "pillow",
+)
 
 
-def facts() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Versions, git commit and machine: what a result also depends on."""
-    return {"versions": {"python": platform.python_version()} | versions(), "commit": git_commit(), "machine": machine()}
+    return {
+        "versions": {"python": platform.python_version()} | versions(),
+        "commit": git_commit(),
+        "machine": hardware(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -42,7 +56,7 @@ def git_commit() -> str | None:
     return described.stdout.strip()
 
 
-def machine() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
     """Processor, cores, memory, GPUs and system of this machine."""
     text = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
     model = re.search(r"model name\s*: (.+)", text)
@@ -65,7 +79,10 @@ def gpus() -> list[str]:
     except Exception:  # no such package, or one without its driver: no GPUs
         return []
     try:
-        return [pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
+        return [
+            pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i))
+            for i in range(pynvml.nvmlDeviceGetCount())
+        ]
     except pynvml.NVMLError:
         return []
     finally:

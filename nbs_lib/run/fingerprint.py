@@ -19,7 +19,11 @@ def code_hash(*rooms: str) -> str:
     """
     beside = [file for room in rooms for file in BESIDE.get(room, ())]
     files = [path for name in (*SHARED, *rooms, *beside) for path in files_of(PACKAGE / name)]
-    return files_hash(path for path in files if not path.is_relative_to(BASE) and not path.is_relative_to(TRAINING))
+    return files_hash(
+        path
+        for path in files
+        if not path.is_relative_to(BASE) and not path.is_relative_to(TRAINING)
+    )
 
 
 def shipped_base_hash() -> str:
@@ -32,7 +36,11 @@ def files_of(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path, parts in found if not any(part.startswith((".", "__pycache__")) for part in parts))
+    return sorted(
+        path
+        for path, parts in found
+        if not any(part.startswith((".", "__pycache__")) for part in parts)
+    )
 
 
 def files_hash(files: Iterable[Path]) -> str:

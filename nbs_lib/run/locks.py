@@ -26,7 +26,7 @@ class RunError(RuntimeError):
     """A run that cannot be worked on: which, why, and what to do."""
 
 
-def gone(folder: Path) -> str:
+def process_is_gone(folder: Path) -> str:
     """Return what to say where a run's folder went while a stage worked in it."""
     return (
         f"{folder} was moved or removed while a stage worked in it; "
@@ -35,7 +35,7 @@ def gone(folder: Path) -> str:
 
 
 @contextmanager
-def held(path: Path, patience: float = 0) -> Iterator[None]:
+def lock(path: Path, patience: float = 0) -> Iterator[None]:
     """A lock held by this process. path: of the lock, in the folder that it is for.
 
     The lock belongs to the open file: what is forked meanwhile holds it too, so it stays until orphaned ranks are gone, and it
@@ -59,12 +59,15 @@ def held(path: Path, patience: float = 0) -> Iterator[None]:
             yield
         finally:
             file.close()
-            with suppress(OSError), path.open("r+") as again:  # refused while a forked process still holds it
+            with (
+                suppress(OSError),
+                path.open("r+") as again,
+            ):  # refused while a forked process still holds it
                 fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether the process that signed a lock is still there; of one of another machine, whether its lock still holds here."""
     holder = _holder(path)
     if not holder or holder["host"] == HOST:
@@ -101,7 +104,11 @@ def _sign(file: IO):
     me = {"pid": os.getpid(), "begun": _begun(os.getpid()), "parent": os.getppid(), "host": HOST}
     with suppress(OSError):  # a full disk: the lock holds all the same
         file.truncate(0)
-        file.write(json.dumps(me | {"since": datetime.now(UTC).isoformat(timespec="seconds"), "what": what[:200]}))
+        file.write(
+            json.dumps(
+                me | {"since": datetime.now(UTC).isoformat(timespec="seconds"), "what": what[:200]}
+            )
+        )
         file.flush()
 
 
@@ -111,7 +118,9 @@ def _holder(path: Path) -> dict[str, Any]:
         told = read_json(path, 1 << 16)
     except (OSError, ValueError):
         return {}
-    whole = isinstance(told, dict) and all(isinstance(told.get(name), kind) for name, kind in HOLDER.items())
+    whole = isinstance(told, dict) and all(
+        isinstance(told.get(name), kind) for name, kind in HOLDER.items()
+    )
     return told if whole and 0 < told["pid"] < 1 << 31 and 0 <= told["parent"] < 1 << 31 else {}
 
 
@@ -129,4 +138,10 @@ def _orphaned(holder: dict[str, Any]) -> bool:
 
 
 def _said(holder: dict[str, Any]) -> str:
-    return printable(f", {holder['pid']} on {holder['host']} since {holder['since']} ({holder['what']})") if holder else ""
+    return (
+        printable(
+            f", {holder['pid']} on {holder['host']} since {holder['since']} ({holder['what']})"
+        )
+        if holder
+        else ""
+    )

@@ -8,7 +8,7 @@ from ..config.validation import as_parameters
 from ..files import value_hash, write_atomic
 from .locks import RunError
 
-MARK = (
+REPORT_MARK = (
     '\n<p role="alert" class="outdated"><strong>Out of date:</strong> this report is of an earlier result of the run, '
     "which was trained or prepared again since.</p>\n"
 )
@@ -22,7 +22,7 @@ def outputs_hash(record: dict[str, Any], stage: str) -> str:
     return value_hash(record.get("stages", {}).get(stage, {}).get("outputs", {}))
 
 
-def outdated(record: dict[str, Any]) -> dict[str, str]:
+def outdated_stages(record: dict[str, Any]) -> dict[str, str]:
     """Return the finished stages that rest on something else than the run now has, each with the earlier stage that changed."""
     found: dict[str, str] = {}
     order, stages = list(STAGES), record.get("stages", {})
@@ -31,7 +31,11 @@ def outdated(record: dict[str, Any]) -> dict[str, str]:
         known = stages.get(stage, {})
         if known.get("status") == "done":
             then = known.get("inputs", {})
-            changed = [each for each in order[:place] if each in found or then.get(each, hashes[each]) != hashes[each]]
+            changed = [
+                each
+                for each in order[:place]
+                if each in found or then.get(each, hashes[each]) != hashes[each]
+            ]
             found |= {stage: changed[0]} if changed else {}
     return found
 
@@ -45,28 +49,34 @@ def mark_report(report: Path, record: dict[str, Any]):
     if not done or report.is_symlink() or not report.is_file():
         return
     page = report.read_bytes()
-    bare = page.replace(MARK.encode(), b"", 1)
-    marked = bare.replace(BODY.encode(), (BODY + MARK).encode(), 1) if "compare" in outdated(record) else bare
+    bare = page.replace(REPORT_MARK.encode(), b"", 1)
+    marked = (
+        bare.replace(BODY.encode(), (BODY + REPORT_MARK).encode(), 1)
+        if "compare" in outdated_stages(record)
+        else bare
+    )
     if marked != page:
         write_atomic(report, marked)
 
 
-def differing(then: dict[str, Any], now: dict[str, Any]) -> str:
+def differing_parameters(then: dict[str, Any], now: dict[str, Any]) -> str:
     """Say which parameters differ, without those that say where and how a stage is done."""
     other = [name for name, value in now.items() if name not in PLACE and then.get(name) != value]
-    return ", ".join(f"{name} was {_short(then.get(name))}, is {_short(now[name])}" for name in other)
+    return ", ".join(
+        f"{name} was {_short(then.get(name))}, is {_short(now[name])}" for name in other
+    )
 
 
 def _short(value: Any) -> str:
     return str(value) if len(str(value)) <= LONGEST else f"{str(value)[:LONGEST]}…"
 
 
-def refuse_replacing(folder: Path, stage: str, known: dict[str, Any], parameters: dict[str, Any]):
+def check_replaceable(folder: Path, stage: str, known: dict[str, Any], parameters: dict[str, Any]):
     """Errors: RunError where a stage is done with other parameters and is not asked to be replaced."""
     if known.get("status") != "done" or parameters.get("replace"):
         return
     usual = as_parameters(STAGES[stage]())  # of parameters that there were not yet
-    if differ := differing(usual | known.get("parameters", {}), parameters):
+    if differ := differing_parameters(usual | known.get("parameters", {}), parameters):
         raise RunError(
             f"{folder} has a finished {stage} stage with other parameters ({differ}), which would be lost; give another run, "
             "or replace = True to do it again with these"

@@ -10,6 +10,6 @@ def progress_bar(desc: str | None = None, **options) -> tqdm:
     return tqdm(desc=desc, file=sys.stdout, **options)
 
 
-def say(line: str):
+def write_above_bar(line: str):
     """Print a line above the bar that moves at the time, if there is one."""
     tqdm.write(line)

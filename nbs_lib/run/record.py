@@ -3,19 +3,27 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..files import object_of, whole_lines
+from ..files import parse_object, whole_lines
 from ..untrusted_files import read_json
 
-TEXTS = dict[str, str]
-RECORD = {"name": str, "status": str, "commit": str | None, "versions": dict, "machine": dict, "asked": dict, "stages": dict}
-STAGE = {
+TEXT_MAP = dict[str, str]
+RECORD_FIELDS = {
+    "name": str,
+    "status": str,
+    "commit": str | None,
+    "versions": dict,
+    "machine": dict,
+    "asked": dict,
+    "stages": dict,
+}
+STAGE_FIELDS = {
     "status": str,
     "started": str,
     "seconds": float,
     "parameters": dict,
     "resolved": dict,
-    "inputs": TEXTS,
-    "outputs": TEXTS,
+    "inputs": TEXT_MAP,
+    "outputs": TEXT_MAP,
     "error": str,
     "commit": str | None,
     "versions": dict,
@@ -35,39 +43,55 @@ class RecordError(ValueError):
 def read_record(path: Path) -> dict[str, Any]:
     """Return a run's record. Errors: FileNotFoundError; OSError; ValueError for a damaged one."""
     record = read_json(path)
-    _check("", record, RECORD)
+    _check("", record, RECORD_FIELDS)
     for stage, known in record.get("stages", {}).items():
-        _check(f"stages.{stage}", known, STAGE)
+        _check(f"stages.{stage}", known, STAGE_FIELDS)
         for name in known.get("outputs", {}):
-            if not is_inside(name):
+            if not is_plain_relative(name):
                 raise RecordError(f"stages.{stage}.outputs")
     asked = record.get("asked", {})
-    _check("asked", asked, {"recipe": str | None} | {name: dict for name in asked if name != "recipe"})
+    _check(
+        "asked", asked, {"recipe": str | None} | {name: dict for name in asked if name != "recipe"}
+    )
     return record
 
 
 def metrics_line(line: bytes) -> dict[str, Any] | None:
     """Return a line of metrics.jsonl; None where it is none: one that was cut off, or damaged."""
-    row = object_of(line)
-    if row is None or not isinstance(row.get("step"), int) or not all(is_number(row[name]) for name in METRICS & row.keys()):
+    row = parse_object(line)
+    if (
+        row is None
+        or not isinstance(row.get("step"), int)
+        or not all(is_number(row[name]) for name in METRICS & row.keys())
+    ):
         return None
     return row
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics.jsonl; [] without a file."""
-    return [row for line in whole_lines(path).split(b"\n") if (row := metrics_line(line)) is not None]
+    return [
+        row for line in whole_lines(path).split(b"\n") if (row := metrics_line(line)) is not None
+    ]
 
 
-def is_inside(name: str) -> bool:
+def is_plain_relative(name: str) -> bool:
     """Whether a name is a plain relative path of a file, which leads nowhere else."""
     parts = PurePosixPath(name).parts
-    return bool(parts) and parts[0] != "/" and ".." not in parts and "\0" not in name and max(map(len, parts)) < 256
+    return (
+        bool(parts)
+        and parts[0] != "/"
+        and ".." not in parts
+        and "\0" not in name
+        and max(map(len, parts)) < 256
+    )
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a number that can be computed with; a whole number may be too large for that."""
-    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63)
+    return isinstance(value, float) or (
+        isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+    )
 
 
 def _check(where: str, value: Any, types: dict[str, Any]):
@@ -80,7 +104,7 @@ def _check(where: str, value: Any, types: dict[str, Any]):
 
 
 def _is(value: Any, wanted: Any) -> bool:
-    if wanted is TEXTS:
+    if wanted is TEXT_MAP:
         return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
     if wanted is float:
         return is_number(value) and 0 <= value <= LONGEST

@@ -33,12 +33,18 @@ from typing import Any
 
 from ..config import PLACE, STAGES
 from ..config.validation import as_parameters
-from ..files import ROOT, file_hash, remove, scanned, value_hash, write_atomic
-from .disk_space import shortage
-from .environment import facts, versions
+from ..files import ROOT, file_hash, remove, scan_folder, value_hash, write_atomic
+from .disk_space import explain_shortage
+from .environment import environment, versions
 from .fingerprint import code_hash, shipped_base_hash
-from .locks import RunError, gone, held, is_held
-from .out_of_date import differing, mark_report, outdated, outputs_hash, refuse_replacing
+from .locks import RunError, is_locked, process_is_gone
+from .out_of_date import (
+    check_replaceable,
+    differing_parameters,
+    mark_report,
+    outdated_stages,
+    outputs_hash,
+)
 from .record import RecordError, read_record
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -53,10 +59,20 @@ SPACE = 1 << 17
 def notebook_hash(path: Path) -> str:
     """Hash of a notebook's code, without its parameters, whose values are an input of their own. Errors: RunError."""
     try:
-        cells = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
-        return value_hash(["".join(cell["source"]) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])])
+        cells = [
+            cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"
+        ]
+        return value_hash(
+            [
+                "".join(cell["source"])
+                for cell in cells
+                if "parameters" not in cell["metadata"].get("tags", [])
+            ]
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
-        raise RunError(f"{path} is missing or no notebook; put it back with `git checkout notebooks`") from failure
+        raise RunError(
+            f"{path} is missing or no notebook; put it back with `git checkout notebooks`"
+        ) from failure
 
 
 class Run:
@@ -105,7 +121,9 @@ class Run:
 
     def update(self, **changes: Any):
         """Replace parts of the record, atomically."""
-        write_atomic(self.record, json.dumps(self.read() | changes, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(
+            self.record, json.dumps(self.read() | changes, indent=1, ensure_ascii=False) + "\n"
+        )
 
     def stage_record(self, stage: str) -> dict[str, Any]:
         return self.read().get("stages", {}).get(stage, {})
@@ -123,7 +141,7 @@ class Run:
             raise FileNotFoundError(
                 f"{self.folder} has no finished {stage} stage; run notebooks/{self.notebook(stage).name} {how}"
             )
-        if before := outdated(self.read()).get(stage):
+        if before := outdated_stages(self.read()).get(stage):
             again = stage if self.stage_record(before).get("status") == "done" else before
             raise RunError(
                 f"{self.folder}: its {stage} stage rests on another {before} than the last one; "
@@ -132,11 +150,15 @@ class Run:
 
     def inputs(self, config: Any) -> dict[str, str]:
         """What a stage's result depends on, each as a hash: parameters, code, versions, the base, the outputs before it."""
-        stage, order = stage_of(config), list(STAGES)
+        stage, order = stage_name(config), list(STAGES)
         parameters = as_parameters(config)
-        base = parameters.get("base") or self.stage_record("prepare").get("parameters", {}).get("base")
+        base = parameters.get("base") or self.stage_record("prepare").get("parameters", {}).get(
+            "base"
+        )
         hashes = {
-            "parameters": value_hash({name: value for name, value in parameters.items() if name not in PLACE}),
+            "parameters": value_hash(
+                {name: value for name, value in parameters.items() if name not in PLACE}
+            ),
             "code": code_hash(stage, "picturebook"),
             "notebook": notebook_hash(NOTEBOOKS / self.notebook(stage).name),
             "versions": value_hash(versions()),
@@ -144,41 +166,55 @@ class Run:
         # what training reads of the base is in the outputs of prepare; the judge beside it is none of its business
         if base == "embedded" and stage != "train":
             hashes["base"] = shipped_base_hash()
-        return hashes | {before: self._outputs_hash(before) for before in order[: order.index(stage)]}
+        return hashes | {
+            before: self._outputs_hash(before) for before in order[: order.index(stage)]
+        }
 
     def _outputs_hash(self, stage: str) -> str:
         return outputs_hash(self.read(), stage)
 
     def changed(self, config: Any) -> list[str]:
         """Why a stage must be done (again): the names of what changed; empty if it is done and still holds."""
-        done = self.stage_record(stage_of(config))
+        done = self.stage_record(stage_name(config))
         if done.get("status") != "done":
             return ["not done yet"]
         now, before = self.inputs(config), done.get("inputs", {})
         reasons = [name for name, value in now.items() if before.get(name) != value]
-        return reasons + self.altered(stage_of(config))
+        return reasons + self.altered(stage_name(config))
 
     def altered(self, stage: str) -> list[str]:
         """The outputs of a stage that are missing, or are no longer what it wrote."""
-        outputs = {self.folder / name: digest for name, digest in self.stage_record(stage).get("outputs", {}).items()}
-        found = [path for path, digest in outputs.items() if not isfile(path) or file_hash(path) != digest]
+        outputs = {
+            self.folder / name: digest
+            for name, digest in self.stage_record(stage).get("outputs", {}).items()
+        }
+        found = [
+            path
+            for path, digest in outputs.items()
+            if not isfile(path) or file_hash(path) != digest
+        ]
         return [str(path.relative_to(self.folder)) for path in found]
 
     @contextmanager
-    def alone(self, lock: str = STAGE_LOCK, patience: float = 0) -> Iterator[None]:
+    def exclusive(self, file: str = STAGE_LOCK, patience: float = 0) -> Iterator[None]:
         """Keep other processes off the run; see `locks.held`. Errors: RunError where another process is at work on it, and as
         of `refuse_links`."""
-        self.refuse_links()
-        with held(self.folder / lock, patience):
+        self.check_links()
+        with lock(self.folder / file, patience):
             yield
 
-    def refuse_links(self):
+    def check_links(self):
         """Check that nothing in the folder leads out of it, before anything is written or removed there.
 
         The folder itself may be reached by a link, and `cache` is one. Errors: RunError where anything else is a link.
         """
-        own = [each for each in scanned(self.folder) if each.name != self.cache.name]
-        inner = [each for folder in own if folder.is_dir(follow_symlinks=False) for each in scanned(folder.path)]
+        own = [each for each in scan_folder(self.folder) if each.name != self.cache.name]
+        inner = [
+            each
+            for folder in own
+            if folder.is_dir(follow_symlinks=False)
+            for each in scan_folder(folder.path)
+        ]
         for each in (*own, *inner):
             if each.is_symlink():
                 raise RunError(
@@ -189,11 +225,11 @@ class Run:
     def require_folder(self):
         """Errors: RunError where the folder, in which a stage works, is no longer what it was."""
         if not self.record.is_file():
-            raise RunError(gone(self.folder))
+            raise RunError(process_is_gone(self.folder))
 
-    def at_work(self) -> bool:
+    def is_active(self) -> bool:
         """Whether a process works on the run."""
-        return any(is_held(self.folder / lock) for lock in (STAGE_LOCK, RECIPE_LOCK))
+        return any(is_locked(self.folder / lock) for lock in (STAGE_LOCK, RECIPE_LOCK))
 
     @contextmanager
     def stage(self, config: Any) -> Iterator[dict[str, Any]]:
@@ -204,29 +240,33 @@ class Run:
         is recorded as it is. Errors: RunError where another process works on the run.
         """
         fresh = not self.folder.exists()
-        self.refuse_links()  # before anything is read of it, too
-        self.refuse_replacing(config)
+        self.check_links()  # before anything is read of it, too
+        self.check_replaceable(config)
         try:
-            with self.alone(), self._recorded(config) as told:
+            with self.exclusive(), self._recorded(config) as told:
                 yield told
         except Exception as failure:
             if fresh and type(failure).__name__ in REFUSALS:
                 remove(self.folder)
             raise
 
-    def refuse_replacing(self, config: Any):
+    def check_replaceable(self, config: Any):
         """Errors: RunError where a finished stage of other parameters would be replaced, and neither `replace` nor a command
         that is at work on the run asks for it."""
-        record, stage, parameters = self.read(), stage_of(config), as_parameters(config)
+        record, stage, parameters = self.read(), stage_name(config), as_parameters(config)
         asked = record.get("asked", {}).get(stage)
-        if asked is not None and is_held(self.folder / RECIPE_LOCK) and not differing(asked, parameters):
+        if (
+            asked is not None
+            and is_locked(self.folder / RECIPE_LOCK)
+            and not differing_parameters(asked, parameters)
+        ):
             return
-        refuse_replacing(self.folder, stage, record.get("stages", {}).get(stage, {}), parameters)
+        check_replaceable(self.folder, stage, record.get("stages", {}).get(stage, {}), parameters)
 
     @contextmanager
     def _recorded(self, config: Any) -> Iterator[dict[str, Any]]:
-        stage, start = stage_of(config), time.perf_counter()
-        known = facts()
+        stage, start = stage_name(config), time.perf_counter()
+        known = environment()
         begun = {
             "status": "running",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -235,7 +275,12 @@ class Run:
             **known,
         }
         record = self.read()
-        self.update(**known, name=self.name, status="running", stages=record.get("stages", {}) | {stage: begun})
+        self.update(
+            **known,
+            name=self.name,
+            status="running",
+            stages=record.get("stages", {}) | {stage: begun},
+        )
         told: dict[str, Any] = {"outputs": []}
         status, error, space = "interrupted", None, self.folder / ".space"
         try:
@@ -244,14 +289,19 @@ class Run:
             told["outputs"] = {str(name): file_hash(self.folder / name) for name in told["outputs"]}
             status = "done"
         except Exception as failure:
-            status, error = "failed", f"{type(failure).__name__}: {failure}{shortage(failure, self.folder)}"
+            status, error = (
+                "failed",
+                f"{type(failure).__name__}: {failure}{explain_shortage(failure, self.folder)}",
+            )
             raise
         finally:
             self.require_folder()  # or a new one would be made here, with nothing but the end of this stage
             space.unlink(missing_ok=True)
             if status != "done":
                 told = {"error": error} if error else {}
-            self.update_stage(stage, **told, status=status, seconds=round(time.perf_counter() - start, 1))
+            self.update_stage(
+                stage, **told, status=status, seconds=round(time.perf_counter() - start, 1)
+            )
             last = stage == list(STAGES)[-1]
             self.update(status=("done" if last else "running") if status == "done" else status)
             mark_report(self.report, self.read())
@@ -263,5 +313,5 @@ class Run:
         self.update(name=self.name, status=status)
 
 
-def stage_of(config: Any) -> str:
+def stage_name(config: Any) -> str:
     return next(stage for stage, cls in STAGES.items() if isinstance(config, cls))

@@ -34,23 +34,36 @@ from accelerate.utils import patch_environment
 
 from ..config import Train
 from ..files import from_project
-from ..run.continuation import CHOICE, LENGTH, RATE, beginning, differing
+from ..run.continuation import (
+    LENGTH_PARAMETERS,
+    LR_PARAMETERS,
+    RESUME_PARAMETER,
+    beginning,
+    differing_parameters,
+)
 from ..run.run import Run
-from .checkpoint.checkpoint import Checkpoint, candidates, inputs_of, newest, refuse_earlier, refuse_others
+from .checkpoint.checkpoint import (
+    Checkpoint,
+    candidates,
+    inputs_of,
+    newest,
+    refuse_earlier,
+    refuse_others,
+)
 from .dataset import check_cache
 from .errors import LONGEST, LaunchError
 from .launch.launcher import engine_environment, launch
 from .launch.preflight import check_machine, process_count
-from .launch.resolve import CHOICES, resolved
-from .memory.estimate import Plan, check, peaks, plan
+from .launch.resolve import CHOICES, resolve_choices
+from .memory.estimate import MemoryPlan, check_fits, describe_peaks, plan_memory
 from .model_card import launched_as
-from .monitor.metrics import begin
+from .monitor.metrics import start_metrics
 from .monitor.plots import draw_curves
-from .monitor.usage import Watch
+from .monitor.usage import UsageMonitor
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A finished training: the folder of what was learned, the mean of the last tenth of the losses that were logged, the
     held-out loss first and last, what it ran on and what it took."""
 
@@ -74,10 +87,10 @@ class Trained:
     @property
     def memory(self) -> str:
         """A process at its peak, planned and measured, in words."""
-        return peaks(**self.launched["memory"])
+        return describe_peaks(**self.launched["memory"])
 
 
-def train(config: Train) -> Trained:
+def train(config: Train) -> TrainingResult:
     """Learn an objective, resuming from the newest checkpoint of the same parameters and inputs.
 
     Writes adapter/ or model/, metrics.jsonl, usage.jsonl, validation/ and the pictures of these into the run.
@@ -89,7 +102,7 @@ def train(config: Train) -> Trained:
     if config.node_rank:
         return _help(config, run)
     run.require("prepare")
-    run.refuse_replacing(config)
+    run.check_replaceable(config)
     before = run.stage_record("train")
     check_machine(config)
     check_cache(run.cache, config)
@@ -105,15 +118,24 @@ def train(config: Train) -> Trained:
             refuse_others(run.checkpoints, inputs, whole)
     resumed = next(iter(candidates(run.checkpoints, inputs, whole, say=print)), None)
     other_rate = _said_beginning(run, resumed, whole)
-    with run.stage(asked) as told:  # which is what `onepass run` compares with what is asked the next time
-        run.update_stage("train", resolved={name: getattr(config, name) for name in CHOICES}, **other_rate)
-        begin(run, resumed.step if resumed else 0)  # or the live curve would be that of the training before
-        with Watch(run, resumed is not None) as watch:
+    with run.stage(
+        asked
+    ) as told:  # which is what `onepass run` compares with what is asked the next time
+        run.update_stage(
+            "train", resolved={name: getattr(config, name) for name in CHOICES}, **other_rate
+        )
+        start_metrics(
+            run, resumed.step if resumed else 0
+        )  # or the live curve would be that of the training before
+        with UsageMonitor(run, resumed is not None) as watch:
             launched = launch(training_function, config, run, inputs)
         draw_curves(run)
-        launched["memory"] = {"planned_mib": planned.told() if planned else None, "measured_mib": launched.pop("measured_mib")}
+        launched["memory"] = {
+            "planned_mib": planned.told() if planned else None,
+            "measured_mib": launched.pop("measured_mib"),
+        }
         told |= launched | other_rate | {"watch_share": round(watch.share, 5)}
-        told["outputs"] = [str(weights_of(run, config).relative_to(run.folder))]
+        told["outputs"] = [str(trained_weights(run, config).relative_to(run.folder))]
     return _trained(config, run, launched, watch.seconds)
 
 
@@ -126,17 +148,21 @@ def _said_beginning(run: Run, resumed: Checkpoint | None, config: Train) -> dict
             print(beginning(then, asdict(config), step))
         return {}
     print(f"goes on from step {resumed.step} of {config.steps}")
-    if other := differing(resumed.parameters, asdict(config), (*LENGTH, *RATE)):
-        said = f"steps 1 to {resumed.step} had another course of the learning rate: {'; '.join(other)}"
+    if other := differing_parameters(
+        resumed.parameters, asdict(config), (*LENGTH_PARAMETERS, *LR_PARAMETERS)
+    ):
+        said = (
+            f"steps 1 to {resumed.step} had another course of the learning rate: {'; '.join(other)}"
+        )
         print(said)
         return {"other_rate": said}
-    same = before.get("parameters", {}).get(CHOICE) == getattr(config, CHOICE)
+    same = before.get("parameters", {}).get(RESUME_PARAMETER) == getattr(config, RESUME_PARAMETER)
     return {name: before[name] for name in ("other_rate",) if same and name in before}
 
 
 def _resolved(config: Train, run: Run) -> Train:
     """The parameters with nothing left to choose; what was chosen is printed."""
-    chosen = resolved(config, run.cache)
+    chosen = resolve_choices(config, run.cache)
     if config.epochs:
         print(f"{config.epochs} epoch{'s' * (config.epochs > 1)}: {chosen.steps} steps")
     if config.precision == "auto":
@@ -155,30 +181,32 @@ def _load(config: Train) -> Callable:
     return training_function
 
 
-def _planned(config: Train, run: Run) -> Plan | None:
+def _planned(config: Train, run: Run) -> MemoryPlan | None:
     """The plan of its memory, printed; None where none can be made, which is no reason not to train. Errors: LaunchError."""
     try:
-        planned = plan(config, run.cache, process_count(config))
+        planned = plan_memory(config, run.cache, process_count(config))
     except RuntimeError as failure:
         print(failure)
         return None
-    check(planned, config, run.cache)
+    check_fits(planned, config, run.cache)
     print(planned)
     return planned
 
 
-def _help(config: Train, run: Run) -> Trained:
+def _help(config: Train, run: Run) -> TrainingResult:
     """Train with host 0, which keeps the record, and wait for it."""
     start = time.perf_counter()
     check_machine(config)
-    with run.alone(f".host-{config.node_rank}.lock"):
+    with run.exclusive(f".host-{config.node_rank}.lock"):
         _await_host_0(run)
         config = _resolved(config, run)
         launch(_load(config), config, run, {})
     while (record := run.stage_record("train")).get("status") == "running":
         time.sleep(0.5)
     if record.get("status") != "done":
-        raise LaunchError(f"host 0 did not come to its end: {record.get('error', 'it was interrupted')}")
+        raise LaunchError(
+            f"host 0 did not come to its end: {record.get('error', 'it was interrupted')}"
+        )
     return _trained(config, run, record, time.perf_counter() - start)
 
 
@@ -193,12 +221,19 @@ def _await_host_0(run: Run):
         time.sleep(0.5)
 
 
-def _trained(config: Train, run: Run, launched: dict, seconds: float) -> Trained:
+def _trained(config: Train, run: Run, launched: dict, seconds: float) -> TrainingResult:
     folder = run.model if config.method == "full" else run.adapter
-    return Trained(folder, launched["loss"], launched["held_out_loss"], launched, seconds, launched["resumed_from"])
+    return TrainingResult(
+        folder,
+        launched["loss"],
+        launched["held_out_loss"],
+        launched,
+        seconds,
+        launched["resumed_from"],
+    )
 
 
-def weights_of(run: Run, config: Train) -> Path:
+def trained_weights(run: Run, config: Train) -> Path:
     """The file of what a training learned."""
     if config.method == "full":
         return run.model / "unet" / "diffusion_pytorch_model.safetensors"

@@ -21,20 +21,30 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
     then scales the loss. Errors: LaunchError where accelerate gave something else than was asked for.
     """
     for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
-        del os.environ[name]  # a user's own settings are no parameters of a run, nor are those of accelerate's launch
+        del os.environ[
+            name
+        ]  # a user's own settings are no parameters of a run, nor are those of accelerate's launch
     gpu = torch.cuda.is_available()
-    with redirect_stdout(io.StringIO()):  # each process would say in the notebook that DeepSpeed's extension was built
+    with redirect_stdout(
+        io.StringIO()
+    ):  # each process would say in the notebook that DeepSpeed's extension was built
         accelerator = Accelerator(
-            cpu=not (gpu or config.deepspeed),  # said of a CPU with DeepSpeed, it would drop DeepSpeed without a word
+            cpu=not (
+                gpu or config.deepspeed
+            ),  # said of a CPU with DeepSpeed, it would drop DeepSpeed without a word
             mixed_precision="fp16" if config.precision == "fp16" and not config.deepspeed else "no",
             gradient_accumulation_steps=config.accumulate,
             deepspeed_plugin=deepspeed_plugin(config) if config.deepspeed else None,
-            kwargs_handlers=[InitProcessGroupKwargs(backend="nccl" if gpu else "gloo", timeout=LONGEST)],
+            kwargs_handlers=[
+                InitProcessGroupKwargs(backend="nccl" if gpu else "gloo", timeout=LONGEST)
+            ],
             log_with="tensorboard" if config.tensorboard else None,
             project_dir=folder,
         )
     wanted, found = int(os.environ["WORLD_SIZE"]), accelerator.distributed_type
-    if (found == DistributedType.DEEPSPEED) != config.deepspeed or accelerator.num_processes != wanted:
+    if (
+        found == DistributedType.DEEPSPEED
+    ) != config.deepspeed or accelerator.num_processes != wanted:
         raise LaunchError(
             f"asked for {'DeepSpeed' if config.deepspeed else 'plain training'} on {wanted} processes, got {found.value} on "
             f"{accelerator.num_processes}; the versions of accelerate and deepspeed are not those of constraints.txt"
@@ -54,7 +64,9 @@ def close_trackers(accelerator: Accelerator):
         tracker.finish()
 
 
-def prepared(accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple:
+def wrap_for_training(
+    accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple:
     """The model and the optimizer, wrapped. model: at stage 3 a `Student`.
 
     accelerate tells transformers of ZeRO 3, which would then load every model in parts, in all processes at once: the main
@@ -69,7 +81,9 @@ def prepared(accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.
     return wrapped
 
 
-def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], largest: float):
+def clip_at_step(
+    optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], largest: float
+):
     """Scale the gradients down to a norm of `largest` before each step, and leave the norm where DeepSpeed looks for it.
 
     At ZeRO 0 DeepSpeed would clip them too, but tell the norm to nobody.

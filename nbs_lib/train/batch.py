@@ -31,7 +31,9 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: part.to(device) for name, part in parts.items() if isinstance(part, torch.Tensor)}
+        moved = {
+            name: part.to(device) for name, part in parts.items() if isinstance(part, torch.Tensor)
+        }
         if self.answers:
             moved["answers"] = tuple(part.to(device).float() for part in self.answers)
         return replace(self, **moved)

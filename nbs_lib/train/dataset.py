@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from ..cache.shards import Shards
 from ..config import Train
 from ..config.validation import setting
-from ..diffusion import noise_of
+from ..diffusion import noise_like
 from ..files import file_hash
 from .batch import Batch
 
@@ -33,12 +33,18 @@ def check_cache(folder: Path, config: Train):
     again = "run notebooks/1_prepare.ipynb"
     try:
         meta = json.loads((folder / "cache.json").read_text("utf-8"))
-        wrong = [name for name, digest in meta["files"].items() if file_hash(folder / name) != digest]
+        wrong = [
+            name for name, digest in meta["files"].items() if file_hash(folder / name) != digest
+        ]
         answers, images = meta["answers"], meta["images"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"cache {folder}: a file of it is missing or damaged; {again} again, it is rebuilt") from None
+        raise DataError(
+            f"cache {folder}: a file of it is missing or damaged; {again} again, it is rebuilt"
+        ) from None
     if wrong:
-        raise DataError(f"cache {folder}: {wrong[0]} is missing or damaged; {again} again, it is rebuilt")
+        raise DataError(
+            f"cache {folder}: {wrong[0]} is missing or damaged; {again} again, it is rebuilt"
+        )
     if config.teacher == "cached" and not answers:
         raise DataError(
             f"cache {folder} has no answers of a teacher; {again} with {setting('prepare', 'answers', 'data')} or "
@@ -62,17 +68,33 @@ class Examples:
         self.config, self.meta = config, json.loads((folder / "cache.json").read_text("utf-8"))
         self.table = _table(folder / "examples.parquet")
         captions = _table(folder / "captions.parquet", ["shard", "row"])
-        self.shard, self.row, self.caption = (_numbers(self.table[name]) for name in ("shard", "row", "caption"))
+        self.shard, self.row, self.caption = (
+            _numbers(self.table[name]) for name in ("shard", "row", "caption")
+        )
         self.text_shard, self.text_row = (_numbers(captions[name]) for name in ("shard", "row"))
-        shards, texts = self.meta["shards"], [f"{each['name']}.safetensors" for each in self.meta["texts"]]
-        self.latents = Shards([folder / "latents" / f"{each['name']}.safetensors" for each in shards], "latents")
-        self.texts_of = {name: Shards([folder / "texts" / file for file in texts], name) for name in ("embeddings", "pooled")}
+        shards, texts = (
+            self.meta["shards"],
+            [f"{each['name']}.safetensors" for each in self.meta["texts"]],
+        )
+        self.latents = Shards(
+            [folder / "latents" / f"{each['name']}.safetensors" for each in shards], "latents"
+        )
+        self.texts_of = {
+            name: Shards([folder / "texts" / file for file in texts], name)
+            for name in ("embeddings", "pooled")
+        }
         self.away = load_file(folder / "unconditional.safetensors")
         answers = [folder / "answers" / f"{each['answers']}.safetensors" for each in shards]
-        names = {"t", "uncond", "cond"} | ({"x_t"} if (self.meta["answers"] or {}).get("states") == "trajectories" else set())
-        self.answers = {name: Shards(answers, name) for name in names} if config.teacher == "cached" else {}
+        names = {"t", "uncond", "cond"} | (
+            {"x_t"} if (self.meta["answers"] or {}).get("states") == "trajectories" else set()
+        )
+        self.answers = (
+            {name: Shards(answers, name) for name in names} if config.teacher == "cached" else {}
+        )
         self.shapes = sorted({tuple(each["shape"]) for each in shards})
-        self.shape = torch.tensor([self.shapes.index(tuple(each["shape"])) for each in shards])[self.shard]
+        self.shape = torch.tensor([self.shapes.index(tuple(each["shape"])) for each in shards])[
+            self.shard
+        ]
         self._divide()
 
     def _divide(self):
@@ -82,7 +104,9 @@ class Examples:
         self.held_out, self.prior = own[len(own) - kept :], prior.nonzero().flatten()
         learned = ~prior
         if kept:
-            learned &= ~_numbers(pyarrow.compute.is_in(self.table["id"], self._ids(self.held_out))).bool()
+            learned &= ~_numbers(
+                pyarrow.compute.is_in(self.table["id"], self._ids(self.held_out))
+            ).bool()
         self.own = learned.nonzero().flatten()
         self._own = [self.own[self.shape[self.own] == i] for i in range(len(self.shapes))]
         self._prior = [self.prior[self.shape[self.prior] == i] for i in range(len(self.shapes))]
@@ -93,7 +117,9 @@ class Examples:
 
     def _ids(self, example: torch.Tensor) -> pyarrow.ChunkedArray:
         places = pyarrow.py_buffer(example.cpu().contiguous().numpy())
-        return self.table["id"].take(pyarrow.Array.from_buffers(pyarrow.int64(), len(example), [None, places]))
+        return self.table["id"].take(
+            pyarrow.Array.from_buffers(pyarrow.int64(), len(example), [None, places])
+        )
 
     def shape_of(self, example: torch.Tensor) -> tuple[int, ...]:
         """[c, h, w] of the latents of examples, which are all of one shape."""
@@ -105,7 +131,9 @@ class Examples:
         All of the step is drawn for each share, so its content does not depend on how many passes or processes share it.
         """
         size = self.config.batch_size
-        drawn = self._drawn(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step), size * shares)
+        drawn = self._drawn(
+            torch.Generator().manual_seed(self.config.seed * 1_000_003 + step), size * shares
+        )
         return self._batch(*(part[share * size : (share + 1) * size] for part in drawn))
 
     def held_out_batches(self) -> Iterator[Batch]:
@@ -120,27 +148,37 @@ class Examples:
             noise = torch.randn(len(rows), *shape, generator=generator)
             for start in range(0, len(rows), self.config.batch_size):
                 part = slice(start, start + self.config.batch_size)
-                yield self._batch(self.held_out[rows[part]], t[rows[part]], noise[part], chance[rows[part]])
+                yield self._batch(
+                    self.held_out[rows[part]], t[rows[part]], noise[part], chance[rows[part]]
+                )
 
     def _drawn(self, generator: torch.Generator, n: int) -> tuple[torch.Tensor, ...]:
         """Places of examples of one shape, timesteps, noise, two numbers in [0, 1) for each; finetune takes every other one
         of the prior, if that has examples of this shape."""
         which = 0
         if len(self.shapes) > 1:  # each as often as it has examples
-            which = int(self.shape[self.own[torch.randint(len(self.own), (1,), generator=generator)]])
+            which = int(
+                self.shape[self.own[torch.randint(len(self.own), (1,), generator=generator)]]
+            )
         own, prior = self._own[which], self._prior[which]
         picked = own[torch.randint(len(own), (n,), generator=generator)]
         t = torch.randint(TIMESTEPS, (n,), generator=generator)
         noise = torch.randn(n, *self.shapes[which], generator=generator)
         chance = torch.rand(n, 2, generator=generator)
         if self.config.objective == "finetune":
-            if len(prior):  # every other one, from the first or the second on: a step of one example has its turn too
+            if len(
+                prior
+            ):  # every other one, from the first or the second on: a step of one example has its turn too
                 others = picked[int(torch.randint(2, (1,), generator=generator)) :: 2]
                 others[:] = prior[torch.randint(len(prior), others.shape, generator=generator)]
-            noise = noise + self.config.noise_offset * torch.randn(*noise.shape[:2], 1, 1, generator=generator)
+            noise = noise + self.config.noise_offset * torch.randn(
+                *noise.shape[:2], 1, 1, generator=generator
+            )
         return picked, t, noise, chance
 
-    def _batch(self, example: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, chance: torch.Tensor) -> Batch:
+    def _batch(
+        self, example: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, chance: torch.Tensor
+    ) -> Batch:
         config, n, kept = self.config, len(example), {}
         if self.answers:
             draw = (chance[:, 0] * self.answers["t"].of(0).shape[1]).long()
@@ -161,10 +199,15 @@ class Examples:
             return torch.zeros(len(example), *self.shape_of(example))
         return self.latents.take(self.shard[example], self.row[example])
 
-    def texts(self, example: torch.Tensor, dropped: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def texts(
+        self, example: torch.Tensor, dropped: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Context and pooled text of examples [n]: of their captions, or of the empty prompt where dropped [n] says so."""
         found, caption = [], self.caption[example]
-        for name, empty in (("embeddings", self.away["empty"]), ("pooled", self.away.get("empty_pooled"))):
+        for name, empty in (
+            ("embeddings", self.away["empty"]),
+            ("pooled", self.away.get("empty_pooled")),
+        ):
             text = None
             if empty is not None:
                 text = self.texts_of[name].take(self.text_shard[caption], self.text_row[caption])
@@ -178,7 +221,9 @@ class Examples:
         parts = (self.away["negative"], self.away.get("negative_pooled"))
         return tuple(part if part is None else part.expand(n, *part.shape) for part in parts)
 
-    def _answered(self, example: torch.Tensor, draw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict]:
+    def _answered(
+        self, example: torch.Tensor, draw: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, dict]:
         """Timesteps, noise and kept answers of one draw of each example."""
         shape, here = self.shape_of(example), (self.shard[example], self.row[example], draw)
         kept = {"answers": tuple(self.answers[side].take(*here) for side in ("uncond", "cond"))}
@@ -186,8 +231,13 @@ class Examples:
             kept["x_t"] = self.answers["x_t"].take(*here).float()
             noise = torch.zeros(len(example), *shape)
         else:
-            seed, keys = self.meta["answers"]["seed"], self.table["key"].take(example.tolist()).to_pylist()
-            noise = torch.stack([noise_of(seed, *each, shape) for each in zip(keys, draw.tolist(), strict=True)])
+            seed, keys = (
+                self.meta["answers"]["seed"],
+                self.table["key"].take(example.tolist()).to_pylist(),
+            )
+            noise = torch.stack(
+                [noise_like(seed, *each, shape) for each in zip(keys, draw.tolist(), strict=True)]
+            )
         return self.answers["t"].take(*here), noise, kept
 
 

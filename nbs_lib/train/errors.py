@@ -12,14 +12,19 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from ..run.locks import gone as gone_away
+from ..run.locks import process_is_gone as gone_away
 
 RECORD = "run.json"
 FAILED = ".failed-"
 SPACE = 4096  # bytes taken beforehand for a note
 DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 """Signals that come from outside or from a crash, not from the launcher that ends the rest."""
-LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted", "Broken pipe")
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "NCCL communicator was aborted",
+    "Broken pipe",
+)
 """What a process says that fails for want of another one."""
 LONGEST = timedelta(hours=6)
 """That a process waits for the others: the main one alone looks, saves and verifies; a host may still be preparing."""
@@ -50,14 +55,14 @@ def take_space(folder: Path):
     _path(folder).write_bytes(b" " * SPACE)
 
 
-def note(folder: Path, said: str):
+def record_failure(folder: Path, said: str):
     """Leave what ended this process, in place."""
     content = json.dumps({"seconds": time.time(), "said": said[:500]}).encode()
     with suppress(OSError), _path(folder).open("r+b") as file:
         file.write(content.ljust(SPACE))
 
 
-def clear(folder: Path):
+def clear_failures(folder: Path):
     """Remove the notes of an earlier training, or of one that went well."""
     for path in folder.glob(f"{FAILED}*"):
         path.unlink(missing_ok=True)
@@ -75,7 +80,9 @@ def first_failure(folder: Path, codes: dict[int, int]) -> str:
     if killed:  # the others fail for want of it, and leave notes of that
         return _ended(*killed[0])
     notes = {rank: told for rank in ranks if (told := _read(folder, rank))}
-    own = {rank: notes[rank] for rank in codes if rank in notes}  # that a host is gone, each says of another one
+    own = {
+        rank: notes[rank] for rank in codes if rank in notes
+    }  # that a host is gone, each says of another one
     for said, among in ((_has_a_reason, notes), (_misses_a_host, own), (_misses_a_host, notes)):
         if told := {rank: each for rank, each in among.items() if said(each["said"])}:
             first = min(told, key=lambda rank: told[rank]["seconds"])
@@ -84,7 +91,7 @@ def first_failure(folder: Path, codes: dict[int, int]) -> str:
     return _ended(silent[0], codes.get(silent[0]))
 
 
-def gone(host: int) -> str:
+def processes_gone(host: int) -> str:
     """What to note where a host is missed."""
     return f"host {host} {GONE}: it ended, or cannot be reached; {GO_ON}, on every host"
 
@@ -103,7 +110,11 @@ def _ended(rank: int, code: int | None) -> str:
     if code is None:
         how = "ended without a word"
     else:
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = (
+            f"was ended by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with exit code {code}"
+        )
     return (
         f"training process {rank} {how}, which the system does when memory runs out; give it fewer examples "
         f"(batch_size) or processes, and {GO_ON}"

@@ -10,20 +10,20 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from ..config import PLACE, Train
-from ..files import beside, remove, write_atomic
-from ..models.lora import FACTS, difference, prediction, save_adapter, verify
+from ..files import atomic_folder, remove, write_atomic
+from ..models.lora import METADATA_FILE, difference, prediction, save_adapter, verify_adapter
 from ..run.record import read_metrics
 from ..run.run import Run
 from .launch.launcher import RESULT
 from .memory.estimate import MIB, measured_peak
 from .model_card import write_card
-from .monitor.metrics import Log
+from .monitor.metrics import MetricsLog
 from .objectives import OBJECTIVES
-from .setup import Parts
+from .setup import TrainingState
 from .zero import gathered
 
 
-def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
+def finalize(config: Train, run: Run, parts: TrainingState, log: MetricsLog, accelerator):
     """Save what was learned, check that it loads the stock way, and leave what the parent wants to know.
 
     Every process must call this; the main one does it.
@@ -31,19 +31,30 @@ def finish(config: Train, run: Run, parts: Parts, log: Log, accelerator):
     if parts.ema:
         with gathered(parts.parameters, changed=True):
             parts.ema.copy_to(parts.parameters)
-    main, facts = accelerator.is_main_process, facts_of(config, parts, accelerator.num_processes)
+    main, facts = (
+        accelerator.is_main_process,
+        adapter_metadata(config, parts, accelerator.num_processes),
+    )
     with gathered(parts.parameters):
         largest = save(config, run, parts, facts) if main else 0.0
-    peak = torch.tensor([measured_peak(accelerator.device.type == "cuda")], device=accelerator.device)
+    peak = torch.tensor(
+        [measured_peak(accelerator.device.type == "cuda")], device=accelerator.device
+    )
     peaks = accelerator.gather(peak).tolist()
     if main:
         log.bar.close()
-        result = result_of(config, run, parts, accelerator) | {"resumed_from": log.first, "stock_difference": largest}
+        result = result_of(config, run, parts, accelerator) | {
+            "resumed_from": log.first,
+            "stock_difference": largest,
+        }
         write_card(run, config, facts, result)
-        write_atomic(run.folder / RESULT, json.dumps(result | {"measured_mib": [round(each / MIB, 1) for each in peaks]}))
+        write_atomic(
+            run.folder / RESULT,
+            json.dumps(result | {"measured_mib": [round(each / MIB, 1) for each in peaks]}),
+        )
 
 
-def facts_of(config: Train, parts: Parts, processes: int) -> dict[str, Any]:
+def adapter_metadata(config: Train, parts: TrainingState, processes: int) -> dict[str, Any]:
     """What is recorded with the weights."""
     base, how = parts.base, OBJECTIVES[config.objective]
     return {
@@ -56,12 +67,17 @@ def facts_of(config: Train, parts: Parts, processes: int) -> dict[str, Any]:
         # of several, a student that is not told which one learns the mean
         "w_train": (config.guidance + max(config.guidance, config.guidance_max)) / 2,
         "negative": parts.examples.meta["negative"],
-        "sampling": {"guidance_scale": config.guidance if how.guided else 1.0, "scheduler": how.scheduler, "steps": how.steps},
-        "train": {name: value for name, value in asdict(config).items() if name not in PLACE} | {"processes": processes},
+        "sampling": {
+            "guidance_scale": config.guidance if how.guided else 1.0,
+            "scheduler": how.scheduler,
+            "steps": how.steps,
+        },
+        "train": {name: value for name, value in asdict(config).items() if name not in PLACE}
+        | {"processes": processes},
     }
 
 
-def save(config: Train, run: Run, parts: Parts, facts: dict[str, Any]) -> float:
+def save(config: Train, run: Run, parts: TrainingState, facts: dict[str, Any]) -> float:
     """Write adapter/ or model/; the largest difference of its predictions when loaded back."""
     if config.method == "full":
         largest = save_model(run, parts, facts)
@@ -69,14 +85,16 @@ def save(config: Train, run: Run, parts: Parts, facts: dict[str, Any]) -> float:
         return largest
     unet = parts.student.unet
     save_adapter(run.adapter, unet, facts)
-    let_go(unet)
+    release_models(unet)
     # where training kept the base in bf16, so does the check, or the peak of the memory would be here
-    largest = verify(run.adapter, unet, parts.base, lean=config.precision == "bf16" and config.method != "dora")
+    largest = verify_adapter(
+        run.adapter, unet, parts.base, lean=config.precision == "bf16" and config.method != "dora"
+    )
     remove(run.model)
     return largest
 
 
-def let_go(unet: UNet2DConditionModel):
+def release_models(unet: UNet2DConditionModel):
     """Free the frozen weights, for the check loads a UNet of its own, and two might not fit."""
     for frozen in (each for each in unet.parameters() if not each.requires_grad):
         frozen.data = frozen.data.new_empty(0)
@@ -86,21 +104,25 @@ def let_go(unet: UNet2DConditionModel):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def save_model(run: Run, parts: Parts, facts: dict[str, Any]) -> float:
+def save_model(run: Run, parts: TrainingState, facts: dict[str, Any]) -> float:
     """Write model/, a whole pipeline in diffusers' layout; the largest difference of its predictions when loaded back."""
     pipe = parts.base.pipeline()
     pipe.unet.load_state_dict(parts.student.unet.state_dict())
-    with beside(run.model, replace=True) as folder:
+    with atomic_folder(run.model, replace=True) as folder:
         pipe.unet.register_to_config(_name_or_path=parts.base.title)
-        pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="1TB")  # one file, whatever its size
-        write_atomic(folder / FACTS, json.dumps(facts, indent=1, sort_keys=True))
+        pipe.save_pretrained(
+            folder, safe_serialization=True, max_shard_size="1TB"
+        )  # one file, whatever its size
+        write_atomic(folder / METADATA_FILE, json.dumps(facts, indent=1, sort_keys=True))
     was = prediction(pipe.unet, parts.base)
     del pipe
-    fresh = UNet2DConditionModel.from_pretrained(run.model / "unet", use_safetensors=True, local_files_only=True)
+    fresh = UNet2DConditionModel.from_pretrained(
+        run.model / "unet", use_safetensors=True, local_files_only=True
+    )
     return difference(was, prediction(fresh, parts.base), run.model)
 
 
-def result_of(config: Train, run: Run, parts: Parts, accelerator) -> dict[str, Any]:
+def result_of(config: Train, run: Run, parts: TrainingState, accelerator) -> dict[str, Any]:
     """What came of it."""
     lines = read_metrics(run.metrics)
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -114,6 +136,8 @@ def result_of(config: Train, run: Run, parts: Parts, accelerator) -> dict[str, A
         "nodes": config.num_nodes,
         "device": str(accelerator.device),
         "loss": sum(recent) / len(recent),
-        "examples": {name: len(getattr(parts.examples, name)) for name in ("own", "prior", "held_out")},
+        "examples": {
+            name: len(getattr(parts.examples, name)) for name in ("own", "prior", "held_out")
+        },
         "held_out_loss": [held_out[0], held_out[-1]] if held_out else None,
     }

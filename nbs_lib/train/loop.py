@@ -8,13 +8,13 @@ from ..run.run import Run
 from .accelerator import close_trackers, new_accelerator
 from .checkpoint.checkpoint import resume, save_checkpoint
 from .checkpoint.state import State
-from .finalize import finish
-from .launch.graceful_stop import Pause, stopped
-from .launch.multinode import Hosts, agree
-from .monitor.metrics import Log
-from .monitor.phases import mark
+from .finalize import finalize
+from .launch.graceful_stop import StopCoordinator, stop_error
+from .launch.multinode import HostLiveness, check_agreement
+from .monitor.metrics import MetricsLog
+from .monitor.phases import mark_phase
 from .objectives import OBJECTIVES
-from .setup import build, learning_rate
+from .setup import build_training_state, learning_rate
 from .validation import Validation
 
 
@@ -23,33 +23,49 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
 
     Errors: StoppedError where a process was asked to end.
     """
-    mark(run, "build")
-    pause = Pause(config)
+    mark_phase(run, "build")
+    pause = StopCoordinator(config)
     accelerator = new_accelerator(config, run.folder)
-    hosts = Hosts(config, run, accelerator)
-    inputs = agree(config, run, inputs, accelerator)
-    parts, loss_of = build(config, run, accelerator), OBJECTIVES[config.objective].loss
+    hosts = HostLiveness(config, run, accelerator)
+    inputs = check_agreement(config, run, inputs, accelerator)
+    parts, loss_of = (
+        build_training_state(config, run, accelerator),
+        OBJECTIVES[config.objective].loss,
+    )
     whole = replace(config, processes=accelerator.num_processes)  # on all hosts
     state = State(parts, accelerator)
     first = resume(accelerator, state, run.checkpoints, inputs, whole)
-    log, validation = Log(run, config, first, accelerator), Validation(run, config, parts, accelerator, first)
+    log, validation = (
+        MetricsLog(run, config, first, accelerator),
+        Validation(run, config, parts, accelerator, first),
+    )
     if not first and validation.due(0):
         validation.look(0, log)
     pause.begin(first)
-    mark(run, "train")
+    mark_phase(run, "train")
     for step in range(first, config.steps):
         for group in parts.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         for part in range(config.accumulate):
             share = part * accelerator.num_processes + accelerator.process_index
-            batch = parts.examples.batch(step, share, accelerator.num_processes * config.accumulate).to(accelerator.device)
+            batch = parts.examples.batch(
+                step, share, accelerator.num_processes * config.accumulate
+            ).to(accelerator.device)
             with accelerator.accumulate(parts.engine):
                 losses = loss_of(parts.engine, parts.student, batch, config)
-                log.losses(losses, batch.t, lambda batch=batch: parts.examples.ids(batch.example), step + 1)
+                log.losses(
+                    losses, batch.t, lambda batch=batch: parts.examples.ids(batch.example), step + 1
+                )
                 if part == config.accumulate - 1:
                     pause.ask(step + 1, log.seen)
-                accelerator.backward((losses * batch.weight).mean())  # DeepSpeed's engine steps the optimizer in it
-                norm = accelerator.clip_grad_norm_(parts.parameters, config.clip) if accelerator.sync_gradients else None
+                accelerator.backward(
+                    (losses * batch.weight).mean()
+                )  # DeepSpeed's engine steps the optimizer in it
+                norm = (
+                    accelerator.clip_grad_norm_(parts.parameters, config.clip)
+                    if accelerator.sync_gradients
+                    else None
+                )
                 parts.optimizer.step()
                 parts.optimizer.zero_grad()
         parts.follow()
@@ -59,14 +75,14 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
             validation.look(step + 1, log)
             log.rest()
         if save:
-            mark(run, "checkpoint")
+            mark_phase(run, "checkpoint")
             with pause.saving():
                 save_checkpoint(accelerator, state, run.checkpoints, step + 1, inputs, whole)
             log.rest()
         if stop:
-            raise stopped(step + 1)
-    mark(run, "finish")
-    finish(config, run, parts, log, accelerator)
+            raise stop_error(step + 1)
+    mark_phase(run, "finish")
+    finalize(config, run, parts, log, accelerator)
     accelerator.wait_for_everyone()
     hosts.part()
     pause.over()

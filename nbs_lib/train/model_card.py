@@ -5,7 +5,7 @@ from typing import Any
 from ..config import Train
 from ..files import write_atomic
 from ..models.card_metadata import front_matter, license_row
-from ..models.sampling_recipe import example, usage, warning
+from ..models.sampling_recipe import usage_code, usage_text, warning
 from ..run.run import Run
 
 CARD = """{front}
@@ -43,8 +43,8 @@ def write_card(run: Run, config: Train, facts: dict[str, Any], result: dict[str,
         warning=warning(facts),
         license=license_row(facts),
         what=WHAT[config.objective].format(**values),
-        usage=usage(facts),
-        example=example(facts, folder.name, full),
+        usage=usage_text(facts),
+        example=usage_code(facts, folder.name, full),
         rows="\n".join(f"| {name} | {value} |" for name, value in rows(config, result).items()),
     )
     write_atomic(folder / "README.md", card)
@@ -54,11 +54,17 @@ def rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
     """The table of what it was trained with."""
     told = {"objective": config.objective}
     if config.objective != "finetune":
-        scales = f"{config.guidance:g} to {config.guidance_max:g}" if config.guidance_max else f"{config.guidance:g}"
+        scales = (
+            f"{config.guidance:g} to {config.guidance_max:g}"
+            if config.guidance_max
+            else f"{config.guidance:g}"
+        )
         told["guidance scale of the teacher"] = scales
     if config.method != "full":
         folded = "the scale is folded into the weights"
-        told["method"] = f"{config.method}, rank {config.rank}, alpha {config.alpha:g} ({folded}), on {config.targets} layers"
+        told["method"] = (
+            f"{config.method}, rank {config.rank}, alpha {config.alpha:g} ({folded}), on {config.targets} layers"
+        )
     passes = f" × {config.accumulate}" if config.accumulate > 1 else ""
     told["steps, batch, learning rate"] = (
         f"{config.steps}, {config.batch_size} × {result['processes']}{passes}, "
@@ -70,7 +76,11 @@ def rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
 
 def launched_as(result: dict[str, Any]) -> str:
     """In words: what trained, on how many processes of how many hosts."""
-    engine = "no DeepSpeed" if result["zero_stage"] is None else f"DeepSpeed, ZeRO {result['zero_stage']}"
+    engine = (
+        "no DeepSpeed"
+        if result["zero_stage"] is None
+        else f"DeepSpeed, ZeRO {result['zero_stage']}"
+    )
     processes = result["processes"]
     hosts = f" on {result['nodes']} hosts" if result["nodes"] > 1 else ""
     return f"{engine}, {processes} process{'es' * (processes > 1)}{hosts}"

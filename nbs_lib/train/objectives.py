@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ..config import Train
-from ..diffusion import boundary_scalings, min_snr_weight, noised, pseudo_huber, velocity
+from ..diffusion import add_noise, boundary_scalings, get_velocity, min_snr_weight, pseudo_huber
 from .batch import Batch
 from .student import Student
 
@@ -46,10 +46,12 @@ def finetune(engine: Callable, student: Student, batch: Batch, config: Train) ->
     """The denoising loss in the prediction's own space, with min-SNR weights; offset noise and dropped captions are the
     batch's. Source: arXiv 2006.11239, eq. 14; arXiv 2303.09556."""
     alpha, sigma = student.levels(batch.t)
-    prediction = engine(noised(batch.latents, batch.noise, alpha, sigma), batch.t, batch.context, batch.pooled)
+    prediction = engine(
+        add_noise(batch.latents, batch.noise, alpha, sigma), batch.t, batch.context, batch.pooled
+    )
     targets = {
         "epsilon": batch.noise,
-        "v_prediction": velocity(batch.latents, batch.noise, alpha, sigma),
+        "v_prediction": get_velocity(batch.latents, batch.noise, alpha, sigma),
         "sample": batch.latents,
     }
     weight = min_snr_weight(alpha, sigma, config.snr_gamma, student.prediction_type).flatten()
@@ -64,16 +66,20 @@ def consistency(engine: Callable, student: Student, batch: Batch, config: Train)
     end = (start - skip).clamp(min=0)
     at_start = batch.at(start)
     x_start = student.states(at_start)
-    guess = _consistent(student, engine(x_start, start, batch.context, batch.pooled), x_start, start)
+    guess = _consistent(
+        student, engine(x_start, start, batch.context, batch.pooled), x_start, start
+    )
     with torch.no_grad():
         answer = student.teacher(x_start, at_start)
         step = student.x_0(answer, x_start, start), student.eps(answer, x_start, start)
-        x_end = noised(*step, *student.levels(end))
+        x_end = add_noise(*step, *student.levels(end))
         target = _consistent(student, student(x_end, end, batch.context, batch.pooled), x_end, end)
     return pseudo_huber(guess, target, config.huber).flatten(1).mean(1)
 
 
-def _consistent(student: Student, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+def _consistent(
+    student: Student, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor
+) -> torch.Tensor:
     c_skip, c_out = boundary_scalings(t)
     return c_skip * x_t + c_out * student.x_0(prediction, x_t, t)
 

@@ -16,10 +16,10 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
 from ..config import Train
-from ..models import Base, BaseError, find_base
-from ..models.lora import adapted, attach
+from ..models import BaseError, StableDiffusion, find_base
+from ..models.lora import add_lora, lora_layers
 from ..run.run import Run
-from .accelerator import clip_at_step, prepared
+from .accelerator import clip_at_step, wrap_for_training
 from .dataset import Examples
 from .student import Student
 from .zero import gathered, partitioned
@@ -28,10 +28,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
-class Parts:
+class TrainingState:
     """engine: the student as DeepSpeed wraps it; parameters: what is trained; ema: a mean of them over the steps, or None."""
 
-    base: Base
+    base: StableDiffusion
     examples: Examples
     student: Student
     engine: Any
@@ -59,30 +59,41 @@ class Parts:
             self.ema.restore(self.parameters)
 
 
-def build(config: Train, run: Run, accelerator) -> Parts:
+def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
     """Everything for a training, before its first step. Errors: BaseError where the base is not the cache's."""
-    torch.manual_seed(config.seed + accelerator.process_index)  # the dropout's, the one draw without a generator
+    torch.manual_seed(
+        config.seed + accelerator.process_index
+    )  # the dropout's, the one draw without a generator
     set_tf32(config.allow_tf32)
     examples = Examples(run.cache, config)
     base = find_base(examples.meta["base"], examples.meta.get("revision", ""))
     if base.hash != examples.meta["base_hash"]:
-        raise BaseError(f"base {base.name!r} is not the one that the cache was made with; run notebooks/1_prepare.ipynb again")
+        raise BaseError(
+            f"base {base.name!r} is not the one that the cache was made with; run notebooks/1_prepare.ipynb again"
+        )
     unet, frozen, parameters = trainable(base, config)
     alphas_cumprod = base.scheduler().alphas_cumprod.to(accelerator.device)
     unet.to(accelerator.device)
     if frozen is not None:
         frozen.to(accelerator.device, memory_format=torch.channels_last)
-    student = Student(unet, alphas_cumprod, base.prediction_type, DTYPES[config.precision], frozen, base.added)
+    student = Student(
+        unet,
+        alphas_cumprod,
+        base.prediction_type,
+        DTYPES[config.precision],
+        frozen,
+        base.added_cond_kwargs,
+    )
     optimizer = new_optimizer(parameters, config)
     if config.deepspeed and not config.zero_stage and config.precision != "fp16":
         clip_at_step(optimizer, parameters, config.clip)
     choose_attention(unet, student.dtype, unet.device.type)
-    engine, optimizer = prepared(accelerator, student, optimizer)
+    engine, optimizer = wrap_for_training(accelerator, student, optimizer)
     if not partitioned(parameters):
-        lay_out(unet)
+        set_memory_format(unet)
     with gathered(parameters):
         ema = EMAModel(parameters, decay=config.ema, use_ema_warmup=True) if config.ema else None
-    return Parts(base, examples, student, engine, optimizer, parameters, ema)
+    return TrainingState(base, examples, student, engine, optimizer, parameters, ema)
 
 
 def set_tf32(allowed: bool):
@@ -91,18 +102,31 @@ def set_tf32(allowed: bool):
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def trainable(base: Base, config: Train) -> tuple[UNet2DConditionModel, UNet2DConditionModel | None, list]:
+def trainable(
+    base: StableDiffusion, config: Train
+) -> tuple[UNet2DConditionModel, UNet2DConditionModel | None, list]:
     """The UNet, the frozen copy that teaches where there is no adapter to switch off, and the trained parameters in fp32."""
     dtype = DTYPES[config.precision]
     if config.method == "full":
         unet = base.unet()
-        frozen = None if config.objective == "finetune" or config.teacher == "cached" else copy.deepcopy(unet).to(dtype)
+        frozen = (
+            None
+            if config.objective == "finetune" or config.teacher == "cached"
+            else copy.deepcopy(unet).to(dtype)
+        )
         unet.requires_grad_(True)
         parameters = list(unet.parameters())
     else:
         unet, frozen = base.unet(dtype), None
-        how = (config.rank, config.alpha, config.seed, config.targets, config.method, config.dropout)
-        parameters = attach(unet, *how)
+        how = (
+            config.rank,
+            config.alpha,
+            config.seed,
+            config.targets,
+            config.method,
+            config.dropout,
+        )
+        parameters = add_lora(unet, *how)
         if config.method != "dora" and not config.dropout:  # which compute with the inputs, in fp32
             spare_casts(unet)
     if config.checkpointing:
@@ -113,7 +137,7 @@ def trainable(base: Base, config: Train) -> tuple[UNet2DConditionModel, UNet2DCo
 def spare_casts(unet: UNet2DConditionModel):
     """Leave the inputs of a LoRA to autocast. peft casts them to fp32, as its weights are, and autocast casts them back: the
     numbers are the same, and each layer casts all its activations twice for nothing."""
-    for layer in adapted(unet):
+    for layer in lora_layers(unet):
         layer.cast_input_dtype_enabled = False
 
 
@@ -124,7 +148,7 @@ def choose_attention(unet: UNet2DConditionModel, dtype: torch.dtype, device: str
         unet.set_attn_processor(AttnProcessor())
 
 
-def lay_out(unet: UNet2DConditionModel):
+def set_memory_format(unet: UNet2DConditionModel):
     """Frozen convolutions are channels_last, which makes passes faster; of those that learn, DeepSpeed could not flatten the
     gradients. Not before DeepSpeed has the model: it cannot broadcast weights of that layout."""
     for module in unet.modules():
@@ -143,7 +167,10 @@ def page_out(tensor: torch.Tensor):
     """
     if tensor.device.type == "cpu" and sys.platform == "linux":
         first, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-        first, end = -(-first // PAGESIZE) * PAGESIZE, end // PAGESIZE * PAGESIZE  # whole pages of its own
+        first, end = (
+            -(-first // PAGESIZE) * PAGESIZE,
+            end // PAGESIZE * PAGESIZE,
+        )  # whole pages of its own
         if first < end:
             ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), 21)
 
@@ -168,7 +195,9 @@ def learning_rate(config: Train, step: int) -> float:
     dummy = torch.optim.SGD([torch.zeros(1)], config.lr)
     last = max(config.steps, config.warmup + 1)  # a schedule needs a step after its warmup
     lengths = {"num_warmup_steps": config.warmup, "num_training_steps": last}
-    course = get_scheduler(name, dummy, **lengths, num_cycles=config.lr_num_cycles, power=config.lr_power)
+    course = get_scheduler(
+        name, dummy, **lengths, num_cycles=config.lr_num_cycles, power=config.lr_power
+    )
     [factor] = course.lr_lambdas
     # counted from one: the first step is a step, and so is the last
     return config.lr * factor(step + 1 if step < config.warmup else step)

@@ -13,25 +13,29 @@ import torch
 from PIL import Image, ImageDraw
 
 from ..config import Train
-from ..diffusion import guided
+from ..diffusion import classifier_free_guidance
 from ..files import files_in, write_atomic
-from ..models import Text
+from ..models import TextEmbeddings
 from ..run.run import Run
 from .dataset import Examples
-from .monitor.phases import mark
+from .monitor.phases import mark_phase
 from .objectives import OBJECTIVES
-from .setup import Parts
+from .setup import TrainingState
 from .zero import partitioned
 
 LOOK = re.compile(r"step-(\d{7,})\.png")
-STEPS, AT_ONCE, ROWS = 25, 4, 8  # of sampling; pictures that are drawn together, rows of the strip, at most
+STEPS, AT_ONCE, ROWS = (
+    25,
+    4,
+    8,
+)  # of sampling; pictures that are drawn together, rows of the strip, at most
 GAP, LEFT, SIDE = 6, 76, 128  # pixels between pictures, for the steps, of a small picture enlarged
 
 
 class Validation:
     """Called by every process at the same steps; the main one looks, the others wait."""
 
-    def __init__(self, run: Run, config: Train, parts: Parts, accelerator, first: int):
+    def __init__(self, run: Run, config: Train, parts: TrainingState, accelerator, first: int):
         """first: steps that are done already; pictures of another training than the one that goes on are removed."""
         self.run, self.config, self.parts, self.accelerator = run, config, parts, accelerator
         self.folder = run.folder / "validation"
@@ -43,7 +47,7 @@ class Validation:
         if accelerator.is_main_process:
             if not first:
                 (run.folder / "validation.png").unlink(missing_ok=True)
-            for path in looks(self.folder):
+            for path in validation_images(self.folder):
                 if not first or step_of(path) > first:
                     path.unlink()
 
@@ -54,14 +58,16 @@ class Validation:
 
     def look(self, step: int, log):
         """Held-out loss into the log, pictures into the folder."""
-        mark(self.run, "validate")
+        mark_phase(self.run, "validate")
         loss = latents = None
         if self.looks:
             student, state = self.parts.student.eval(), torch.get_rng_state()
             with self.parts.averaged():  # what is looked at is what would be saved
                 loss = self.loss() if len(self.parts.examples.held_out) else None
                 latents = self.sampled() if self.pictures else None
-            torch.set_rng_state(state)  # dropout's draws of the training go on as if nobody had looked
+            torch.set_rng_state(
+                state
+            )  # dropout's draws of the training go on as if nobody had looked
             student.train()
         if self.accelerator.is_main_process:
             if loss is not None:
@@ -76,18 +82,24 @@ class Validation:
         student, losses = self.parts.student, []
         for batch in self.parts.examples.held_out_batches():
             batch = batch.to(self.accelerator.device)
-            losses.append(OBJECTIVES[self.config.objective].loss(student, student, batch, self.config))
+            losses.append(
+                OBJECTIVES[self.config.objective].loss(student, student, batch, self.config)
+            )
         return float(torch.cat(losses).mean())
 
-    def drawn_from(self) -> tuple[torch.Tensor, Text]:
+    def drawn_from(self) -> tuple[torch.Tensor, TextEmbeddings]:
         """Noise [n, c, h, w] and texts of the pictures, the same at each look."""
-        examples, base, prompts = self.parts.examples, self.parts.base, self.config.validation_prompts
+        examples, base, prompts = (
+            self.parts.examples,
+            self.parts.base,
+            self.config.validation_prompts,
+        )
         shape = examples.shape_of(examples.held_out if len(examples.held_out) else examples.own)
         if prompts:
             texts = [prompt for prompt in prompts for _ in range(self.config.num_validation_images)]
-            text = base.embed(texts, base.text_encoders())
+            text = base.encode_prompt(texts, base.text_encoders())
         else:
-            text = Text(*examples.texts(of_first_shape(examples)[: self.pictures]))
+            text = TextEmbeddings(*examples.texts(of_first_shape(examples)[: self.pictures]))
         return torch.randn(self.pictures, *shape, generator=torch.Generator().manual_seed(0)), text
 
     @torch.no_grad()
@@ -96,8 +108,11 @@ class Validation:
         device, parts = self.accelerator.device, []
         for start in range(0, self.pictures, AT_ONCE):
             rows = slice(start, start + AT_ONCE)
-            noise, text = self.noise[rows], Text(*(part if part is None else part[rows] for part in self.text))
-            uncond = Text(*self.parts.examples.unconditional(len(noise)))
+            noise, text = (
+                self.noise[rows],
+                TextEmbeddings(*(part if part is None else part[rows] for part in self.text)),
+            )
+            uncond = TextEmbeddings(*self.parts.examples.unconditional(len(noise)))
             parts.append(self.sample(noise.to(device), text.to(device), uncond.to(device)))
         return torch.cat(parts)
 
@@ -106,12 +121,19 @@ class Validation:
         """A row of pictures from scaled latents [n, c, h, w], and the strip of all rows so far."""
         vae = self.parts.base.vae().to(latents.device)
         pixels = torch.cat([self.parts.base.decode(vae, part) for part in latents.split(AT_ONCE)])
-        bytes_ = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        bytes_ = (
+            ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        )
         self.folder.mkdir(exist_ok=True)
-        save(side_by_side([Image.fromarray(each) for each in bytes_]), self.folder / f"step-{step:07d}.png")
-        save(strip(self.folder), self.run.folder / "validation.png")
+        save(
+            validation_page([Image.fromarray(each) for each in bytes_]),
+            self.folder / f"step-{step:07d}.png",
+        )
+        save(progress_strip(self.folder), self.run.folder / "validation.png")
 
-    def sample(self, noise: torch.Tensor, text: Text, uncond: Text) -> torch.Tensor:
+    def sample(
+        self, noise: torch.Tensor, text: TextEmbeddings, uncond: TextEmbeddings
+    ) -> torch.Tensor:
         """Scaled latents [n, c, h, w] from standard normal noise of that shape."""
         how, student = OBJECTIVES[self.config.objective], self.parts.student
         scheduler = self.parts.base.scheduler(getattr(diffusers, how.scheduler))
@@ -121,7 +143,9 @@ class Validation:
             rows = t.expand(len(x))
             prediction = student(x, rows, *text)
             if how.guided:
-                prediction = guided(student(x, rows, *uncond), prediction, self.config.guidance)
+                prediction = classifier_free_guidance(
+                    student(x, rows, *uncond), prediction, self.config.guidance
+                )
             x = scheduler.step(prediction, t, x, generator=generator).prev_sample
         return x
 
@@ -129,7 +153,11 @@ class Validation:
 def of_first_shape(examples: Examples) -> torch.Tensor:
     """The held-out examples that have the first one's shape, for pictures of one row are of one size."""
     held_out = examples.held_out
-    return held_out[examples.shape[held_out] == examples.shape[held_out[0]]] if len(held_out) else held_out
+    return (
+        held_out[examples.shape[held_out] == examples.shape[held_out[0]]]
+        if len(held_out)
+        else held_out
+    )
 
 
 def pictures(config: Train, examples: Examples) -> int:
@@ -141,7 +169,7 @@ def pictures(config: Train, examples: Examples) -> int:
     return min(config.num_validation_images, len(of_first_shape(examples)))
 
 
-def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+def validation_page(pictures: list[Image.Image]) -> Image.Image:
     """Pictures of one size in a row; small ones are enlarged by a whole factor, with square pixels."""
     factor = max(1, SIDE // pictures[0].width)
     width, height = pictures[0].width * factor, pictures[0].height * factor
@@ -151,7 +179,7 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
     return row
 
 
-def looks(folder: Path) -> list[Path]:
+def validation_images(folder: Path) -> list[Path]:
     """Return the pictures of a folder, in the order of their steps."""
     return [path for path in files_in(folder) if LOOK.fullmatch(path.name)]
 
@@ -160,9 +188,9 @@ def step_of(path: Path) -> int:
     return int(LOOK.fullmatch(path.name)[1])
 
 
-def strip(folder: Path) -> Image.Image:
+def progress_strip(folder: Path) -> Image.Image:
     """The rows of a folder below each other with their steps, at most eight of them, evenly chosen."""
-    paths = looks(folder)
+    paths = validation_images(folder)
     last = min(ROWS, len(paths)) - 1
     chosen = [paths[round(i * (len(paths) - 1) / max(1, last))] for i in range(last + 1)]
     rows = [Image.open(path) for path in chosen]

@@ -47,7 +47,9 @@ def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
     quote_torch_libraries()  # DeepSpeed has torch compile its extension
     _probe_in_silence()
     _know_muon()
-    clip = config.clip if config.zero_stage or config.precision == "fp16" else 0.0  # see `clip_at_step`
+    clip = (
+        config.clip if config.zero_stage or config.precision == "fp16" else 0.0
+    )  # see `clip_at_step`
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,
         gradient_clipping=clip,
@@ -56,7 +58,9 @@ def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
         zero3_init_flag=False,
     )
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
-    plugin.deepspeed_config["gradient_clipping"] = clip  # of 0 the plugin makes none, for which accelerate puts 1 in
+    plugin.deepspeed_config["gradient_clipping"] = (
+        clip  # of 0 the plugin makes none, for which accelerate puts 1 in
+    )
     if config.zero_stage:
         plugin.deepspeed_config["zero_optimization"] |= _sent_at_once(config.zero_stage)
     # torch's own optimizer there too: DeepSpeed's for the CPU rounds in another way once it was resumed

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page, expect
 from shots import screenshot
 
 from nbs_lib.compare.playground.votes import tally
-from nbs_lib.files import ROOT, read_lines
-from nbs_lib.models.lora import attach, save_adapter
+from nbs_lib.files import ROOT, read_jsonl
+from nbs_lib.models.lora import add_lora, save_adapter
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run
 
@@ -40,8 +40,13 @@ TOLD = "print('kernel:', play.viewer.position, play.panel.scales['tuned'], play.
 def playground_of(run: Run, folder: Path):
     """The playground on this run, quick; and two cells more: the slider of 3_compare, and what the kernel knows."""
     notebook = nbformat.read(ROOT / "notebooks" / "playground.ipynb", 4)
-    [parameters] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    for given, ours in (('"outputs/notebook"', repr(str(run.folder))), ("steps: int = 25", "steps: int = 2")):
+    [parameters] = [
+        cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])
+    ]
+    for given, ours in (
+        ('"outputs/notebook"', repr(str(run.folder))),
+        ("steps: int = 25", "steps: int = 2"),
+    ):
         assert given in parameters.source
         parameters.source = parameters.source.replace(given, ours)
     notebook.cells += [nbformat.v4.new_code_cell(source) for source in (CHOICES, TOLD)]
@@ -57,8 +62,12 @@ def run(compared: Run, base, tmp_path_factory) -> Run:
     other = Run(outputs / "elsewhere")
     other.update(stages={"train": {"status": "done"}})
     unet = base.unet()
-    attach(unet, rank=2, alpha=2.0, seed=0)
-    save_adapter(other.adapter, unet, {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5})
+    add_lora(unet, rank=2, alpha=2.0, seed=0)
+    save_adapter(
+        other.adapter,
+        unet,
+        {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5},
+    )
     return Run(outputs / "tiny")
 
 
@@ -68,21 +77,41 @@ def lab(run: Run, one_thread, tmp_path_factory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("my läb")
     (home / "notebooks").mkdir()
     playground_of(run, home / "notebooks")
-    settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    settings = (
+        home
+        / "settings"
+        / "@jupyterlab"
+        / "apputils-extension"
+        / "notification.jupyterlab-settings"
+    )
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps(QUIET))
-    places = {name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    places |= {"IPYTHONDIR": str(home / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings")}
+    places = {
+        name: str(home / name.lower())
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    }
+    places |= {
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+    }
     places |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "JUPYTER_NO_CONFIG": "1"}
     port = free_port()
-    flags = ["--ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--no-browser", "--allow-root"]
+    flags = [
+        "--ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        "--no-browser",
+        "--allow-root",
+    ]
     flags += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={home / 'notebooks'}"]
     flags += [
         "--LabApp.extension_manager=readonly",
     ]
     with (home / "log.txt").open("w") as log:
         command = [sys.executable, "-m", "jupyterlab", *flags]
-        server = subprocess.Popen(command, cwd=ROOT, env=os.environ | places, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | places, stdout=log, stderr=log
+        )
         try:
             wait_for(port, server, home / "log.txt")
             yield f"http://127.0.0.1:{port}"
@@ -107,13 +136,22 @@ def wait_for(port: int, server: subprocess.Popen, log: Path, seconds: float = 60
 @pytest.fixture
 def notebook(chromium: Browser, lab: str) -> Iterator[Page]:
     """The playground, opened and its kernel ready; afterwards: nothing was asked of another host."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 1300}, permissions=["clipboard-read", "clipboard-write"])
+    context = chromium.new_context(
+        viewport={"width": 1400, "height": 1300}, permissions=["clipboard-read", "clipboard-write"]
+    )
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda socket: asked.append(socket.url.replace("ws:", "http:", 1)))
     # a kernel of its own would be started, stopped and started again while the page loads, and lose what is run meanwhile
-    session = {"path": "playground.ipynb", "name": "", "type": "notebook", "kernel": {"name": "python3"}}
-    begun = page.request.post(f"{lab}/api/sessions", data=session, headers={"Authorization": f"token {TOKEN}"})
+    session = {
+        "path": "playground.ipynb",
+        "name": "",
+        "type": "notebook",
+        "kernel": {"name": "python3"},
+    }
+    begun = page.request.post(
+        f"{lab}/api/sessions", data=session, headers={"Authorization": f"token {TOKEN}"}
+    )
     assert begun.ok, begun.text()
     page.goto(f"{lab}/lab/tree/playground.ipynb?token={TOKEN}")
     page.get_by_role("heading", name="Playground").wait_for(timeout=WAIT)
@@ -139,7 +177,9 @@ class Lab:
     def run_all(self):
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        expect(self.page.locator(".jp-OutputArea-output", has_text="kernel: 50 1")).to_be_visible(timeout=WAIT)
+        expect(self.page.locator(".jp-OutputArea-output", has_text="kernel: 50 1")).to_be_visible(
+            timeout=WAIT
+        )
 
     def drawn(self) -> list[str]:
         """What the newest row's pictures are, once the drawing has ended."""
@@ -219,11 +259,15 @@ def test_a_person_types_draws_and_moves(opened: Lab, run: Run):
     expect(lab.viewer.locator(".label.left")).to_be_hidden()
     assert page.evaluate(NAMELESS) == []
 
-    lab.rows.nth(2).get_by_role("button", name="Look at tuned: A person in a red shirt").press("Enter")
+    lab.rows.nth(2).get_by_role("button", name="Look at tuned: A person in a red shirt").press(
+        "Enter"
+    )
     expect(lab.viewer.get_by_role("img", name="tuned: A person in a red shirt")).to_be_attached()
     lab.rows.first.get_by_role("button", name="Save to the run: A blue house").press("Enter")
     expect(lab.rows.first.get_by_role("status")).to_contain_text("Saved: ")
-    assert sorted(row["contender"] for row in read_lines(run.folder / "gallery" / "gallery.jsonl")) == [
+    assert sorted(
+        row["contender"] for row in read_jsonl(run.folder / "gallery" / "gallery.jsonl")
+    ) == [
         "guided",
         "tuned at 1.05",
     ]
@@ -256,14 +300,18 @@ def test_a_long_sampling_is_stopped_and_the_page_answers_meanwhile(opened: Lab):
     lab.prompts.fill("A red house")
     lab.panel.get_by_label("Steps", exact=True).fill("2")
     lab.draw.click()
-    expect(lab.viewer.get_by_role("img", name="tuned at 1.05: A red house")).to_be_visible(timeout=WAIT)
+    expect(lab.viewer.get_by_role("img", name="tuned at 1.05: A red house")).to_be_visible(
+        timeout=WAIT
+    )
 
 
 def test_what_cannot_be_drawn_is_said_above_the_picture(opened: Lab, base):
     lab, page = opened, opened.page
     expect(lab.panel.get_by_text("its training has not ended")).to_be_visible()
     expect(
-        lab.panel.get_by_text(f"of another base, another-base (01234567); this page's is embedded ({base.hash:.8})")
+        lab.panel.get_by_text(
+            f"of another base, another-base (01234567); this page's is embedded ({base.hash:.8})"
+        )
     ).to_be_visible()
     lab.prompts.fill("  ")
     lab.draw.click()
@@ -292,7 +340,9 @@ def test_what_cannot_be_drawn_is_said_above_the_picture(opened: Lab, base):
     expect(lab.panel.get_by_role("status")).to_contain_text(
         "The text encoder reads 40 tokens, and the prompt has 1002", timeout=WAIT
     )
-    expect(lab.viewer.locator(".words.right")).to_contain_text("contender: given 'best'; allowed is")
+    expect(lab.viewer.locator(".words.right")).to_contain_text(
+        "contender: given 'best'; allowed is"
+    )
     screenshot(page, "refused")
     assert page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
 
@@ -311,9 +361,12 @@ def test_ten_blind_votes_are_kept(opened: Lab, run: Run):
         page.keyboard.press(str(choice))
         expect(lab.blind.get_by_text(f"{number} of 10 votes")).to_be_visible(timeout=WAIT)
     expect(lab.blind.get_by_text("All 10 votes of this run")).to_be_visible(timeout=WAIT)
-    votes = read_lines(run.folder / "votes.jsonl")
+    votes = read_jsonl(run.folder / "votes.jsonl")
     assert [vote["choice"] for vote in votes] == cast
-    assert all({vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2 for vote in votes)
+    assert all(
+        {vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2
+        for vote in votes
+    )
     [told] = tally(votes)
     expect(lab.blind.get_by_role("listitem")).to_have_text([str(told)])
     assert told.for_a + told.for_b == 8 and told.neither == 2
@@ -321,7 +374,9 @@ def test_ten_blind_votes_are_kept(opened: Lab, run: Run):
 
     lab.blind.get_by_role("button", name="Start").press("Enter")
     expect(lab.blind.get_by_text("Which is better?")).to_be_visible(timeout=WAIT)
-    expect(lab.blind.get_by_role("button", name="Start")).to_have_attribute("aria-disabled", "false", timeout=WAIT)
+    expect(lab.blind.get_by_role("button", name="Start")).to_have_attribute(
+        "aria-disabled", "false", timeout=WAIT
+    )
     lab.blind.get_by_role("button", name="Stop").press("Enter")
     expect(lab.blind.get_by_text("Stopped. All 10 votes of this run")).to_be_visible(timeout=WAIT)
     expect(lab.blind.get_by_role("img")).to_have_count(0)
@@ -334,7 +389,9 @@ def test_the_slider_of_a_comparison_takes_another_pair(opened: Lab):
     before = sources()
     choices.get_by_label("Pair", exact=True).select_option("guided | tuned")
     expect(choices.locator(".label.left")).to_have_text("guided")
-    assert sources()[0] == before[0] and sources()[1] != before[1], "tuned stays, the left picture changes"
+    assert sources()[0] == before[0] and sources()[1] != before[1], (
+        "tuned stays, the left picture changes"
+    )
     choices.get_by_label("Prompt", exact=True).select_option("A boy is watching TV (seed 3)")
     expect(choices.get_by_role("img", name="guided: A boy is watching TV")).to_have_count(1)
     choices.locator("input[type=range]").press("Home")

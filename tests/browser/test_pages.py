@@ -6,13 +6,11 @@ from playwright.sync_api import Browser
 from shots import screenshot
 
 from nbs_lib.pipeline.notebook_html import write_page
-from nbs_lib.pipeline.runs.index_page import FILES, SHOWN, rendered
-from nbs_lib.pipeline.runs.table import cell
+from nbs_lib.pipeline.runs.index_page import FILES, SHOWN, render_page
+from nbs_lib.pipeline.runs.table import format_cell
 
 pytestmark = pytest.mark.browser
-TABLE = (
-    "             right caption first  CLIP score   NFE  s a picture     MiB\nunguided        25 % [0 %, 75 %]        54.1\n"
-)
+TABLE = "             right caption first  CLIP score   NFE  s a picture     MiB\nunguided        25 % [0 %, 75 %]        54.1\n"
 LINES = """each => {
     const text = document.createRange();
     text.selectNodeContents(each);
@@ -21,7 +19,9 @@ LINES = """each => {
 HEIGHT = "each => each.getBoundingClientRect().height"
 
 
-def test_a_notebook_s_cells_are_as_tall_as_their_text_and_its_tables_keep_their_lines(chromium: Browser, tmp_path):
+def test_a_notebook_s_cells_are_as_tall_as_their_text_and_its_tables_keep_their_lines(
+    chromium: Browser, tmp_path
+):
     said = nbformat.v4.new_output("stream", text=TABLE)
     cell = nbformat.v4.new_code_cell("print(summary(compared))", outputs=[said])
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
@@ -31,15 +31,26 @@ def test_a_notebook_s_cells_are_as_tall_as_their_text_and_its_tables_keep_their_
     text, around = (page.locator(place).evaluate(HEIGHT) for place in (".input pre", ".input"))
     assert text < around < text + 20
     assert page.locator(".output_stdout pre").evaluate(HEIGHT) < 3 * text
-    assert page.locator(".output_stdout pre").evaluate("each => each.scrollWidth > each.clientWidth"), "it scrolls sideways"
+    assert page.locator(".output_stdout pre").evaluate(
+        "each => each.scrollWidth > each.clientWidth"
+    ), "it scrolls sideways"
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     page.close()
 
 
 def test_the_index_breaks_no_run_s_name_in_the_middle_of_a_word(chromium: Browser, tmp_path):
     cells = [{"name": name, "text": "100 % [51 %, 100 %]", "by": ""} for name in SHOWN]
-    runs = [{"cells": [cells[0] | {"text": "swept.rank-4.seed-0"}, *cells[1:]], "files": [], "picture": None, "status": "done"}]
-    (tmp_path / "index.html").write_text(rendered("index.html.j2", "index", {"runs": runs, "heads": SHOWN}))
+    runs = [
+        {
+            "cells": [cells[0] | {"text": "swept.rank-4.seed-0"}, *cells[1:]],
+            "files": [],
+            "picture": None,
+            "status": "done",
+        }
+    ]
+    (tmp_path / "index.html").write_text(
+        render_page("index.html.j2", "index", {"runs": runs, "heads": SHOWN})
+    )
     page = chromium.new_page(viewport={"width": 1400, "height": 700})
     page.goto((tmp_path / "index.html").as_uri())
     screenshot(page, "index-1400")
@@ -49,13 +60,30 @@ def test_the_index_breaks_no_run_s_name_in_the_middle_of_a_word(chromium: Browse
 
 def test_nothing_of_the_index_is_cut_off(chromium: Browser, tmp_path):
     """At 1,400 pixels all of it is in sight; on a telephone the table scrolls in its own box."""
-    row = {"name": "a_name_without_any_space_or_hyphen_that_goes_on_and_on", "status": "interrupted", "recipe": "own-images"}
-    row |= {"started": "2026-11-28T18:20:56", "seconds": 12345.6, "train.steps": 15000, "train.rank": 128}
-    row |= {"loss": 0.00012345, "held_out": 0.123456, "recovered": 1.23456, "rate": 0.98765, "compare.time_ratio": 0.512345}
-    cells = [{"name": name, "text": cell(name, row[name]), "by": ""} for name in SHOWN]
+    row = {
+        "name": "a_name_without_any_space_or_hyphen_that_goes_on_and_on",
+        "status": "interrupted",
+        "recipe": "own-images",
+    }
+    row |= {
+        "started": "2026-11-28T18:20:56",
+        "seconds": 12345.6,
+        "train.steps": 15000,
+        "train.rank": 128,
+    }
+    row |= {
+        "loss": 0.00012345,
+        "held_out": 0.123456,
+        "recovered": 1.23456,
+        "rate": 0.98765,
+        "compare.time_ratio": 0.512345,
+    }
+    cells = [{"name": name, "text": format_cell(name, row[name]), "by": ""} for name in SHOWN]
     files = [{"url": url, "word": word} for url, word in FILES.items()]
     runs = [{"cells": cells, "files": files, "picture": "data:,", "status": "interrupted"}] * 12
-    (tmp_path / "index.html").write_text(rendered("index.html.j2", "index", {"runs": runs, "heads": SHOWN}))
+    (tmp_path / "index.html").write_text(
+        render_page("index.html.j2", "index", {"runs": runs, "heads": SHOWN})
+    )
     beyond = "each => each.scrollWidth - each.clientWidth"
     for width, all_seen in ((1400, True), (390, False)):
         page = chromium.new_page(viewport={"width": width, "height": 900})

@@ -51,13 +51,19 @@ WRONG = {
         ["run", "demo", "-p", "train.steps=many"],
         "train.steps: given 'many'; allowed is a whole",
     ),
-    "a number for true or false": (["run", "demo", "-p", "train.deepspeed=2"], "allowed is true or false"),
+    "a number for true or false": (
+        ["run", "demo", "-p", "train.deepspeed=2"],
+        "allowed is true or false",
+    ),
     "half a step": (["run", "demo", "-p", "train.steps=1.5"], "allowed is a whole number"),
     "one number for a list": (["run", "demo", "-p", "compare.seeds=1"], "allowed is a list of int"),
     "a negative count": (["run", "demo", "-p", "prepare.count=-5"], "allowed is a number from 1"),
     "no steps": (["run", "demo", "-p", "train.steps=0"], "allowed is a number from 1"),
     "a number beyond all": (["run", "demo", "-p", "train.lr=1e400"], "allowed is a number"),
-    "a choice that is none": (["run", "demo", "-p", "train.method=lore"], "one of lora, rslora, dora, full"),
+    "a choice that is none": (
+        ["run", "demo", "-p", "train.method=lore"],
+        "one of lora, rslora, dora, full",
+    ),
     "a value cut off": (["run", "demo", "-p", "compare.seeds=[1,"], "not good YAML"),
     "a run set twice": (["run", "demo", "-p", "train.run=x"], "use --name"),
     "a name that climbs out": (["run", "demo", "--name", "../up"], "--name"),
@@ -66,17 +72,35 @@ WRONG = {
     "removing what climbs out": (["rm", "../notebooks"], "there is no such run"),
     "removing what is not there": (["rm", "none-of-it*"], "no run's name fits it"),
     "a sweep of one": (["sweep", "demo", "-p", "train.rank=4"], "no parameter has several values"),
-    "a sweep with a wrong member": (["sweep", "demo", "-p", "train.rank=4,none"], "allowed is a whole number"),
+    "a sweep with a wrong member": (
+        ["sweep", "demo", "-p", "train.rank=4,none"],
+        "allowed is a whole number",
+    ),
     "a sweep backwards": (["sweep", "demo", "-p", "train.seed=2..0"], "FIRST..LAST"),
-    "a sweep without end": (["sweep", "demo", "-p", "train.rank=1..100", "-p", "train.seed=0..99"], "10000 members"),
-    "a sweep by nobody": (["sweep", "demo", "-p", "train.rank=4,8", "--jobs", "0"], "--jobs: given 0"),
+    "a sweep without end": (
+        ["sweep", "demo", "-p", "train.rank=1..100", "-p", "train.seed=0..99"],
+        "10000 members",
+    ),
+    "a sweep by nobody": (
+        ["sweep", "demo", "-p", "train.rank=4,8", "--jobs", "0"],
+        "--jobs: given 0",
+    ),
     "a sweep by nobody on a cluster": (
         ["sweep", "demo", "-p", "train.rank=4,8", "--jobs", "0", "--on", "slurm"],
         "--jobs: given 0",
     ),
-    "a sweep of one parameter twice": (["sweep", "demo", "-p", "train.rank=4,8", "-p", "train.rank=16"], "is given twice"),
-    "two seeds": (["run", "demo", "--seed", "5", "-p", "train.seed=3"], "--seed: given with train.seed"),
-    "a job that would begin again": (["run", "demo", "--on", "slurm", "--from", "train"], "given with --from"),
+    "a sweep of one parameter twice": (
+        ["sweep", "demo", "-p", "train.rank=4,8", "-p", "train.rank=16"],
+        "is given twice",
+    ),
+    "two seeds": (
+        ["run", "demo", "--seed", "5", "-p", "train.seed=3"],
+        "--seed: given with train.seed",
+    ),
+    "a job that would begin again": (
+        ["run", "demo", "--on", "slurm", "--from", "train"],
+        "given with --from",
+    ),
     "a job only said": (["run", "demo", "--on", "slurm", "--dry-run"], "given with --dry-run"),
     "a cluster that is none": (["run", "demo", "--on", "cloud"], "allowed is one of slurm, k8s"),
     "an order by nothing": (["list", "--sort", "lost"], "did you mean loss?"),
@@ -133,9 +157,16 @@ def failed(project, name: str, stage: str, does: str, word: str):
     folder = project.outputs / name
     page = folder / f"{list(STAGES).index(stage) + 1}_{stage}.ipynb"
     assert word in first and second == f"{page} shows where"
-    assert page.is_file() and page.with_suffix(".html").is_file() and word.split(":")[0] in (folder / "log.txt").read_text()
+    assert (
+        page.is_file()
+        and page.with_suffix(".html").is_file()
+        and word.split(":")[0] in (folder / "log.txt").read_text()
+    )
     record = project.record(name)
-    assert record["status"] == record["stages"][stage]["status"] == "failed" and record["stages"][stage]["error"]
+    assert (
+        record["status"] == record["stages"][stage]["status"] == "failed"
+        and record["stages"][stage]["error"]
+    )
     assert f"{name}  failed" in re.sub(" +", "  ", project.onepass("list", name).stdout)
     assert whole_again(project, name)
 
@@ -148,7 +179,13 @@ def whole_again(project, name: str) -> bool:
 
 
 def test_a_stage_that_fails_says_why(project, name):
-    failed(project, name, "train", "raise ValueError('what was given is no good')", "ValueError: what was given is no good")
+    failed(
+        project,
+        name,
+        "train",
+        "raise ValueError('what was given is no good')",
+        "ValueError: what was given is no good",
+    )
 
 
 def test_a_dry_run_finds_a_base_that_is_not_there(project, name):
@@ -169,14 +206,26 @@ def test_a_finished_training_that_is_replaced_is_told_of_before(project, name):
 @pytest.mark.parametrize("error", REFUSALS)
 def test_a_new_run_whose_source_or_base_is_refused_leaves_nothing(project, name, error):
     refused = f"from nbs_lib.config.validation import setting\nclass {error}(ValueError): pass\n"
-    refused += f"raise {error}('it has nothing in it; give ' + setting('prepare', 'captions', 'names'))"
+    refused += (
+        f"raise {error}('it has nothing in it; give ' + setting('prepare', 'captions', 'names'))"
+    )
     done = project.onepass("run", "demo", "--name", name, status=2, DOES_prepare=refused)
-    assert done.stderr == f"onepass: prepare failed: {error}: it has nothing in it; give -p prepare.captions=names\n"
+    assert (
+        done.stderr
+        == f"onepass: prepare failed: {error}: it has nothing in it; give -p prepare.captions=names\n"
+    )
     assert not [path for path in project.outputs.iterdir() if name in path.name]
-    assert name not in project.onepass("list").stdout and name not in (project.outputs / "index.html").read_text()
+    assert (
+        name not in project.onepass("list").stdout
+        and name not in (project.outputs / "index.html").read_text()
+    )
     project.onepass("run", "demo", "--name", name)
-    project.onepass("run", "demo", "--name", name, "--from", "prepare", status=2, DOES_prepare=refused)
-    assert project.record(name)["status"] == "failed", "what was there before is kept, and says how it ended"
+    project.onepass(
+        "run", "demo", "--name", name, "--from", "prepare", status=2, DOES_prepare=refused
+    )
+    assert project.record(name)["status"] == "failed", (
+        "what was there before is kept, and says how it ended"
+    )
 
 
 def test_a_killed_kernel_is_one_sentence(project, name):
@@ -224,7 +273,9 @@ def test_a_kernel_out_of_memory_is_one_sentence(project, name):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
 def test_a_signal_in_each_stage_ends_the_command_with_a_word(project, name, stage, sent, status):
     """Sent to the command alone, as `kill` and a cluster do; a terminal sends SIGINT to all."""
     process = project.start("run", "demo", "--name", name, **{f"DOES_{stage}": "time.sleep(100)"})
@@ -233,7 +284,10 @@ def test_a_signal_in_each_stage_ends_the_command_with_a_word(project, name, stag
     _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     first, second = err.strip().splitlines()
-    assert first == f"onepass: {stage} was interrupted; the same command goes on from there" and "shows where" in second
+    assert (
+        first == f"onepass: {stage} was interrupted; the same command goes on from there"
+        and "shows where" in second
+    )
     record = project.record(name)
     assert record["status"] == record["stages"][stage]["status"] == "interrupted"
     assert whole_again(project, name)
@@ -244,7 +298,10 @@ def begun(project, name: str, stage: str, process: subprocess.Popen):
     while True:
         assert process.poll() is None and time.monotonic() < end
         path = project.outputs / name / "run.json"
-        if path.exists() and project.record(name).get("stages", {}).get(stage, {}).get("status") == "running":
+        if (
+            path.exists()
+            and project.record(name).get("stages", {}).get(stage, {}).get("status") == "running"
+        ):
             return
         time.sleep(0.05)
 
@@ -254,7 +311,10 @@ def test_a_signal_before_anything_began_ends_the_command(project, name):
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode in (143, -signal.SIGTERM)  # the latter: it had not come to its own handler yet
+    assert process.returncode in (
+        143,
+        -signal.SIGTERM,
+    )  # the latter: it had not come to its own handler yet
     project.onepass("run", "demo", "--name", name)
 
 
@@ -268,13 +328,22 @@ def test_a_second_command_is_refused_and_names_the_first(project, name):
     assert "running" in project.onepass("list", name).stdout
     first.kill()
     first.communicate()
-    assert whole_again(project, name)  # the lock of the dead is taken over, as soon as its kernel has ended
+    assert whole_again(
+        project, name
+    )  # the lock of the dead is taken over, as soon as its kernel has ended
 
 
 def test_a_lock_left_by_a_dead_process_is_taken_over(project, name):
     folder = project.outputs / name
     folder.mkdir(parents=True)
-    dead = {"pid": 2**22 - 1, "begun": "1", "parent": 1, "host": "here", "since": "2020-01-01", "what": "onepass run demo"}
+    dead = {
+        "pid": 2**22 - 1,
+        "begun": "1",
+        "parent": 1,
+        "host": "here",
+        "since": "2020-01-01",
+        "what": "onepass run demo",
+    }
     for lock in (".stage.lock", ".recipe.lock"):
         (folder / lock).write_text(json.dumps(dead))
     project.onepass("run", "demo", "--name", name)
@@ -313,7 +382,9 @@ def remount(folder: Path, options: str):
 def test_a_read_only_disk_is_one_sentence(outputs_on):
     project = outputs_on("size=4m")
     remount(project.outputs, "ro")
-    said_once(project.onepass("run", "demo", status=1), "cannot be read or written: Read-only file system")
+    said_once(
+        project.onepass("run", "demo", status=1), "cannot be read or written: Read-only file system"
+    )
     assert project.onepass("list").stdout == "no runs\n"
     said_once(project.onepass("index", status=1), "Read-only file system")
     remount(project.outputs, "rw")
@@ -349,7 +420,9 @@ def test_a_damaged_record_is_one_sentence_and_the_others_are_listed(project, nam
     folder = project.outputs / name
     folder.mkdir(parents=True)
     (folder / "run.json").write_text('{"stages": {"prep')
-    said_once(project.onepass("resume", name, status=1), "run.json is damaged; remove it and start again")
+    said_once(
+        project.onepass("resume", name, status=1), "run.json is damaged; remove it and start again"
+    )
     said_once(project.onepass("show", name, status=1), "run.json is damaged")
     assert "damaged" in project.onepass("list", name).stdout
     (folder / "run.json").unlink()

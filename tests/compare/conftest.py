@@ -16,7 +16,9 @@ def trained(base, adapter, run_folder) -> Run:
     """A run as 2_train leaves it, as far as comparing goes."""
     run = Run(run_folder)
     run.cache.mkdir(parents=True)
-    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
+    (run.cache / "cache.json").write_text(
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+    )
     shutil.copytree(adapter, run.adapter)
     run.update(stages={"train": {"status": "done", "outputs": {}}})
     return run

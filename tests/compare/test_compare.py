@@ -13,12 +13,21 @@ from nbs_lib.run.run import Run
 
 def config(run: Run, **changed) -> Compare:
     return Compare(
-        **{"run": str(run.folder), "replace": True, "prompts": ["A boy is watching TV"], "seeds": [0, 4], "steps": 2} | changed
+        **{
+            "run": str(run.folder),
+            "replace": True,
+            "prompts": ["A boy is watching TV"],
+            "seeds": [0, 4],
+            "steps": 2,
+        }
+        | changed
     )
 
 
 def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
-    compared = compare(config(trained, prompts=["A boy is watching TV", "<b>A cat</b>"], captions=10))
+    compared = compare(
+        config(trained, prompts=["A boy is watching TV", "<b>A cat</b>"], captions=10)
+    )
     results = json.loads((trained.compare / "results.json").read_text())
     assert results == compared.results
     assert set(results) == {
@@ -44,30 +53,58 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
         ),
         *("guidance_recovered", "to_guided", "time_ratio", "nfe_ratio", "pictures", "figures"),
     }
-    assert {name: told["nfe"] for name, told in results["contenders"].items()} == {"unguided": 2, "guided": 4, "tuned": 2}
-    assert results["nfe_ratio"] == 0.5 and results["scheduler"] == "DDIMScheduler" and results["w_train"] == 2.5
+    assert {name: told["nfe"] for name, told in results["contenders"].items()} == {
+        "unguided": 2,
+        "guided": 4,
+        "tuned": 2,
+    }
+    assert (
+        results["nfe_ratio"] == 0.5
+        and results["scheduler"] == "DDIMScheduler"
+        and results["w_train"] == 2.5
+    )
     seconds = {name: told["seconds"] for name, told in results["contenders"].items()}
     assert results["time_ratio"] == seconds["tuned"] / seconds["guided"]
     for told in results["contenders"].values():
         assert told["caption_first"]["count"] == 10
-        assert 0 <= told["caption_first"]["low"] <= told["caption_first"]["rate"] <= told["caption_first"]["high"] <= 1
+        assert (
+            0
+            <= told["caption_first"]["low"]
+            <= told["caption_first"]["rate"]
+            <= told["caption_first"]["high"]
+            <= 1
+        )
     assert [(each["prompt"], each["seed"]) for each in results["pictures"]] == [
         ("A boy is watching TV", 0), ("A boy is watching TV", 4), ("<b>A cat</b>", 0), ("<b>A cat</b>", 4),
     ]  # fmt: skip
     assert results["pictures"][3]["files"]["tuned"] == "pictures/p01_s4_tuned.png"
-    shown = [np.asarray(Image.open(trained.compare / f)) for each in results["pictures"] for f in each["files"].values()]
-    assert len({picture.tobytes() for picture in shown}) == 12 and all(picture.shape == (64, 64, 3) for picture in shown)
+    shown = [
+        np.asarray(Image.open(trained.compare / f))
+        for each in results["pictures"]
+        for f in each["files"].values()
+    ]
+    assert len({picture.tobytes() for picture in shown}) == 12 and all(
+        picture.shape == (64, 64, 3) for picture in shown
+    )
     assert all((trained.compare / name).is_file() for name in ("grid.png", "rates.png"))
     record = trained.stage_record("compare")
-    assert record["status"] == "done" and set(record["outputs"]) == {"compare/results.json", "report.html"}
-    assert record["contenders"] == results["contenders"] and trained.changed(config(trained)) == ["parameters"]
+    assert record["status"] == "done" and set(record["outputs"]) == {
+        "compare/results.json",
+        "report.html",
+    }
+    assert record["contenders"] == results["contenders"] and trained.changed(config(trained)) == [
+        "parameters"
+    ]
     assert str(compared.report) in summary(compared) and "guidance recovered" in summary(compared)
     assert [path.name for path in trained.folder.glob(".*")] == []
 
 
 def test_without_captions_nothing_is_said_of_them(trained):
     compared = compare(config(trained, captions=0, adapter_scale=0.0))
-    assert compared.results["guidance_recovered"] is None and compared.results["figures"]["rates"] is None
+    assert (
+        compared.results["guidance_recovered"] is None
+        and compared.results["figures"]["rates"] is None
+    )
     assert not (trained.compare / "rates.png").exists()
     assert compared.results["to_guided"]["tuned"] == compared.results["to_guided"]["unguided"]
     assert all(line.split()[1] == "–" for line in summary(compared).splitlines()[1:4])
@@ -81,7 +118,15 @@ def test_an_untrained_run_is_refused_before_anything_is_written(run_folder):
 
 def test_the_lab_in_full(trained, capsys):
     """Every contender, the dial, a grid; then again, from what is there."""
-    more = ["unguided", "guided", "selective-50", "tuned", "hybrid-50", "tuned at 0.5", f"{trained.folder} at 0.5"]
+    more = [
+        "unguided",
+        "guided",
+        "selective-50",
+        "tuned",
+        "hybrid-50",
+        "tuned at 0.5",
+        f"{trained.folder} at 0.5",
+    ]
     how = {
         "contenders": more,
         "dial": [0.5, 1.0],
@@ -89,7 +134,9 @@ def test_the_lab_in_full(trained, capsys):
         "captions": 5,
     }
     long = "a word " * 1000
-    results = compare(config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)).results
+    results = compare(
+        config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)
+    ).results
     assert {name: told["nfe"] for name, told in results["contenders"].items()} == dict(
         zip(more, (2, 4, 3, 2, 3, 2, 2), strict=True)
     )
@@ -102,26 +149,45 @@ def test_the_lab_in_full(trained, capsys):
     assert [turn["expected"] for turn in results["dial"]["turns"]] == [1.75, 2.5]
     assert [cut["tokens"] > cut["read"] for cut in results["cut_prompts"]] == [True]
     said, stderr = capsys.readouterr()
-    assert f"the text encoder reads {results['cut_prompts'][0]['read']} of the" in said and "there already" not in said
+    assert (
+        f"the text encoder reads {results['cut_prompts'][0]['read']} of the" in said
+        and "there already" not in said
+    )
     bars = filter(None, map(BAR.fullmatch, re.split(r"[\r\n]+", said)))
     ends = [f"{bar['name']} {bar['done']} of {bar['all']}" for bar in bars if " 100%|" in bar[0]]
     # of the contenders the prompts and the captions; of the dial; over the axes
     pictures = 7 * (2 + 5) + (11 + 2) * 2 + 8
-    ends = [end for i, end in enumerate(ends) if end not in ends[:i] and not end.startswith(("guided ", "selective"))]
+    ends = [
+        end
+        for i, end in enumerate(ends)
+        if end not in ends[:i] and not end.startswith(("guided ", "selective"))
+    ]
     counts = {"timing": 3, "compare": pictures, "captions": 7, "scores": 7, "figures": 7}
     assert ends == [f"{name} {count} of {count}" for name, count in counts.items()]
-    assert "\rtuned at 0.5: " in said and f"\r…{str(trained.folder)[-16:]} at 0.5: " in said and stderr == ""
+    assert (
+        "\rtuned at 0.5: " in said
+        and f"\r…{str(trained.folder)[-16:]} at 0.5: " in said
+        and stderr == ""
+    )
     for name, file in results["figures"].items():
         with Image.open(trained.compare / file) as image:
             assert min(image.size) > 200, name
     page = trained.report.read_text()
     assert "tuned at 0.5" in page.lower() and "λ = 0.5: w = " in page and page.count("<img src") > 8
     pictures = {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()}
-    again = compare(config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)).results
+    again = compare(
+        config(trained, prompts=["A boy is watching TV", long], seeds=[0], **how)
+    ).results
     count = len(list(trained.samples.glob("*.png")))
     said, stderr = capsys.readouterr()
-    assert f"{count} of {count} pictures were there already" in said and "compare: 100%" in said and stderr == ""
-    assert {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()} == pictures
+    assert (
+        f"{count} of {count} pictures were there already" in said
+        and "compare: 100%" in said
+        and stderr == ""
+    )
+    assert {
+        path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()
+    } == pictures
     assert again["to_guided"] == results["to_guided"] and again["dial"] == results["dial"]
     compare(config(trained, captions=0))
     assert len(list(trained.samples.glob("*.png"))) == 6, "what is not compared any more is gone"
@@ -134,7 +200,9 @@ def test_the_lab_in_full(trained, capsys):
         (["w: 1 | 3", "contender: guided at 3 | tuned"], "w changes nothing for 'guided at 3'"),
     ],
 )
-def test_an_axis_along_which_nothing_varies_is_refused_before_anything_is_sampled(trained, axes, said):
+def test_an_axis_along_which_nothing_varies_is_refused_before_anything_is_sampled(
+    trained, axes, said
+):
     with pytest.raises(ValueError, match=said):
         compare(config(trained, axes=axes))
     assert not list(trained.samples.glob("*"))
@@ -153,8 +221,13 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
     whole = trained.report.stat().st_size
     monkeypatch.setattr(report, "LARGEST", whole - 1)
     report.write_report(trained)
-    assert trained.report.stat().st_size < whole and b"data:image/webp" in trained.report.read_bytes()
-    assert "<article" in trained.report.read_text() and "would be above" not in trained.report.read_text()
+    assert (
+        trained.report.stat().st_size < whole and b"data:image/webp" in trained.report.read_bytes()
+    )
+    assert (
+        "<article" in trained.report.read_text()
+        and "would be above" not in trained.report.read_text()
+    )
     monkeypatch.setattr(report, "LARGEST", 0)
     report.write_report(trained)
     shown = trained.report.read_text()
@@ -165,9 +238,15 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
     ("given", "said"),
     [
         ({"contenders": ["unguided", "guided"]}, "allowed is unguided, guided, tuned, and others"),
-        ({"contenders": ["unguided", "guided", "tuned", "best"]}, "contender: given 'best'; allowed is unguided"),
+        (
+            {"contenders": ["unguided", "guided", "tuned", "best"]},
+            "contender: given 'best'; allowed is unguided",
+        ),
         ({"contenders": ["unguided", "guided", "tuned", "tuned"]}, "each of them once"),
-        ({"contenders": ["unguided", "guided", "tuned", "tuned at 99"]}, "λ = 99; allowed is -10 to 10"),
+        (
+            {"contenders": ["unguided", "guided", "tuned", "tuned at 99"]},
+            "λ = 99; allowed is -10 to 10",
+        ),
         ({"dial": [0.0]}, "numbers above 0"),
         ({"seeds": [1, 1]}, "each once"),
         ({"axes": ["steps: 0 | 1", "seed: 1"]}, "0; allowed is 1 to 1000"),

@@ -21,11 +21,27 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
         (Train, {"lr": float("inf")}, "lr"),
         (Train, {"precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
         (Train, {"zero_stage": 4}, "one of 0, 1, 2, 3"),
-        (Train, {"offload": True, "zero_stage": 0}, "offload: given True; allowed is false, or true with DeepSpeed"),
+        (
+            Train,
+            {"offload": True, "zero_stage": 0},
+            "offload: given True; allowed is false, or true with DeepSpeed",
+        ),
         (Train, {"offload": True}, "its zero_stage 1, 2 or 3"),
-        (Train, {"launcher": "mpi"}, "launcher: given 'mpi'; allowed is one of notebook, subprocess"),
-        (Train, {"master_port": 0, "num_nodes": 2}, "master_port: given 0; allowed is a number from 1024"),
-        (Train, {"node_rank": 2, "num_nodes": 2, "master_port": 29500}, "node_rank: given 2; allowed is a number from 0 to 1"),
+        (
+            Train,
+            {"launcher": "mpi"},
+            "launcher: given 'mpi'; allowed is one of notebook, subprocess",
+        ),
+        (
+            Train,
+            {"master_port": 0, "num_nodes": 2},
+            "master_port: given 0; allowed is a number from 1024",
+        ),
+        (
+            Train,
+            {"node_rank": 2, "num_nodes": 2, "master_port": 29500},
+            "node_rank: given 2; allowed is a number from 0 to 1",
+        ),
         (Prepare, {"resolution": 63}, "a multiple of 8"),
         (Prepare, {"run": " "}, "run"),
         (Prepare, {"revision": "v1"}, "nothing with base embedded"),
@@ -45,25 +61,43 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
             {"lr": 1e-3, "optimizer": "prodigy"},
             "from 0.1 to 10 with optimizer prodigy, or 0 for its own, 1",
         ),
-        (Train, {"lr": 1e-8, "schedule": "polynomial"}, "a number above 1e-07 with schedule polynomial"),
+        (
+            Train,
+            {"lr": 1e-8, "schedule": "polynomial"},
+            "a number above 1e-07 with schedule polynomial",
+        ),
         (Train, {"validation_prompts": ["a cat", " "]}, "prompts, none of them empty"),
         (Train, {"adam_beta2": 1.0}, "adam_beta2: given 1.0"),
         (Train, {"lr_num_cycles": 2}, "1 with schedule cosine, or more with cosine_with_restarts"),
         (Train, {"lr_power": 2.0}, "1 with schedule cosine, or another with polynomial"),
         (Train, {"guidance": 0.5}, "guidance: given 0.5"),
-        (Train, {"guidance_max": 2.0, "guidance": 3.0}, "guidance_max: given 2.0; allowed is a number from 3"),
+        (
+            Train,
+            {"guidance_max": 2.0, "guidance": 3.0},
+            "guidance_max: given 2.0; allowed is a number from 3",
+        ),
         (Train, {"guidance_max": 5.0, "objective": "finetune"}, "finetune has no teacher"),
-        (Train, {"teacher": "cached", "objective": "consistency"}, "teacher: given 'cached'; allowed is live"),
+        (
+            Train,
+            {"teacher": "cached", "objective": "consistency"},
+            "teacher: given 'cached'; allowed is live",
+        ),
         (Prepare, {"prior_count": 0, "prior": "picturebook"}, "prior_count"),
         (Play, {"guidance": 0.5}, "guidance: given 0.5; allowed is a number from 1 to 100"),
         (Play, {"prompts": [" "]}, "prompts: given [' ']; allowed is one prompt or more"),
-        (Play, {"contenders": ["tuned", "tuned"]}, "contenders: given ['tuned', 'tuned']; allowed is one or more"),
+        (
+            Play,
+            {"contenders": ["tuned", "tuned"]},
+            "contenders: given ['tuned', 'tuned']; allowed is one or more",
+        ),
     ],
 )
 def test_a_bad_parameter_is_refused_by_name_with_what_is_allowed(cls, given, said):
     with pytest.raises(ParameterError) as refused:
         from_parameters(cls, given)
-    told, _, names = str(refused.value).partition(" It has ")  # all that there are, where none is near
+    told, _, names = str(refused.value).partition(
+        " It has "
+    )  # all that there are, where none is near
     assert str(next(iter(given))) in told and said in str(refused.value) and len(told) < 600
     assert bool(names) == ("It has" in said)
 
@@ -78,7 +112,9 @@ def test_text_means_what_people_mean():
 def test_each_optimizer_has_its_own_learning_rate_which_is_recorded():
     assert (Train().lr, Train(optimizer="prodigy").lr, Train(lr=2e-4).lr) == (1e-3, 1.0, 2e-4)
     assert as_parameters(Train(optimizer="prodigy"))["lr"] == 1.0
-    assert from_parameters(Train, as_parameters(Train(optimizer="prodigy"))) == Train(optimizer="prodigy")
+    assert from_parameters(Train, as_parameters(Train(optimizer="prodigy"))) == Train(
+        optimizer="prodigy"
+    )
 
 
 def test_fp16_and_prodigy_need_no_other_parameter():
@@ -87,11 +123,21 @@ def test_fp16_and_prodigy_need_no_other_parameter():
 
 def names_of_a_kernel(**parameters) -> dict:
     """What `globals()` has in a notebook when its config cell runs, in that order."""
-    return {"_": "", "In": ["", "x = 1"], "Out": {}, "exit": exit, **parameters, "Path": object, "from_notebook": from_notebook}
+    return {
+        "_": "",
+        "In": ["", "x = 1"],
+        "Out": {},
+        "exit": exit,
+        **parameters,
+        "Path": object,
+        "from_notebook": from_notebook,
+    }
 
 
 def test_a_notebook_s_names_become_its_config():
-    assert from_notebook(Train, names_of_a_kernel(run="outputs/x", steps=7)) == Train(run="outputs/x", steps=7)
+    assert from_notebook(Train, names_of_a_kernel(run="outputs/x", steps=7)) == Train(
+        run="outputs/x", steps=7
+    )
 
 
 @pytest.mark.parametrize("value", [5, 0.5, True, "x", [1], {"a": 1}, None])
@@ -101,7 +147,9 @@ def test_a_name_that_is_no_parameter_is_refused_in_a_notebook(value):
 
 
 def test_what_a_notebook_bound_later_is_no_parameter_when_its_config_cell_runs_again():
-    assert from_notebook(Compare, names_of_a_kernel(steps=7) | {"rates": "rates.png", "steps": 8}) == Compare(steps=8)
+    assert from_notebook(
+        Compare, names_of_a_kernel(steps=7) | {"rates": "rates.png", "steps": 8}
+    ) == Compare(steps=8)
 
 
 @pytest.mark.parametrize("cls", [Prepare, Train, Compare, Play, MakeBase])

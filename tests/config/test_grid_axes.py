@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from nbs_lib.config.grid_axes import Axis, read_axes
+from nbs_lib.config.grid_axes import Axis, parse_axes
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,16 @@ from nbs_lib.config.grid_axes import Axis, read_axes
 )
 def test_wrong_axes_are_refused_in_words(given, said):
     with pytest.raises(ValueError, match=re.escape(said)):
-        read_axes(given)
+        parse_axes(given)
 
 
 def test_axes_are_read_as_they_are_written():
-    assert read_axes([]) == []
-    columns, rows = read_axes(["prompt: A cat, asleep | A dog: awake", " w : 1 | 2.5"])
-    assert columns == Axis("prompt", ("A cat, asleep", "A dog: awake")) and rows == Axis("w", (1.0, 2.5))
-    assert rows.label(2.5) == "w 2.5" and Axis("scheduler", ("LCMScheduler",)).label("LCMScheduler") == "LCM"
+    assert parse_axes([]) == []
+    columns, rows = parse_axes(["prompt: A cat, asleep | A dog: awake", " w : 1 | 2.5"])
+    assert columns == Axis("prompt", ("A cat, asleep", "A dog: awake")) and rows == Axis(
+        "w", (1.0, 2.5)
+    )
+    assert (
+        rows.label(2.5) == "w 2.5"
+        and Axis("scheduler", ("LCMScheduler",)).label("LCMScheduler") == "LCM"
+    )

@@ -8,8 +8,8 @@ import yaml
 from nbs_lib.config import STAGES, Compare
 from nbs_lib.config.validation import ParameterError, as_parameters
 from nbs_lib.config.yaml12 import dump, load
-from nbs_lib.pipeline.recipes import configs, overridden, read_yaml
-from nbs_lib.pipeline.sweep.jobs import Member
+from nbs_lib.pipeline.recipes import apply_overrides, configs, read_yaml
+from nbs_lib.pipeline.sweep.jobs import SweepJob
 
 VALUES = {
     "010": 10, "-07": -7, "0o10": 8, "0x1F": 31, "1_000": "1_000", "1:30": "1:30", "190:20:30": "190:20:30", "0b11": "0b11",
@@ -28,8 +28,14 @@ def test_scalars_are_read_as_yaml_1_2_has_them(text):
 
 def test_a_recipe_and_an_option_are_read_so(tmp_path):
     (tmp_path / "r.yaml").write_text("train:\n  steps: 010\n  lr: 1e-4\n  rank: 0o10\n")
-    assert (train := configs(str(tmp_path / "r.yaml"), tmp_path)["train"]).steps == 10 and train.lr == 1e-4 and train.rank == 8
-    assert overridden(["compare.seeds=[010, 0x10]", "compare.prompts=[1:30, yes, no]"])["compare"] == {
+    assert (
+        (train := configs(str(tmp_path / "r.yaml"), tmp_path)["train"]).steps == 10
+        and train.lr == 1e-4
+        and train.rank == 8
+    )
+    assert apply_overrides(["compare.seeds=[010, 0x10]", "compare.prompts=[1:30, yes, no]"])[
+        "compare"
+    ] == {
         "seeds": [10, 16],
         "prompts": ["1:30", "yes", "no"],
     }
@@ -39,7 +45,16 @@ def test_a_recipe_and_an_option_are_read_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["!!bool yes", "!!int 1:30", "!!timestamp x", "!!float x", "!!set {a}", "!!python/name:os.system ''", "!!binary é"]
+    "text",
+    [
+        "!!bool yes",
+        "!!int 1:30",
+        "!!timestamp x",
+        "!!float x",
+        "!!set {a}",
+        "!!python/name:os.system ''",
+        "!!binary é",
+    ],
 )
 def test_a_tag_whose_value_is_not_of_it_is_refused(text):
     with pytest.raises(ParameterError, match="not good YAML"):
@@ -47,10 +62,21 @@ def test_a_tag_whose_value_is_not_of_it_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "value", [*filter(lambda each: isinstance(each, str), VALUES.values()), *VALUES, 1e-5, 1e300, 10, "a\nb"]
+    "value",
+    [
+        *filter(lambda each: isinstance(each, str), VALUES.values()),
+        *VALUES,
+        1e-5,
+        1e300,
+        10,
+        "a\nb",
+    ],
 )
 def test_what_is_written_comes_back_equal(value):
-    for text in (dump({"a": [value, {"b": value}]}), dump({"a": [value, {"b": value}]}, inline=True)):
+    for text in (
+        dump({"a": [value, {"b": value}]}),
+        dump({"a": [value, {"b": value}]}, inline=True),
+    ):
         assert load(text) == yaml.safe_load(text) == {"a": [value, {"b": value}]}
     assert load(dump(value, inline=True)) == value
 
@@ -62,7 +88,7 @@ def test_every_stage_s_defaults_come_back_equal():
 
 def test_a_member_s_values_arrive_as_they_are():
     prompts = ["\U0001f600 smiles", "1e-4", "010", "a\u2028b\x7f", "it's"]
-    options = Member("m", {"compare.prompts": prompts, "train.lr": 1e-05}, {}).options()
-    arrived = overridden([options[3], options[5]])
+    options = SweepJob("m", {"compare.prompts": prompts, "train.lr": 1e-05}, {}).options()
+    arrived = apply_overrides([options[3], options[5]])
     assert arrived["compare"] == {"prompts": prompts} and arrived["train"] == {"lr": 1e-05}
     assert Compare(prompts=arrived["compare"]["prompts"]).prompts == prompts

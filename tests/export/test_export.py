@@ -23,12 +23,19 @@ from nbs_lib.compare.sampling.sampler import load_sampler
 from nbs_lib.config import Compare
 from nbs_lib.config.validation import ParameterError
 from nbs_lib.export import ExportError, export, find_run
-from nbs_lib.export.model_card import compared
+from nbs_lib.export.model_card import comparison_lines
 from nbs_lib.files import ROOT, file_hash, value_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.models.card_metadata import front_matter
 from nbs_lib.models.consistency import check_unguided
-from nbs_lib.models.lora import FACTS, METADATA_KEY, NAME, WEIGHTS, attach, save_adapter
+from nbs_lib.models.lora import (
+    ADAPTER_NAME,
+    METADATA_FILE,
+    METADATA_KEY,
+    WEIGHTS,
+    add_lora,
+    save_adapter,
+)
 from nbs_lib.run.run import Run
 
 RANK, ALPHA, W = 4, 8.0, 2.5
@@ -57,20 +64,27 @@ def new_run(folder: Path, base) -> Run:
     """A run's folder with a cache and no adapter yet."""
     run = Run(folder)
     run.cache.mkdir(parents=True)
-    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
+    (run.cache / "cache.json").write_text(
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+    )
     run.update(stages={"train": {"status": "done", "outputs": {}}})
     return run
 
 
 def facts_of(base) -> dict:
-    return {"base": "embedded", "base_hash": base.hash, "w_train": W, "train": {"guidance": W, "rank": RANK, "alpha": ALPHA}}
+    return {
+        "base": "embedded",
+        "base_hash": base.hash,
+        "w_train": W,
+        "train": {"guidance": W, "rank": RANK, "alpha": ALPHA},
+    }
 
 
 @pytest.fixture(scope="module")
 def trained(base):
     """A UNet with its adapter, as training leaves it: rank and alpha differ."""
     unet = base.unet()
-    attach(unet, RANK, ALPHA, seed=0)
+    add_lora(unet, RANK, ALPHA, seed=0)
     return shaken(unet, 0.1)
 
 
@@ -90,7 +104,11 @@ def exported(run) -> dict[str, Path]:
 
 def weights_of(folder: Path) -> Path:
     """The one file of weights that an export's strength hangs on."""
-    [file] = [path for path in folder.rglob("*.safetensors") if path.parent.name not in ("vae", "text_encoder")]
+    [file] = [
+        path
+        for path in folder.rglob("*.safetensors")
+        if path.parent.name not in ("vae", "text_encoder")
+    ]
     return file
 
 
@@ -121,11 +139,19 @@ np.savez(out, **drawn)
 def test_each_export_draws_the_run_s_pictures_in_a_stock_pipeline(run, exported, tmp_path):
     places = exported | {"kohya": weights_of(exported["kohya"])}
     arguments = [EMBEDDED, tmp_path / "stock.npz", json.dumps(PROMPTS), json.dumps(SEEDS), STEPS]
-    command = [sys.executable, "-c", STOCK, *map(str, arguments), *(f"{to}={place}" for to, place in places.items())]
+    command = [
+        sys.executable,
+        "-c",
+        STOCK,
+        *map(str, arguments),
+        *(f"{to}={place}" for to, place in places.items()),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     sampler = load_sampler(run)
-    unguided, tuned = (sampler.sample(name, PROMPTS, SEEDS, STEPS).images for name in ("unguided", "tuned"))
+    unguided, tuned = (
+        sampler.sample(name, PROMPTS, SEEDS, STEPS).images for name in ("unguided", "tuned")
+    )
     assert apart(unguided, tuned) > 50
     with np.load(tmp_path / "stock.npz") as stock:
         assert {to: apart(stock[to], tuned) <= 1 for to in KINDS} == dict.fromkeys(KINDS, True)
@@ -148,9 +174,11 @@ def test_every_file_of_an_export_has_the_mode_of_its_card(exported):
 def test_a_kohya_layer_is_the_trained_change_of_its_weight(trained, exported):
     file = load_file(weights_of(exported["kohya"]))
     name = f"lora_unet_{LAYER.replace('.', '_')}"
-    down, up, alpha = (file[f"{name}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha"))
+    down, up, alpha = (
+        file[f"{name}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha")
+    )
     layer = trained.get_submodule(LAYER)
-    change = layer.lora_B[NAME].weight @ layer.lora_A[NAME].weight * ALPHA / RANK
+    change = layer.lora_B[ADAPTER_NAME].weight @ layer.lora_A[ADAPTER_NAME].weight * ALPHA / RANK
     assert (down.shape[0], float(alpha)) == (RANK, ALPHA) and change.abs().max() > 0.1
     torch.testing.assert_close(up @ down * alpha / RANK, change.detach(), atol=1e-6, rtol=1e-5)
     assert len(file) == 3 * len({key.partition(".")[0] for key in file})
@@ -159,7 +187,11 @@ def test_a_kohya_layer_is_the_trained_change_of_its_weight(trained, exported):
 def test_a_kohya_file_says_in_its_header_what_it_is(exported, base):
     with safe_open(weights_of(exported["kohya"]), "pt") as opened:
         said = opened.metadata()
-    assert (said["ss_network_dim"], said["ss_network_alpha"], said["ss_sd_model_name"]) == ("4", "8", "embedded")
+    assert (said["ss_network_dim"], said["ss_network_alpha"], said["ss_sd_model_name"]) == (
+        "4",
+        "8",
+        "embedded",
+    )
     assert said["modelspec.title"] == NAME_OF_RUN and said["modelspec.usage_hint"] == SAMPLE
     assert json.loads(said[METADATA_KEY])["base_hash"] == base.hash
 
@@ -167,8 +199,14 @@ def test_a_kohya_file_says_in_its_header_what_it_is(exported, base):
 @pytest.mark.parametrize("to", KINDS)
 def test_a_card_says_what_the_run_knows(run, exported, base, to):
     results = json.loads((run.compare / "results.json").read_text())
-    card, told = (exported[to] / "README.md").read_text(), json.loads((exported[to] / "onepass.json").read_text())
-    rates = {name: round(100 * each["caption_first"]["rate"]) for name, each in results["contenders"].items()}
+    card, told = (
+        (exported[to] / "README.md").read_text(),
+        json.loads((exported[to] / "onepass.json").read_text()),
+    )
+    rates = {
+        name: round(100 * each["caption_first"]["rate"])
+        for name, each in results["contenders"].items()
+    }
     for words in (
         SAMPLE,
         base.hash,
@@ -178,7 +216,10 @@ def test_a_card_says_what_the_run_knows(run, exported, base, to):
         f"tuned {rates['tuned']} %",
     ):
         assert words in card, words
-    assert f"| {results['time_ratio']:.2f} |" in card and "unguided 2, guided 4, tuned 2 (2 steps, DDIMScheduler" in card
+    assert (
+        f"| {results['time_ratio']:.2f} |" in card
+        and "unguided 2, guided 4, tuned 2 (2 steps, DDIMScheduler" in card
+    )
     assert (told["base_hash"], told["w_train"], told["objective"]) == (base.hash, W, "guidance")
     assert told["compared"]["guidance_recovered"] == results["guidance_recovered"]
     assert told["compared"]["nfe"]["guided"] == 4 and told["train"]["alpha"] == ALPHA
@@ -198,16 +239,25 @@ def test_a_merged_export_is_not_guided_twice_by_stock_pipelines(exported, base):
     np.testing.assert_array_equal(drawn(pipe), once)
     assert not pipe.do_classifier_free_guidance
     other = StableDiffusionImg2ImgPipeline(**pipe.components)
-    again = [drawn(other, image=once[0], strength=0.9, **how) for how in ({}, {"guidance_scale": 1})]
+    again = [
+        drawn(other, image=once[0], strength=0.9, **how) for how in ({}, {"guidance_scale": 1})
+    ]
     np.testing.assert_array_equal(*again)
-    plain = StableDiffusionPipeline(**pipe.components | {"unet": base.unet()}, requires_safety_checker=False)
-    assert np.abs(drawn(plain) - drawn(plain, guidance_scale=1)).mean() > 0.01, "a plain UNet is guided by default"
+    plain = StableDiffusionPipeline(
+        **pipe.components | {"unet": base.unet()}, requires_safety_checker=False
+    )
+    assert np.abs(drawn(plain) - drawn(plain, guidance_scale=1)).mean() > 0.01, (
+        "a plain UNet is guided by default"
+    )
 
 
 def test_a_merged_export_can_be_compared_again(exported, run):
     """As another pipeline; nothing is learned from it, because it holds its guidance."""
     sampler = load_sampler(run)
-    tuned, merged = (sampler.sample(name, PROMPTS, SEEDS, STEPS) for name in ("tuned", f"pipeline {exported['merged']}"))
+    tuned, merged = (
+        sampler.sample(name, PROMPTS, SEEDS, STEPS)
+        for name in ("tuned", f"pipeline {exported['merged']}")
+    )
     assert apart(tuned.images, merged.images) <= 1 and merged.nfe == STEPS
     check_unguided(base := find_base("embedded"))
     with pytest.raises(BaseError, match="holds its guidance already"):
@@ -231,15 +281,27 @@ def test_the_first_line_of_a_card_says_how_to_guide(exported, to):
 def test_the_hub_reads_a_card_s_metadata(exported, base, run, to):
     told = metadata_of((exported[to] / "README.md").read_text())
     assert (told["library_name"], told["pipeline_tag"]) == ("diffusers", "text-to-image")
-    assert ("lora" in told["tags"]) == (to != "merged") and {"text-to-image", "guidance"} <= set(told["tags"])
-    assert "base_model" not in told, "of the embedded base, the hub would link to another repository"
+    assert ("lora" in told["tags"]) == (to != "merged") and {"text-to-image", "guidance"} <= set(
+        told["tags"]
+    )
+    assert "base_model" not in told, (
+        "of the embedded base, the hub would link to another repository"
+    )
 
 
 @pytest.mark.parametrize(
     "origin, license, wanted",
     [
-        ("a/base@0123456789abcdef", {"license": "openrail++"}, {"base_model": "a/base", "license": "openrail++"}),
-        ("a/base@main", {"license": "other", "license_name": "its own"}, {"base_model": "a/base", "license_name": "its own"}),
+        (
+            "a/base@0123456789abcdef",
+            {"license": "openrail++"},
+            {"base_model": "a/base", "license": "openrail++"},
+        ),
+        (
+            "a/base@main",
+            {"license": "other", "license_name": "its own"},
+            {"base_model": "a/base", "license_name": "its own"},
+        ),
         ("my folder", {}, {"license": "unknown"}),
         ("my: [folder]\n---\n@x", {"license": "mit"}, {"license": "mit"}),
         ("embedded", {"license": "mit"}, {"license": "mit"}),
@@ -249,7 +311,10 @@ def test_a_card_links_to_bases_of_the_hub_alone(base, trained, tmp_path, origin,
     facts = facts_of(base) | {"base": origin, "base_origin": origin, "base_license": license}
     for relation in ("adapter", "finetune"):
         told = metadata_of(front_matter(facts, ["lora", "a: b"], relation) + "\n# A card\n")
-        assert {name: told.get(name) for name in wanted} == wanted and told["tags"] == ["lora", "a: b"]
+        assert {name: told.get(name) for name in wanted} == wanted and told["tags"] == [
+            "lora",
+            "a: b",
+        ]
         assert told.get("base_model_relation") == (relation if "base_model" in wanted else None)
         assert ("base_model" in told) == ("base_model" in wanted)
 
@@ -257,7 +322,9 @@ def test_a_card_links_to_bases_of_the_hub_alone(base, trained, tmp_path, origin,
 def test_the_card_says_which_export_is_for_which_program(exported):
     for to in KINDS:
         card = (exported[to] / "README.md").read_text()
-        assert "`kohya` for ComfyUI, A1111 and sd-scripts" in card and "`lora key not loaded`" in card
+        assert (
+            "`kohya` for ComfyUI, A1111 and sd-scripts" in card and "`lora key not loaded`" in card
+        )
         assert "does not load" not in card, "all programs load all layers of this adapter"
 
 
@@ -266,12 +333,25 @@ def test_an_export_says_which_program_misses_which_layers(base, tmp_path):
     run = new_run(tmp_path / "old", base)
     other_adapter(run, base)
     out = export(run.folder, "kohya", tmp_path / "out")
-    card, told = (out / "README.md").read_text(), json.loads((out / FACTS).read_text())
+    card, told = (out / "README.md").read_text(), json.loads((out / METADATA_FILE).read_text())
     assert told["layers_missed"] == {"sd-scripts": ["conv_out"]}
-    assert "sd-scripts does not load 1 of this adapter's layers (`conv_out`)" in card and "--to merged" in card
+    assert (
+        "sd-scripts does not load 1 of this adapter's layers (`conv_out`)" in card
+        and "--to merged" in card
+    )
     command = [sys.executable, "-m", "nbs_lib", "export", run.folder, "--to", "kohya", "--out", out]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0 and "sd-scripts does not load 1 of" in done.stderr and "**" not in done.stderr
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (
+        done.returncode == 0
+        and "sd-scripts does not load 1 of" in done.stderr
+        and "**" not in done.stderr
+    )
     assert "does not load" not in (export(run.folder, "merged") / "README.md").read_text()
 
 
@@ -281,11 +361,17 @@ def test_pictures_that_are_no_numbers_are_not_exported(trained, tmp_path):
     folder = shutil.copytree(EMBEDDED, tmp_path / "base")
     vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights = {name: value.float() for name, value in load_file(vae).items()}
-    save_file(weights | {"post_quant_conv.weight": weights["post_quant_conv.weight"].sign() * 3e38}, vae, {"format": "pt"})
+    save_file(
+        weights | {"post_quant_conv.weight": weights["post_quant_conv.weight"].sign() * 3e38},
+        vae,
+        {"format": "pt"},
+    )
     base = find_base(str(folder))
     run = new_run(tmp_path / "run", base)
     save_adapter(run.adapter, trained, facts_of(base))
-    (run.cache / "cache.json").write_text(json.dumps({"base": base.name, "base_hash": base.hash, "resolution": 64}))
+    (run.cache / "cache.json").write_text(
+        json.dumps({"base": base.name, "base_hash": base.hash, "resolution": 64})
+    )
     for to in ("kohya", "merged"):
         with pytest.raises(ExportError, match="no numbers .NaN. on base"):
             export(run.folder, to)
@@ -318,7 +404,7 @@ def test_numbers_of_another_adapter_that_was_put_in_its_place_are_left_out(run, 
         outputs = {f"adapter/{WEIGHTS}": digest}
         other.update_stage("train", status="done", outputs=outputs)
         other.update_stage("compare", status="done", inputs={"train": value_hash(outputs)})
-        assert (compared(other) is None) == (digest == "0" * 64)
+        assert (comparison_lines(other) is None) == (digest == "0" * 64)
 
 
 def test_weights_that_are_no_numbers_are_refused(run, tmp_path):
@@ -332,7 +418,9 @@ def test_weights_that_are_no_numbers_are_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize("targets", ["(a+)+$", ".*to_q"])
-def test_an_adapter_whose_layers_are_a_regular_expression_is_refused(base, trained, tmp_path, targets):
+def test_an_adapter_whose_layers_are_a_regular_expression_is_refused(
+    base, trained, tmp_path, targets
+):
     run = new_run(tmp_path / "run", base)
     file = save_adapter(run.adapter, trained, facts_of(base))
     with safe_open(file, "pt") as opened:
@@ -347,31 +435,66 @@ def test_an_adapter_whose_layers_are_a_regular_expression_is_refused(base, train
 def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
     """Give the run an adapter as another program saves it: its scale in the header. Its weights by their peft names."""
     unet = base.unet()
-    targets = ["to_q", "conv1", "conv_shortcut", "time_emb_proj", "proj_in", "ff.net.0.proj", "downsamplers.0.conv", "conv_out"]
-    config = LoraConfig(r=4, lora_alpha=6, target_modules=targets, init_lora_weights="gaussian", **config)
-    unet.add_adapter(config, adapter_name=NAME)
-    weights = get_peft_model_state_dict(shaken(unet, 0.05), adapter_name=NAME)
+    targets = [
+        "to_q",
+        "conv1",
+        "conv_shortcut",
+        "time_emb_proj",
+        "proj_in",
+        "ff.net.0.proj",
+        "downsamplers.0.conv",
+        "conv_out",
+    ]
+    config = LoraConfig(
+        r=4, lora_alpha=6, target_modules=targets, init_lora_weights="gaussian", **config
+    )
+    unet.add_adapter(config, adapter_name=ADAPTER_NAME)
+    weights = get_peft_model_state_dict(shaken(unet, 0.05), adapter_name=ADAPTER_NAME)
     facts = facts_of(base)
     del facts["train"]
-    plain = {f"unet.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()}
-    metadata = {"lora_adapter_metadata": json.dumps(plain, default=str), METADATA_KEY: json.dumps(facts)}
+    plain = {
+        f"unet.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()
+    }
+    metadata = {
+        "lora_adapter_metadata": json.dumps(plain, default=str),
+        METADATA_KEY: json.dumps(facts),
+    }
     run.adapter.mkdir()
-    save_file({f"unet.{key}": value.contiguous() for key, value in weights.items()}, run.adapter / WEIGHTS, metadata)
+    save_file(
+        {f"unet.{key}": value.contiguous() for key, value in weights.items()},
+        run.adapter / WEIGHTS,
+        metadata,
+    )
     return weights
 
 
 def test_kohya_is_right_where_layers_differ_in_rank_and_alpha_and_for_convolutions(base, tmp_path):
     run = new_run(tmp_path / "other", base)
-    weights = other_adapter(run, base, rank_pattern={"conv1": 3, "to_q": 2}, alpha_pattern={"conv1": 9, "to_q": 5})
+    weights = other_adapter(
+        run, base, rank_pattern={"conv1": 3, "to_q": 2}, alpha_pattern={"conv1": 9, "to_q": 5}
+    )
     file = load_file(weights_of(export(run.folder, "kohya", tmp_path / "out")))
-    assert {float(value) for key, value in file.items() if key.endswith(".alpha")} == {6.0}  # of most layers
+    assert {float(value) for key, value in file.items() if key.endswith(".alpha")} == {
+        6.0
+    }  # of most layers
     attention = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    for layer, rank, alpha in (("down_blocks.0.resnets.0.conv1", 3, 9), (attention, 2, 5), ("conv_out", 4, 6)):
+    for layer, rank, alpha in (
+        ("down_blocks.0.resnets.0.conv1", 3, 9),
+        (attention, 2, 5),
+        ("conv_out", 4, 6),
+    ):
         down, up = (weights[f"{layer}.lora_{part}.weight"] for part in "AB")
         name = f"lora_unet_{layer.replace('.', '_')}"
-        own_down, own_up, own_alpha = (file[f"{name}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha"))
-        assert own_down.shape == down.shape and own_up.shape == up.shape and own_down.shape[0] == rank
-        change, own_change = up.flatten(1) @ down.flatten(1) * alpha / rank, own_up.flatten(1) @ own_down.flatten(1)
+        own_down, own_up, own_alpha = (
+            file[f"{name}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha")
+        )
+        assert (
+            own_down.shape == down.shape and own_up.shape == up.shape and own_down.shape[0] == rank
+        )
+        change, own_change = (
+            up.flatten(1) @ down.flatten(1) * alpha / rank,
+            own_up.flatten(1) @ own_down.flatten(1),
+        )
         torch.testing.assert_close(own_change * own_alpha / rank, change, atol=1e-6, rtol=1e-5)
     assert file["lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"].shape == (3, 64, 3, 3)
     with safe_open(weights_of(tmp_path / "out"), "pt") as opened:
@@ -397,7 +520,9 @@ def tamper(monkeypatch, to: str):
         file = weights_of(part)
         weights = load_file(file)
         layer = LAYER.replace(".", "_")
-        key = next(key for key in weights if layer in key.replace(".", "_") and key.endswith("weight"))
+        key = next(
+            key for key in weights if layer in key.replace(".", "_") and key.endswith("weight")
+        )
         save_file(weights | {key: weights[key] * 30}, file, {"format": "pt"})
 
     monkeypatch.setitem(room.WRITERS, to, tampered)
@@ -406,29 +531,46 @@ def tamper(monkeypatch, to: str):
 @pytest.mark.parametrize(
     ("objective", "sampling", "said"),
     [
-        ("consistency", {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4}, "LCMScheduler and guidance_scale=1"),
-        ("finetune", {"guidance_scale": 3.0, "scheduler": "DDIMScheduler", "steps": None}, "like its base, with guidance"),
+        (
+            "consistency",
+            {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4},
+            "LCMScheduler and guidance_scale=1",
+        ),
+        (
+            "finetune",
+            {"guidance_scale": 3.0, "scheduler": "DDIMScheduler", "steps": None},
+            "like its base, with guidance",
+        ),
     ],
 )
-def test_an_export_is_checked_and_described_as_its_objective_is_sampled(base, trained, tmp_path, objective, sampling, said):
+def test_an_export_is_checked_and_described_as_its_objective_is_sampled(
+    base, trained, tmp_path, objective, sampling, said
+):
     run = new_run(tmp_path / objective, base)
-    save_adapter(run.adapter, trained, facts_of(base) | {"objective": objective, "sampling": sampling})
+    save_adapter(
+        run.adapter, trained, facts_of(base) | {"objective": objective, "sampling": sampling}
+    )
     for to in KINDS:
         card = (export(run.folder, to) / "README.md").read_text()
         assert said in card and objective in card
-        assert to == "kohya" or (sampling["scheduler"] in card and f"guidance_scale={sampling['guidance_scale']:g}" in card)
+        assert to == "kohya" or (
+            sampling["scheduler"] in card
+            and f"guidance_scale={sampling['guidance_scale']:g}" in card
+        )
 
 
 def test_a_whole_model_is_an_export_already(base, tmp_path):
     run = new_run(tmp_path / "full", base)
     (run.model).mkdir()
-    (run.model / FACTS).write_text("{}")
+    (run.model / METADATA_FILE).write_text("{}")
     with pytest.raises(ExportError, match="is a whole pipeline already"):
         export(run.folder, "merged")
 
 
 @pytest.mark.parametrize("to", KINDS)
-def test_an_export_that_draws_other_pictures_is_refused_and_leaves_nothing(base, trained, tmp_path, monkeypatch, to):
+def test_an_export_that_draws_other_pictures_is_refused_and_leaves_nothing(
+    base, trained, tmp_path, monkeypatch, to
+):
     run = new_run(tmp_path / "run", base)
     save_adapter(run.adapter, trained, facts_of(base))
     before = sorted(tmp_path.rglob("*"))
@@ -475,7 +617,9 @@ def test_what_cannot_be_exported_is_said(base, trained, tmp_path):
     with pytest.raises(ParameterError, match="given 'absent'; allowed is a run in outputs/"):
         export("absent", "kohya")
     run = new_run(tmp_path / "run", base)
-    with pytest.raises(ParameterError, match="given 'ckpt'; allowed is one of diffusers, kohya, merged"):
+    with pytest.raises(
+        ParameterError, match="given 'ckpt'; allowed is one of diffusers, kohya, merged"
+    ):
         export(run.folder, "ckpt")
     with pytest.raises(FileNotFoundError, match="2_train"):
         export(run.folder, "kohya")
@@ -490,8 +634,24 @@ def test_what_cannot_be_exported_is_said(base, trained, tmp_path):
 
 def test_the_command_ends_with_the_place_of_the_export_and_nothing_else(run, tmp_path):
     out = tmp_path / "für später"
-    command = [sys.executable, "-m", "nbs_lib", "export", run.folder, "--to", "merged", "--out", out.name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    command = [
+        sys.executable,
+        "-m",
+        "nbs_lib",
+        "export",
+        run.folder,
+        "--to",
+        "merged",
+        "--out",
+        out.name,
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"export: {out}\n", "")
     assert weights_of(out).is_file() and (out / "model_index.json").is_file()
 
@@ -513,7 +673,11 @@ def test_a_command_that_cannot_export_says_one_sentence(base, tmp_path, python):
     expected = [
         (["absent", "--to", "kohya"], "2", "given 'absent'; allowed is a run in outputs/"),
         ([untrained, "--to", "kohya"], "1", "train an adapter first"),
-        ([untrained, "--to", "ckpt"], "2", "given 'ckpt'; allowed is one of diffusers, kohya, merged"),
+        (
+            [untrained, "--to", "ckpt"],
+            "2",
+            "given 'ckpt'; allowed is one of diffusers, kohya, merged",
+        ),
     ]
     done = python(COMMANDS, json.dumps([arguments for arguments, _, _ in expected]))
     assert done.stdout.split() == [code for _, code, _ in expected]

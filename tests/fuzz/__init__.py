@@ -60,7 +60,9 @@ class Report:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     def __str__(self) -> str:
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        outcomes = ", ".join(
+            f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items())
+        )
         return (
             f"{self.kind}: {self.cases} cases of seed {self.seed} in {self.seconds:.0f} s: {outcomes}; "
             f"slowest {self.slowest[0]:.2f} s (case {self.slowest[1]}); peak {self.peak_mib:.0f} MiB"
@@ -78,7 +80,9 @@ def fuzz(kind: str, cases: int, seed: int, folder: Path, first: int = 0) -> Repo
             with _time_limit(LIMIT):
                 outcome = fuzzer.case(Random(f"{kind} {seed} {number}"))
         except (Exception, HangError) as failure:
-            raise CaseError(f"python -m tests.fuzz {kind} --seed {seed} --first {number} --cases 1") from failure
+            raise CaseError(
+                f"python -m tests.fuzz {kind} --seed {seed} --first {number} --cases 1"
+            ) from failure
         report.outcomes[outcome] += 1
         report.slowest = max(report.slowest, (time.monotonic() - start, number))
         report.cases += 1

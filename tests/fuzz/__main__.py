@@ -12,7 +12,9 @@ MEMORY = 1024  # MiB that the whole process may take
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Read damaged and hostile files of one kind.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description="Read damaged and hostile files of one kind."
+    )
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)

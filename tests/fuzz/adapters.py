@@ -9,11 +9,18 @@ import torch
 from peft import LoraConfig
 from safetensors import safe_open
 
-from nbs_lib.compare.sampling.adapters import Adapters
-from nbs_lib.export.model_card import card, told
+from nbs_lib.compare.sampling.adapters import AdapterLoader
+from nbs_lib.export.model_card import export_card, export_metadata
 from nbs_lib.models import BaseError, find_base
-from nbs_lib.models.lora import FACTS, METADATA_KEY, NAME, WEIGHTS, AdapterError, save_adapter
-from nbs_lib.models.lora_file import check_adapter, layers_of_unet
+from nbs_lib.models.lora import (
+    ADAPTER_NAME,
+    METADATA_FILE,
+    METADATA_KEY,
+    WEIGHTS,
+    AdapterError,
+    save_adapter,
+)
+from nbs_lib.models.lora_file import check_adapter, lora_targets_of
 from nbs_lib.run.run import Run
 from tests.conftest import write_tiny_base
 from tests.fuzz import damaged
@@ -28,13 +35,16 @@ class Fuzzer:
         torch.set_num_threads(1)
         self.base = find_base(str(write_tiny_base("sd1", folder / "base")))
         self.pipe = self.base.pipeline()
-        self.layers = layers_of_unet(self.pipe.unet)
+        self.layers = lora_targets_of(self.pipe.unet)
         self.run = Run(folder / "run")
         self.kinds = []
         for method in ("lora", "dora"):
             unet = self.base.unet()
             layers = ["conv_in", "attn1.to_q"]  # few: each takes a millisecond to load
-            unet.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=layers, use_dora=method == "dora"), NAME)
+            unet.add_adapter(
+                LoraConfig(r=2, lora_alpha=4, target_modules=layers, use_dora=method == "dora"),
+                ADAPTER_NAME,
+            )
             facts = {
                 "base": "embedded", "base_origin": "embedded", "base_hash": self.base.hash, "resolution": 32, "w_train": 3.0,
                 "objective": "guidance", "negative": "", "train": {"alpha": 4.0, "rank": 2, "method": method},
@@ -52,16 +62,20 @@ class Fuzzer:
             data = self._spoilt(rng, dict(weights), dict(metadata))
         if rng.random() < 0.3:
             end = 8 + int.from_bytes(data[:8], "little")
-            data = damaged(rng, data) if rng.random() < 0.5 else damaged(rng, data[:end]) + data[end:]
+            data = (
+                damaged(rng, data) if rng.random() < 0.5 else damaged(rng, data[:end]) + data[end:]
+            )
         self._write(data)
         right = any(data == each for each, *_ in self.kinds)
         if rng.random() < 0.05:
-            put_no_file(rng, self.run.adapter / rng.choice((WEIGHTS, FACTS)))
+            put_no_file(rng, self.run.adapter / rng.choice((WEIGHTS, METADATA_FILE)))
         elif rng.random() < 0.2:
             record = json.loads(metadata[METADATA_KEY])
             spoil(rng, record)
             text = json.dumps(record).encode()
-            (self.run.adapter / FACTS).write_bytes(damaged(rng, text) if rng.random() < 0.3 else text)
+            (self.run.adapter / METADATA_FILE).write_bytes(
+                damaged(rng, text) if rng.random() < 0.3 else text
+            )
         return self._read(load=not right)
 
     def _read_whole(self, data: bytes) -> str:
@@ -77,13 +91,13 @@ class Fuzzer:
     def _read(self, load: bool = True) -> str:
         """Describe, load and merge the adapter. load: hand one that is accepted to peft, which takes most of the time."""
         try:
-            facts = told(self.run, self.layers)
-            card("kohya", facts)
+            facts = export_metadata(self.run, self.layers)
+            export_card("kohya", facts)
             json.dumps(facts, ensure_ascii=False).encode()
             check_adapter(self.run.adapter / WEIGHTS, self.layers)
             if not load:
                 return "accepted"
-            adapters = Adapters(self.pipe, self.base)
+            adapters = AdapterLoader(self.pipe, self.base)
             adapters.load(self.run.adapter)
         except (AdapterError, BaseError, FileNotFoundError) as refused:
             assert "\n" not in str(refused) and len(str(refused)) < 2000, str(refused)
@@ -96,7 +110,9 @@ class Fuzzer:
             self.pipe.unload_lora_weights()
         return "accepted"
 
-    def _spoilt(self, rng: Random, weights: dict[str, torch.Tensor], metadata: dict[str, Any]) -> bytes:
+    def _spoilt(
+        self, rng: Random, weights: dict[str, torch.Tensor], metadata: dict[str, Any]
+    ) -> bytes:
         settings, facts = json.loads(metadata[SETTINGS]), json.loads(metadata[METADATA_KEY])
         for _ in range(rng.choice((1, 1, 1, 2, 4))):
             match rng.randrange(4):
@@ -104,15 +120,23 @@ class Fuzzer:
                     spoil(rng, settings)
                 case 1:
                     pattern = f"unet.{rng.choice(('rank', 'alpha'))}_pattern"
-                    settings[pattern] = {str(rng.choice(["to_q", "attn1.to_k", value(rng)])): value(rng)}
+                    settings[pattern] = {
+                        str(rng.choice(["to_q", "attn1.to_k", value(rng)])): value(rng)
+                    }
                 case 2:
-                    inner = [each for each in (facts.get("sampling"), facts.get("train")) if isinstance(each, dict)]
+                    inner = [
+                        each
+                        for each in (facts.get("sampling"), facts.get("train"))
+                        if isinstance(each, dict)
+                    ]
                     spoil(rng, rng.choice([facts, *inner]))
                 case 3:
                     spoil_weight(rng, weights)
         metadata |= {SETTINGS: json.dumps(settings), METADATA_KEY: json.dumps(facts)}
         if rng.random() < 0.1:
-            metadata[rng.choice((SETTINGS, METADATA_KEY))] = rng.choice(("", "{", "[]", "null", "[" * 9000, str(value(rng))))
+            metadata[rng.choice((SETTINGS, METADATA_KEY))] = rng.choice(
+                ("", "{", "[]", "null", "[" * 9000, str(value(rng)))
+            )
         if rng.random() < 0.1:
             metadata.pop(rng.choice((SETTINGS, METADATA_KEY)))
         return written(rng, weights, metadata)
@@ -124,7 +148,14 @@ def spoil_weight(rng: Random, weights: dict[str, torch.Tensor]):
         return
     name = rng.choice(sorted(weights))
     weight = weights.pop(name)
-    names = (f"{name}.more", name.replace("unet", "text_encoder"), name.upper(), "", "unet", name[:-3])
+    names = (
+        f"{name}.more",
+        name.replace("unet", "text_encoder"),
+        name.upper(),
+        "",
+        "unet",
+        name[:-3],
+    )
     types = (torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool)
     match rng.randrange(7):
         case 1:
@@ -153,14 +184,26 @@ def written(rng: Random, weights: dict[str, torch.Tensor], metadata: dict[str, A
     """A safetensors file by hand: its library refuses to write some of what others may."""
     header, body = {"__metadata__": metadata}, b""
     for name, weight in weights.items():
-        data = weight.contiguous().view(torch.uint8).numpy().tobytes() if weight.numel() and weight.ndim else b""
+        data = (
+            weight.contiguous().view(torch.uint8).numpy().tobytes()
+            if weight.numel() and weight.ndim
+            else b""
+        )
         place = [len(body), len(body) + len(data)]
-        header[name] = {"dtype": TYPES[weight.dtype], "shape": list(weight.shape), "data_offsets": place}
+        header[name] = {
+            "dtype": TYPES[weight.dtype],
+            "shape": list(weight.shape),
+            "data_offsets": place,
+        }
         body += data
     if rng.random() < 0.05:
         entry = header[rng.choice(list(header))]
         spoil(rng, entry)
     text = json.dumps(header).encode()
     text += b" " * rng.choice((0, 0, -len(text) % 8, 1 << 20))
-    size = len(text) if rng.random() < 0.95 else rng.choice((0, 1, 2**63, 2**64 - 1, len(text) + 8, 10**8))
+    size = (
+        len(text)
+        if rng.random() < 0.95
+        else rng.choice((0, 1, 2**63, 2**64 - 1, len(text) + 8, 10**8))
+    )
     return size.to_bytes(8, "little") + text + body

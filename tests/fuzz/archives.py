@@ -19,7 +19,24 @@ from .tables import text_array
 
 GOOD = {"1": "the good image 1", "2": "the good image 2"}
 SIZES = (0, 1, 511, 512, 513, 1 << 20, (1 << 20) + 1, 40 << 30, 1 << 63, 1 << 80, (1 << 88) - 1)
-SCORES = (0.1, 0.9, 2.0, "2.0", "0.1", "", "high", b"\xff", [0.1], [2.0, 0.1], [], None, -1.0, float("nan"), True, 10**15)
+SCORES = (
+    0.1,
+    0.9,
+    2.0,
+    "2.0",
+    "0.1",
+    "",
+    "high",
+    b"\xff",
+    [0.1],
+    [2.0, 0.1],
+    [],
+    None,
+    -1.0,
+    float("nan"),
+    True,
+    10**15,
+)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -28,14 +45,22 @@ class Fuzzer:
         self.images, self.outside = Images(), folder / "outside"
         plant(self.outside)
         secret = stored(colour=SECRET_COLOUR)
-        (self.outside / "secret.tar").write_bytes(member("1.png", secret) + member("1.txt", SECRET.encode()) + bytes(1024))
+        (self.outside / "secret.tar").write_bytes(
+            member("1.png", secret) + member("1.txt", SECRET.encode()) + bytes(1024)
+        )
         self.shards, self.database = folder / "shärds", folder / "database"
         for path in (self.shards, self.database, self.database / "images"):
             path.mkdir()
         with zipfile.ZipFile(self.outside / "secret.zip", "w") as archive:
             archive.writestr("1.png", secret)
             archive.writestr("part-000001.json", json.dumps({"1.png": {"p": SECRET}}))
-        rows = {"image_name": ["1.png"], "prompt": [SECRET], "part_id": [1], "image_nsfw": [0.1], "prompt_nsfw": [0.1]}
+        rows = {
+            "image_name": ["1.png"],
+            "prompt": [SECRET],
+            "part_id": [1],
+            "image_nsfw": [0.1],
+            "prompt_nsfw": [0.1],
+        }
         pyarrow.parquet.write_table(pyarrow.table(rows), self.outside / "secret.parquet")
 
     def case(self, rng: Random) -> str:
@@ -49,7 +74,11 @@ class Fuzzer:
         path = self.shards / "a.tar"
         put(path, rng, data, self.outside / "secret.tar")
         whole = path.is_file() and not path.is_symlink()
-        source = path if whole and rng.random() < 0.3 else rng.choice((self.shards, self.shards / "*.tar"))
+        source = (
+            path
+            if whole and rng.random() < 0.3
+            else rng.choice((self.shards, self.shards / "*.tar"))
+        )
         outcome, items = read(source)
         if sure and whole:
             captions = {item.caption for item in items if isinstance(item, Example)}
@@ -63,7 +92,10 @@ class Fuzzer:
         for name, text in GOOD.items():
             parts += [member(f"{name}.png", self.images.good), member(f"{name}.txt", text.encode())]
             if rng.random() < 0.3:
-                parts.append(member(f"x{name}.jpg", self.images.any(rng)) + member(f"x{name}.json", self._json(rng)))
+                parts.append(
+                    member(f"x{name}.jpg", self.images.any(rng))
+                    + member(f"x{name}.json", self._json(rng))
+                )
         for _ in range(rng.randrange(3)):
             parts.append(self._hostile(rng))
         return parts, True
@@ -75,31 +107,64 @@ class Fuzzer:
                 return header(name, rng.choice(SIZES), kind=rng.choice(b"0LKxgS\x007123456VZ\xff"))
             case 1:
                 many = rng.choice((1, 3, 3000 if rng.random() < 0.05 else 30))
-                return member("././@LongLink", name.encode("utf-8", "replace"), kind=rng.choice(b"LKxg")) * many + member(
-                    "z.png", self.images.good
-                )
+                return member(
+                    "././@LongLink", name.encode("utf-8", "replace"), kind=rng.choice(b"LKxg")
+                ) * many + member("z.png", self.images.good)
             case 2:
-                records = rng.choice(("size=99999999999999999999", "size=-1", "path=" + name, "size=", "GNU.sparse.major=1"))
+                records = rng.choice(
+                    (
+                        "size=99999999999999999999",
+                        "size=-1",
+                        "path=" + name,
+                        "size=",
+                        "GNU.sparse.major=1",
+                    )
+                )
                 length = rng.choice((len(records) + 4, 0, 9, 10**9))
                 text = f"{length} {records}\n".encode("utf-8", "replace")
-                return member("PaxHeader", rng.choice((text, b"9" * 100_000)), kind=ord("x")) + member(
-                    "z.png", self.images.good
-                )
+                return member(
+                    "PaxHeader", rng.choice((text, b"9" * 100_000)), kind=ord("x")
+                ) + member("z.png", self.images.good)
             case 3:
-                link = bytearray(header("link.png", 0, kind=rng.choice(b"12"), link=rng.choice(("/etc/passwd", "../outside"))))
+                link = bytearray(
+                    header(
+                        "link.png",
+                        0,
+                        kind=rng.choice(b"12"),
+                        link=rng.choice(("/etc/passwd", "../outside")),
+                    )
+                )
                 return bytes(link) + member("link.txt", b"a link")
             case 4:
                 return member("y.png", self.images.any(rng)) + member("y.json", self._json(rng))
             case 5:
-                return member("w.txt", rng.choice((b"\xff", b"a\0b", b"x" * ((1 << 20) + 1) if rng.random() < 0.1 else b"")))
+                return member(
+                    "w.txt",
+                    rng.choice(
+                        (b"\xff", b"a\0b", b"x" * ((1 << 20) + 1) if rng.random() < 0.1 else b"")
+                    ),
+                )
             case 6:
                 sparse = bytearray(header("s.png", 12, kind=ord("S"), more=1))
-                return bytes(sparse) + (bytes(504) + b"\1" + bytes(7)) * rng.choice((0, 1, 50)) + bytes(512)
+                return (
+                    bytes(sparse)
+                    + (bytes(504) + b"\1" + bytes(7)) * rng.choice((0, 1, 50))
+                    + bytes(512)
+                )
             case _:
                 return rng.randbytes(rng.choice((1, 511, 512, 1024)))
 
     def _json(self, rng: Random) -> bytes:
-        plain = (b"{", b"[" * 50_000, b"null", b"[1]", b"\xff", b'{"text": 3}', b'{"caption": "\xff"}', b'{"text": null}')
+        plain = (
+            b"{",
+            b"[" * 50_000,
+            b"null",
+            b"[1]",
+            b"\xff",
+            b'{"text": 3}',
+            b'{"caption": "\xff"}',
+            b'{"text": null}',
+        )
         return rng.choice((*plain, json.dumps({"text": rng.choice(TEXTS)}).encode()))
 
     def _database(self, rng: Random) -> str:
@@ -107,12 +172,21 @@ class Fuzzer:
         sure = rng.random() < 0.5
         if not sure:
             data = damaged(rng, data)
-        archive, table = self.database / "images" / "part-000001.zip", self.database / "metadata.parquet"
+        archive, table = (
+            self.database / "images" / "part-000001.zip",
+            self.database / "metadata.parquet",
+        )
         put(archive, rng, data, self.outside / "secret.zip")
         rows, named = self._metadata(rng)
         put(table, rng, rows, self.outside / "secret.parquet")
         outcome, items = read(self.database, subset=rng.choice(("", "1", "2")))
-        if sure and archive.is_file() and not archive.is_symlink() and table.exists() and "refused" not in outcome:
+        if (
+            sure
+            and archive.is_file()
+            and not archive.is_symlink()
+            and table.exists()
+            and "refused" not in outcome
+        ):
             captions = {item.caption for item in items if isinstance(item, Example)}
             assert not told or captions >= set(GOOD.values()), captions
         self._remove(archive)
@@ -136,23 +210,36 @@ class Fuzzer:
 
     def _metadata(self, rng: Random) -> tuple[bytes, bool]:
         names = [rng.choice(("1.png", "2.png", "3.png", b"\xff.png", "")) for _ in range(4)]
-        rows = {"image_name": text_array(names), "part_id": pyarrow.array([1, 1, 1, rng.choice((2, None))])}
+        rows = {
+            "image_name": text_array(names),
+            "part_id": pyarrow.array([1, 1, 1, rng.choice((2, None))]),
+        }
         rows["prompt"] = text_array([rng.choice((*TEXTS, b"\xff", "a prompt")) for _ in range(4)])
         for name in ("image_nsfw", "prompt_nsfw"):
             rows[name] = scores(rng)
-        rows["seed"] = pyarrow.array([rng.randrange(2**63)] * 4).view(rng.choice((pyarrow.int64(), pyarrow.timestamp("us"))))
+        rows["seed"] = pyarrow.array([rng.randrange(2**63)] * 4).view(
+            rng.choice((pyarrow.int64(), pyarrow.timestamp("us")))
+        )
         match rng.randrange(8):
             case 0:
                 rows["image_name"] = pyarrow.array([["1.png"]] * 4)
             case 1:
-                rows["part_id"] = rng.choice((pyarrow.array(["1"] * 4), pyarrow.array([1.0] * 4), pyarrow.array([[1]] * 4)))
+                rows["part_id"] = rng.choice(
+                    (pyarrow.array(["1"] * 4), pyarrow.array([1.0] * 4), pyarrow.array([[1]] * 4))
+                )
             case 2:
                 del rows[rng.choice(list(rows))]
             case 3:
                 rows["sampler"] = text_array(["x" * 5000] * 4)
-        columns = list(rows.items()) + ([rng.choice(list(rows.items()))] if rng.random() < 0.05 else [])
-        table = pyarrow.Table.from_arrays([column for _, column in columns], names=[name for name, _ in columns])
-        pyarrow.parquet.write_table(table, file := io.BytesIO(), row_group_size=rng.choice((1, 100)))
+        columns = list(rows.items()) + (
+            [rng.choice(list(rows.items()))] if rng.random() < 0.05 else []
+        )
+        table = pyarrow.Table.from_arrays(
+            [column for _, column in columns], names=[name for name, _ in columns]
+        )
+        pyarrow.parquet.write_table(
+            table, file := io.BytesIO(), row_group_size=rng.choice((1, 100))
+        )
         data = file.getvalue()
         return (damaged(rng, data), False) if rng.random() < 0.3 else (data, True)
 

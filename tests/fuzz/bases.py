@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from nbs_lib.config.contenders import SCHEDULERS
-from nbs_lib.models import Base, BaseError, find_base
+from nbs_lib.models import BaseError, StableDiffusion, find_base
 from nbs_lib.models.components import CONFIGS, INDEX, WEIGHTS
 from nbs_lib.models.stable_diffusion import token_ids
 from tests.conftest import write_tiny_base
@@ -26,7 +26,12 @@ class Fuzzer:
         self.folder = folder
         self.bases = [write_tiny_base(kind, folder / kind) for kind in ("sd1", "sd2-v", "sdxl")]
         self.weights = {
-            base: {part: load_file(self._file(base, part)) for part in WEIGHTS if (base / part).is_dir()} for base in self.bases
+            base: {
+                part: load_file(self._file(base, part))
+                for part in WEIGHTS
+                if (base / part).is_dir()
+            }
+            for base in self.bases
         }
         for base in self.bases:
             place = shutil.copytree(base, folder / f"case {base.name}", copy_function=os.link)
@@ -36,7 +41,11 @@ class Fuzzer:
     def case(self, rng: Random) -> str:
         base = rng.choice(self.bases)
         place = self.folder / f"case {base.name}"
-        parts = sorted(self.weights[base]) if rng.random() < 0.3 else sorted({path.parent.name for path in base.glob("*/*")})
+        parts = (
+            sorted(self.weights[base])
+            if rng.random() < 0.3
+            else sorted({path.parent.name for path in base.glob("*/*")})
+        )
         part = rng.choice(parts)
         match rng.randrange(10):
             case 0 | 1 | 2 | 3:
@@ -82,7 +91,9 @@ class Fuzzer:
         if rng.random() < 0.8:
             spoil(rng, rng.choice([index, index["weight_map"]]))
         text = json.dumps(index).encode()
-        whole.with_name(f"{whole.name}.index.json").write_bytes(damaged(rng, text) if rng.random() < 0.3 else text)
+        whole.with_name(f"{whole.name}.index.json").write_bytes(
+            damaged(rng, text) if rng.random() < 0.3 else text
+        )
 
     def _read(self, place: Path, part: str, thorough: bool) -> str:
         try:
@@ -107,15 +118,29 @@ class Fuzzer:
 
 
 @torch.no_grad()
-def compute(base: Base):
+def compute(base: StableDiffusion):
     """Put a text and a picture through all parts of a base."""
-    text = base.unconditional(base.text_encoders())
-    assert bool(text.context.isfinite().all()) and bool(base.scheduler().alphas_cumprod.isfinite().all())
-    vae, side = base.vae(), 4 * base.vae_factor
+    text = base.encode_negative_prompt(base.text_encoders())
+    assert bool(text.context.isfinite().all()) and bool(
+        base.scheduler().alphas_cumprod.isfinite().all()
+    )
+    vae, side = base.vae(), 4 * base.vae_scale_factor
     latents = base.encode(vae, torch.zeros(1, 3, side, side))
-    assert latents.shape == (1, base.latent_channels, 4, 4) and base.decode(vae, latents).shape == (1, 3, side, side)
-    made = base.unet()(latents, torch.tensor([5]), text.context, added_cond_kwargs=base.added(text.pooled, latents)).sample
-    assert made.shape == latents.shape and base.random_text(1, 8, torch.Generator()).context.ndim == 3
+    assert latents.shape == (1, base.latent_channels, 4, 4) and base.decode(vae, latents).shape == (
+        1,
+        3,
+        side,
+        side,
+    )
+    made = base.unet()(
+        latents,
+        torch.tensor([5]),
+        text.context,
+        added_cond_kwargs=base.added_cond_kwargs(text.pooled, latents),
+    ).sample
+    assert (
+        made.shape == latents.shape and base.random_text(1, 8, torch.Generator()).context.ndim == 3
+    )
 
 
 def _restore(right: Path, place: Path):
@@ -142,5 +167,14 @@ def _move(rng: Random, file: Path):
         file.unlink()
     else:
         file.rename(
-            file.with_name(rng.choice((f"{file.stem}.fp16{file.suffix}", f"{file.name}.bin", "ü\n.json", file.name.upper())))
+            file.with_name(
+                rng.choice(
+                    (
+                        f"{file.stem}.fp16{file.suffix}",
+                        f"{file.name}.bin",
+                        "ü\n.json",
+                        file.name.upper(),
+                    )
+                )
+            )
         )

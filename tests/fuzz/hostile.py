@@ -27,7 +27,9 @@ def value(rng: Random) -> Any:
 
 def spoil(rng: Random, settings: dict[str, Any]):
     """Change one entry of settings: another value, a list's element, none at all, or one more."""
-    name = rng.choice([*settings, "more", "auto_map", "quantization_config", "_attn_implementation"])
+    name = rng.choice(
+        [*settings, "more", "auto_map", "quantization_config", "_attn_implementation"]
+    )
     held = settings.get(name)
     if isinstance(held, list) and held and rng.random() < 0.5:
         held = list(held)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from nbs_lib.config import Prepare
 from nbs_lib.prepare.examples import Example, Skipped, SourceError
-from nbs_lib.prepare.filters import Look, unfit_for_work
+from nbs_lib.prepare.filters import ImageInfo, unfit_for_work
 from nbs_lib.prepare.images import ImageError
-from nbs_lib.prepare.sources import Asked, open_source
+from nbs_lib.prepare.sources import SourceOptions, open_source
 
 from . import damaged
 
@@ -61,7 +61,7 @@ class Images:
 def read(source: Path | str, **asked) -> tuple[str, list[Example | Skipped]]:
     """Read a source to its end, its images too; return a word for the outcome, and what came of it, without the images."""
     try:
-        opened = open_source(str(source), Asked(**asked))
+        opened = open_source(str(source), SourceOptions(**asked))
     except SourceError as fault:
         check_text(str(fault))
         return "refused", []
@@ -70,7 +70,9 @@ def read(source: Path | str, **asked) -> tuple[str, list[Example | Skipped]]:
     items = []
     for item in islice(opened, MOST):
         check(item)
-        items.append(replace(item, image=None) if isinstance(item, Example) else replace(item, place=None))
+        items.append(
+            replace(item, image=None) if isinstance(item, Example) else replace(item, place=None)
+        )
     skipped = sum(isinstance(item, Skipped) for item in items)
     return "partly" if 0 < skipped < len(items) else "skipped" if skipped else "accepted", items
 
@@ -80,7 +82,7 @@ def check(item: Example | Skipped):
     check_text(item.id)
     if isinstance(item, Example):
         assert isinstance(item.caption, str) and "\n" not in item.caption
-        unfit_for_work(item, Look(), LIMITED)
+        unfit_for_work(item, ImageInfo(), LIMITED)
         place = item.image
         texts = (item.caption,)
     else:
@@ -95,7 +97,10 @@ def check(item: Example | Skipped):
             place.stamp()
             image, digest = place.look()
             assert len(digest) == 32
-            assert SECRET_COLOUR not in np.asarray(image.convert("RGB").resize((1, 1))).reshape(-1, 3).tolist()
+            assert (
+                SECRET_COLOUR
+                not in np.asarray(image.convert("RGB").resize((1, 1))).reshape(-1, 3).tolist()
+            )
             assert image.convert("RGB").getpixel((0, 0)) != SECRET_COLOUR
 
 
@@ -111,7 +116,17 @@ def put(path: Path, rng: Random, data: bytes, secret: Path):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     match rng.randrange(40):
         case 0:
-            path.symlink_to(rng.choice((secret, os.path.relpath(secret, path.parent), "/dev/zero", path.name, "not there")))
+            path.symlink_to(
+                rng.choice(
+                    (
+                        secret,
+                        os.path.relpath(secret, path.parent),
+                        "/dev/zero",
+                        path.name,
+                        "not there",
+                    )
+                )
+            )
         case 1:
             os.mkfifo(path)
         case 2:

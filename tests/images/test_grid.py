@@ -2,13 +2,27 @@ import numpy as np
 from PIL import Image
 
 from nbs_lib.config import REFERENCE_PROMPTS
-from nbs_lib.images.grid import LARGEST, Row, enlarged, grid, table, titled
+from nbs_lib.images.grid import (
+    MAX_SIDE,
+    Row,
+    captioned_table,
+    labelled_grid,
+    prompt_lines,
+    scale_for_display,
+)
 from nbs_lib.images.style import COLOURS, font
 
 
 def rows(count: int, side: int = 64) -> list[Row]:
     colours = {"unguided": (200, 0, 0), "guided": (0, 200, 0), "tuned": (0, 0, 200)}
-    return [Row(name, np.full((count, side, side, 3), colours[name], np.uint8), "25 NFE\n0.1 s a picture") for name in COLOURS]
+    return [
+        Row(
+            name,
+            np.full((count, side, side, 3), colours[name], np.uint8),
+            "25 NFE\n0.1 s a picture",
+        )
+        for name in COLOURS
+    ]
 
 
 def area(page: Image.Image, colour: tuple[int, int, int]) -> int:
@@ -18,29 +32,32 @@ def area(page: Image.Image, colour: tuple[int, int, int]) -> int:
 def test_every_picture_of_every_contender_is_on_the_grid_whole():
     for seeds in ([0], [0, 1], [0, 1, 2, 3, 4, 5, 6]):
         prompts = [prompt for prompt in REFERENCE_PROMPTS for _ in seeds]
-        page = grid(rows(len(prompts)), prompts, seeds * len(REFERENCE_PROMPTS))
+        page = labelled_grid(rows(len(prompts)), prompts, seeds * len(REFERENCE_PROMPTS))
         for colour in ((200, 0, 0), (0, 200, 0), (0, 0, 200)):
             assert area(page, colour) == len(prompts) * 192 * 192
         assert page.width < 1300
-    assert area(grid(rows(1), REFERENCE_PROMPTS[:1], [5]), (200, 0, 0)) == 192 * 192
+    assert area(labelled_grid(rows(1), REFERENCE_PROMPTS[:1], [5]), (200, 0, 0)) == 192 * 192
 
 
 def test_small_pictures_keep_square_pixels_and_large_ones_shrink():
     checks = np.indices((64, 64)).sum(0)[..., None] % 2 * np.full(3, 255)
-    large = np.asarray(enlarged(checks.astype(np.uint8)))
+    large = np.asarray(scale_for_display(checks.astype(np.uint8)))
     assert large.shape == (192, 192, 3) and np.array_equal(large[1::3, 1::3], checks)
     assert set(np.unique(large)) == {0, 255}
-    assert enlarged(np.zeros((512, 768, 3), np.uint8)).size == (LARGEST, round(512 * LARGEST / 768))
+    assert scale_for_display(np.zeros((512, 768, 3), np.uint8)).size == (
+        MAX_SIDE,
+        round(512 * MAX_SIDE / 768),
+    )
 
 
 def test_titles_fit_their_pictures():
     face = font(13)
     for prompt in (*REFERENCE_PROMPTS, "very long " * 40, "x" * 300, "Ein Mädchen lächelt"):
-        lines = titled(prompt, 7, True, face, 192)
+        lines = prompt_lines(prompt, 7, True, face, 192)
         assert lines[-1] == "seed 7" and len(lines) <= 4
         assert all(face.getlength(line) <= 192 for line in lines)
-    assert titled("very long " * 40, 0, False, face, 192)[-1].endswith("…")
-    assert titled("A person holding a cat", 0, False, face, 192) == ["A person holding a cat"]
+    assert prompt_lines("very long " * 40, 0, False, face, 192)[-1].endswith("…")
+    assert prompt_lines("A person holding a cat", 0, False, face, 192) == ["A person holding a cat"]
 
 
 def test_a_table_holds_every_picture_whole_at_its_place():
@@ -48,7 +65,11 @@ def test_a_table_holds_every_picture_whole_at_its_place():
     for row in range(2):
         for column in range(3):
             pictures[row, column] = (40 * row + 10, 60 * column + 20, 200)
-    page = np.asarray(table(pictures, ["a", "b", "a long label of a column " * 9], ["first", "second"], "Title"))
+    page = np.asarray(
+        captioned_table(
+            pictures, ["a", "b", "a long label of a column " * 9], ["first", "second"], "Title"
+        )
+    )
     tops = []
     for row in range(2):
         lefts = []

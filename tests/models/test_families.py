@@ -14,10 +14,10 @@ from PIL import Image
 from nbs_lib.compare import compare
 from nbs_lib.compare.sampling.sampler import load_sampler
 from nbs_lib.config import Compare, Prepare, Train
-from nbs_lib.diffusion import guided
+from nbs_lib.diffusion import classifier_free_guidance
 from nbs_lib.export import export
-from nbs_lib.models import Base, find_base
-from nbs_lib.models.lora import attach
+from nbs_lib.models import StableDiffusion, find_base
+from nbs_lib.models.lora import add_lora
 from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.run.run import Run
 from nbs_lib.train.dataset import Examples
@@ -62,7 +62,14 @@ def cached(request, tiny_base, tmp_path_factory, one_thread) -> Run:
 
 def trained(run: Run, train, **how):
     """Two steps at a rate that changes the pictures, with a look at held-out examples before and after."""
-    how |= {"guidance": W, "steps": 2, "batch_size": 2, "warmup": 0, "validate_every": 2, "precision": "bf16"}
+    how |= {
+        "guidance": W,
+        "steps": 2,
+        "batch_size": 2,
+        "warmup": 0,
+        "validate_every": 2,
+        "precision": "bf16",
+    }
     train(Train(str(run.folder), **how))
 
 
@@ -79,18 +86,33 @@ def base_of(run: Run):
 
 
 def test_a_stock_pipeline_draws_the_same_pictures(run, tmp_path):
-    arguments = [base_of(run).folder, run.adapter, tmp_path / "stock.npz", SIZE, STEPS, W, json.dumps(PROMPTS)]
+    arguments = [
+        base_of(run).folder,
+        run.adapter,
+        tmp_path / "stock.npz",
+        SIZE,
+        STEPS,
+        W,
+        json.dumps(PROMPTS),
+    ]
     command = [sys.executable, "-c", STOCK, *map(str, arguments)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = json.loads((run.compare / "results.json").read_text())
     ours = {
-        name: np.stack([np.asarray(Image.open(run.compare / each["files"][name])) for each in results["pictures"]]).astype(int)
+        name: np.stack(
+            [
+                np.asarray(Image.open(run.compare / each["files"][name]))
+                for each in results["pictures"]
+            ]
+        ).astype(int)
         for name in ("unguided", "guided", "tuned")
     }
     assert ours["tuned"].shape == (2, SIZE, SIZE, 3)
     for name in ("guided", "tuned"):
-        assert np.abs(ours[name] - ours["unguided"]).max() > 5, f"{name} could be mistaken for unguided"
+        assert np.abs(ours[name] - ours["unguided"]).max() > 5, (
+            f"{name} could be mistaken for unguided"
+        )
     with np.load(tmp_path / "stock.npz") as stock:
         for name, pictures in ours.items():
             assert np.abs(stock[name].astype(int) - pictures).max() <= 1, name
@@ -98,39 +120,70 @@ def test_a_stock_pipeline_draws_the_same_pictures(run, tmp_path):
 
 def test_passes_are_counted_and_the_launch_was_as_asked(run):
     results = json.loads((run.compare / "results.json").read_text())
-    assert {name: told["nfe"] for name, told in results["contenders"].items()} == {"unguided": 3, "guided": 6, "tuned": 3}
+    assert {name: told["nfe"] for name, told in results["contenders"].items()} == {
+        "unguided": 3,
+        "guided": 6,
+        "tuned": 3,
+    }
     record = run.stage_record("train")
     assert record["distributed_type"] == "DEEPSPEED" and record["stock_difference"] < 1e-4
-    assert record["parameters"]["processes"] == record["processes"] and (run.folder / "validation.png").is_file()
+    assert (
+        record["parameters"]["processes"] == record["processes"]
+        and (run.folder / "validation.png").is_file()
+    )
 
 
 def student_of(run: Run) -> Student:
     base = base_of(run)
     unet = base.unet()
-    attach(unet, 2, 2.0, seed=0)
-    return Student(unet, base.scheduler().alphas_cumprod, base.prediction_type, torch.float32, added=base.added)
+    add_lora(unet, 2, 2.0, seed=0)
+    return Student(
+        unet,
+        base.scheduler().alphas_cumprod,
+        base.prediction_type,
+        torch.float32,
+        added=base.added_cond_kwargs,
+    )
 
 
 def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(cached):
     """From the cache alone, where the texts are; a stock pipeline reads the captions."""
     batch = Examples(cached.cache, Train(guidance=W, held_out=0, batch_size=3)).batch(0, 0, 1)
-    captions, x_t, seen = [open_cache(cached.cache).captions[i] for i in batch.example], batch.noise, []
+    captions, x_t, seen = (
+        [open_cache(cached.cache).captions[i] for i in batch.example],
+        batch.noise,
+        [],
+    )
     pipe = DiffusionPipeline.from_pretrained(base_of(cached).folder)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.unet.register_forward_hook(lambda unet, given, answer: seen.append((given[1], answer[0])))
-    pipe(captions, latents=x_t, height=SIZE, width=SIZE, guidance_scale=W, num_inference_steps=2, output_type="latent")
+    pipe(
+        captions,
+        latents=x_t,
+        height=SIZE,
+        width=SIZE,
+        guidance_scale=W,
+        num_inference_steps=2,
+        output_type="latent",
+    )
     t, answer = seen[0]
     teacher = student_of(cached).teacher(x_t, batch.at(t.expand(3)))
-    torch.testing.assert_close(teacher, guided(*answer.chunk(2), W), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        teacher, classifier_free_guidance(*answer.chunk(2), W), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_kept_answers_are_the_teacher_s(cached):
-    batch = Examples(cached.cache, Train(teacher="cached", guidance=W, held_out=0, batch_size=4)).batch(0, 0, 1)
+    batch = Examples(
+        cached.cache, Train(teacher="cached", guidance=W, held_out=0, batch_size=4)
+    ).batch(0, 0, 1)
     student = student_of(cached)
     x_t = student.states(batch)
     live = student.teacher(x_t, dataclasses.replace(batch, answers=None))
     assert batch.answers is not None
-    torch.testing.assert_close(student.teacher(x_t, batch.to(torch.device("cpu"))), live, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        student.teacher(x_t, batch.to(torch.device("cpu"))), live, rtol=1e-2, atol=1e-2
+    )
 
 
 @pytest.mark.parametrize("to", ["diffusers", "kohya", "merged"])
@@ -142,7 +195,8 @@ def test_exports_draw_the_run_s_pictures(run, to):
         pipe = DiffusionPipeline.from_pretrained(folder)
         how = {"height": SIZE, "width": SIZE, "num_inference_steps": STEPS, "output_type": "np"}
         drawn = [
-            pipe(PROMPTS[0], generator=torch.Generator().manual_seed(7), **how, **w).images for w in ({}, {"guidance_scale": 1})
+            pipe(PROMPTS[0], generator=torch.Generator().manual_seed(7), **how, **w).images
+            for w in ({}, {"guidance_scale": 1})
         ]
         np.testing.assert_array_equal(*drawn)
 
@@ -151,10 +205,16 @@ def test_all_weights_are_trained_and_drawn_from(cached, new_run, train):
     full = new_run(cached)
     trained(full, train, method="full", objective="finetune", lr=1e-3, processes=1)
     pipe = DiffusionPipeline.from_pretrained(full.model)
-    assert type(pipe) is base_of(cached).stock
+    assert type(pipe) is base_of(cached).pipeline_class
     tuned = load_sampler(full).sample("tuned", PROMPTS[:1], [7], STEPS)
     assert tuned.nfe == 2 * STEPS
-    how = {"height": SIZE, "width": SIZE, "num_inference_steps": STEPS, "guidance_scale": W, "output_type": "np"}
+    how = {
+        "height": SIZE,
+        "width": SIZE,
+        "num_inference_steps": STEPS,
+        "guidance_scale": W,
+        "output_type": "np",
+    }
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     [stock] = pipe(PROMPTS[0], generator=torch.Generator().manual_seed(7), **how).images
     assert np.abs((stock * 255).round() - tuned.images[0]).max() <= 1
@@ -163,10 +223,12 @@ def test_all_weights_are_trained_and_drawn_from(cached, new_run, train):
 def test_a_cache_has_pooled_texts_where_the_family_has_them(cached):
     cache = open_cache(cached.cache)
     away = cache.unconditional
-    if type(base_of(cached)) is Base:
+    if type(base_of(cached)) is StableDiffusion:
         assert set(away) == {"empty", "negative"} and away["empty"].abs().max() > 0
     else:
         pooled = cache.embeddings(list(range(8)), "pooled")
         assert pooled.shape == (8, 24) and away["empty_pooled"].shape == (24,)
-        assert not away["empty"].any() and not away["empty_pooled"].any(), "the stock pipeline guides away from zeros"
+        assert not away["empty"].any() and not away["empty_pooled"].any(), (
+            "the stock pipeline guides away from zeros"
+        )
         assert len(pooled.unique(dim=0)) == len(set(cache.captions)), "each caption's own"

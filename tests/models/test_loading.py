@@ -10,13 +10,24 @@ from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Prepare
-from nbs_lib.models import EMBEDDED, MIRRORS, Base, BaseError, BaseXL, find_base, whole_clip
+from nbs_lib.models import (
+    EMBEDDED,
+    MIRRORS,
+    BaseError,
+    StableDiffusion,
+    StableDiffusionXL,
+    find_base,
+    load_clip_folder,
+)
 from nbs_lib.models.components import CONFIGS, WEIGHTS
 from nbs_lib.models.origin import hub_id, license_of
 from nbs_lib.prepare import prepare
 
-FAMILIES = {"sd1": Base, "sd2-v": Base, "sdxl": BaseXL}
-TEXTS = ["A person holding a cat!", "a road " * 40]  # the second is longer than the text encoders read
+FAMILIES = {"sd1": StableDiffusion, "sd2-v": StableDiffusion, "sdxl": StableDiffusionXL}
+TEXTS = [
+    "A person holding a cat!",
+    "a road " * 40,
+]  # the second is longer than the text encoders read
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -41,15 +52,26 @@ def test_the_index_tells_the_family_and_without_it_the_parts(copied):
     (folder / "model_index.json").unlink()
     base = find_base(str(folder))
     assert type(base) is FAMILIES[kind]
-    assert base.prediction_type == ("v_prediction" if kind == "sd2-v" else "epsilon") and base.vae_factor == 4
+    assert (
+        base.prediction_type == ("v_prediction" if kind == "sd2-v" else "epsilon")
+        and base.vae_scale_factor == 4
+    )
 
 
 def given_to_unet(pipe: DiffusionPipeline, text: str, negative: str | None) -> dict:
     """What a stock pipeline gives its UNet besides latents and timestep, in a guided step."""
     seen = []
-    handle = pipe.unet.register_forward_pre_hook(lambda unet, places, names: seen.append(names), with_kwargs=True)
+    handle = pipe.unet.register_forward_pre_hook(
+        lambda unet, places, names: seen.append(names), with_kwargs=True
+    )
     pipe.set_progress_bar_config(disable=True)
-    how = {"height": 32, "width": 32, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent"}
+    how = {
+        "height": 32,
+        "width": 32,
+        "num_inference_steps": 2,
+        "guidance_scale": 3.0,
+        "output_type": "latent",
+    }
     pipe(text, negative_prompt=negative, **how)
     handle.remove()
     return seen[0]
@@ -65,21 +87,35 @@ def test_the_unet_is_given_what_the_stock_pipeline_gives_it(copied, how):
     encoders = base.text_encoders()
     for pipe in (DiffusionPipeline.from_pretrained(folder), base.pipeline()):
         for text in TEXTS:
-            uncond, cond = base.unconditional(encoders, negative), base.embed([text], encoders)
+            uncond, cond = (
+                base.encode_negative_prompt(encoders, negative),
+                base.encode_prompt([text], encoders),
+            )
             stock = given_to_unet(pipe, text, negative or None)
-            assert torch.equal(stock["encoder_hidden_states"], torch.cat([uncond.context, cond.context]))
+            assert torch.equal(
+                stock["encoder_hidden_states"], torch.cat([uncond.context, cond.context])
+            )
             pooled = None if cond.pooled is None else torch.cat([uncond.pooled, cond.pooled])
-            added = base.added(pooled, torch.zeros(2, 4, 32 // base.vae_factor, 32 // base.vae_factor))
+            added = base.added_cond_kwargs(
+                pooled, torch.zeros(2, 4, 32 // base.vae_scale_factor, 32 // base.vae_scale_factor)
+            )
             if kind == "sdxl":
                 assert set(added) == set(stock["added_cond_kwargs"])
-                assert all(torch.equal(added[name], given) for name, given in stock["added_cond_kwargs"].items())
+                assert all(
+                    torch.equal(added[name], given)
+                    for name, given in stock["added_cond_kwargs"].items()
+                )
             else:
                 assert added is None and stock["added_cond_kwargs"] is None
 
 
 def test_noise_for_a_probe_has_the_shape_of_text(tiny):
     base = find_base(str(tiny[1]))
-    for noise, text in zip(base.random_text(2, 40, torch.Generator()), base.embed(TEXTS, base.text_encoders()), strict=True):
+    for noise, text in zip(
+        base.random_text(2, 40, torch.Generator()),
+        base.encode_prompt(TEXTS, base.text_encoders()),
+        strict=True,
+    ):
         assert (noise is None and text is None) or noise.shape == text.shape
 
 
@@ -96,9 +132,19 @@ def test_latents_are_what_the_stock_pipeline_decodes(copied, monkeypatch):
         pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         pipe = base.pipeline()
         decode = pipe.vae.decode
-        monkeypatch.setattr(pipe.vae, "decode", lambda z, seen=seen, decode=decode, **how: seen.append(z) or decode(z, **how))
+        monkeypatch.setattr(
+            pipe.vae,
+            "decode",
+            lambda z, seen=seen, decode=decode, **how: seen.append(z) or decode(z, **how),
+        )
         ours = base.encode(pipe.vae, pixels)
-        pipe("a", height=32, width=32, num_inference_steps=1, callback_on_step_end=lambda *_, ours=ours: {"latents": ours})
+        pipe(
+            "a",
+            height=32,
+            width=32,
+            num_inference_steps=1,
+            callback_on_step_end=lambda *_, ours=ours: {"latents": ours},
+        )
         torch.testing.assert_close(seen[0], pipe.vae.encode(pixels).latent_dist.mode())
         torch.testing.assert_close(base.decode(pipe.vae, ours), decode(seen[0]).sample)
 
@@ -128,7 +174,10 @@ def test_how_sdxl_guides_without_a_prompt_is_hashed(tiny_base, tmp_path):
     assert find_base(str(folder)).hash != zeros
 
 
-@pytest.mark.parametrize("index", ['{"_class_name": "FluxPipeline"}', '{"_class_name": ["mine", "Mine"]}', "{", "[]", "{}"])
+@pytest.mark.parametrize(
+    "index",
+    ['{"_class_name": "FluxPipeline"}', '{"_class_name": ["mine", "Mine"]}', "{", "[]", "{}"],
+)
 def test_another_family_is_refused_by_its_name(tmp_path, index):
     folder = shutil.copytree(EMBEDDED, tmp_path / "base")
     (folder / "model_index.json").write_text(index)
@@ -190,16 +239,22 @@ def test_a_folder_that_lacks_a_part_is_refused_by_the_part_s_name(tmp_path, part
 def test_pickled_weights_are_not_weights(tmp_path):
     folder = tmp_path / "base"
     shutil.copytree(EMBEDDED, folder)
-    (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(folder / "unet" / "diffusion_pytorch_model.bin")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(
+        folder / "unet" / "diffusion_pytorch_model.bin"
+    )
     with pytest.raises(BaseError, match="unet/.*safetensors"):
         find_base(str(folder))
 
 
-@pytest.mark.parametrize("part, file", [("vae", "diffusion_pytorch_model.safetensors"), ("unet", "config.json")])
+@pytest.mark.parametrize(
+    "part, file", [("vae", "diffusion_pytorch_model.safetensors"), ("unet", "config.json")]
+)
 def test_a_damaged_part_is_named(tmp_path, part, file):
     folder = shutil.copytree(EMBEDDED, tmp_path / "base")
     (folder / part / file).write_bytes(b"{")
-    with pytest.raises(BaseError, match=f"its {part} cannot be used .*damaged.*fetch {part}/ again"):
+    with pytest.raises(
+        BaseError, match=f"its {part} cannot be used .*damaged.*fetch {part}/ again"
+    ):
         find_base(str(folder))
 
 
@@ -214,17 +269,37 @@ def with_weights(folder: Path, part: str, change: Callable[[dict], object], name
 
 BESIDE = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 UNFIT = {
-    "no signal at the end": ("scheduler", {"prediction_type": "epsilon", **BESIDE}, "zero terminal SNR.*v_prediction"),
+    "no signal at the end": (
+        "scheduler",
+        {"prediction_type": "epsilon", **BESIDE},
+        "zero terminal SNR.*v_prediction",
+    ),
     "betas of its own": (
         "scheduler",
         {"prediction_type": "epsilon", "trained_betas": [0.01] * 999 + [1.0]},
         "zero terminal SNR",
     ),
-    "a flow": ("scheduler", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler.*epsilon"),
+    "a flow": (
+        "scheduler",
+        {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+        "FlowMatchEulerDiscreteScheduler.*epsilon",
+    ),
     "EDM": ("scheduler", {"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler.*not supported"),
-    "a flow by its sigmas": ("scheduler", {"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "flows"),
-    "a flow that is predicted": ("scheduler", {"prediction_type": "flow_prediction"}, "predicts a flow .*v_prediction"),
-    "inpainting": ("unet", {"in_channels": 9}, "takes 9 channels, 4 of latents and 5 of a mask .*text alone"),
+    "a flow by its sigmas": (
+        "scheduler",
+        {"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True},
+        "flows",
+    ),
+    "a flow that is predicted": (
+        "scheduler",
+        {"prediction_type": "flow_prediction"},
+        "predicts a flow .*v_prediction",
+    ),
+    "inpainting": (
+        "unet",
+        {"in_channels": 9},
+        "takes 9 channels, 4 of latents and 5 of a mask .*text alone",
+    ),
 }
 """Bases that are whole and cannot be used, by what is changed in their settings and what is said of it."""
 
@@ -235,10 +310,16 @@ def test_a_base_that_cannot_be_used_is_refused_in_prepare(copied, run_folder, wh
     part, settings, said = UNFIT[what]
     change(folder / part / CONFIGS[part], **settings)
     if what == "inpainting":
-        with_weights(folder, "unet", lambda weights: weights.update({"conv_in.weight": torch.zeros(32, 9, 3, 3)}))
+        with_weights(
+            folder,
+            "unet",
+            lambda weights: weights.update({"conv_in.weight": torch.zeros(32, 9, 3, 3)}),
+        )
     with pytest.raises(BaseError, match=said) as refused:
         prepare(Prepare(str(run_folder), base=str(folder), count=8))
-    assert str(refused.value).startswith(f"base {str(folder)!r} cannot be used: ") and "fetch" not in str(refused.value)
+    assert str(refused.value).startswith(
+        f"base {str(folder)!r} cannot be used: "
+    ) and "fetch" not in str(refused.value)
 
 
 def test_a_schedule_without_signal_at_its_end_fits_a_base_that_predicts_v(copied):
@@ -247,12 +328,20 @@ def test_a_schedule_without_signal_at_its_end_fits_a_base_that_predicts_v(copied
     assert find_base(str(folder)).scheduler().alphas_cumprod[-1] == 0
 
 
-def test_a_base_that_holds_its_guidance_is_refused_in_prepare_and_can_be_sampled(tiny_base, tmp_path, run_folder):
+def test_a_base_that_holds_its_guidance_is_refused_in_prepare_and_can_be_sampled(
+    tiny_base, tmp_path, run_folder
+):
     folder = tiny_base("sd1", tmp_path / "base")
     change(folder / "unet" / CONFIGS["unet"], time_cond_proj_dim=8)
-    with_weights(folder, "unet", lambda weights: weights.update({"time_embedding.cond_proj.weight": torch.zeros(32, 8)}))
+    with_weights(
+        folder,
+        "unet",
+        lambda weights: weights.update({"time_embedding.cond_proj.weight": torch.zeros(32, 8)}),
+    )
     find_base(str(folder))
-    with pytest.raises(BaseError, match="holds its guidance already.*give the base that it was made from"):
+    with pytest.raises(
+        BaseError, match="holds its guidance already.*give the base that it was made from"
+    ):
         prepare(Prepare(str(run_folder), base=str(folder), count=8))
 
 
@@ -260,7 +349,11 @@ def test_a_base_that_holds_its_guidance_is_refused_in_prepare_and_can_be_sampled
 def test_a_file_is_said_to_be_one(tmp_path, name):
     file = tmp_path / name
     file.write_bytes(b"weights")
-    said = "is a file and no base" if name == "notes.md" else f"a checkpoint in one file.*from_single_file.'{name}'"
+    said = (
+        "is a file and no base"
+        if name == "notes.md"
+        else f"a checkpoint in one file.*from_single_file.'{name}'"
+    )
     with pytest.raises(BaseError, match=said):
         find_base(str(file))
     file.unlink()
@@ -270,7 +363,9 @@ def test_a_file_is_said_to_be_one(tmp_path, name):
 
 def test_a_snapshot_of_the_hub_is_known_by_its_repository(tiny_base, tmp_path):
     revision = "0123456789abcdef" * 2 + "01234567"
-    folder = tiny_base("sd1", tmp_path / "hub" / "models--some-one--tiny-sd" / "snapshots" / revision)
+    folder = tiny_base(
+        "sd1", tmp_path / "hub" / "models--some-one--tiny-sd" / "snapshots" / revision
+    )
     (tmp_path / "a link").symlink_to(folder)
     for place in (folder, tmp_path / "a link"):
         base = find_base(str(place))
@@ -310,7 +405,9 @@ def test_weights_that_are_not_those_of_the_settings_are_named(tiny, tmp_path):
         name = sorted(load_file(folder / part / f"{WEIGHTS[part]}.safetensors"))[3]
         for word, change in {
             "1 missing": lambda weights, name=name: weights.pop(name),
-            "1 unexpected": lambda weights, name=name: weights.update({f"{name}.more": torch.zeros(2)}),
+            "1 unexpected": lambda weights, name=name: weights.update(
+                {f"{name}.more": torch.zeros(2)}
+            ),
             "1 misshapen": lambda weights, name=name: weights.update({name: torch.zeros(3, 1)}),
             "type I64": lambda weights, name=name: weights.update({name: weights[name].long()}),
         }.items():
@@ -319,7 +416,11 @@ def test_weights_that_are_not_those_of_the_settings_are_named(tiny, tmp_path):
             with_weights(other, part, change, f"{WEIGHTS[part]}{ending}.safetensors")
             with pytest.raises(BaseError) as refused:
                 find_base(str(other))
-            assert f"its {part} " in str(refused.value) and word in str(refused.value) and name in str(refused.value)
+            assert (
+                f"its {part} " in str(refused.value)
+                and word in str(refused.value)
+                and name in str(refused.value)
+            )
 
 
 def in_shards(folder: Path, part: str) -> Path:
@@ -346,7 +447,11 @@ def test_weights_in_shards_load_and_have_to_be_those_of_their_index(tiny_base, t
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
     text = index.read_text()
     name = next(iter(json.loads(text)["weight_map"]))
-    for wrong in (text.replace("00001-of", "00003-of"), text.replace(name, "none"), text.replace(f"{WEIGHTS[part]}-", "../x-")):
+    for wrong in (
+        text.replace("00001-of", "00003-of"),
+        text.replace(name, "none"),
+        text.replace(f"{WEIGHTS[part]}-", "../x-"),
+    ):
         index.write_text(wrong)
         with pytest.raises(BaseError, match=f"its {part} cannot be used .*index.json"):
             find_base(str(folder))
@@ -370,13 +475,21 @@ def test_names_of_older_libraries_are_no_other_weights(tiny_base, tmp_path):
     def older_vae(weights: dict):
         for name in [name for name in weights if ".attentions." in name]:
             older = name
-            for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+            for new, old in {
+                "to_q": "query",
+                "to_k": "key",
+                "to_v": "value",
+                "to_out.0": "proj_attn",
+            }.items():
                 older = older.replace(f".{new}.", f".{old}.")
             weights[older] = weights.pop(name)
 
     with_weights(folder, "text_encoder", older_text)
     with_weights(folder, "vae", older_vae)
-    assert any("proj_attn" in name for name in load_file(folder / "vae" / "diffusion_pytorch_model.safetensors"))
+    assert any(
+        "proj_attn" in name
+        for name in load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
+    )
     base = find_base(str(folder))
     for part, weights in whole.items():
         again = getattr(base, part)().state_dict()
@@ -386,19 +499,21 @@ def test_names_of_older_libraries_are_no_other_weights(tiny_base, tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_weights_that_are_no_numbers_are_named(tiny_base, tmp_path, value):
     folder = tiny_base("sd1", tmp_path / "base")
-    with_weights(folder, "unet", lambda weights: weights["conv_in.weight"].view(-1)[:1].fill_(value))
+    with_weights(
+        folder, "unet", lambda weights: weights["conv_in.weight"].view(-1)[:1].fill_(value)
+    )
     with pytest.raises(BaseError, match="its unet has weights that are no numbers .conv_in.weight"):
         find_base(str(folder)).unet()
 
 
 def test_a_clip_that_lacks_a_weight_is_not_filled_with_random_ones(tmp_path):
     folder = shutil.copytree(EMBEDDED / "clip", tmp_path / "clip")
-    assert whole_clip(folder).logit_scale.isfinite()
+    assert load_clip_folder(folder).logit_scale.isfinite()
     weights = load_file(folder / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(BaseError, match="lacks 1 weights, for example visual_projection.weight"):
-        whole_clip(folder)
+        load_clip_folder(folder)
 
 
 HOSTILE = [
@@ -431,9 +546,14 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("part, setting, value", HOSTILE)
-def test_hostile_settings_are_refused_by_the_part_s_name(tiny_base, tmp_path_factory, part, setting, value):
+def test_hostile_settings_are_refused_by_the_part_s_name(
+    tiny_base, tmp_path_factory, part, setting, value
+):
     whole = tmp_path_factory.getbasetemp() / "hostile sd1"
-    folder = shutil.copytree(whole if whole.is_dir() else tiny_base("sd1", whole), tmp_path_factory.mktemp("hostile") / "base")
+    folder = shutil.copytree(
+        whole if whole.is_dir() else tiny_base("sd1", whole),
+        tmp_path_factory.mktemp("hostile") / "base",
+    )
     change(folder / part / CONFIGS[part], **{setting: value})
     with pytest.raises(BaseError, match=f"its {part} cannot be used"):
         find_base(str(folder))
@@ -482,17 +602,26 @@ def test_prepare_refuses_such_a_base_before_it_encodes(tiny_base, run_folder, tm
 def test_weights_in_half_precision_are_taken_where_there_are_no_others(tiny, copied):
     folder, weighty = copied[1], [part for part in FAMILIES[copied[0]].parts if part in WEIGHTS]
     for part in weighty:
-        (folder / part / f"{WEIGHTS[part]}.safetensors").rename(folder / part / f"{WEIGHTS[part]}.fp16.safetensors")
+        (folder / part / f"{WEIGHTS[part]}.safetensors").rename(
+            folder / part / f"{WEIGHTS[part]}.fp16.safetensors"
+        )
     base, whole = find_base(str(folder)), find_base(str(tiny[1]))
     for part in weighty:
         alone, known = (getattr(each, part)().state_dict() for each in (base, whole))
-        assert all(value.dtype == torch.float32 and torch.equal(value, known[name]) for name, value in alone.items()), part
+        assert all(
+            value.dtype == torch.float32 and torch.equal(value, known[name])
+            for name, value in alone.items()
+        ), part
 
 
 def test_files_that_are_not_loaded_do_not_make_another_base(tmp_path):
     folder = tmp_path / "base"
     shutil.copytree(EMBEDDED, folder)
-    for name in ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors", "notes.md"):
+    for name in (
+        "diffusion_pytorch_model.bin",
+        "diffusion_pytorch_model.fp16.safetensors",
+        "notes.md",
+    ):
         (folder / "unet" / name).write_bytes(b"beside")
     assert find_base(str(folder)).hash == find_base("embedded").hash
 
@@ -518,7 +647,9 @@ def test_a_revision_on_the_hub_is_the_one_that_is_loaded(python, monkeypatch, tm
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     commits, hashes = {"main": "a" * 40, "v1": "b" * 40}, []
     for ref, commit in commits.items():  # what an earlier download left, in the hub's layout
-        folder = shutil.copytree(EMBEDDED, tmp_path / "models--someone--a-base" / "snapshots" / commit)
+        folder = shutil.copytree(
+            EMBEDDED, tmp_path / "models--someone--a-base" / "snapshots" / commit
+        )
         change(folder / "scheduler" / "scheduler_config.json", of_revision=ref)
         hashes.append(find_base(str(folder)).hash)
         refs = tmp_path / "models--someone--a-base" / "refs"
@@ -549,7 +680,12 @@ for name in sys.argv[1:]:
 
 def test_a_hub_that_cannot_be_reached_names_all_that_was_tried(python, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))  # what this machine has fetched before is none of the test's business
+    monkeypatch.setenv(
+        "HF_HUB_CACHE", str(tmp_path)
+    )  # what this machine has fetched before is none of the test's business
     names = [*MIRRORS, "models/sd 15"]
     for name, said in zip(names, python(EACH_BASE, *names).stdout.splitlines(), strict=True):
-        assert all(candidate in said for candidate in (name, *MIRRORS.get(name, ()))) and "local folder" in said
+        assert (
+            all(candidate in said for candidate in (name, *MIRRORS.get(name, ())))
+            and "local folder" in said
+        )

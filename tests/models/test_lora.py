@@ -6,27 +6,30 @@ from peft import LoraConfig
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from nbs_lib.compare.sampling.adapters import Adapters
+from nbs_lib.compare.sampling.adapters import AdapterLoader
 from nbs_lib.models import find_base
 from nbs_lib.models.lora import (  # fmt: skip
-    FACTS,
+    ADAPTER_NAME,
+    METADATA_FILE,
     METADATA_KEY,
-    NAME,
     TARGETS,
     WEIGHTS,
     AdapterError,
-    adapted,
-    adapter_off,
-    attach,
-    read_facts,
+    add_lora,
+    disable_lora,
+    load_metadata,
+    lora_layers,
     save_adapter,
-    verify,
+    verify_adapter,
 )
 
 
 def predict(unet):
     generator = torch.Generator().manual_seed(1)
-    x, context = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 40, 192, generator=generator)
+    x, context = (
+        torch.randn(2, 4, 16, 16, generator=generator),
+        torch.randn(2, 40, 192, generator=generator),
+    )
     with torch.no_grad():
         return unet(x, torch.tensor([10, 700]), context).sample
 
@@ -48,7 +51,7 @@ def base():
 def test_a_new_adapter_changes_nothing_and_is_all_that_trains(base):
     unet = base.unet()
     before = predict(unet)
-    parameters = attach(unet, rank=4, alpha=4.0, seed=0)
+    parameters = add_lora(unet, rank=4, alpha=4.0, seed=0)
     assert torch.equal(predict(unet), before)
     assert {id(p) for p in unet.parameters() if p.requires_grad} == {id(p) for p in parameters}
     assert all(p.dtype == torch.float32 for p in parameters)
@@ -57,12 +60,12 @@ def test_a_new_adapter_changes_nothing_and_is_all_that_trains(base):
 def test_the_teacher_is_the_base_and_leaves_gradients_as_they_were(base):
     unet = base.unet()
     before = predict(unet)
-    attach(unet, rank=4, alpha=8.0, seed=0)
+    add_lora(unet, rank=4, alpha=8.0, seed=0)
     trained_like(unet)
     wanted = [p.requires_grad for p in unet.parameters()]
     tuned = predict(unet)
     assert not torch.allclose(tuned, before)
-    with adapter_off(adapted(unet)):
+    with disable_lora(lora_layers(unet)):
         assert torch.equal(predict(unet), before)
     assert torch.equal(predict(unet), tuned)
     assert [p.requires_grad for p in unet.parameters()] == wanted
@@ -71,12 +74,12 @@ def test_the_teacher_is_the_base_and_leaves_gradients_as_they_were(base):
 @pytest.mark.parametrize("alpha", [4.0, 16.0, 1.0])
 def test_a_stock_loader_gets_the_strength_right_whatever_alpha_is(base, tmp_path, alpha):
     unet = base.unet()
-    attach(unet, rank=4, alpha=alpha, seed=0)
+    add_lora(unet, rank=4, alpha=alpha, seed=0)
     tuned = predict(trained_like(unet))
     facts = {"w_train": 3.0, "base_hash": base.hash}
     path = save_adapter(tmp_path, unet, facts)
-    assert read_facts(tmp_path) == facts
-    verify(tmp_path, unet, base)
+    assert load_metadata(tmp_path) == facts
+    verify_adapter(tmp_path, unet, base)
     pipeline = base.pipeline()
     pipeline.load_lora_weights(tmp_path)
     torch.testing.assert_close(predict(pipeline.unet), tuned, atol=1e-5, rtol=1e-5)
@@ -91,12 +94,12 @@ def test_a_stock_loader_gets_the_strength_right_whatever_alpha_is(base, tmp_path
 def test_every_method_on_every_preset_loads_the_stock_way(base, tmp_path, method, targets):
     unet = base.unet()
     before = predict(unet)
-    attach(unet, 4, 8.0, 0, targets, method, dropout=0.1)
+    add_lora(unet, 4, 8.0, 0, targets, method, dropout=0.1)
     torch.testing.assert_close(predict(unet), before, atol=1e-5, rtol=1e-5)
     tuned = predict(trained_like(unet.eval()))
     assert not torch.allclose(tuned, before, atol=1e-2)
     save_adapter(tmp_path, unet, {})
-    verify(tmp_path, unet, base)
+    verify_adapter(tmp_path, unet, base)
     pipeline = base.pipeline()
     pipeline.load_lora_weights(tmp_path)
     torch.testing.assert_close(predict(pipeline.unet), tuned, atol=1e-4, rtol=1e-4)
@@ -106,13 +109,32 @@ def test_presets_are_on_the_layers_that_they_name(base):
     counts = {}
     for targets in TARGETS:
         unet = base.unet()
-        attach(unet, 4, 4.0, 0, targets)
-        counts[targets] = [name for name, module in unet.named_modules() if hasattr(module, "lora_A")]
-    assert {name.rpartition(".")[2] for name in counts["attention"]} == {"to_q", "to_k", "to_v", "0"}
+        add_lora(unet, 4, 4.0, 0, targets)
+        counts[targets] = [
+            name for name, module in unet.named_modules() if hasattr(module, "lora_A")
+        ]
+    assert {name.rpartition(".")[2] for name in counts["attention"]} == {
+        "to_q",
+        "to_k",
+        "to_v",
+        "0",
+    }
     assert set(counts["attention"]) < set(counts["feedforward"]) < set(counts["all"])
-    assert any(".ff.net." in name for name in counts["feedforward"]) and any("resnets" in name for name in counts["all"])
-    every = {name for name, module in base.unet().named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)}
-    ends = {"conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2", "up_blocks.0.upsamplers.0.conv"}
+    assert any(".ff.net." in name for name in counts["feedforward"]) and any(
+        "resnets" in name for name in counts["all"]
+    )
+    every = {
+        name
+        for name, module in base.unet().named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+    }
+    ends = {
+        "conv_in",
+        "conv_out",
+        "time_embedding.linear_1",
+        "time_embedding.linear_2",
+        "up_blocks.0.upsamplers.0.conv",
+    }
     assert every - set(counts["all"]) == ends  # which not all other programs load
 
 
@@ -121,10 +143,16 @@ def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):
     deltas, names = [], ("guidance", "steps")
     for seed, (name, targets) in enumerate(zip(names, ("attention", "all"), strict=True)):
         unet = base.unet()
-        attach(unet, 4, 8.0, seed, targets)
+        add_lora(unet, 4, 8.0, seed, targets)
         trained_like(unet, seed)
         save_adapter(tmp_path / name, unet, {})
-        deltas.append({n: m.get_delta_weight("default") for n, m in unet.named_modules() if hasattr(m, "get_delta_weight")})
+        deltas.append(
+            {
+                n: m.get_delta_weight("default")
+                for n, m in unet.named_modules()
+                if hasattr(m, "get_delta_weight")
+            }
+        )
     pipeline = base.pipeline()
     for name in names:
         pipeline.load_lora_weights(tmp_path / name, adapter_name=name)
@@ -139,35 +167,35 @@ def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):
 
 def test_verify_refuses_a_file_of_another_strength(base, tmp_path):
     unet = base.unet()
-    attach(unet, rank=4, alpha=4.0, seed=0)
+    add_lora(unet, rank=4, alpha=4.0, seed=0)
     save_adapter(tmp_path, trained_like(unet), {})
     with pytest.raises(RuntimeError, match="does not load back"):
-        verify(tmp_path, trained_like(unet, seed=4), base)
+        verify_adapter(tmp_path, trained_like(unet, seed=4), base)
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2-v", "sdxl"])
 def test_the_file_of_every_family_loads_back_the_stock_way(tiny_base, tmp_path, kind):
     base = find_base(str(tiny_base(kind, tmp_path / "base")))
     unet = base.unet()
-    attach(unet, rank=2, alpha=6.0, seed=0)
+    add_lora(unet, rank=2, alpha=6.0, seed=0)
     save_adapter(tmp_path, trained_like(unet), {})
     for lean in (False, True):
-        assert verify(tmp_path, unet, base, lean) < 1e-4
+        assert verify_adapter(tmp_path, unet, base, lean) < 1e-4
     trained_like(unet, seed=4)
     for lean in (False, True):
         with pytest.raises(RuntimeError, match="does not load back"):
-            verify(tmp_path, unet, base, lean)
+            verify_adapter(tmp_path, unet, base, lean)
 
 
 def test_the_same_seed_attaches_the_same_adapter(base):
-    first, again, other = (attach(base.unet(), 4, 4.0, seed) for seed in (0, 0, 1))
+    first, again, other = (add_lora(base.unet(), 4, 4.0, seed) for seed in (0, 0, 1))
     assert all(map(torch.equal, first, again))
     assert not all(map(torch.equal, first, other))
 
 
 def test_a_folder_without_an_adapter_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="2_train"):
-        read_facts(tmp_path)
+        load_metadata(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +203,19 @@ def small(tiny_base, tmp_path_factory) -> tuple:
     """A tiny base, its pipeline, and the weights and the metadata of a right adapter of it; for reading only."""
     base = find_base(str(tiny_base("sd1", tmp_path_factory.mktemp("small") / "base")))
     unet = base.unet()
-    unet.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=["conv_in", "attn1.to_q"]), NAME)
+    unet.add_adapter(
+        LoraConfig(r=2, lora_alpha=4, target_modules=["conv_in", "attn1.to_q"]), ADAPTER_NAME
+    )
     facts = {"base": "tiny", "base_hash": base.hash, "w_train": 3.0}
-    with safe_open(save_adapter(tmp_path_factory.mktemp("adapter"), trained_like(unet), facts), "pt") as opened:
-        return base, base.pipeline(), {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata()
+    with safe_open(
+        save_adapter(tmp_path_factory.mktemp("adapter"), trained_like(unet), facts), "pt"
+    ) as opened:
+        return (
+            base,
+            base.pipeline(),
+            {key: opened.get_tensor(key) for key in opened.keys()},
+            opened.metadata(),
+        )
 
 
 def load_into(small: tuple, folder, weights: dict, metadata: dict):
@@ -186,7 +223,7 @@ def load_into(small: tuple, folder, weights: dict, metadata: dict):
     base, pipe, *_ = small
     save_file(weights, folder / WEIGHTS, metadata)
     try:
-        Adapters(pipe, base).load(folder)
+        AdapterLoader(pipe, base).load(folder)
     finally:
         pipe.unload_lora_weights()
 
@@ -197,7 +234,9 @@ WRONG_WEIGHTS = {
     "not numbers": {UP: lambda weight: weight.index_fill(0, torch.tensor([0]), float("nan"))},
     "conv_in.lora_B.weight is not there": {UP: None},
     "conv_in.lora_B.weight is .32, 2.": {UP: lambda weight: weight[..., 0, 0].clone()},
-    "conv_in.lora_A.weight is .2, 5, 3, 3.": {DOWN: lambda weight: weight[:, [0, 0, 1, 2, 3]].contiguous()},
+    "conv_in.lora_A.weight is .2, 5, 3, 3.": {
+        DOWN: lambda weight: weight[:, [0, 0, 1, 2, 3]].contiguous()
+    },
     "conv_in has rank 0": {DOWN: lambda weight: weight[:0].clone()},
     "type I64": {UP: lambda weight: weight.long()},
     "target_modules and its weights differ": {UP: None, DOWN: None},
@@ -206,7 +245,9 @@ WRONG_WEIGHTS = {
 
 def test_a_right_adapter_is_loaded_whatever_its_type(small, tmp_path):
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        load_into(small, tmp_path, {name: weight.to(dtype) for name, weight in small[2].items()}, small[3])
+        load_into(
+            small, tmp_path, {name: weight.to(dtype) for name, weight in small[2].items()}, small[3]
+        )
 
 
 @pytest.mark.parametrize("said", WRONG_WEIGHTS)
@@ -221,7 +262,12 @@ def test_weights_that_do_not_fit_are_named_before_they_are_loaded(small, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "name", ["unet.conv_two.lora_A.weight", "text_encoder.layers.0.lora_A.weight", "lora_unet_conv_in.alpha"]
+    "name",
+    [
+        "unet.conv_two.lora_A.weight",
+        "text_encoder.layers.0.lora_A.weight",
+        "lora_unet_conv_in.alpha",
+    ],
 )
 def test_weights_of_no_layer_are_named(small, tmp_path, name):
     with pytest.raises(AdapterError, match=name):
@@ -258,7 +304,9 @@ def test_settings_never_reach_peft_that_are_not_an_adapter_s(small, tmp_path, se
     """A text in target_modules was run as a regular expression, for as long as it took."""
     settings = json.loads(small[3]["lora_adapter_metadata"]) | {f"unet.{setting}": value}
     with pytest.raises(AdapterError):
-        load_into(small, tmp_path, small[2], small[3] | {"lora_adapter_metadata": json.dumps(settings)})
+        load_into(
+            small, tmp_path, small[2], small[3] | {"lora_adapter_metadata": json.dumps(settings)}
+        )
 
 
 WRONG_FACTS = [
@@ -283,15 +331,17 @@ def test_a_record_that_no_training_writes_is_refused(small, tmp_path, name, valu
     facts = json.loads(small[3][METADATA_KEY]) | {name: value}
     with pytest.raises(AdapterError):
         load_into(small, tmp_path, small[2], small[3] | {METADATA_KEY: json.dumps(facts)})
-    (tmp_path / FACTS).write_text(json.dumps(facts))
+    (tmp_path / METADATA_FILE).write_text(json.dumps(facts))
     with pytest.raises(AdapterError):
-        read_facts(tmp_path)
+        load_metadata(tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff" * 99, (10**9).to_bytes(8, "little") + b"{}", b"[" * 10**5])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"\xff" * 99, (10**9).to_bytes(8, "little") + b"{}", b"[" * 10**5]
+)
 def test_a_damaged_file_is_refused_in_a_sentence(tmp_path, data):
-    for name in (WEIGHTS, FACTS):
+    for name in (WEIGHTS, METADATA_FILE):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(AdapterError) as refused:
-            read_facts(tmp_path)
+            load_metadata(tmp_path)
         assert "\n" not in str(refused.value) and len(str(refused.value)) < 1000

@@ -10,14 +10,18 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from nbs_lib.models.lora import TARGETS, layers_of
-from nbs_lib.models.lora_compatibility import layers_missed
-from nbs_lib.models.lora_file import layers_of_unet
+from nbs_lib.models.lora import TARGETS, target_layers
+from nbs_lib.models.lora_compatibility import unsupported_layers
+from nbs_lib.models.lora_file import lora_targets_of
 
 MAPS = json.loads((Path(__file__).parent / "data" / "key_maps.json").read_text())
 SIZES = {
     "sd15": {"cross_attention_dim": 768},
-    "sd21": {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True},
+    "sd21": {
+        "cross_attention_dim": 1024,
+        "attention_head_dim": (5, 10, 20, 20),
+        "use_linear_projection": True,
+    },
     "sdxl": {
         "block_out_channels": (320, 640, 1280),
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -45,18 +49,25 @@ def real(request) -> tuple[str, UNet2DConditionModel]:
 def expanded(pattern: str) -> Iterator[str]:
     """Yield the names that a pattern with braces stands for."""
     parts = split(r"{(.*?)}", pattern)
-    return map("".join, product(*(part.split(",") if i % 2 else [part] for i, part in enumerate(parts))))
+    return map(
+        "".join, product(*(part.split(",") if i % 2 else [part] for i, part in enumerate(parts)))
+    )
 
 
 def loaded(program: str, kind: str) -> set[str]:
-    return {name for group in MAPS["programs"][program][kind] for each in MAPS["layers"][group] for name in expanded(each)}
+    return {
+        name
+        for group in MAPS["programs"][program][kind]
+        for each in MAPS["layers"][group]
+        for name in expanded(each)
+    }
 
 
 def test_the_layers_that_a_program_misses_are_those_that_its_map_lacks(real):
     kind, unet = real
-    layers = set(layers_of_unet(unet))
+    layers = set(lora_targets_of(unet))
     assert len(layers) == COUNTS[kind] and layers == loaded("ComfyUI", kind)
-    missed = layers_missed(layers_of_unet(unet))
+    missed = unsupported_layers(lora_targets_of(unet))
     assert {program: set(names) for program, names in missed.items()} == {
         program: layers - loaded(program, kind) for program in ("sd-scripts", "A1111")
     }
@@ -65,8 +76,8 @@ def test_the_layers_that_a_program_misses_are_those_that_its_map_lacks(real):
 def test_every_preset_is_on_layers_that_every_program_loads(real):
     kind, unet = real
     for targets in TARGETS:
-        ends = tuple(f".{end}" for end in layers_of(unet, targets))
-        put = {name for name in layers_of_unet(unet) if f".{name}".endswith(ends)}
+        ends = tuple(f".{end}" for end in target_layers(unet, targets))
+        put = {name for name in lora_targets_of(unet) if f".{name}".endswith(ends)}
         for program in MAPS["programs"]:
             assert put <= loaded(program, kind), program
         assert len(put) >= (COUNTS[kind] - 7 if targets == "all" else 100)

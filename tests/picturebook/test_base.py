@@ -21,13 +21,25 @@ CARD = json.loads((EMBEDDED / "card.json").read_text())
 
 
 def test_the_vae_gives_pictures_back():
-    assert reconstruction_psnr(find_base("embedded").vae(), draw_book(100, seed=1, held_out=True)) >= 27
+    assert (
+        reconstruction_psnr(find_base("embedded").vae(), draw_book(100, seed=1, held_out=True))
+        >= 27
+    )
 
 
 def test_the_clip_tells_a_caption_from_its_near_misses():
     asked = held_out_captions(200)
-    drawn = np.stack([np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(asked)])
-    assert float(caption_first(drawn, asked, embedded_clip(), find_base("embedded").tokenizer()).float().mean()) >= 0.95
+    drawn = np.stack(
+        [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(asked)]
+    )
+    assert (
+        float(
+            caption_first(drawn, asked, embedded_clip(), find_base("embedded").tokenizer())
+            .float()
+            .mean()
+        )
+        >= 0.95
+    )
 
 
 def test_guidance_mends_what_one_pass_gets_wrong():
@@ -35,16 +47,22 @@ def test_guidance_mends_what_one_pass_gets_wrong():
     base, asked = find_base("embedded"), held_out_captions(40)
     pipeline, clip = base.pipeline(), embedded_clip()
     right = {
-        w: caption_first(sample(pipeline, [c.text for c in asked], w, steps=10), asked, clip, base.tokenizer()).sum()
+        w: caption_first(
+            sample(pipeline, [c.text for c in asked], w, steps=10), asked, clip, base.tokenizer()
+        ).sum()
         for w in (1.0, best_guidance())
     }
     assert right[best_guidance()] >= right[1.0] + 4
 
 
 def test_the_unet_reads_the_same_text_tower_that_scores_its_pictures():
-    whole, alone = (load_file(EMBEDDED / part / "model.safetensors") for part in ("clip", "text_encoder"))
+    whole, alone = (
+        load_file(EMBEDDED / part / "model.safetensors") for part in ("clip", "text_encoder")
+    )
     for key, value in alone.items():
-        twin = whole[key] if key in whole else whole[f"text_model.{key.removeprefix('text_model.')}"]
+        twin = (
+            whole[key] if key in whole else whole[f"text_model.{key.removeprefix('text_model.')}"]
+        )
         assert (value == twin).all(), key
 
 

@@ -33,7 +33,10 @@ def test_captions_by_hand():
     scene = Scene("fence", ("orange", "white", "rain"))
     assert Caption(scene, 1, frozenset()).text == "A boy is jumping over a fence"
     whole = Caption(scene, 0, frozenset(ATTRIBUTES["fence"]))
-    assert whole.text == "A photo of a boy in an orange shirt jumping over a white fence on a rainy day"
+    assert (
+        whole.text
+        == "A photo of a boy in an orange shirt jumping over a white fence on a rainy day"
+    )
     tree = Scene("road", ("red", "1", "left", "night"))
     assert "past 1 tree on the left" in Caption(tree, 1, frozenset(ATTRIBUTES["road"])).text
 
@@ -43,7 +46,9 @@ def test_near_misses_differ_in_one_named_value():
     misses = caption.near_misses()
     assert len(misses) == 7 + 1
     for miss in misses:
-        changed = [a for a in ATTRIBUTES["tv"] if miss.scene.attributes[a] != caption.scene.attributes[a]]
+        changed = [
+            a for a in ATTRIBUTES["tv"] if miss.scene.attributes[a] != caption.scene.attributes[a]
+        ]
         assert len(changed) == 1 and changed[0] in caption.named
         assert not miss.holds_for(caption.scene)
 
@@ -88,6 +93,8 @@ def test_every_attribute_is_seen(kind):
     for name, values in ATTRIBUTES[kind].items():
         for _ in range(3):
             scene = Scene(kind, tuple(rng.choice(v) for v in ATTRIBUTES[kind].values()))
-            other = scene.changed(name, rng.choice([v for v in values if v != scene.attributes[name]]))
+            other = scene.changed(
+                name, rng.choice([v for v in values if v != scene.attributes[name]])
+            )
             a, b = (np.asarray(draw(s, Random(5))).astype(int) for s in (scene, other))
             assert (np.abs(a - b).max(axis=2) > 24).sum() >= 12, (kind, name, scene, other)

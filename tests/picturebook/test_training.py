@@ -10,9 +10,15 @@ from nbs_lib.config import MakeBase
 from nbs_lib.picturebook.captions import ATTRIBUTES, Caption, Scene
 from nbs_lib.picturebook.dataset import draw_grouped_book
 from nbs_lib.picturebook.training import make_base, measure_base
-from nbs_lib.picturebook.training.clip import Taught, new_clip, tokens, train_tokenizer, true_elsewhere
+from nbs_lib.picturebook.training.clip import (
+    CaptionBatch,
+    new_clip,
+    tokens,
+    train_tokenizer,
+    true_elsewhere,
+)
 from nbs_lib.picturebook.training.fit import Fit, fit
-from nbs_lib.picturebook.training.unet import min_snr_weights
+from nbs_lib.picturebook.training.unet import timestep_weights
 
 TINY = MakeBase(groups=16, vae_steps=2, clip_steps=2, unet_steps=2, captions=3)
 
@@ -43,7 +49,9 @@ def test_fit_learns_and_ends_with_averaged_weights(tmp_path):
     assert told["steps"] == 1000 and told["samples"] == 16_000
     assert told["weight"] == pytest.approx(3, abs=0.1) and told["bias"] == pytest.approx(0, abs=0.1)
     lines = [json.loads(line) for line in (tmp_path / "line.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(50, 1001, 50)) and lines[-1]["loss"] == told["loss"]
+    assert [line["step"] for line in lines] == list(range(50, 1001, 50)) and lines[-1][
+        "loss"
+    ] == told["loss"]
 
 
 def test_an_interrupted_fit_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch):
@@ -66,14 +74,21 @@ def test_an_interrupted_fit_ends_where_an_uninterrupted_one_does(tmp_path, monke
 def test_a_finished_fit_is_kept_and_one_of_other_data_is_not(tmp_path):
     first = fit_line(tmp_path, 500)
     state = (tmp_path / "line.safetensors").stat().st_mtime_ns
-    assert fit_line(tmp_path, 500) == first and (tmp_path / "line.safetensors").stat().st_mtime_ns == state
+    assert (
+        fit_line(tmp_path, 500) == first
+        and (tmp_path / "line.safetensors").stat().st_mtime_ns == state
+    )
     other = fit_line(tmp_path, 500, slope=-3.0)
     assert other["weight"] < 0 and len((tmp_path / "line.jsonl").read_text().splitlines()) == 10
 
 
 def test_the_tokenizer_reads_unseen_words_and_marks_the_ends(tokenizer):
     ids = tokens(tokenizer, ["A boy is watching TV", "Zürich, 🎾!"])
-    assert ids.shape == (2, 40) and (ids[:, 0] == tokenizer.bos_token_id).all() and (ids[:, -1] == tokenizer.eos_token_id).all()
+    assert (
+        ids.shape == (2, 40)
+        and (ids[:, 0] == tokenizer.bos_token_id).all()
+        and (ids[:, -1] == tokenizer.eos_token_id).all()
+    )
     assert tokenizer.decode(ids[0], skip_special_tokens=True).strip() == "a boy is watching tv"
     assert tokenizer.decode(ids[1], skip_special_tokens=True).replace(" ", "") == "zürich,🎾!"
 
@@ -85,10 +100,13 @@ def test_a_caption_that_is_true_of_another_picture_is_no_negative():
 
 
 def test_the_reader_is_asked_for_what_is_shown_and_for_what_is_named(tokenizer):
-    taught = Taught(new_clip(tokenizer, layers=1), seed=0)
+    taught = CaptionBatch(new_clip(tokenizer, layers=1), seed=0)
     caption = Caption(Scene("ball", ("red", "green", "right", "night")), 0, frozenset({"side"}))
     names = list(taught.values)
-    shown, named = taught.targets([caption], named=False)[0].tolist(), taught.targets([caption], named=True)[0].tolist()
+    shown, named = (
+        taught.targets([caption], named=False)[0].tolist(),
+        taught.targets([caption], named=True)[0].tolist(),
+    )
     assert {n for n, i in zip(names, shown, strict=True) if i >= 0} == set(ATTRIBUTES["ball"])
     assert {n: i for n, i in zip(names, named, strict=True) if i >= 0} == {"side": 1}
     sizes = [len(values) for values in taught.values.values()]
@@ -110,25 +128,41 @@ def test_a_tiny_base_loads_in_a_stock_pipeline_and_is_measured(made):
     from diffusers import StableDiffusionPipeline
 
     folder, spent = made
-    assert {name: told["samples"] for name, told in spent["networks"].items()} == {"vae": 64, "clip": 128, "unet": 64}
+    assert {name: told["samples"] for name, told in spent["networks"].items()} == {
+        "vae": 64,
+        "clip": 128,
+        "unet": 64,
+    }
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
-    picture = pipe("a cat", num_inference_steps=1, output_type="np", generator=torch.Generator().manual_seed(0)).images
+    picture = pipe(
+        "a cat", num_inference_steps=1, output_type="np", generator=torch.Generator().manual_seed(0)
+    ).images
     assert picture.shape == (1, 64, 64, 3) and np.isfinite(picture).all()
     told = measure_base(folder, captions=3, spent=spent, scales=(1.0, 2.0))
-    assert set(told["caption_first_by_guidance"]) == {"1", "2"} and json.loads((folder / "card.json").read_text()) == told
+    assert (
+        set(told["caption_first_by_guidance"]) == {"1", "2"}
+        and json.loads((folder / "card.json").read_text()) == told
+    )
     assert "| sampled at w = 2" in (folder / "README.md").read_text()
 
 
 def test_a_seed_fixes_the_weights(made, tmp_path):
     make_base(TINY, tmp_path)
-    for part in ("vae/diffusion_pytorch_model", "clip/model", "text_encoder/model", "unet/diffusion_pytorch_model"):
-        first, again = ((folder / f"{part}.safetensors").read_bytes() for folder in (made[0], tmp_path))
+    for part in (
+        "vae/diffusion_pytorch_model",
+        "clip/model",
+        "text_encoder/model",
+        "unet/diffusion_pytorch_model",
+    ):
+        first, again = (
+            (folder / f"{part}.safetensors").read_bytes() for folder in (made[0], tmp_path)
+        )
         assert first == again, part
 
 
 def test_min_snr_weights_by_hand():
     """SNR 1/9 and 1 count whole; SNR 9 counts 5/9."""
-    weights = min_snr_weights(torch.tensor([0.9, 0.5, 0.1]))
+    weights = timestep_weights(torch.tensor([0.9, 0.5, 0.1]))
     assert weights.tolist() == pytest.approx([5 / 9, 1.0, 1.0])
 
 

@@ -48,12 +48,19 @@ PartitionName=all Nodes=ALL Default=YES
 
 
 def job(tmp_path, members, nodes=1, gpus=0, at_once=0) -> Job:
-    return Job("my rün", tmp_path / "a folder", recipes() / "demo.yaml", members, nodes, gpus, at_once)
+    return Job(
+        "my rün", tmp_path / "a folder", recipes() / "demo.yaml", members, nodes, gpus, at_once
+    )
 
 
 ONE = [["--name", "my rün", "-p", HOSTILE]]
 SWEPT = [["--name", f"s.rank-{rank}", "-p", f"train.rank={rank}"] for rank in (4, 8, 16)]
-SHAPES = {"one": (ONE, 1, 0, 0), "nodes": (ONE, 4, 8, 0), "sweep": (SWEPT, 1, 2, 2), "sweep of nodes": (SWEPT, 2, 8, 3)}
+SHAPES = {
+    "one": (ONE, 1, 0, 0),
+    "nodes": (ONE, 4, 8, 0),
+    "sweep": (SWEPT, 1, 2, 2),
+    "sweep of nodes": (SWEPT, 2, 8, 3),
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -65,15 +72,22 @@ def test_manifests_are_as_kubernetes_has_them(tmp_path, shape):
         assert len(part["metadata"]["name"]) <= 63 - 6
     jobs = [part["spec"] for part in parts if part["kind"] == "Job"]
     assert len(jobs) == (len(members) if nodes > 1 else 1)
-    assert jobs[0]["completions"] == (nodes if nodes > 1 else len(members)) and jobs[0]["completionMode"] == "Indexed"
+    assert (
+        jobs[0]["completions"] == (nodes if nodes > 1 else len(members))
+        and jobs[0]["completionMode"] == "Indexed"
+    )
     assert jobs[0]["parallelism"] == (nodes if nodes > 1 else max(at_once, 1))
     limits = jobs[0]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert limits == {"nvidia.com/gpu": gpus or 1}
-    assert jobs[0]["template"]["spec"]["terminationGracePeriodSeconds"] == 120, "a training saves before it ends"
+    assert jobs[0]["template"]["spec"]["terminationGracePeriodSeconds"] == 120, (
+        "a training saves before it ends"
+    )
     if nodes > 1:
         service = parts[0]
         assert jobs[0]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
-        assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": parts[1]["metadata"]["name"]}
+        assert service["spec"]["selector"] == {
+            "batch.kubernetes.io/job-name": parts[1]["metadata"]["name"]
+        }
 
 
 def test_the_schema_is_one_that_refuses(tmp_path):
@@ -86,7 +100,11 @@ def test_the_schema_is_one_that_refuses(tmp_path):
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Commands of a cluster that do nothing but tell; what `python` was called with, by line."""
-    for name, source in {"srun": SRUN, "python": TOLD, "scontrol": "#!/bin/sh\necho first; echo second\n"}.items():
+    for name, source in {
+        "srun": SRUN,
+        "python": TOLD,
+        "scontrol": "#!/bin/sh\necho first; echo second\n",
+    }.items():
         (tmp_path / name).write_text(source)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -115,9 +133,18 @@ def test_a_script_runs_one_task_a_node_which_meet_at_the_first(tmp_path, cluster
 
 def test_a_sweep_is_an_array_of_its_members(tmp_path, cluster):
     script = slurm(job(tmp_path, SWEPT, at_once=2))
-    assert "#SBATCH --array=0-2%2\n#SBATCH --output=" in script and "#SBATCH --exclusive\n" in script and "%A_%a.log" in script
+    assert (
+        "#SBATCH --array=0-2%2\n#SBATCH --output=" in script
+        and "#SBATCH --exclusive\n" in script
+        and "%A_%a.log" in script
+    )
     for place, given in enumerate(SWEPT):
-        known = {"SLURM_JOB_NODELIST": "n1", "SLURM_JOB_ID": "7", "SLURM_NNODES": "1", "SLURM_ARRAY_TASK_ID": str(place)}
+        known = {
+            "SLURM_JOB_NODELIST": "n1",
+            "SLURM_JOB_ID": "7",
+            "SLURM_NNODES": "1",
+            "SLURM_ARRAY_TASK_ID": str(place),
+        }
         assert cluster(script, **known) == [f"-m nbs_lib run demo {' '.join(given)}"]
 
 
@@ -152,14 +179,20 @@ def test_kubernetes_reads_dollars_so_and_gets_what_is_meant(text, given):
 
 @pytest.mark.parametrize("shape", ["one", "nodes", "sweep"])
 def test_what_a_container_runs_is_a_command_of_ours(tmp_path, cluster, shape):
-    spec = [part for part in yaml.safe_load_all(kubernetes(job(tmp_path, *SHAPES[shape]))) if part["kind"] == "Job"][0]["spec"]
+    spec = [
+        part
+        for part in yaml.safe_load_all(kubernetes(job(tmp_path, *SHAPES[shape])))
+        if part["kind"] == "Job"
+    ][0]["spec"]
     shell, _, script = spec["template"]["spec"]["containers"][0]["command"]
     script = expanded(script, {"PORT": "29500"})
     for index in range(spec["completions"]):
         [line] = cluster(script, shell, JOB_COMPLETION_INDEX=str(index))
         given = SHAPES[shape][0][index if shape == "sweep" else 0]
         assert line.startswith(f"-m nbs_lib run demo {' '.join(given)}")
-        assert (f"train.node_rank={index} -p train.master_addr=onepass-my-r-n" in line) == (shape == "nodes")
+        assert (f"train.node_rank={index} -p train.master_addr=onepass-my-r-n" in line) == (
+            shape == "nodes"
+        )
 
 
 @pytest.fixture
@@ -175,7 +208,9 @@ def own_slurm(tmp_path_factory, monkeypatch, cannot):
     (folder / "key").chmod(0o600)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (folder / "slurm.conf").write_text(CLUSTER.format(folder=folder, port=port, user=getpass.getuser()))
+    (folder / "slurm.conf").write_text(
+        CLUSTER.format(folder=folder, port=port, user=getpass.getuser())
+    )
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     of_munge = [f"--{kind}={folder / name}" for kind, name in
                 (("key-file", "key"), ("socket", "munge"), ("pid-file", "pid"), ("seed-file", "seed"))]  # fmt: skip
@@ -231,13 +266,25 @@ def test_a_recipe_outside_of_the_checkout_is_in_no_image(tmp_path):
 
 def test_names_are_told_apart():
     names = [dns_name(name) for name in ("a b", "a_b", "A b", "a-b", "ü", "x" * 200, "x" * 201)]
-    assert len(set(names)) == len(names) and all(name.isascii() and len(name) <= 57 for name in names)
+    assert len(set(names)) == len(names) and all(
+        name.isascii() and len(name) <= 57 for name in names
+    )
 
 
 def test_the_command_writes_what_is_to_be_submitted(project):
-    done = project.onepass("run", "demo", "--name", "hosts", "-p", "train.num_nodes=2", "--on", "slurm", "--json")
+    done = project.onepass(
+        "run", "demo", "--name", "hosts", "-p", "train.num_nodes=2", "--on", "slurm", "--json"
+    )
     told = json.loads(done.stdout)
-    assert told["submit"] == f"sbatch {shlex.quote(told['file'])}" and "--nodes=2" in Path(told["file"]).read_text()
-    done = project.onepass("sweep", "demo", "--name", "many", "-p", "train.rank=4,8", "--jobs", "2", "--on", "k8s")
-    assert "kubectl apply -f" in done.stdout and "the same command without --on makes the table" in done.stdout
+    assert (
+        told["submit"] == f"sbatch {shlex.quote(told['file'])}"
+        and "--nodes=2" in Path(told["file"]).read_text()
+    )
+    done = project.onepass(
+        "sweep", "demo", "--name", "many", "-p", "train.rank=4,8", "--jobs", "2", "--on", "k8s"
+    )
+    assert (
+        "kubectl apply -f" in done.stdout
+        and "the same command without --on makes the table" in done.stdout
+    )
     assert sorted(path.name for path in project.outputs.glob("many*/*")) == ["job.yaml"]

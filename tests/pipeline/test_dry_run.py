@@ -12,13 +12,13 @@ from nbs_lib.pipeline import dry_run as module_ahead
 from nbs_lib.pipeline import paths as places
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.pipeline.runner import plan
-from nbs_lib.run.environment import facts
+from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
 
 
 def ahead(folder, *given: str, recipe: str = "demo") -> dict[str, str]:
     run, stages = Run(folder / "run"), configs(recipe, folder / "run", given)
-    return module_ahead.look_ahead(run, recipe, stages, plan(run, stages))
+    return module_ahead.preview_run(run, recipe, stages, plan(run, stages))
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,14 @@ def ahead(folder, *given: str, recipe: str = "demo") -> dict[str, str]:
     [
         ("prepare.base=/no/such/base", "base '/no/such/base': there is no such folder"),
         ("prepare.base=no", "base 'no': there is no such folder"),
-        ("prepare.source=/no/such/source", "source '/no/such/source': there is no such folder or file"),
-        ("prepare.prior=/no/such/prior", "source '/no/such/prior': there is no such folder or file"),
+        (
+            "prepare.source=/no/such/source",
+            "source '/no/such/source': there is no such folder or file",
+        ),
+        (
+            "prepare.prior=/no/such/prior",
+            "source '/no/such/prior': there is no such folder or file",
+        ),
         ("train.precision=fp16", "precision: given 'fp16', which needs a GPU"),
     ],
 )
@@ -37,7 +43,9 @@ def test_what_would_fail_is_wrong_input(tmp_path, given, said):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("given", ["prepare.base=nobody/nothing", "prepare.source=hf:nobody/nothing"])
+@pytest.mark.parametrize(
+    "given", ["prepare.base=nobody/nothing", "prepare.source=hf:nobody/nothing"]
+)
 def test_a_hub_that_does_not_answer_is_said(tmp_path, given, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ParameterError, match="nobody/nothing"):
@@ -51,18 +59,32 @@ def test_what_there_is_and_what_it_takes(tmp_path, monkeypatch):
     for number in range(3):
         write_atomic(pictures / f"{number}.txt", "a picture")
         Image.new("RGB", (64, 64), (number, 0, 0)).save(pictures / f"{number}.png")
-    given = [f"prepare.source={pictures}", "prepare.answers=data", "train.teacher=cached", "train.deepspeed=false"]
+    given = [
+        f"prepare.source={pictures}",
+        "prepare.answers=data",
+        "train.teacher=cached",
+        "train.deepspeed=false",
+    ]
     record_of_another(tmp_path / "outputs" / "before", given)
     known = ahead(tmp_path / "outputs", *given, "train.steps=800", "train.precision=fp32")
-    assert known["source"] == f"{pictures}, 3 examples" and known["processes"] == "2" and known["precision"] == "fp32"
-    assert re.match(r"\d+ MiB planned for a process of 2, \d+ MiB together; \d+ MiB are free", known["memory"])
-    assert known["time of prepare"] == "about 7 s, as in the run before" and "time of train" not in known
+    assert (
+        known["source"] == f"{pictures}, 3 examples"
+        and known["processes"] == "2"
+        and known["precision"] == "fp32"
+    )
+    assert re.match(
+        r"\d+ MiB planned for a process of 2, \d+ MiB together; \d+ MiB are free", known["memory"]
+    )
+    assert (
+        known["time of prepare"] == "about 7 s, as in the run before"
+        and "time of train" not in known
+    )
     assert {path.name for path in (tmp_path / "outputs").iterdir()} == {"before"}
 
 
 def record_of_another(folder, given: list[str]):
     """A finished run of the recipe, on this machine; its training was another one."""
-    known = {"status": "done", "seconds": 7.0, **facts()}
+    known = {"status": "done", "seconds": 7.0, **environment()}
     stages = configs("demo", folder, given)
     told = {stage: known | {"parameters": as_parameters(stages[stage])} for stage in STAGES}
     Run(folder).update(asked={"recipe": "demo"}, status="done", stages=told)

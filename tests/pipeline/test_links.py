@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbs_lib.config import Prepare
-from nbs_lib.files import HOST, files_in, remove, remove_leftovers
+from nbs_lib.files import HOST, files_in, remove, remove_stale_temporaries
 from nbs_lib.pipeline import paths as places
 from nbs_lib.pipeline.runs import cleanup as tidy
 from nbs_lib.run.run import Run, RunError
@@ -24,13 +24,23 @@ def outside(tmp_path) -> Path:
     """A folder of somebody else's."""
     folder = tmp_path / "outside"
     (folder / "deep").mkdir(parents=True)
-    for name in ("mine.png", "step-0000005.png", "kept.parquet", "deep/note", f".x.{HOST}.4194303.part"):
+    for name in (
+        "mine.png",
+        "step-0000005.png",
+        "kept.parquet",
+        "deep/note",
+        f".x.{HOST}.4194303.part",
+    ):
         (folder / name).write_text("mine")
     return folder
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("name", [*FOLDERS, *FILES])
@@ -38,7 +48,10 @@ def test_a_link_in_a_run_is_refused_before_anything_is_written(run_folder, outsi
     path, before = run_folder / name, content(outside)
     path.parent.mkdir(parents=True)
     path.symlink_to(outside if name in FOLDERS else outside / "mine.png")
-    with pytest.raises(RunError, match="is a link to") as refused, Run(run_folder).stage(Prepare(run=str(run_folder))):
+    with (
+        pytest.raises(RunError, match="is a link to") as refused,
+        Run(run_folder).stage(Prepare(run=str(run_folder))),
+    ):
         (path / "new").write_text("") if path.is_dir() else path.write_text("")
     assert str(path) in str(refused.value) and len(str(refused.value).splitlines()) == 1
     assert content(outside) == before and path.is_symlink()
@@ -56,12 +69,16 @@ def test_a_run_and_outputs_may_themselves_be_links(tmp_path):
             (Run(config.run).folder / "a.txt").write_text("a")
             told["outputs"] = ["a.txt"]
         assert Run(config.run).changed(config) == []
-    assert (tmp_path / "disk" / "one" / "run.json").is_file() and (tmp_path / "real" / "outputs" / "two" / "run.json").is_file()
+    assert (tmp_path / "disk" / "one" / "run.json").is_file() and (
+        tmp_path / "real" / "outputs" / "two" / "run.json"
+    ).is_file()
 
 
 def test_gc_removes_nothing_through_a_link(tmp_path, outside, monkeypatch):
     monkeypatch.setattr(places, "ROOT", tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # or it would remove what was compiled on this machine
+    monkeypatch.setenv(
+        "XDG_CACHE_HOME", str(tmp_path)
+    )  # or it would remove what was compiled on this machine
     outputs = tmp_path / "outputs"
     record = json.dumps({"status": "done", "stages": {"train": {"status": "done"}}})
     for folder in (outputs / "one", outputs / "two", outputs / "three", outside):
@@ -79,9 +96,12 @@ def test_gc_removes_nothing_through_a_link(tmp_path, outside, monkeypatch):
     (outputs / "three" / "checkpoints" / "step-0000001").symlink_to(outside)
     (outputs / f".x.{HOST}.4194303.part").symlink_to(outside)
     gone = {str(each.path.relative_to(outputs)) for each in tidy.gc()}
-    assert gone == {"two/checkpoints", f".x.{HOST}.4194303.part"} and not (outputs / "two" / "checkpoints").exists()
+    assert (
+        gone == {"two/checkpoints", f".x.{HOST}.4194303.part"}
+        and not (outputs / "two" / "checkpoints").exists()
+    )
     assert content(outside) == before and tidy.gc() == []
-    assert tidy.removed(["linked", "one"]) == ["linked", "one"] and content(outside) == before
+    assert tidy.remove_run(["linked", "one"]) == ["linked", "one"] and content(outside) == before
 
 
 def test_what_is_removed_is_a_link_itself_and_not_what_it_leads_to(tmp_path, outside):
@@ -89,7 +109,7 @@ def test_what_is_removed_is_a_link_itself_and_not_what_it_leads_to(tmp_path, out
     (tmp_path / "link").symlink_to(outside)
     assert files_in(tmp_path / "link") == [] and len(files_in(outside)) == 4
     (tmp_path / f".link.{HOST}.4194303.part").symlink_to(outside)
-    remove_leftovers(tmp_path)
+    remove_stale_temporaries(tmp_path)
     remove(tmp_path / "link")
     assert content(outside) == before and os.listdir(tmp_path) == ["outside"]
 
@@ -100,5 +120,9 @@ def test_a_command_on_a_run_with_a_link_is_one_sentence(project, outside):
     folder.mkdir(parents=True)
     (folder / "log.txt").symlink_to(outside / "mine.png")
     done = project.onepass("run", "demo", "--name", "with-a-link", status=1)
-    assert done.stderr.startswith("onepass: ") and "log.txt is a link to" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.stderr.startswith("onepass: ")
+        and "log.txt is a link to" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
     assert content(outside) == before and [path.name for path in folder.iterdir()] == ["log.txt"]

@@ -53,7 +53,11 @@ def test_every_recipe_is_valid(path, tmp_path):
 
 def test_overrides_are_typed_by_the_stage(tmp_path):
     stages = configs("demo", tmp_path, ["train.lr=1e-4", "train.steps=7", "compare.seeds=[1, 2]"])
-    assert stages["train"].lr == 1e-4 and stages["train"].steps == 7 and stages["compare"].seeds == [1, 2]
+    assert (
+        stages["train"].lr == 1e-4
+        and stages["train"].steps == 7
+        and stages["compare"].seeds == [1, 2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,11 +78,17 @@ def test_a_bad_command_is_one_sentence_and_writes_nothing(python, arguments, sai
     name = [] if "--name" in arguments else ["--name", f"never {os.getpid()}"]
     done = python(ONEPASS, "run", *arguments, *name)
     assert done.returncode == 2
-    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+    assert (
+        said in done.stderr
+        and len(done.stderr.strip().splitlines()) == 1
+        and "Traceback" not in done.stderr
+    )
     assert not (ROOT / "outputs" / f"never {os.getpid()}").exists()
 
 
-@pytest.mark.parametrize("value", ["/data/my #1 images", "@x", "123", "true", "a: b", "'quoted'", "[", " x "])
+@pytest.mark.parametrize(
+    "value", ["/data/my #1 images", "@x", "123", "true", "a: b", "'quoted'", "[", " x "]
+)
 def test_text_is_taken_as_it_stands(tmp_path, value):
     assert configs("demo", tmp_path, [f"prepare.source={value}"])["prepare"].source == value
 
@@ -136,7 +146,9 @@ def pages(tmp_path, monkeypatch):
 def write_pages(folder: Path, does: str):
     for number, (stage, cls) in enumerate(STAGES.items(), 1):
         page = nbformat.read(ROOT / "notebooks" / f"{number}_{stage}.ipynb", 4)
-        page.cells[2:] = [nbformat.v4.new_code_cell(PAGE.format(cls=cls.__name__, stage=stage, does=does))]
+        page.cells[2:] = [
+            nbformat.v4.new_code_cell(PAGE.format(cls=cls.__name__, stage=stage, does=does))
+        ]
         nbformat.write(page, folder / f"{number}_{stage}.ipynb")
 
 
@@ -151,7 +163,9 @@ def test_a_run_whose_inputs_are_unchanged_is_kept(pages):
     run, said = Run(run_folder("kept")), []
     record_all(run, configs("demo", run.folder))
     assert run_recipe("demo", name="kept", say=said.append).folder == run.folder
-    assert said == [f"[{number}/3] {stage}: unchanged, kept" for number, stage in enumerate(STAGES, 1)]
+    assert said == [
+        f"[{number}/3] {stage}: unchanged, kept" for number, stage in enumerate(STAGES, 1)
+    ]
     assert not run.notebook("prepare").exists()
 
 
@@ -179,7 +193,12 @@ def test_a_stage_whose_notebook_is_not_whole_is_done_anew_and_a_missing_page_is_
 def test_another_host_than_the_first_only_trains(pages, monkeypatch):
     pages("")
     said = []
-    hosts = ["train.num_nodes=2", "train.node_rank=1", "train.master_addr=10.0.0.1", "train.master_port=29500"]
+    hosts = [
+        "train.num_nodes=2",
+        "train.node_rank=1",
+        "train.master_addr=10.0.0.1",
+        "train.master_port=29500",
+    ]
     assert run_recipe("demo", hosts, "twö hosts", say=said.append) is None
     folder = run_folder("twö hosts")
     assert said == ["host 1: trains with host 0, which prepares and compares"]
@@ -198,9 +217,14 @@ def test_a_folder_and_a_base_are_looked_at_again_and_what_rests_on_them_is_kept(
 
 @pytest.mark.parametrize(
     ("does", "seconds", "status", "said"),
-    [(DIES, 60, "failed", "DeadKernelError: Kernel died"), (SLEEPS, 3, "interrupted", "CellTimeoutError: A cell timed out")],
+    [
+        (DIES, 60, "failed", "DeadKernelError: Kernel died"),
+        (SLEEPS, 3, "interrupted", "CellTimeoutError: A cell timed out"),
+    ],
 )
-def test_a_kernel_that_dies_or_takes_too_long_is_a_failed_stage(pages, monkeypatch, does, seconds, status, said):
+def test_a_kernel_that_dies_or_takes_too_long_is_a_failed_stage(
+    pages, monkeypatch, does, seconds, status, said
+):
     pages(does)
     monkeypatch.setattr(executing, "CELL_TIMEOUT", seconds)
     run = Run(run_folder("dead"))
@@ -226,8 +250,21 @@ def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_p
     """Also where the kernel does not stop when it is asked to, and is killed before it could note anything."""
     pages(STUBBORN)
     run = Run(run_folder("stopped"))
-    command = [sys.executable, "-W", "ignore", "-c", ONEPASS_IN, tmp_path, "run", "demo", "--name", "stopped"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        ONEPASS_IN,
+        tmp_path,
+        "run",
+        "demo",
+        "--name",
+        "stopped",
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     end = time.monotonic() + 300
     while run.stage_record("prepare").get("status") != "running":
         assert process.poll() is None and time.monotonic() < end
@@ -244,7 +281,7 @@ def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_p
         f"{run.notebook('prepare')} shows where",
     ]
     assert run.read()["status"] == run.stage_record("prepare")["status"] == "interrupted"
-    with run.alone():
+    with run.exclusive():
         pass  # nobody holds the lock of the killed kernel
 
 
@@ -252,7 +289,9 @@ def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, python, pages
     (tmp_path / "outputs").write_text("a file")
     done = python(ONEPASS_IN, tmp_path, "run", "demo")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines() == [f"onepass: {tmp_path}/outputs/demo cannot be read or written: Not a directory"]
+    assert done.stderr.splitlines() == [
+        f"onepass: {tmp_path}/outputs/demo cannot be read or written: Not a directory"
+    ]
 
 
 def test_a_damaged_record_ends_the_command_with_one_sentence(tmp_path, python, pages):
@@ -260,4 +299,8 @@ def test_a_damaged_record_ends_the_command_with_one_sentence(tmp_path, python, p
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"stages": {}})[:-4])
     done = python(ONEPASS_IN, tmp_path, "run", "demo")
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "run.json is damaged; remove it" in done.stderr
+    assert (
+        done.returncode == 1
+        and len(done.stderr.splitlines()) == 1
+        and "run.json is damaged; remove it" in done.stderr
+    )

@@ -35,7 +35,13 @@ def config(folder: Path, tmp_path: Path) -> Callable[..., Prepare]:
 
     def build(**changes) -> Prepare:
         return Prepare(
-            **{"run": str(tmp_path / "outputs" / "run"), "source": str(folder), "count": 0, "replace": True} | changes
+            **{
+                "run": str(tmp_path / "outputs" / "run"),
+                "source": str(folder),
+                "count": 0,
+                "replace": True,
+            }
+            | changes
         )
 
     return build

@@ -21,7 +21,7 @@ from nbs_lib.prepare.encode.ingest import HELD, _chunks
 from nbs_lib.prepare.examples import Example, InMemory, SourceError
 from nbs_lib.prepare.filters import Filters
 from nbs_lib.prepare.images import ImageError, decode
-from nbs_lib.prepare.sources import Asked, open_source
+from nbs_lib.prepare.sources import SourceOptions, open_source
 
 from .test_sources import add, diffusiondb, examples, png, read, reasons  # noqa: F401 - a fixture
 
@@ -36,17 +36,26 @@ def texts(*values: str | bytes) -> pyarrow.Array:
 
 def write(path: Path, columns: dict | list, **options) -> Path:
     arrays = list(columns.items()) if isinstance(columns, dict) else columns
-    table = pyarrow.Table.from_arrays([pyarrow.array(each) for _, each in arrays], names=[name for name, _ in arrays])
+    table = pyarrow.Table.from_arrays(
+        [pyarrow.array(each) for _, each in arrays], names=[name for name, _ in arrays]
+    )
     pyarrow.parquet.write_table(table, path, **options)
     return path
 
 
 def test_a_row_that_is_not_utf8_costs_itself_alone(folder):
-    path = write(folder / "metadata.parquet", {"file_name": ["a.png", "b.png", "c.png"], "text": texts("x", b"\xff", "z")})
-    assert examples(path) == {"a.png": "x", "c.png": "z"} and reasons(path) == {"b.png": "caption is not UTF-8 text"}
+    path = write(
+        folder / "metadata.parquet",
+        {"file_name": ["a.png", "b.png", "c.png"], "text": texts("x", b"\xff", "z")},
+    )
+    assert examples(path) == {"a.png": "x", "c.png": "z"} and reasons(path) == {
+        "b.png": "caption is not UTF-8 text"
+    }
     images = [{"bytes": png(), "path": None}] * 3
     path = write(folder / "images.parquet", {"image": images, "text": texts("x", b"\xff", "z")})
-    assert list(examples(path).values()) == ["x", "z"] and reasons(path) == {"images-000001": "caption is not UTF-8 text"}
+    assert list(examples(path).values()) == ["x", "z"] and reasons(path) == {
+        "images-000001": "caption is not UTF-8 text"
+    }
     (folder / "t.csv").write_bytes(b"file_name,text\na.png,x\nb.png,\xff\nc.png,z\n")
     assert examples(folder / "t.csv") == {"a.png": "x", "c.png": "z"}
     assert reasons(folder / "t.csv") == {"b.png": "caption is not UTF-8 text"}
@@ -60,7 +69,13 @@ def test_a_row_of_a_csv_that_is_too_long_costs_itself_alone(folder):
 
 def test_a_damaged_row_group_costs_itself_alone(folder):
     columns = {"file_name": ["a.png", "b.png", "c.png"], "text": ["x", "y" * 50, "z"]}
-    path = write(folder / "metadata.parquet", columns, row_group_size=1, compression="none", use_dictionary=False)
+    path = write(
+        folder / "metadata.parquet",
+        columns,
+        row_group_size=1,
+        compression="none",
+        use_dictionary=False,
+    )
     data = path.read_bytes()
     at = data.index(b"y" * 50)
     path.write_bytes(data[: at - 4] + struct.pack("<I", 1 << 30) + data[at:])
@@ -78,7 +93,9 @@ def test_columns_of_one_name_are_refused_and_values_that_python_has_not_are_pass
     dates = pyarrow.array([2**62] * 2).view(pyarrow.timestamp("us"))
     path = write(folder / "t.parquet", {"file_name": ["a.png", "b.png"], "text": dates})
     assert set(reasons(path).values()) == {"lacks file_name or text"}
-    path = write(folder / "t.parquet", {"image": [{"bytes": png(), "path": None}] * 2, "text": dates})
+    path = write(
+        folder / "t.parquet", {"image": [{"bytes": png(), "path": None}] * 2, "text": dates}
+    )
     assert set(reasons(path).values()) == {"caption is no text"}
 
 
@@ -86,11 +103,20 @@ def bomb(path: Path, column: str, mebibytes: int, rows: int, shared: bool) -> Pa
     """A table of kilobytes that unpacks to gigabytes: rows that share a value, or one page of zeros."""
     large = pyarrow.array([bytes(mebibytes * MIB)] * (1 if shared else rows), pyarrow.binary())
     if shared:
-        large = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), large)
+        large = pyarrow.DictionaryArray.from_arrays(
+            pyarrow.array([0] * rows, pyarrow.int32()), large
+        )
     columns = {"image": pyarrow.StructArray.from_arrays([large], ["bytes"]), "text": ["x"] * rows}
     if column == "text":
-        columns = {"file_name": ["a.png"] * rows, "text": large if shared else large.view(pyarrow.string())}
-    options = {"compression": "zstd", "use_dictionary": shared, "dictionary_pagesize_limit": 1 << 30}
+        columns = {
+            "file_name": ["a.png"] * rows,
+            "text": large if shared else large.view(pyarrow.string()),
+        }
+    options = {
+        "compression": "zstd",
+        "use_dictionary": shared,
+        "dictionary_pagesize_limit": 1 << 30,
+    }
     return write(path, columns, data_page_size=1 << 30, **options)
 
 
@@ -100,7 +126,7 @@ def test_tables_that_unpack_to_gigabytes_take_little_memory(folder, column):
     page = bomb(folder / "page.parquet", column, 80, 1, shared=False)
     assert shared.stat().st_size < 10_000 and page.stat().st_size < 10_000
     before = peak(fresh=True)
-    assert sum(1 for _ in open_source(str(shared), Asked())) == 16
+    assert sum(1 for _ in open_source(str(shared), SourceOptions())) == 16
     assert "unpacks to more than 64 MiB" in reasons(page)["page.parquet, from row 1"]
     assert peak() - before < 300, "MiB; 16 rows of 24 MiB are 384"
 
@@ -136,7 +162,10 @@ def test_a_tar_s_header_that_claims_much_ends_its_archive_alone(tmp_path, kind, 
     data = (tmp_path / "a.tar").read_bytes()[:end]
     (tmp_path / "a.tar").write_bytes(data + header("x.png", size, kind) + bytes(1024))
     before = peak(fresh=True)
-    assert examples(tmp_path) == {"a/1": "before"} and reasons(tmp_path)["a.tar"] == "archive is cut short or damaged"
+    assert (
+        examples(tmp_path) == {"a/1": "before"}
+        and reasons(tmp_path)["a.tar"] == "archive is cut short or damaged"
+    )
     assert peak() - before < 50
 
 
@@ -159,13 +188,39 @@ def test_scores_are_read_whatever_they_are_stored_as():
     def reason(score, filters=filters) -> str | None:
         return (filters.before(Example("e", "a cat", None, {"image_nsfw": score})) or (None,))[0]
 
-    for low in ("0.5", 0, 0.25, Decimal("0.1"), np.float16(0.5), [0.1], ["0.1", 0.2], False, b"0.1", " 0.1 "):
+    for low in (
+        "0.5",
+        0,
+        0.25,
+        Decimal("0.1"),
+        np.float16(0.5),
+        [0.1],
+        ["0.1", 0.2],
+        False,
+        b"0.1",
+        " 0.1 ",
+    ):
         assert reason(low) is None, low
     for high in ("0.51", 1, Decimal("0.6"), np.float32(0.9), [0.1, 0.9], True, float("inf"), "1e3"):
         assert reason(high) == "image_nsfw above max_nsfw", high
     for blurred in ("2.0", 2, Decimal(2), [2.0]):
-        assert reason(blurred) == reason(blurred, without) == "image_nsfw 2.0: blurred by its source"
-    for none in (None, "", "high", float("nan"), "nan", [], [None], [[0.1]], {}, -1, 10**400, b"\xff"):
+        assert (
+            reason(blurred) == reason(blurred, without) == "image_nsfw 2.0: blurred by its source"
+        )
+    for none in (
+        None,
+        "",
+        "high",
+        float("nan"),
+        "nan",
+        [],
+        [None],
+        [[0.1]],
+        {},
+        -1,
+        10**400,
+        b"\xff",
+    ):
         assert reason(none) == "image_nsfw cannot be read, and max_nsfw is set", none
         assert reason(none, without) is None
 
@@ -173,20 +228,37 @@ def test_scores_are_read_whatever_they_are_stored_as():
 def rewrite(folder: Path, change) -> None:
     path = folder / "metadata.parquet"
     rows = pyarrow.parquet.read_table(path).to_pylist()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row for row in map(change, rows) if row]), path)
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([row for row in map(change, rows) if row]), path
+    )
 
 
 def kept(folder: Path, **parameters) -> list[str]:
     filters = Filters(Prepare(**parameters))
-    return [each.id for each in read(folder, subset="1") if isinstance(each, Example) and not filters.before(each)]
+    return [
+        each.id
+        for each in read(folder, subset="1")
+        if isinstance(each, Example) and not filters.before(each)
+    ]
 
 
 def test_diffusiondb_s_images_without_a_score_are_kept_without_a_limit_only(diffusiondb):  # noqa: F811
     assert kept(diffusiondb, max_nsfw=0.4) == ["part-000001/10-uuid.png"]
-    rewrite(diffusiondb, lambda row: row | {"image_nsfw": str(row["image_nsfw"]), "prompt_nsfw": [row["prompt_nsfw"]]})
-    assert kept(diffusiondb, max_nsfw=0.4) == ["part-000001/10-uuid.png"] and len(kept(diffusiondb)) == 3
+    rewrite(
+        diffusiondb,
+        lambda row: (
+            row | {"image_nsfw": str(row["image_nsfw"]), "prompt_nsfw": [row["prompt_nsfw"]]}
+        ),
+    )
+    assert (
+        kept(diffusiondb, max_nsfw=0.4) == ["part-000001/10-uuid.png"]
+        and len(kept(diffusiondb)) == 3
+    )
     rewrite(diffusiondb, lambda row: row if row["image_name"] == "11-uuid.png" else None)
-    assert kept(diffusiondb, max_nsfw=0.9) == ["part-000001/11-uuid.png"] and len(kept(diffusiondb)) == 3
+    assert (
+        kept(diffusiondb, max_nsfw=0.9) == ["part-000001/11-uuid.png"]
+        and len(kept(diffusiondb)) == 3
+    )
     (diffusiondb / "metadata.parquet").write_bytes(b"")
     assert kept(diffusiondb, max_nsfw=0.9) == [] and len(kept(diffusiondb)) == 3
 
@@ -198,8 +270,12 @@ def test_diffusiondb_s_prompts_come_from_the_table_where_a_part_s_json_is_broken
             archive.writestr("part-000001.json", broken)
             for name in names:
                 archive.writestr(name, png())
-        assert list(examples(diffusiondb, subset="1").values()) == [f"prompt {name}" for name in names]
-        assert reasons(diffusiondb, subset="1")["part-000001.json"].startswith("prompts cannot be read")
+        assert list(examples(diffusiondb, subset="1").values()) == [
+            f"prompt {name}" for name in names
+        ]
+        assert reasons(diffusiondb, subset="1")["part-000001.json"].startswith(
+            "prompts cannot be read"
+        )
 
 
 def test_a_list_as_image_name_in_diffusiondb_is_no_name(diffusiondb):  # noqa: F811
@@ -222,9 +298,18 @@ def image_bombs() -> dict[str, bytes]:
         "JPEG of too many scans ": large[:-2] + scan * 30 + jpeg[-2:],
         "JPEG of more than 5,000 segments": jpeg[:2] + b"\xff\xfe\0\2" * 1_000_000 + jpeg[2:],
         "PNG of more than 1,000 chunks": png[:33] + b"\0\0\0\0teSt\0\0\0\0" * 500_000 + png[33:],
-        "PNG of more than 131,072 chunks": png[:33] + b"\0\0\0\0IDAT\x35\xaf\x06\x1e" * 500_000 + png[33:],
-        "GIF of more than 131,072 blocks": gif[:13] + b"!\xfe" + b"\1x" * 5_000_000 + b"\0" + gif[13:],
-        "TIFF with more than 262,144 values": b"II*\0" + struct.pack("<IH", 8, 1) + tags + bytes(64),
+        "PNG of more than 131,072 chunks": png[:33]
+        + b"\0\0\0\0IDAT\x35\xaf\x06\x1e" * 500_000
+        + png[33:],
+        "GIF of more than 131,072 blocks": gif[:13]
+        + b"!\xfe"
+        + b"\1x" * 5_000_000
+        + b"\0"
+        + gif[13:],
+        "TIFF with more than 262,144 values": b"II*\0"
+        + struct.pack("<IH", 8, 1)
+        + tags
+        + bytes(64),
     }
 
 
@@ -243,5 +328,9 @@ def test_scans_of_a_jpeg_are_told_from_what_looks_like_them():
 
 
 def test_lines_of_json_that_are_no_rows_cost_themselves_alone(folder, metadata):
-    metadata({"file_name": "a.png", "text": "x"}, '{"file_name": "' + "x" * (2 * MIB) + '"}', json.dumps([1]))
+    metadata(
+        {"file_name": "a.png", "text": "x"},
+        '{"file_name": "' + "x" * (2 * MIB) + '"}',
+        json.dumps([1]),
+    )
     assert examples(folder)["a.png"] == "x" and len(reasons(folder)) == 2

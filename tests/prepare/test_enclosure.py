@@ -16,7 +16,7 @@ import pytest
 
 from nbs_lib.prepare.enclosure import LEADS_OUT, NO_ACCESS, NOT_A_FILE
 from nbs_lib.prepare.examples import SourceError
-from nbs_lib.prepare.sources import Asked, open_source
+from nbs_lib.prepare.sources import SourceOptions, open_source
 
 from .test_sources import add, examples, png, read, reasons, write_table
 
@@ -59,7 +59,9 @@ def test_archives_that_are_links_out_or_pipes_are_listed(tmp_path):
     for source in (folder, folder / "*.tar"):
         assert examples(source) == {"own/1": "own"}
         assert reasons(source) == {"out.tar": LEADS_OUT, "pipe.tar": NOT_A_FILE}
-    assert examples(folder / "out.tar") == {"out/1": "secret"}, "a path that the user gave is the user's own"
+    assert examples(folder / "out.tar") == {"out/1": "secret"}, (
+        "a path that the user gave is the user's own"
+    )
 
 
 def test_parts_of_diffusiondb_that_are_links_out_or_pipes_are_listed(tmp_path):
@@ -72,7 +74,13 @@ def test_parts_of_diffusiondb_that_are_links_out_or_pipes_are_listed(tmp_path):
             archive.writestr("part.json", json.dumps({"1.png": {"p": path.stem}}))
     (folder / "images" / "part-000002.zip").symlink_to(outside / "secret.zip")
     os.mkfifo(folder / "images" / "part-000003.zip")
-    rows = {"image_name": ["1.png"], "prompt": [SECRET], "part_id": [1], "image_nsfw": [0.1], "prompt_nsfw": [0.1]}
+    rows = {
+        "image_name": ["1.png"],
+        "prompt": [SECRET],
+        "part_id": [1],
+        "image_nsfw": [0.1],
+        "prompt_nsfw": [0.1],
+    }
     pyarrow.parquet.write_table(pyarrow.table(rows), outside / "metadata.parquet")
     (folder / "metadata.parquet").symlink_to(outside / "metadata.parquet")
     found = read(folder)
@@ -99,7 +107,12 @@ def test_a_saved_data_set_is_read_from_its_own_folder_only(saved, tmp_path):
     assert examples(saved) == {"train-000000": "own"}
     arrow = next(saved.glob("*.arrow"))
     state = json.loads((saved / "state.json").read_text())
-    for name in (f"../other/{arrow.name}", str(tmp_path / "other" / arrow.name), f"sub/../../other/{arrow.name}", "gone.arrow"):
+    for name in (
+        f"../other/{arrow.name}",
+        str(tmp_path / "other" / arrow.name),
+        f"sub/../../other/{arrow.name}",
+        "gone.arrow",
+    ):
         (saved / "state.json").write_text(json.dumps(state | {"_data_files": [{"filename": name}]}))
         with pytest.raises(SourceError, match="nothing outside the data set is read"):
             read(saved)
@@ -119,7 +132,10 @@ def test_a_saved_data_set_is_read_from_its_own_folder_only(saved, tmp_path):
         read(saved, split="../other")
 
 
-@pytest.mark.parametrize("name", ["../outside/x.jsonl", "{outside}/x.jsonl", "file://{outside}/x.jsonl", "a/../../outside/*"])
+@pytest.mark.parametrize(
+    "name",
+    ["../outside/x.jsonl", "{outside}/x.jsonl", "file://{outside}/x.jsonl", "a/../../outside/*"],
+)
 def test_a_data_set_s_card_names_files_of_its_own_folder_only(tmp_path, name):
     folder, outside = tmp_path / "named", tmp_path / "outside"
     for path, text in ((folder, "own"), (outside, SECRET)):
@@ -166,14 +182,24 @@ def test_what_may_not_be_read_is_listed(folder):
     table.chmod(0)
     (folder / "closed").chmod(0)
     try:
-        found = without_privileges(lambda: [reasons(folder), examples(folder), open_source(str(folder), Asked()).stamp()])
+        found = without_privileges(
+            lambda: [
+                reasons(folder),
+                examples(folder),
+                open_source(str(folder), SourceOptions()).stamp(),
+            ]
+        )
         alone = without_privileges(lambda: refused(table))
         (folder / "closed").chmod(0o700)
         folder.chmod(0)
         whole = without_privileges(lambda: reasons(folder))
     finally:
         folder.chmod(0o700)
-    listed = {"metadata.csv": NO_ACCESS, "closed": "folder cannot be read", "b.png": "caption file cannot be read"}
+    listed = {
+        "metadata.csv": NO_ACCESS,
+        "closed": "folder cannot be read",
+        "b.png": "caption file cannot be read",
+    }
     assert found == [listed, {"a.png": "a plain picture, a", "c.png": "a plain picture, c"}, ""]
     assert "cannot be read: Permission denied" in alone and whole == {".": "folder cannot be read"}
 

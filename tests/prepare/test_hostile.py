@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from nbs_lib.prepare import prepare
 from nbs_lib.prepare.examples import Example, Skipped
-from nbs_lib.prepare.sources import Asked, open_source
+from nbs_lib.prepare.sources import SourceOptions, open_source
 
 
 def stored(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -27,7 +27,9 @@ def stored(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 
 def picture(mode: str = "RGB", size=(48, 40)) -> Image.Image:
-    values = np.random.default_rng(len(mode)).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    values = np.random.default_rng(len(mode)).integers(
+        0, 255, (size[1], size[0], 3), dtype=np.uint8
+    )
     return Image.fromarray(values).convert(mode)
 
 
@@ -35,10 +37,17 @@ def bomb() -> bytes:
     """A PNG of a few kilobytes that says it has 60,000 × 60,000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1 << 20))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def exif(value: int) -> Image.Exif:
@@ -98,10 +107,19 @@ def good() -> dict[str, bytes]:
 
 def bad() -> dict[str, tuple[bytes, str]]:
     """What cannot be used, and the reason."""
-    png, jpeg, gif, tiff = stored(picture()), stored(picture(), "JPEG"), stored(picture("P"), "GIF"), stored(picture(), "TIFF")
+    png, jpeg, gif, tiff = (
+        stored(picture()),
+        stored(picture(), "JPEG"),
+        stored(picture("P"), "GIF"),
+        stored(picture(), "TIFF"),
+    )
     cut, unknown = "image is truncated or damaged", "not an image of a known format"
-    found = {f"png cut to {share} %.png": (png[: len(png) * share // 100], cut) for share in (30, 60, 95)}
-    found |= {f"jpeg cut to {share} %.jpg": (jpeg[: len(jpeg) * share // 100], cut) for share in (60, 90)}
+    found = {
+        f"png cut to {share} %.png": (png[: len(png) * share // 100], cut) for share in (30, 60, 95)
+    }
+    found |= {
+        f"jpeg cut to {share} %.jpg": (jpeg[: len(jpeg) * share // 100], cut) for share in (60, 90)
+    }
     found["gif cut.gif"] = gif[: len(gif) // 2], cut
     found["tiff cut.tif"] = tiff[: len(tiff) // 2], cut
     flipped = bytearray(png)
@@ -117,7 +135,10 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "program.jpg": (b"MZ" + bytes(500), unknown),
         "pickle.png": (b"\x80\x04\x95.cos\nsystem\n", unknown),
         "vector.webp": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", unknown),
-        "a program of PostScript.png": (stored(picture(), "EPS"), unknown),  # Pillow would have Ghostscript run it
+        "a program of PostScript.png": (
+            stored(picture(), "EPS"),
+            unknown,
+        ),  # Pillow would have Ghostscript run it
         "bomb.png": (bomb(), "image is beyond Pillow's limit of 89,478,485 pixels"),
         "no numbers.tiff": (nan, "image of mode F has values outside 0 to 1"),
     }
@@ -169,14 +190,24 @@ def corpus(tmp_path) -> tuple[Path, set[str], dict[str, str]]:
     os.mkfifo(folder / "pipe.png")
     (folder / "pipe.txt").write_text("would wait for ever")
     (folder / "folder.png").mkdir()
-    drop |= {"pipe.png": "not a file", "without caption.png": "image without caption", "alone.txt": "caption without image"}
+    drop |= {
+        "pipe.png": "not a file",
+        "without caption.png": "image without caption",
+        "alone.txt": "caption without image",
+    }
     (folder / "without caption.png").write_bytes(stored(picture()))
     (folder / "alone.txt").write_text("nobody")
     named = [("../outside/secret.png", "x"), ("plain.png", None), ("gone.png", "x")]
     lines = [{"file_name": name, "text": text} for name, text in named]
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n{broken\n")
-    drop |= {"metadata.jsonl, line 1": "names a file outside the folder", "metadata.jsonl, line 2": "lacks file_name or text"}
-    drop |= {"metadata.jsonl, line 3": "names a file that is not there", "metadata.jsonl, line 4": "is not JSON"}
+    drop |= {
+        "metadata.jsonl, line 1": "names a file outside the folder",
+        "metadata.jsonl, line 2": "lacks file_name or text",
+    }
+    drop |= {
+        "metadata.jsonl, line 3": "names a file that is not there",
+        "metadata.jsonl, line 4": "is not JSON",
+    }
     (folder / "metadata.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")
     drop["metadata.parquet"] = "table is truncated or damaged"
     return folder, keep, drop
@@ -188,11 +219,15 @@ def test_a_hostile_folder_ends_nothing_and_hides_nothing(corpus, config):
     before = {path for path in folder.parent.rglob("*")}
     prepared = prepare(config(source=str(folder), drop_duplicates=False))
     assert set(prepared.cache.ids) == keep
-    rows = pyarrow.parquet.read_table(prepared.run.folder / "prepare" / "dropped.parquet").to_pylist()
+    rows = pyarrow.parquet.read_table(
+        prepared.run.folder / "prepare" / "dropped.parquet"
+    ).to_pylist()
     assert {row["id"]: row["reason"] for row in rows} == drop and len(rows) == len(drop)
     assert prepared.dropped == dict(Counter(drop.values()))
     new = {path for path in folder.parent.rglob("*")} - before
-    assert all(path.is_relative_to(prepared.run.folder.parent) for path in new), "nothing was written beside the run"
+    assert all(path.is_relative_to(prepared.run.folder.parent) for path in new), (
+        "nothing was written beside the run"
+    )
     assert prepare(config(source=str(folder), drop_duplicates=False)).built.looked_at == 0
 
 
@@ -201,7 +236,12 @@ def test_hostile_archives_and_tables_give_what_is_good_in_them(tmp_path):
     shards.mkdir()
     with tarfile.open(shards / "a.tar", "w") as tar:
         image = stored(picture())
-        for name, data in {"1.png": image, "1.txt": b"good", "/abs.png": image, "/abs.txt": b"x"}.items():
+        for name, data in {
+            "1.png": image,
+            "1.txt": b"good",
+            "/abs.png": image,
+            "/abs.txt": b"x",
+        }.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
@@ -209,7 +249,7 @@ def test_hostile_archives_and_tables_give_what_is_good_in_them(tmp_path):
     (shards / "b.tar").write_bytes(whole[:700])
     (shards / "c.tar").write_bytes(b"")
     (shards / "d.tar").write_bytes(np.random.default_rng(0).bytes(4000))
-    found = list(open_source(str(shards), Asked()))
+    found = list(open_source(str(shards), SourceOptions()))
     assert [each.caption for each in found if isinstance(each, Example)][:1] == ["good"]
     assert {each.id for each in found if isinstance(each, Skipped)} >= {"b.tar", "d.tar"}
     database = tmp_path / "diffusiondb"
@@ -218,9 +258,11 @@ def test_hostile_archives_and_tables_give_what_is_good_in_them(tmp_path):
         archive.writestr("good.png", stored(picture()))
         archive.writestr("../../../climbs.png", stored(picture()))
         archive.writestr("bomb.png", bomb())
-        archive.writestr("part-000001.json", json.dumps({"good.png": {"p": "good"}, "bomb.png": {"p": 7}}))
+        archive.writestr(
+            "part-000001.json", json.dumps({"good.png": {"p": "good"}, "bomb.png": {"p": 7}})
+        )
     (database / "metadata.parquet").write_bytes(b"")
-    found = list(open_source(str(database), Asked()))
+    found = list(open_source(str(database), SourceOptions()))
     assert [each.caption for each in found if isinstance(each, Example)] == ["good"]
     assert sorted(each.reason for each in found if isinstance(each, Skipped)) == [
         "image without caption", "names a file outside the archive",

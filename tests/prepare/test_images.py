@@ -35,7 +35,9 @@ def test_a_picture_of_the_book_goes_through_unchanged():
     assert np.array_equal(np.asarray(through), pixels)
 
 
-@pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (2, (7, 0)), (3, (7, 7)), (6, (7, 0)), (8, (0, 7))])
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [(1, (0, 0)), (2, (7, 0)), (3, (7, 7)), (6, (7, 0)), (8, (0, 7))]
+)
 def test_exif_rotation_moves_the_corner_where_it_belongs(orientation, corner):
     image = Image.new("RGB", (8, 8), BLUE)
     image.putpixel((0, 0), RED)
@@ -53,7 +55,9 @@ def test_the_square_is_cut_from_the_middle():
 
 
 def test_a_thin_long_image_does_not_grow():
-    assert square(stored(Image.new("RGB", (1, 60_000), GREEN), "PNG"), 512).getpixel((0, 0)) == GREEN
+    assert (
+        square(stored(Image.new("RGB", (1, 60_000), GREEN), "PNG"), 512).getpixel((0, 0)) == GREEN
+    )
 
 
 def test_palette_with_transparency_lies_over_white():
@@ -65,7 +69,11 @@ def test_palette_with_transparency_lies_over_white():
 
 
 def test_half_transparent_black_is_grey():
-    assert near(square(stored(Image.new("RGBA", (8, 8), (0, 0, 0, 128)), "PNG")).getpixel((3, 3)), (127, 127, 127), 1)
+    assert near(
+        square(stored(Image.new("RGBA", (8, 8), (0, 0, 0, 128)), "PNG")).getpixel((3, 3)),
+        (127, 127, 127),
+        1,
+    )
 
 
 def test_grey_with_alpha_lies_over_white():
@@ -92,16 +100,31 @@ def test_integers_without_a_known_white_are_refused():
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_red_is_red(kind):
-    assert near(square(stored(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), kind)).getpixel((3, 3)), RED, 6)
+    assert near(
+        square(stored(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), kind)).getpixel((3, 3)), RED, 6
+    )
 
 
 def green_ink() -> bytes:
     """An ICC profile in which all inks together are black and any others one green, Lab (50, -60, 40): 2⁴ points."""
     green = bytes([round(50 * 2.55), 128 - 60, 128 + 40])
-    table = struct.pack(">4s4x4B", b"mft1", 4, 3, 2, 0) + struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
+    table = struct.pack(">4s4x4B", b"mft1", 4, 3, 2, 0) + struct.pack(
+        ">9i", *(65536 if i % 4 == 0 else 0 for i in range(9))
+    )
     table += bytes(range(256)) * 4 + green * 15 + bytes([0, 128, 128]) + bytes(range(256)) * 3
     tags = struct.pack(">I4sII", 1, b"A2B0", 128 + 16, len(table))
-    head = struct.pack(">I4x4B4s4s4s12x4s", 128 + 16 + len(table), 2, 0x40, 0, 0, b"prtr", b"CMYK", b"Lab ", b"acsp")
+    head = struct.pack(
+        ">I4x4B4s4s4s12x4s",
+        128 + 16 + len(table),
+        2,
+        0x40,
+        0,
+        0,
+        b"prtr",
+        b"CMYK",
+        b"Lab ",
+        b"acsp",
+    )
     white = struct.pack(">3i", 63190, 65536, 54061)
     return head.ljust(68, b"\0") + white.ljust(60, b"\0") + tags + table
 
@@ -126,7 +149,10 @@ def test_cmyk_with_a_profile_of_another_space_falls_back():
 
 def test_of_an_animation_the_first_frame():
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
-    assert square(stored(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((3, 3)) == RED
+    assert (
+        square(stored(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((3, 3))
+        == RED
+    )
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -138,13 +164,17 @@ def test_a_truncated_file_is_found_whatever_another_library_has_set(kind, monkey
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
-@pytest.mark.parametrize(("data", "reason"), [(b"", "zero bytes"), (b"<html>404</html>", "not an image")])
+@pytest.mark.parametrize(
+    ("data", "reason"), [(b"", "zero bytes"), (b"<html>404</html>", "not an image")]
+)
 def test_what_is_no_image_says_so(data, reason):
     with pytest.raises(ImageError, match=reason):
         decode(data)
 
 
-@pytest.mark.parametrize("limit", [40, 4000])  # beyond twice the limit Pillow raises, below it only warns
+@pytest.mark.parametrize(
+    "limit", [40, 4000]
+)  # beyond twice the limit Pillow raises, below it only warns
 def test_a_decompression_bomb_is_refused(limit, monkeypatch):
     data = stored(Image.new("1", (80, 80)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
@@ -154,8 +184,16 @@ def test_a_decompression_bomb_is_refused(limit, monkeypatch):
 
 def test_sizes_have_about_the_square_s_pixels_and_are_never_longer_than_two_to_one():
     found = sizes(512, 64)
-    assert (512, 512) in found and (704, 320) not in found and (640, 384) in found and (384, 640) in found
-    assert all(w % 64 == h % 64 == 0 and 0.75 * 512**2 < w * h <= 512**2 and max(w, h) <= 2 * min(w, h) for w, h in found)
+    assert (
+        (512, 512) in found
+        and (704, 320) not in found
+        and (640, 384) in found
+        and (384, 640) in found
+    )
+    assert all(
+        w % 64 == h % 64 == 0 and 0.75 * 512**2 < w * h <= 512**2 and max(w, h) <= 2 * min(w, h)
+        for w, h in found
+    )
     assert nearest((3000, 2000), found) == (640, 384) and nearest((10, 10), found) == (512, 512)
     assert nearest((1, 100), found) == min(found, key=lambda size: size[0] / size[1])
 
@@ -175,19 +213,32 @@ def test_another_profile_s_colours_become_srgb_and_srgb_s_stay():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = Image.new("RGB", (8, 8), (10, 128, 200))
     assert square(stored(image, "PNG", icc_profile=srgb)).getpixel((0, 0)) == (10, 128, 200)
-    assert square(stored(image, "PNG", icc_profile=linear.tobytes())).getpixel((0, 0)) == (10, 128, 200), "not an image's own"
+    assert square(stored(image, "PNG", icc_profile=linear.tobytes())).getpixel((0, 0)) == (
+        10,
+        128,
+        200,
+    ), "not an image's own"
     assert square(stored(image, "PNG", icc_profile=wide_gamut())).getpixel((0, 0)) != (10, 128, 200)
-    assert near(square(stored(image, "PNG", icc_profile=wide_gamut())).getpixel((0, 0)), (128, 10, 200), 40)
+    assert near(
+        square(stored(image, "PNG", icc_profile=wide_gamut())).getpixel((0, 0)), (128, 10, 200), 40
+    )
     solid = image.convert("RGBA")
-    drawn = [square(stored(each, "PNG", icc_profile=wide_gamut())).tobytes() for each in (solid, image)]
+    drawn = [
+        square(stored(each, "PNG", icc_profile=wide_gamut())).tobytes() for each in (solid, image)
+    ]
     assert drawn[0] == drawn[1], "with an alpha channel, too"
 
 
 def wide_gamut() -> bytes:
     """A profile whose red and green primaries are sRGB's green and red: the bytes of their tags are exchanged."""
     srgb, mine = (name.encode("utf-16-be") for name in ("sRGB", "mine"))
-    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(srgb, mine))
-    tags = {bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(int.from_bytes(data[128:132]))}
+    data = bytearray(
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(srgb, mine)
+    )
+    tags = {
+        bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i
+        for i in range(int.from_bytes(data[128:132]))
+    }
     red, green = tags[b"rXYZ"] + 4, tags[b"gXYZ"] + 4
     data[red : red + 8], data[green : green + 8] = data[green : green + 8], data[red : red + 8]
     return bytes(data)

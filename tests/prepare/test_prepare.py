@@ -26,7 +26,7 @@ from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.prepare.encode.workers import look_again
 from nbs_lib.prepare.examples import InFile, SourceError
 from nbs_lib.prepare.images import place_of
-from nbs_lib.prepare.sources.picturebook import DrawnPictures
+from nbs_lib.prepare.sources.picturebook import PictureBookSource
 from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,11 @@ print(prepare(Prepare(**json.loads(sys.argv[1]))))
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def times(folder: Path) -> dict[str, int]:
@@ -51,7 +55,11 @@ def caches(config: Prepare) -> list[str]:
     """What lies beside the memory of what was seen."""
     store = Run(config.run).cache_store
     return (
-        sorted(path.name for path in store.iterdir() if not path.name.startswith((".receipts", ".taking", "seen")))
+        sorted(
+            path.name
+            for path in store.iterdir()
+            if not path.name.startswith((".receipts", ".taking", "seen"))
+        )
         if store.exists()
         else []
     )
@@ -71,18 +79,26 @@ def latents_of(base, image: Image.Image) -> torch.Tensor:
 def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
     config = Prepare(run=str(tmp_path / "outputs" / "book"), count=5, batch_size=2)
     prepared, base = prepare(config), find_base("embedded")
-    cache, example = prepared.cache, list(DrawnPictures("picturebook", 5, 0))[3]
+    cache, example = prepared.cache, list(PictureBookSource("picturebook", 5, 0))[3]
     [latent] = cache.latents([3])
-    assert latent.shape == (4, 16, 16) and latent.dtype == torch.float32 and cache.meta["shapes"] == {"4 16 16": 5}
+    assert (
+        latent.shape == (4, 16, 16)
+        and latent.dtype == torch.float32
+        and cache.meta["shapes"] == {"4 16 16": 5}
+    )
     torch.testing.assert_close(latent, latents_of(base, example.image.draw()), rtol=1e-4, atol=1e-5)
-    text = base.embed([example.caption, ""], base.text_encoders()).context
+    text = base.encode_prompt([example.caption, ""], base.text_encoders()).context
     torch.testing.assert_close(cache.embeddings([3])[0], text[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(cache.unconditional["empty"], text[1], rtol=1e-4, atol=1e-5)
     assert (cache.ids[3], cache.captions[3]) == (example.id, example.caption)
     assert cache.texts["tokens"][0].as_py() == len(base.tokenizer()(cache.captions[0]).input_ids)
     with Image.open(prepared.contact_sheet) as sheet:
         assert sheet.width > 5 * 64
-    assert {path.name for path in prepared.pictures} >= {"as_trained.png", "sizes.png", "captions.png"}
+    assert {path.name for path in prepared.pictures} >= {
+        "as_trained.png",
+        "sizes.png",
+        "captions.png",
+    }
 
 
 def test_equal_captions_share_an_embedding(folder, config):
@@ -99,10 +115,22 @@ def test_the_run_links_to_its_cache_and_records_it(folder, config):
     record = run.stage_record("prepare")
     assert record["status"] == "done" and list(record["outputs"]) == ["cache/cache.json"]
     assert record["cache"] == prepared.cache.meta["key"]
-    assert (record["examples"], record["dropped"], record["reused"]) == (3, {"caption without image": 1}, False)
-    assert dropped(run) == {"nobody.txt": "caption without image"} and prepared.some_dropped()[0]["id"] == "nobody.txt"
+    assert (record["examples"], record["dropped"], record["reused"]) == (
+        3,
+        {"caption without image": 1},
+        False,
+    )
+    assert (
+        dropped(run) == {"nobody.txt": "caption without image"}
+        and prepared.some_dropped()[0]["id"] == "nobody.txt"
+    )
     kept = pyarrow.parquet.read_table(run.folder / "prepare" / "kept.parquet").to_pylist()
-    assert [(row["id"], row["width"], row["height"], row["prior"]) for row in kept][1] == ("b.png", 80, 64, False)
+    assert [(row["id"], row["width"], row["height"], row["prior"]) for row in kept][1] == (
+        "b.png",
+        80,
+        64,
+        False,
+    )
     assert run.changed(config()) == []
 
 
@@ -111,7 +139,12 @@ def test_the_same_again_reads_and_encodes_nothing_even_for_another_run(config, t
     before = times(first.cache.folder)
     second = prepare(config(run=str(tmp_path / "outputs" / "other")))
     assert not first.built.reused and second.built.reused and "nothing was encoded" in str(second)
-    assert (first.built.looked_at, first.built.encoded, second.built.looked_at, second.built.encoded) == (3, 3, 0, 0)
+    assert (
+        first.built.looked_at,
+        first.built.encoded,
+        second.built.looked_at,
+        second.built.encoded,
+    ) == (3, 3, 0, 0)
     assert second.cache.folder == first.cache.folder and times(first.cache.folder) == before
 
 
@@ -144,13 +177,21 @@ def test_what_changed_is_encoded_anew_and_nothing_else(folder, config, tmp_path)
     vae = find_base(str(base)).vae()
     vae.encoder.conv_in.bias.add_(0.1)
     vae.save_pretrained(base / "vae")
-    texts = {path.name: path.stat().st_ino for path in (Run(config().run).cache / "texts").iterdir()}
+    texts = {
+        path.name: path.stat().st_ino for path in (Run(config().run).cache / "texts").iterdir()
+    }
     assert again(base=str(base))[1] == 3, "the VAE"
-    assert {path.name: path.stat().st_ino for path in (Run(config().run).cache / "texts").iterdir()} == texts, "linked"
-    assert len(set(changes)) == len(changes) - 1, "the one that was touched holds what the one before it did"
+    assert {
+        path.name: path.stat().st_ino for path in (Run(config().run).cache / "texts").iterdir()
+    } == texts, "linked"
+    assert len(set(changes)) == len(changes) - 1, (
+        "the one that was touched holds what the one before it did"
+    )
 
 
-@pytest.mark.parametrize("name", ["latents", "texts", "answers", UNCONDITIONAL, EXAMPLES, CAPTIONS, META])
+@pytest.mark.parametrize(
+    "name", ["latents", "texts", "answers", UNCONDITIONAL, EXAMPLES, CAPTIONS, META]
+)
 def test_a_damaged_cache_is_named_and_built_again_the_same(name, config, capsys):
     asked = config(answers="data", draws=2)
     folder = prepare(asked).cache.folder
@@ -173,9 +214,17 @@ def test_a_damaged_cache_is_named_and_built_again_the_same(name, config, capsys)
 
 @pytest.mark.parametrize("victim", ["command", "process"])
 def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
-    asked = config(source="picturebook", count=1600, batch_size=8, processes=1, run=str(tmp_path / "outputs" / "killed"))
+    asked = config(
+        source="picturebook",
+        count=1600,
+        batch_size=8,
+        processes=1,
+        run=str(tmp_path / "outputs" / "killed"),
+    )
     command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(asked))]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     store, end = Run(asked.run).cache_store, time.monotonic() + 60
     while len(list(store.glob(".building-*/latents/[!.]*.safetensors"))) < 2:
         assert process.poll() is None and time.monotonic() < end
@@ -186,13 +235,26 @@ def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode != 0 and (victim == "command" or "was ended by SIGKILL; memory may have run out" in said)
+    assert process.returncode != 0 and (
+        victim == "command" or "was ended by SIGKILL; memory may have run out" in said
+    )
     there = len(list(store.glob(".building-*/latents/[!.]*.safetensors")))
     assert 2 <= there < 13 and [name for name in caches(asked) if not name.startswith(".")] == []
     again = prepare(asked)
-    assert not again.built.reused and 0 < again.built.encoded <= 1600 - 128 * 2 and again.cache.meta["examples"] == 1600
+    assert (
+        not again.built.reused
+        and 0 < again.built.encoded <= 1600 - 128 * 2
+        and again.cache.meta["examples"] == 1600
+    )
     assert caches(asked) == [again.cache.meta["key"]], "nothing is left over"
-    whole = prepare(config(source="picturebook", count=1600, batch_size=8, run=str(tmp_path / "elsewhere" / "whole")))
+    whole = prepare(
+        config(
+            source="picturebook",
+            count=1600,
+            batch_size=8,
+            run=str(tmp_path / "elsewhere" / "whole"),
+        )
+    )
     assert files(whole.cache.folder) == files(again.cache.folder)
 
 
@@ -215,7 +277,10 @@ def test_of_two_that_ask_for_the_same_one_builds_and_the_other_waits(config, tmp
 
 def test_a_full_disk_is_said_with_how_much_is_needed_and_it_goes_on_then(config, small_disk):
     asked = config(source="picturebook", count=4000, run=str(small_disk / "outputs" / "run"))
-    with pytest.raises(RuntimeError, match=r"is full: \d+ MiB were written for \d+ of 4000 examples; about \d+ MiB more are"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"is full: \d+ MiB were written for \d+ of 4000 examples; about \d+ MiB more are",
+    ):
         prepare(asked)
     assert "is full" in Run(asked.run).stage_record("prepare")["error"]
     there = len(list(Run(asked.run).cache_store.glob(".building-*/latents/[!.]*.safetensors")))
@@ -225,7 +290,9 @@ def test_a_full_disk_is_said_with_how_much_is_needed_and_it_goes_on_then(config,
     assert again.built.encoded <= 4000 - 128 * (there - 1) and again.cache.meta["examples"] == 4000
 
 
-def test_an_empty_folder_leaves_nothing_of_a_new_run_and_the_record_of_one_that_is_there(config, tmp_path):
+def test_an_empty_folder_leaves_nothing_of_a_new_run_and_the_record_of_one_that_is_there(
+    config, tmp_path
+):
     (tmp_path / "empty").mkdir()
     empty = config(source=str(tmp_path / "empty"))
     with pytest.raises(SourceError, match="has no images"):
@@ -243,7 +310,10 @@ def test_a_source_of_which_nothing_is_kept_says_which_filter_did_it(folder, conf
         prepare(config(min_side=1000))
     for name in "abc":
         (folder / f"{name}.txt").unlink()
-    with pytest.raises(SourceError, match="none of its 3 images has a caption; write a .txt.*or give captions = .names.$"):
+    with pytest.raises(
+        SourceError,
+        match="none of its 3 images has a caption; write a .txt.*or give captions = .names.$",
+    ):
         prepare(config())
 
 
@@ -268,12 +338,18 @@ def test_images_keep_their_proportions_in_buckets_and_are_there_mirrored_too(tmp
         image.save(source / f"{i}.png")
         (source / f"{i}.txt").write_text(f"number {i}")
     cache = prepare(config(source=str(source), buckets=True, flip=True)).cache
-    assert cache.meta["shapes"] == {"4 20 12": 2, "4 12 20": 4, "4 16 16": 2} and cache.meta["examples"] == 8
+    assert (
+        cache.meta["shapes"] == {"4 20 12": 2, "4 12 20": 4, "4 16 16": 2}
+        and cache.meta["examples"] == 8
+    )
     rows, base = cache.examples.to_pylist(), find_base("embedded")
     for place, row in enumerate(rows):
         [latent] = cache.latents([place])
         picture = base.decode(base.vae(), latent[None])[0]
-        left, right = picture[0, :, : picture.shape[2] // 8].mean(), picture[0, :, -picture.shape[2] // 8 :].mean()
+        left, right = (
+            picture[0, :, : picture.shape[2] // 8].mean(),
+            picture[0, :, -picture.shape[2] // 8 :].mean(),
+        )
         assert (left > right) != row["flipped"], row
     assert {row["id"] for row in rows if row["flipped"]} == {f"{i}.png" for i in range(4)}
 
@@ -292,11 +368,19 @@ def test_another_run_s_pictures_are_not_overwritten(folder, config):
 
 def test_prompts_alone_become_texts_and_the_teacher_s_own_sampling(tmp_path, config):
     (tmp_path / "prompts.txt").write_text("a road\na cat\na road\n")
-    cache = prepare(config(source=str(tmp_path / "prompts.txt"), answers="trajectories", draws=2)).cache
-    assert not cache.meta["images"] and not (cache.folder / "latents").exists() and cache.meta["examples"] == 3
+    cache = prepare(
+        config(source=str(tmp_path / "prompts.txt"), answers="trajectories", draws=2)
+    ).cache
+    assert (
+        not cache.meta["images"]
+        and not (cache.folder / "latents").exists()
+        and cache.meta["examples"] == 3
+    )
     [file] = (cache.folder / "answers").iterdir()
     states = load_file(file)["x_t"]
-    assert states.shape == (3, 2, 4, 16, 16) and not torch.equal(states[0], states[2]), "each has its own noise"
+    assert states.shape == (3, 2, 4, 16, 16) and not torch.equal(states[0], states[2]), (
+        "each has its own noise"
+    )
     once = prepare(config(source=str(tmp_path / "prompts.txt"), drop_same_prompts=True))
     assert once.dropped == {"same prompt as another": 1} and once.cache.meta["examples"] == 2
 
@@ -305,7 +389,10 @@ def test_a_prior_comes_last_under_names_of_its_own(folder, config):
     prepared = prepare(config(prior=str(folder), prior_count=2, template="mine, {}"))
     assert prepared.cache.ids == ["a.png", "b.png", "c.png", "prior/a.png", "prior/b.png"]
     assert prepared.cache.examples["prior"].to_pylist() == [False] * 3 + [True] * 2
-    assert prepared.cache.captions[2:4] == ["mine, a plain picture, c", "a plain picture, a"] and prepared.built.more
+    assert (
+        prepared.cache.captions[2:4] == ["mine, a plain picture, c", "a plain picture, a"]
+        and prepared.built.more
+    )
 
 
 def test_an_image_that_changes_on_the_way_is_noticed(folder):
@@ -318,9 +405,13 @@ def test_a_resolution_that_the_vae_cannot_halve_is_refused(config, tmp_path):
     shutil.copytree(EMBEDDED, base, ignore=shutil.ignore_patterns("clip"))
     shutil.rmtree(base / "vae")
     down, up = ("DownEncoderBlock2D",) * 6, ("UpDecoderBlock2D",) * 6
-    vae = AutoencoderKL(down_block_types=down, up_block_types=up, block_out_channels=(4,) * 6, norm_num_groups=2)
+    vae = AutoencoderKL(
+        down_block_types=down, up_block_types=up, block_out_channels=(4,) * 6, norm_num_groups=2
+    )
     vae.save_pretrained(base / "vae")
-    with pytest.raises(BaseError, match="parameter resolution: given 72.* multiple of 32, for example 64"):
+    with pytest.raises(
+        BaseError, match="parameter resolution: given 72.* multiple of 32, for example 64"
+    ):
         prepare(config(base=str(base), resolution=72))
 
 
@@ -336,11 +427,15 @@ def test_a_real_folder_in_the_place_of_the_link_is_left_alone(config):
 def test_lengthy_captions_are_counted(folder, config):
     (folder / "a.txt").write_text("a boy and " * 100)
     prepared = prepare(config())
-    assert prepared.cache.meta["captions_cut"] == 1 and "longer than the text encoder reads" in str(prepared)
+    assert prepared.cache.meta["captions_cut"] == 1 and "longer than the text encoder reads" in str(
+        prepared
+    )
 
 
 def test_random_crops_are_each_image_s_own_and_always_the_same(folder, config, tmp_path):
-    for i, path in enumerate(sorted(folder.glob("*.png"))):  # wide, and other colours from left to right
+    for i, path in enumerate(
+        sorted(folder.glob("*.png"))
+    ):  # wide, and other colours from left to right
         across = np.linspace(0, 255, 192, dtype=np.uint8) // (i + 1)
         Image.fromarray(np.broadcast_to(across[None, :, None], (64, 192, 3)).copy()).save(path)
     center, random = prepare(config()), prepare(config(crop="random"))
@@ -354,4 +449,6 @@ def test_random_crops_are_each_image_s_own_and_always_the_same(folder, config, t
     base, image = find_base("embedded"), Image.open(folder / "a.png")
     left = round(128 * place_of(bytes.fromhex(file_hash(folder / "a.png")), 0))
     near = latents_of(base, image.crop((left, 0, left + 64, 64)))
-    assert (cuts[0] - near).abs().mean() < 0.2 * (middles[0] - near).abs().mean(), "its place is a hash's of image and seed"
+    assert (cuts[0] - near).abs().mean() < 0.2 * (middles[0] - near).abs().mean(), (
+        "its place is a hash's of image and seed"
+    )

@@ -13,7 +13,9 @@ HOSTILE = '<script>alert("x")</script>'
 
 def test_what_users_wrote_is_escaped():
     shown = look.caption_table([HOSTILE], [HOSTILE])
-    shown += look.dropped_table([{"id": HOSTILE, "reason": "image without caption", "detail": HOSTILE}], 1)
+    shown += look.dropped_table(
+        [{"id": HOSTILE, "reason": "image without caption", "detail": HOSTILE}], 1
+    )
     shown += look.reasons_table(3, {HOSTILE: 2})
     assert "<script" not in shown and shown.count("&lt;script&gt;") == 5
 
@@ -43,14 +45,21 @@ def test_every_proportion_has_a_bar_that_can_be_seen(sizes):
 
 def test_a_sheet_has_every_picture_at_its_place():
     colours = [(i * 20, 255 - i * 20, 7) for i in range(10)]
-    sheet = look.contact_sheet([Image.new("RGB", (64, 64), colour) for colour in colours], ["x"] * 10)
+    sheet = look.contact_sheet(
+        [Image.new("RGB", (64, 64), colour) for colour in colours], ["x"] * 10
+    )
     step, middle = look.TILE + look.GAP, look.GAP + look.TILE // 2
     assert sheet.getpixel((middle + 3 * step, middle)) == colours[3]
-    assert sheet.getpixel((middle + step, middle + look.TILE + 4 + look.LINE + look.GAP)) == colours[9]
+    assert (
+        sheet.getpixel((middle + step, middle + look.TILE + 4 + look.LINE + look.GAP)) == colours[9]
+    )
 
 
 def test_captions_wrap_within_their_picture():
-    lines = look.wrap("A photo of a beach with a lot of waves, a boat with a red sail and a parasol on the left", look.TILE)
+    lines = look.wrap(
+        "A photo of a beach with a lot of waves, a boat with a red sail and a parasol on the left",
+        look.TILE,
+    )
     assert len(lines) > 2 and all(look._font().getlength(line) <= look.TILE for line in lines)
     endless = look.wrap("W" * 100_000, look.TILE)
     assert len(endless) == look.LINES and endless[-1].endswith("…")
@@ -58,12 +67,14 @@ def test_captions_wrap_within_their_picture():
 
 
 def test_spread_takes_the_first_and_keeps_order():
-    assert look.spread(range(5)) == [0, 1, 2, 3, 4]
-    assert look.spread(range(100), 4) == [0, 25, 50, 75]
+    assert look.picture_sheet(range(5)) == [0, 1, 2, 3, 4]
+    assert look.picture_sheet(range(100), 4) == [0, 25, 50, 75]
 
 
 def test_tables_say_how_much_they_leave_out():
-    assert "3 examples, 2 distinct captions; 1 shown" in look.caption_table(["1", "2", "3"], ["a", "b", "a"], most=1)
+    assert "3 examples, 2 distinct captions; 1 shown" in look.caption_table(
+        ["1", "2", "3"], ["a", "b", "a"], most=1
+    )
     assert look.dropped_table([], 0) == "<p>Nothing was dropped.</p>"
     assert "9 dropped; 1 shown" in look.dropped_table([{"id": "a", "reason": "b", "detail": ""}], 9)
     assert "3 kept, 2 dropped" in look.reasons_table(3, {"caption is empty": 2})

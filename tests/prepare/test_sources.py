@@ -18,12 +18,12 @@ from nbs_lib.config import Prepare
 from nbs_lib.files import ROOT
 from nbs_lib.prepare.examples import Example, InFile, Skipped, SourceError
 from nbs_lib.prepare.images import ImageError
-from nbs_lib.prepare.sources import Asked, asked, open_source
+from nbs_lib.prepare.sources import SourceOptions, open_source, source_options
 from nbs_lib.prepare.sources.diffusiondb import parts_of
 
 
 def read(source: str | Path, **how) -> list[Example | Skipped]:
-    return list(open_source(str(source), Asked(**how)))
+    return list(open_source(str(source), SourceOptions(**how)))
 
 
 def examples(source: str | Path, **how) -> dict[str, str]:
@@ -43,24 +43,32 @@ def png(colour=(9, 9, 9), size=(24, 16)) -> bytes:
 def test_drawn_pictures_come_from_their_seed():
     for kind in ("picturebook", "unseen"):
         first, again, other = (read(kind, count=8, seed=seed) for seed in (0, 0, 1))
-        assert [(each.id, each.caption) for each in first] == [(each.id, each.caption) for each in again]
+        assert [(each.id, each.caption) for each in first] == [
+            (each.id, each.caption) for each in again
+        ]
         assert [each.image.look()[1] for each in first] == [each.image.look()[1] for each in again]
         assert [each.caption for each in first] != [each.caption for each in other]
         assert [each.id for each in read(kind, count=3)] == [each.id for each in first][:3]
         image = first[0].image.look()[0]
         assert image.size == (64, 64) and image.mode == "RGB"
-    assert all("snowman" in each.caption and "a orange" not in each.caption for each in read("unseen", count=12))
+    assert all(
+        "snowman" in each.caption and "a orange" not in each.caption
+        for each in read("unseen", count=12)
+    )
 
 
 def test_text_files_beside_images(folder):
     (folder / "c.txt").rename(folder / "c.caption")
     assert examples(folder) == {f"{name}.png": f"a plain picture, {name}" for name in "abc"}
-    assert read(folder)[1].image.look()[0].getpixel((0, 0)) == (30, 200, 30) and open_source(str(folder), Asked()).total() == 3
+    assert (
+        read(folder)[1].image.look()[0].getpixel((0, 0)) == (30, 200, 30)
+        and open_source(str(folder), SourceOptions()).total() == 3
+    )
 
 
 def test_a_relative_source_is_taken_from_the_project(folder):
     config = Prepare(source=os.path.relpath(folder, ROOT))
-    assert len(list(open_source(config.source, asked(config, 0)))) == 3
+    assert len(list(open_source(config.source, source_options(config, 0)))) == 3
 
 
 def test_captions_may_be_the_names(folder):
@@ -79,7 +87,11 @@ def test_subfolders_are_read_and_hidden_ones_are_not(folder):
 def test_captions_that_cannot_be_used_are_listed(folder):
     (folder / "alone.png").write_bytes(png())
     (folder / "nobody.txt").write_text("a caption of nothing")
-    for name, text in {"latin": "ä".encode("latin-1"), "long": b"x" * (2**20 + 1), "nul": b"two\0words"}.items():
+    for name, text in {
+        "latin": "ä".encode("latin-1"),
+        "long": b"x" * (2**20 + 1),
+        "nul": b"two\0words",
+    }.items():
         (folder / f"{name}.png").write_bytes(png())
         (folder / f"{name}.txt").write_bytes(text)
     assert reasons(folder) == {
@@ -144,14 +156,16 @@ def test_what_is_no_file_of_the_folder_is_not_even_shown(folder):
 
 def test_a_folder_s_stamp_changes_with_all_that_it_would_yield(folder):
     (folder / ".list.jsonl").write_text('{"file_name": "a.png", "text": "one"}\n')
-    source = open_source(str(folder / ".list.jsonl"), Asked())
+    source = open_source(str(folder / ".list.jsonl"), SourceOptions())
     before = source.stamp()
     assert before and before == source.stamp()
     (folder / ".list.jsonl").write_text('{"file_name": "a.png", "text": "another"}\n')
     assert source.stamp() != before
     (folder / ".data").mkdir()
     (folder / "images").symlink_to(".data")
-    assert source.stamp() == open_source(str(folder), Asked()).stamp() == "", "nobody looks where the link leads to"
+    assert source.stamp() == open_source(str(folder), SourceOptions()).stamp() == "", (
+        "nobody looks where the link leads to"
+    )
 
 
 def test_images_in_a_subfolder_with_a_table_or_beside_an_archive_are_a_folder_s(folder):
@@ -163,21 +177,29 @@ def test_images_in_a_subfolder_with_a_table_or_beside_an_archive_are_a_folder_s(
     assert examples(folder)["images/d.png"] == "in a table" and len(examples(folder)) == 4
 
 
-def write_table(folder: Path, kind: str, rows: list[tuple[str, str]], columns=("file_name", "text")) -> Path:
+def write_table(
+    folder: Path, kind: str, rows: list[tuple[str, str]], columns=("file_name", "text")
+) -> Path:
     path = folder / f"metadata{kind}"
     if kind == ".jsonl":
-        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
+        path.write_text(
+            "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+        )
     elif kind == ".csv":
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([columns, *rows])
     else:
-        pyarrow.parquet.write_table(pyarrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns)}), path)
+        pyarrow.parquet.write_table(
+            pyarrow.table({name: [row[i] for row in rows] for i, name in enumerate(columns)}), path
+        )
     return path
 
 
 @pytest.mark.parametrize("kind", [".jsonl", ".csv", ".parquet"])
 def test_a_table_wins_over_text_files_and_the_rest_keep_theirs(folder, kind):
-    path = write_table(folder, kind, [("./b.png", "from\nthe  table"), ("a.png", "A, with a comma")])
+    path = write_table(
+        folder, kind, [("./b.png", "from\nthe  table"), ("a.png", "A, with a comma")]
+    )
     wanted = {"b.png": "from the table", "a.png": "A, with a comma"}
     assert examples(folder) == wanted | {"c.png": "a plain picture, c"}
     assert list(examples(folder))[:2] == ["b.png", "a.png"], "in the table's order"
@@ -199,15 +221,27 @@ def test_bad_and_hostile_lines_of_metadata_are_listed(folder, metadata):
     listed = [each.reason for each in read(folder) if isinstance(each, Skipped)]
     assert listed.count("names a file outside the folder") == len(hostile)
     assert listed.count("is not JSON") == 2 and listed.count("lacks file_name or text") == 3
-    assert listed.count("names a file that is not there") == 2 and listed.count("names a file a second time") == 1
-    assert examples(folder) == {"a.png": "once", "b.png": "a plain picture, b", "c.png": "a plain picture, c"}
+    assert (
+        listed.count("names a file that is not there") == 2
+        and listed.count("names a file a second time") == 1
+    )
+    assert examples(folder) == {
+        "a.png": "once",
+        "b.png": "a plain picture, b",
+        "c.png": "a plain picture, c",
+    }
 
 
 def test_a_damaged_table_in_a_folder_is_listed_and_one_by_itself_is_an_error(folder):
     path = write_table(folder, ".parquet", [("a.png", "x")], ("file_name", "label"))
-    assert reasons(folder)["metadata.parquet"].startswith("table lacks a column of captions; it has file_name, label")
+    assert reasons(folder)["metadata.parquet"].startswith(
+        "table lacks a column of captions; it has file_name, label"
+    )
     assert len(examples(folder)) == 3
-    with pytest.raises(SourceError, match="lacks a column of captions; it has file_name, label; image_column and caption_col"):
+    with pytest.raises(
+        SourceError,
+        match="lacks a column of captions; it has file_name, label; image_column and caption_col",
+    ):
         read(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -227,8 +261,13 @@ def test_a_file_name_that_is_no_text_has_an_id_that_is(folder):
 
 def test_prompts_are_lines_of_a_text_file(tmp_path):
     (tmp_path / "prompts.txt").write_bytes(b"a cat\n\n  a   dog \n\xff\n")
-    assert examples(tmp_path / "prompts.txt") == {"prompts-000001": "a cat", "prompts-000003": "a dog"}
-    assert all(each.image is None for each in read(tmp_path / "prompts.txt") if isinstance(each, Example))
+    assert examples(tmp_path / "prompts.txt") == {
+        "prompts-000001": "a cat",
+        "prompts-000003": "a dog",
+    }
+    assert all(
+        each.image is None for each in read(tmp_path / "prompts.txt") if isinstance(each, Example)
+    )
     assert reasons(tmp_path / "prompts.txt") == {"prompts.txt, line 4": "caption is not UTF-8 text"}
 
 
@@ -248,7 +287,11 @@ def test_webdataset_archives_are_read_in_place_and_one_cut_short_gives_what_it_h
                 if i < 2:
                     add(tar, f"{i}.txt", f"number {i}".encode())
                 else:
-                    add(tar, f"{i}.json", json.dumps({"caption": f"number {i}"} if i == 2 else {"other": 1}).encode())
+                    add(
+                        tar,
+                        f"{i}.json",
+                        json.dumps({"caption": f"number {i}"} if i == 2 else {"other": 1}).encode(),
+                    )
             add(tar, "../../climbs/out.png", png())
             add(tar, "../../climbs/out.txt", b"read in place, so it reaches nothing")
             link = tarfile.TarInfo("link.png")
@@ -256,16 +299,24 @@ def test_webdataset_archives_are_read_in_place_and_one_cut_short_gives_what_it_h
             tar.addfile(link)
     found = [each for each in read(folder) if isinstance(each, Example)]
     assert [each.id for each in found][:3] == ["000/0", "000/1", "000/2"] and len(found) == 8
-    assert found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0) and not (tmp_path.parent / "climbs").exists()
+    assert (
+        found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0)
+        and not (tmp_path.parent / "climbs").exists()
+    )
     assert reasons(folder) == {"000/3": "image without caption", "001/3": "image without caption"}
     assert len(examples(folder / "*1.tar")) == 4
     whole = (folder / "001.tar").read_bytes()
     flipped = bytearray(whole)
     flipped[2048] ^= 0xFF  # in a header
     (folder / "001.tar").write_bytes(flipped)
-    assert reasons(folder)["001.tar"] == "archive is cut short or damaged", "tarfile takes it for the end"
+    assert reasons(folder)["001.tar"] == "archive is cut short or damaged", (
+        "tarfile takes it for the end"
+    )
     (folder / "001.tar").write_bytes(whole[:2600])
-    assert len(examples(folder)) > 4 and reasons(folder)["001.tar"] == "archive is cut short or damaged"
+    assert (
+        len(examples(folder)) > 4
+        and reasons(folder)["001.tar"] == "archive is cut short or damaged"
+    )
     with pytest.raises(SourceError, match="no archive has such a name"):
         read(folder / "x*.tar")
 
@@ -280,7 +331,10 @@ def diffusiondb(tmp_path) -> Path:
         with ZipFile(folder / "images" / f"part-{part:06d}.zip", "w") as archive:
             for i, name in enumerate(names):
                 archive.writestr(name, png((part, i, 0)))
-            archive.writestr(f"part-{part:06d}.json", json.dumps({name: {"p": f"prompt {name}", "se": 7} for name in names}))
+            archive.writestr(
+                f"part-{part:06d}.json",
+                json.dumps({name: {"p": f"prompt {name}", "se": 7} for name in names}),
+            )
         rows += [{"image_name": name, "prompt": f"prompt {name}", "part_id": part, "seed": 7, "step": 50, "cfg": 7.0,
                   "sampler": "k_lms", "width": 24, "height": 16, "image_nsfw": 0.5 * i, "prompt_nsfw": 0.001}
                  for i, name in enumerate(names)]  # fmt: skip
@@ -290,10 +344,20 @@ def diffusiondb(tmp_path) -> Path:
 
 def test_diffusiondb_is_read_as_it_is_published(diffusiondb):
     found = read(diffusiondb)
-    assert [each.id for each in found][:2] == ["part-000001/10-uuid.png", "part-000001/11-uuid.png"] and len(found) == 9
-    assert found[1].caption == "prompt 11-uuid.png" and found[1].known["image_nsfw"] == 0.5 and found[1].known["seed"] == 7
+    assert [each.id for each in found][:2] == [
+        "part-000001/10-uuid.png",
+        "part-000001/11-uuid.png",
+    ] and len(found) == 9
+    assert (
+        found[1].caption == "prompt 11-uuid.png"
+        and found[1].known["image_nsfw"] == 0.5
+        and found[1].known["seed"] == 7
+    )
     assert found[4].image.look()[0].getpixel((0, 0)) == (2, 1, 0)
-    assert len(read(diffusiondb, subset="2")) == 6 and len(read(diffusiondb, subset="2m_first_1k")) == 3
+    assert (
+        len(read(diffusiondb, subset="2")) == 6
+        and len(read(diffusiondb, subset="2m_first_1k")) == 3
+    )
 
 
 def test_diffusiondb_s_damage_costs_what_is_damaged(diffusiondb):
@@ -317,14 +381,19 @@ def test_names_of_diffusiondb_s_subsets_are_numbers_of_parts():
     assert parts_of("2m_first_10k", 0) == list(range(1, 11)) and parts_of("2m_first_1k", 0) == [1]
     assert len(parts_of("2m_all", 0)) == 2000 and parts_of("25", 0) == list(range(1, 26))
     drawn = parts_of("2m_random_5k", 3)
-    assert len(set(drawn)) == 5 and drawn == parts_of("2m_random_5k", 3) != parts_of("2m_random_5k", 4)
+    assert len(set(drawn)) == 5 and drawn == parts_of("2m_random_5k", 3) != parts_of(
+        "2m_random_5k", 4
+    )
     for wrong in ("large_first_1k", "2m_first_1", "2m_first_3000k", "", "many"):
         with pytest.raises(SourceError, match="give 2m_first_1k, 2m_first_10k"):
             parts_of(wrong, 0)
 
 
 def test_data_sets_of_the_hub_s_library_are_read_saved_or_as_parquet_whole_or_streamed(tmp_path):
-    rows = {"picture": [{"bytes": png((i, 0, 0)), "path": None} for i in range(3)], "caption": ["x", "y", None]}
+    rows = {
+        "picture": [{"bytes": png((i, 0, 0)), "path": None} for i in range(3)],
+        "caption": ["x", "y", None],
+    }
     features = datasets.Features({"picture": datasets.Image(), "caption": datasets.Value("string")})
     data = datasets.Dataset.from_dict(rows, features=features)
     data.save_to_disk(tmp_path / "saved")
@@ -336,8 +405,13 @@ def test_data_sets_of_the_hub_s_library_are_read_saved_or_as_parquet_whole_or_st
         assert found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0)
     streamed = read(f"hf:{tmp_path / 'parquet'}", image_column="picture", streamed=True)
     assert [each.id for each in streamed] == ["train-000000", "train-000001", "train-000002"]
-    assert examples(tmp_path / "parquet" / "train.parquet", image_column="picture")["train-000001"] == "y"
-    with pytest.raises(SourceError, match="no column of images; it has picture, caption; image_column"):
+    assert (
+        examples(tmp_path / "parquet" / "train.parquet", image_column="picture")["train-000001"]
+        == "y"
+    )
+    with pytest.raises(
+        SourceError, match="no column of images; it has picture, caption; image_column"
+    ):
         read(tmp_path / "saved")
     with pytest.raises(SourceError, match="hf:.*subset, split"):
         read(f"hf:{tmp_path / 'nowhere'}")
@@ -348,7 +422,10 @@ def test_a_data_set_that_names_files_stays_within_its_folder(tmp_path):
     (folder / "images").mkdir(parents=True)
     (folder / "images" / "a.png").write_bytes(png())
     (tmp_path / "secret.png").write_bytes(png())
-    rows = [{"image": name, "text": "x"} for name in ("images/a.png", "../secret.png", "/dev/zero", "gone.png", "nul\0.png")]
+    rows = [
+        {"image": name, "text": "x"}
+        for name in ("images/a.png", "../secret.png", "/dev/zero", "gone.png", "nul\0.png")
+    ]
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read(f"hf:{folder}")
     assert [each.id for each in found if isinstance(each, Example)] == ["train-000000"]
@@ -356,7 +433,9 @@ def test_a_data_set_that_names_files_stays_within_its_folder(tmp_path):
         "names a file outside the data set", "names a file outside the data set", "names a file that is not there",
         "names a file that is not there",
     ]  # fmt: skip
-    assert open_source(f"hf:{folder}", Asked()).stamp() == "", "the files may change without it"
+    assert open_source(f"hf:{folder}", SourceOptions()).stamp() == "", (
+        "the files may change without it"
+    )
     (folder / "data.jsonl").write_text('{"image": "images/a.png", "text": 7}\n')
     assert [each.reason for each in read(f"hf:{folder}")] == ["caption is no text"]
 

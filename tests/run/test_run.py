@@ -18,10 +18,10 @@ from nbs_lib.files import ROOT, write_atomic
 from nbs_lib.run import environment as machine
 from nbs_lib.run import fingerprint as inputs
 from nbs_lib.run import run as module
-from nbs_lib.run.disk_space import room, shortage
+from nbs_lib.run.disk_space import explain_shortage, free_space
 from nbs_lib.run.environment import gpus
-from nbs_lib.run.locks import is_held
-from nbs_lib.run.out_of_date import outdated
+from nbs_lib.run.locks import is_locked
+from nbs_lib.run.out_of_date import outdated_stages
 from nbs_lib.run.run import RECIPE_LOCK, Run, RunError
 
 ORPHAN = """
@@ -72,7 +72,10 @@ def test_a_finished_stage_of_other_parameters_is_replaced_only_when_asked_for(do
     run, prepare, train = done
     before = run.record.read_bytes()
     other = replace(train, steps=30, rank=4)
-    with pytest.raises(RunError, match=r"finished train stage.*rank was 16, is 4, steps was 400, is 30.*replace = True"):
+    with pytest.raises(
+        RunError,
+        match=r"finished train stage.*rank was 16, is 4, steps was 400, is 30.*replace = True",
+    ):
         finish(run, other, "adapter", "other")
     assert run.record.read_bytes() == before and (run.folder / "adapter").read_text() == "b"
     finish(run, replace(train, launcher="subprocess"), "adapter", "b")
@@ -87,7 +90,7 @@ def test_a_command_asks_for_what_it_is_given_while_it_is_at_work(done):
     run.update(asked={"recipe": "demo", "train": as_parameters(other)})
     with pytest.raises(RunError, match="replace = True"):
         finish(run, other, "adapter", "other")
-    with run.alone(RECIPE_LOCK):
+    with run.exclusive(RECIPE_LOCK):
         with pytest.raises(RunError, match="replace = True"):
             finish(run, replace(train, steps=31), "adapter", "other")
         finish(run, other, "adapter", "other")
@@ -105,9 +108,11 @@ def test_the_report_says_while_it_is_out_of_date(done):
     run, _, train = done
     compare = Compare(run=str(run.folder))
     finish(run, compare, "report.html", page := "<html><body><p>90 %</p></body></html>")
-    assert run.report.read_text() == page and outdated(run.read()) == {}
+    assert run.report.read_text() == page and outdated_stages(run.read()) == {}
     finish(run, replace(train, steps=30, replace=True), "adapter", "other")
-    assert 'role="alert"' in run.report.read_text() and outdated(run.read()) == {"compare": "train"}
+    assert 'role="alert"' in run.report.read_text() and outdated_stages(run.read()) == {
+        "compare": "train"
+    }
     with pytest.raises(ValueError), run.stage(compare):
         raise ValueError
     assert 'role="alert"' in run.report.read_text(), "it still is of the adapter before"
@@ -115,7 +120,7 @@ def test_the_report_says_while_it_is_out_of_date(done):
     finish(run, replace(train, steps=30), "adapter", "other")
     assert run.report.read_text() == page
     finish(run, Prepare(run=str(run.folder), count=9, replace=True), "cache.json", "other")
-    assert outdated(run.read()) == {"train": "prepare", "compare": "prepare"}
+    assert outdated_stages(run.read()) == {"train": "prepare", "compare": "prepare"}
 
 
 def test_a_failure_is_recorded_with_its_words(run_folder):
@@ -139,7 +144,11 @@ def test_an_interrupt_is_not_a_failure(run_folder):
 def test_the_record_says_what_a_result_depends_on(done):
     run, *_ = done
     record = json.loads(run.record.read_text())
-    assert record["versions"]["torch"] and record["machine"]["cores"] >= 1 and record["machine"]["gpus"] == gpus()
+    assert (
+        record["versions"]["torch"]
+        and record["machine"]["cores"] >= 1
+        and record["machine"]["gpus"] == gpus()
+    )
     assert record["stages"]["train"]["parameters"]["steps"] == Train().steps
 
 
@@ -147,7 +156,7 @@ def test_each_stage_s_record_keeps_what_it_was_done_with(done, monkeypatch):
     """As a run that is trained on one machine and compared on another."""
     run, *_ = done
     here = run.read()["machine"]
-    monkeypatch.setattr(machine, "machine", lambda: {"cpu": "another"})
+    monkeypatch.setattr(machine, "hardware", lambda: {"cpu": "another"})
     monkeypatch.setattr(machine, "git_commit", lambda: "later")
     finish(run, Compare(run=str(run.folder)), "results", "c")
     record = run.read()
@@ -173,7 +182,8 @@ def test_an_adapter_of_an_earlier_cache_is_not_compared(done):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"stages": {"prep', b"[]", b'{"stages": 5}', b'{"stages": {"train": 5}}', b"\xff\x00"]
+    "content",
+    [b"", b'{"stages": {"prep', b"[]", b'{"stages": 5}', b'{"stages": {"train": 5}}', b"\xff\x00"],
 )
 def test_a_damaged_record_is_one_sentence(run_folder, content):
     run = Run(run_folder)
@@ -199,7 +209,10 @@ def test_a_run_is_one_process_s_until_its_orphaned_ranks_are_gone(run_folder):
     while Path(f"/proc/{rank}/cmdline").exists() and time.monotonic() < end:
         time.sleep(0.01)
     finish(run, config, "cache.json", "a")
-    assert run.changed(config) == [] and sorted(os.listdir(run_folder)) == ["cache.json", "run.json"]
+    assert run.changed(config) == [] and sorted(os.listdir(run_folder)) == [
+        "cache.json",
+        "run.json",
+    ]
 
 
 def test_a_lock_is_kept_by_a_rank_that_outlives_its_stage(run_folder):
@@ -222,9 +235,16 @@ def test_a_lock_is_kept_by_a_rank_that_outlives_its_stage(run_folder):
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """A copy of the library and its notebooks that may be changed, in the place of the real one."""
-    shutil.copytree(ROOT / "nbs_lib", tmp_path / "nbs_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "nbs_lib", tmp_path / "nbs_lib", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    for home, name in ((module, "NOTEBOOKS"), (inputs, "PACKAGE"), (inputs, "BASE"), (inputs, "TRAINING")):
+    for home, name in (
+        (module, "NOTEBOOKS"),
+        (inputs, "PACKAGE"),
+        (inputs, "BASE"),
+        (inputs, "TRAINING"),
+    ):
         monkeypatch.setattr(home, name, tmp_path / getattr(home, name).relative_to(ROOT))
     return tmp_path
 
@@ -239,14 +259,21 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
     after = [run.inputs(config) for config in configs]
     assert [set(inputs) for inputs in before] == [set(inputs) for inputs in after]
     told = zip(STAGES, before, after, strict=True)
-    return {stage: names for stage, old, new in told if (names := [name for name in old if old[name] != new[name]])}
+    return {
+        stage: names
+        for stage, old, new in told
+        if (names := [name for name in old if old[name] != new[name]])
+    }
 
 
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
         ("nbs_lib/picturebook/base/unet/config.json", {"prepare": ["base"], "compare": ["base"]}),
-        ("nbs_lib/picturebook/base/clip/model.safetensors", {"prepare": ["base"], "compare": ["base"]}),
+        (
+            "nbs_lib/picturebook/base/clip/model.safetensors",
+            {"prepare": ["base"], "compare": ["base"]},
+        ),
         ("nbs_lib/picturebook/draw.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/models/stable_diffusion_xl.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/files.py", {stage: ["code"] for stage in STAGES}),
@@ -260,7 +287,9 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
         ("nbs_lib/pipeline/runner.py", {}),
     ],
 )
-def test_a_changed_file_is_an_input_of_the_stages_that_rest_on_it(project, run_folder, file, changed):
+def test_a_changed_file_is_an_input_of_the_stages_that_rest_on_it(
+    project, run_folder, file, changed
+):
     def change():
         (project / file).parent.mkdir(exist_ok=True)
         with (project / file).open("a") as opened:
@@ -286,9 +315,17 @@ def test_a_notebook_s_code_is_an_input_but_not_what_it_shows_or_is_given(project
         path.write_text(json.dumps(notebook))
 
     run = Run(run_folder)
-    assert changed_by(run, lambda: change(3, outputs=[{"output_type": "stream", "name": "stdout", "text": "x"}])) == {}
+    assert (
+        changed_by(
+            run,
+            lambda: change(3, outputs=[{"output_type": "stream", "name": "stdout", "text": "x"}]),
+        )
+        == {}
+    )
     assert changed_by(run, lambda: change(0, source=["steps: int = 7  # optimizer steps"])) == {}
-    assert changed_by(run, lambda: change(3, source=["trained = train(config)\n", "x"])) == {"train": ["notebook"]}
+    assert changed_by(run, lambda: change(3, source=["trained = train(config)\n", "x"])) == {
+        "train": ["notebook"]
+    }
     path.write_text("{")
     with pytest.raises(RunError, match="2_train.ipynb is missing or no notebook"):
         run.inputs(Train(run=str(run_folder)))
@@ -296,7 +333,9 @@ def test_a_notebook_s_code_is_an_input_but_not_what_it_shows_or_is_given(project
 
 def test_another_version_of_a_package_is_a_changed_input(run_folder, monkeypatch):
     def change():
-        monkeypatch.setattr(machine, "version", lambda package: "0.0" if package == "pillow" else "1")
+        monkeypatch.setattr(
+            machine, "version", lambda package: "0.0" if package == "pillow" else "1"
+        )
 
     assert changed_by(Run(run_folder), change) == {stage: ["versions"] for stage in STAGES}
 
@@ -304,13 +343,20 @@ def test_another_version_of_a_package_is_a_changed_input(run_folder, monkeypatch
 def test_of_another_machine_s_process_it_is_the_lock_itself_that_tells(tmp_path):
     """A container that was killed comes back under another name, and its lock's file is still there."""
     path = tmp_path / ".stage.lock"
-    told = {"pid": 1, "begun": "1", "parent": 0, "host": "a-pod-of-before", "since": "then", "what": "onepass run demo"}
+    told = {
+        "pid": 1,
+        "begun": "1",
+        "parent": 0,
+        "host": "a-pod-of-before",
+        "since": "then",
+        "what": "onepass run demo",
+    }
     path.write_text(json.dumps(told))
-    assert not is_held(path)
+    assert not is_locked(path)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert is_held(path)
-    assert not is_held(path) and not is_held(tmp_path / "none")
+        assert is_locked(path)
+    assert not is_locked(path) and not is_locked(tmp_path / "none")
 
 
 def test_a_disk_without_inodes_is_not_told_as_one_without_space(mount, tmp_path):
@@ -324,6 +370,8 @@ def test_a_disk_without_inodes_is_not_told_as_one_without_space(mount, tmp_path)
     with pytest.raises(OSError):
         for number in range(20):
             (disk / str(number)).touch()
-    assert "no inode is free" in room(disk / "not" / "there") and "no inode is free" in shortage(full, disk)
+    assert "no inode is free" in free_space(
+        disk / "not" / "there"
+    ) and "no inode is free" in explain_shortage(full, disk)
     (run.folder / "1").unlink()
-    assert room(disk).endswith("MiB are free") and shortage(full, disk) == ""
+    assert free_space(disk).endswith("MiB are free") and explain_shortage(full, disk) == ""

@@ -11,16 +11,23 @@ import pytest
 from safetensors.torch import load_file
 
 from nbs_lib.config import Train
-from nbs_lib.files import ROOT, read_lines
+from nbs_lib.files import ROOT, read_jsonl
 from nbs_lib.models.lora import WEIGHTS
 from nbs_lib.run.environment import gpus
 from nbs_lib.run.run import Run
-from nbs_lib.train import weights_of
+from nbs_lib.train import trained_weights
 
 # CI has none either: unlike what `cannot` tells of, it is nothing that a machine could be given by an installation
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not gpus(), reason="this machine has no GPU")]
 
-SMALL = {"steps": 4, "batch_size": 4, "log_every": 1, "checkpoint_every": 2, "validate_every": 2, "held_out": 4}
+SMALL = {
+    "steps": 4,
+    "batch_size": 4,
+    "log_every": 1,
+    "checkpoint_every": 2,
+    "validate_every": 2,
+    "held_out": 4,
+}
 SMALL |= {"processes": min(2, len(gpus())), "precision": "bf16"}
 WAYS = {
     "fp32": {"precision": "fp32", "zero_stage": 0},
@@ -64,7 +71,7 @@ def trained(start_training):
 
 
 def losses(run: Run) -> list[float]:
-    return [line["loss"] for line in read_lines(run.metrics) if "loss" in line]
+    return [line["loss"] for line in read_jsonl(run.metrics) if "loss" in line]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +83,9 @@ def on_cpu(new_run, train):
         same = {name: how[name] for name in ("method", "targets", "lr") if name in how}
         if str(same) not in made:
             run = new_run()
-            train(Train(str(run.folder), **SMALL | same | {"precision": "fp32", "deepspeed": False}))
+            train(
+                Train(str(run.folder), **SMALL | same | {"precision": "fp32", "deepspeed": False})
+            )
             made[str(same)] = losses(run)
         return made[str(same)]
 
@@ -84,23 +93,34 @@ def on_cpu(new_run, train):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(new_run, on_cpu, trained, interrupted, way):
+def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(
+    new_run, on_cpu, trained, interrupted, way
+):
     how = WAYS[way]
     config = Train(str(new_run().folder), **SMALL | how)
     run = trained(config)
     record = run.stage_record("train")
     assert record["device"].startswith("cuda") and record["processes"] == SMALL["processes"]
-    assert losses(run) == pytest.approx(on_cpu(how), rel=2e-3 if config.precision == "fp32" and not config.allow_tf32 else 3e-2)
-    assert any("gpus" in line for line in read_lines(run.usage)) and (run.folder / "usage.png").stat().st_size > 0
+    assert losses(run) == pytest.approx(
+        on_cpu(how), rel=2e-3 if config.precision == "fp32" and not config.allow_tf32 else 3e-2
+    )
+    assert (
+        any("gpus" in line for line in read_jsonl(run.usage))
+        and (run.folder / "usage.png").stat().st_size > 0
+    )
     assert record["memory"]["planned_mib"] and min(record["memory"]["measured_mib"]) > 0
     again = interrupted(run)
     trained(replace(config, run=str(again.folder)))
     assert again.stage_record("train")["resumed_from"] == 2
-    one, other = (load_file(weights_of(each, config)) for each in (run, again))
+    one, other = (load_file(trained_weights(each, config)) for each in (run, again))
     for key, value in one.items():
         assert other[key] == pytest.approx(value, abs=2e-4), key
     if config.method != "full":
-        assert any(value.abs().max() > 0 for key, value in load_file(run.adapter / WEIGHTS).items() if "lora_B" in key)
+        assert any(
+            value.abs().max() > 0
+            for key, value in load_file(run.adapter / WEIGHTS).items()
+            if "lora_B" in key
+        )
 
 
 @pytest.mark.parametrize("touched", ["torch.cuda.is_available()", "torch.zeros(1, device='cuda')"])
@@ -108,6 +128,9 @@ def test_a_kernel_that_has_touched_cuda_is_told_so_and_trains_afresh(new_run, to
     config = Train(str(new_run().folder), **SMALL)
     refused = on_gpu(f"import torch; {touched}\n{TRAIN}", json.dumps(asdict(config)))
     assert "LaunchError: CUDA was used in this kernel" in refused.stderr
-    afresh = on_gpu(f"import torch; {touched}\n{TRAIN}", json.dumps(asdict(replace(config, launcher="subprocess"))))
+    afresh = on_gpu(
+        f"import torch; {touched}\n{TRAIN}",
+        json.dumps(asdict(replace(config, launcher="subprocess"))),
+    )
     assert afresh.returncode == 0, afresh.stdout + afresh.stderr
     assert Path(config.run, "adapter", WEIGHTS).exists()

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from nbs_lib.config import Train
-from nbs_lib.diffusion import guided, min_snr_weight, velocity
+from nbs_lib.diffusion import classifier_free_guidance, get_velocity, min_snr_weight
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import attach
+from nbs_lib.models.lora import add_lora
 from nbs_lib.train.batch import Batch
 from nbs_lib.train.objectives import OBJECTIVES, consistency, finetune, guidance
 from nbs_lib.train.student import Student
@@ -18,7 +18,7 @@ CONFIG = Train()
 def student() -> Student:
     base = find_base("embedded")
     unet = base.unet()
-    attach(unet, 4, 4.0, seed=0)
+    add_lora(unet, 4, 4.0, seed=0)
     return Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
 
 
@@ -26,8 +26,10 @@ def student() -> Student:
 def batch() -> Batch:
     base, generator = find_base("embedded"), torch.Generator().manual_seed(0)
     encoders = base.text_encoders()
-    context = base.embed(["A person holding a cat", "A boy is watching TV"], encoders).context
-    uncond = base.unconditional(encoders).context.expand(2, -1, -1)
+    context = base.encode_prompt(
+        ["A person holding a cat", "A boy is watching TV"], encoders
+    ).context
+    uncond = base.encode_negative_prompt(encoders).context.expand(2, -1, -1)
     latents, noise = torch.randn(2, 2, 4, 16, 16, generator=generator)
     ones, t = torch.ones(2), torch.tensor([200, 800])
     return Batch(latents, noise, t, context, uncond, 3 * ones, ones, torch.tensor([0, 1]))
@@ -45,29 +47,48 @@ class Answers(torch.nn.Module):
 
 
 def answering(student: Student, answer: torch.Tensor, prediction_type: str) -> Student:
-    return Student(Answers(answer), student.alphas_cumprod, prediction_type, torch.float32, Answers(answer))
+    return Student(
+        Answers(answer), student.alphas_cumprod, prediction_type, torch.float32, Answers(answer)
+    )
 
 
 def test_the_teacher_is_two_plain_passes_of_the_base(student, batch):
     x_t, plain = student.states(batch), find_base("embedded").unet()
     with torch.no_grad():
-        uncond, cond = (plain(x_t, batch.t, context).sample for context in (batch.uncond, batch.context))
-    torch.testing.assert_close(student.teacher(x_t, batch), guided(uncond, cond, 3.0), atol=1e-4, rtol=1e-4)
+        uncond, cond = (
+            plain(x_t, batch.t, context).sample for context in (batch.uncond, batch.context)
+        )
+    torch.testing.assert_close(
+        student.teacher(x_t, batch),
+        classifier_free_guidance(uncond, cond, 3.0),
+        atol=1e-4,
+        rtol=1e-4,
+    )
     differing = replace(batch, w=torch.tensor([1.0, 7.5]))
-    expected = torch.stack([guided(uncond, cond, w)[i] for i, w in enumerate((1.0, 7.5))])
+    expected = torch.stack(
+        [classifier_free_guidance(uncond, cond, w)[i] for i, w in enumerate((1.0, 7.5))]
+    )
     torch.testing.assert_close(student.teacher(x_t, differing), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_frozen_copy_teaches_like_the_adapter_switched_off(student, batch):
-    beside = Student(student.unet, student.alphas_cumprod, "epsilon", torch.float32, find_base("embedded").unet())
+    beside = Student(
+        student.unet, student.alphas_cumprod, "epsilon", torch.float32, find_base("embedded").unet()
+    )
     x_t = student.states(batch)
-    torch.testing.assert_close(beside.teacher(x_t, batch), student.teacher(x_t, batch), atol=1e-5, rtol=1e-5)
-    assert [name for name, _ in beside.named_parameters()] == [name for name, _ in student.named_parameters()]
+    torch.testing.assert_close(
+        beside.teacher(x_t, batch), student.teacher(x_t, batch), atol=1e-5, rtol=1e-5
+    )
+    assert [name for name, _ in beside.named_parameters()] == [
+        name for name, _ in student.named_parameters()
+    ]
 
 
 def test_kept_answers_are_taken_for_the_teacher_s(student, batch):
     x_t = student.states(batch)
-    kept = replace(batch, answers=(torch.zeros_like(x_t), torch.ones_like(x_t)), x_t=torch.full_like(x_t, 2.0))
+    kept = replace(
+        batch, answers=(torch.zeros_like(x_t), torch.ones_like(x_t)), x_t=torch.full_like(x_t, 2.0)
+    )
     assert torch.equal(student.states(kept), kept.x_t)
     assert torch.equal(student.teacher(kept.x_t, kept), torch.full_like(x_t, 3.0))
 
@@ -82,17 +103,22 @@ def test_the_guidance_loss_is_stated_in_eps_for_every_prediction_type(student, b
     """eps = sigma x_t + alpha v: an error of 1 in v is one of alpha in eps."""
     kept = replace(batch, answers=(torch.zeros(2, 4, 16, 16), torch.zeros(2, 4, 16, 16)))
     alpha, _ = student.levels(batch.t)
-    for prediction_type, expected in (("epsilon", torch.ones(2)), ("v_prediction", alpha.flatten().square())):
+    for prediction_type, expected in (
+        ("epsilon", torch.ones(2)),
+        ("v_prediction", alpha.flatten().square()),
+    ):
         ones = answering(student, torch.ones(2, 4, 16, 16), prediction_type)
         torch.testing.assert_close(guidance(ones, ones, kept, CONFIG), expected)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_finetune_has_no_loss_where_the_prediction_is_right_and_min_snr_weights_elsewhere(student, batch, prediction_type):
+def test_finetune_has_no_loss_where_the_prediction_is_right_and_min_snr_weights_elsewhere(
+    student, batch, prediction_type
+):
     alpha, sigma = student.levels(batch.t)
     right = {
         "epsilon": batch.noise,
-        "v_prediction": velocity(batch.latents, batch.noise, alpha, sigma),
+        "v_prediction": get_velocity(batch.latents, batch.noise, alpha, sigma),
         "sample": batch.latents,
     }[prediction_type]
     knows = answering(student, right, prediction_type)

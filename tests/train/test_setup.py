@@ -4,7 +4,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nbs_lib.config import Train
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import adapted
+from nbs_lib.models.lora import lora_layers
 from nbs_lib.train.setup import learning_rate, new_optimizer, set_tf32, trainable
 from nbs_lib.train.student import Student
 
@@ -19,16 +19,24 @@ def test_the_learning_rate_by_hand():
     assert cosine[0] == pytest.approx(0.1) and cosine[9] == cosine[10] == 1.0
     assert cosine[55] == pytest.approx(0.5) and 0 < cosine[99] < 0.001
     linear, constant = rates(warmup=10, schedule="linear"), rates(warmup=10, schedule="constant")
-    assert linear[55] == pytest.approx(0.5) and constant[0] == pytest.approx(0.1) and set(constant[10:]) == {1.0}
+    assert (
+        linear[55] == pytest.approx(0.5)
+        and constant[0] == pytest.approx(0.1)
+        and set(constant[10:]) == {1.0}
+    )
     assert rates(warmup=0)[0] == 1.0
-    assert learning_rate(Train(lr=1.0, steps=1), 0) == pytest.approx(0.1), "a training shorter than its warmup"
+    assert learning_rate(Train(lr=1.0, steps=1), 0) == pytest.approx(0.1), (
+        "a training shorter than its warmup"
+    )
 
 
 def test_restarts_and_powers_of_the_learning_rate_by_hand():
     restarts = rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3)
     assert [restarts[step] for step in (10, 40, 70)] == [1.0] * 3, "three falls of thirty steps"
     assert restarts[25] == restarts[55] == pytest.approx(0.5) and restarts[39] < 0.01
-    assert restarts == rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3), "a function of the step"
+    assert restarts == rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3), (
+        "a function of the step"
+    )
     power = rates(warmup=0, schedule="polynomial", lr_power=2.0)
     assert power[50] == pytest.approx(0.25, abs=1e-5)
 
@@ -36,7 +44,9 @@ def test_restarts_and_powers_of_the_learning_rate_by_hand():
 @pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
 @pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2", "adam_epsilon", "adam_weight_decay"])
 def test_what_the_optimizer_is_given_changes_its_steps(optimizer, name):
-    assert not torch.equal(stepped(Train(optimizer=optimizer, **{name: 0.5})), stepped(Train(optimizer=optimizer)))
+    assert not torch.equal(
+        stepped(Train(optimizer=optimizer, **{name: 0.5})), stepped(Train(optimizer=optimizer))
+    )
 
 
 def stepped(config: Train) -> torch.Tensor:
@@ -72,18 +82,25 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     gradients = []
     for checkpointing in (False, True):
         base = find_base("embedded")
-        unet, _, parameters = trainable(base, Train(checkpointing=checkpointing, precision="fp32", rank=4, alpha=4.0))
+        unet, _, parameters = trainable(
+            base, Train(checkpointing=checkpointing, precision="fp32", rank=4, alpha=4.0)
+        )
         with torch.no_grad():
             for i, parameter in enumerate(parameters):
-                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.05)
+                parameter.copy_(
+                    torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.05
+                )
         student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
         generator = torch.Generator().manual_seed(0)
-        x, context = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 40, 192, generator=generator)
+        x, context = (
+            torch.randn(2, 4, 16, 16, generator=generator),
+            torch.randn(2, 40, 192, generator=generator),
+        )
         t = torch.tensor([100, 700])
         prediction = student(x, t, context)
-        from nbs_lib.models.lora import adapted, adapter_off
+        from nbs_lib.models.lora import disable_lora, lora_layers
 
-        with torch.no_grad(), adapter_off(adapted(unet)):
+        with torch.no_grad(), disable_lora(lora_layers(unet)):
             student(x, t, context)
         prediction.square().mean().backward()
         gradients.append([parameter.grad for parameter in parameters])
@@ -107,11 +124,14 @@ def test_inputs_of_a_lora_are_cast_once_and_the_numbers_stay_the_same():
     for spared in (True, False):
         base = find_base("embedded")
         unet, _, parameters = trainable(base, Train(precision="bf16", rank=4, alpha=4.0))
-        for layer in adapted(unet):
+        for layer in lora_layers(unet):
             layer.cast_input_dtype_enabled |= not spared
         student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.bfloat16)
         generator = torch.Generator().manual_seed(0)
-        x, context = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 40, 192, generator=generator)
+        x, context = (
+            torch.randn(1, 4, 16, 16, generator=generator),
+            torch.randn(1, 40, 192, generator=generator),
+        )
         with Casts() as counted:
             student(x, torch.tensor([500]), context).square().mean().backward()
         gradients.append([parameter.grad for parameter in parameters])

@@ -35,7 +35,17 @@ def adapters(new_run, train) -> list[Path]:
             "rank": 4,
             "alpha": 8.0,
         }
-        train(Train(str(run.folder), **how, targets=targets, seed=seed, deepspeed=False, processes=1, precision="fp32"))
+        train(
+            Train(
+                str(run.folder),
+                **how,
+                targets=targets,
+                seed=seed,
+                deepspeed=False,
+                processes=1,
+                precision="fp32",
+            )
+        )
         folders.append(run.adapter)
     return folders
 
@@ -66,7 +76,9 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def layers(pipe: StableDiffusionPipeline) -> set[str]:
-    return {name for name, module in pipe.unet.named_modules() if isinstance(module, BaseTunerLayer)}
+    return {
+        name for name, module in pipe.unet.named_modules() if isinstance(module, BaseTunerLayer)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +142,12 @@ def test_a_scale_of_nothing_is_the_base_and_both_ways_to_scale_agree(pipe, adapt
 def test_scales_by_blocks(pipe, adapters, plain):
     pipe.load_lora_weights(adapters[0], adapter_name="a")
     drawings = []
-    for scales in ({"down": 1.0}, {"mid": 1.0}, {"up": 1.0}, {"down": {"block_0": 0.5}, "up": {"block_1": [0.2, 0.4]}}):
+    for scales in (
+        {"down": 1.0},
+        {"mid": 1.0},
+        {"up": 1.0},
+        {"down": {"block_0": 0.5}, "up": {"block_1": [0.2, 0.4]}},
+    ):
         pipe.set_adapters("a", {"unet": {"down": 0.0, "mid": 0.0, "up": 0.0} | scales})
         drawings.append(drawn(pipe))
     assert not any(same(a, b) for i, a in enumerate(drawings) for b in [plain, *drawings[:i]])
@@ -167,7 +184,9 @@ def test_a_fused_pipeline_is_saved_and_loaded(adapters, tmp_path, one_thread):
     pipe.fuse_lora(components=["unet"])
     pipe.unload_lora_weights()
     pipe.save_pretrained(tmp_path)
-    assert same(drawn(StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None)), tuned)
+    assert same(
+        drawn(StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None)), tuned
+    )
 
 
 def test_two_adapters_are_named_weighted_and_deleted(pipe, adapters, plain):
@@ -221,7 +240,10 @@ def test_what_diffusers_saves_of_it_loads_again(pipe, adapters, tmp_path, which)
 def test_an_adapter_takes_the_place_of_another_while_it_is_loaded(pipe, adapters, tmp_path):
     """A hotswap, which keeps compiled models."""
     pipe.load_lora_weights(adapters[1])
-    other = {key: -0.5 * value if "lora_B" in key else value for key, value in load_file(adapters[1] / WEIGHTS).items()}
+    other = {
+        key: -0.5 * value if "lora_B" in key else value
+        for key, value in load_file(adapters[1] / WEIGHTS).items()
+    }
     pipe.unload_lora_weights()
     pipe.load_lora_weights(other)
     wanted = drawn(pipe)

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nbs_lib.config import Train
-from nbs_lib.files import read_lines
+from nbs_lib.files import read_jsonl
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import WEIGHTS, read_facts
+from nbs_lib.models.lora import WEIGHTS, load_metadata
 from nbs_lib.run.run import Run
 from nbs_lib.train.dataset import DataError, check_cache
 
@@ -23,13 +23,20 @@ pytestmark = pytest.mark.slow
 def trained(new_run, train, **changed) -> Run:
     """A run of four steps on the same cache."""
     run = new_run()
-    how = {"steps": 4, "batch_size": 2, "log_every": 1, "precision": "fp32", "held_out": 4, "validate_every": 0}
+    how = {
+        "steps": 4,
+        "batch_size": 2,
+        "log_every": 1,
+        "precision": "fp32",
+        "held_out": 4,
+        "validate_every": 0,
+    }
     train(Train(str(run.folder), **how | changed))
     return run
 
 
 def losses(run: Run, name: str = "loss") -> list[float]:
-    return [line[name] for line in read_lines(run.metrics) if name in line]
+    return [line[name] for line in read_jsonl(run.metrics) if name in line]
 
 
 def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
@@ -40,13 +47,19 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
     runs["two in two passes"] = trained(new_run, train, zero_stage=2, batch_size=1, accumulate=2)
     for name, run in runs.items():
         record = run.stage_record("train")
-        assert record["distributed_type"] == "DEEPSPEED" and record["processes"] == (1 if "one" in name else 2)
-        assert losses(run) == pytest.approx(losses(runs["two"]), rel=1e-5), name
-        assert losses(run, "grad_norm") == pytest.approx(losses(runs["two"], "grad_norm"), rel=1e-4), name
-        learned = load_file(run.adapter / WEIGHTS)
-        assert any(value.abs().max() > 0 for key, value in learned.items() if ".up." in key or "lora_B" in key), (
-            "an empty adapter"
+        assert record["distributed_type"] == "DEEPSPEED" and record["processes"] == (
+            1 if "one" in name else 2
         )
+        assert losses(run) == pytest.approx(losses(runs["two"]), rel=1e-5), name
+        assert losses(run, "grad_norm") == pytest.approx(
+            losses(runs["two"], "grad_norm"), rel=1e-4
+        ), name
+        learned = load_file(run.adapter / WEIGHTS)
+        assert any(
+            value.abs().max() > 0
+            for key, value in learned.items()
+            if ".up." in key or "lora_B" in key
+        ), "an empty adapter"
         for key, value in load_file(runs["two"].adapter / WEIGHTS).items():
             assert learned[key] == pytest.approx(value, abs=2e-5), (name, key)
 
@@ -55,14 +68,28 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
     "how",
     [
         {"teacher": "cached", "guidance_max": 6.0},
-        {"objective": "finetune", "noise_offset": 0.1, "method": "dora", "targets": "feedforward", "zero_stage": 2},
-        {"objective": "consistency", "guidance": 1.0, "guidance_max": 4.0, "method": "rslora", "ema": 0.5},
+        {
+            "objective": "finetune",
+            "noise_offset": 0.1,
+            "method": "dora",
+            "targets": "feedforward",
+            "zero_stage": 2,
+        },
+        {
+            "objective": "consistency",
+            "guidance": 1.0,
+            "guidance_max": 4.0,
+            "method": "rslora",
+            "ema": 0.5,
+        },
         {"optimizer": "prodigy", "tensorboard": True},
         {"precision": "bf16", "checkpointing": True, "dropout": 0.1, "targets": "all"},
     ],
     ids=["cached", "finetune", "consistency", "prodigy", "low"],
 )
-def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loads(new_run, train, how):
+def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loads(
+    new_run, train, how
+):
     run = trained(new_run, train, validate_every=2, **how)
     assert len(losses(run)) == 4 and all(loss > 0 for loss in losses(run))
     assert len(losses(run, "held_out_loss")) == 3
@@ -71,12 +98,22 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
     ]  # fmt: skip
     with Image.open(run.folder / "validation.png") as strip:
         assert strip.width > 4 * 128 and strip.height > 3 * 128
-    facts, card = read_facts(run.adapter), (run.adapter / "README.md").read_text()
-    assert facts["w_train"] == (facts["train"]["guidance"] + (how.get("guidance_max") or facts["train"]["guidance"])) / 2
+    facts, card = load_metadata(run.adapter), (run.adapter / "README.md").read_text()
+    assert (
+        facts["w_train"]
+        == (facts["train"]["guidance"] + (how.get("guidance_max") or facts["train"]["guidance"]))
+        / 2
+    )
     objective = how.get("objective", "guidance")
-    assert facts["objective"] == objective and facts["train"]["targets"] == how.get("targets", "attention")
+    assert facts["objective"] == objective and facts["train"]["targets"] == how.get(
+        "targets", "attention"
+    )
     told = ModelCard(card, ignore_metadata_errors=False).data.to_dict()
-    assert (told["library_name"], told["pipeline_tag"], told["license"]) == ("diffusers", "text-to-image", "mit")
+    assert (told["library_name"], told["pipeline_tag"], told["license"]) == (
+        "diffusers",
+        "text-to-image",
+        "mit",
+    )
     assert {"lora", objective} <= set(told["tags"]) and "base_model" not in told
     assert ("guides twice" in card) == (objective != "finetune")
     assert ("LCMScheduler" in card) == (objective == "consistency")
@@ -94,17 +131,28 @@ def test_all_weights_are_trained_and_saved_as_a_pipeline(new_run, train):
     changed = [key for key, value in learned.items() if not torch.equal(value, base[key])]
     assert len(changed) > 0.9 * len(base), "every weight learns"
     assert "DiffusionPipeline.from_pretrained" in (run.model / "README.md").read_text()
-    assert not run.adapter.exists() and read_facts(run.model)["train"]["method"] == "full"
+    assert not run.adapter.exists() and load_metadata(run.model)["train"]["method"] == "full"
     size = sum(path.stat().st_size for path in (run.model / "unet").iterdir())
     assert size > sum(value.numel() for value in base.values()) * 4
 
 
 def test_a_training_that_explodes_says_the_step_and_the_examples(new_run, start_training):
     run = new_run()
-    config = Train(run=str(run.folder), steps=50, lr=10.0, clip=1e6, warmup=0, processes=1, precision="fp32", targets="all")
+    config = Train(
+        run=str(run.folder),
+        steps=50,
+        lr=10.0,
+        clip=1e6,
+        warmup=0,
+        processes=1,
+        precision="fp32",
+        targets="all",
+    )
     code = start_training(config).wait()
     error = run.stage_record("train").get("error", "")
-    assert code != 0 and "the loss is not finite at step" in error and "picturebook-0-" in error, error
+    assert code != 0 and "the loss is not finite at step" in error and "picturebook-0-" in error, (
+        error
+    )
 
 
 def test_a_damaged_cache_is_named_before_any_process_starts(prepared, tmp_path):
@@ -120,7 +168,9 @@ def test_a_damaged_cache_is_named_before_any_process_starts(prepared, tmp_path):
         check_cache(folder, Train())
 
 
-def test_another_base_than_the_cache_s_is_refused_in_one_sentence(prepared, tmp_path, start_training):
+def test_another_base_than_the_cache_s_is_refused_in_one_sentence(
+    prepared, tmp_path, start_training
+):
     run = Run(tmp_path / "run")
     shutil.copytree(prepared.cache, run.cache)
     meta = json.loads((run.cache / "cache.json").read_text())
@@ -128,6 +178,9 @@ def test_another_base_than_the_cache_s_is_refused_in_one_sentence(prepared, tmp_
     run.update(stages={"prepare": prepared.stage_record("prepare")})
     run.metrics.write_text('{"step": 1, "loss": 0.5, "seconds": 1.0}\n')
     code = start_training(Train(run=str(run.folder), steps=1, processes=1)).wait()
-    assert "base 'embedded' is not the one that the cache was made with" in run.stage_record("train")["error"]
+    assert (
+        "base 'embedded' is not the one that the cache was made with"
+        in run.stage_record("train")["error"]
+    )
     assert code != 0 and not run.adapter.exists()
     assert losses(run) == [], "the lines of the training before are gone before anything is built"

@@ -13,7 +13,7 @@ from nbs_lib.models import find_base
 from nbs_lib.run.run import Run
 from nbs_lib.train import validation as validate
 from nbs_lib.train.dataset import Examples
-from nbs_lib.train.memory.dry_run import rehearse
+from nbs_lib.train.memory.dry_run import dry_run
 from nbs_lib.train.student import Student
 from nbs_lib.train.validation import Validation
 
@@ -27,12 +27,23 @@ def validation(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(validate, "STEPS", 2)
 
     def call(**how) -> Validation:
-        config, base = Train(str(tmp_path / "run"), objective="finetune", validate_every=1, **how), find_base("embedded")
-        student = Student(base.unet(), base.scheduler().alphas_cumprod, base.prediction_type, torch.float32)
-        parts = SimpleNamespace(
-            base=base, examples=Examples(prepared.cache, config), student=student, parameters=[], averaged=nullcontext
+        config, base = (
+            Train(str(tmp_path / "run"), objective="finetune", validate_every=1, **how),
+            find_base("embedded"),
         )
-        alone = SimpleNamespace(is_main_process=True, device=torch.device("cpu"), wait_for_everyone=lambda: None)
+        student = Student(
+            base.unet(), base.scheduler().alphas_cumprod, base.prediction_type, torch.float32
+        )
+        parts = SimpleNamespace(
+            base=base,
+            examples=Examples(prepared.cache, config),
+            student=student,
+            parameters=[],
+            averaged=nullcontext,
+        )
+        alone = SimpleNamespace(
+            is_main_process=True, device=torch.device("cpu"), wait_for_everyone=lambda: None
+        )
         run = Run(config.run)
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -57,9 +68,11 @@ def test_prompts_of_one_s_own_are_drawn_also_where_nothing_is_held_out(validatio
     prompts = ["A person holding a cat", "A house by a tree", "A red ball"]
     own = validation(held_out=0, validation_prompts=prompts, num_validation_images=2)
     assert looked(own) == ([], 6)
-    text = own.parts.base.embed(prompts, own.parts.base.text_encoders()).context
+    text = own.parts.base.encode_prompt(prompts, own.parts.base.text_encoders()).context
     torch.testing.assert_close(own.text.context, text.repeat_interleave(2, 0), rtol=1e-4, atol=1e-5)
-    assert len({tuple(noise.flatten().tolist()) for noise in own.noise}) == 6, "each from a noise of its own"
+    assert len({tuple(noise.flatten().tolist()) for noise in own.noise}) == 6, (
+        "each from a noise of its own"
+    )
     assert not torch.equal(own.sampled()[0], own.sampled()[2])
 
 
@@ -77,7 +90,11 @@ def test_without_pictures_and_held_out_examples_nothing_is_looked_at(validation)
 
 def test_the_text_encoder_of_the_prompts_is_in_the_plan(prepared):
     with_prompts, without = (
-        rehearse(Train(precision="bf16", held_out=0, validation_prompts=prompts), prepared.cache, gpu=False).decoding
+        dry_run(
+            Train(precision="bf16", held_out=0, validation_prompts=prompts),
+            prepared.cache,
+            gpu=False,
+        ).decoding
         for prompts in (["a cat"], [])
     )
     assert without == 0 < with_prompts

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from ...files import ROOT
-from ...models import Base, embedded_clip, whole_clip
+from ...models import StableDiffusion, embedded_clip, load_clip_folder
 from ...picturebook.caption_ranking import features, pixels
 
 BATCH = 64
@@ -34,13 +34,20 @@ class Clip:
     def of_images(self, images: np.ndarray) -> torch.Tensor:
         """Features of pictures uint8 [n, h, w, 3] on the unit sphere: [n, d]."""
         parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return torch.cat([features(self.model.get_image_features(pixel_values=self._pixels(part))) for part in parts])
+        return torch.cat(
+            [
+                features(self.model.get_image_features(pixel_values=self._pixels(part)))
+                for part in parts
+            ]
+        )
 
     @torch.no_grad()
     def of_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Features of texts on the unit sphere: [n, d]."""
         parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
-        return torch.cat([features(self.model.get_text_features(**self._words(part))) for part in parts])
+        return torch.cat(
+            [features(self.model.get_text_features(**self._words(part))) for part in parts]
+        )
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
         if self.processor:
@@ -53,10 +60,12 @@ class Clip:
             max_length=self.model.config.text_config.max_position_embeddings,
         )  # fmt: skip
         # the embedded text tower was trained without a mask
-        return {"input_ids": told.input_ids} | ({"attention_mask": told.attention_mask} if self.processor else {})
+        return {"input_ids": told.input_ids} | (
+            {"attention_mask": told.attention_mask} if self.processor else {}
+        )
 
 
-def load_clip(name: str, base: Base) -> Clip | None:
+def load_clip(name: str, base: StableDiffusion) -> Clip | None:
     """The CLIP of that name: "auto" is the embedded one for the embedded base, and none for any other; "none", "embedded", a
     folder with a CLIPModel, its tokenizer and its preprocessor, or a hub id of such. Errors: ClipError."""
     if name == "none" or name == "auto" and base.name != "embedded":
@@ -68,10 +77,19 @@ def load_clip(name: str, base: Base) -> Clip | None:
     folder = ROOT / Path(name).expanduser()
     place: Any = folder if folder.is_dir() else name
     if not folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "~", "/"))):
-        raise ClipError(f"clip {name!r}: there is no such folder; give auto, none, embedded, a folder or a hub id")
+        raise ClipError(
+            f"clip {name!r}: there is no such folder; give auto, none, embedded, a folder or a hub id"
+        )
     try:
-        model = whole_clip(place)
-        return Clip(name, model, CLIPTokenizer.from_pretrained(place), CLIPImageProcessorPil.from_pretrained(place))
+        model = load_clip_folder(place)
+        return Clip(
+            name,
+            model,
+            CLIPTokenizer.from_pretrained(place),
+            CLIPImageProcessorPil.from_pretrained(place),
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
         said = str(failure).strip().splitlines()[0]
-        raise ClipError(f"clip {name!r}: it does not load ({said}); give a folder or a hub id of a CLIPModel") from failure
+        raise ClipError(
+            f"clip {name!r}: it does not load ({said}); give a folder or a hub id of a CLIPModel"
+        ) from failure

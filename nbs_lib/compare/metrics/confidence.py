@@ -18,7 +18,10 @@ Interval = tuple[float, float] | tuple[None, None]
 
 
 def bootstrap_interval(
-    paired: Sequence[np.ndarray] | np.ndarray, statistic: Callable[..., float | None], seed: int = 0, draws: int = DRAWS
+    paired: Sequence[np.ndarray] | np.ndarray,
+    statistic: Callable[..., float | None],
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> Interval:
     """Percentile interval of a statistic.
 
@@ -26,12 +29,18 @@ def bootstrap_interval(
     statistic: takes those arrays. (None, None) for one prompt, which says nothing of others, and where the statistic is
     undefined in more than a fortieth of the draws: one end of the interval would be made of nothing.
     """
-    arrays = [np.asarray(paired)] if getattr(paired, "ndim", 0) == 1 else [np.asarray(values) for values in paired]
+    arrays = (
+        [np.asarray(paired)]
+        if getattr(paired, "ndim", 0) == 1
+        else [np.asarray(values) for values in paired]
+    )
     n = len(arrays[0])
     if n < 2:
         return None, None
     rng = np.random.default_rng(seed)
-    found = [statistic(*(values[drawn] for values in arrays)) for drawn in rng.integers(0, n, (draws, n))]
+    found = [
+        statistic(*(values[drawn] for values in arrays)) for drawn in rng.integers(0, n, (draws, n))
+    ]
     defined = [value for value in found if value is not None and np.isfinite(value)]
     if len(defined) < draws * (1 - (1 - LEVEL) / 2):
         return None, None
@@ -58,14 +67,18 @@ def with_interval(values: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:
     return {"value": float(np.mean(means)), "low": low, "high": high}
 
 
-def of_sets(a: torch.Tensor, b: torch.Tensor, prompts: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
+def set_interval(
+    a: torch.Tensor, b: torch.Tensor, prompts: Sequence[str], seed: int = 0
+) -> dict[str, dict[str, Any]]:
     """FID and KID of two sets of features [n, d], place i of both being a picture of prompts[i]: value, low, high of each.
 
     A set drawn with replacement has fewer pictures in it, which makes FID larger: its interval is moved back by what the
     draws are larger in the mean.
     """
     different = list(dict.fromkeys(prompts))
-    places = [np.array([i for i, each in enumerate(prompts) if each == prompt]) for prompt in different]
+    places = [
+        np.array([i for i, each in enumerate(prompts) if each == prompt]) for prompt in different
+    ]
     rng, p = np.random.default_rng(seed), len(different)
     told = {"fid": {"value": fid(a, b)}, "kid": {"value": kid(a, b)}}
     if p < 2:
@@ -80,8 +93,13 @@ def of_sets(a: torch.Tensor, b: torch.Tensor, prompts: Sequence[str], seed: int 
         weights = np.array([times[different.index(prompt)] for prompt in prompts])
         if np.count_nonzero(weights) > 1:  # of one picture alone there are no pairs
             kids.append(kid(a, b, weights))
-    ends = {"fid": _ends(list(np.array(fids) - np.mean(fids) + told["fid"]["value"])), "kid": _ends(kids)}
-    return {name: each | {"low": ends[name][0], "high": ends[name][1]} for name, each in told.items()}
+    ends = {
+        "fid": _ends(list(np.array(fids) - np.mean(fids) + told["fid"]["value"])),
+        "kid": _ends(kids),
+    }
+    return {
+        name: each | {"low": ends[name][0], "high": ends[name][1]} for name, each in told.items()
+    }
 
 
 def _ends(values: list[float]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...config import Compare
-from ..sampling.sample_cache import Kept
+from ..sampling.sample_cache import SampleCache
 from ..sampling.sampler import Sampler
 from .confidence import bootstrap_interval, by_prompt
 from .image_metrics import latent_mse
@@ -19,24 +19,30 @@ POINTS = 11
 """Guidance scales that are tried, from 1 upwards."""
 
 
-def turns_of(sampler: Sampler, config: Compare) -> list[float]:
+def guidance_turns(sampler: Sampler, config: Compare) -> list[float]:
     """The λ that are measured: of an adapter that holds guidance; none of anything else."""
     return config.dial if sampler.objective == "guidance" and not sampler.whole else []
 
 
-def measured_dial(kept: Kept, config: Compare) -> dict[str, Any]:
+def measure_effective_guidance(kept: SampleCache, config: Compare) -> dict[str, Any]:
     """w: the scales that were tried; turns: of each λ the nearest w with its interval over prompts, None where it lies beyond
     them; what was to be expected; and the difference that is left there."""
     w_train = kept.sampler.w_train
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
     scales = scales_to_try(w_train, config.dial)
-    guided = [kept.sample("guided", prompts, seeds, config.steps, guidance=w).latents for w in scales]
+    guided = [
+        kept.sample("guided", prompts, seeds, config.steps, guidance=w).latents for w in scales
+    ]
     turns = []
     for turn in config.dial:
         tuned = kept.sample("tuned", prompts, seeds, config.steps, adapter_scale=turn).latents
-        errors = np.stack([by_prompt(latent_mse(tuned, each), prompts) for each in guided])  # [w, prompts]
-        low, high = bootstrap_interval(errors, lambda *drawn: nearest(scales, np.array([each.mean() for each in drawn])))
+        errors = np.stack(
+            [by_prompt(latent_mse(tuned, each), prompts) for each in guided]
+        )  # [w, prompts]
+        low, high = bootstrap_interval(
+            errors, lambda *drawn: nearest(scales, np.array([each.mean() for each in drawn]))
+        )
         turns.append(
             {
                 "adapter_scale": turn,
@@ -65,5 +71,9 @@ def nearest(scales: list[float], errors: np.ndarray) -> float | None:
     i = max(i, 1)
     before, here, after = errors[i - 1 : i + 2]
     bend = before - 2 * here + after
-    vertex = scales[i] + (scales[1] - scales[0]) * (before - after) / (2 * bend) if bend > 0 else scales[int(np.argmin(errors))]
+    vertex = (
+        scales[i] + (scales[1] - scales[0]) * (before - after) / (2 * bend)
+        if bend > 0
+        else scales[int(np.argmin(errors))]
+    )
     return float(max(scales[0], vertex))

@@ -29,9 +29,13 @@ def guidance_recovered(unguided: float, guided: float, tuned: float) -> float | 
     return (tuned - unguided) / (guided - unguided) if guided > unguided else None
 
 
-def recovered_by_picture(unguided: np.ndarray, guided: np.ndarray, tuned: np.ndarray) -> float | None:
+def recovered_by_picture(
+    unguided: np.ndarray, guided: np.ndarray, tuned: np.ndarray
+) -> float | None:
     """`guidance_recovered` of the three rates, from what is true of each picture: three bool arrays [n]."""
-    return guidance_recovered(float(np.mean(unguided)), float(np.mean(guided)), float(np.mean(tuned)))
+    return guidance_recovered(
+        float(np.mean(unguided)), float(np.mean(guided)), float(np.mean(tuned))
+    )
 
 
 def latent_mse(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
@@ -54,7 +58,11 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Structural similarity of pictures uint8 [n, h, w, 3], by picture: [n]; 1 where they are equal."""
     planes = [torch.tensor(images).permute(0, 3, 1, 2).float() for images in (a, b)]
     # one picture comes without its axis
-    return structural_similarity_index_measure(*planes, data_range=255.0, reduction="none").reshape(-1).numpy()
+    return (
+        structural_similarity_index_measure(*planes, data_range=255.0, reduction="none")
+        .reshape(-1)
+        .numpy()
+    )
 
 
 def clip_score(images: torch.Tensor, texts: torch.Tensor) -> np.ndarray:
@@ -65,7 +73,7 @@ def clip_score(images: torch.Tensor, texts: torch.Tensor) -> np.ndarray:
     return 100 * (images * texts).sum(1).clamp(min=0).numpy()
 
 
-class Given(torch.nn.Module):
+class Features(torch.nn.Module):
     """Features that are there already, where torchmetrics asks for a network that makes them."""
 
     def __init__(self, num_features: int):
@@ -79,7 +87,7 @@ class Given(torch.nn.Module):
 def fid(a: torch.Tensor, b: torch.Tensor) -> float:
     """Fréchet distance of two sets of features [n, d] and [m, d], two pictures or more in each. Lower is nearer; it grows where
     there are few pictures. Source: arXiv 1706.08500, in the space of another network than Inception."""
-    metric = FrechetInceptionDistance(feature=Given(a.shape[1]))
+    metric = FrechetInceptionDistance(feature=Features(a.shape[1]))
     metric.update(b.double(), real=True)
     metric.update(a.double(), real=False)
     return float(metric.compute())
@@ -97,5 +105,7 @@ def kid(a: torch.Tensor, b: torch.Tensor, weights: np.ndarray | None = None) -> 
     x, y = a.double().numpy(), b.double().numpy()
     apart = np.outer(n, n)
     np.fill_diagonal(apart, 0)
-    of_x, of_y, across = ((apart * (p @ q.T + 1) ** 3).sum() / apart.sum() for p, q in ((x, x), (y, y), (x, y)))
+    of_x, of_y, across = (
+        (apart * (p @ q.T + 1) ** 3).sum() / apart.sum() for p, q in ((x, x), (y, y), (x, y))
+    )
     return float(of_x + of_y - 2 * across)

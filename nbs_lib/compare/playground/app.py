@@ -17,18 +17,18 @@ import numpy as np
 
 from ...config import Compare, Play
 from ...config.validation import defaults
-from ...files import read_lines, value_hash
+from ...files import read_jsonl, value_hash
 from ...run.run import Run, RunError
 from ..report.html import data_url
-from ..sampling.long_prompts import remarks_left_out
-from ..sampling.provenance import made
+from ..sampling.long_prompts import no_truncation_warnings
+from ..sampling.provenance import provenance
 from ..sampling.sampler import SCHEDULERS, Sampler, load_sampler
-from .blind_test import Blind
-from .choices import choices
-from .controls import Panel, offered
-from .gallery import Drawn, Gallery, row, save
-from .jobs import STOPPED, cut, draw
-from .sampling_thread import Drawer
+from .blind_test import BlindTest
+from .choices import contender_options
+from .controls import ControlPanel, offered_contenders
+from .gallery import Gallery, GalleryRow, row, save
+from .jobs import STOPPED, draw, truncated_prompts
+from .sampling_thread import SamplingThread
 from .viewer import Viewer
 
 KEPT = 100
@@ -45,19 +45,27 @@ class Playground:
 
     def __init__(self, sampler: Sampler, run: Run, config: Play):
         self.sampler, self.run, self.config, self.rng = sampler, run, config, Random()
-        self.drawer, self.drawn, self._number, self._looked = Drawer(), {}, 0, (0, "")
-        own = run.stage_record("compare").get("parameters", {}).get("prompts") or defaults(Compare)["prompts"]
-        lines = read_lines(run.folder / "gallery" / "gallery.jsonl")
+        self.drawer, self.drawn, self._number, self._looked = SamplingThread(), {}, 0, (0, "")
+        own = (
+            run.stage_record("compare").get("parameters", {}).get("prompts")
+            or defaults(Compare)["prompts"]
+        )
+        lines = read_jsonl(run.folder / "gallery" / "gallery.jsonl")
         saved = [line["prompt"] for line in lines if isinstance(line.get("prompt"), str)]
-        context = offered(choices(run, sampler), SCHEDULERS, own, sampler.w_train)
-        self.panel = Panel(context=context, history=unique(saved[::-1]))
+        context = offered_contenders(
+            contender_options(run, sampler), SCHEDULERS, own, sampler.w_train
+        )
+        self.panel = ControlPanel(context=context, history=unique(saved[::-1]))
         self.panel.open_with(config, sampler.w_train)
-        self.viewer, self.gallery, self.blind = Viewer(), Gallery(), Blind(run, self.drawer)
+        self.viewer, self.gallery, self.blind = Viewer(), Gallery(), BlindTest(run, self.drawer)
         for widget in (self.panel, self.gallery, self.blind):
             widget.on_msg(self._heard)
         self.panel.observe(lambda _: self.draw_on(), "wanted")
         wide = {"overflow": "visible"}  # or else a focus ring at the edge would be cut off
-        self.panel.layout, self.viewer.layout = wide | {"flex": "1 1 340px"}, wide | {"flex": "1.4 1 400px"}
+        self.panel.layout, self.viewer.layout = (
+            wide | {"flex": "1 1 340px"},
+            wide | {"flex": "1.4 1 400px"},
+        )
         top = ipywidgets.HBox([self.panel, self.viewer], layout=wide | {"flex_flow": "row wrap"})
         self.widget = ipywidgets.VBox([top, self.gallery], layout=wide)
         self._widgets = [self.widget, top, self.panel, self.viewer, self.gallery, self.blind]
@@ -65,7 +73,12 @@ class Playground:
 
     def _heard(self, _, told: dict, buffers: list):
         """What a button of the page asks for."""
-        page = {"stop": self.drawer.stop, "shuffle": self.shuffle, "look": self.look, "save": self.save}
+        page = {
+            "stop": self.drawer.stop,
+            "shuffle": self.shuffle,
+            "look": self.look,
+            "save": self.save,
+        }
         page |= {"start": self.start_blind, "vote": self.blind.vote, "end": self.blind.end}
         page[told["do"]](*told.get("with", []))
 
@@ -98,7 +111,12 @@ class Playground:
             self.viewer.words = "Something is being drawn already; wait for it, or stop it."
             return
         self.panel.history = unique([*asked.prompts, *self.panel.history])
-        self.panel.busy, self.panel.done, self.panel.of, self.panel.doing = True, 0, 0, "Getting ready"
+        self.panel.busy, self.panel.done, self.panel.of, self.panel.doing = (
+            True,
+            0,
+            0,
+            "Getting ready",
+        )
         start(partial(self._draw, asked))
 
     def _asked(self) -> Play | None:
@@ -115,31 +133,40 @@ class Playground:
         """In the drawer's thread."""
         rows, tell = [], self.drawer.tell
         try:
-            rows = draw(self.sampler, asked, self.drawer.check, lambda *how: tell(lambda: self.panel.progress(*how)))
+            rows = draw(
+                self.sampler,
+                asked,
+                self.drawer.check,
+                lambda *how: tell(lambda: self.panel.progress(*how)),
+            )
         finally:
             tell(lambda: self._ended(asked, rows))
 
     def _ended(self, asked: Play, rows: list):
         self.panel.busy, self.panel.doing = False, ""
         if not any(shot.image is not None for *_, shots in rows for shot in shots.values()):
-            said = unique([f"{name}: {shot.note}" for *_, shots in rows for name, shot in shots.items()])
+            said = unique(
+                [f"{name}: {shot.note}" for *_, shots in rows for name, shot in shots.items()]
+            )
             stopped = all(shot.note == STOPPED for *_, shots in rows for shot in shots.values())
             self.viewer.words = "Stopped; nothing was finished." if stopped else "\n".join(said)
             return
         added = []
         for prompt, seed, shots in rows:
             self._number += 1
-            self.drawn[self._number] = drawn = Drawn(self._number, prompt, seed, asked, shots)
+            self.drawn[self._number] = drawn = GalleryRow(self._number, prompt, seed, asked, shots)
             added.append(row(self.run, drawn))
         self.gallery.rows = [*added, *self.gallery.rows][:KEPT]
         self.drawn = {each["number"]: self.drawn[each["number"]] for each in self.gallery.rows}
-        self.panel.note = cut(asked.prompts, self.sampler.base)
+        self.panel.note = truncated_prompts(asked.prompts, self.sampler.base)
         self.look(self.gallery.rows[0]["number"])
 
     def look(self, number: int, name: str = ""):
         """Put a row of the gallery into the viewer. name: goes to the right; what was there of the same row, to the left."""
         drawn, (looked, was) = self.drawn[number], self._looked
-        failed = [each for each, shot in drawn.shots.items() if shot.image is None]  # its words are to be seen
+        failed = [
+            each for each, shot in drawn.shots.items() if shot.image is None
+        ]  # its words are to be seen
         after = name or first([*failed, *drawn.shots], "tuned" if not failed else failed[0])
         others = [each for each in drawn.shots if each != after] or [after]
         before = was if looked == number and was in others else first(others, "guided")
@@ -170,16 +197,25 @@ class Playground:
 
         def picture(name: str, prompt: str, seed: int) -> np.ndarray:
             watch = lambda done, of: self.drawer.check()  # noqa: E731
-            with remarks_left_out():
-                told = self.sampler.sample(name, [prompt], [seed], asked.steps, scheduler=asked.scheduler, watch=watch)
+            with no_truncation_warnings():
+                told = self.sampler.sample(
+                    name, [prompt], [seed], asked.steps, scheduler=asked.scheduler, watch=watch
+                )
             return told.images[0]
 
         try:
             # a contender of the same name may be another one by tomorrow
-            ways = {name: self.sampler.ways.of(name, asked.steps, scheduler=asked.scheduler) for name in asked.contenders}
-            who = {name: value_hash(made(self.sampler, way))[:16] for name, way in ways.items()}
+            ways = {
+                name: self.sampler.ways.of(name, asked.steps, scheduler=asked.scheduler)
+                for name in asked.contenders
+            }
+            who = {
+                name: value_hash(provenance(self.sampler, way))[:16] for name, way in ways.items()
+            }
             parameters = {"steps": asked.steps, "scheduler": asked.scheduler, "made": who}
-            self.blind.start(asked.contenders, asked.prompts, asked.pairs, parameters, picture, self.rng)
+            self.blind.start(
+                asked.contenders, asked.prompts, asked.pairs, parameters, picture, self.rng
+            )
         except (ValueError, OSError) as failure:
             self.blind.said = str(failure)
 
@@ -205,7 +241,9 @@ def playground(config: Play) -> Playground:
             f"notebooks/2_train.ipynb with this run goes on with it"
         )
     # as many at once as its comparison takes: what fits
-    batch_size = run.stage_record("compare").get("parameters", {}).get("batch_size", Compare.batch_size)
+    batch_size = (
+        run.stage_record("compare").get("parameters", {}).get("batch_size", Compare.batch_size)
+    )
     while _open:
         _open.pop().close()
     _open.append(Playground(load_sampler(run, batch_size), run, config))

@@ -8,8 +8,8 @@ import traitlets
 
 from ...run.run import Run, RunError
 from ..report.html import data_url
-from .jobs import in_words
-from .sampling_thread import Drawer, StoppedError
+from .jobs import describe_job
+from .sampling_thread import SamplingThread, StoppedError
 from .votes import Pair, plan, read_votes, tally, vote
 from .widgets import script, style
 
@@ -17,7 +17,7 @@ Draw = Callable[[str, str, int], object]
 """Contender, prompt, seed -> a picture, uint8 [h, w, 3]."""
 
 
-class Blind(anywidget.AnyWidget):
+class BlindTest(anywidget.AnyWidget):
     """Pairs to vote on. The page sends `start`, `end` and `vote` with 1 (left), 2 (right) or 0 (neither) and
     the number of the pair it is on.
 
@@ -33,12 +33,20 @@ class Blind(anywidget.AnyWidget):
     result = traitlets.List(traitlets.Unicode()).tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, run: Run, drawer: Drawer):
+    def __init__(self, run: Run, drawer: SamplingThread):
         super().__init__()
         self.votes, self._run, self._drawer = run.folder / "votes.jsonl", run, drawer
         self._ready, self._parameters, self._over = [], {}, False
 
-    def start(self, contenders: list[str], prompts: list[str], count: int, parameters: dict, draw: Draw, rng: Random):
+    def start(
+        self,
+        contenders: list[str],
+        prompts: list[str],
+        count: int,
+        parameters: dict,
+        draw: Draw,
+        rng: Random,
+    ):
         """Plan the pairs and draw them one after the other; a vote can be cast as soon as the first is there.
 
         parameters: what a vote's line says besides. Errors: ValueError for fewer than two contenders.
@@ -57,7 +65,7 @@ class Blind(anywidget.AnyWidget):
             return
         pair = self._ready[self.cast][0]
         try:
-            self._run.refuse_links()
+            self._run.check_links()
             vote(self.votes, pair, choice, self._parameters)
         except (ValueError, OSError, RunError) as failure:
             self.said = f"The vote is not kept: {failure}"
@@ -81,12 +89,14 @@ class Blind(anywidget.AnyWidget):
         said = ""
         try:
             for pair in pairs:
-                pictures = [data_url(draw(name, pair.prompt, pair.seed)) for name in (pair.left, pair.right)]
+                pictures = [
+                    data_url(draw(name, pair.prompt, pair.seed)) for name in (pair.left, pair.right)
+                ]
                 self._drawer.tell(lambda pair=pair, pictures=pictures: self._add(pair, pictures))
         except StoppedError:
             said = "Stopped; the votes so far are kept."
         except Exception as failure:
-            said = in_words(failure)
+            said = describe_job(failure)
         self._drawer.tell(lambda: self._ended(said))
 
     def _add(self, pair: Pair, pictures: list[str]):
@@ -107,7 +117,12 @@ class Blind(anywidget.AnyWidget):
     def _show(self):
         if self.cast < len(self._ready):
             pair, (left, right) = self._ready[self.cast]
-            self.pair = {"number": self.cast + 1, "prompt": pair.prompt, "left": left, "right": right}
+            self.pair = {
+                "number": self.cast + 1,
+                "prompt": pair.prompt,
+                "left": left,
+                "right": right,
+            }
             self.said = "Which is better? 1: the left one, 2: the right one, 0: neither."
             return
         self.pair = {}
@@ -123,7 +138,8 @@ class Blind(anywidget.AnyWidget):
         rows = [
             row
             for row in read_votes(self.votes)
-            if (two := {row["left"], row["right"]}) <= shown and all(row["made"].get(name) == made[name] for name in two)
+            if (two := {row["left"], row["right"]}) <= shown
+            and all(row["made"].get(name) == made[name] for name in two)
         ]
         if rows:
             self.result = [str(each) for each in tally(rows)]

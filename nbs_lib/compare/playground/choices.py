@@ -3,14 +3,14 @@
 from dataclasses import asdict, dataclass
 
 from ...files import from_project
-from ...models import Base
-from ...models.lora import WEIGHTS, read_facts
+from ...models import StableDiffusion
+from ...models.lora import WEIGHTS, load_metadata
 from ...run.run import Run, RunError
 from ..sampling.sampler import Sampler
 
 
 @dataclass(frozen=True)
-class Choice:
+class ContenderOption:
     """name: of the contender, without its scale; label: what the page calls it; scale: w, λ or nothing; why: it cannot be
     picked, in words."""
 
@@ -20,26 +20,28 @@ class Choice:
     why: str = ""
 
 
-def choices(run: Run, sampler: Sampler) -> list[dict[str, str]]:
+def contender_options(run: Run, sampler: Sampler) -> list[dict[str, str]]:
     """Every choice as plain values: the three of every comparison, then the other runs in the same folder, by name."""
     ours = [
-        Choice("unguided", "unguided"),
-        Choice("guided", "guided", "w"),
-        Choice("tuned", "tuned", "" if sampler.whole else "λ"),
+        ContenderOption("unguided", "unguided"),
+        ContenderOption("guided", "guided", "w"),
+        ContenderOption("tuned", "tuned", "" if sampler.whole else "λ"),
     ]
     others = [Run(record.parent) for record in sorted(run.folder.parent.glob("*/run.json"))]
     others = [
-        Choice(name_of(other), other.name, "λ", refusal(other, sampler.base)) for other in others if other.folder != run.folder
+        ContenderOption(option_name(other), other.name, "λ", refusal(other, sampler.base))
+        for other in others
+        if other.folder != run.folder
     ]
     return [asdict(choice) for choice in ours + others]
 
 
-def name_of(run: Run) -> str:
+def option_name(run: Run) -> str:
     """A run as a contender's name: its folder, from the project where it is in it."""
     return from_project(run.folder)
 
 
-def refusal(run: Run, base: Base) -> str:
+def refusal(run: Run, base: StableDiffusion) -> str:
     """Why the adapter of a run cannot be put on this base; empty where it can."""
     try:
         trained = run.stage_record("train")
@@ -49,7 +51,7 @@ def refusal(run: Run, base: Base) -> str:
             return "all its weights were trained; open the playground on this run itself"
         if not (run.adapter / WEIGHTS).is_file():
             return "it has no adapter; train it first"
-        facts = read_facts(run.adapter)
+        facts = load_metadata(run.adapter)
     except (RunError, ValueError, OSError) as failure:
         return str(failure)
     if facts.get("base_hash") == base.hash:

@@ -12,7 +12,7 @@ from .choices import scaled
 from .widgets import script, style
 
 
-class Panel(anywidget.AnyWidget):
+class ControlPanel(anywidget.AnyWidget):
     """The controls. The page sends `stop` and `shuffle`; what its fields hold is checked by `asked`.
 
     wanted: how often Draw was pressed; it comes with what the fields hold by then.
@@ -49,10 +49,18 @@ class Panel(anywidget.AnyWidget):
         """Fill the fields with a notebook's parameters."""
         names = {choice["name"] for choice in self.context["choices"]}
         self.prompts, self.seeds = "\n".join(config.prompts), ", ".join(map(str, config.seeds))
-        self.steps, self.scheduler, self.guidance = config.steps, config.scheduler, config.guidance or w_train
+        self.steps, self.scheduler, self.guidance = (
+            config.steps,
+            config.scheduler,
+            config.guidance or w_train,
+        )
         self.chosen = [name for name in config.contenders if name in names]
         self.more = "\n".join(name for name in config.contenders if name not in names)
-        self.scales = {each["name"]: config.adapter_scale for each in self.context["choices"] if each["scale"] == "λ"}
+        self.scales = {
+            each["name"]: config.adapter_scale
+            for each in self.context["choices"]
+            if each["scale"] == "λ"
+        }
 
     def asked(self, config: Play, w_train: float) -> Play:
         """What the fields say, with every contender under its whole name. Errors: ParameterError."""
@@ -62,18 +70,35 @@ class Panel(anywidget.AnyWidget):
         if self.steps is None:
             raise ParameterError("steps is empty; write a whole number from 1 to 100")
         if not float(self.steps).is_integer():
-            raise ParameterError(f"parameter steps: given {self.steps:g}; allowed is a whole number from 1 to 100")
-        told = {"prompts": prompts, "seeds": seeds_of(self.seeds), "steps": int(self.steps), "scheduler": self.scheduler}
+            raise ParameterError(
+                f"parameter steps: given {self.steps:g}; allowed is a whole number from 1 to 100"
+            )
+        told = {
+            "prompts": prompts,
+            "seeds": seeds_of(self.seeds),
+            "steps": int(self.steps),
+            "scheduler": self.scheduler,
+        }
         most = self.context["guidance"]
         if self.guidance is None:
             raise ParameterError(f"w of guided is empty; write a number from 1 to {most:g}")
-        if not 1 <= self.guidance <= most:  # 0 means another thing in the notebook's parameters than in this field
-            raise ParameterError(f"guidance w: given {self.guidance:g}; allowed is a number from 1 to {most:g}")
-        contenders = [self._named(choice, w_train) for choice in self.context["choices"] if choice["name"] in self.chosen]
+        if (
+            not 1 <= self.guidance <= most
+        ):  # 0 means another thing in the notebook's parameters than in this field
+            raise ParameterError(
+                f"guidance w: given {self.guidance:g}; allowed is a number from 1 to {most:g}"
+            )
+        contenders = [
+            self._named(choice, w_train)
+            for choice in self.context["choices"]
+            if choice["name"] in self.chosen
+        ]
         contenders += [line.strip() for line in self.more.splitlines() if line.strip()]
         if not contenders:
             raise ParameterError("No contender is chosen; choose one or more.")
-        return replace(config, **told, guidance=self.guidance, contenders=list(dict.fromkeys(contenders)))
+        return replace(
+            config, **told, guidance=self.guidance, contenders=list(dict.fromkeys(contenders))
+        )
 
     def _named(self, choice: dict[str, str], w_train: float) -> str:
         name, scale = choice["name"], self.scales.get(choice["name"], 1.0)
@@ -96,6 +121,13 @@ def seeds_of(text: str) -> list[int]:
         ) from None
 
 
-def offered(choices: list[dict[str, str]], schedulers: tuple[str, ...], prompts: list[str], w_train: float) -> dict[str, Any]:
+def offered_contenders(
+    choices: list[dict[str, str]], schedulers: tuple[str, ...], prompts: list[str], w_train: float
+) -> dict[str, Any]:
     """A panel's context: what its fields offer. prompts: of the run's own comparison; guidance: the largest w."""
-    return {"choices": choices, "schedulers": list(schedulers), "prompts": prompts, "guidance": max(20.0, w_train)}
+    return {
+        "choices": choices,
+        "schedulers": list(schedulers),
+        "prompts": prompts,
+        "guidance": max(20.0, w_train),
+    }

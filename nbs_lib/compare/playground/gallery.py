@@ -17,7 +17,7 @@ from ...config import STAGES, Play
 from ...config.contenders import CONTENDERS, slug
 from ...config.validation import as_parameters
 from ...config.yaml12 import dump
-from ...files import add_line, write_atomic
+from ...files import append_jsonl, write_atomic
 from ...run.run import Run
 from ..report.html import data_url
 from .widgets import script, style
@@ -29,7 +29,7 @@ THUMBNAIL = 160
 
 
 @dataclass(frozen=True)
-class Shot:
+class Sample:
     """What one contender came to. image: uint8 [h, w, 3], None where there is none; note: its cost, or why there is none."""
 
     image: np.ndarray | None
@@ -38,14 +38,14 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GalleryRow:
     """A prompt and a seed, drawn by several contenders from the same noise. asked: what the controls said."""
 
     number: int
     prompt: str
     seed: int
     asked: Play
-    shots: dict[str, Shot]
+    shots: dict[str, Sample]
 
 
 class Gallery(anywidget.AnyWidget):
@@ -59,10 +59,14 @@ class Gallery(anywidget.AnyWidget):
     said = traitlets.Dict().tag(sync=True)
 
 
-def row(run: Run, drawn: Drawn) -> dict[str, Any]:
+def row(run: Run, drawn: GalleryRow) -> dict[str, Any]:
     """A row of the gallery, as the page has it."""
     shots = [
-        {"name": name, "note": shot.note, "url": "" if shot.image is None else data_url(thumbnail(shot.image))}
+        {
+            "name": name,
+            "note": shot.note,
+            "url": "" if shot.image is None else data_url(thumbnail(shot.image)),
+        }
         for name, shot in drawn.shots.items()
     ]
     told = {"number": drawn.number, "prompt": drawn.prompt, "seed": drawn.seed}
@@ -76,24 +80,31 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(picture)
 
 
-def save(run: Run, drawn: Drawn, facts: dict[str, Any]) -> list[Path]:
+def save(run: Run, drawn: GalleryRow, facts: dict[str, Any]) -> list[Path]:
     """Write the pictures into RUN/gallery, each with its parameters as text in the PNG, and a line in gallery.jsonl.
 
     facts: what they have in common, such as the base. Errors: ValueError where there is no picture; OSError of the disk.
     """
-    run.refuse_links()
+    run.check_links()
     files, when = [], datetime.now(UTC).isoformat(timespec="seconds")
     for name, shot in drawn.shots.items():
         if shot.image is None:
             continue
-        told = {"prompt": drawn.prompt, "seed": drawn.seed, "contender": name} | shot.facts | facts | {"time": when}
+        told = (
+            {"prompt": drawn.prompt, "seed": drawn.seed, "contender": name}
+            | shot.facts
+            | facts
+            | {"time": when}
+        )
         picture = PngInfo()
         picture.add_itxt(METADATA_KEY, json.dumps(told, ensure_ascii=False))
         Image.fromarray(shot.image).save(buffer := BytesIO(), "PNG", pnginfo=picture)
         stamp = when.replace(":", "").partition("+")[0]
-        files.append(run.folder / "gallery" / f"{stamp}_{drawn.number:03}_s{drawn.seed}_{slug(name)}.png")
+        files.append(
+            run.folder / "gallery" / f"{stamp}_{drawn.number:03}_s{drawn.seed}_{slug(name)}.png"
+        )
         write_atomic(files[-1], buffer.getvalue())
-        add_line(run.folder / "gallery" / "gallery.jsonl", {"file": files[-1].name} | told)
+        append_jsonl(run.folder / "gallery" / "gallery.jsonl", {"file": files[-1].name} | told)
     if not files:
         raise ValueError("there is no picture in this row")
     return files
@@ -107,9 +118,18 @@ def recipe(run: Run, asked: Play) -> str:
     stages = {}
     for stage in ("prepare", "train"):
         own, given = as_parameters(STAGES[stage]()), run.stage_record(stage).get("parameters", {})
-        changed = {name: given[name] for name in own if name != "run" and given.get(name, own[name]) != own[name]}
+        changed = {
+            name: given[name]
+            for name in own
+            if name != "run" and given.get(name, own[name]) != own[name]
+        }
         stages |= {stage: changed} if changed else {}
     contenders = list(dict.fromkeys([*CONTENDERS, *asked.contenders]))  # a comparison has the three
-    told = {"prompts": asked.prompts, "seeds": asked.seeds, "contenders": contenders, "steps": asked.steps}
+    told = {
+        "prompts": asked.prompts,
+        "seeds": asked.seeds,
+        "contenders": contenders,
+        "steps": asked.steps,
+    }
     told |= {"scheduler": asked.scheduler} if asked.scheduler else {}
     return dump(stages | {"compare": told})

@@ -15,7 +15,7 @@ class StoppedError(Exception):
     """Raised out of a sampling that was asked to stop."""
 
 
-class Drawer:
+class SamplingThread:
     """Does one job at a time. To be made in the thread of the page."""
 
     def __init__(self):

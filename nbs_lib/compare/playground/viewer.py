@@ -38,7 +38,10 @@ class Viewer(anywidget.AnyWidget):
 
     def plain(self) -> str:
         """What is shown, as HTML that needs no widget."""
-        sides = [(self.before, self.before_label, self.before_note), (self.after, self.after_label, self.after_note)]
+        sides = [
+            (self.before, self.before_label, self.before_note),
+            (self.after, self.after_label, self.after_note),
+        ]
         words = f"<p>{escape(self.words)}</p>" if self.words else ""
         return words + "".join(_figure(*side, self.alt) for side in sides if side != ("", "", ""))
 
@@ -58,9 +61,13 @@ def slider(folder: str | Path, width: int = 384) -> ipywidgets.VBox:
     run = Run(folder)
     pictures = read_results(run)["pictures"]
     names = [(f"{each['prompt']} (seed {each['seed']})", i) for i, each in enumerate(pictures)]
-    prompt = ipywidgets.Dropdown(options=names, value=0, description="Prompt", layout={"width": f"{width}px"})
+    prompt = ipywidgets.Dropdown(
+        options=names, value=0, description="Prompt", layout={"width": f"{width}px"}
+    )
     pairs = [(f"{left} | {right}", (left, right)) for left, right in PAIRS]
-    pair = ipywidgets.Dropdown(options=pairs, value=PAIRS[0], description="Pair", layout={"width": f"{width}px"})
+    pair = ipywidgets.Dropdown(
+        options=pairs, value=PAIRS[0], description="Pair", layout={"width": f"{width}px"}
+    )
     shown = Viewer(layout={"max_width": f"{2 * width}px"})
 
     def show(_=None):

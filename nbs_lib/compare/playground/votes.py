@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ...files import add_line, read_lines
+from ...files import append_jsonl, read_jsonl
 
 Z = 1.959963984540054
 """Of the normal distribution, for 95 % between -Z and Z."""
@@ -35,10 +35,14 @@ def plan(contenders: list[str], prompts: list[str], count: int, rng: Random) -> 
     Errors: ValueError for fewer than two contenders.
     """
     if len(contenders) < 2:
-        raise ValueError(f"contenders: given {', '.join(contenders) or 'none'}; a blind comparison needs two or more")
+        raise ValueError(
+            f"contenders: given {', '.join(contenders) or 'none'}; a blind comparison needs two or more"
+        )
     pairs = []
     # every pair on every prompt before one comes again: else a pair might be judged on one prompt alone
-    for prompt, two in islice(cycle(product(shuffled(prompts, rng), list(combinations(contenders, 2)))), count):
+    for prompt, two in islice(
+        cycle(product(shuffled(prompts, rng), list(combinations(contenders, 2)))), count
+    ):
         left, right = shuffled(two, rng)
         pairs.append(Pair(prompt, rng.randrange(2**31), left, right))
     return pairs
@@ -52,14 +56,19 @@ def vote(path: Path, pair: Pair, choice: int, parameters: dict[str, Any]) -> dic
     """Add a vote to the file; returns the line. Errors: ValueError for another choice than 0, 1 or 2."""
     if choice not in (0, 1, 2):
         raise ValueError(f"choice: given {choice!r}; allowed is 1 (left), 2 (right) or 0 (neither)")
-    row = asdict(pair) | {"choice": choice} | parameters | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
-    add_line(path, row)
+    row = (
+        asdict(pair)
+        | {"choice": choice}
+        | parameters
+        | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+    )
+    append_jsonl(path, row)
     return row
 
 
 def read_votes(path: Path) -> list[dict[str, Any]]:
     """Return the votes of the file, without lines that are none; [] without a file."""
-    return [row for row in read_lines(path) if _is_vote(row)]
+    return [row for row in read_jsonl(path) if _is_vote(row)]
 
 
 def _is_vote(row: dict[str, Any]) -> bool:
@@ -98,7 +107,9 @@ def tally(votes: list[dict[str, Any]]) -> list[Tally]:
     for (a, b), count in sorted(counts.items()):
         decided = count[a] + count[b]
         rate = count[a] / decided if decided else None
-        tallies.append(Tally(a, b, count[a], count[b], count[None], rate, *wilson(count[a], decided)))
+        tallies.append(
+            Tally(a, b, count[a], count[b], count[None], rate, *wilson(count[a], decided))
+        )
     return tallies
 
 

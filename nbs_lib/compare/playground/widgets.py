@@ -10,7 +10,9 @@ HERE = Path(__file__).parent
 
 def script(name: str) -> str:
     """The source of a widget's module."""
-    return (HERE / "live.js").read_text(encoding="utf-8") + (HERE / f"{name}.js").read_text(encoding="utf-8")
+    return (HERE / "live.js").read_text(encoding="utf-8") + (HERE / f"{name}.js").read_text(
+        encoding="utf-8"
+    )
 
 
 def style(*more: str) -> str:

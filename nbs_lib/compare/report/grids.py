@@ -9,15 +9,15 @@ import torch
 
 from ...config import Compare
 from ...config.grid_axes import Axis
-from ..sampling.sample_cache import Kept
+from ..sampling.sample_cache import SampleCache
 from ..sampling.sampler import Sampler
-from ..sampling.settings import Way
+from ..sampling.settings import SamplingSettings
 
 STRIP = 6
 """Steps of a sampling that are shown."""
 
 
-def cells_of(sampler: Sampler, config: Compare, axes: list[Axis]) -> list[dict[str, Any]]:
+def grid_cells(sampler: Sampler, config: Compare, axes: list[Axis]) -> list[dict[str, Any]]:
     """What is sampled for each place of a grid, parts first, then rows, then columns; where no axis says otherwise, the first
     prompt and seed by tuned, or by guided where w varies.
 
@@ -33,34 +33,50 @@ def cells_of(sampler: Sampler, config: Compare, axes: list[Axis]) -> list[dict[s
              for values in product(*(axis.values for axis in ordered))]  # fmt: skip
     for axis in axes:
         for cell in cells if axis.name not in ("prompt", "seed", "contender") else ():
-            ways = {way_of(sampler, cell | {axis.name: value}, config.steps) for value in axis.values}
+            ways = {
+                cell_settings(sampler, cell | {axis.name: value}, config.steps)
+                for value in axis.values
+            }
             if len(ways) < len(axis.values):
-                raise ValueError(f"parameter axes: {axis.name} changes nothing for {cell['contender']!r}; leave it out")
+                raise ValueError(
+                    f"parameter axes: {axis.name} changes nothing for {cell['contender']!r}; leave it out"
+                )
     return cells
 
 
-def asked(cell: dict[str, Any], steps: int) -> tuple:
+def cell_arguments(cell: dict[str, Any], steps: int) -> tuple:
     """Of a cell what `Ways.of` and `Kept.sample` take. Its steps go before those of a few-step adapter itself."""
-    name = cell["contender"] if cell["steps"] is None else f"{cell['contender']} in {cell['steps']} steps"
+    name = (
+        cell["contender"]
+        if cell["steps"] is None
+        else f"{cell['contender']} in {cell['steps']} steps"
+    )
     return name, cell["steps"] or steps, cell["adapter_scale"], cell["w"], cell["scheduler"]
 
 
-def way_of(sampler: Sampler, cell: dict[str, Any], steps: int) -> Way:
+def cell_settings(sampler: Sampler, cell: dict[str, Any], steps: int) -> SamplingSettings:
     """How a cell is sampled."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of guidance on what holds its own: it was asked for
-        return sampler.ways.of(*asked(cell, steps))
+        return sampler.ways.of(*cell_arguments(cell, steps))
 
 
-def over_axes(kept: Kept, config: Compare, axes: list[Axis]) -> np.ndarray:
+def sample_axes(kept: SampleCache, config: Compare, axes: list[Axis]) -> np.ndarray:
     """Pictures over two or three axes, given as columns, rows, parts: uint8 [z, y, x, h, w, 3]. Errors: as of `cells_of`."""
-    cells = cells_of(kept.sampler, config, axes)
-    alike: dict[tuple, list[int]] = {}  # pictures that differ in prompt and seed alone are sampled together
+    cells = grid_cells(kept.sampler, config, axes)
+    alike: dict[
+        tuple, list[int]
+    ] = {}  # pictures that differ in prompt and seed alone are sampled together
     for i, cell in enumerate(cells):
-        alike.setdefault(asked(cell, config.steps), []).append(i)
+        alike.setdefault(cell_arguments(cell, config.steps), []).append(i)
     images: list[Any] = [None] * len(cells)
     for (contender, *how), places in alike.items():
-        drawn = kept.sample(contender, [cells[i]["prompt"] for i in places], [cells[i]["seed"] for i in places], *how)
+        drawn = kept.sample(
+            contender,
+            [cells[i]["prompt"] for i in places],
+            [cells[i]["seed"] for i in places],
+            *how,
+        )
         for i, image in zip(places, drawn.images, strict=True):
             images[i] = image
     shape = [len(axis.values) for axis in reversed(axes)]
@@ -68,14 +84,19 @@ def over_axes(kept: Kept, config: Compare, axes: list[Axis]) -> np.ndarray:
 
 
 @torch.no_grad()
-def strip(
+def denoising_strip(
     sampler: Sampler, name: str, prompt: str, seed: int, steps: int, adapter_scale: float
 ) -> tuple[list[int], np.ndarray]:
     """The steps that are shown, and what the latents decode to after each: uint8 [n, h, w, 3]."""
     way = sampler.ways.of(name, steps, adapter_scale)
     wanted = sorted({round(each) for each in np.linspace(1, way.steps, min(STRIP, way.steps))})
     latents = []
-    sampler.sample_way(way, [prompt], [seed], peek=lambda done, now: latents.append(now.clone()) if done in wanted else None)
+    sampler.sample_way(
+        way,
+        [prompt],
+        [seed],
+        peek=lambda done, now: latents.append(now.clone()) if done in wanted else None,
+    )
     base, pipe = sampler.pipe_of(way)
     pictures = [(base.decode(pipe.vae, each)[0] / 2 + 0.5).clamp(0, 1) for each in latents]
     return wanted, (torch.stack(pictures) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -18,7 +18,7 @@ from ...images.html import csp_hash
 from ...run.record import read_metrics
 from ...run.run import Run
 from .snippet import three_lines, usage_example
-from .summary import ALT, described
+from .summary import ALT, describe_contender
 
 HERE = Path(__file__).parent
 PAIRS = (("unguided", "tuned"), ("guided", "tuned"))
@@ -43,12 +43,18 @@ def write_report(run: Run) -> Path:
     Errors: FileNotFoundError where there is no comparison, or one of its pictures is gone.
     """
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters.update(number=number, percent=percent, value=value, titled=titled)
+    environment.filters.update(number=number, percent=percent, value=value, titled=contender_title)
     template = environment.get_template("report.html.j2")
     count = len(read_results(run)["pictures"])
-    tries = [(quality, count) for quality in QUALITIES] + [(20, count >> halved) for halved in range(1, count.bit_length())]
+    tries = [(quality, count) for quality in QUALITIES] + [
+        (20, count >> halved) for halved in range(1, count.bit_length())
+    ]
     for quality, cards in tries:
         html = template.render(page(run, quality, cards))
         if len(html.encode()) < LARGEST:
@@ -71,30 +77,50 @@ def data_url(picture: Path | np.ndarray, quality: int = 0) -> str:
     """A PNG file, or a picture [h, w, 3] of bytes, as a URL that holds it. quality: of WebP, 0 for PNG."""
     if isinstance(picture, Path) and not quality:
         return "data:image/png;base64," + b64encode(picture.read_bytes()).decode()
-    image = Image.open(picture).convert("RGB") if isinstance(picture, Path) else Image.fromarray(picture)
+    image = (
+        Image.open(picture).convert("RGB")
+        if isinstance(picture, Path)
+        else Image.fromarray(picture)
+    )
     if quality:
         image.thumbnail((QUALITIES[quality], QUALITIES[quality]))
-    image.save(buffer := BytesIO(), "WEBP" if quality else "PNG", **({"quality": quality} if quality else {}))
-    return f"data:image/{'webp' if quality else 'png'};base64,{b64encode(buffer.getvalue()).decode()}"
+    image.save(
+        buffer := BytesIO(),
+        "WEBP" if quality else "PNG",
+        **({"quality": quality} if quality else {}),
+    )
+    return (
+        f"data:image/{'webp' if quality else 'png'};base64,{b64encode(buffer.getvalue()).decode()}"
+    )
 
 
 def page(run: Run, quality: int = 0, cards: int | None = None) -> dict[str, Any]:
     """Everything the template shows. quality: of its pictures, see `data_url`; cards: so many of the prompts and seeds at
     most, None for all."""
     results, record = read_results(run), run.read()
-    style = (HERE.parent / "playground" / "viewer.css").read_text("utf-8") + (HERE / "report.css").read_text("utf-8")
+    style = (HERE.parent / "playground" / "viewer.css").read_text("utf-8") + (
+        HERE / "report.css"
+    ).read_text("utf-8")
     script = (HERE / "report.js").read_text("utf-8")
-    figures = {name: embedded(run.compare / file, quality) for name, file in results["figures"].items() if file}
+    figures = {
+        name: embedded_figure(run.compare / file, quality)
+        for name, file in results["figures"].items()
+        if file
+    }
     return {
         "run": run.name,
         "record": record,
         "results": results,
         "contenders": list(results["contenders"]),
-        "who": {name: described(name, results) for name in results["contenders"]},
+        "who": {name: describe_contender(name, results) for name in results["contenders"]},
         "pairs": PAIRS,
-        "cards": [card(run, picture, quality) for picture in results["pictures"][:cards]],
+        "cards": [picture_card(run, picture, quality) for picture in results["pictures"][:cards]],
         "alt": ALT,
-        "figures": figures | {name: embedded(run.folder / f"{name}.png", quality) for name in ("loss", "usage", "validation")},
+        "figures": figures
+        | {
+            name: embedded_figure(run.folder / f"{name}.png", quality)
+            for name in ("loss", "usage", "validation")
+        },
         "training": training(run),
         "title": TITLES[results["objective"]],
         "code": usage_example(run, results),
@@ -106,9 +132,13 @@ def page(run: Run, quality: int = 0, cards: int | None = None) -> dict[str, Any]
     }
 
 
-def card(run: Run, picture: dict[str, Any], quality: int = 0) -> dict[str, Any]:
+def picture_card(run: Run, picture: dict[str, Any], quality: int = 0) -> dict[str, Any]:
     """A prompt and seed with its pictures, by contender."""
-    files = {name: run.compare / picture["files"][name] for name in CONTENDERS if name in picture["files"]}
+    files = {
+        name: run.compare / picture["files"][name]
+        for name in CONTENDERS
+        if name in picture["files"]
+    }
     with Image.open(next(iter(files.values()))) as opened:
         small = opened.width < SMALL
     return {
@@ -119,14 +149,18 @@ def card(run: Run, picture: dict[str, Any], quality: int = 0) -> dict[str, Any]:
     }
 
 
-def embedded(path: Path, quality: int = 0) -> str | None:
+def embedded_figure(path: Path, quality: int = 0) -> str | None:
     return data_url(path, quality) if path.is_file() else None
 
 
 def training(run: Run) -> dict[str, Any] | None:
     """Steps, first and last loss of the training; None where it left no metrics."""
     lines = [line for line in read_metrics(run.metrics) if "loss" in line]
-    return {"steps": lines[-1]["step"], "first": lines[0]["loss"], "last": lines[-1]["loss"]} if lines else None
+    return (
+        {"steps": lines[-1]["step"], "first": lines[0]["loss"], "last": lines[-1]["loss"]}
+        if lines
+        else None
+    )
 
 
 def number(given: float | None, digits: int = 3) -> str:
@@ -139,13 +173,17 @@ def number(given: float | None, digits: int = 3) -> str:
     return f"{given:,.0f}" if abs(given) >= 1 else f"{given:.{digits - 1}e}"
 
 
-def titled(name: str) -> str:
+def contender_title(name: str) -> str:
     """A contender's name at the head of a row; a folder's stays as it is."""
     return name if "/" in name else name[:1].upper() + name[1:]
 
 
 def percent(given: float | None) -> str:
-    return "–" if given is None or not isfinite(given) else f"{round(100 * given)}\N{NARROW NO-BREAK SPACE}%".replace("-", "−")
+    return (
+        "–"
+        if given is None or not isfinite(given)
+        else f"{round(100 * given)}\N{NARROW NO-BREAK SPACE}%".replace("-", "−")
+    )
 
 
 def value(given: Any) -> str:
@@ -153,5 +191,9 @@ def value(given: Any) -> str:
     if isinstance(given, list):
         if not given:
             return "none"
-        return "\n".join(map(str, given)) if any(isinstance(item, str) for item in given) else ", ".join(map(str, given))
+        return (
+            "\n".join(map(str, given))
+            if any(isinstance(item, str) for item in given)
+            else ", ".join(map(str, given))
+        )
     return f"{given:g}" if isinstance(given, float) else str(given)

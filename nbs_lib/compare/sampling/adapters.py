@@ -9,23 +9,23 @@ import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 from ...files import ROOT
-from ...models import Base, BaseError
-from ...models.lora import WEIGHTS, read_facts
-from ...models.lora_file import check_adapter, layers_of_unet
+from ...models import BaseError, StableDiffusion
+from ...models.lora import WEIGHTS, load_metadata
+from ...models.lora_file import check_adapter, lora_targets_of
 from ...run.run import Run
 
 Scaled = Sequence[tuple[Path, float]]
 """Folders of adapters, each with its λ."""
 
 
-class Adapters:
+class AdapterLoader:
     """Adapters on the UNet of a base's pipeline, loaded the stock way when they are first asked for, and off until then.
 
     layers: all that an adapter may lie on, by name.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, base: Base):
-        self.pipe, self.base, self.layers = pipe, base, layers_of_unet(pipe.unet)
+    def __init__(self, pipe: DiffusionPipeline, base: StableDiffusion):
+        self.pipe, self.base, self.layers = pipe, base, lora_targets_of(pipe.unet)
         self._names: dict[Path, tuple[str, tuple]] = {}
         self._originals: dict[str, tuple[torch.nn.Parameter, torch.Tensor]] = {}
 
@@ -34,9 +34,11 @@ class Adapters:
 
         Errors: BaseError where it is of another base, AdapterError where it cannot be used.
         """
-        facts = read_facts(folder)
-        refuse_other_base(self.base, facts, folder)
-        if self._names.get(folder, ("", None))[1] != (stamp := stamp_of(folder / WEIGHTS)):  # it may be trained anew meanwhile
+        facts = load_metadata(folder)
+        check_same_base(self.base, facts, folder)
+        if self._names.get(folder, ("", None))[1] != (
+            stamp := change_stamp(folder / WEIGHTS)
+        ):  # it may be trained anew meanwhile
             check_adapter(folder / WEIGHTS, self.layers)
             name = f"onepass-{len(self._originals)}-{len(self._names)}-{stamp[0]}"
             self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
@@ -77,16 +79,20 @@ class Adapters:
 
     def _changed(self) -> list[tuple[str, torch.nn.Module]]:
         """The layers of the base that an adapter lies on, by their names in a UNet without any."""
-        return [(name, module.base_layer) for name, module in self.pipe.unet.named_modules() if hasattr(module, "base_layer")]
+        return [
+            (name, module.base_layer)
+            for name, module in self.pipe.unet.named_modules()
+            if hasattr(module, "base_layer")
+        ]
 
 
-def stamp_of(path: Path) -> tuple[int, int]:
+def change_stamp(path: Path) -> tuple[int, int]:
     """What changes when a file is written anew."""
     told = path.stat()
     return told.st_mtime_ns, told.st_size
 
 
-def refuse_other_base(base: Base, facts: dict[str, Any], folder: Path):
+def check_same_base(base: StableDiffusion, facts: dict[str, Any], folder: Path):
     """Errors: BaseError where an adapter was trained on another base, by the recorded hash."""
     if base.hash != facts["base_hash"]:
         raise BaseError(
@@ -106,7 +112,9 @@ def adapter_of(folder: str) -> Path:
         if (place / WEIGHTS).is_file():
             return place
     if (path / "model" / "model_index.json").is_file():
-        raise FileNotFoundError(f"contender {folder!r}: all its weights were trained; give `pipeline {folder}/model`")
+        raise FileNotFoundError(
+            f"contender {folder!r}: all its weights were trained; give `pipeline {folder}/model`"
+        )
     raise FileNotFoundError(
         f"contender {folder!r}: there is no adapter in it; give a run that was trained (notebooks/2_train.ipynb), or a "
         f"folder with a {WEIGHTS}"

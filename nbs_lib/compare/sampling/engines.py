@@ -11,7 +11,7 @@ import logging
 import torch
 from diffusers import UNet2DConditionModel
 
-from ...models import Base
+from ...models import StableDiffusion
 from ...models._torch_fixes import quote_torch_libraries
 from ...models.lora import prediction
 
@@ -19,7 +19,7 @@ AGREE = 1e-3
 """The largest difference from eager's predictions on fixed noise, as a share of the largest prediction."""
 
 
-def on_engine(unet: UNet2DConditionModel, engine: str, base: Base) -> torch.nn.Module:
+def on_engine(unet: UNet2DConditionModel, engine: str, base: StableDiffusion) -> torch.nn.Module:
     """The UNet of a base's family, evaluated by an engine from now on. Errors: RuntimeError where it disagrees with eager."""
     if engine == "eager":
         return unet

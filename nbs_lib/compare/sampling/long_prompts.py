@@ -8,9 +8,11 @@ REMARKS = ("part of your input was truncated", "Token indices sequence length is
 
 
 @contextmanager
-def remarks_left_out() -> Iterator[None]:
+def no_truncation_warnings() -> Iterator[None]:
     """Without these remarks, which are a screenful in red."""
-    handlers = [each for name in ("diffusers", "transformers") for each in logging.getLogger(name).handlers]
+    handlers = [
+        each for name in ("diffusers", "transformers") for each in logging.getLogger(name).handlers
+    ]
     try:
         for handler in handlers:
             handler.addFilter(_no_remark)

@@ -12,12 +12,16 @@ CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 """Linux's account of this process' memory. Source: proc(5)."""
 
 
-def held(device: torch.device) -> float:
+def memory_in_use(device: torch.device) -> float:
     """MiB that are taken now: by tensors on the GPU, or by the process."""
-    return (torch.cuda.memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss) / 2**20
+    return (
+        torch.cuda.memory_allocated()
+        if device.type == "cuda"
+        else psutil.Process().memory_info().rss
+    ) / 2**20
 
 
-class Meter:
+class SamplingProfiler:
     """Counts from when it is made. `count` is a forward hook for UNets; rows: UNet evaluations so far.
 
     own: MiB that one pipeline takes by itself; what else is held when the meter is made, such as other contenders' models, is
@@ -26,12 +30,14 @@ class Meter:
 
     def __init__(self, device: torch.device, own: float):
         self.rows, self._gpu = 0, device.type == "cuda"
-        self._others = held(device) - own
+        self._others = memory_in_use(device) - own
         if self._gpu:
             torch.cuda.synchronize()  # what was asked for before is not measured
             torch.cuda.reset_peak_memory_stats()
         else:
-            with suppress(OSError):  # Linux: the high-water mark of this process' memory begins again from here
+            with suppress(
+                OSError
+            ):  # Linux: the high-water mark of this process' memory begins again from here
                 CLEAR.write_text("5")
         self._start = perf_counter()
 

@@ -10,16 +10,19 @@ from ...files import file_hash
 from ...models import find_base
 from ...models.lora import WEIGHTS
 from ...run.fingerprint import files_hash, files_of
-from .adapters import stamp_of
+from .adapters import change_stamp
 from .sampler import Sampler
-from .settings import Way
+from .settings import SamplingSettings
 
-CODE = [Path(__file__).with_name(f"{name}.py") for name in ("adapters", "engines", "sampler", "settings")]
+CODE = [
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("adapters", "engines", "sampler", "settings")
+]
 CODE += files_of(Path(models.__file__).parent)
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 
 
-def made(sampler: Sampler, way: Way) -> dict[str, Any]:
+def provenance(sampler: Sampler, way: SamplingSettings) -> dict[str, Any]:
     """Of pictures that are sampled so."""
     return {
         "steps": way.steps,
@@ -27,25 +30,29 @@ def made(sampler: Sampler, way: Way) -> dict[str, Any]:
         "guided": way.guided,
         "negative": way.negative,
         "scheduler": way.scheduler,
-        "adapters": [{"sha256": sha256_of(folder / WEIGHTS), "adapter_scale": scale} for folder, scale in way.adapters],
+        "adapters": [
+            {"sha256": sha256_of(folder / WEIGHTS), "adapter_scale": scale}
+            for folder, scale in way.adapters
+        ],
         "model": find_base(str(way.model)).hash if way.model else None,
         "engine": way.engine,
         "base": sampler.base.title,
         "base_hash": sampler.base.hash,
         "resolution": sampler.resolution,
-        "made_with": {name: version(name) for name in LIBRARIES} | {"code": code(), "device": sampler.device.type},
+        "made_with": {name: version(name) for name in LIBRARIES}
+        | {"code": sampling_code_hash(), "device": sampler.device.type},
     }
 
 
 @cache
-def code() -> str:
+def sampling_code_hash() -> str:
     """Hash of the library's code that samples."""
     return files_hash(CODE)
 
 
 def sha256_of(path: Path) -> str:
     """Hash of a file, read again only where it was written anew."""
-    return _hashed(path, stamp_of(path))
+    return _hashed(path, change_stamp(path))
 
 
 @cache

@@ -21,8 +21,8 @@ import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load, save
 
-from ...files import files_in, part_of, remove_leftovers, value_hash
-from .provenance import made
+from ...files import files_in, part_of, remove_stale_temporaries, value_hash
+from .provenance import provenance
 from .sampler import Sampler
 
 OWN = re.compile(r"[0-9a-f]{24}\.(png|safetensors|\d+\.part)")
@@ -32,7 +32,7 @@ TEXT = "onepass"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CachedSamples:
     """images: uint8 [n, h, w, 3]; latents: fp32 [n, c, h/8, w/8]; files: the PNG of each."""
 
     images: np.ndarray
@@ -40,7 +40,7 @@ class Drawn:
     files: list[Path]
 
 
-class Kept:
+class SampleCache:
     """The pictures of a folder. fresh: how many were sampled; say: is told of damaged ones; tell: of a contender and how many
     of its pictures are there now, 0 as it begins."""
 
@@ -53,17 +53,25 @@ class Kept:
     def sample(
         self, name: str, prompts: list[str], seeds: list[int], steps: int, adapter_scale: float = 1.0,
         guidance: float | None = None, scheduler: str = "",
-    ) -> Drawn:  # fmt: skip
+    ) -> CachedSamples:  # fmt: skip
         """As `Sampler.sample`, but for pictures that are there."""
-        way, size = self.sampler.ways.of(name, steps, adapter_scale, guidance, scheduler), self.sampler.batch_size
-        shared = {"contender": name} | made(self.sampler, way)
-        told = [shared | {"prompt": prompt, "seed": seed} for prompt, seed in zip(prompts, seeds, strict=True)]
+        way, size = (
+            self.sampler.ways.of(name, steps, adapter_scale, guidance, scheduler),
+            self.sampler.batch_size,
+        )
+        shared = {"contender": name} | provenance(self.sampler, way)
+        told = [
+            shared | {"prompt": prompt, "seed": seed}
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
         files = [self.folder / f"{value_hash(each)[:24]}.png" for each in told]
         found: list[tuple[np.ndarray, torch.Tensor]] = []
         self.tell(name, 0)
         for start in range(0, len(told), size):
             part = slice(start, start + size)
-            batch = [self._read(file, each) for file, each in zip(files[part], told[part], strict=True)]
+            batch = [
+                self._read(file, each) for file, each in zip(files[part], told[part], strict=True)
+            ]
             if None in batch:
                 drawn = self.sampler.sample_way(way, prompts[part], seeds[part])
                 batch = list(zip(drawn.images, drawn.latents, strict=True))
@@ -73,7 +81,11 @@ class Kept:
             found += batch
             self.tell(name, len(batch))
         self._used |= set(files)
-        return Drawn(np.stack([image for image, _ in found]), torch.stack([latent for _, latent in found]), files)
+        return CachedSamples(
+            np.stack([image for image, _ in found]),
+            torch.stack([latent for _, latent in found]),
+            files,
+        )
 
     def __len__(self) -> int:
         """Pictures that were asked for."""
@@ -84,7 +96,7 @@ class Kept:
         keep = {path.stem for path in self._used}
         if self.folder.is_symlink():
             return
-        remove_leftovers(self.folder)
+        remove_stale_temporaries(self.folder)
         for path in files_in(self.folder):
             if OWN.fullmatch(path.name) and path.name.split(".")[0] not in keep:
                 path.unlink(missing_ok=True)
@@ -94,7 +106,11 @@ class Kept:
             return None
         found = read_picture(file)
         side = self.sampler.resolution
-        if found is None or (side and found[0].shape != (side, side, 3)) or {name: found[2].get(name) for name in told} != told:
+        if (
+            found is None
+            or (side and found[0].shape != (side, side, 3))
+            or {name: found[2].get(name) for name in told} != told
+        ):
             self.say(f"{file.name} is damaged; it is sampled again")
             return None
         return found[:2]
@@ -103,11 +119,16 @@ class Kept:
 def write_picture(file: Path, image: np.ndarray, latent: torch.Tensor, told: dict[str, Any]):
     """Write a picture uint8 [h, w, 3] that says how it was made, and its latents; the picture appears last."""
     latents = save({"latents": latent.contiguous()})
-    hashes = {"pixels_sha256": sha256(image.tobytes()).hexdigest(), "latents_sha256": sha256(latents).hexdigest()}
+    hashes = {
+        "pixels_sha256": sha256(image.tobytes()).hexdigest(),
+        "latents_sha256": sha256(latents).hexdigest(),
+    }
     text = PngImagePlugin.PngInfo()
     text.add_itxt(TEXT, json.dumps(told | hashes, ensure_ascii=False, sort_keys=True))
     part = part_of(file)
-    part.write_bytes(latents)  # not synced: what a crash of the machine tears is found by its hash, and sampled again
+    part.write_bytes(
+        latents
+    )  # not synced: what a crash of the machine tears is found by its hash, and sampled again
     part.replace(file.with_suffix(".safetensors"))
     Image.fromarray(image).save(part, "PNG", pnginfo=text)
     part.replace(file)
@@ -116,7 +137,10 @@ def write_picture(file: Path, image: np.ndarray, latent: torch.Tensor, told: dic
 def read_picture(file: Path) -> tuple[np.ndarray, torch.Tensor, dict[str, Any]] | None:
     """The picture, its latents, and what it says of itself; None where any of it is not as it was written."""
     try:
-        with warnings.catch_warnings(action="error"), Image.open(file, formats=["PNG"]) as opened:  # a warning: it is too large
+        with (
+            warnings.catch_warnings(action="error"),
+            Image.open(file, formats=["PNG"]) as opened,
+        ):  # a warning: it is too large
             image, told = np.asarray(opened), json.loads(opened.text[TEXT])
         latents = file.with_suffix(".safetensors").read_bytes()
         whole = sha256(image.tobytes()).hexdigest() == told["pixels_sha256"]

@@ -14,13 +14,13 @@ import torch
 from diffusers import DiffusionPipeline
 
 from ...config.contenders import SCHEDULERS
-from ...models import Base, find_base
+from ...models import StableDiffusion, find_base
 from ...models.lora import WEIGHTS
 from ...run.run import Run
-from .adapters import Adapters, stamp_of
+from .adapters import AdapterLoader, change_stamp
 from .engines import on_engine
-from .profiler import Meter, held
-from .settings import Way, Ways
+from .profiler import SamplingProfiler, memory_in_use
+from .settings import SamplingSettings, SettingsResolver
 
 __all__ = ["SCHEDULERS", "Sampler", "Samples", "load_sampler"]
 CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
@@ -53,23 +53,32 @@ class Sampler:
     """
 
     def __init__(
-        self, base: Base, learned: Path, batch_size: int = 20, resolution: int | None = None, tuned_steps: int = 0,
+        self, base: StableDiffusion, learned: Path, batch_size: int = 20, resolution: int | None = None, tuned_steps: int = 0,
         scheduler: str = "",
     ):  # fmt: skip
         """learned: folder of an adapter or of a whole model; batch_size: pictures at once; resolution: pixels a side of a
         picture, None for what the base was made for; tuned_steps: of `tuned`, 0 for what it was trained for; scheduler: one
         of SCHEDULERS, "" for each contender's own."""
-        self.ways = Ways(base, learned, tuned_steps, scheduler)
-        self.w_train, self.objective, self.whole = self.ways.w_train, self.ways.objective, self.ways.whole
+        self.ways = SettingsResolver(base, learned, tuned_steps, scheduler)
+        self.w_train, self.objective, self.whole = (
+            self.ways.w_train,
+            self.ways.objective,
+            self.ways.whole,
+        )
         self.sampling, self.tuned_steps = self.ways.sampling, self.ways.tuned_steps
-        self.base, self.learned, self.batch_size, self.resolution = base, learned, batch_size, resolution
+        self.base, self.learned, self.batch_size, self.resolution = (
+            base,
+            learned,
+            batch_size,
+            resolution,
+        )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipe = base.pipeline().to(self.device)
-        self.adapters = Adapters(self.pipe, base)
+        self.adapters = AdapterLoader(self.pipe, base)
         self._unet = find_base(str(learned)).unet().to(self.device) if self.whole else None
         if not self.whole:
             self.adapters.load(learned)
-        self._own = held(self.device)
+        self._own = memory_in_use(self.device)
         self._pipes: dict[tuple, DiffusionPipeline] = {}
         self._engines: dict[tuple, torch.nn.Module] = {}
         self._warm: dict[tuple, set[tuple]] = {}
@@ -96,20 +105,29 @@ class Sampler:
         BaseError for an adapter of another base; FileNotFoundError where a contender's folder has nothing to sample.
         """
         if len(prompts) != len(seeds) or not prompts:
-            raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more")
-        return self.sample_way(self.ways.of(name, steps, adapter_scale, guidance, scheduler), prompts, seeds, watch)
+            raise ValueError(
+                f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more"
+            )
+        return self.sample_way(
+            self.ways.of(name, steps, adapter_scale, guidance, scheduler), prompts, seeds, watch
+        )
 
     def sample_way(
-        self, way: Way, prompts: list[str], seeds: list[int], watch: Watch = lambda done, of: None,
+        self, way: SamplingSettings, prompts: list[str], seeds: list[int], watch: Watch = lambda done, of: None,
         peek: Callable[[int, torch.Tensor], None] = lambda done, latents: None,
     ) -> Samples:  # fmt: skip
         """The same, of a way that is known. peek: is shown the latents after each step, batch by batch."""
-        parts = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
+        parts = [
+            slice(first, first + self.batch_size)
+            for first in range(0, len(prompts), self.batch_size)
+        ]
         of, drawn = len(parts) * way.steps, []
         with self._ready(way) as pipe:
             for part in parts:
-                self._warm_up(pipe, way, prompts[part], seeds[part], lambda done, latents: watch(0, of))
-            meter = Meter(self.device, self._own)
+                self._warm_up(
+                    pipe, way, prompts[part], seeds[part], lambda done, latents: watch(0, of)
+                )
+            meter = SamplingProfiler(self.device, self._own)
             hook = pipe.unet.register_forward_hook(meter.count)
             try:
                 for number, part in enumerate(parts):
@@ -118,15 +136,24 @@ class Sampler:
                         peek(done, latents)
                         watch(before + done, of)
 
-                    drawn.append(self._draw(pipe, way, prompts[part], seeds[part], way.steps, after))
+                    drawn.append(
+                        self._draw(pipe, way, prompts[part], seeds[part], way.steps, after)
+                    )
             finally:
                 hook.remove()
-            seconds = meter.seconds()  # the pictures are on the CPU by now, so a GPU's work is in it
-        images, latents = (np.concatenate([each[0] for each in drawn]), torch.cat([each[1] for each in drawn]))
-        return Samples(images, latents, meter.rows / len(prompts), seconds / len(prompts), *meter.memory())
+            seconds = (
+                meter.seconds()
+            )  # the pictures are on the CPU by now, so a GPU's work is in it
+        images, latents = (
+            np.concatenate([each[0] for each in drawn]),
+            torch.cat([each[1] for each in drawn]),
+        )
+        return Samples(
+            images, latents, meter.rows / len(prompts), seconds / len(prompts), *meter.memory()
+        )
 
     def _warm_up(
-        self, pipe: DiffusionPipeline, way: Way, prompts: list[str], seeds: list[int],
+        self, pipe: DiffusionPipeline, way: SamplingSettings, prompts: list[str], seeds: list[int],
         after: Callable[[int, torch.Tensor], None],
     ):  # fmt: skip
         """Draw a step once for each UNet and each size of its batches: a first pass is slower, and is no cost of a picture.
@@ -136,12 +163,14 @@ class Sampler:
         ends = 0 < way.guided < 1
         warm, size = self._warm.setdefault(self._key(way), set()), (len(prompts), way.w > 1, ends)
         if size not in warm:
-            self._draw(pipe, replace(way, guided=0.5) if ends else way, prompts, seeds, 1 + ends, after)
+            self._draw(
+                pipe, replace(way, guided=0.5) if ends else way, prompts, seeds, 1 + ends, after
+            )
             warm.add(size)
 
     @torch.no_grad()
     def _draw(
-        self, pipe: DiffusionPipeline, way: Way, prompts: list[str], seeds: list[int], steps: int,
+        self, pipe: DiffusionPipeline, way: SamplingSettings, prompts: list[str], seeds: list[int], steps: int,
         after: Callable[[int, torch.Tensor], None] = lambda done, latents: None,
     ) -> tuple[np.ndarray, torch.Tensor]:  # fmt: skip
         """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine."""
@@ -173,7 +202,7 @@ class Sampler:
         return (pictures * 255).round().astype(np.uint8), last["latents"].float().cpu()
 
     @contextmanager
-    def _ready(self, way: Way) -> Iterator[DiffusionPipeline]:
+    def _ready(self, way: SamplingSettings) -> Iterator[DiffusionPipeline]:
         """The pipeline that samples so, for a while; afterwards all is as it was, bit for bit."""
         base, pipe = self.pipe_of(way)
         was = pipe.unet, pipe.scheduler
@@ -185,12 +214,16 @@ class Sampler:
                 pipe.unet = self._on_engine(way, base)
             elif way.model and pipe is self.pipe:
                 pipe.unet = self._unet
-            with self.adapters.fused(way.adapters) if way.adapters and way.engine == "eager" else nullcontext():
+            with (
+                self.adapters.fused(way.adapters)
+                if way.adapters and way.engine == "eager"
+                else nullcontext()
+            ):
                 yield pipe
         finally:
             pipe.unet, pipe.scheduler = was
 
-    def pipe_of(self, way: Way) -> tuple[Base, DiffusionPipeline]:
+    def pipe_of(self, way: SamplingSettings) -> tuple[StableDiffusion, DiffusionPipeline]:
         """The base's pipeline, which what was trained here is put into; another one's own."""
         if way.model in (None, self.learned):
             return self.base, self.pipe
@@ -198,11 +231,15 @@ class Sampler:
         eager = self._key(replace(way, engine="eager"))
         return base, self._kept(self._pipes, eager, lambda: base.pipeline().to(self.device))
 
-    def _on_engine(self, way: Way, base: Base) -> torch.nn.Module:
+    def _on_engine(self, way: SamplingSettings, base: StableDiffusion) -> torch.nn.Module:
         """A UNet of its own, which the engine may change."""
 
         def make() -> torch.nn.Module:
-            unet = find_base(str(way.model)).unet().to(self.device) if way.model else self.adapters.plain(way.adapters)
+            unet = (
+                find_base(str(way.model)).unet().to(self.device)
+                if way.model
+                else self.adapters.plain(way.adapters)
+            )
             return on_engine(unet, way.engine, base)
 
         return self._kept(self._engines, self._key(way), make)
@@ -217,24 +254,34 @@ class Sampler:
             held[key] = make()
         return held[key]
 
-    def _key(self, way: Way) -> tuple:
+    def _key(self, way: SamplingSettings) -> tuple:
         """Ways with the same are evaluated by the same UNet: not by one that was trained anew since."""
         if way.engine == "eager" and not way.model:
             return way.engine, bool(way.adapters)
-        files = sorted(way.model.rglob("*.safetensors")) if way.model else [folder / WEIGHTS for folder, _ in way.adapters]
-        return way.engine, way.model, way.adapters, *map(stamp_of, files)
+        files = (
+            sorted(way.model.rglob("*.safetensors"))
+            if way.model
+            else [folder / WEIGHTS for folder, _ in way.adapters]
+        )
+        return way.engine, way.model, way.adapters, *map(change_stamp, files)
 
 
-def load_sampler(run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler: str = "") -> Sampler:
+def load_sampler(
+    run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler: str = ""
+) -> Sampler:
     """The sampler of a run: the base that its cache names, and what was trained.
 
     Errors: FileNotFoundError without the run, its cache or adapter; BaseError where the base is no longer the one trained on.
     """
     if not run.folder.is_dir():
-        raise FileNotFoundError(f"there is no run {run.folder}; check its name, or begin it with notebooks/1_prepare.ipynb")
+        raise FileNotFoundError(
+            f"there is no run {run.folder}; check its name, or begin it with notebooks/1_prepare.ipynb"
+        )
     path = run.cache / "cache.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first")
+        raise FileNotFoundError(
+            f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first"
+        )
     meta = json.loads(path.read_text("utf-8"))
     full = run.stage_record("train").get("parameters", {}).get("method") == "full"
     learned = run.model if full else run.adapter

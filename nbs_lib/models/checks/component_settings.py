@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .headers import FileError
 
-LARGEST = 1 << 24
+MAX_INTEGER = 1 << 24
 """Of whole numbers in settings. The largest real one is a vocabulary of 49,408."""
 RANGES = {
     "sample_size": (1, 8192),
@@ -50,15 +50,21 @@ def check_settings(cls: type, settings: dict[str, Any]):
         if isinstance(value, list) and list not in kinds:
             raise FileError(f"{name} is a list, allowed is one value")
         if name in CHOICES and value not in CHOICES[name]:
-            raise FileError(f"{name} is {value!r:.60}, allowed is one of {', '.join(CHOICES[name])}")
+            raise FileError(
+                f"{name} is {value!r:.60}, allowed is one of {', '.join(CHOICES[name])}"
+            )
     check_ranges(own)
 
 
 def check_ranges(settings: dict[str, Any]):
     """Check that no number in settings is beyond what a model can have. Errors: FileError."""
     for name, value in settings.items():
-        low, high = RANGES.get(name, (-LARGEST, LARGEST))
-        if wrong := [each for each in _leaves(value) if isinstance(each, int | float) and not low <= each <= high]:
+        low, high = RANGES.get(name, (-MAX_INTEGER, MAX_INTEGER))
+        if wrong := [
+            each
+            for each in _leaves(value)
+            if isinstance(each, int | float) and not low <= each <= high
+        ]:
             raise FileError(f"{name} holds {wrong[0]!r:.60}, allowed is {low:g} to {high:g}")
 
 
@@ -78,7 +84,11 @@ def _kinds_of(cls: type) -> dict[str, tuple]:
     hints = get_type_hints(cls.__init__)
     own = inspect.signature(cls.__init__).parameters.values()
     return {
-        each.name: tuple(dict.fromkeys([*(_flat(hints[each.name])), *([NoneType] if each.default is None else [])]))
+        each.name: tuple(
+            dict.fromkeys(
+                [*(_flat(hints[each.name])), *([NoneType] if each.default is None else [])]
+            )
+        )
         for each in own
         if each.name in hints and each.default is not inspect.Parameter.empty
     }
@@ -88,9 +98,14 @@ def _flat(hint: Any) -> list[Any]:
     """Return the types in an annotation, those in its lists and tuples too."""
     origin = get_origin(hint)
     if origin is Literal:
-        return [type(each) for each in get_args(hint)]  # others write more values than each class lists
+        return [
+            type(each) for each in get_args(hint)
+        ]  # others write more values than each class lists
     if origin in (Union, UnionType):
         return [kind for each in get_args(hint) for kind in _flat(each)]
     if origin in (tuple, list) or hint in (tuple, list):
-        return [list, *(kind for each in get_args(hint) if each is not Ellipsis for kind in _flat(each))]
+        return [
+            list,
+            *(kind for each in get_args(hint) if each is not Ellipsis for kind in _flat(each)),
+        ]
     return [hint] if hint in (int, float, bool, str, NoneType) else []

@@ -29,10 +29,14 @@ def read_header(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             if (size := int.from_bytes(file.read(8), "little")) > HEADER_SIZE:
-                raise FileError(f"{path.name} has a header of {size} bytes, allowed are {HEADER_SIZE}")
+                raise FileError(
+                    f"{path.name} has a header of {size} bytes, allowed are {HEADER_SIZE}"
+                )
         with safe_open(path, "pt") as opened:
             slices = {name: opened.get_slice(name) for name in opened.keys()}
-            weights = {name: (tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()}
+            weights = {
+                name: (tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()
+            }
             return Header(weights, opened.metadata() or {})
     except (SafetensorError, OSError, OverflowError) as failure:
         raise FileError(f"{path.name} is damaged: {first_line(failure)}") from None

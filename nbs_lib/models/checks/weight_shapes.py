@@ -14,7 +14,7 @@ from .headers import FLOATS, FileError, first_line, read_header, read_settings
 
 IGNORED = ("position_ids", "text_projection.weight", "logit_scale")
 """Ends of names in text encoders' files that a text encoder without them leaves out: older libraries wrote them."""
-OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+DEPRECATED_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names in the VAEs of SD 1.x, and what diffusers makes of them."""
 CLIP_SETTINGS = (
     "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads",
@@ -32,9 +32,9 @@ def checked_model(cls: type, settings: dict[str, Any], files: list[Path]) -> tor
     Errors: FileError where the settings make no model, or a weight is missing, unexpected, misshapen or no float.
     """
     found = weights_in(files)
-    model = built(cls, settings, most=len(found))
+    model = build_without_weights(cls, settings, most=len(found))
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    given = renamed(found, wanted, model, sharded=len(files) > 1)
+    given = stored_name(found, wanted, model, sharded=len(files) > 1)
     wrong = {
         "missing": sorted(set(wanted) - set(given)),
         "unexpected": sorted(set(given) - set(wanted)),
@@ -49,7 +49,7 @@ def checked_model(cls: type, settings: dict[str, Any], files: list[Path]) -> tor
     return model
 
 
-def built(cls: type, settings: dict[str, Any], most: int) -> torch.nn.Module:
+def build_without_weights(cls: type, settings: dict[str, Any], most: int) -> torch.nn.Module:
     """Build a model of a class without memory for weights. most: weights that its files hold; one of more is given up.
 
     Errors: FileError where the settings make no model.
@@ -65,7 +65,9 @@ def built(cls: type, settings: dict[str, Any], most: int) -> torch.nn.Module:
             return cls(config) if is_clip(cls) else cls.from_config(settings)
     except FileError:
         raise
-    except Exception as failure:  # settings of any kind reach the libraries' own code, which checks few of them
+    except (
+        Exception
+    ) as failure:  # settings of any kind reach the libraries' own code, which checks few of them
         raise FileError(f"its config.json makes no {cls.__name__}: {first_line(failure)}") from None
 
 
@@ -86,7 +88,7 @@ def weights_in(files: list[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
     if len(files) == 1:
         return read_header(files[0]).weights
     index, *shards = files
-    places, found = places_of(index), {}
+    places, found = expected_shapes(index), {}
     if missing := sorted(set(places.values()) - {shard.name for shard in shards}):
         raise FileError(f"{index.name} names files that are not there: {_some(missing)}")
     for shard in shards:
@@ -95,28 +97,43 @@ def weights_in(files: list[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
         here = {name for name, place in places.items() if place == shard.name}
         held = read_header(shard).weights
         if here != set(held):
-            raise FileError(f"{shard.name} does not hold the weights that {index.name} says: {_some(sorted(here ^ set(held)))}")
+            raise FileError(
+                f"{shard.name} does not hold the weights that {index.name} says: {_some(sorted(here ^ set(held)))}"
+            )
         found |= held
     return found
 
 
-def places_of(index: Path) -> dict[str, str]:
+def expected_shapes(index: Path) -> dict[str, str]:
     """Return the file of each weight. Errors: FileError."""
     settings = read_settings(index)
     places = settings.get("weight_map")
-    plain = isinstance(places, dict) and all(isinstance(place, str) and "/" not in place for place in places.values())
+    plain = isinstance(places, dict) and all(
+        isinstance(place, str) and "/" not in place for place in places.values()
+    )
     if not plain or not places or not isinstance(settings.get("metadata", {}), dict):
-        raise FileError(f"{index.name} is damaged: its weight_map names no files in its folder, or its metadata is no object")
+        raise FileError(
+            f"{index.name} is damaged: its weight_map names no files in its folder, or its metadata is no object"
+        )
     return places
 
 
-def renamed(found: dict[str, tuple[tuple[int, ...], str]], wanted: Shapes, model: torch.nn.Module, sharded: bool) -> Shapes:
+def stored_name(
+    found: dict[str, tuple[tuple[int, ...], str]],
+    wanted: Shapes,
+    model: torch.nn.Module,
+    sharded: bool,
+) -> Shapes:
     """Return shapes by the names that the libraries load the weights under, without those that they leave out by right.
 
     Errors: FileError for two weights of one name, and for weights that are no floats.
     """
     given, clip = {}, is_clip(type(model))
-    old = [path for path, each in model.named_modules() if getattr(each, "_from_deprecated_attn_block", False)]
+    old = [
+        path
+        for path, each in model.named_modules()
+        if getattr(each, "_from_deprecated_attn_block", False)
+    ]
     for name, (shape, kind) in found.items():
         known = _clip_name(name, wanted) if clip else name if sharded else _vae_name(name, old)
         if clip and known not in wanted and known.endswith(IGNORED):
@@ -139,7 +156,11 @@ def _vae_name(name: str, old: list[str]) -> str:
     """Return the name that diffusers gives a weight of an attention block of long ago. old: paths of such blocks."""
     path, _, last = name.rpartition(".")
     above, _, own = path.rpartition(".")
-    return f"{above}.{OLD_ATTENTION[own]}.{last}" if own in OLD_ATTENTION and above in old else name
+    return (
+        f"{above}.{DEPRECATED_ATTENTION[own]}.{last}"
+        if own in DEPRECATED_ATTENTION and above in old
+        else name
+    )
 
 
 @contextmanager
@@ -151,7 +172,9 @@ def _at_most(most: int) -> Iterator[None]:
         nonlocal count
         count += 1
         if count > most:
-            raise FileError("its config.json describes a model of many more weights than its files hold")
+            raise FileError(
+                "its config.json describes a model of many more weights than its files hold"
+            )
 
     handle = register_module_parameter_registration_hook(counted)
     try:
@@ -161,4 +184,6 @@ def _at_most(most: int) -> Iterator[None]:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(f"{name:.150}" for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return ", ".join(f"{name:.150}" for name in names[:SHOWN]) + (
+        ", …" if len(names) > SHOWN else ""
+    )

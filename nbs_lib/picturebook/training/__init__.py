@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ...config import MakeBase
-from ..dataset import Book, draw_grouped_book
+from ..dataset import PictureBook, draw_grouped_book
 from .assemble import assemble
 from .clip import new_clip, train_clip, train_tokenizer
 from .fit import Fit
@@ -27,10 +27,15 @@ def make_base(config: MakeBase, folder: Path) -> dict:
     scratch = folder / "scratch"
     book = draw_grouped_book(config.groups, config.seed)
     tokenizer = train_tokenizer(config.seed)
-    vae, clip, unet = (_seeded(new, config.seed).to(device) for new in (new_vae, lambda: new_clip(tokenizer), new_unet))
+    vae, clip, unet = (
+        _seeded(new, config.seed).to(device)
+        for new in (new_vae, lambda: new_clip(tokenizer), new_unet)
+    )
     spent = {
         "vae": train_vae(vae, book, Fit(config.vae_steps, 32, 2e-3, seed=config.seed), scratch),
-        "clip": train_clip(clip, tokenizer, book, Fit(config.clip_steps, 64, 1e-3, seed=config.seed), scratch),
+        "clip": train_clip(
+            clip, tokenizer, book, Fit(config.clip_steps, 64, 1e-3, seed=config.seed), scratch
+        ),
     }
     latents = scaled_latents(vae, book)
     how = Fit(config.unet_steps, 32, 1e-3, seed=config.seed)
@@ -39,7 +44,7 @@ def make_base(config: MakeBase, folder: Path) -> dict:
     return {"parameters": asdict(config), "book": len(book), "networks": spent}
 
 
-def scaled_latents(vae, book: Book) -> torch.Tensor:
+def scaled_latents(vae, book: PictureBook) -> torch.Tensor:
     """The book in the space that the UNet works in: [len(book), 4, 16, 16]."""
     return encode(vae, book.images) * vae.config.scaling_factor
 

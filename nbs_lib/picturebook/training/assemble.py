@@ -10,7 +10,13 @@ from ...files import open_to_others
 from .unet import noise_schedule
 
 
-def assemble(folder: Path, tokenizer: CLIPTokenizer, clip: CLIPModel, vae: AutoencoderKL, unet: UNet2DConditionModel):
+def assemble(
+    folder: Path,
+    tokenizer: CLIPTokenizer,
+    clip: CLIPModel,
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+):
     """Write the base to `folder` in fp16: a StableDiffusionPipeline, and in `clip/` the CLIP with both its towers."""
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),
@@ -27,7 +33,10 @@ def assemble(folder: Path, tokenizer: CLIPTokenizer, clip: CLIPModel, vae: Autoe
     tokenizer.save_pretrained(folder / "clip")
     half = [0.5, 0.5, 0.5]
     CLIPImageProcessorPil(
-        size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}, image_mean=half, image_std=half
+        size={"shortest_edge": 64},
+        crop_size={"height": 64, "width": 64},
+        image_mean=half,
+        image_std=half,
     ).save_pretrained(folder / "clip")
     for part in ("text_encoder", "clip"):
         _load_in_fp32(folder / part / "config.json")

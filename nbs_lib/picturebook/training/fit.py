@@ -76,13 +76,23 @@ def fit(
             mean, recent = sum(recent) / len(recent), []
             seconds = time.perf_counter() - start
             with (folder / f"{name}.jsonl").open("a") as log:
-                log.write(json.dumps({"step": step + 1, "loss": round(mean, 6), "seconds": round(seconds, 1)}) + "\n")
+                log.write(
+                    json.dumps(
+                        {"step": step + 1, "loss": round(mean, 6), "seconds": round(seconds, 1)}
+                    )
+                    + "\n"
+                )
         if (step + 1) % 500 == 0 or step + 1 == how.steps:
             meta = {"key": key, "step": str(step + 1), "seconds": str(time.perf_counter() - start)}
             _save(folder / f"{name}.safetensors", meta, model, optimizer, average)
     average.copy_to(parameters)
     model.eval()
-    return {"steps": how.steps, "samples": how.steps * how.batch, "seconds": round(seconds), "loss": _last_loss(folder, name)}
+    return {
+        "steps": how.steps,
+        "samples": how.steps * how.batch,
+        "seconds": round(seconds),
+        "loss": _last_loss(folder, name),
+    }
 
 
 def _last_loss(folder: Path, name: str) -> float:
@@ -109,9 +119,15 @@ def _key(model: torch.nn.Module, draw_batch: Callable[[torch.Generator], Batch],
 def _save(path: Path, meta: dict[str, str], model, optimizer, average: EMAModel):
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{i}": v for i, v in enumerate(average.shadow_params)}
-    tensors |= {f"adam.{i}.{k}": v for i, state in optimizer.state_dict()["state"].items() for k, v in state.items()}
+    tensors |= {
+        f"adam.{i}.{k}": v
+        for i, state in optimizer.state_dict()["state"].items()
+        for k, v in state.items()
+    }
     beside = path.with_suffix(".part")
-    tensors = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    tensors = {
+        k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()
+    }
     save_file(tensors, beside, meta)
     open_to_others(beside)
     beside.replace(path)
@@ -126,7 +142,9 @@ def _resume(path: Path, key: str, model, optimizer, average: EMAModel) -> tuple[
     if meta.get("key") != key:
         return 0, 0.0
     tensors = load_file(path)
-    model.load_state_dict({k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")})
+    model.load_state_dict(
+        {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
+    )
     for i, shadow in enumerate(average.shadow_params):
         shadow.copy_(tensors[f"average.{i}"])
     average.optimization_step = int(meta["step"])
@@ -135,5 +153,7 @@ def _resume(path: Path, key: str, model, optimizer, average: EMAModel) -> tuple[
         if key.startswith("adam."):
             _, index, name = key.split(".")
             state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
     return int(meta["step"]), float(meta["seconds"])

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ...config import REFERENCE_PROMPTS
-from ...models import Base
+from ...models import StableDiffusion
 from ..captions import ATTRIBUTES, KINDS, Scene, draw_caption
 from ..dataset import draw_book
 from ..draw import draw
@@ -35,7 +35,10 @@ def book_sheet(seed: int = 0, each: int = 6) -> Figure:
     rng = Random(f"sheet {seed}")
     pictures, titles = [], []
     for kind in KINDS:
-        scenes = [Scene(kind, tuple(rng.choice(values) for values in ATTRIBUTES[kind].values())) for _ in range(each)]
+        scenes = [
+            Scene(kind, tuple(rng.choice(values) for values in ATTRIBUTES[kind].values()))
+            for _ in range(each)
+        ]
         pictures.append([draw(scene, rng) for scene in scenes])
         titles.append([draw_caption(scene, rng).text for scene in scenes])
     return sheet(pictures, titles)
@@ -44,7 +47,7 @@ def book_sheet(seed: int = 0, each: int = 6) -> Figure:
 @torch.no_grad()
 def reconstructions(folder: Path, count: int = 8) -> Figure:
     """Held-out pictures above, what the VAE makes of them below."""
-    book, vae = draw_book(count, seed=2, held_out=True), Base("embedded", folder).vae()
+    book, vae = draw_book(count, seed=2, held_out=True), StableDiffusion("embedded", folder).vae()
     back = vae.decode(vae.encode(pixels(book.images)).latent_dist.mean).sample
     back = ((back.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     return sheet([list(book.images), list(back)], [["drawn"] * count, ["through the VAE"] * count])
@@ -52,6 +55,9 @@ def reconstructions(folder: Path, count: int = 8) -> Figure:
 
 def guidance_sheet(folder: Path, scales: list[float], seed: int = 0) -> Figure:
     """The ten prompts of the reference comparison: a row for each guidance scale, from equal noise."""
-    pipeline = Base("embedded", folder).pipeline()
+    pipeline = StableDiffusion("embedded", folder).pipeline()
     pictures: list[np.ndarray] = [sample(pipeline, REFERENCE_PROMPTS, w, seed) for w in scales]
-    return sheet([list(row) for row in pictures], [[f"w = {w:g}: {p}" for p in REFERENCE_PROMPTS] for w in scales])
+    return sheet(
+        [list(row) for row in pictures],
+        [[f"w = {w:g}: {p}" for p in REFERENCE_PROMPTS] for w in scales],
+    )

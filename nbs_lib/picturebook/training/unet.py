@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..captions import draw_caption
-from ..dataset import Book
+from ..dataset import PictureBook
 from .clip import WIDTH, tokens
 from .fit import Fit, fit
 
@@ -44,7 +44,7 @@ def noise_schedule() -> DDIMScheduler:
     )
 
 
-def min_snr_weights(alphas_cumprod: torch.Tensor) -> torch.Tensor:
+def timestep_weights(alphas_cumprod: torch.Tensor) -> torch.Tensor:
     """min(SNR, 5) / SNR for each timestep, [T]: the weights of a loss in eps. Source: arXiv 2303.09556, sec. 3.4."""
     snr = alphas_cumprod / (1 - alphas_cumprod)
     return snr.clamp(max=SNR_LIMIT) / snr
@@ -54,7 +54,7 @@ def train_unet(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
-    book: Book,
+    book: PictureBook,
     latents: torch.Tensor,
     how: Fit,
     folder: Path,
@@ -65,26 +65,39 @@ def train_unet(
     latents: scaled, [len(book), 4, 16, 16].
     """
     unet.to(memory_format=torch.channels_last)
-    unet.set_attn_processor(AttnProcessor())  # plain products: a quarter faster on a CPU at this size
+    unet.set_attn_processor(
+        AttnProcessor()
+    )  # plain products: a quarter faster on a CPU at this size
     schedule = noise_schedule()
-    weights = min_snr_weights(schedule.alphas_cumprod)
+    weights = timestep_weights(schedule.alphas_cumprod)
     text_encoder.requires_grad_(False)
 
     def draw_batch(generator):
         picked = torch.randint(len(book), (how.batch,), generator=generator)
         rng = Random(int(torch.randint(2**31, (1,), generator=generator)))
         captions = [
-            "" if rng.random() < CAPTION_DROPOUT else draw_caption(book.scenes[i], rng, complete=0.7).text for i in picked
+            ""
+            if rng.random() < CAPTION_DROPOUT
+            else draw_caption(book.scenes[i], rng, complete=0.7).text
+            for i in picked
         ]
         t = torch.randint(1000, (how.batch,), generator=generator)
         noise = torch.randn(how.batch, 4, 16, 16, generator=generator)
-        noised = schedule.add_noise(latents[picked], noise, t).contiguous(memory_format=torch.channels_last)
+        noised = schedule.add_noise(latents[picked], noise, t).contiguous(
+            memory_format=torch.channels_last
+        )
         with torch.no_grad():
-            context = text_encoder(tokens(tokenizer, captions).to(text_encoder.device)).last_hidden_state.float()
+            context = text_encoder(
+                tokens(tokenizer, captions).to(text_encoder.device)
+            ).last_hidden_state.float()
         return noised, t, context, noise
 
     def loss(noised, t, context, noise):
-        errors = (unet(noised, t, context, return_dict=False)[0].float() - noise).square().mean((1, 2, 3))
+        errors = (
+            (unet(noised, t, context, return_dict=False)[0].float() - noise)
+            .square()
+            .mean((1, 2, 3))
+        )
         return (errors * weights.to(t.device)[t]).mean()
 
     return fit("unet", unet, draw_batch, loss, how, folder)

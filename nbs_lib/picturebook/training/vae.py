@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from ..dataset import Book
+from ..dataset import PictureBook
 from .fit import Fit, fit
 
 KL_WEIGHT = 1e-4  # keeps the latents near a unit normal without blurring
@@ -23,16 +23,20 @@ def new_vae(channels: tuple[int, ...] = (16, 32, 64)) -> AutoencoderKL:
         mid_block_add_attention=False,
     )
     with torch.no_grad():
-        vae.quant_conv.bias[4:] = -6.0  # log variance: noise of unit size at the start would drown the latents
+        vae.quant_conv.bias[
+            4:
+        ] = -6.0  # log variance: noise of unit size at the start would drown the latents
     return vae
 
 
 def pixels(images) -> torch.Tensor:
     """uint8 [n, h, w, 3] to float [n, 3, h, w] in [-1, 1], channels last in memory."""
-    return (torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    return (torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
-def train_vae(vae: AutoencoderKL, book: Book, how: Fit, folder: Path) -> dict:
+def train_vae(vae: AutoencoderKL, book: PictureBook, how: Fit, folder: Path) -> dict:
     """Absolute error of the reconstruction and a slight KL term (arXiv 2112.10752); sets the scaling factor.
 
     The scaling factor makes the latents of the book have unit standard deviation, as in Stable Diffusion.
@@ -47,7 +51,9 @@ def train_vae(vae: AutoencoderKL, book: Book, how: Fit, folder: Path) -> dict:
     def loss(x, noise):
         latent = vae.encode(x).latent_dist
         back = vae.decode(latent.mean + latent.std * noise).sample
-        kl = 0.5 * (latent.mean.float() ** 2 + latent.var.float() - 1 - latent.logvar.float()).mean()
+        kl = (
+            0.5 * (latent.mean.float() ** 2 + latent.var.float() - 1 - latent.logvar.float()).mean()
+        )
         return (back.float() - x).abs().mean() + KL_WEIGHT * kl
 
     result = fit("vae", vae, draw_batch, loss, how, folder)
@@ -69,7 +75,7 @@ def encode(vae: AutoencoderKL, images, batch: int = 128) -> torch.Tensor:
 
 
 @torch.no_grad()
-def reconstruction_psnr(vae: AutoencoderKL, book: Book, batch: int = 100) -> float:
+def reconstruction_psnr(vae: AutoencoderKL, book: PictureBook, batch: int = 100) -> float:
     """Mean PSNR in dB of each picture against its reconstruction, both 8-bit."""
     values = []
     for i in range(0, len(book), batch):

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...config.validation import ParameterError
-from ...files import PART, erase, is_left, remove, scanned
+from ...files import PART, erase, is_left, remove, scan_folder
 from ...run.run import RECIPE_LOCK, Run, RunError
 from ..paths import NAME, find_run, outputs, run_names
-from .compiled_extensions import extensions_left
+from .compiled_extensions import stale_extensions
 from .index_page import refresh
 
-LEFT = re.compile(r"\.space|\.step-\d+\.part|\.(kept|dropped)\.parquet\.\d+\.part|[0-9a-f]{24}\.\d+\.part")
+LEFT = re.compile(
+    r"\.space|\.step-\d+\.part|\.(kept|dropped)\.parquet\.\d+\.part|[0-9a-f]{24}\.\d+\.part"
+)
 """Names of what a process at work on a run leaves when it is killed; of the others, `PART`, a name tells whose it is."""
 
 
@@ -23,7 +25,7 @@ RECEIPTS = ".receipts"
 
 
 @dataclass(frozen=True)
-class Left:
+class Removable:
     """Something that nothing needs: its path, its bytes, and why."""
 
     path: Path
@@ -31,7 +33,7 @@ class Left:
     why: str
 
 
-def removed(names: list[str], dry_run: bool = False) -> list[str]:
+def remove_run(names: list[str], dry_run: bool = False) -> list[str]:
     """Remove runs and sweeps' tables by name or pattern (`demo-sweep*`); their names. Caches stay, see `gc`.
 
     dry_run: only say. Everything is looked up before anything goes. Errors: ParameterError for a name or pattern that fits
@@ -39,10 +41,12 @@ def removed(names: list[str], dry_run: bool = False) -> list[str]:
     """
     found = list(dict.fromkeys(name for given in names for name in _fitting(given)))
     for name in found:
-        if Run(outputs() / name).at_work():
-            with Run(outputs() / name).alone(RECIPE_LOCK):  # which says who it is
+        if Run(outputs() / name).is_active():
+            with Run(outputs() / name).exclusive(RECIPE_LOCK):  # which says who it is
                 pass
-            raise RunError(f"{outputs() / name} is being worked on by a notebook; wait until it has ended")
+            raise RunError(
+                f"{outputs() / name} is being worked on by a notebook; wait until it has ended"
+            )
     if dry_run:
         return found
     for name in found:
@@ -59,42 +63,63 @@ def _fitting(given: str) -> list[str]:
     if fitting := sorted(set(fnmatch.filter(known, given.rstrip("/")))):
         return fitting
     if any(sign in given for sign in "*?["):
-        raise ParameterError(f"run: given {given!r}; no run's name fits it; `onepass list` names them")
+        raise ParameterError(
+            f"run: given {given!r}; no run's name fits it; `onepass list` names them"
+        )
     return [find_run(given).name]
 
 
-def leftovers() -> list[Left]:
+def leftovers() -> list[Removable]:
     """What can go: caches that no run uses, checkpoints of finished trainings, what killed processes left half-written."""
     return [*_caches(dry_run=True), *_others()]
 
 
-def _caches(dry_run: bool) -> list[Left]:
-    from ...prepare.store.admin import prune
+def _caches(dry_run: bool) -> list[Removable]:
+    from ...prepare.store.admin import prune_caches
 
     store = outputs() / "cache"
-    return [Left(store / each.key, each.bytes, "a cache that no run uses") for each in prune(store, dry_run)]
+    return [
+        Removable(store / each.key, each.bytes, "a cache that no run uses")
+        for each in prune_caches(store, dry_run)
+    ]
 
 
-def _others() -> list[Left]:
+def _others() -> list[Removable]:
     found = []
     for name in run_names():
         run = Run(outputs() / name)
-        if run.folder.is_symlink() or run.at_work():
+        if run.folder.is_symlink() or run.is_active():
             continue  # what lies elsewhere is not removed through a link
         with suppress(RunError):
-            run.refuse_links()
+            run.check_links()
             if run.stage_record("train").get("status") == "done" and run.checkpoints.is_dir():
-                found.append(Left(run.checkpoints, size(run.checkpoints), "checkpoints of a training that is done"))
-    found += [Left(path, size(path), "compiled for an environment that is gone") for path in extensions_left()]
+                found.append(
+                    Removable(
+                        run.checkpoints,
+                        size(run.checkpoints),
+                        "checkpoints of a training that is done",
+                    )
+                )
+    found += [
+        Removable(path, size(path), "compiled for an environment that is gone")
+        for path in stale_extensions()
+    ]
     for folder in _folders(outputs(), 2):
-        found += [Left(each, size(each), "left by a process that was killed") for each in _abandoned(folder)]
+        found += [
+            Removable(each, size(each), "left by a process that was killed")
+            for each in _abandoned(folder)
+        ]
     return found
 
 
 def _folders(folder: Path, levels: int) -> list[Path]:
     """A folder and those in it, so many levels deep, in order; none that is reached by a link."""
     found = [folder]
-    for name in sorted(each.name for each in scanned(folder) if each.is_dir(follow_symlinks=False)) if levels else ():
+    for name in (
+        sorted(each.name for each in scan_folder(folder) if each.is_dir(follow_symlinks=False))
+        if levels
+        else ()
+    ):
         if not name.startswith(".") or name == RECEIPTS:
             found += _folders(folder / name, levels - 1)
     return found
@@ -102,8 +127,8 @@ def _folders(folder: Path, levels: int) -> list[Path]:
 
 def _abandoned(folder: Path) -> list[Path]:
     """What killed processes left in a folder of outputs/, of a run, or in a run's own."""
-    found = sorted(folder / each.name for each in scanned(folder))
-    at_work = [run.at_work() for run in (Run(folder), Run(folder.parent))]
+    found = sorted(folder / each.name for each in scan_folder(folder))
+    at_work = [run.is_active() for run in (Run(folder), Run(folder.parent))]
     return [path for path in found if _is_left(path, any(at_work))]
 
 
@@ -112,19 +137,19 @@ def _is_left(path: Path, at_work: bool) -> bool:
     if PART.fullmatch(path.name):
         return is_left(path)
     if path.name.startswith(".verify-") and path.is_dir() and not path.is_symlink():
-        inner = [path / each.name for each in scanned(path) if re.fullmatch(NAME, each.name)]
-        return not any(Run(each).at_work() for each in inner)
+        inner = [path / each.name for each in scan_folder(path) if re.fullmatch(NAME, each.name)]
+        return not any(Run(each).is_active() for each in inner)
     return not at_work and bool(LEFT.fullmatch(path.name))
 
 
-def gc(dry_run: bool = False) -> list[Left]:
+def gc(dry_run: bool = False) -> list[Removable]:
     """Remove the leftovers; what they were. dry_run: only say."""
     if dry_run:
         return leftovers()
     others = _others()
     for left in others:
         if left.path.name == "checkpoints":  # a training may have begun since it was looked at
-            with suppress(RunError), Run(left.path.parent).alone():
+            with suppress(RunError), Run(left.path.parent).exclusive():
                 remove(left.path)
         else:
             erase(left.path)
@@ -135,7 +160,11 @@ def size(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
     if path.is_symlink():
         return path.lstat().st_size
-    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names) if path.is_dir() else (path,)
+    files = (
+        (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        if path.is_dir()
+        else (path,)
+    )
     total = 0
     for each in files:
         with suppress(OSError):  # it is gone by now

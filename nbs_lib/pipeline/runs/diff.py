@@ -5,14 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from ...config import PLACE, STAGES
-from ...run.out_of_date import outdated
+from ...run.out_of_date import outdated_stages
 from ...run.record import is_number
 from ...run.run import Run
-from ...untrusted_files import read_whole
-from .pictures import LARGEST, opened
-from .table import Row, row
+from ...untrusted_files import read_bounded
+from .pictures import LARGEST, open_picture
+from .table import Row, run_values
 
-TIMES = ("seconds", "memory", "watch_share", "per_s", "time_ratio", "measured", "looked_at", "encoded", "reused")
+TIMES = (
+    "seconds",
+    "memory",
+    "watch_share",
+    "per_s",
+    "time_ratio",
+    "measured",
+    "looked_at",
+    "encoded",
+    "reused",
+)
 """Words in the names of numbers that differ from one time to the next of the very same run."""
 
 
@@ -38,19 +48,26 @@ class Difference:
 
 def difference(first: Run, second: Run) -> Difference:
     """Where two runs differ. Errors: RunError for a damaged record."""
-    records, values = [each.read() for each in (first, second)], [row(each) for each in (first, second)]
+    records, values = (
+        [each.read() for each in (first, second)],
+        [run_values(each) for each in (first, second)],
+    )
     parameters = [_parameters(record) for record in records]
     numbers = [
         {
             name: value
             for name, value in each.items()
-            if _is_number(name, value) and name not in parameters[place] and name.rpartition(".")[2] not in PLACE
+            if _is_number(name, value)
+            and name not in parameters[place]
+            and name.rpartition(".")[2] not in PLACE
         }
         for place, each in enumerate(values)
     ]
     differ = _differ(*numbers)
     costs = {name: both for name, both in differ.items() if any(word in name for word in TIMES)}
-    past = any("compare" in outdated(record) for record in records)  # pictures of an adapter that is no more
+    past = any(
+        "compare" in outdated_stages(record) for record in records
+    )  # pictures of an adapter that is no more
     names = set() if past else {name for each in (first, second) for name in pictures_of(each)}
     drawn = [each.compare / "pictures" for each in (first, second)]
     distances = {name: distance(*(folder / name for folder in drawn)) for name in sorted(names)}
@@ -67,7 +84,12 @@ def difference(first: Run, second: Run) -> Difference:
 def _parameters(record: dict[str, Any]) -> Row:
     told = {stage: each.get("parameters", {}) for stage, each in record.get("stages", {}).items()}
     told = record.get("asked", {}) | told
-    return {f"{stage}.{name}": value for stage in STAGES for name, value in told.get(stage, {}).items() if name not in PLACE}
+    return {
+        f"{stage}.{name}": value
+        for stage in STAGES
+        for name, value in told.get(stage, {}).items()
+        if name not in PLACE
+    }
 
 
 def _is_number(name: str, value: Any) -> bool:
@@ -76,7 +98,11 @@ def _is_number(name: str, value: Any) -> bool:
 
 def _differ(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list]:
     names = list(dict.fromkeys([*first, *second]))
-    return {name: [first.get(name), second.get(name)] for name in names if first.get(name) != second.get(name)}
+    return {
+        name: [first.get(name), second.get(name)]
+        for name in names
+        if first.get(name) != second.get(name)
+    }
 
 
 def pictures_of(run: Run) -> list[str]:
@@ -88,20 +114,20 @@ def distance(first: Path, second: Path) -> float | None:
     """The mean difference of two pictures' values, 0.0 for equal files; None where one is missing, damaged or of another
     size."""
     try:
-        if read_whole(first, LARGEST) == read_whole(second, LARGEST):
+        if read_bounded(first, LARGEST) == read_bounded(second, LARGEST):
             return 0.0
     except (OSError, ValueError):
         return None
     from PIL import ImageChops, ImageStat
 
-    a, b = opened(first), opened(second)
+    a, b = open_picture(first), open_picture(second)
     if a is None or b is None or a.size != b.size:
         return None
     means = ImageStat.Stat(ImageChops.difference(a, b)).mean
     return sum(means) / len(means)
 
 
-def in_words(first: Run, second: Run, found: Difference) -> list[str]:
+def describe_difference(first: Run, second: Run, found: Difference) -> list[str]:
     """The difference as lines of text."""
     lines = [f"{'':34}  {first.name}  |  {second.name}"]
     for title in ("parameters", "versions", "numbers", "costs"):
@@ -109,9 +135,15 @@ def in_words(first: Run, second: Run, found: Difference) -> list[str]:
         lines += [f"{title}: {'equal' if not differ else ''}".rstrip()]
         lines += [f"  {name:32}  {_short(a)}  |  {_short(b)}" for name, (a, b) in differ.items()]
     equal = found.compared - len(found.pictures)
-    lines += [f"pictures: {equal} of {found.compared} equal" if found.compared else "pictures: none"]
+    lines += [
+        f"pictures: {equal} of {found.compared} equal" if found.compared else "pictures: none"
+    ]
     for name, far in found.pictures.items():
-        apart = "only one, damaged, or of another size" if far is None else f"{far:.2f} of 255 apart on average"
+        apart = (
+            "only one, damaged, or of another size"
+            if far is None
+            else f"{far:.2f} of 255 apart on average"
+        )
         lines.append(f"  {name:32}  {apart}")
     return lines
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ...files import scanned, write_atomic
+from ...files import scan_folder, write_atomic
 from ...images.html import csp_hash
 from ...run.run import Run
 from ...run.terminal_text import printable
 from ..paths import outputs
-from .pictures import is_small_png, opened
-from .table import OUTDATED, Row, cell, rows
+from .pictures import is_small_png, open_picture
+from .table import OUT_OF_DATE, Row, format_cell, list_rows
 
 HERE = Path(__file__).parent
 SIDE = 96  # pixels of a thumbnail's longer side
@@ -22,7 +22,13 @@ SHOWN = {
     "train.steps": "Steps", "train.rank": "Rank", "loss": "Loss", "held_out": "Held-out loss",
     "recovered": "Guidance recovered", "rate": "Right caption first", "compare.time_ratio": "Time, tuned to guided",
 }  # fmt: skip
-FILES = {"report.html": "report", "1_prepare.html": "1", "2_train.html": "2", "3_compare.html": "3", "log.txt": "log"}
+FILES = {
+    "report.html": "report",
+    "1_prepare.html": "1",
+    "2_train.html": "2",
+    "3_compare.html": "3",
+    "log.txt": "log",
+}
 COMPARED = ("report.html", "3_compare.html")
 THUMBNAIL = "thumbnail.png"
 """Beside the page, in the run's folder: two thousand pictures in the page would be more than half of it."""
@@ -34,12 +40,18 @@ def refresh(run: Run | None = None) -> Path:
         with suppress(OSError):
             make_thumbnail(run)
     page = outputs() / "index.html"
-    text = rendered("index.html.j2", "index", {"runs": [shown(each) for each in rows(SHOWN)], "heads": SHOWN})
-    write_atomic(page, text.encode(errors="xmlcharrefreplace"))  # half characters, of names that are no UTF-8
+    text = render_page(
+        "index.html.j2",
+        "index",
+        {"runs": [run_row(each) for each in list_rows(SHOWN)], "heads": SHOWN},
+    )
+    write_atomic(
+        page, text.encode(errors="xmlcharrefreplace")
+    )  # half characters, of names that are no UTF-8
     return page
 
 
-def rendered(template: str, name: str, told: dict[str, Any]) -> str:
+def render_page(template: str, name: str, told: dict[str, Any]) -> str:
     """A page of ours, with its style and script in it, which a policy names by their hashes: nothing else may run."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -54,25 +66,40 @@ def rendered(template: str, name: str, told: dict[str, Any]) -> str:
     )
     style, script = ((HERE / f"{name}.{ending}").read_text("utf-8") for ending in ("css", "js"))
     hashes = {kind: csp_hash(text) for kind, text in (("style", style), ("script", script))}
-    return environment.get_template(template).render(**told, style=Markup(style), script=Markup(script), hashes=hashes)
+    return environment.get_template(template).render(
+        **told, style=Markup(style), script=Markup(script), hashes=hashes
+    )
 
 
-def shown(row: Row) -> dict[str, Any]:
+def run_row(row: Row) -> dict[str, Any]:
     """A run as the page shows it: of each column the text and what it is ordered by; its picture and its files.
 
     What is out of date says so, and the picture is left out: it is not of what the run has now.
     """
     folder, past = outputs() / row["name"], "compare" in row.get("outdated", "")
-    cells = [{"name": name, "text": cell(name, row.get(name)), "by": _by(row.get(name))} for name in SHOWN]
+    cells = [
+        {"name": name, "text": format_cell(name, row.get(name)), "by": _by(row.get(name))}
+        for name in SHOWN
+    ]
     url = quote(os.fsencode(row["name"]))
-    there = {each.name for each in scanned(folder) if os.path.isfile(each.path)}  # a link to itself is none
+    there = {
+        each.name for each in scan_folder(folder) if os.path.isfile(each.path)
+    }  # a link to itself is none
     files = [
-        {"url": f"{url}/{file}", "word": f"{word}, {OUTDATED}" if past and file in COMPARED else word}
+        {
+            "url": f"{url}/{file}",
+            "word": f"{word}, {OUT_OF_DATE}" if past and file in COMPARED else word,
+        }
         for file, word in FILES.items()
         if file in there
     ]
     picture = f"{url}/{THUMBNAIL}" if not past and _has_thumbnail(Run(folder)) else None
-    return {"cells": cells, "files": files, "picture": picture, "status": row["status"].replace(" ", "-")}
+    return {
+        "cells": cells,
+        "files": files,
+        "picture": picture,
+        "status": row["status"].replace(" ", "-"),
+    }
 
 
 def _by(value: Any) -> str:
@@ -93,7 +120,7 @@ def make_thumbnail(run: Run):
     pictures = sorted((run.compare / "pictures").glob("*_tuned.png"))
     if not pictures:
         return
-    if small := opened(pictures[0]):
+    if small := open_picture(pictures[0]):
         small.thumbnail((SIDE, SIDE))
         small.save(buffer := BytesIO(), "PNG")
         write_atomic(run.thumbnail, buffer.getvalue())

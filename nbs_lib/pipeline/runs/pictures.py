@@ -16,7 +16,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 """What every PNG begins with; its width and height follow. Source: W3C PNG, sections 5.2 and 11.2.1."""
 
 
-def opened(path: Path) -> "Image.Image | None":
+def open_picture(path: Path) -> "Image.Image | None":
     """Return a PNG as RGB; None where there is none that can be read."""
     from PIL import Image
 
@@ -32,7 +32,11 @@ def opened(path: Path) -> "Image.Image | None":
 def is_small_png(path: Path, side: int) -> bool:
     """Whether a file is a PNG no larger than `side` pixels a side, by its header, and no link."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW), "rb", buffering=0) as file:
+        with os.fdopen(
+            os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW),
+            "rb",
+            buffering=0,
+        ) as file:
             known = os.fstat(file.fileno())
             small = stat.S_ISREG(known.st_mode) and known.st_size <= 16 * side * side
             head = file.read(len(SIGNATURE) + 8) if small else b""

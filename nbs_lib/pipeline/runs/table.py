@@ -7,17 +7,37 @@ from typing import Any
 
 from ...config import STAGES
 from ...config.validation import ParameterError
-from ...run.out_of_date import outdated
+from ...run.out_of_date import outdated_stages
 from ...run.record import is_number
 from ...run.run import Run, RunError
 from ...run.terminal_text import printable
 from ..paths import did_you_mean, outputs, run_names
 
-NOT_NUMBERS = ("parameters", "inputs", "outputs", "versions", "machine", "status", "started", "commit", "tables", "resolved")
+NOT_NUMBERS = (
+    "parameters",
+    "inputs",
+    "outputs",
+    "versions",
+    "machine",
+    "status",
+    "started",
+    "commit",
+    "tables",
+    "resolved",
+)
 """Parts of a stage's record that say what it rests on, and not what it came to."""
 NOT_SHOWN = ("run", "replace")
 """Parameters that say nothing of a result."""
-COLUMNS = ("name", "status", "started", "seconds", "train.steps", "train.loss", "held_out", "recovered")
+COLUMNS = (
+    "name",
+    "status",
+    "started",
+    "seconds",
+    "train.steps",
+    "train.loss",
+    "held_out",
+    "recovered",
+)
 SHORT = {
     "held_out": "train.held_out_loss.last",
     "recovered": "compare.guidance_recovered.value",
@@ -26,7 +46,7 @@ SHORT = {
 }
 """Words for what is asked for most."""
 
-OUTDATED = "out of date"
+OUT_OF_DATE = "out of date"
 """The status of a run with a stage that rests on another result than the run now has; its value `outdated` says which."""
 DONE = {"prepare": "prepared", "train": "trained", "compare": "done"}
 """What a run is whose last stage so far is done."""
@@ -36,12 +56,12 @@ Row = dict[str, Any]
 `train.loss` and all other numbers that its stages came to."""
 
 
-def rows(names: Collection[str] | None = None) -> list[Row]:
+def list_rows(names: Collection[str] | None = None) -> list[Row]:
     """Return every run of outputs/, by name; one whose record is damaged says so. names: see `row`."""
-    return [row(Run(outputs() / name), names) for name in run_names()]
+    return [run_values(Run(outputs() / name), names) for name in run_names()]
 
 
-def row(run: Run, names: Collection[str] | None = None) -> Row:
+def run_values(run: Run, names: Collection[str] | None = None) -> Row:
     """Return a run's values. names: the values to look for, which is quicker for two thousand runs; None for all."""
     try:
         record = run.read()
@@ -51,9 +71,11 @@ def row(run: Run, names: Collection[str] | None = None) -> Row:
     asked = record.get("asked", {})
     values: Row = {
         "name": run.name,
-        "status": status(run, record, past := outdated(record)),
+        "status": status(run, record, past := outdated_stages(record)),
         "recipe": asked.get("recipe"),
-        "started": min((told["started"] for told in stages.values() if told.get("started")), default=None),
+        "started": min(
+            (told["started"] for told in stages.values() if told.get("started")), default=None
+        ),
         "seconds": round(sum(told.get("seconds", 0) for told in stages.values()), 1),
     }
     wanted = None if names is None else _beginnings(SHORT.get(name, name) for name in names)
@@ -76,12 +98,16 @@ def status(run: Run, record: dict[str, Any], past: dict[str, str]) -> str:
     the stage that was done last, where stages are done one by one in notebooks.
     """
     said = record.get("status", "running")
-    if said != "running" or run.at_work():
-        return OUTDATED if past and said == "done" else said
+    if said != "running" or run.is_active():
+        return OUT_OF_DATE if past and said == "done" else said
     if past and "asked" not in record:
-        return OUTDATED
+        return OUT_OF_DATE
     stages = {stage: told for stage, told in record.get("stages", {}).items() if stage in DONE}
-    done = {told.get("started", ""): DONE[stage] for stage, told in stages.items() if told.get("status") == "done"}
+    done = {
+        told.get("started", ""): DONE[stage]
+        for stage, told in stages.items()
+        if told.get("status") == "done"
+    }
     if stages and len(done) == len(stages) and "asked" not in record:
         return done[max(done)]
     return "interrupted"
@@ -114,7 +140,9 @@ def _flat(name: str, value: Any, found: Row, wanted: set[str] | None = None):
         found[name] = value
 
 
-def chosen(found: list[Row], pattern: str = "", where: list[str] = (), sort: str = "") -> list[Row]:
+def select_rows(
+    found: list[Row], pattern: str = "", where: list[str] = (), sort: str = ""
+) -> list[Row]:
     """The rows that a pattern (`demo*`) and all conditions (`train.rank=8`, `loss<0.1`) hold for, ordered by a value.
 
     sort: a name, smallest first, or -name, largest first; rows without it come last. Errors: ParameterError.
@@ -125,19 +153,23 @@ def chosen(found: list[Row], pattern: str = "", where: list[str] = (), sort: str
     for condition in where:
         match = re.fullmatch(r"([\w.]+)(=|<|>)(.*)", condition)
         if not match:
-            raise ParameterError(f"--where {condition}: allowed is NAME=VALUE, NAME<VALUE or NAME>VALUE")
-        name, how, wanted = resolve(match[1], names, "--where"), match[2], match[3]
+            raise ParameterError(
+                f"--where {condition}: allowed is NAME=VALUE, NAME<VALUE or NAME>VALUE"
+            )
+        name, how, wanted = resolve_name(match[1], names, "--where"), match[2], match[3]
         found = [each for each in found if _holds(each.get(name), how, wanted, condition)]
     if sort:
-        down, name = sort.startswith("-"), resolve(sort.removeprefix("-"), names, "--sort")
+        down, name = sort.startswith("-"), resolve_name(sort.removeprefix("-"), names, "--sort")
         there = [each for each in found if each.get(name) is not None]
         numbers = all(is_number(each[name]) for each in there)
-        ordered = sorted(there, key=lambda each: each[name] if numbers else str(each[name]), reverse=down)
+        ordered = sorted(
+            there, key=lambda each: each[name] if numbers else str(each[name]), reverse=down
+        )
         found = ordered + [each for each in found if each.get(name) is None]
     return found
 
 
-def resolve(given: str, names: list[str], option: str) -> str:
+def resolve_name(given: str, names: list[str], option: str) -> str:
     """The full name of a value, of which an unmistakable end is enough. Errors: ParameterError."""
     if given in names or not names:
         return given
@@ -164,23 +196,33 @@ def _holds(value: Any, how: str, wanted: str, condition: str) -> bool:
 
 def columns(found: list[Row], wanted: list[str]) -> list[list[str]]:
     """A table of text with its head, without columns that no run has a value for."""
-    wanted = [name for name in wanted if name in ("name", "status") or any(each.get(name) is not None for each in found)]
-    return [[printable(name) for name in wanted], *([cell(name, each.get(name)) for name in wanted] for each in found)]
+    wanted = [
+        name
+        for name in wanted
+        if name in ("name", "status") or any(each.get(name) is not None for each in found)
+    ]
+    return [
+        [printable(name) for name in wanted],
+        *([format_cell(name, each.get(name)) for name in wanted] for each in found),
+    ]
 
 
-def cell(name: str, value: Any) -> str:
+def format_cell(name: str, value: Any) -> str:
     if value is None:
         return "–"
     if name == "started":
         return printable(value)[:16].replace("T", " ")
     if name == "seconds":
-        from ..progress import shown
+        from ..progress import format_duration
 
-        return shown(value)
+        return format_duration(value)
     return f"{value:.4g}" if isinstance(value, float) else printable(value)
 
 
-def aligned(table: list[list[str]]) -> list[str]:
+def align_columns(table: list[list[str]]) -> list[str]:
     """A table as lines of text, its columns side by side."""
     widths = [max(len(line[place]) for line in table) for place in range(len(table[0]))]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]

@@ -18,8 +18,8 @@ from ...run.run import Run
 from ...run.terminal_text import printable
 from ..notebook import StageError, TerminatedError
 from ..paths import run_folder
-from ..progress import shown
-from ..runs.table import cell, row
+from ..progress import format_duration
+from ..runs.table import format_cell, run_values
 
 PATIENCE = 80.0  # seconds that members are given to save and end when the sweep is asked to
 SET_DEATH_SIGNAL = 1
@@ -27,7 +27,7 @@ SET_DEATH_SIGNAL = 1
 
 
 @dataclass(frozen=True)
-class Member:
+class SweepJob:
     """A run of a sweep: its name, all parameters that differ from the recipe, and those of them that are swept."""
 
     name: str
@@ -37,12 +37,17 @@ class Member:
 
     def options(self) -> list[str]:
         """What follows `onepass run RECIPE`."""
-        told = (f"{full}={value if isinstance(value, str) else dump(value, inline=True)}" for full, value in self.given.items())
+        told = (
+            f"{full}={value if isinstance(value, str) else dump(value, inline=True)}"
+            for full, value in self.given.items()
+        )
         seed = [] if self.seed is None else ["--seed", str(self.seed)]
         return ["--name", self.name, *(part for each in told for part in ("-p", each)), *seed]
 
 
-def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[str], None]) -> set[str]:
+def run_jobs(
+    recipe: Path, members: list[SweepJob], jobs: int, say: Callable[[str], None]
+) -> set[str]:
     """Run them; what each has come to is said when it ends. The names of those that failed, of which a record may still tell
     what an earlier try came to. Errors: StageError where the sweep is interrupted."""
     waiting, at_work, failed, ended = list(members), {}, set(), 0
@@ -52,13 +57,16 @@ def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[s
             while waiting and len(at_work) < jobs:
                 member = waiting.pop(0)
                 say(f"      {member.name}: begins")
-                begun[member.name], at_work[member.name] = time.monotonic(), _start(recipe, member, jobs)
+                begun[member.name], at_work[member.name] = (
+                    time.monotonic(),
+                    _start(recipe, member, jobs),
+                )
             for name, (process, said) in list(at_work.items()):
                 if process.poll() is None:
                     continue
                 ended += 1
-                took = shown(time.monotonic() - begun[name])
-                came = printable(came_to(name, process.returncode, _lines(said)))
+                took = format_duration(time.monotonic() - begun[name])
+                came = printable(job_result(name, process.returncode, _lines(said)))
                 say(f"[{ended}/{len(members)}] {name}: {came}, {took}")
                 if process.returncode:
                     failed.add(name)
@@ -67,19 +75,32 @@ def run_members(recipe: Path, members: list[Member], jobs: int, say: Callable[[s
         return failed
     except KeyboardInterrupt as stop:
         code = 143 if isinstance(stop, TerminatedError) else 130
-        raise StageError("the sweep was interrupted; the same command goes on from there", code) from None
+        raise StageError(
+            "the sweep was interrupted; the same command goes on from there", code
+        ) from None
     finally:
         _end([process for process, _ in at_work.values()])
 
 
-def _start(recipe: Path, member: Member, jobs: int) -> tuple[subprocess.Popen, TextIO]:
+def _start(recipe: Path, member: SweepJob, jobs: int) -> tuple[subprocess.Popen, TextIO]:
     """The member's command, and what it says on its standard error.
 
     In a session of its own: Ctrl-C comes to it from the sweep alone, and so once. Several share the machine's cores, or their
     threads would wait for one another.
     """
-    command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", "run", str(recipe.resolve()), *member.options()]
-    threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // jobs))} if jobs > 1 else {}
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "nbs_lib",
+        "run",
+        str(recipe.resolve()),
+        *member.options(),
+    ]
+    threads = (
+        {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // jobs))} if jobs > 1 else {}
+    )
     said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (a pipe that nobody reads would hold the member up)
     process = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=threads | os.environ,
@@ -107,11 +128,21 @@ def _end(processes: list[subprocess.Popen]):
             process.wait()
 
 
-def came_to(name: str, code: int, said: list[str]) -> str:
+def job_result(name: str, code: int, said: list[str]) -> str:
     """`done` with its loss, or why it failed."""
     if code:
-        reason = next((line.removeprefix("onepass: ") for line in said if line.startswith("onepass: ")), f"status {code}")
+        reason = next(
+            (line.removeprefix("onepass: ") for line in said if line.startswith("onepass: ")),
+            f"status {code}",
+        )
         return f"failed: {reason}"
-    values = row(Run(run_folder(name)))
-    told = next((f", {key} {cell(key, values[key])}" for key in ("held_out", "loss") if key in values), "")
+    values = run_values(Run(run_folder(name)))
+    told = next(
+        (
+            f", {key} {format_cell(key, values[key])}"
+            for key in ("held_out", "loss")
+            if key in values
+        ),
+        "",
+    )
     return f"done{told}"

@@ -7,8 +7,8 @@ from typing import Any
 from ...files import write_atomic
 from ...run.record import is_number
 from ...run.terminal_text import printable
-from ..runs.index_page import rendered
-from ..runs.table import cell
+from ..runs.index_page import render_page
+from ..runs.table import format_cell
 
 
 def write_pages(sweep: Any):
@@ -21,15 +21,21 @@ def write_pages(sweep: Any):
         "metric": sweep.metric,
         "best": sweep.best,
         "heads": [*sweep.swept, "status", sweep.metric, "seconds"],
-        "rows": [shown(sweep, each) for each in sweep.rows],
+        "rows": [sweep_row(sweep, each) for each in sweep.rows],
         "plot": "data:image/png;base64," + b64encode(picture).decode(),
     }
-    write_atomic(sweep.folder / "sweep.html", rendered("sweep.html.j2", "index", told))
+    write_atomic(sweep.folder / "sweep.html", render_page("sweep.html.j2", "index", told))
 
 
-def shown(sweep: Any, row: dict[str, Any]) -> dict[str, Any]:
+def sweep_row(sweep: Any, row: dict[str, Any]) -> dict[str, Any]:
     keys = [*(f"swept {full}" for full in sweep.swept), "status", sweep.metric, "seconds"]
-    cells = [{"text": cell(key, row.get(key)), "by": "" if row.get(key) is None else printable(row.get(key))} for key in keys]
+    cells = [
+        {
+            "text": format_cell(key, row.get(key)),
+            "by": "" if row.get(key) is None else printable(row.get(key)),
+        }
+        for key in keys
+    ]
     return {"name": row["name"], "status": row["status"], "cells": cells}
 
 
@@ -39,8 +45,12 @@ def plot(sweep: Any) -> bytes:
 
     figure = Figure(figsize=(5 * len(sweep.swept), 3.6), dpi=120, layout="constrained")
     done = [each for each in sweep.rows if is_number(each.get(sweep.metric))]
-    for axes, (full, values) in zip(figure.subplots(1, len(sweep.swept), squeeze=False)[0], sweep.swept.items(), strict=True):
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    for axes, (full, values) in zip(
+        figure.subplots(1, len(sweep.swept), squeeze=False)[0], sweep.swept.items(), strict=True
+    ):
+        numbers = all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in values
+        )
         places = {str(value): value if numbers else place for place, value in enumerate(values)}
         groups: dict[float, list[float]] = {}
         for each in done:

@@ -20,8 +20,8 @@ from ...run.record import is_number
 from ...run.run import RECIPE_LOCK, Run
 from ..paths import run_folder
 from ..recipes import Given, configs, find_recipe, is_text, read_yaml, split_override
-from ..runs.table import Row, resolve, row
-from .jobs import Member, run_members
+from ..runs.table import Row, resolve_name, run_values
+from .jobs import SweepJob, run_jobs
 
 MOST = 1000
 """Members of a sweep: more were most likely a slip."""
@@ -37,7 +37,7 @@ class Sweep:
     folder: Path
     recipe: str
     swept: dict[str, list]
-    members: list[Member]
+    members: list[SweepJob]
     rows: list[Row]
     metric: str
     best: str | None
@@ -63,10 +63,10 @@ def sweep(
     Errors: ParameterError before anything starts, but for a metric that none of them turns out to have, after all is written;
     RunError where another process works on the same sweep.
     """
-    path, swept, members = planned(recipe, parameters, name, jobs, seed)
+    path, swept, members = plan_sweep(recipe, parameters, name, jobs, seed)
     run = Run(run_folder(sweep_name(path, name)))
-    with run.alone(RECIPE_LOCK):
-        failed = run_members(path, members, jobs, say)
+    with run.exclusive(RECIPE_LOCK):
+        failed = run_jobs(path, members, jobs, say)
         return write_sweep(run.folder, path.stem, swept, members, failed, metric)
 
 
@@ -74,9 +74,9 @@ def sweep_name(recipe: Path, name: str | None) -> str:
     return name or f"{recipe.stem}-sweep"
 
 
-def planned(
+def plan_sweep(
     recipe: str, given: Given, name: str | None, jobs: int = 1, seed: int | None = None
-) -> tuple[Path, dict[str, list], list[Member]]:
+) -> tuple[Path, dict[str, list], list[SweepJob]]:
     """The recipe's file, the swept values, and the members, each checked. Errors: ParameterError."""
     if jobs < 1:
         raise ParameterError(f"--jobs: given {jobs}; allowed is a whole number from 1")
@@ -91,12 +91,20 @@ def planned(
     for values in itertools.product(*swept.values()):
         own = dict(zip(swept, values, strict=True))
         stages = configs(str(path), run_folder(called), fixed | own, seed)
-        own = {full: getattr(stages[stage], short) for full in swept for stage, short in [full.split(".")]}  # with their types
-        members.append(Member(member_name(called, own), fixed | own, own, seed))
+        own = {
+            full: getattr(stages[stage], short)
+            for full in swept
+            for stage, short in [full.split(".")]
+        }  # with their types
+        members.append(SweepJob(member_name(called, own), fixed | own, own, seed))
         run_folder(members[-1].name)
     if len({member.name for member in members}) < len(members):
         raise ParameterError("sweep: a value is given twice for one parameter")
-    return path, {full: _different([member.own[full] for member in members]) for full in swept}, members
+    return (
+        path,
+        {full: _different([member.own[full] for member in members]) for full in swept},
+        members,
+    )
 
 
 def _different(values: list) -> list:
@@ -117,7 +125,9 @@ def axes(given: Given) -> tuple[dict[str, Any], dict[str, list]]:
         else:
             fixed[full] = values[0] if several else values
     if not swept or not all(swept.values()):
-        raise ParameterError("sweep: no parameter has several values; allowed is -p train.rank=4,8,16 or -p train.seed=0..2")
+        raise ParameterError(
+            "sweep: no parameter has several values; allowed is -p train.rank=4,8,16 or -p train.seed=0..2"
+        )
     return fixed, swept
 
 
@@ -134,13 +144,19 @@ def _listed(override: str) -> tuple[str, list]:
     if match := RANGE.fullmatch(text.strip()):
         first, last = int(match[1]), int(match[2])
         if not first <= last < first + MOST:
-            raise ParameterError(f"-p {override}: allowed is FIRST..LAST, LAST not below FIRST, {MOST} values at most")
+            raise ParameterError(
+                f"-p {override}: allowed is FIRST..LAST, LAST not below FIRST, {MOST} values at most"
+            )
         return f"{stage}.{name}", list(range(first, last + 1))
     if is_text(stage, name):
         parts = split_values(text, lists=False)
-        return f"{stage}.{name}", [_unquoted(part.strip()) for part in parts] if len(parts) > 1 else parts
+        return f"{stage}.{name}", [_unquoted(part.strip()) for part in parts] if len(
+            parts
+        ) > 1 else parts
     parts = split_values(text)
-    return f"{stage}.{name}", [read_yaml(part, f"-p {override}") if part.strip() else part for part in parts]
+    return f"{stage}.{name}", [
+        read_yaml(part, f"-p {override}") if part.strip() else part for part in parts
+    ]
 
 
 def split_values(text: str, lists: bool = True) -> list[str]:
@@ -173,24 +189,33 @@ def member_name(sweep: str, values: dict[str, Any]) -> str:
         key = short if plain.count(short) == 1 else full.replace(".", "-")
         text = value if isinstance(value, str) else json.dumps(value)
         slug = re.sub(r"[^\w.-]+", "_", text)[:24]
-        parts.append(f"{key}-{slug}" if slug == text else f"{key}-{slug.strip('._-')}-{value_hash(value)[:6]}")
+        parts.append(
+            f"{key}-{slug}"
+            if slug == text
+            else f"{key}-{slug.strip('._-')}-{value_hash(value)[:6]}"
+        )
     return ".".join([sweep, *parts])
 
 
 def write_sweep(
-    folder: Path, recipe: str, swept: dict[str, list], members: list[Member], failed: set[str], metric: str = ""
+    folder: Path,
+    recipe: str,
+    swept: dict[str, list],
+    members: list[SweepJob],
+    failed: set[str],
+    metric: str = "",
 ) -> Sweep:
     """The table and the plot of what the members have come to. Errors: ParameterError for a metric that none of those that
     are done has; by then all is written, by the usual one."""
     rows = [
-        row(Run(run_folder(member.name)))
+        run_values(Run(run_folder(member.name)))
         | {f"swept {full}": value for full, value in member.own.items()}
         | ({"status": "failed"} if member.name in failed else {})
         for member in members
     ]
-    chosen, wrong = measured(rows), None
+    chosen, wrong = metric_of(rows), None
     try:
-        chosen = measured(rows, metric)
+        chosen = metric_of(rows, metric)
     except ParameterError as refused:
         wrong = refused
     done = [each for each in rows if each["status"] == "done" and is_number(each.get(chosen))]
@@ -201,7 +226,12 @@ def write_sweep(
 
     write_pages(told)
     shown = [
-        {"name": member.name, "values": member.own, "status": each["status"], chosen: each.get(chosen)}
+        {
+            "name": member.name,
+            "values": member.own,
+            "status": each["status"],
+            chosen: each.get(chosen),
+        }
         for member, each in zip(members, rows, strict=True)
     ]
     summary = {"recipe": recipe, "swept": swept, "metric": chosen, "best": best, "members": shown}
@@ -211,15 +241,25 @@ def write_sweep(
     return told
 
 
-def measured(rows: list[Row], metric: str = "") -> str:
+def metric_of(rows: list[Row], metric: str = "") -> str:
     """The full name of the metric; without one the held-out loss, or the loss where nothing was held out."""
     names = sorted({name for each in rows for name, value in each.items() if is_number(value)})
     if metric:
-        return resolve(metric, names, "--metric")
+        return resolve_name(metric, names, "--metric")
     return next((name for name in ("held_out", "loss") if name in names), "seconds")
 
 
 def as_dict(told: Sweep) -> dict[str, Any]:
     """A sweep as plain values."""
-    plain = {"folder": str(told.folder), "recipe": told.recipe, "swept": told.swept, "metric": told.metric, "best": told.best}
-    return plain | {"failed": told.failed, "members": [asdict(member) for member in told.members], "rows": told.rows}
+    plain = {
+        "folder": str(told.folder),
+        "recipe": told.recipe,
+        "swept": told.swept,
+        "metric": told.metric,
+        "best": told.best,
+    }
+    return plain | {
+        "failed": told.failed,
+        "members": [asdict(member) for member in told.members],
+        "rows": told.rows,
+    }

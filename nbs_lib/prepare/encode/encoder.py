@@ -14,9 +14,9 @@ from PIL import Image
 
 from ...cache.shards import map_shard, write_shard
 from ...files import file_hash, write_atomic
-from ...models import Base, BaseError
-from ..examples import Place
-from ..filters import Look
+from ...models import BaseError, StableDiffusion
+from ..examples import ImageRef
+from ..filters import ImageInfo
 from ..images import NO_MEMORY, ImageError, fit, nearest, place_of, upright
 
 LATENTS = "latents"
@@ -34,7 +34,9 @@ class Task:
     taken: dict[int, tuple[Path, int]]
 
 
-def look_at(place: Place, sizes: list[Size], hashed: bool = False, crop: int | None = None) -> tuple[Look, Image.Image | None]:
+def look_at(
+    place: ImageRef, sizes: list[Size], hashed: bool = False, crop: int | None = None
+) -> tuple[ImageInfo, Image.Image | None]:
     """What an image looks like, and its picture at the size that suits it best; None where it cannot be used.
 
     hashed: whether its perceptual hash is wanted, which takes as long as the picture itself. crop: the seed of the place that
@@ -46,16 +48,20 @@ def look_at(place: Place, sizes: list[Size], hashed: bool = False, crop: int | N
         size = image.size
         picture = fit(image, *nearest(size, sizes), 0.5 if crop is None else place_of(digest, crop))
     except ImageError as fault:
-        return Look(fault=str(fault)), None
+        return ImageInfo(fault=str(fault)), None
     except MemoryError:
-        return Look(fault=NO_MEMORY), None
+        return ImageInfo(fault=NO_MEMORY), None
     except Exception:  # readers of damaged files raise whatever they stumble over
-        return Look(fault="image is truncated or damaged"), None
-    phash = int.from_bytes(np.packbits(imagehash.phash(picture).hash.flatten()).tobytes()) if hashed else None
-    return Look(digest, *size, phash), picture
+        return ImageInfo(fault="image is truncated or damaged"), None
+    phash = (
+        int.from_bytes(np.packbits(imagehash.phash(picture).hash.flatten()).tobytes())
+        if hashed
+        else None
+    )
+    return ImageInfo(digest, *size, phash), picture
 
 
-def keep(path: Path, tensors: dict[str, torch.Tensor]):
+def keep_picture(path: Path, tensors: dict[str, torch.Tensor]):
     """Write a shard, and beside it, before it has its name, the SHA-256 that it has."""
     fresh = path.with_name(f".{path.name}.new")
     write_shard(fresh, tensors)
@@ -67,9 +73,13 @@ def digest_of(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
-def is_kept(path: Path) -> bool:
+def is_stored(path: Path) -> bool:
     """Whether a shard of an earlier try is there, as it was written; what is not is removed."""
-    if path.exists() and digest_of(path).exists() and file_hash(path) == digest_of(path).read_text():
+    if (
+        path.exists()
+        and digest_of(path).exists()
+        and file_hash(path) == digest_of(path).read_text()
+    ):
         return True
     path.unlink(missing_ok=True)
     return False
@@ -78,23 +88,29 @@ def is_kept(path: Path) -> bool:
 class Encoder:
     """The base's VAE, text encoders or UNet in one process, each loaded when it is first needed."""
 
-    def __init__(self, base: Base, device: torch.device, batch_size: int):
+    def __init__(self, base: StableDiffusion, device: torch.device, batch_size: int):
         self.base, self.device, self.batch_size = base, device, batch_size
         self._parts = {}
 
     def part(self, name: str):
         if name not in self._parts:
             if name == "vae":
-                self._parts[name] = self.base.vae().to(self.device, memory_format=torch.channels_last)
+                self._parts[name] = self.base.vae().to(
+                    self.device, memory_format=torch.channels_last
+                )
             else:
-                self._parts[name] = [(words, encoder.to(self.device)) for words, encoder in self.base.text_encoders()]
+                self._parts[name] = [
+                    (words, encoder.to(self.device)) for words, encoder in self.base.text_encoders()
+                ]
         return self._parts[name]
 
     @torch.no_grad()
     def latents(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """fp32 [n, c, h, w], as the base's UNet takes them. Errors: BaseError where they are no finite numbers."""
         parts = []
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
             for start in range(0, len(pictures), self.batch_size):
                 batch = pixels(pictures[start : start + self.batch_size])
                 batch = batch.to(self.device, memory_format=torch.channels_last)
@@ -111,7 +127,8 @@ class Encoder:
         fresh = [i for i in range(len(task.rows)) if i not in task.taken]
         mirror = Image.Transpose.FLIP_LEFT_RIGHT
         chosen = [
-            pictures[place].transpose(mirror) if flip else pictures[place] for place, flip in map(task.rows.__getitem__, fresh)
+            pictures[place].transpose(mirror) if flip else pictures[place]
+            for place, flip in map(task.rows.__getitem__, fresh)
         ]
         rows: list = [None] * len(task.rows)
         if chosen:
@@ -119,7 +136,7 @@ class Encoder:
                 rows[i] = row
         for i, (path, row) in task.taken.items():
             rows[i] = map_shard(path)[LATENTS][row]
-        keep(task.path, {LATENTS: torch.stack(rows)})
+        keep_picture(task.path, {LATENTS: torch.stack(rows)})
 
     @torch.no_grad()
     def decoded(self, rows: Sequence[tuple[Path, int]]) -> list[Image.Image]:
@@ -128,7 +145,9 @@ class Encoder:
         for path, row in rows:
             latent = map_shard(path)[LATENTS][row : row + 1].to(self.device)
             values = (self.base.decode(self.part("vae"), latent)[0] / 2 + 0.5).clamp(0, 1)
-            found.append(Image.fromarray((values * 255).round().byte().permute(1, 2, 0).cpu().numpy()))
+            found.append(
+                Image.fromarray((values * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+            )
         return found
 
     @torch.no_grad()
@@ -137,23 +156,32 @@ class Encoder:
         fresh, rows = [i for i in range(len(captions)) if i not in taken], {}
         for start in range(0, len(fresh), self.batch_size):
             batch = fresh[start : start + self.batch_size]
-            text = self.base.embed([captions[i] for i in batch], self.part("text")).to("cpu")
-            parts = {"embeddings": text.context} | ({"pooled": text.pooled} if text.pooled is not None else {})
-            rows |= {i: {name: part[k] for name, part in parts.items()} for k, i in enumerate(batch)}
+            text = self.base.encode_prompt([captions[i] for i in batch], self.part("text")).to(
+                "cpu"
+            )
+            parts = {"embeddings": text.context} | (
+                {"pooled": text.pooled} if text.pooled is not None else {}
+            )
+            rows |= {
+                i: {name: part[k] for name, part in parts.items()} for k, i in enumerate(batch)
+            }
         for i, (file, row) in taken.items():
             rows[i] = {name: part[row] for name, part in map_shard(file).items()}
-        keep(path, {name: torch.stack([rows[i][name] for i in range(len(captions))]) for name in rows[0]})
+        keep_picture(
+            path,
+            {name: torch.stack([rows[i][name] for i in range(len(captions))]) for name in rows[0]},
+        )
 
     @torch.no_grad()
     def write_unconditional(self, path: Path, negative: str):
         """Write what the base guides away from: without a negative prompt, and with this one."""
         tensors = {}
         for name, prompt in (("empty", ""), ("negative", negative)):
-            text = self.base.unconditional(self.part("text"), prompt).to("cpu")
+            text = self.base.encode_negative_prompt(self.part("text"), prompt).to("cpu")
             tensors[name] = text.context[0].contiguous()
             if text.pooled is not None:
                 tensors[f"{name}_pooled"] = text.pooled[0].contiguous()
-        keep(path, tensors)
+        keep_picture(path, tensors)
 
 
 def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:

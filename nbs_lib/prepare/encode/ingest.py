@@ -12,11 +12,11 @@ from ...config import Prepare
 from ...config.validation import setting
 from ...run.progress_bar import progress_bar
 from ..examples import Example, InMemory, Skipped, SourceError
-from ..filters import Filters, Look
-from ..manifest import AMONG, Notes
-from ..sources import Source, asked, open_source
-from ..store.image_index import Seen
-from .shard_writer import Shelf
+from ..filters import Filters, ImageInfo
+from ..manifest import AMONG, Manifest
+from ..sources import Source, open_source, source_options
+from ..store.image_index import ImageIndex
+from .shard_writer import ShardWriter
 
 PIXELS = 1 << 25
 """Bytes of pictures that a chunk may have, as a process holds a few chunks."""
@@ -31,19 +31,19 @@ class Chunk:
 
     number: int
     items: list[Example | Skipped]
-    looks: dict[int, Look] = field(default_factory=dict)
+    looks: dict[int, ImageInfo] = field(default_factory=dict)
     stamps: dict[int, str] = field(default_factory=dict)
     question: int | None = None
 
 
-class Gather:
+class Ingest:
     """Goes through the sources of a stage.
 
     total: examples that there are at most, or None; looked_at: images that were read; more: whether there was enough before
     the end of a source.
     """
 
-    def __init__(self, config: Prepare, shelf: Shelf, notes: Notes, seen: Seen):
+    def __init__(self, config: Prepare, shelf: ShardWriter, notes: Manifest, seen: ImageIndex):
         self.config, self.shelf, self.notes, self.seen = config, shelf, notes, seen
         self.total: int | None = 0
         self.looked_at, self.more, self._left = 0, False, False
@@ -56,18 +56,25 @@ class Gather:
 
     def one(self, name: str, count: int, prior: bool):
         """One source, to its end or until enough is kept."""
-        source, filters = open_source(name, asked(self.config, count)), Filters(self.config)
+        source, filters = (
+            open_source(name, source_options(self.config, count)),
+            Filters(self.config),
+        )
         there = source.total()
         total = self._at_most(there, count)
         dropped, before = self.notes.dropped.copy(), self.notes.kept
         chunks, ahead = enumerate(_chunks(source, self._rows()), PRIOR * prior), deque()
-        with progress_bar("prior" if prior else "read", total=total, unit=" examples", mininterval=1, ascii=" #") as bar:
+        with progress_bar(
+            "prior" if prior else "read", total=total, unit=" examples", mininterval=1, ascii=" #"
+        ) as bar:
             while not count or self.notes.kept - before < count:
                 while len(ahead) < 2 * self.shelf.members and (following := next(chunks, None)):
                     ahead.append(self._look(Chunk(*following), filters, prior))
                 if not ahead:
                     break
-                chosen = self._choose(self._looked(chunk := ahead.popleft()), filters, count and before + count)
+                chosen = self._choose(
+                    self._looked(chunk := ahead.popleft()), filters, count and before + count
+                )
                 self.shelf.put(chunk.number, chosen, chunk.stamps.keys())
                 bar.update(len(chosen))
             else:
@@ -91,7 +98,11 @@ class Gather:
                   if isinstance(each, Example) and each.image is not None and not filters.before(each)}  # fmt: skip
         hashed = self.config.near_duplicates >= 0 or self.notes.kept < AMONG
         stamps = {i: place.stamp() for i, place in images.items()}
-        known = zip(images, self.seen.known(list(images.values()), list(stamps.values()), hashed), strict=True)
+        known = zip(
+            images,
+            self.seen.known(list(images.values()), list(stamps.values()), hashed),
+            strict=True,
+        )
         chunk.looks = {i: look for i, look in known if look}
         unseen = {i: place for i, place in images.items() if i not in chunk.looks}
         if unseen:
@@ -102,7 +113,11 @@ class Gather:
 
     def _named(self, each: Example | Skipped, prior: bool) -> Example | Skipped:
         if prior:
-            return replace(each, id=f"prior/{each.id}", **({"prior": True} if isinstance(each, Example) else {}))
+            return replace(
+                each,
+                id=f"prior/{each.id}",
+                **({"prior": True} if isinstance(each, Example) else {}),
+            )
         if self.config.template and isinstance(each, Example) and each.caption:
             return replace(each, caption=self.config.template.replace("{}", each.caption))
         return each
@@ -111,10 +126,14 @@ class Gather:
         if chunk.question is not None:
             fresh = self.shelf.reply(chunk.question)
             chunk.looks |= fresh
-            self.seen.remember((chunk.items[i].image, chunk.stamps[i], look) for i, look in fresh.items())
+            self.seen.remember(
+                (chunk.items[i].image, chunk.stamps[i], look) for i, look in fresh.items()
+            )
         return chunk
 
-    def _choose(self, chunk: Chunk, filters: Filters, most: int) -> list[tuple[int, Example, Look]]:
+    def _choose(
+        self, chunk: Chunk, filters: Filters, most: int
+    ) -> list[tuple[int, Example, ImageInfo]]:
         """What is kept of a chunk, until `most` are; 0 is without end. _left: whether there was more of it then."""
         chosen, self._left = [], False
         for i, each in enumerate(chunk.items):
@@ -124,7 +143,7 @@ class Gather:
             if isinstance(each, Skipped):
                 self.notes.drop(each)
                 continue
-            look = chunk.looks.get(i, Look())
+            look = chunk.looks.get(i, ImageInfo())
             if reason := filters.before(each) or filters.after(each, look):
                 self.notes.drop(Skipped(each.id, *reason, each.image))
             else:
@@ -157,5 +176,9 @@ def _nothing(name: str, dropped: Counter) -> SourceError:
         )
     if dropped:
         counts = ", ".join(f"{number} × {reason}" for reason, number in dropped.most_common())
-        return SourceError(f"source {name!r}: nothing in it can be used ({counts}); mend it or give another source")
-    return SourceError(f"source {name!r} has no images in it, of the kinds that can be read; give another source")
+        return SourceError(
+            f"source {name!r}: nothing in it can be used ({counts}); mend it or give another source"
+        )
+    return SourceError(
+        f"source {name!r} has no images in it, of the kinds that can be read; give another source"
+    )

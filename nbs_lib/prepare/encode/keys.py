@@ -8,11 +8,11 @@ from ... import diffusion, models
 from ...cache import shards
 from ...config import Prepare
 from ...files import file_hash, value_hash
-from ...models import Base
+from ...models import StableDiffusion
 from ...run.environment import versions
 from .. import enclosure, examples, image_structure, images
 from ..examples import Example
-from ..filters import Look
+from ..filters import ImageInfo
 from . import encoder as work
 from . import teacher_cache as answers_module
 
@@ -20,7 +20,14 @@ LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 """The packages that what is encoded rests on."""
 MODELS = [
     Path(models.__file__).with_name(f"{name}.py")
-    for name in ("__init__", "_imports", "components", "loading", "stable_diffusion", "stable_diffusion_xl")
+    for name in (
+        "__init__",
+        "_imports",
+        "components",
+        "loading",
+        "stable_diffusion",
+        "stable_diffusion_xl",
+    )
 ]
 
 
@@ -31,33 +38,50 @@ def looks_code(sizes: list[tuple[int, int]], crop: int | None = None) -> str:
     return value_hash([_code(*own), hashing, sizes, crop])
 
 
-def spaces(base: Base, config: Prepare) -> dict[str, str]:
+def key_spaces(base: StableDiffusion, config: Prepare) -> dict[str, str]:
     """Of latents, texts, unconditional texts and answers: a hash over what makes them out of a picture or a caption."""
     size = {"resolution": config.resolution, "buckets": config.buckets}
     size |= {"crop": config.seed} if config.crop == "random" else {}
-    latents = [_code(images.__file__, work.__file__, shards.__file__, *MODELS), base.hash_of("vae"), size, "float32"]
-    texts = [_code(work.__file__, shards.__file__, *MODELS), base.hash_of(*base.text_parts), "float32"]
+    latents = [
+        _code(images.__file__, work.__file__, shards.__file__, *MODELS),
+        base.hash_of("vae"),
+        size,
+        "float32",
+    ]
+    texts = [
+        _code(work.__file__, shards.__file__, *MODELS),
+        base.hash_of(*base.text_parts),
+        "float32",
+    ]
     found = {"latents": value_hash(latents), "texts": value_hash(texts)}
-    found["unconditional"] = value_hash([found["texts"], base.hash_of("scheduler"), config.negative])
-    asked = [asked_of(config), _code(answers_module.__file__, diffusion.__file__), base.hash_of("unet", "scheduler")]
+    found["unconditional"] = value_hash(
+        [found["texts"], base.hash_of("scheduler"), config.negative]
+    )
+    asked = [
+        teacher_request(config),
+        _code(answers_module.__file__, diffusion.__file__),
+        base.hash_of("unet", "scheduler"),
+    ]
     return found | {"answers": value_hash([found["latents"], found["unconditional"], *asked])}
 
 
-def asked_of(config: Prepare) -> dict[str, Any] | None:
+def teacher_request(config: Prepare) -> dict[str, Any] | None:
     """What the teacher is asked, as a cache records it; None for nothing."""
     if config.answers == "none":
         return None
     told = {"states": config.answers, "draws": config.draws, "seed": config.seed}
-    return told | ({"guidance": config.answers_guidance} if config.answers == "trajectories" else {})
+    return told | (
+        {"guidance": config.answers_guidance} if config.answers == "trajectories" else {}
+    )
 
 
-def key_of(example: Example, look: Look, size: tuple[int, int], flipped: bool) -> str:
+def row_key(example: Example, look: ImageInfo, size: tuple[int, int], flipped: bool) -> str:
     """What a row of latents depends on besides its space: 32 hex digits. A prompt's is its own, so that each has its noise."""
     content = look.digest.hex() if example.image is not None else f"{example.id}\n{example.caption}"
-    return name_of([content, list(size), flipped])
+    return hash128([content, list(size), flipped])
 
 
-def name_of(value: Any) -> str:
+def hash128(value: Any) -> str:
     """32 hex digits."""
     return value_hash(value)[:32]
 

@@ -14,72 +14,99 @@ import pyarrow.compute
 import pyarrow.parquet
 from PIL import Image
 
-from ...cache.format import ANSWERS, CAPTION_COLUMNS, CAPTIONS, EXAMPLE_COLUMNS, EXAMPLES, LATENTS, TEXTS, UNCONDITIONAL
+from ...cache.format import (
+    ANSWERS,
+    CAPTION_COLUMNS,
+    CAPTIONS,
+    EXAMPLE_COLUMNS,
+    EXAMPLES,
+    LATENTS,
+    TEXTS,
+    UNCONDITIONAL,
+)
 from ...cache.shards import map_shard
 from ...config import Prepare
-from ...models import Base
+from ...models import StableDiffusion
 from ...run.progress_bar import progress_bar
-from ..examples import Example, Place
-from ..filters import Look
-from ..hashes import short
+from ..examples import Example, ImageRef
+from ..filters import ImageInfo
+from ..hashes import hash64
 from ..images import nearest, sizes
-from ..manifest import Notes, Table
-from ..store.reuse import Known
+from ..manifest import Manifest, Table
+from ..store.reuse import ReusableShards
 from . import workers as processes
-from .encoder import Size, Task, is_kept, look_at
-from .keys import key_of, name_of, spaces
+from .encoder import Size, Task, is_stored, look_at
+from .keys import hash128, key_spaces, row_key
 
-Chosen = tuple[int, Example, Look]
+Chosen = tuple[int, Example, ImageInfo]
 """An example that is kept: its place in its chunk, and what its image looks like."""
 TEXT_ROWS = 256  # captions of a shard
 
 
-class Shelf:
+class ShardWriter:
     """Takes examples, and has made of them what is nowhere yet. part: a folder to write in, with what an earlier try left.
 
     shards, texts: as cache.json has them; files: where each file of the cache is by now, by its place in it.
     """
 
-    def __init__(self, config: Prepare, base: Base, store: Path, part: Path, notes: Notes):
+    def __init__(
+        self, config: Prepare, base: StableDiffusion, store: Path, part: Path, notes: Manifest
+    ):
         self.config, self.base, self.part, self.notes = config, base, part, notes
-        self.spaces = spaces(base, config)
-        self.known = {kind: Known(store, kind, self.spaces[kind]) for kind in (LATENTS, TEXTS, ANSWERS)}
+        self.spaces = key_spaces(base, config)
+        self.known = {
+            kind: ReusableShards(store, kind, self.spaces[kind])
+            for kind in (LATENTS, TEXTS, ANSWERS)
+        }
         self.square, step = (config.resolution, config.resolution), config.resolution // 8
-        step = max(1, step // base.vae_factor) * base.vae_factor
+        step = max(1, step // base.vae_scale_factor) * base.vae_scale_factor
         self.sizes = sizes(config.resolution, step) if config.buckets else [self.square]
         self.crop = config.seed if config.crop == "random" else None
-        self.members = processes.count(config.processes)
+        self.members = processes.worker_count(config.processes)
         self.shards: list[dict[str, Any]] = []
         self.texts: list[dict[str, Any]] = []
         self.files: dict[str, Path] = {}
         self.encoded = self.captions_cut = 0
-        self._team: processes.Team | None = None
+        self._team: processes.WorkerPool | None = None
         self._work: deque[tuple[int, Callable]] = deque()
         self._tokenizer = base.tokenizer()
         self._captions: dict[int, int] = {}
         self._waiting: list[str] = []
-        self._tables = {EXAMPLES: Table(part / EXAMPLES, EXAMPLE_COLUMNS), CAPTIONS: Table(part / CAPTIONS, CAPTION_COLUMNS)}
+        self._tables = {
+            EXAMPLES: Table(part / EXAMPLES, EXAMPLE_COLUMNS),
+            CAPTIONS: Table(part / CAPTIONS, CAPTION_COLUMNS),
+        }
 
-    def look(self, chunk: int, places: dict[int, Place], hashed: bool) -> int:
+    def look(self, chunk: int, places: dict[int, ImageRef], hashed: bool) -> int:
         """Have images of a chunk looked at, their perceptual hashes taken or not; the number of the reply."""
         return self._ask(chunk, "look", chunk, places, self.sizes, hashed, self.crop)
 
-    def reply(self, number: int) -> dict[int, Look]:
+    def reply(self, number: int) -> dict[int, ImageInfo]:
         return self._team.reply(number)
 
     def put(self, chunk: int, chosen: Sequence[Chosen], looked: Collection[int]):
         """Take what is kept of a chunk. looked: the places of images that were looked at just now: a process has them."""
-        groups: dict[Size | None, list[tuple[int, Example, Look, bool]]] = {}
+        groups: dict[Size | None, list[tuple[int, Example, ImageInfo, bool]]] = {}
         for i, example, look in chosen:
-            size = nearest((look.width, look.height), self.sizes) if example.image is not None else None
+            size = (
+                nearest((look.width, look.height), self.sizes)
+                if example.image is not None
+                else None
+            )
             for flipped in (False, True) if self.config.flip and size else (False,):
                 groups.setdefault(size, []).append((i, example, look, flipped))
         tasks, places = [], {}
         for size, rows in sorted(groups.items(), key=lambda each: each[0] or (0, 0)):
             if task := self._shard(size, rows):
                 tasks.append(task)
-                wanted = {place for k, (place, _) in enumerate(task.rows) if k not in task.taken and place not in looked}
-                places |= {i: (example.image, look.digest) for i, example, look, _ in rows if i in wanted}
+                wanted = {
+                    place
+                    for k, (place, _) in enumerate(task.rows)
+                    if k not in task.taken and place not in looked
+                }
+                places |= {
+                    i: (example.image, look.digest) for i, example, look, _ in rows if i in wanted
+                }
         self.encoded += sum(len(task.rows) - len(task.taken) for task in tasks)
         if tasks or looked:  # without tasks too, to let go of the pictures
             self._do(chunk, "encode", chunk, tasks, places, self.sizes, self.crop)
@@ -111,36 +138,59 @@ class Shelf:
         if team:
             team.end()
 
-    def pictures(self, chosen: Sequence[tuple[Example, Look]]) -> list[Image.Image]:
+    def pictures(self, chosen: Sequence[tuple[Example, ImageInfo]]) -> list[Image.Image]:
         """Of examples with images, as they are cut."""
         found = [look_at(each.image, self.sizes, crop=self.crop)[1] for each, _ in chosen]
         return [picture or Image.new("RGB", self.square, "grey") for picture in found]
 
-    def decoded(self, chosen: Sequence[tuple[Example, Look]], folder: Path) -> list[Image.Image]:
+    def decoded(
+        self, chosen: Sequence[tuple[Example, ImageInfo]], folder: Path
+    ) -> list[Image.Image]:
         """What the VAE makes of the latents of examples. folder: where the shards are by now."""
         ids, places = pyarrow.array([each.id for each, _ in chosen]), {}
         with pyarrow.parquet.ParquetFile(folder / EXAMPLES) as table:
             for rows in table.iter_batches(4096, columns=["id", "shard", "row", "flipped"]):
                 found = rows.filter(pyarrow.compute.is_in(rows["id"], ids)).to_pylist()
-                places |= {each["id"]: (each["shard"], each["row"]) for each in found if not each["flipped"]}
+                places |= {
+                    each["id"]: (each["shard"], each["row"])
+                    for each in found
+                    if not each["flipped"]
+                }
         where = [places[each.id] for each, _ in chosen]
-        question = self._ask(0, "decode", [(self._latents(folder, shard), row) for shard, row in where])
+        question = self._ask(
+            0, "decode", [(self._latents(folder, shard), row) for shard, row in where]
+        )
         return self._team.reply(question)
 
     def _latents(self, folder: Path, shard: int) -> Path:
         return folder / LATENTS / f"{self.shards[shard]['name']}.safetensors"
 
-    def _shard(self, size: Size | None, rows: list[tuple[int, Example, Look, bool]]) -> Task | None:
+    def _shard(
+        self, size: Size | None, rows: list[tuple[int, Example, ImageInfo, bool]]
+    ) -> Task | None:
         """Note a shard, and where each of its examples is; what has to be done for it, if anything."""
-        keys = [key_of(example, look, size or self.square, flipped) for _, example, look, flipped in rows]
-        name, number = name_of([self.spaces[LATENTS], keys]), len(self.shards)
-        shape = [self.base.latent_channels, *(side // self.base.vae_factor for side in reversed(size or self.square))]
+        keys = [
+            row_key(example, look, size or self.square, flipped)
+            for _, example, look, flipped in rows
+        ]
+        name, number = hash128([self.spaces[LATENTS], keys]), len(self.shards)
+        shape = [
+            self.base.latent_channels,
+            *(side // self.base.vae_scale_factor for side in reversed(size or self.square)),
+        ]
         self.shards.append({"name": name, "rows": len(rows), "shape": shape, "answers": None})
         for row, (key, (_, example, _, flipped)) in enumerate(zip(keys, rows, strict=True)):
             caption = self._caption(example.caption)
-            self._tables[EXAMPLES].add(example.id, caption, key, number, row, example.prior, flipped)
+            self._tables[EXAMPLES].add(
+                example.id, caption, key, number, row, example.prior, flipped
+            )
         if size and (path := self._missing(LATENTS, name)):
-            return Task(path, size, [(i, flipped) for i, _, _, flipped in rows], self.known[LATENTS].rows(keys))
+            return Task(
+                path,
+                size,
+                [(i, flipped) for i, _, _, flipped in rows],
+                self.known[LATENTS].rows(keys),
+            )
         return None
 
     def _missing(self, kind: str, name: str) -> Path | None:
@@ -148,13 +198,13 @@ class Shelf:
         path = self.part / kind / f"{name}.safetensors"
         if f"{kind}/{path.name}" in self.files:
             return None
-        found = path if is_kept(path) else self.known[kind].shard(name)
+        found = path if is_stored(path) else self.known[kind].shard(name)
         self.files[f"{kind}/{path.name}"] = found or path
         return None if found else path
 
     def _caption(self, caption: str) -> int:
         """The number of a caption, a new one's embedding to be made."""
-        key = short(caption.encode())
+        key = hash64(caption.encode())
         if key not in self._captions:
             self._captions[key] = len(self._captions)
             self._waiting.append(caption)
@@ -163,7 +213,7 @@ class Shelf:
         return self._captions[key]
 
     def _put_texts(self, texts: list[str]):
-        name, number = name_of([self.spaces[TEXTS], texts]), len(self.texts)
+        name, number = hash128([self.spaces[TEXTS], texts]), len(self.texts)
         self.texts.append({"name": name, "rows": len(texts)})
         lengths = [len(ids) for ids in self._tokenizer(texts, verbose=False).input_ids]
         for row, (caption, length) in enumerate(zip(texts, lengths, strict=True)):
@@ -178,14 +228,20 @@ class Shelf:
         known = self.known[TEXTS]
         same = [(folder / UNCONDITIONAL, meta["files"][UNCONDITIONAL]) for folder, meta in known.folders
                 if meta["spaces"]["unconditional"] == self.spaces["unconditional"]]  # fmt: skip
-        found = path if is_kept(path) else next((each for each, digest in same if known.whole(each, digest)), None)
+        found = (
+            path
+            if is_stored(path)
+            else next((each for each, digest in same if known.whole(each, digest)), None)
+        )
         self.files[UNCONDITIONAL] = found or path
         if not found:
             self._do(0, "unconditional", path, self.config.negative)
 
     def _find_answers(self):
         """The teacher's answers, shard by shard."""
-        examples, captions = (pyarrow.parquet.read_table(self.part / name) for name in (EXAMPLES, CAPTIONS))
+        examples, captions = (
+            pyarrow.parquet.read_table(self.part / name) for name in (EXAMPLES, CAPTIONS)
+        )
         texts = [self.files[f"{TEXTS}/{each['name']}.safetensors"] for each in self.texts]
         start = 0
         with progress_bar(total=len(examples), unit=" answers", mininterval=1, ascii=" #") as bar:
@@ -194,21 +250,35 @@ class Shelf:
                 start += shard["rows"]
                 keys, spoken = own["key"].to_pylist(), captions.take(own["caption"])
                 words = spoken["caption"].to_pylist()
-                shard["answers"] = name_of([self.spaces[ANSWERS], keys, words, shard["shape"]])
+                shard["answers"] = hash128([self.spaces[ANSWERS], keys, words, shard["shape"]])
                 if path := self._missing(ANSWERS, shard["answers"]):
-                    places = zip(spoken["shard"].to_pylist(), spoken["row"].to_pylist(), strict=True)
+                    places = zip(
+                        spoken["shard"].to_pylist(), spoken["row"].to_pylist(), strict=True
+                    )
                     rows = [(texts[which], row) for which, row in places]
                     latents = self.files.get(f"{LATENTS}/{shard['name']}.safetensors")
-                    asked = (path, keys, rows, latents if self.config.answers == "data" else None, tuple(shard["shape"]))
+                    asked = (
+                        path,
+                        keys,
+                        rows,
+                        latents if self.config.answers == "data" else None,
+                        tuple(shard["shape"]),
+                    )
                     setup = (self.files[UNCONDITIONAL], self.config)
-                    self._do(number, "answers", setup, *asked, then=lambda rows=shard["rows"]: bar.update(rows))
+                    self._do(
+                        number,
+                        "answers",
+                        setup,
+                        *asked,
+                        then=lambda rows=shard["rows"]: bar.update(rows),
+                    )
                 else:
                     bar.update(shard["rows"])
             self._settle()
 
     def _ask(self, number: int, what: str, *given: Any) -> int:
         if self._team is None:
-            self._team = processes.Team(self.base, self.members, self.config.batch_size)
+            self._team = processes.WorkerPool(self.base, self.members, self.config.batch_size)
         return self._team.ask(number % self.members, what, *given)
 
     def _do(self, number: int, what: str, *given: Any, then: Callable = lambda: None):

@@ -20,32 +20,36 @@ import torch
 from PIL import Image
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
-from ...models import Base, BaseError
-from ..examples import Place, SourceError
+from ...models import BaseError, StableDiffusion
+from ..examples import ImageRef, SourceError
 from .encoder import Encoder, look_at
-from .teacher_cache import Answers
+from .teacher_cache import TeacherCache
 
 
 class WorkerError(RuntimeError):
     """An encoding process ended before its work was done."""
 
 
-def count(asked: int) -> int:
+def worker_count(asked: int) -> int:
     """How many processes: as many as asked for, or one for each GPU or core."""
     return asked or torch.cuda.device_count() or len(os.sched_getaffinity(0))
 
 
-class Team:
+class WorkerPool:
     """Processes with an encoder each. Replies come in any order; whose they are is said by the number given to `ask`."""
 
-    def __init__(self, base: Base, processes: int, batch_size: int):
-        cuda = torch.cuda.device_count() > 0  # asked of the driver; a process forked after more than that has no CUDA
+    def __init__(self, base: StableDiffusion, processes: int, batch_size: int):
+        cuda = (
+            torch.cuda.device_count() > 0
+        )  # asked of the driver; a process forked after more than that has no CUDA
         context = multiprocessing.get_context("spawn" if cuda else "fork")
         self.pipes, self.members = [], []
         self.done: dict[int, Any] = {}
         for number in range(processes):
             ours, theirs = context.Pipe()
-            member = context.Process(target=_work, args=(theirs, base, number, cuda, batch_size), daemon=True)
+            member = context.Process(
+                target=_work, args=(theirs, base, number, cuda, batch_size), daemon=True
+            )
             member.start()
             theirs.close()
             self.pipes.append(ours)
@@ -78,9 +82,19 @@ class Team:
     def _lost(self, member: int):
         self.members[member].join(5)
         code = self.members[member].exitcode
-        how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with {code}"
-        more = "; memory may have run out: give fewer processes or a smaller batch_size" if code == -signal.SIGKILL else ""
-        raise WorkerError(f"encoding process {member} {how}{more}; run this stage again, it goes on where it was") from None
+        how = (
+            f"was ended by {signal.Signals(-code).name}"
+            if code and code < 0
+            else f"ended with {code}"
+        )
+        more = (
+            "; memory may have run out: give fewer processes or a smaller batch_size"
+            if code == -signal.SIGKILL
+            else ""
+        )
+        raise WorkerError(
+            f"encoding process {member} {how}{more}; run this stage again, it goes on where it was"
+        ) from None
 
     def end(self):
         for orders, member in zip(self.orders, self.members, strict=True):
@@ -99,17 +113,21 @@ def _send(pipe: Any, orders: queue.SimpleQueue):
             return  # whoever waits for its reply learns of it
 
 
-def _work(pipe: Any, base: Base, number: int, cuda: bool, batch_size: int):
+def _work(pipe: Any, base: StableDiffusion, number: int, cuda: bool, batch_size: int):
     """What a member does until its pipe is closed. It dies with the one that started it, and leaves interrupts to it."""
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork, and there is a process for each core
+    torch.set_num_threads(
+        1
+    )  # OpenMP's threads do not survive a fork, and there is a process for each core
     keep_freed_memory()
     sys.stdin = open(os.devnull)  # noqa: SIM115
-    device = torch.device("cuda", number % torch.cuda.device_count()) if cuda else torch.device("cpu")
+    device = (
+        torch.device("cuda", number % torch.cuda.device_count()) if cuda else torch.device("cpu")
+    )
     encoder, held = Encoder(base, device, batch_size), {}
-    answers: Answers | None = None
+    answers: TeacherCache | None = None
     while True:
         try:
             asked, what, given = pipe.recv()
@@ -124,7 +142,11 @@ def _work(pipe: Any, base: Base, number: int, cuda: bool, batch_size: int):
             elif what == "encode":
                 chunk, tasks, places, sizes, crop = given
                 pictures = held.pop(chunk, {})
-                pictures |= {i: look_again(*place, sizes, crop) for i, place in places.items() if pictures.get(i) is None}
+                pictures |= {
+                    i: look_again(*place, sizes, crop)
+                    for i, place in places.items()
+                    if pictures.get(i) is None
+                }
                 for task in tasks:
                     encoder.write_latents(task, pictures)
                 told = None
@@ -135,7 +157,7 @@ def _work(pipe: Any, base: Base, number: int, cuda: bool, batch_size: int):
             elif what == "unconditional":
                 told = encoder.write_unconditional(*given)
             else:
-                answers = answers or Answers(base, device, *given[0])
+                answers = answers or TeacherCache(base, device, *given[0])
                 told = answers.write(*given[1:])
             pipe.send((asked, False, told))
         except Exception as failure:
@@ -154,11 +176,13 @@ def keep_freed_memory():
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def look_again(place: Place, digest: bytes, sizes: list, crop: int | None = None) -> Image.Image:
+def look_again(place: ImageRef, digest: bytes, sizes: list, crop: int | None = None) -> Image.Image:
     """The picture of an image that was looked at before. Errors: SourceError where it is not what it was then."""
     look, picture = look_at(place, sizes, crop=crop)
     if picture is None or look.digest != digest:
-        raise SourceError(f"{place.name!r} was changed or removed while it was being prepared; run this stage again")
+        raise SourceError(
+            f"{place.name!r} was changed or removed while it was being prepared; run this stage again"
+        )
     return picture
 
 

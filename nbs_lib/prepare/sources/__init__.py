@@ -39,7 +39,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class SourceOptions:
     """What a source is asked for, besides which it is; see the parameters of these names."""
 
     count: int = 0
@@ -52,21 +52,21 @@ class Asked:
     captions: str = "files"
 
 
-def asked(config: Prepare, count: int) -> Asked:
+def source_options(config: Prepare, count: int) -> SourceOptions:
     names = ("seed", "subset", "split", "streamed", "image_column", "caption_column", "captions")
-    return Asked(count, **{name: getattr(config, name) for name in names})
+    return SourceOptions(count, **{name: getattr(config, name) for name in names})
 
 
-def open_source(source: str, how: Asked) -> Source:
+def open_source(source: str, how: SourceOptions) -> Source:
     """The source of that name; a relative path is taken from the project. Errors: SourceError."""
     from . import diffusiondb, folder, webdataset
     from . import huggingface as hub
     from . import picturebook as drawn
 
     if source in DRAWN:
-        return drawn.DrawnPictures(source, how.count, how.seed)
+        return drawn.PictureBookSource(source, how.count, how.seed)
     if source.startswith(DIFFUSIONDB):
-        return diffusiondb.on_the_hub(source.removeprefix(DIFFUSIONDB), how)
+        return diffusiondb.exists_on_hub(source.removeprefix(DIFFUSIONDB), how)
     if source.startswith(HUB):
         return hub.HubDataset(source.removeprefix(HUB), how)
     try:
@@ -92,7 +92,7 @@ def open_source(source: str, how: Asked) -> Source:
     return images
 
 
-def check_on_the_hub(source: str, patience: float):
+def check_source_on_hub(source: str, patience: float):
     """Ask the hub for a data set, of which nothing is fetched. patience: seconds to wait.
 
     Errors: SourceError where the hub does not know it, or does not answer.
@@ -111,16 +111,23 @@ def check_on_the_hub(source: str, patience: float):
         ) from None
 
 
-def _file(source: str, path: Path, how: Asked) -> Source:
+def _file(source: str, path: Path, how: SourceOptions) -> Source:
     """The source that a single file is. Errors: SourceError."""
     from . import prompts, tables, webdataset
 
-    kinds = {".tar": lambda: webdataset.WebDataset([path], str(path)), ".txt": lambda: prompts.Prompts(path)}
+    kinds = {
+        ".tar": lambda: webdataset.WebDataset([path], str(path)),
+        ".txt": lambda: prompts.Prompts(path),
+    }
     kinds |= {ending: lambda: tables.table(path, how) for ending in tables.ENDINGS}
     if path.suffix.lower() not in kinds:
-        raise SourceError(f"source {source!r}: a file that ends in {', '.join(kinds)} can be read, or a folder")
+        raise SourceError(
+            f"source {source!r}: a file that ends in {', '.join(kinds)} can be read, or a folder"
+        )
     try:
         open_regular(path).close()
     except OSError as failure:
-        raise SourceError(f"source {str(path)!r}: the file cannot be read: {failure.strerror or failure}") from None
+        raise SourceError(
+            f"source {str(path)!r}: the file cannot be read: {failure.strerror or failure}"
+        ) from None
     return kinds[path.suffix.lower()]()

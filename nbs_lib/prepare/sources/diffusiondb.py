@@ -13,11 +13,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..captions import CaptionError, clean, valid_text
+from ..captions import CaptionError, clean_caption, decode_caption
 from ..enclosure import Enclosure, EnclosureError
-from ..examples import Example, InZip, Skipped, stamp_of
+from ..examples import Example, InZip, Skipped, change_stamp
 from ..filters import SCORES
-from . import Asked, SourceError
+from . import SourceError, SourceOptions
 from .diffusiondb_part import contents, rows_of_part
 from .readers.parquet import TableError
 
@@ -52,30 +52,40 @@ def parts_of(subset: str, seed: int) -> list[int]:
 class DiffusionDB:
     """A copy in a folder; all of its parts, or those of a subset. fetch: brings a file that is not there yet."""
 
-    def __init__(self, folder: Path, how: Asked, fetch: Callable[[str], Path] | None = None):
+    def __init__(
+        self, folder: Path, how: SourceOptions, fetch: Callable[[str], Path] | None = None
+    ):
         self.folder, self.fetch, self.enclosure = folder, fetch, Enclosure(folder)
         if how.subset:
             self.parts = parts_of(how.subset, how.seed)
         else:
-            found = (re.fullmatch(r"part-(\d{6})\.zip", path.name) for path in (folder / "images").iterdir())
+            found = (
+                re.fullmatch(r"part-(\d{6})\.zip", path.name)
+                for path in (folder / "images").iterdir()
+            )
             self.parts = sorted(int(match[1]) for match in found if match)
         if not self.parts:
-            raise SourceError(f"source {str(folder)!r}: no images/part-000001.zip or the like in it")
+            raise SourceError(
+                f"source {str(folder)!r}: no images/part-000001.zip or the like in it"
+            )
 
     def total(self) -> int:
         return len(self.parts) * IN_A_PART
 
     def stamp(self) -> str:
         """ "" for one that is still fetched."""
-        files = [self.folder / METADATA, *(self.folder / "images" / f"part-{part:06d}.zip" for part in self.parts)]
-        return "" if self.fetch else str([(str(path), stamp_of(path)) for path in files])
+        files = [
+            self.folder / METADATA,
+            *(self.folder / "images" / f"part-{part:06d}.zip" for part in self.parts),
+        ]
+        return "" if self.fetch else str([(str(path), change_stamp(path)) for path in files])
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         for part in self.parts:
             name = f"images/part-{part:06d}.zip"
             archive = self.fetch(name) if self.fetch else self.folder / name
             if not os.path.lexists(archive):
-                yield Skipped(valid_text(archive.name), "part is not there")
+                yield Skipped(decode_caption(archive.name), "part is not there")
             else:
                 yield from self._part(part, archive)
 
@@ -84,17 +94,21 @@ class DiffusionDB:
             with self.enclosure.open(archive) as file:
                 names, prompts = contents(file)
         except EnclosureError as fault:
-            yield Skipped(valid_text(archive.name), str(fault))
+            yield Skipped(decode_caption(archive.name), str(fault))
             return
         except Exception:  # of the disk, the archive, its compression
-            yield Skipped(valid_text(archive.name), "archive is cut short or damaged")
+            yield Skipped(decode_caption(archive.name), "archive is cut short or damaged")
             return
         if prompts is None:
-            yield Skipped(f"part-{part:06d}.json", f"prompts cannot be read: those of {METADATA} are taken")
+            yield Skipped(
+                f"part-{part:06d}.json", f"prompts cannot be read: those of {METADATA} are taken"
+            )
         known, fault = {}, ""
         try:
             with self.enclosure.open(self.folder / METADATA) as file:
-                known, fault = rows_of_part(file, part, {name.rsplit("/", 1)[-1] for name in names}, KNOWN, SCORES)
+                known, fault = rows_of_part(
+                    file, part, {name.rsplit("/", 1)[-1] for name in names}, KNOWN, SCORES
+                )
         except (TableError, EnclosureError) as failure:
             fault = str(failure)
         except OSError as failure:
@@ -103,11 +117,15 @@ class DiffusionDB:
             yield Skipped(METADATA, NO_SCORES, f"part {part}: {fault}")
         for name in names:
             short = name.rsplit("/", 1)[-1]
-            yield self._example(part, InZip(archive, name), (prompts or {}).get(short), known.get(short, {}))
+            yield self._example(
+                part, InZip(archive, name), (prompts or {}).get(short), known.get(short, {})
+            )
 
-    def _example(self, part: int, place: InZip, told: Any, more: dict[str, Any]) -> Example | Skipped:
+    def _example(
+        self, part: int, place: InZip, told: Any, more: dict[str, Any]
+    ) -> Example | Skipped:
         """The example of an image. told: what the part's JSON says of it; more: what the table does."""
-        id = f"part-{part:06d}/{valid_text(place.member)}"
+        id = f"part-{part:06d}/{decode_caption(place.member)}"
         if ".." in place.member.split("/") or place.member.startswith("/"):
             return Skipped(id, "names a file outside the archive")
         prompt = told.get("p") if isinstance(told, dict) else None
@@ -116,12 +134,12 @@ class DiffusionDB:
             return Skipped(id, "image without caption", place=place)
         known = {name: more[name] for name in KNOWN if more.get(name) is not None}
         try:
-            return Example(id, clean(prompt), place, dict.fromkeys(SCORES) | known)
+            return Example(id, clean_caption(prompt), place, dict.fromkeys(SCORES) | known)
         except CaptionError as fault:
             return Skipped(id, str(fault), place=place)
 
 
-def on_the_hub(subset: str, how: Asked) -> DiffusionDB:
+def exists_on_hub(subset: str, how: SourceOptions) -> DiffusionDB:
     """A subset from the hub, each part fetched when its turn comes. Errors: SourceError."""
     from dataclasses import replace
 
@@ -132,7 +150,9 @@ def on_the_hub(subset: str, how: Asked) -> DiffusionDB:
             return Path(hf_hub_download(REPOSITORY, name, repo_type="dataset"))
         except Exception as failure:  # the hub's, the network's and the disk's
             said = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
-            raise SourceError(f"source 'diffusiondb:{subset}': {name} cannot be fetched from the hub: {said}") from None
+            raise SourceError(
+                f"source 'diffusiondb:{subset}': {name} cannot be fetched from the hub: {said}"
+            ) from None
 
     how = replace(how, subset=subset or how.subset)
     parts_of(how.subset, how.seed)

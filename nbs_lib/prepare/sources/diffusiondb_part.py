@@ -13,7 +13,9 @@ from ..examples import METHODS
 from ..filters import readable
 from .readers.parquet import BINARY, Parquet, TableError, binaries
 
-DIRECTORY = 1 << 23  # bytes of an archive's directory: a part of 1,000 images has 100 KiB, and Python takes ten times as much
+DIRECTORY = (
+    1 << 23
+)  # bytes of an archive's directory: a part of 1,000 images has 100 KiB, and Python takes ten times as much
 JSON = 1 << 23  # bytes of a part's JSON, of which Python may take 20 times as much
 PROMPTS = 1 << 26  # bytes of a part's prompts in the table
 ROWS = 4096  # rows of the table at once, at most
@@ -32,7 +34,10 @@ def contents(file: BinaryIO) -> tuple[list[str], dict | None]:
         if found is None:
             return names, {}
         try:
-            if max(found.file_size, found.compress_size) > JSON or found.compress_type not in METHODS:
+            if (
+                max(found.file_size, found.compress_size) > JSON
+                or found.compress_type not in METHODS
+            ):
                 return names, None
             told = json.loads(archive.read(found))
         except Exception:  # of the archive, its compression, its JSON
@@ -58,7 +63,11 @@ class _Limited:
 
 
 def rows_of_part(
-    file: BinaryIO, part: int, names: Collection[str], columns: Collection[str], scores: Collection[str]
+    file: BinaryIO,
+    part: int,
+    names: Collection[str],
+    columns: Collection[str],
+    scores: Collection[str],
 ) -> tuple[dict[str, dict[str, Any]], str]:
     """Return what the table says of a part's images, by their names, and what is wrong with some of it, if anything.
 
@@ -72,7 +81,9 @@ def rows_of_part(
     if twice := [name for name in wanted if table.names.count(name) > 1]:
         raise TableError(f"it has several columns of the name {twice[0]}")
     found, held, fault = {}, 0, ""
-    for _, batch in table.batches(wanted, ROWS, lambda group: _may_hold(table.bounds(group, "part_id"), part)):
+    for _, batch in table.batches(
+        wanted, ROWS, lambda group: _may_hold(table.bounds(group, "part_id"), part)
+    ):
         if isinstance(batch, TableError):
             fault = str(batch)
             continue
@@ -93,11 +104,16 @@ def _may_hold(bounds: tuple[int, int] | None, part: int) -> bool:
 def _of_part(numbers: pyarrow.Array, part: int) -> pyarrow.Array:
     if pyarrow.types.is_integer(numbers.type):
         return pyarrow.compute.equal(numbers, part)
-    return pyarrow.array([readable(number) == part for number in _values(numbers, SHORT)], pyarrow.bool_())
+    return pyarrow.array(
+        [readable(number) == part for number in _values(numbers, SHORT)], pyarrow.bool_()
+    )
 
 
 def _rows(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any]]:
-    columns = {name: _values(batch.column(name), LONGEST if name == "prompt" else SHORT) for name in batch.schema.names}
+    columns = {
+        name: _values(batch.column(name), LONGEST if name == "prompt" else SHORT)
+        for name in batch.schema.names
+    }
     for values in zip(*columns.values(), strict=True):
         row = dict(zip(columns, values, strict=True))
         yield {name: _text(value) if name != "prompt" else value for name, value in row.items()}
@@ -113,7 +129,10 @@ def _values(column: pyarrow.Array, longest: int) -> Iterator[Any]:
     if kind in BINARY or pyarrow.types.is_dictionary(kind):
         yield from binaries(column, longest)
     elif pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
-        yield from ([*_values(each.values, longest)] if each.is_valid and len(each) <= LISTED else None for each in column)
+        yield from (
+            [*_values(each.values, longest)] if each.is_valid and len(each) <= LISTED else None
+            for each in column
+        )
     elif kind.num_fields:
         yield from [None] * len(column)
     else:

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow
 import pyarrow.compute
 
-from ..captions import IMAGE_COLUMNS, LONGEST, TEXT_COLUMNS, CaptionError, clean, column
+from ..captions import IMAGE_COLUMNS, LONGEST, TEXT_COLUMNS, CaptionError, clean_caption, column
 from ..enclosure import EnclosureError
 from ..examples import Example, InFile, Skipped
-from . import Asked, SourceError
+from . import SourceError, SourceOptions
 from .huggingface_folder import SAVED, check_folder, check_remote
 from .readers.parquet import binaries
 from .tables import IMAGES, images_and_texts, with_bytes
@@ -25,7 +25,7 @@ def is_saved(path: Path) -> bool:
 class HubDataset:
     """name: OWNER/NAME, or a folder. No code of a data set is ever run: `datasets` has none any more."""
 
-    def __init__(self, name: str, how: Asked):
+    def __init__(self, name: str, how: SourceOptions):
         self.name, self.how = name, how
         self.rows = self._load()
         known = list(self.rows.features or ())
@@ -43,7 +43,10 @@ class HubDataset:
     def stamp(self) -> str:
         """ "" where it is streamed, or names files instead of holding images."""
         first = None if self.how.streamed else next(self._batches(1), None)
-        holds = first is not None and next(images_and_texts(first, self.image, self.text), (None,))[0] is not None
+        holds = (
+            first is not None
+            and next(images_and_texts(first, self.image, self.text), (None,))[0] is not None
+        )
         return str(self.rows._fingerprint) if holds else ""
 
     def __iter__(self) -> Iterator[Example | Skipped]:
@@ -52,20 +55,34 @@ class HubDataset:
         try:
             for batch in self._batches(IMAGES):
                 paths = binaries(_paths_of(batch, self.image), LONGEST)
-                for (data, text), path in zip(images_and_texts(batch, self.image, self.text), paths, strict=True):
+                for (data, text), path in zip(
+                    images_and_texts(batch, self.image, self.text), paths, strict=True
+                ):
                     yield self._example(f"{self.how.split}-{number:06d}", data, text, path, version)
                     number += 1
         except Exception as failure:  # of whatever reads the files, and of the network
-            yield Skipped(f"{self.how.split}-{number:06d}", "data set cannot be read from here on", _said(failure))
+            yield Skipped(
+                f"{self.how.split}-{number:06d}",
+                "data set cannot be read from here on",
+                _said(failure),
+            )
 
-    def _example(self, id: str, data: bytes | None, text: Any, path: bytes | None, version: str) -> Example | Skipped:
-        return with_bytes(id, data, text, self.name, version) if data is not None or not path else self._named(id, path, text)
+    def _example(
+        self, id: str, data: bytes | None, text: Any, path: bytes | None, version: str
+    ) -> Example | Skipped:
+        return (
+            with_bytes(id, data, text, self.name, version)
+            if data is not None or not path
+            else self._named(id, path, text)
+        )
 
     def _batches(self, rows: int) -> Iterator[pyarrow.Table]:
         """The rows, their images as bytes or as paths."""
         from datasets import Image
 
-        chosen = self.rows.select_columns([self.image, self.text]).cast_column(self.image, Image(decode=False))
+        chosen = self.rows.select_columns([self.image, self.text]).cast_column(
+            self.image, Image(decode=False)
+        )
         return iter(chosen.with_format("arrow").iter(rows))
 
     def _named(self, id: str, name: bytes, text: Any) -> Example | Skipped:
@@ -82,7 +99,7 @@ class HubDataset:
         if not isinstance(text, str | bytes):
             return Skipped(id, "caption is no text", place=InFile(path))
         try:
-            return Example(id, clean(text), InFile(path))
+            return Example(id, clean_caption(text), InFile(path))
         except CaptionError as fault:
             return Skipped(id, str(fault), place=InFile(path))
 
@@ -99,10 +116,16 @@ class HubDataset:
             if is_saved(own):
                 found = datasets.load_from_disk(self.name)
                 return found[how.split] if isinstance(found, datasets.DatasetDict) else found
-            return datasets.load_dataset(self.name, how.subset or None, split=how.split, streaming=how.streamed)
+            return datasets.load_dataset(
+                self.name, how.subset or None, split=how.split, streaming=how.streamed
+            )
         except EnclosureError as fault:
-            raise SourceError(f"source {self.name!r}: {fault}; nothing outside the data set is read") from None
-        except Exception as failure:  # the hub's, the network's, and those of whatever reads the files
+            raise SourceError(
+                f"source {self.name!r}: {fault}; nothing outside the data set is read"
+            ) from None
+        except (
+            Exception
+        ) as failure:  # the hub's, the network's, and those of whatever reads the files
             raise SourceError(
                 f"source 'hf:{self.name}': {_said(failure)}; it needs subset, split, or to be reachable"
             ) from None

@@ -27,7 +27,9 @@ def check_folder(folder: Path):
     """
     enclosure = Enclosure(folder)
     for listing in walk(folder):
-        for name in listing.links + [name for name in listing.files if not name.lower().endswith(ENDINGS)]:
+        for name in listing.links + [
+            name for name in listing.files if not name.lower().endswith(ENDINGS)
+        ]:
             path = listing.path / name
             try:
                 (enclosure.check_inside if name in listing.links else enclosure.check)(path)
@@ -43,7 +45,9 @@ def check_remote(name: str, subset: str):
     import datasets
 
     builder = datasets.load_dataset_builder(name, subset or None)
-    for file in (str(file) for files in (builder.config.data_files or {}).values() for file in files):
+    for file in (
+        str(file) for files in (builder.config.data_files or {}).values() for file in files
+    ):
         if not file.startswith(ON_THE_HUB) or "::" in file:
             raise EnclosureError(f"it names {file!r}, which is not on the hub")
 
@@ -76,7 +80,9 @@ def _check_card(path: Path, enclosure: Enclosure):
         content = file.read(MOST + 1)
     if len(content) > MOST:
         raise EnclosureError(f"{path.name} is larger than {MOST >> 20} MiB")
-    card = yaml.safe_load(content) if path.name == CARD_YAML else DatasetCard.load(path).data.to_dict()
+    card = (
+        yaml.safe_load(content) if path.name == CARD_YAML else DatasetCard.load(path).data.to_dict()
+    )
     for name in _strings(card.get("configs") if isinstance(card, dict) else None, False, set()):
         _check_name(name, path.name)
 
@@ -100,7 +106,11 @@ def _check_name(name: Any, told_by: str):
         foreign = bool(urlsplit(name).scheme) or "::" in name
     except ValueError:
         foreign = True
-    if foreign or posixpath.isabs(name) or any(part.startswith((".", "~")) and part != "." for part in name.split("/")):
+    if (
+        foreign
+        or posixpath.isabs(name)
+        or any(part.startswith((".", "~")) and part != "." for part in name.split("/"))
+    ):
         raise EnclosureError(f"{told_by} names {name!r}, which is outside its folder or hidden")
 
 

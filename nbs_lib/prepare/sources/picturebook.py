@@ -8,13 +8,13 @@ from ...files import PACKAGE
 from ...picturebook.captions import draw_caption, draw_scene
 from ...picturebook.snowmen import draw_unseen
 from ...run.fingerprint import files_hash, files_of
-from ..examples import Drawn, Example
+from ..examples import Example, SyntheticImage
 
 COMPLETE = 0.7  # how many of the picture-book's captions name every attribute
 
 
 @dataclass(frozen=True)
-class DrawnPictures:
+class PictureBookSource:
     """`count` pictures with captions. Picture i depends on `seed` and i alone. kind: picturebook or unseen."""
 
     kind: str
@@ -26,12 +26,18 @@ class DrawnPictures:
 
     def stamp(self) -> str:
         """The hash of the code that draws them."""
-        return files_hash(path for path in files_of(PACKAGE / "picturebook") if path.suffix == ".py")
+        return files_hash(
+            path for path in files_of(PACKAGE / "picturebook") if path.suffix == ".py"
+        )
 
     def __iter__(self) -> Iterator[Example]:
         code = self.stamp()
         for i in range(self.count):
-            yield Example(f"{self.kind}-{self.seed}-{i:05d}", self.caption(i), Drawn(self.kind, self.seed, i, code))
+            yield Example(
+                f"{self.kind}-{self.seed}-{i:05d}",
+                self.caption(i),
+                SyntheticImage(self.kind, self.seed, i, code),
+            )
 
     def caption(self, i: int) -> str:
         if self.kind == "unseen":

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..captions import CaptionError, clean, lines, valid_text
+from ..captions import CaptionError, clean_caption, decode_caption, lines
 from ..enclosure import open_regular
-from ..examples import Example, Skipped, stamp_of
+from ..examples import Example, Skipped, change_stamp
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Prompts:
             return sum(bool(line.strip()) for line in lines(file))
 
     def stamp(self) -> str:
-        return stamp_of(self.path)
+        return change_stamp(self.path)
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         with open_regular(self.path) as file:
@@ -28,6 +28,8 @@ class Prompts:
                 if not line.strip():
                     continue
                 try:
-                    yield Example(valid_text(f"{self.path.stem}-{number:06d}"), clean(line))
+                    yield Example(
+                        decode_caption(f"{self.path.stem}-{number:06d}"), clean_caption(line)
+                    )
                 except CaptionError as fault:
-                    yield Skipped(valid_text(f"{self.path.name}, line {number}"), str(fault))
+                    yield Skipped(decode_caption(f"{self.path.name}, line {number}"), str(fault))

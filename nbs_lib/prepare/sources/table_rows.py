@@ -7,8 +7,16 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TextIO
 
-from ..captions import IMAGE_COLUMNS, LONGEST, TEXT_COLUMNS, CaptionError, column, lines, valid_text
-from . import Asked
+from ..captions import (
+    IMAGE_COLUMNS,
+    LONGEST,
+    TEXT_COLUMNS,
+    CaptionError,
+    column,
+    decode_caption,
+    lines,
+)
+from . import SourceOptions
 from .readers.parquet import DAMAGED, Parquet, TableError, binaries
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
@@ -19,15 +27,17 @@ csv.field_size_limit(LINE)
 Text = str | bytes | CaptionError
 
 
-def named_images(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, str, Text]]:
+def named_images(file: BinaryIO, table: str, how: SourceOptions) -> Iterator[tuple[str, str, Text]]:
     """Yield of each row where it is, the file that it names, and its text or what is wrong with it.
 
     table: name of the table, whose ending says what it is. Errors: TableError.
     """
     kind = os.path.splitext(table)[1].lower()
-    table = valid_text(table)
+    table = decode_caption(table)
     rows = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[kind](file, table, how)
-    lacks = CaptionError(f"lacks {how.image_column or 'file_name'} or {how.caption_column or 'text'}")
+    lacks = CaptionError(
+        f"lacks {how.image_column or 'file_name'} or {how.caption_column or 'text'}"
+    )
     try:
         for where, name, text in rows:
             if isinstance(text, CaptionError):
@@ -42,7 +52,7 @@ def named_images(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, 
         raise TableError("table cannot be read") from None
 
 
-def _jsonl(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, Any, Any]]:
+def _jsonl(file: BinaryIO, table: str, how: SourceOptions) -> Iterator[tuple[str, Any, Any]]:
     for number, line in enumerate(lines(file), start=1):
         if not line.strip():
             continue
@@ -53,11 +63,14 @@ def _jsonl(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, Any, A
             yield where, None, CaptionError("is not JSON")
             continue
         row = row if isinstance(row, dict) else {}
-        image, text = column(list(row), how.image_column, IMAGE_COLUMNS), column(list(row), how.caption_column, TEXT_COLUMNS)
+        image, text = (
+            column(list(row), how.image_column, IMAGE_COLUMNS),
+            column(list(row), how.caption_column, TEXT_COLUMNS),
+        )
         yield where, row.get(image), row.get(text)
 
 
-def _csv(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, Any, Any]]:
+def _csv(file: BinaryIO, table: str, how: SourceOptions) -> Iterator[tuple[str, Any, Any]]:
     columns = head_of_csv(file)
     image, text = (columns.index(name) for name in columns_of(columns, how))
     file.seek(0)
@@ -97,7 +110,7 @@ def _lines(text: TextIO) -> Iterator[str]:
         yield line
 
 
-def _parquet(file: BinaryIO, table: str, how: Asked) -> Iterator[tuple[str, Any, Any]]:
+def _parquet(file: BinaryIO, table: str, how: SourceOptions) -> Iterator[tuple[str, Any, Any]]:
     parquet = Parquet(file)
     image, text = columns_of(parquet.names, how)
     for number, batch in parquet.batches([image, text], ROWS):
@@ -118,12 +131,17 @@ def head_of_csv(file: BinaryIO) -> list[str]:
     return found
 
 
-def columns_of(known: list[str], how: Asked) -> tuple[str, str]:
+def columns_of(known: list[str], how: SourceOptions) -> tuple[str, str]:
     """The columns of images and of captions. Errors: TableError where one is missing or there twice."""
-    found = column(known, how.image_column, IMAGE_COLUMNS), column(known, how.caption_column, TEXT_COLUMNS)
+    found = (
+        column(known, how.image_column, IMAGE_COLUMNS),
+        column(known, how.caption_column, TEXT_COLUMNS),
+    )
     for name, what in zip(found, ("images", "captions"), strict=True):
         if name is None:
-            shown = valid_text(", ".join(each[:80] for each in known[:SHOWN])) + ("" if len(known) <= SHOWN else ", …")
+            shown = decode_caption(", ".join(each[:80] for each in known[:SHOWN])) + (
+                "" if len(known) <= SHOWN else ", …"
+            )
             raise TableError(f"table lacks a column of {what}; it has {shown or 'none'}")
         if known.count(name) > 1:
             raise TableError(f"table has {known.count(name)} columns of the name {name}")

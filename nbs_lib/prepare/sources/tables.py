@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow
 import pyarrow.compute
 
-from ..captions import LONGEST, CaptionError, clean, valid_text
+from ..captions import LONGEST, CaptionError, clean_caption, decode_caption
 from ..enclosure import open_regular
-from ..examples import LARGEST_HELD, Example, InMemory, Skipped, stamp_of
-from . import Asked, Source, SourceError
+from ..examples import LARGEST_HELD, Example, InMemory, Skipped, change_stamp
+from . import Source, SourceError, SourceOptions
 from .readers.parquet import Parquet, TableError, binaries
 from .table_rows import ENDINGS, columns_of, head_of_csv
 
@@ -21,7 +21,7 @@ __all__ = ["ENDINGS", "table"]
 IMAGES = 16  # rows of a parquet file with images at once
 
 
-def table(path: Path, how: Asked) -> Source:
+def table(path: Path, how: SourceOptions) -> Source:
     """A table by itself as a source. Errors: SourceError where it lacks a column that is needed, or cannot be read."""
     from .folder import Folder
 
@@ -35,9 +35,13 @@ def table(path: Path, how: Asked) -> Source:
             elif path.suffix.lower() == ".csv":
                 columns_of(head_of_csv(file), how)
     except OSError as failure:
-        raise SourceError(f"source {str(path)!r}: the table cannot be read: {failure.strerror or failure}") from None
+        raise SourceError(
+            f"source {str(path)!r}: the table cannot be read: {failure.strerror or failure}"
+        ) from None
     except TableError as fault:
-        raise SourceError(f"source {str(path)!r}: {fault}; image_column and caption_column say which they are") from None
+        raise SourceError(
+            f"source {str(path)!r}: {fault}; image_column and caption_column say which they are"
+        ) from None
     return WithImages(path, image, text) if holds else NamedByTable(Folder(path.parent, how), path)
 
 
@@ -52,14 +56,16 @@ class NamedByTable:
 
     def stamp(self) -> str:
         of_folder = self.folder.stamp()
-        return of_folder and f"{of_folder} {stamp_of(self.path)}"  # its own name may be a hidden one
+        return (
+            of_folder and f"{of_folder} {change_stamp(self.path)}"
+        )  # its own name may be a hidden one
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         try:
             with open_regular(self.path) as file:
                 yield from self.folder.from_table(file, self.path.name, set())
         except OSError:
-            yield Skipped(valid_text(self.path.name), "table cannot be read")
+            yield Skipped(decode_caption(self.path.name), "table cannot be read")
 
 
 class WithImages:
@@ -72,35 +78,59 @@ class WithImages:
         return _rows_of(self.path)
 
     def stamp(self) -> str:
-        return stamp_of(self.path)
+        return change_stamp(self.path)
 
     def __iter__(self) -> Iterator[Example | Skipped]:
-        origin, version, table = str(self.path), stamp_of(self.path), valid_text(self.path.name)
+        origin, version, table = (
+            str(self.path),
+            change_stamp(self.path),
+            decode_caption(self.path.name),
+        )
         try:
             with open_regular(self.path) as file:
-                for number, batch in Parquet(file).batches([f"{self.image}.bytes", self.text], IMAGES):
+                for number, batch in Parquet(file).batches(
+                    [f"{self.image}.bytes", self.text], IMAGES
+                ):
                     if isinstance(batch, TableError):
                         yield Skipped(f"{table}, from row {number + 1}", str(batch))
                         continue
-                    for row, (data, text) in enumerate(images_and_texts(batch, self.image, self.text), start=number):
-                        yield with_bytes(valid_text(f"{self.path.stem}-{row:06d}"), data, text, origin, version)
+                    for row, (data, text) in enumerate(
+                        images_and_texts(batch, self.image, self.text), start=number
+                    ):
+                        yield with_bytes(
+                            decode_caption(f"{self.path.stem}-{row:06d}"),
+                            data,
+                            text,
+                            origin,
+                            version,
+                        )
         except TableError as fault:
             yield Skipped(table, str(fault))
         except OSError:
             yield Skipped(table, "table cannot be read")
 
 
-def images_and_texts(batch: pyarrow.RecordBatch | pyarrow.Table, image: str, text: str) -> Iterator[tuple[bytes | None, Any]]:
+def images_and_texts(
+    batch: pyarrow.RecordBatch | pyarrow.Table, image: str, text: str
+) -> Iterator[tuple[bytes | None, Any]]:
     """Yield of each row the bytes of its image, as `datasets` has them, and its caption; None for what is none."""
     texts = batch.column(text)
     known = texts.type == pyarrow.null() or _is_text(texts.type)
-    captions = (value or b"" for value in binaries(texts, LONGEST)) if known else [None] * batch.num_rows
+    captions = (
+        (value or b"" for value in binaries(texts, LONGEST)) if known else [None] * batch.num_rows
+    )
     return zip(binaries(_bytes_of(batch, image), LARGEST_HELD), captions, strict=True)
 
 
-def _bytes_of(batch: pyarrow.RecordBatch | pyarrow.Table, image: str) -> pyarrow.Array | pyarrow.ChunkedArray:
+def _bytes_of(
+    batch: pyarrow.RecordBatch | pyarrow.Table, image: str
+) -> pyarrow.Array | pyarrow.ChunkedArray:
     whole = batch.column(image) if image in batch.schema.names else None
-    if whole is None or not pyarrow.types.is_struct(whole.type) or whole.type.get_field_index("bytes") < 0:
+    if (
+        whole is None
+        or not pyarrow.types.is_struct(whole.type)
+        or whole.type.get_field_index("bytes") < 0
+    ):
         return pyarrow.nulls(batch.num_rows)
     return pyarrow.compute.struct_field(whole, "bytes")
 
@@ -110,7 +140,9 @@ def _is_text(kind: pyarrow.DataType) -> bool:
     return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
 
 
-def with_bytes(id: str, data: bytes | None, text: Any, origin: str, version: str) -> Example | Skipped:
+def with_bytes(
+    id: str, data: bytes | None, text: Any, origin: str, version: str
+) -> Example | Skipped:
     """The example of a row that holds its image."""
     if data is None:
         return Skipped(id, "row without an image")
@@ -120,7 +152,7 @@ def with_bytes(id: str, data: bytes | None, text: Any, origin: str, version: str
     if not isinstance(text, str | bytes):
         return Skipped(id, "caption is no text", place=place)
     try:
-        return Example(id, clean(text), place)
+        return Example(id, clean_caption(text), place)
     except CaptionError as fault:
         return Skipped(id, str(fault), place=place)
 

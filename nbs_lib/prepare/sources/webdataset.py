@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from ..captions import LONGEST, TEXT_COLUMNS, CaptionError, clean, valid_text
+from ..captions import LONGEST, TEXT_COLUMNS, CaptionError, clean_caption, decode_caption
 from ..enclosure import Enclosure, EnclosureError, open_regular
-from ..examples import Example, InTar, Skipped, stamp_of
+from ..examples import Example, InTar, Skipped, change_stamp
 from . import SourceError
 from .folder import CAPTIONS, ENDINGS
 from .readers.tar_members import Member, TarError, members
@@ -33,17 +33,21 @@ class WebDataset:
         return None
 
     def stamp(self) -> str:
-        return str([(str(path), stamp_of(path)) for path in self.archives])
+        return str([(str(path), change_stamp(path)) for path in self.archives])
 
     def __iter__(self) -> Iterator[Example | Skipped]:
         for archive in self.archives:
             try:
-                with self.enclosure.open(archive) if self.enclosure else open_regular(archive) as file:
+                with (
+                    self.enclosure.open(archive)
+                    if self.enclosure
+                    else open_regular(archive) as file
+                ):
                     yield from _examples(archive, file)
             except EnclosureError as fault:
-                yield Skipped(valid_text(archive.name), str(fault))
+                yield Skipped(decode_caption(archive.name), str(fault))
             except OSError:
-                yield Skipped(valid_text(archive.name), DAMAGED)
+                yield Skipped(decode_caption(archive.name), DAMAGED)
 
 
 def _examples(archive: Path, file: BinaryIO) -> Iterator[Example | Skipped]:
@@ -62,7 +66,7 @@ def _examples(archive: Path, file: BinaryIO) -> Iterator[Example | Skipped]:
     if key is not None:
         yield _example(archive, key, found)
     if damage:
-        yield Skipped(valid_text(archive.name), DAMAGED)
+        yield Skipped(decode_caption(archive.name), DAMAGED)
 
 
 def _held(archive: Path, file: BinaryIO, member: Member, ending: str) -> InTar | bytes:
@@ -80,7 +84,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _example(archive: Path, key: str, found: dict[str, Any]) -> Example | Skipped:
-    id = valid_text(f"{archive.stem}/{key}")
+    id = decode_caption(f"{archive.stem}/{key}")
     place = next((held for ending, held in found.items() if ending in ENDINGS), None)
     if place is None:
         return Skipped(id, "caption without image")
@@ -90,7 +94,7 @@ def _example(archive: Path, key: str, found: dict[str, Any]) -> Example | Skippe
             text = _from_json(found[".json"])
         if text is None:
             return Skipped(id, "image without caption", place=place)
-        return Example(id, clean(text), place)
+        return Example(id, clean_caption(text), place)
     except CaptionError as fault:
         return Skipped(id, str(fault), place=place)
 

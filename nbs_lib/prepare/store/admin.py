@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache.format import CacheError, damaged, read_meta
-from ...files import remove, scanned
+from ...cache.format import CacheError, damage, load_metadata
+from ...files import remove, scan_folder
 from .receipts import forget_without
 
 TAKING = ".taking.lock"
@@ -18,7 +18,7 @@ one that waits for a lock must not wait for a removed file's."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredCache:
     """A cache, or what is left of one that was being built. bytes: on the disk, without what others share with it;
     runs: the names of those that use it; fault: why it cannot be read."""
 
@@ -31,13 +31,15 @@ class Stored:
     fault: str = ""
 
 
-def stored(store: Path) -> list[Stored]:
+def stored_caches(store: Path) -> list[StoredCache]:
     """Every cache of the store, the largest first; files that several share count for the first of them."""
     users: dict[str, list[str]] = {}
     own = os.path.realpath(store)
-    for run in sorted(each.name for each in scanned(store.parent)):
+    for run in sorted(each.name for each in scan_folder(store.parent)):
         path = store.parent / run / "cache"
-        target = os.path.realpath(path)  # unlike `resolve`, it does not mind links that lead in a circle
+        target = os.path.realpath(
+            path
+        )  # unlike `resolve`, it does not mind links that lead in a circle
         if os.path.islink(path) and os.path.dirname(target) == own:
             users.setdefault(os.path.basename(target), []).append(run)
     seen: set[int] = set()
@@ -45,20 +47,20 @@ def stored(store: Path) -> list[Stored]:
     return sorted(found, key=lambda each: -each.bytes)
 
 
-def verify(store: Path) -> dict[str, list[str]]:
+def verify_caches(store: Path) -> dict[str, list[str]]:
     """Of each cache the files that are missing or damaged; [] for a whole one."""
     found = {}
     for folder in _folders(store):
         if folder.name.startswith("."):
             continue
         try:
-            found[folder.name] = damaged(folder, read_meta(folder))
+            found[folder.name] = damage(folder, load_metadata(folder))
         except CacheError:
             found[folder.name] = ["cache.json"]
     return found
 
 
-def prune(store: Path, only_say: bool = False) -> list[Stored]:
+def prune_caches(store: Path, only_say: bool = False) -> list[StoredCache]:
     """Remove the caches that no run links to, and what was left of builds that no process works on. What was removed.
 
     While a process builds one, all others stay: it takes from them what they have already.
@@ -69,7 +71,7 @@ def prune(store: Path, only_say: bool = False) -> list[Stored]:
     gone = []
     with _removing(store) as alone:
         at_work = not alone or any(not _free(lock) for lock in store.glob(".building-*.lock"))
-        for each in stored(store):
+        for each in stored_caches(store):
             folder = store / each.key
             if each.runs or (at_work and not each.key.startswith(".")):
                 continue
@@ -84,7 +86,7 @@ def prune(store: Path, only_say: bool = False) -> list[Stored]:
 
 
 @contextmanager
-def taking(store: Path) -> Iterator[None]:
+def in_use(store: Path) -> Iterator[None]:
     """Keep `prune` from removing caches, until the one that is taken has its run's link. Several processes may do so."""
     store.mkdir(parents=True, exist_ok=True)
     with (store / TAKING).open("a") as file:
@@ -106,11 +108,13 @@ def _removing(store: Path) -> Iterator[bool]:
 
 def _folders(store: Path) -> list[Path]:
     """Caches, and what builds have left; what is a link is none of ours."""
-    found = sorted(each.name for each in scanned(store) if each.is_dir(follow_symlinks=False))
-    return [store / name for name in found if not name.startswith(".") or name.startswith(".building-")]
+    found = sorted(each.name for each in scan_folder(store) if each.is_dir(follow_symlinks=False))
+    return [
+        store / name for name in found if not name.startswith(".") or name.startswith(".building-")
+    ]
 
 
-def _of(folder: Path, runs: list[str], seen: set[int]) -> Stored:
+def _of(folder: Path, runs: list[str], seen: set[int]) -> StoredCache:
     size = 0
     for path in folder.rglob("*"):
         try:
@@ -121,13 +125,15 @@ def _of(folder: Path, runs: list[str], seen: set[int]) -> Stored:
             seen.add(told.st_ino)
             size += told.st_size
     if folder.name.startswith("."):
-        return Stored(folder.name, size, runs, fault="being built, or left by a build that was cut off")
+        return StoredCache(
+            folder.name, size, runs, fault="being built, or left by a build that was cut off"
+        )
     try:
-        meta = read_meta(folder)
+        meta = load_metadata(folder)
         answers = str((meta["answers"] or {}).get("states", ""))
-        return Stored(folder.name, size, runs, meta["examples"], meta["base"], answers)
+        return StoredCache(folder.name, size, runs, meta["examples"], meta["base"], answers)
     except CacheError:
-        return Stored(folder.name, size, runs, fault="damaged, or of an older version")
+        return StoredCache(folder.name, size, runs, fault="damaged, or of an older version")
 
 
 def _free(lock: Path) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..examples import Place
-from ..filters import Look
+from ..examples import ImageRef
+from ..filters import ImageInfo
 from ..images import PASSING
 
 NAME = "seen.sqlite"
 
 
-class Seen:
+class ImageIndex:
     """The memory, a file beside the caches that all runs share. code: a hash over what makes a Look; others are forgotten.
 
     It may be lost at any time: then images are read again.
@@ -43,13 +43,17 @@ class Seen:
     def _open(self):
         self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=OFF")  # what a crash of the machine takes is looked at again
+        self.db.execute(
+            "PRAGMA synchronous=OFF"
+        )  # what a crash of the machine takes is looked at again
         self.db.execute(
             "CREATE TABLE IF NOT EXISTS seen (place TEXT, code TEXT, stamp TEXT, digest BLOB, width INT, height INT,"
             " phash BLOB, fault TEXT, PRIMARY KEY (place, code)) WITHOUT ROWID"
         )
 
-    def known(self, places: list[Place], stamps: list[str], hashed: bool) -> list[Look | None]:
+    def known(
+        self, places: list[ImageRef], stamps: list[str], hashed: bool
+    ) -> list[ImageInfo | None]:
         """The look of each place, or None where it was not seen, or changed since. stamps: what the places have now; hashed:
         whether a look without a perceptual hash will not do."""
         names = [_text(place.name) for place in places]
@@ -61,7 +65,7 @@ class Seen:
             rows = []
         except sqlite3.DatabaseError:
             rows = self._anew()
-        found = {place: (stamp, Look(digest, width, height, None if phash is None else int.from_bytes(phash), fault))
+        found = {place: (stamp, ImageInfo(digest, width, height, None if phash is None else int.from_bytes(phash), fault))
                  for place, stamp, digest, width, height, phash, fault in rows}  # fmt: skip
         looks = []
         for name, stamp in zip(names, stamps, strict=True):
@@ -70,7 +74,7 @@ class Seen:
             looks.append(look if stamp and stamp == before and not lacking else None)
         return looks
 
-    def remember(self, looks: Iterable[tuple[Place, str, Look]]):
+    def remember(self, looks: Iterable[tuple[ImageRef, str, ImageInfo]]):
         """Each place with the stamp that it had before it was looked at."""
         rows = [
             (_text(place.name), self.code, stamp, look.digest, look.width, look.height,

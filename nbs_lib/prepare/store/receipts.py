@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ...config import Prepare
-from ...files import beside, files_in, link_or_copy, value_hash, write_atomic
-from ...models import Base
+from ...files import atomic_folder, files_in, hardlink_or_copy, value_hash, write_atomic
+from ...models import StableDiffusion
 from ...run.environment import versions
 from ...run.fingerprint import code_hash
-from ..sources import asked, open_source
+from ..sources import open_source, source_options
 
 FOLDER, RECEIPT = ".receipts", "receipt.json"
 LEFT = (".parquet", ".png")
@@ -27,7 +27,7 @@ ELSEWHERE = ("run", "processes", "batch_size")
 """Parameters that change nothing of a cache."""
 
 
-def request_of(config: Prepare, base: Base) -> str:
+def request_of(config: Prepare, base: StableDiffusion) -> str:
     """What is asked for, as 32 hex digits."""
     told = {name: value for name, value in asdict(config).items() if name not in ELSEWHERE}
     return value_hash([told, base.hash, code_hash("prepare", "picturebook"), versions()])[:32]
@@ -35,8 +35,12 @@ def request_of(config: Prepare, base: Base) -> str:
 
 def stamp_of_sources(config: Prepare) -> str:
     """What changes when a source does; "" where nothing tells. Errors: SourceError."""
-    sources = [open_source(config.source, asked(config, config.count))]
-    sources += [open_source(config.prior, asked(config, config.prior_count))] if config.prior else []
+    sources = [open_source(config.source, source_options(config, config.count))]
+    sources += (
+        [open_source(config.prior, source_options(config, config.prior_count))]
+        if config.prior
+        else []
+    )
     stamps = [source.stamp() for source in sources]
     return value_hash(stamps) if all(stamps) else ""
 
@@ -50,25 +54,27 @@ def read_receipt(store: Path, request: str, stamp: str) -> dict[str, Any] | None
         return None
 
 
-def take_over(store: Path, request: str, own: Path):
+def reuse_receipt(store: Path, request: str, own: Path):
     """What the earlier pass left, for another run. own: the run's folder `prepare/`."""
     own.mkdir(parents=True, exist_ok=True)
-    kept = {path.name: path for path in (store / FOLDER / request).iterdir() if path.name != RECEIPT}
+    kept = {
+        path.name: path for path in (store / FOLDER / request).iterdir() if path.name != RECEIPT
+    }
     for path in files_in(own):
         if path.name not in kept and path.suffix in LEFT:
             path.unlink()
     for name, path in kept.items():
         (own / name).unlink(missing_ok=True)
-        link_or_copy(path, own / name)
+        hardlink_or_copy(path, own / name)
 
 
 def write_receipt(store: Path, request: str, own: Path, told: dict[str, Any]):
     """Note what a pass came to. told: stamp, key, dropped, more."""
     (store / FOLDER).mkdir(exist_ok=True)
-    with beside(store / FOLDER / request, replace=True) as part:
+    with atomic_folder(store / FOLDER / request, replace=True) as part:
         for path in files_in(own):
             if path.suffix in LEFT:
-                link_or_copy(path, part / path.name)
+                hardlink_or_copy(path, part / path.name)
         write_atomic(part / RECEIPT, json.dumps(told, indent=1))
 
 

@@ -27,8 +27,14 @@ import torch
 from ...config import Train
 from ...config.train import LATEST, NONE
 from ...files import value_hash, write_atomic
-from ...run.continuation import CHOICE, checkpoint_name, course, differing, not_allowed
-from ...run.disk_space import room
+from ...run.continuation import (
+    RESUME_PARAMETER,
+    checkpoint_name,
+    differing_parameters,
+    fixed_parameters,
+    not_allowed,
+)
+from ...run.disk_space import free_space
 from ..errors import GO_ON
 from .plain_values import read, write
 
@@ -45,7 +51,9 @@ class EarlierError(ValueError):
     """A checkpoint of the first format."""
 
     def __init__(self):
-        super().__init__("it is of an earlier version of Onepass, whose checkpoints can hold code and are not opened")
+        super().__init__(
+            "it is of an earlier version of Onepass, whose checkpoints can hold code and are not opened"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,18 @@ class Checkpoint:
 
 def inputs_of(inputs: dict[str, str], config: Train) -> dict[str, str]:
     """Return what a checkpoint rests on. inputs: of the stage; config: with nothing left to choose, on all hosts."""
-    return inputs | {"parameters": value_hash(course(asdict(config)))}
+    return inputs | {"parameters": value_hash(fixed_parameters(asdict(config)))}
 
 
-def candidates(folder: Path, inputs: dict[str, str], config: Train, say=lambda said: None) -> list[Checkpoint]:
+def candidates(
+    folder: Path, inputs: dict[str, str], config: Train, say=lambda said: None
+) -> list[Checkpoint]:
     """Return the checkpoints that a training may go on from, the best one first; `say` hears of damaged ones.
 
     They have all their files, which `resume` hashes. Errors: CheckpointError where one was named that cannot be used.
     """
     same = [each for each in _newest_first(folder, inputs, say) if each.step <= config.steps]
-    if same or getattr(config, CHOICE) in (LATEST, NONE):
+    if same or getattr(config, RESUME_PARAMETER) in (LATEST, NONE):
         return same
     return [_named(folder, inputs, config)]
 
@@ -82,17 +92,25 @@ def newest(folder: Path) -> tuple[dict[str, Any], int]:
 
 
 def _named(folder: Path, inputs: dict[str, str], config: Train) -> Checkpoint:
-    name, whole = getattr(config, CHOICE), _whole(folder)
+    name, whole = getattr(config, RESUME_PARAMETER), _whole(folder)
     if not (found := next((each for each in whole if each.folder.name == name), None)):
         there = ", ".join(each.folder.name for each in whole) or "none"
-        raise CheckpointError(f"{CHOICE}: given {name!r}; {folder} has no whole checkpoint of that name; there is {there}")
+        raise CheckpointError(
+            f"{RESUME_PARAMETER}: given {name!r}; {folder} has no whole checkpoint of that name; there is {there}"
+        )
     if found.step > config.steps:
-        raise CheckpointError(f"{CHOICE}: given {name!r}, which is beyond the {config.steps} steps asked for; give more steps")
+        raise CheckpointError(
+            f"{RESUME_PARAMETER}: given {name!r}, which is beyond the {config.steps} steps asked for; give more steps"
+        )
     differ = not_allowed(found.parameters, asdict(config))
-    differ += [f"its {each} changed" for each in inputs if each != "parameters" and found.inputs.get(each) != inputs[each]]
+    differ += [
+        f"its {each} changed"
+        for each in inputs
+        if each != "parameters" and found.inputs.get(each) != inputs[each]
+    ]
     if differ:
         raise CheckpointError(
-            f"{CHOICE}: given {name!r}, which is of another training: {'; '.join(differ)}; only its length and its learning "
+            f"{RESUME_PARAMETER}: given {name!r}, which is of another training: {'; '.join(differ)}; only its length and its learning "
             "rate may differ"
         )
     return found
@@ -100,26 +118,32 @@ def _named(folder: Path, inputs: dict[str, str], config: Train) -> Checkpoint:
 
 def refuse_earlier(folder: Path, inputs: dict[str, str], config: Train):
     """Errors: CheckpointError where there is nothing to go on from but checkpoints of an earlier version."""
-    if candidates(folder, inputs, config) or getattr(config, CHOICE) != LATEST:
+    if candidates(folder, inputs, config) or getattr(config, RESUME_PARAMETER) != LATEST:
         return
     for candidate in sorted(folder.glob("step-*")):
         try:
             _read(candidate)
         except EarlierError as earlier:
-            raise CheckpointError(f"{candidate} cannot be used: {earlier}; remove {folder} to start anew") from None
+            raise CheckpointError(
+                f"{candidate} cannot be used: {earlier}; remove {folder} to start anew"
+            ) from None
         except ValueError:
             continue
 
 
 def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
     """Errors: CheckpointError where there are checkpoints, but none to go on from: which differ, and what to do."""
-    if candidates(folder, inputs, config) or getattr(config, CHOICE) != LATEST:
+    if candidates(folder, inputs, config) or getattr(config, RESUME_PARAMETER) != LATEST:
         return
     if not (checkpoints := _whole(folder)):
         return
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.step)
-    differ = differing(newest.parameters, asdict(config))
-    differ += [f"its {name} changed" for name in inputs if name != "parameters" and newest.inputs.get(name) != inputs[name]]
+    differ = differing_parameters(newest.parameters, asdict(config))
+    differ += [
+        f"its {name} changed"
+        for name in inputs
+        if name != "parameters" and newest.inputs.get(name) != inputs[name]
+    ]
     differ = differ or [f"it is beyond the {config.steps} steps asked for"]
     raise CheckpointError(
         f"{newest.folder} is of an unfinished training that cannot go on like this: {'; '.join(differ)}; start it as it "
@@ -152,14 +176,21 @@ def _read(folder: Path) -> Checkpoint:
             raise ValueError("a file is missing or cut off")
         if not isinstance(note["step"], int) or folder.name != checkpoint_name(note["step"]):
             raise ValueError(f"its {NOTE} is of another step")
-        return Checkpoint(note["step"], folder, dict(note["inputs"]), dict(note["parameters"]), hashes)
+        return Checkpoint(
+            note["step"], folder, dict(note["inputs"]), dict(note["parameters"]), hashes
+        )
     except (OSError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"its {NOTE} is missing or damaged") from None
 
 
 def _note(folder: Path) -> dict[str, Any]:
     path = folder / NOTE
-    if folder.is_symlink() or path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_NOTE:
+    if (
+        folder.is_symlink()
+        or path.is_symlink()
+        or not path.is_file()
+        or path.stat().st_size > LARGEST_NOTE
+    ):
         raise OSError
     try:
         note = json.loads(path.read_text("utf-8"))
@@ -175,10 +206,15 @@ def _note(folder: Path) -> dict[str, Any]:
 def _sizes(folder: Path) -> dict[str, int]:
     """The bytes of each file but the note; of what is no file of the folder's own, -1."""
     paths = (path for path in folder.iterdir() if path.name != NOTE)
-    return {path.name: path.stat().st_size if path.is_file() and not path.is_symlink() else -1 for path in paths}
+    return {
+        path.name: path.stat().st_size if path.is_file() and not path.is_symlink() else -1
+        for path in paths
+    }
 
 
-def save_checkpoint(accelerator, state, folder: Path, step: int, inputs: dict[str, str], config: Train):
+def save_checkpoint(
+    accelerator, state, folder: Path, step: int, inputs: dict[str, str], config: Train
+):
     """Write `step-N`, and remove all but the newest of these inputs. Every process must call this.
 
     state: a `State`. Errors: CheckpointError where the disk takes no more; the checkpoint before is kept, and the part is
@@ -197,17 +233,28 @@ def save_checkpoint(accelerator, state, folder: Path, step: int, inputs: dict[st
         written = _from_all(hashes)
         if main:
             hashes = {name: digest for each in written for name, digest in each.items()}
-            files = {name: {"bytes": (beside / name).stat().st_size, "sha256": digest} for name, digest in hashes.items()}
-            note = {"format": FORMAT, "step": step, "inputs": inputs, "parameters": asdict(config), "files": files}
+            files = {
+                name: {"bytes": (beside / name).stat().st_size, "sha256": digest}
+                for name, digest in hashes.items()
+            }
+            note = {
+                "format": FORMAT,
+                "step": step,
+                "inputs": inputs,
+                "parameters": asdict(config),
+                "files": files,
+            }
             write_atomic(beside / NOTE, json.dumps(note | {"hash": value_hash(note)}))
     except (OSError, RuntimeError) as failure:
         shutil.rmtree(beside, ignore_errors=True)
         raise CheckpointError(
-            f"the checkpoint of step {step} could not be written to {folder}, where {room(folder)}; "
+            f"the checkpoint of step {step} could not be written to {folder}, where {free_space(folder)}; "
             f"make room and {GO_ON} ({_said(failure)})"
         ) from failure
     if main:
-        _put_in_place(beside, folder / checkpoint_name(step), inputs, config.checkpoints_total_limit)
+        _put_in_place(
+            beside, folder / checkpoint_name(step), inputs, config.checkpoints_total_limit
+        )
     accelerator.wait_for_everyone()
 
 
@@ -215,7 +262,9 @@ def _put_in_place(beside: Path, whole: Path, inputs: dict[str, str], limit: int)
     _remove(whole)
     beside.rename(whole)
     same = [each.folder for each in _newest_first(whole.parent, inputs)]
-    kept = same[same.index(whole) :][:limit]  # a later one was passed over, or this training began before it
+    kept = same[same.index(whole) :][
+        :limit
+    ]  # a later one was passed over, or this training began before it
     for old in set(whole.parent.glob("step-*")) - set(kept):
         _remove(old)
 
@@ -263,7 +312,10 @@ def resume(accelerator, state, folder: Path, inputs: dict[str, str], config: Tra
 
 
 def _loaded(checkpoint: Checkpoint, process: int) -> list[Any]:
-    return [read(checkpoint.folder / name, checkpoint.files[name]) for name in (SHARED, OWN.format(process))]
+    return [
+        read(checkpoint.folder / name, checkpoint.files[name])
+        for name in (SHARED, OWN.format(process))
+    ]
 
 
 def _tried(function: Callable, *arguments: Any) -> tuple[Any, str | None]:
@@ -271,7 +323,9 @@ def _tried(function: Callable, *arguments: Any) -> tuple[Any, str | None]:
     result, failure = None, None
     try:
         result = function(*arguments)
-    except Exception as error:  # a damaged file can raise anything, and the others wait for this process
+    except (
+        Exception
+    ) as error:  # a damaged file can raise anything, and the others wait for this process
         failure = f"{type(error).__name__}: {_said(error)}"
     return result, next((each for each in _from_all(failure) if each), None)
 

@@ -74,7 +74,11 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
     for name in order:
         tensor, begin = tensors[name], end
         end += tensor.nbytes
-        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     yield len(head).to_bytes(8, "little")
@@ -89,12 +93,20 @@ def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[name] = value.detach()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {"dict": [[_encode(key, tensors), _encode(each, tensors)] for key, each in value.items()]}
+        return {
+            "dict": [[_encode(key, tensors), _encode(each, tensors)] for key, each in value.items()]
+        }
     if isinstance(value, (list, tuple)):
-        return {"list" if isinstance(value, list) else "tuple": [_encode(each, tensors) for each in value]}
+        return {
+            "list" if isinstance(value, list) else "tuple": [
+                _encode(each, tensors) for each in value
+            ]
+        }
     if value is None or isinstance(value, PLAIN):
         return value
-    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is no plain value and cannot be kept")
+    raise TypeError(
+        f"{type(value).__module__}.{type(value).__qualname__} is no plain value and cannot be kept"
+    )
 
 
 def _decode(value: Any, tensor: Callable[[str], torch.Tensor]) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..setup import Parts
+from ..setup import TrainingState
 from ..zero import partitioned
 
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
@@ -27,7 +27,7 @@ SCALER, SLICES = "loss_scaler", "param_slice_mappings"
 class State:
     """The state of a training in this process."""
 
-    def __init__(self, parts: Parts, accelerator):
+    def __init__(self, parts: TrainingState, accelerator):
         self.parts, self.device = parts, accelerator.device
         engine = parts.engine
         self.counted = hasattr(engine, COUNTERS[0])
@@ -43,13 +43,18 @@ class State:
             "optimizer": None if self.zero else self.optimizer.state_dict(),
             "mean": self.parts.ema.state_dict() if self.parts.ema else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
-            "counters": {name: getattr(self.parts.engine, name) for name in COUNTERS} if self.counted else {},
+            "counters": {name: getattr(self.parts.engine, name) for name in COUNTERS}
+            if self.counted
+            else {},
         }
 
     def own(self) -> dict[str, Any]:
         """Return what this process alone has. Every process must call this."""
         with _at_rest(self.optimizer):
-            return {"random": _generators(self.device), "optimizer": self._part() if self.zero else None}
+            return {
+                "random": _generators(self.device),
+                "optimizer": self._part() if self.zero else None,
+            }
 
     def restore(self, shared: dict[str, Any], own: dict[str, Any]):
         """Put back what `shared` and `own` returned. Every process must call this. Errors: whatever a state raises that does
@@ -57,7 +62,9 @@ class State:
         with torch.no_grad():
             for parameter, saved in zip(self._weights(), shared["weights"], strict=True):
                 if parameter.shape != saved.shape:
-                    raise ValueError(f"a weight of shape {list(saved.shape)} where {list(parameter.shape)} is trained")
+                    raise ValueError(
+                        f"a weight of shape {list(saved.shape)} where {list(parameter.shape)} is trained"
+                    )
                 parameter.copy_(saved)
         if self.zero:
             self._restore_part(own["optimizer"])
@@ -79,7 +86,11 @@ class State:
 
     def _part(self) -> dict[str, Any]:
         state = self.optimizer.state_dict()
-        numbers = {name: value for name, value in vars(state[SCALER]).items() if isinstance(value, (bool, int, float))}
+        numbers = {
+            name: value
+            for name, value in vars(state[SCALER]).items()
+            if isinstance(value, (bool, int, float))
+        }
         return {name: value for name, value in state.items() if name != SLICES} | {SCALER: numbers}
 
     def _restore_part(self, saved: dict[str, Any]):
@@ -115,7 +126,9 @@ def _generators(device: torch.device) -> dict[str, Any]:
 
 def _restore_generators(states: dict[str, Any], device: torch.device):
     torch.set_rng_state(states["torch"])
-    if device.type == "cuda" and states["gpu"] is not None:  # None where it was trained on a CPU before
+    if (
+        device.type == "cuda" and states["gpu"] is not None
+    ):  # None where it was trained on a CPU before
         torch.cuda.set_rng_state(states["gpu"], device)
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])

@@ -27,7 +27,7 @@ class StoppedError(RuntimeError):
     """Raised in every process when one was asked to end, after a checkpoint was saved."""
 
 
-class Pause:
+class StopCoordinator:
     """Decides after each step whether to save and whether to end; the same in every process.
 
     To be made before the first thread of its process: signals are then taken by a thread of its own, which works while the
@@ -36,7 +36,10 @@ class Pause:
 
     def __init__(self, config: Train):
         self.config, self.asked, self.steps_have_begun, self.ended = config, False, False, False
-        self.slowest, self._saves = 0.0, False  # slowest: seconds from one step's end to the next one's
+        self.slowest, self._saves = (
+            0.0,
+            False,
+        )  # slowest: seconds from one step's end to the next one's
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Thread(target=self._take, daemon=True).start()
 
@@ -44,7 +47,9 @@ class Pause:
         """The first step is next. Every process must call this."""
         several = torch.distributed.get_world_size() > 1
         # of its own: it holds numbers of the CPU, for which no GPU has to be waited for
-        self.group = torch.distributed.new_group(backend="gloo", timeout=LONGEST) if several else None
+        self.group = (
+            torch.distributed.new_group(backend="gloo", timeout=LONGEST) if several else None
+        )
         self.saved_at, self.saved = time.monotonic(), first
         self.step_ended, self.steps_have_begun = time.monotonic(), True
 
@@ -55,10 +60,21 @@ class Pause:
         """
         every, minutes = self.config.checkpoint_every, self.config.checkpoint_minutes
         # each has a clock of its own
-        due = every and step % every == 0 or minutes and time.monotonic() - self.saved_at >= 60 * minutes
-        due = due or (every or minutes) and step == self.config.steps  # before what is done at the end, which takes its time
+        due = (
+            every
+            and step % every == 0
+            or minutes
+            and time.monotonic() - self.saved_at >= 60 * minutes
+        )
+        due = (
+            due or (every or minutes) and step == self.config.steps
+        )  # before what is done at the end, which takes its time
         self.told = torch.cat([torch.tensor([bool(due), self.asked]), seen.flatten()])
-        self.asking = torch.distributed.all_reduce(self.told, group=self.group, async_op=True) if self.group else None
+        self.asking = (
+            torch.distributed.all_reduce(self.told, group=self.group, async_op=True)
+            if self.group
+            else None
+        )
 
     def agreed(self, step: int) -> tuple[bool, bool, torch.Tensor]:
         """Whether to save after this step, whether to end then, and the sums of what was seen, flat."""
@@ -101,6 +117,6 @@ class Pause:
         return LONGEST_GRACE if self._saves else min(max(GRACE, 2 * self.slowest), LONGEST_GRACE)
 
 
-def stopped(step: int) -> StoppedError:
+def stop_error(step: int) -> StoppedError:
     """What to raise after the checkpoint of a step."""
     return StoppedError(f"it was asked to end; a checkpoint of step {step} is kept; {GO_ON}")

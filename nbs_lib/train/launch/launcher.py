@@ -37,8 +37,16 @@ from ...config import Train
 from ...files import value_hash, write_atomic
 from ...run.run import Run
 from ..checkpoint.checkpoint import candidates
-from ..errors import LONGEST, LaunchError, clear, first_failure, interrupted, note, take_space
-from .multinode import meeting
+from ..errors import (
+    LONGEST,
+    LaunchError,
+    clear_failures,
+    first_failure,
+    interrupted,
+    record_failure,
+    take_space,
+)
+from .multinode import meeting_point
 from .preflight import path_with_python, port_of, process_count
 from .rendezvous import on_one_address
 
@@ -54,32 +62,54 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     On another host than the main one: {}. Errors: LaunchError, which says what the first process to fail said;
     InterruptedTraining, a KeyboardInterrupt, where this process was told to stop, when all of them have ended.
     """
-    processes, (way, address), port = process_count(config), meeting(config), port_of(config)
+    processes, (way, address), port = process_count(config), meeting_point(config), port_of(config)
     if config.node_rank == 0:
         (run.folder / RESULT).unlink(missing_ok=True)
-        clear(run.folder)
+        clear_failures(run.folder)
     handlers, names = {each: signal.getsignal(each) for each in TAKEN_OVER}, set(os.environ)
-    environment = {"path": path_with_python(), "omp_num_threads": 1, "tokenizers_parallelism": "false"}
+    environment = {
+        "path": path_with_python(),
+        "omp_num_threads": 1,
+        "tokenizers_parallelism": "false",
+    }
     environment["torch_extensions_dir"] = str(_extensions())
     environment["torch_elastic_shutdown_timeout"] = str(int(PATIENCE))
     environment |= engine_environment()
     if way:  # what a cluster has set for several hosts is no reason to listen there on one
         ways = ("gloo_socket_ifname", "nccl_socket_ifname")
-        environment |= {name: way for name in ways if config.num_nodes == 1 or name.upper() not in names}
+        environment |= {
+            name: way for name in ways if config.num_nodes == 1 or name.upper() not in names
+        }
     start = _fork if config.launcher == "notebook" else _start_afresh
     try:
-        with _compiling_alone() if config.deepspeed else nullcontext(), patch_environment(**environment), _elastic_in_silence():
+        with (
+            _compiling_alone() if config.deepspeed else nullcontext(),
+            patch_environment(**environment),
+            _elastic_in_silence(),
+        ):
             codes = start(function, (config, run, inputs), processes, (address, port))
     except (KeyboardInterrupt, SignalException):  # the second is torch elastic's, of any signal
         # one of another training, which may lie there too, would not be gone on from
-        kept = next(iter(candidates(run.checkpoints, inputs, replace(config, processes=processes * config.num_nodes))), None)
+        kept = next(
+            iter(
+                candidates(
+                    run.checkpoints, inputs, replace(config, processes=processes * config.num_nodes)
+                )
+            ),
+            None,
+        )
         raise interrupted(kept.step if kept else None) from None
     except torch.distributed.DistError as failure:  # of the static rendezvous' store
         if not config.node_rank:
             raise LaunchError(f"master_port: {port} cannot be listened on: {failure}") from None
-        raise LaunchError(f"host 0 was not met at {config.master_addr}:{port}; start the same training there") from None
+        raise LaunchError(
+            f"host 0 was not met at {config.master_addr}:{port}; start the same training there"
+        ) from None
     finally:
-        for each, handler in handlers.items():  # torch elastic leaves its own, and variables of its own
+        for (
+            each,
+            handler,
+        ) in handlers.items():  # torch elastic leaves its own, and variables of its own
             signal.signal(each, handler)
         for name in set(os.environ) - names:
             del os.environ[name]
@@ -87,7 +117,7 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
         raise LaunchError(first_failure(run.folder, codes))
     if config.node_rank:
         return {}
-    clear(run.folder)
+    clear_failures(run.folder)
     launched = json.loads((run.folder / RESULT).read_text("utf-8"))
     (run.folder / RESULT).unlink()
     return launched
@@ -98,7 +128,9 @@ def engine_environment() -> dict[str, str]:
     return {} if torch.cuda.device_count() else {"ds_accelerator": "cpu"}
 
 
-def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, place: tuple[str, int]) -> dict[int, int]:
+def _fork(
+    function: Callable, args: tuple[Train, Run, dict], processes: int, place: tuple[str, int]
+) -> dict[int, int]:
     """Fork the processes; exit codes by rank where they failed.
 
     notebook_launcher runs one process, and on Colab two without a GPU each, in the kernel itself: these are left to torch
@@ -129,7 +161,9 @@ def _fork(function: Callable, args: tuple[Train, Run, dict], processes: int, pla
     return {}
 
 
-def _start_afresh(function: Callable, args: tuple[Train, Run, dict], processes: int, place: tuple[str, int]) -> dict[int, int]:
+def _start_afresh(
+    function: Callable, args: tuple[Train, Run, dict], processes: int, place: tuple[str, int]
+) -> dict[int, int]:
     """Have accelerate start the processes; exit codes by rank where they failed. What they print is printed here."""
     (config, run, inputs), (address, port) = args, place
     order = run.folder / f"{ORDER}{config.node_rank}.json"
@@ -185,12 +219,16 @@ def in_process(function: Callable, config: Train, run: Run, inputs: dict[str, st
     take_space(run.folder)
     # DeepSpeed calls what torch has given another name since
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device", category=UserWarning)  # accelerate chose it
+    warnings.filterwarnings(
+        "ignore", message=r"barrier\(\): using the device", category=UserWarning
+    )  # accelerate chose it
     try:
         function(config, run, inputs)
     except Exception as failure:
-        said = (str(failure).strip().splitlines() or [""])[0]  # a compiler's whole output stands above it
-        note(run.folder, f"{type(failure).__name__}: {said}")
+        said = (str(failure).strip().splitlines() or [""])[
+            0
+        ]  # a compiler's whole output stands above it
+        record_failure(run.folder, f"{type(failure).__name__}: {said}")
         raise
 
 
@@ -213,7 +251,10 @@ def _extensions() -> Path:
 @contextmanager
 def _elastic_in_silence() -> Iterator[None]:
     """Without torch elastic's warnings that it stops what it was told to stop."""
-    loggers = [logging.getLogger(f"torch.distributed.elastic.{name}") for name in ("agent.server.api", "multiprocessing.api")]
+    loggers = [
+        logging.getLogger(f"torch.distributed.elastic.{name}")
+        for name in ("agent.server.api", "multiprocessing.api")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ from ...config import PLACE, Train
 from ...config.validation import as_parameters
 from ...files import write_atomic
 from ...run.run import Run
-from ..errors import LaunchError, gone, note
+from ..errors import LaunchError, processes_gone, record_failure
 from .preflight import process_count
 
 SILENCE = 30  # seconds of silence until a host is given up
@@ -26,14 +26,15 @@ TOKEN = ".hosts"
 LOOPBACK = "127.0.0.1"
 
 
-def meeting(config: Train) -> tuple[str | None, str]:
+def meeting_point(config: Train) -> tuple[str | None, str]:
     """Return the network interface on which this host's processes meet one another and the other hosts, None where it has no
     name, and the address of host 0 on it. Nothing listens on another interface.
 
     gloo and NCCL would else take the one that the host's own name leads to. Errors: LaunchError where there is no way.
     """
     addresses = {
-        name: [each.address for each in found if each.family == socket.AF_INET] for name, found in psutil.net_if_addrs().items()
+        name: [each.address for each in found if each.family == socket.AF_INET]
+        for name, found in psutil.net_if_addrs().items()
     }
     own = LOOPBACK if config.num_nodes == 1 else _own_address(config, addresses)
     name = next((name for name, found in addresses.items() if own in found), None)
@@ -44,9 +45,13 @@ def _own_address(config: Train, addresses: dict[str, list[str]]) -> str:
     """The address of this host on the way to host 0."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((config.master_addr, config.master_port))  # sends nothing: it asks for the way
+            probe.connect(
+                (config.master_addr, config.master_port)
+            )  # sends nothing: it asks for the way
         except OSError as failure:
-            raise LaunchError(f"master_addr: given {config.master_addr!r}, which cannot be reached: {failure}") from None
+            raise LaunchError(
+                f"master_addr: given {config.master_addr!r}, which cannot be reached: {failure}"
+            ) from None
         own = probe.getsockname()[0]
     if not own.startswith("127.") or config.master_addr.startswith(("127.", "localhost")):
         return own
@@ -60,7 +65,7 @@ def _own_address(config: Train, addresses: dict[str, list[str]]) -> str:
     return ways[0]
 
 
-def agree(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[str, str]:
+def check_agreement(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[str, str]:
     """Host 0's inputs, in every process. Errors: LaunchError where hosts do not mean the same training or the same folder.
 
     A file that host 0 writes now is to be seen by all of them.
@@ -95,7 +100,7 @@ def agree(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[
     return told[2]
 
 
-class Hosts:
+class HostLiveness:
     """The connections between this host and the others, where there are several; a process ends when one breaks."""
 
     def __init__(self, config: Train, run: Run, accelerator):
@@ -105,7 +110,7 @@ class Hosts:
             return
         main, server, place = accelerator.is_main_process, None, [0, secrets.token_bytes(16)]
         if main:
-            server = socket.create_server((meeting(config)[1], 0))
+            server = socket.create_server((meeting_point(config)[1], 0))
             place[0] = server.getsockname()[1]
         broadcast_object_list(place)
         port, secret = place
@@ -129,7 +134,11 @@ class Hosts:
     def _keep(self, link: socket.socket, host: int):
         link.settimeout(None)
         link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, SILENCE // 5 - 1)):
+        for option, value in (
+            (socket.TCP_KEEPIDLE, 5),
+            (socket.TCP_KEEPINTVL, 5),
+            (socket.TCP_KEEPCNT, SILENCE // 5 - 1),
+        ):
             link.setsockopt(socket.IPPROTO_TCP, option, value)
         self.links.append(link)
         threading.Thread(target=self._watch, args=(link, host), daemon=True).start()
@@ -140,7 +149,7 @@ class Hosts:
         except OSError:
             said = b""
         if not said and not self.over:
-            note(self.run.folder, gone(host))
+            record_failure(self.run.folder, processes_gone(host))
             os._exit(1)
 
     def part(self):

@@ -31,12 +31,19 @@ def check_machine(config: Train):
     """Errors: LaunchError for what this machine, its packages or this kernel cannot do."""
     gpu = torch.cuda.device_count() > 0  # not is_available: it touches CUDA before the fork
     if config.precision == "fp16" and not gpu:
-        raise LaunchError("precision: given 'fp16', which needs a GPU; give 'bf16' or 'fp32' on a CPU")
+        raise LaunchError(
+            "precision: given 'fp16', which needs a GPU; give 'bf16' or 'fp32' on a CPU"
+        )
     if config.allow_tf32 and not gpu:
         raise LaunchError("allow_tf32: given True, which needs a GPU; leave it out on a CPU")
-    for wanted, package in ((config.optimizer == "prodigy", "prodigyopt"), (config.tensorboard, "tensorboard")):
+    for wanted, package in (
+        (config.optimizer == "prodigy", "prodigyopt"),
+        (config.tensorboard, "tensorboard"),
+    ):
         if wanted and importlib.util.find_spec(package) is None:
-            raise LaunchError(f"package {package} is not installed; it comes with `pip install -e .[{package}]`")
+            raise LaunchError(
+                f"package {package} is not installed; it comes with `pip install -e .[{package}]`"
+            )
     if config.deepspeed and not gpu:
         _check_compiler()
     if config.launcher == "notebook":
@@ -50,8 +57,13 @@ def path_with_python() -> str:
 
 def _check_compiler():
     """DeepSpeed compiles a small extension on a CPU, and looks for both tools even where it has compiled it before."""
-    compiler = os.environ.get("CXX", "c++")  # as torch does, whose own module may touch CUDA when it is imported
-    tools = {"ninja": "`pip install ninja`", compiler: "`apt-get install g++`, or what this system calls it"}
+    compiler = os.environ.get(
+        "CXX", "c++"
+    )  # as torch does, whose own module may touch CUDA when it is imported
+    tools = {
+        "ninja": "`pip install ninja`",
+        compiler: "`apt-get install g++`, or what this system calls it",
+    }
     for tool, how in tools.items():
         if shutil.which(tool, path=path_with_python()) is None:
             raise LaunchError(
@@ -65,9 +77,13 @@ def _check_kernel():
     way = setting("train", "launcher", "subprocess")
     instead = f"restart the kernel and run the training cell first, or give {way}"
     if torch.cuda.is_initialized() or (torch.cuda.device_count() and _forks_are_spoilt()):
-        raise LaunchError(f"CUDA was used in this kernel already, and a forked process cannot use it then; {instead}")
+        raise LaunchError(
+            f"CUDA was used in this kernel already, and a forked process cannot use it then; {instead}"
+        )
     if PartialState._shared_state:
-        raise LaunchError(f"an Accelerator was made in this kernel already; its processes would take it for theirs; {instead}")
+        raise LaunchError(
+            f"an Accelerator was made in this kernel already; its processes would take it for theirs; {instead}"
+        )
 
 
 def _forks_are_spoilt() -> bool:

@@ -24,7 +24,7 @@ and 0.78 with a live teacher."""
 CHOICES = ("steps", "precision")
 
 
-def resolved(config: Train, cache: Path) -> Train:
+def resolve_choices(config: Train, cache: Path) -> Train:
     """The parameters with the steps that the epochs come to, and with the precision that `auto` means here.
 
     cache: of the run. Nothing is started, and CUDA is not touched.
@@ -76,4 +76,6 @@ def multiplies_bf16() -> bool:
 def pixels(config: Train, cache: Path) -> int:
     """Latent pixels of a process' batch, of the smallest of the cache's shapes."""
     shapes = json.loads((cache / "cache.json").read_text("utf-8"))["shapes"]
-    return config.batch_size * min(int(height) * int(width) for _, height, width in map(str.split, shapes))
+    return config.batch_size * min(
+        int(height) * int(width) for _, height, width in map(str.split, shapes)
+    )

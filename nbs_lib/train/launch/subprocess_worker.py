@@ -20,10 +20,14 @@ if __name__ == "__main__":
     module, name = order["function"].split(":")
     code = 0
     try:
-        in_process(getattr(importlib.import_module(module), name), config, Run(config.run), order["inputs"])
+        in_process(
+            getattr(importlib.import_module(module), name), config, Run(config.run), order["inputs"]
+        )
     except BaseException:
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # as a forked process ends: to clear away all modules first would take its time, also when interrupted
+    os._exit(
+        code
+    )  # as a forked process ends: to clear away all modules first would take its time, also when interrupted

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 
 from ...config import Train
-from .fake_tensors import LiveBytes, fake, faked, norms_in_fp32
+from .fake_tensors import LiveMemoryTracker, fake, norms_in_fp32, to_fake
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRunSizes:
     """What a training is made of. Bytes, except for `trained`, the weights that learn, and `whole`, all of a UNet's.
 
     resident: a process with the libraries in it; examples: of the cache, in memory; frozen: weights that do not learn;
@@ -42,7 +42,7 @@ class Rehearsal:
     decoding: int
 
 
-def rehearse(config: Train, cache: Path, gpu: bool) -> Rehearsal:
+def dry_run(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
     """Rehearse a step of a training on a prepared cache, in a process aside; nothing here is touched.
 
     Errors: RuntimeError with what the process said, where it failed.
@@ -59,7 +59,7 @@ def rehearse(config: Train, cache: Path, gpu: bool) -> Rehearsal:
     process.join()
     if "failed" in told:
         raise RuntimeError(f"the memory of the training could not be planned: {told['failed']}")
-    return Rehearsal(**told)
+    return DryRunSizes(**told)
 
 
 def _tell(pipe: Any, config: Train, cache: Path, gpu: bool):
@@ -74,7 +74,7 @@ def _tell(pipe: Any, config: Train, cache: Path, gpu: bool):
     pipe.send_bytes(json.dumps(told).encode())
 
 
-def _rehearsed(config: Train, cache: Path, gpu: bool) -> Rehearsal:
+def _rehearsed(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
     import deepspeed  # noqa: F401  (a process that trains has it in memory, too)
     import psutil
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -85,14 +85,17 @@ def _rehearsed(config: Train, cache: Path, gpu: bool) -> Rehearsal:
 
     resident = psutil.Process().memory_info().rss
     examples = Examples(cache, config)
-    base, mode = find_base(examples.meta["base"], examples.meta.get("revision", "")), FakeTensorMode()
+    base, mode = (
+        find_base(examples.meta["base"], examples.meta.get("revision", "")),
+        FakeTensorMode(),
+    )
     unet, teacher, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
     weights = [*unet.parameters(), *(teacher.parameters() if teacher else [])]
     size, trained = sum(_bytes(each) for each in weights), sum(each.numel() for each in parameters)
     choose_attention(unet, DTYPES[config.precision], "cuda" if gpu else "cpu")
     activations = _step(config, base, examples, unet, teacher, mode, gpu)
     decoding = _decoding(config, base, examples, mode)
-    return Rehearsal(
+    return DryRunSizes(
         resident=resident,
         examples=sum(_bytes(each) for each in _tensors(examples)),
         frozen=size - sum(_bytes(each) for each in parameters),
@@ -112,7 +115,9 @@ def _unet(base: Any, dtype: torch.dtype = torch.float32):
     return unet.to(dtype).requires_grad_(False).eval()
 
 
-def _step(config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode: Any, gpu: bool) -> int:
+def _step(
+    config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode: Any, gpu: bool
+) -> int:
     """Bytes of activations at most: one step of the objective, forward and backward, on the first batch."""
     from ..objectives import OBJECTIVES
     from ..setup import DTYPES
@@ -121,15 +126,19 @@ def _step(config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode
     dtype = DTYPES[config.precision]
     for model in filter(None, (unet, teacher)):
         fake(model, mode)
-    schedule = faked(torch.empty(1000, device="meta"), mode)
-    student = Student(unet, schedule, base.prediction_type, dtype, teacher, base.added)
+    schedule = to_fake(torch.empty(1000, device="meta"), mode)
+    student = Student(unet, schedule, base.prediction_type, dtype, teacher, base.added_cond_kwargs)
     for parameter in unet.parameters():
-        if parameter.requires_grad:  # gradients are counted apart, for they are handed on one by one
-            parameter.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
+        if (
+            parameter.requires_grad
+        ):  # gradients are counted apart, for they are handed on one by one
+            parameter.register_post_accumulate_grad_hook(
+                lambda parameter: setattr(parameter, "grad", None)
+            )
     batch = _faked_batch(examples, mode)
     known = [*unet.parameters(), *(teacher.parameters() if teacher else []), schedule]
     norms = norms_in_fp32() if gpu and config.precision != "fp32" else nullcontext()
-    with mode, LiveBytes(known) as counted, norms:
+    with mode, LiveMemoryTracker(known) as counted, norms:
         losses = OBJECTIVES[config.objective].loss(student, student, batch, config)
         (losses * batch.weight).mean().backward()
     return counted.peak
@@ -149,8 +158,8 @@ def _decoding(config: Train, base: Any, examples: Any, mode: Any) -> int:
     shape = examples.shape_of(held_out if len(held_out) else examples.own)
     latents = torch.empty(min(count, AT_ONCE), *shape, device="meta")
     fake(vae, mode)
-    latents = faked(latents, mode)
-    with mode, LiveBytes(list(vae.parameters())) as counted, torch.no_grad():
+    latents = to_fake(latents, mode)
+    with mode, LiveMemoryTracker(list(vae.parameters())) as counted, torch.no_grad():
         vae.decode(latents)
     decoding = counted.peak + sum(_bytes(each) for each in vae.parameters())
     return max(decoding, _encoders(base)) if config.validation_prompts else decoding
@@ -160,21 +169,32 @@ def _encoders(base: Any) -> int:
     """Bytes of the base's text encoders in fp32, by the sizes of their files."""
     from ...models.components import WEIGHTS, weight_files
 
-    files = [path for part in base.text_parts if part in WEIGHTS for path in weight_files(base.folder, part)]
+    files = [
+        path
+        for part in base.text_parts
+        if part in WEIGHTS
+        for path in weight_files(base.folder, part)
+    ]
     return sum(path.stat().st_size * (2 if ".fp16" in path.name else 1) for path in files)
 
 
 def _faked_batch(examples: Any, mode: Any):
     batch = examples.batch(0, 0, 1).to(torch.device("cpu"))
     told = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    weightless = {name: faked(each, mode) for name, each in told.items() if isinstance(each, torch.Tensor)}
+    weightless = {
+        name: to_fake(each, mode) for name, each in told.items() if isinstance(each, torch.Tensor)
+    }
     if batch.answers:
-        weightless["answers"] = tuple(faked(each, mode) for each in batch.answers)
+        weightless["answers"] = tuple(to_fake(each, mode) for each in batch.answers)
     return replace(batch, **weightless)
 
 
 def _tensors(examples: Any) -> list[torch.Tensor]:
-    return [each for each in (*vars(examples).values(), *examples.away.values()) if isinstance(each, torch.Tensor)]
+    return [
+        each
+        for each in (*vars(examples).values(), *examples.away.values())
+        if isinstance(each, torch.Tensor)
+    ]
 
 
 def _bytes(tensor: torch.Tensor) -> int:

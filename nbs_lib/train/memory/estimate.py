@@ -16,7 +16,7 @@ from ..errors import LaunchError
 from ..launch.preflight import process_count
 from ..monitor.hardware import gpu_handles
 from ..zero import BUCKET, LIVE
-from .dry_run import Rehearsal, rehearse
+from .dry_run import DryRunSizes, dry_run
 
 FP32, BF16, MIB = 4, 2, 2**20
 ENGINE = {True: 45 * MIB, False: 10 * MIB}
@@ -32,7 +32,7 @@ TAKEN = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """parts: bytes of a process that stay; passing: bytes that come and go, of which the largest counts; room: bytes for all
     processes of this host, or for each on its own GPU; shared: bytes that the processes have in common."""
 
@@ -59,7 +59,11 @@ class Plan:
     def __str__(self) -> str:
         """A table of MiB."""
         rows = "\n".join(f"  {name:<22}{size:>10.1f}" for name, size in self.told().items() if size)
-        several = f"; {self.processes} processes need {self.needed / MIB:.0f} MiB" if self.processes > 1 else ""
+        several = (
+            f"; {self.processes} processes need {self.needed / MIB:.0f} MiB"
+            if self.processes > 1
+            else ""
+        )
         return f"memory planned for a process, MiB{several} of {self.room / MIB:.0f} that are free\n{rows}"
 
     def told(self) -> dict[str, float]:
@@ -68,29 +72,33 @@ class Plan:
         return {name: round(size / MIB, 1) for name, size in parts.items()}
 
 
-def plan(config: Train, cache: Path, processes: int) -> Plan:
+def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
     """What one of `processes` on this host will need. cache: of the run. Nothing is started and no device is touched, but
     for a process aside that ends. Errors: RuntimeError where the rehearsal fails."""
     gpus = gpu_handles()[:processes] if torch.cuda.device_count() else []
-    rehearsal = rehearse(config, cache, bool(gpus))
-    parts, passing = of_parts(config, rehearsal, processes * config.num_nodes)
+    rehearsal = dry_run(config, cache, bool(gpus))
+    parts, passing = estimate_bytes(config, rehearsal, processes * config.num_nodes)
     if not gpus:
         parts["allocator"] = BUFFERS + int(KEPT * max(passing.values()))
-        return Plan(parts, passing, processes, room(), parts["libraries"])
+        return MemoryPlan(parts, passing, processes, available_bytes(), parts["libraries"])
     import pynvml
 
     if config.deepspeed and config.zero_stage:
         parts["buckets"] = 2 * FP32 * BUCKET
     here = {name: size for name, size in parts.items() if name not in _in_host_memory(config)}
     passing = {name: size for name, size in passing.items() if name != "checks at the end"}
-    return Plan(here, passing, 1, min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus), 0)
+    return MemoryPlan(
+        here, passing, 1, min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus), 0
+    )
 
 
 def _in_host_memory(config: Train) -> set[str]:
     return {"libraries", "engine", "examples"} | ({"optimizer"} if config.offload else set())
 
 
-def of_parts(config: Train, of: Rehearsal, ranks: int) -> tuple[dict[str, int], dict[str, int]]:
+def estimate_bytes(
+    config: Train, of: DryRunSizes, ranks: int
+) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes of a process by part: those that stay, and those that come and go. ranks: of all hosts.
 
     Source: ZeRO, arXiv 1910.02054, sec. 3: stage 1 divides the optimizer among the ranks, stage 2 the gradients, stage 3 the
@@ -100,37 +108,51 @@ def of_parts(config: Train, of: Rehearsal, ranks: int) -> tuple[dict[str, int], 
     divided = [ranks if stage >= each else 1 for each in (1, 2, 3)]  # optimizer, gradients, weights
     trained = FP32 * of.trained
     full = config.method == "full"
-    weight, whole = FP32 if full or config.precision == "fp32" else BF16, of.frozen + (trained if full else 0)
+    weight, whole = (
+        FP32 if full or config.precision == "fp32" else BF16,
+        of.frozen + (trained if full else 0),
+    )
     states = STATES * (2 if config.optimizer == "prodigy" else 1) + (1 if stage else 0)
     parts = {
         "libraries": of.resident,
         "engine": ENGINE[config.deepspeed] + (PARTITIONING if stage == 3 else 0),
         "examples": of.examples,
         "base": of.frozen // divided[2],
-        "gathered weights": 2 * min(LIVE * weight, whole) if stage == 3 else 0,  # and those that are on their way
+        "gathered weights": 2 * min(LIVE * weight, whole)
+        if stage == 3
+        else 0,  # and those that are on their way
         "trained weights": trained // (divided[2] if full else 1),
-        "gradients": trained // divided[1] + (trained if config.deepspeed and stage else 0),  # and what is being reduced
+        "gradients": trained // divided[1]
+        + (trained if config.deepspeed and stage else 0),  # and what is being reduced
         "optimizer": states * trained // divided[0],
         "mean of the weights": trained if config.ema else 0,
     }
     lean = config.precision == "bf16" and config.method not in ("full", "dora")  # see `finish.save`
-    checks = (BF16 if lean else FP32) * of.whole - (0 if full else of.frozen)  # which are let go before
-    passing = {"activations": of.activations, "pictures": of.decoding, "checks at the end": max(0, checks)}
+    checks = (BF16 if lean else FP32) * of.whole - (
+        0 if full else of.frozen
+    )  # which are let go before
+    passing = {
+        "activations": of.activations,
+        "pictures": of.decoding,
+        "checks at the end": max(0, checks),
+    }
     return parts, passing
 
 
-def room() -> int:
+def available_bytes() -> int:
     """Bytes that this machine has left, as far as this process may use them."""
     found = [psutil.virtual_memory().available]
     try:
-        limit, used = ((TAKEN / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used = (
+            (TAKEN / name).read_text().strip() for name in ("memory.max", "memory.current")
+        )
         found += [int(limit) - int(used)] if limit != "max" else []
     except (OSError, ValueError):
         pass  # no container, or one of another kind
     return min(found)
 
 
-def check(planned: Plan, config: Train, cache: Path):
+def check_fits(planned: MemoryPlan, config: Train, cache: Path):
     """Errors: LaunchError where the plan does not fit: what is needed, what there is, and what would fit."""
     if planned.fits:
         return
@@ -142,7 +164,7 @@ def check(planned: Plan, config: Train, cache: Path):
     )
 
 
-def _what_fits(planned: Plan, config: Train, cache: Path) -> str:
+def _what_fits(planned: MemoryPlan, config: Train, cache: Path) -> str:
     """The first change that makes it fit, each added to those before it."""
     changes, given = [], []
     if not config.checkpointing:
@@ -151,22 +173,29 @@ def _what_fits(planned: Plan, config: Train, cache: Path) -> str:
         changes.append({"precision": "bf16"})
     if config.batch_size > 1:
         changes.append({"batch_size": 1, "accumulate": config.batch_size * config.accumulate})
-    if config.deepspeed and config.method == "full" and config.optimizer == "adamw" and config.precision != "fp16":
+    if (
+        config.deepspeed
+        and config.method == "full"
+        and config.optimizer == "adamw"
+        and config.precision != "fp16"
+    ):
         changes += [{"zero_stage": 3}, {"offload": True}]
     if planned.processes > 1:
         changes.append({"processes": 1})
     for change in changes:
         config = replace(config, **change)
         given += [f"{name} = {value}" for name, value in change.items()]
-        other = plan(config, cache, process_count(config))
+        other = plan_memory(config, cache, process_count(config))
         if other.fits:
             return f"give {', '.join(given)}, which needs {other.needed / MIB:.0f} MiB"
     return "no change of batch_size, precision, checkpointing or processes makes it fit; take a smaller base"
 
 
-def peaks(planned_mib: dict[str, float] | None, measured_mib: list[float]) -> str:
+def describe_peaks(planned_mib: dict[str, float] | None, measured_mib: list[float]) -> str:
     """What was planned of a process at its peak and what was measured of each, in words."""
-    planned = f"{planned_mib['a process at its peak']:.0f} MiB planned" if planned_mib else "not planned"
+    planned = (
+        f"{planned_mib['a process at its peak']:.0f} MiB planned" if planned_mib else "not planned"
+    )
     return f"memory of a process at its peak: {planned}, {', '.join(f'{each:.0f}' for each in measured_mib)} measured"
 
 

@@ -15,20 +15,22 @@ def fake(model: torch.nn.Module, mode: Any):
     for module in model.modules():
         for name, each in module._parameters.items():
             if each is not None:
-                module._parameters[name] = torch.nn.Parameter(faked(each.data, mode), requires_grad=each.requires_grad)
+                module._parameters[name] = torch.nn.Parameter(
+                    to_fake(each.data, mode), requires_grad=each.requires_grad
+                )
         for name, each in module._buffers.items():
             if each is not None:
-                module._buffers[name] = faked(each, mode)
+                module._buffers[name] = to_fake(each, mode)
 
 
-def faked(tensor: torch.Tensor, mode: Any) -> torch.Tensor:
+def to_fake(tensor: torch.Tensor, mode: Any) -> torch.Tensor:
     """A tensor without content, on the CPU as far as operations see. mode: torch's FakeTensorMode."""
     from torch._subclasses.fake_tensor import FakeTensor
 
     return FakeTensor(mode, tensor.to("meta"), torch.device("cpu"))
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveMemoryTracker(TorchDispatchMode):
     """Counts the storages that operations make, from when they are made to when nothing holds them any more.
 
     Source: torch.distributed._tools.mem_tracker, which does so by module.
@@ -40,10 +42,15 @@ class LiveBytes(TorchDispatchMode):
         self.live = self.peak = 0
         self._known = {each.untyped_storage()._cdata for each in known}
 
-    def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None):
+    def __torch_dispatch__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ):
         made = func(*args, **kwargs or {})
         for each in tree_leaves(made):
-            if isinstance(each, torch.Tensor) and (storage := each.untyped_storage())._cdata not in self._known:
+            if (
+                isinstance(each, torch.Tensor)
+                and (storage := each.untyped_storage())._cdata not in self._known
+            ):
                 self._known.add(storage._cdata)
                 self.live += storage.nbytes()
                 self.peak = max(self.peak, self.live)

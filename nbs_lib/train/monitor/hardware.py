@@ -17,7 +17,7 @@ import psutil
 import pynvml
 
 
-class Meter:
+class HardwareSampler:
     """Looks at this process, the kernel, at those of the ranks, and at the GPUs.
 
     Made after the processes were forked: NVML is not to be used on both sides of a fork.
@@ -49,7 +49,11 @@ def gpu_handles() -> list:
     try:
         pynvml.nvmlInit()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = [str(i) for i in range(pynvml.nvmlDeviceGetCount())] if visible is None else visible.split(",")
+        names = (
+            [str(i) for i in range(pynvml.nvmlDeviceGetCount())]
+            if visible is None
+            else visible.split(",")
+        )
         names = [name.strip() for name in names if name.strip()]
         by_index, by_uuid = pynvml.nvmlDeviceGetHandleByIndex, pynvml.nvmlDeviceGetHandleByUUID
         return [by_index(int(name)) if name.isdigit() else by_uuid(name) for name in names]

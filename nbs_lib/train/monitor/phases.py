@@ -17,7 +17,7 @@ STAGES = ("build", "train", "validate", "checkpoint", "finish")
 FILE = ".stages.jsonl"
 
 
-def mark(run: Run, stage: str):
+def mark_phase(run: Run, stage: str):
     """Note that this process begins one of STAGES. Every process must call it with "build" before anything else.
 
     Processes of other hosts than the first note nothing: their pids and clocks mean nothing to its kernel.
@@ -25,12 +25,16 @@ def mark(run: Run, stage: str):
     if os.environ.get("GROUP_RANK", "0") != "0":
         return
     rank, of = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    line = json.dumps({"rank": rank, "of": of, "pid": os.getpid(), "stage": stage, "time": time.monotonic()})
-    with (run.folder / FILE).open("ab", buffering=0) as file:  # one write at the file's end: lines do not mix
+    line = json.dumps(
+        {"rank": rank, "of": of, "pid": os.getpid(), "stage": stage, "time": time.monotonic()}
+    )
+    with (run.folder / FILE).open(
+        "ab", buffering=0
+    ) as file:  # one write at the file's end: lines do not mix
         file.write(line.encode() + b"\n")
 
 
-class Marks:
+class PhaseReader:
     """What is marked from now on; earlier marks are removed."""
 
     def __init__(self, run: Run):

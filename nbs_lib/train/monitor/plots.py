@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from ...files import read_lines, write_atomic
+from ...files import read_jsonl, write_atomic
 from ...run.record import read_metrics
 from ...run.run import Run
 from .phases import STAGES
@@ -62,7 +62,14 @@ def loss_figure(run: Run) -> Figure:
     axes.plot(steps, smooth, color=BLUE, linewidth=2, marker=alone, label="running mean")
     held_out = [(line["step"], line["held_out_loss"]) for line in lines if "held_out_loss" in line]
     if held_out:
-        axes.plot(*zip(*held_out, strict=True), color=ORANGE, linewidth=1.5, marker="o", markersize=4, label="held out")
+        axes.plot(
+            *zip(*held_out, strict=True),
+            color=ORANGE,
+            linewidth=1.5,
+            marker="o",
+            markersize=4,
+            label="held out",
+        )
     if losses:
         _logarithmic(axes)
         axes.set_title(f"step {steps[-1]}   running mean {smooth[-1]:.3g}", loc="left", fontsize=10)
@@ -102,28 +109,49 @@ def usage_figure(run: Run) -> Figure:
     CPU, memory and power are stacked: a layer for each process or GPU, and their sum as the upper edge. The use of GPUs is
     a thin line for each, and their mean.
     """
-    lines = read_lines(run.usage)
-    looks, end = [line for line in lines if "processes" in line], lines[-1]["seconds"] if lines else 1.0
+    lines = read_jsonl(run.usage)
+    looks, end = (
+        [line for line in lines if "processes" in line],
+        lines[-1]["seconds"] if lines else 1.0,
+    )
     unit, name = next((unit, name) for unit, name in UNITS if end >= 5 * unit or unit == 1)
     tables = [(*quantity, *_table(looks, *quantity[:3])) for quantity in QUANTITIES]
     tables = [table for table in tables if table[0] == "processes" or table[-2]]
     figure = Figure((7, 1.8 + 1.2 * len(tables)), dpi=110, layout="constrained")
-    top, *rest = figure.subplots(1 + len(tables), 1, sharex=True, height_ratios=[0.9] + [1] * len(tables))
+    top, *rest = figure.subplots(
+        1 + len(tables), 1, sharex=True, height_ratios=[0.9] + [1] * len(tables)
+    )
     _draw_stages(top, rest, _spans(lines, end), unit)
     seconds = _thinned(np.array([look["seconds"] for look in looks])) / unit
     for axes, (group, key, _, what, measure, names, table) in zip(rest, tables, strict=True):
         _bare(axes)
         axes.set_ylabel(measure)
         if looks:
-            _draw_use(axes, seconds, names, table, ORANGE if group == "gpus" else BLUE, stacked=key != "percent")
+            _draw_use(
+                axes,
+                seconds,
+                names,
+                table,
+                ORANGE if group == "gpus" else BLUE,
+                stacked=key != "percent",
+            )
             used = table.mean(0) if key == "percent" else table.sum(0)
             of = f"{len(names)} {NOUNS[group][len(names) > 1]}"
             told = f"{what} of {of}: {_short(used.mean())} {measure}, {_short(used.max())} at most"
             axes.set_title(told, loc="left", fontsize=9)
     if looks and (cores := run.read().get("machine", {}).get("cores")):
         machine = _thinned(np.array([look["cpu_percent"] for look in looks])) / 100 * cores
-        rest[0].plot(seconds, machine, color=GREY, linewidth=1, linestyle="--", label=f"the machine, of {cores}")
-        rest[0].legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.93), borderaxespad=0)
+        rest[0].plot(
+            seconds,
+            machine,
+            color=GREY,
+            linewidth=1,
+            linestyle="--",
+            label=f"the machine, of {cores}",
+        )
+        rest[0].legend(
+            frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.93), borderaxespad=0
+        )
     for axes in rest:
         axes.set_ylim(bottom=0)
     rest[-1].set_xlabel(name)
@@ -134,11 +162,19 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _table(looks: list[dict[str, Any]], group: str, key: str, scale: float) -> tuple[list[str | int], np.ndarray]:
+def _table(
+    looks: list[dict[str, Any]], group: str, key: str, scale: float
+) -> tuple[list[str | int], np.ndarray]:
     """A quantity's names of processes or GPUs, and its values [names, looks], 0 where one was not there."""
-    parts = [{part.get("rank", i): part for i, part in enumerate(look.get(group, []))} for look in looks]
-    names = list(dict.fromkeys(name for each in parts for name, part in each.items() if key in part))
-    return names, np.array([[each.get(name, {}).get(key, 0.0) for each in parts] for name in names]) / scale
+    parts = [
+        {part.get("rank", i): part for i, part in enumerate(look.get(group, []))} for look in looks
+    ]
+    names = list(
+        dict.fromkeys(name for each in parts for name, part in each.items() if key in part)
+    )
+    return names, np.array(
+        [[each.get(name, {}).get(key, 0.0) for each in parts] for name in names]
+    ) / scale
 
 
 def _thinned(values: np.ndarray) -> np.ndarray:
@@ -164,7 +200,13 @@ def _draw_stages(top: Axes, rest: list[Axes], spans: list[tuple[str, float, floa
     for stage, start, stop in spans:
         place, colour = (start / unit, (stop - start) / unit), BLUE if stage == "train" else GREY
         # the edge shows what is too short to be seen otherwise
-        top.broken_barh([place], (rows.index(stage) - 0.35, 0.7), facecolor=colour, edgecolor=colour, linewidth=1)
+        top.broken_barh(
+            [place],
+            (rows.index(stage) - 0.35, 0.7),
+            facecolor=colour,
+            edgecolor=colour,
+            linewidth=1,
+        )
         for axes in rest if stage != "train" else ():
             axes.axvspan(place[0], sum(place), color=GREY, alpha=0.2, linewidth=0)
     if spans:
@@ -173,7 +215,9 @@ def _draw_stages(top: Axes, rest: list[Axes], spans: list[tuple[str, float, floa
         top.set_title(f"stages: {trained:.0f} of {whole:.0f} s in train", loc="left", fontsize=9)
 
 
-def _draw_use(axes: Axes, seconds: np.ndarray, names: list, table: np.ndarray, colour: str, stacked: bool):
+def _draw_use(
+    axes: Axes, seconds: np.ndarray, names: list, table: np.ndarray, colour: str, stacked: bool
+):
     """Values [names, looks] as layers and their sum, or as lines and their mean. Layers that are thick enough are named."""
     table = _thinned(table)
     if not stacked:
@@ -183,9 +227,13 @@ def _draw_use(axes: Axes, seconds: np.ndarray, names: list, table: np.ndarray, c
     edges = np.cumsum(table, 0)
     for i, name in enumerate(names):
         shade, alpha = (GREY, 0.7) if name == "kernel" else (colour, 0.15 + 0.2 * (i % 2))
-        axes.fill_between(seconds, edges[i] - table[i], edges[i], color=shade, alpha=alpha, linewidth=0)
+        axes.fill_between(
+            seconds, edges[i] - table[i], edges[i], color=shade, alpha=alpha, linewidth=0
+        )
         if np.median(table[i]) > 0.15 * edges[-1].max():
             kind = name if name == "kernel" else f"{'GPU' if colour == ORANGE else 'rank'} {name}"
             height = float(np.median(edges[i] - table[i] / 2))
-            axes.annotate(kind, (1.005, height), xycoords=("axes fraction", "data"), fontsize=8, va="center")
+            axes.annotate(
+                kind, (1.005, height), xycoords=("axes fraction", "data"), fontsize=8, va="center"
+            )
     axes.plot(seconds, edges[-1], color=colour, linewidth=1.5)

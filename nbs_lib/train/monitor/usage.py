@@ -14,11 +14,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ...files import read_lines, write_lines
+from ...files import read_jsonl, write_jsonl
 from ...run.record import is_number, read_metrics
 from ...run.run import Run
-from .hardware import Meter
-from .phases import Marks
+from .hardware import HardwareSampler
+from .phases import PhaseReader
 from .plots import loss_figure, png
 
 EVERY, REDRAW = 1.0, 3.0  # seconds from one look to the next, and from one picture to the next
@@ -26,7 +26,7 @@ SHARE, PICTURES = 0.004, 0.03
 """Of one core's time, the most that looks may cost, and that pictures may: dear ones come less often."""
 
 
-class Watch:
+class UsageMonitor:
     """A context in which a thread notes usage and, in a notebook, redraws the loss curve.
 
     seconds: that the training took. share: of them, those in which the thread kept a core busy; 0.01 is 1 %.
@@ -37,17 +37,21 @@ class Watch:
     def __init__(self, run: Run, resumed: bool = False):
         """resumed: the lines of the training that goes on are kept, and time is counted on from them."""
         self.run, self.seconds, self.share = run, 0.0, 0.0
-        self._kept = [line for line in read_lines(run.usage) if is_number(line.get("seconds"))] if resumed else []
+        self._kept = (
+            [line for line in read_jsonl(run.usage) if is_number(line.get("seconds"))]
+            if resumed
+            else []
+        )
         self._pids: dict[int, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._busy, self._picture, self._drawn = 0.0, None, 0
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "UsageMonitor":
         self._start = time.monotonic()
         self._before = self._kept[-1]["seconds"] if self._kept else 0.0
-        write_lines(self.run.usage, self._kept)
-        self._marks = Marks(self.run)
+        write_jsonl(self.run.usage, self._kept)
+        self._marks = PhaseReader(self.run)
         self._picture = _display_handle()
         self._thread.start()
         return self
@@ -69,7 +73,7 @@ class Watch:
             while not self._all_there():
                 if self._stop.wait(EVERY):
                     return
-            meter, pause, due = Meter(self._pids), EVERY, time.monotonic()
+            meter, pause, due = HardwareSampler(self._pids), EVERY, time.monotonic()
             while not self._stop.wait(pause):
                 pause = max(EVERY, _cost(lambda: self._look(meter)) / SHARE)
                 if self._picture and time.monotonic() > due:
@@ -86,19 +90,26 @@ class Watch:
                 self._write(mark["time"], {"stage": mark["stage"]})
         return bool(self._pids) and len(self._pids) >= self._expected
 
-    def _look(self, meter: Meter):
+    def _look(self, meter: HardwareSampler):
         self._all_there()
         self._write(time.monotonic(), meter.look())
 
     def _write(self, moment: float, told: dict[str, Any]):
-        with suppress(OSError), self.run.usage.open("a") as file:  # a disk that is full is no matter of this thread
-            file.write(json.dumps({"seconds": round(self._before + moment - self._start, 2)} | told) + "\n")
+        with (
+            suppress(OSError),
+            self.run.usage.open("a") as file,
+        ):  # a disk that is full is no matter of this thread
+            file.write(
+                json.dumps({"seconds": round(self._before + moment - self._start, 2)} | told) + "\n"
+            )
 
     def _redraw(self):
         size = self.run.metrics.stat().st_size if self.run.metrics.exists() else 0
         if size == self._drawn:  # nothing has come since
             return
-        if any("loss" in line for line in read_metrics(self.run.metrics)):  # before that the words stay
+        if any(
+            "loss" in line for line in read_metrics(self.run.metrics)
+        ):  # before that the words stay
             self._picture.update(_Picture(png(loss_figure(self.run))))
             self._drawn = size
 

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from nbs_lib.compare.metrics.clip import ClipError, load_clip
-from nbs_lib.compare.metrics.confidence import bootstrap_interval, by_prompt, of_sets, with_interval
+from nbs_lib.compare.metrics.confidence import (
+    bootstrap_interval,
+    by_prompt,
+    set_interval,
+    with_interval,
+)
 from nbs_lib.compare.metrics.effective_guidance import nearest, scales_to_try
 from nbs_lib.compare.metrics.image_metrics import (
     caption_first,
@@ -35,12 +40,20 @@ def test_distances_by_hand():
     black, white = np.zeros((2, 16, 16, 3), np.uint8), np.full((2, 16, 16, 3), 255, np.uint8)
     values = torch.stack([torch.zeros(4, 2, 2), torch.full((4, 2, 2), 2.0)])
     assert latent_mse(values, torch.zeros(2, 4, 2, 2)).tolist() == [0, 4]
-    assert squared_error(black, white).tolist() == [65025, 65025] and (ssim(black, white) < 0.01).all()
+    assert (
+        squared_error(black, white).tolist() == [65025, 65025] and (ssim(black, white) < 0.01).all()
+    )
     assert psnr(squared_error(black, white)) == 0 and psnr(np.zeros(3)) == float("inf")
-    assert psnr(squared_error(black, np.full_like(black, 25))) == pytest.approx(20 * np.log10(255 / 25))
-    assert psnr(np.array([0.0, 2 * 25.0**2])) == pytest.approx(20 * np.log10(255 / 25)), "over all pixels, not of means"
+    assert psnr(squared_error(black, np.full_like(black, 25))) == pytest.approx(
+        20 * np.log10(255 / 25)
+    )
+    assert psnr(np.array([0.0, 2 * 25.0**2])) == pytest.approx(20 * np.log10(255 / 25)), (
+        "over all pixels, not of means"
+    )
     ramp = np.broadcast_to(np.arange(0, 256, 16, np.uint8)[:, None, None], (2, 16, 16, 3))
-    assert ssim(ramp, ramp) == pytest.approx([1, 1], abs=1e-4) and ssim(ramp[:1], ramp[:1]).shape == (1,)
+    assert ssim(ramp, ramp) == pytest.approx([1, 1], abs=1e-4) and ssim(
+        ramp[:1], ramp[:1]
+    ).shape == (1,)
 
 
 def test_a_clip_score_by_hand():
@@ -57,7 +70,9 @@ def test_the_distance_of_sets_by_hand():
     within = 1.0 + 22.0**3  # pairs of a: 0·2; of b: 3·7
     across = (1 + 7**3) / 2  # 0·7 and 2·3; 0·3 and 2·7 are of one prompt each
     assert kid(a, b) == pytest.approx(within - 2 * across) and kid(a, a) == 0
-    assert kid(a, b, np.array([1, 2])) == pytest.approx(kid(a, b)), "a picture drawn twice is no second picture"
+    assert kid(a, b, np.array([1, 2])) == pytest.approx(kid(a, b)), (
+        "a picture drawn twice is no second picture"
+    )
 
 
 def test_a_kid_is_unbiased_also_where_the_pictures_of_a_prompt_are_alike():
@@ -67,7 +82,10 @@ def test_a_kid_is_unbiased_also_where_the_pictures_of_a_prompt_are_alike():
         return torch.nn.functional.normalize(torch.randn(n, 8, generator=generator), dim=-1)
 
     def drawn(alike: float) -> list[float]:
-        pairs = [(a := features(12), torch.nn.functional.normalize(a * alike + features(12), dim=-1)) for _ in range(400)]
+        pairs = [
+            (a := features(12), torch.nn.functional.normalize(a * alike + features(12), dim=-1))
+            for _ in range(400)
+        ]
         return [kid(a, b) for a, b in pairs]
 
     for alike in (0.0, 5.0):
@@ -83,13 +101,18 @@ def test_a_weighted_kid_is_that_of_the_pictures_without_those_of_weight_nothing(
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(9, 5, generator=generator), torch.randn(9, 5, generator=generator) + 0.3
     assert kid(a, b, np.array([1, 1, 1, 1, 1, 1, 0, 0, 0])) == pytest.approx(kid(a[:6], b[:6]))
-    told = of_sets(a, b, list("abcdefghi"))
+    told = set_interval(a, b, list("abcdefghi"))
     for name, value in (("fid", fid(a, b)), ("kid", kid(a, b))):
-        assert told[name]["value"] == pytest.approx(value) and told[name]["low"] < value < told[name]["high"]
-    assert of_sets(a, b, list("abcdefghi")) == told, "the draws are always the same"
-    few = of_sets(a, b, list("aaabbbccc"))
-    assert few["kid"]["high"] - few["kid"]["low"] != told["kid"]["high"] - told["kid"]["low"], "prompts are drawn, not pictures"
-    assert of_sets(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
+        assert (
+            told[name]["value"] == pytest.approx(value)
+            and told[name]["low"] < value < told[name]["high"]
+        )
+    assert set_interval(a, b, list("abcdefghi")) == told, "the draws are always the same"
+    few = set_interval(a, b, list("aaabbbccc"))
+    assert few["kid"]["high"] - few["kid"]["low"] != told["kid"]["high"] - told["kid"]["low"], (
+        "prompts are drawn, not pictures"
+    )
+    assert set_interval(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
 
 
 def test_an_interval_is_over_prompts_and_not_over_their_seeds():
@@ -106,7 +129,9 @@ def test_the_nearest_scale_is_the_vertex_of_a_parabola():
     assert nearest(scales, errors) == pytest.approx(2.34, abs=1e-3)
     assert nearest(scales, np.arange(11.0)) == 1 and nearest(scales, -np.arange(11.0)) is None
     near_one = np.array([(w - 1.1) ** 2 for w in scales])
-    assert nearest(scales, near_one) == pytest.approx(1.1, abs=1e-3), "between the first two that were tried"
+    assert nearest(scales, near_one) == pytest.approx(1.1, abs=1e-3), (
+        "between the first two that were tried"
+    )
     assert scales_to_try(90.0, [1.0])[-1] == 100
 
 
@@ -116,7 +141,9 @@ def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
     embedded = load_clip("auto", base)
     assert embedded.name == "embedded" and load_clip("none", base) is None
     captions = held_out_captions(20, seed=3)
-    images = np.stack([np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)])
+    images = np.stack(
+        [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)]
+    )
     texts = embedded.of_texts([caption.text for caption in captions])
     right = clip_score(embedded.of_images(images), texts).mean()
     wrong = clip_score(embedded.of_images(np.roll(images, 1, axis=0)), texts).mean()
@@ -125,7 +152,9 @@ def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
     embedded.tokenizer.save_pretrained(tmp_path)
     size = {"height": 64, "width": 64}
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False, **half).save_pretrained(tmp_path)
+    CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False, **half).save_pretrained(
+        tmp_path
+    )
     local = load_clip(str(tmp_path), base)
     assert torch.allclose(local.of_images(images), embedded.of_images(images), atol=1e-4)
     assert local.of_texts(["A cat"]).shape == (1, embedded.of_texts(["A cat"]).shape[1])
@@ -149,7 +178,9 @@ def test_the_interval_holds_the_rate_and_narrows_with_prompts():
 
 def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
     captions = held_out_captions(30, seed=5)
-    images = np.stack([np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)])
+    images = np.stack(
+        [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)]
+    )
     clip, tokenizer = embedded_clip(), find_base("embedded").tokenizer()
     right = caption_first(images, captions, clip, tokenizer)
     wrong = caption_first(np.roll(images, 1, axis=0), captions, clip, tokenizer)

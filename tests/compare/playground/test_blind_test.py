@@ -4,7 +4,7 @@ from random import Random
 import pytest
 
 from nbs_lib.compare.playground.votes import Pair, Tally, plan, tally, vote, wilson
-from nbs_lib.files import read_lines
+from nbs_lib.files import read_jsonl
 
 PAIR = Pair("a cat", 3, "tuned", "guided")
 
@@ -31,8 +31,10 @@ def test_votes_are_kept_a_line_each_and_counted(tmp_path):
     other = Pair("a dog", 4, "guided", "tuned")
     for pair, choice in ((PAIR, 1), (other, 2), (other, 1), (PAIR, 0)):
         vote(path, pair, choice, {"steps": 2, "scheduler": ""})
-    rows = read_lines(path)
-    assert [list(row) for row in rows] == [["prompt", "seed", "left", "right", "choice", "steps", "scheduler", "time"]] * 4
+    rows = read_jsonl(path)
+    assert [list(row) for row in rows] == [
+        ["prompt", "seed", "left", "right", "choice", "steps", "scheduler", "time"]
+    ] * 4
     assert [json.loads(line)["choice"] for line in path.read_text().splitlines()] == [1, 2, 1, 0]
     [told] = tally(rows)
     assert (told.a, told.b, told.for_a, told.for_b, told.neither) == ("guided", "tuned", 1, 2, 1)
@@ -46,26 +48,38 @@ def test_a_line_that_a_killed_process_left_does_not_spoil_the_next(tmp_path):
     vote(path, PAIR, 1, {})
     path.write_text(path.read_text() + '{"prompt": "a c')
     vote(path, PAIR, 2, {})
-    assert [row["choice"] for row in read_lines(path)] == [1, 2]
+    assert [row["choice"] for row in read_jsonl(path)] == [1, 2]
 
 
 def test_another_choice_is_refused_and_nothing_is_kept(tmp_path):
-    with pytest.raises(ValueError, match=r"choice: given 3; allowed is 1 \(left\), 2 \(right\) or 0"):
+    with pytest.raises(
+        ValueError, match=r"choice: given 3; allowed is 1 \(left\), 2 \(right\) or 0"
+    ):
         vote(tmp_path / "votes.jsonl", PAIR, 3, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_ties_alone_are_no_rate():
     [told] = tally([{"left": "a", "right": "b", "choice": 0}])
-    assert told == Tally("a", "b", 0, 0, 1, None, 0.0, 1.0) and str(told) == "a and b: no vote for either, 1 for neither"
+    assert (
+        told == Tally("a", "b", 0, 0, 1, None, 0.0, 1.0)
+        and str(told) == "a and b: no vote for either, 1 for neither"
+    )
 
 
 def test_a_plan_takes_all_pairs_and_prompts_with_sides_by_chance():
     pairs = plan(["unguided", "guided", "tuned"], ["a cat", "a dog"], 60, Random(0))
     twos = [frozenset((pair.left, pair.right)) for pair in pairs]
-    assert len(pairs) == 60 and all(twos.count(two) == 20 for two in set(twos)) and len(set(twos)) == 3
-    assert sum(pair.prompt == "a cat" for pair in pairs) == 30 and len({pair.seed for pair in pairs}) == 60
-    sides = [pair.left == "guided" for pair in pairs if {pair.left, pair.right} == {"guided", "tuned"}]
+    assert (
+        len(pairs) == 60 and all(twos.count(two) == 20 for two in set(twos)) and len(set(twos)) == 3
+    )
+    assert (
+        sum(pair.prompt == "a cat" for pair in pairs) == 30
+        and len({pair.seed for pair in pairs}) == 60
+    )
+    sides = [
+        pair.left == "guided" for pair in pairs if {pair.left, pair.right} == {"guided", "tuned"}
+    ]
     assert 3 < sum(sides) < 17
 
 

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from nbs_lib.compare.playground.app import Playground, playground
-from nbs_lib.compare.playground.choices import choices, scaled
-from nbs_lib.compare.playground.sampling_thread import Drawer, StoppedError
+from nbs_lib.compare.playground.choices import contender_options, scaled
+from nbs_lib.compare.playground.sampling_thread import SamplingThread, StoppedError
 from nbs_lib.compare.sampling.sampler import Sampler
 from nbs_lib.config import Play
-from nbs_lib.files import ROOT, read_lines
-from nbs_lib.models.lora import attach, save_adapter
+from nbs_lib.files import ROOT, read_jsonl
+from nbs_lib.models.lora import add_lora, save_adapter
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run, RunError
 
@@ -30,16 +30,24 @@ def run(adapter, base, tmp_path_factory):
     outputs = tmp_path_factory.mktemp("my rüns") / "outputs"
     run = Run(outputs / "tiny")
     for name in ("tiny", "second"):
-        Run(outputs / name).update(stages={"train": {"status": "done", "parameters": {"steps": 50, "run": "outputs/tiny"}}})
+        Run(outputs / name).update(
+            stages={"train": {"status": "done", "parameters": {"steps": 50, "run": "outputs/tiny"}}}
+        )
         shutil.copytree(adapter, Run(outputs / name).adapter)
     Run(outputs / "training").update(stages={"train": {"status": "running"}})
     Run(outputs / "prepared").update(stages={"prepare": {"status": "done"}})
-    Run(outputs / "whole").update(stages={"train": {"status": "done", "parameters": {"method": "full"}}})
+    Run(outputs / "whole").update(
+        stages={"train": {"status": "done", "parameters": {"method": "full"}}}
+    )
     other = Run(outputs / "elsewhere")
     other.update(stages={"train": {"status": "done"}})
     unet = base.unet()
-    attach(unet, rank=2, alpha=2.0, seed=0)
-    save_adapter(other.adapter, unet, {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5})
+    add_lora(unet, rank=2, alpha=2.0, seed=0)
+    save_adapter(
+        other.adapter,
+        unet,
+        {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5},
+    )
     (outputs / "cache").mkdir()
     return run
 
@@ -80,13 +88,21 @@ def test_it_opens_with_pictures_and_the_trained_guidance(play):
     assert (play.viewer.before_label, play.viewer.after_label) == ("guided", "tuned")
     assert "4 UNet passes" in play.viewer.before_note and "2 UNet passes" in play.viewer.after_note
     plain = play.viewer.plain()
-    assert plain.count('<img src="data:image/png') == 2 and 'alt="tuned: A person holding a cat (seed 1)"' in plain
+    assert (
+        plain.count('<img src="data:image/png') == 2
+        and 'alt="tuned: A person holding a cat (seed 1)"' in plain
+    )
 
 
 def test_every_prompt_and_seed_is_drawn_by_every_contender(play):
     first = drawn(play, prompts="a cat\n\n a dog ", seeds="1, 2", chosen=["tuned", "unguided"])
     rows = play.gallery.rows[:4]
-    assert [(row["prompt"], row["seed"]) for row in rows] == [("a cat", 1), ("a cat", 2), ("a dog", 1), ("a dog", 2)]
+    assert [(row["prompt"], row["seed"]) for row in rows] == [
+        ("a cat", 1),
+        ("a cat", 2),
+        ("a dog", 1),
+        ("a dog", 2),
+    ]
     assert [shot["name"] for shot in first["shots"]] == ["unguided", "tuned"]
     assert len({shot["url"] for row in rows for shot in row["shots"]}) == 8
     assert play.panel.history[:3] == ["a cat", "a dog", "A person holding a cat"]
@@ -94,8 +110,15 @@ def test_every_prompt_and_seed_is_drawn_by_every_contender(play):
 
 
 def test_scales_belong_to_their_contenders(play):
-    other = next(each["name"] for each in play.panel.context["choices"] if each["label"] == "second")
-    row = drawn(play, guidance=4.0, scales={"tuned": 0.5, other: 0.0}, chosen=["guided", "tuned", other, "unguided"])
+    other = next(
+        each["name"] for each in play.panel.context["choices"] if each["label"] == "second"
+    )
+    row = drawn(
+        play,
+        guidance=4.0,
+        scales={"tuned": 0.5, other: 0.0},
+        chosen=["guided", "tuned", other, "unguided"],
+    )
     urls = {shot["name"]: shot["url"] for shot in row["shots"]}
     assert list(urls) == ["unguided", "guided at 4", "tuned at 0.5", f"{other} at 0"]
     assert urls[f"{other} at 0"] == urls["unguided"], "an adapter of no strength is the base"
@@ -151,7 +174,9 @@ def test_what_cannot_be_asked_is_said_and_nothing_is_drawn(play, fields, said):
     rows = play.gallery.rows
     drawn(play, **fields)
     assert said in play.viewer.words and play.gallery.rows == rows and not play.panel.busy
-    assert said.partition("'")[0] in play.viewer.plain() and play.viewer.plain().count("<img") == 2, "the pictures stay"
+    assert (
+        said.partition("'")[0] in play.viewer.plain() and play.viewer.plain().count("<img") == 2
+    ), "the pictures stay"
 
 
 def test_a_contender_that_is_refused_has_its_words_beside_the_others_pictures(play, run, base):
@@ -159,7 +184,9 @@ def test_a_contender_that_is_refused_has_its_words_beside_the_others_pictures(pl
     row = drawn(play, chosen=["tuned"], more=f"best\n{elsewhere} at 0.5")
     tuned, best, other = row["shots"]
     assert tuned["url"] and not best["url"] and "given 'best'; allowed is" in best["note"]
-    assert not other["url"] and "0123456789abcdef" in other["note"] and base.hash[:16] in other["note"]
+    assert (
+        not other["url"] and "0123456789abcdef" in other["note"] and base.hash[:16] in other["note"]
+    )
     play.look(row["number"], "best")
     assert play.viewer.before and not play.viewer.after and "given 'best'" in play.viewer.after_note
     drawn(play, chosen=[])
@@ -169,14 +196,21 @@ def test_a_contender_that_is_refused_has_its_words_beside_the_others_pictures(pl
 def test_a_long_prompt_is_drawn_and_its_end_is_said_to_be_missing(play, capfd):
     row = drawn(play, prompts="cat " * 1000)
     assert all(shot["url"] for shot in row["shots"])
-    assert play.panel.note == "The text encoder reads 40 tokens, and the prompt has 1002: its end is not drawn."
+    assert (
+        play.panel.note
+        == "The text encoder reads 40 tokens, and the prompt has 1002: its end is not drawn."
+    )
     assert "truncated" not in capfd.readouterr().err
     drawn(play, prompts='"><script>alert(1)</script>')
     assert play.panel.note == "" and "<script>" not in play.viewer.plain()
 
 
 def test_stop_ends_a_long_sampling_and_the_next_one_works(play):
-    play.panel.steps, play.panel.prompts, play.panel.chosen = 100, "\n".join(["a cat"] * 100), ["guided"]
+    play.panel.steps, play.panel.prompts, play.panel.chosen = (
+        100,
+        "\n".join(["a cat"] * 100),
+        ["guided"],
+    )
     rows, begun = play.gallery.rows, time.monotonic()
     play.panel.wanted += 1
     play.panel.wanted += 1  # which a busy page does not take
@@ -187,16 +221,23 @@ def test_stop_ends_a_long_sampling_and_the_next_one_works(play):
     play.drawer.stop()
     play.drawer.wait()
     assert time.monotonic() - begun < 30, "minutes, to its end"
-    assert play.viewer.words == "Stopped; nothing was finished." and play.gallery.rows == rows and not play.panel.busy
+    assert (
+        play.viewer.words == "Stopped; nothing was finished."
+        and play.gallery.rows == rows
+        and not play.panel.busy
+    )
     assert 0 < play.panel.done < play.panel.of == 500
-    assert all(shot["url"] for shot in drawn(play, steps=2, prompts="a cat", chosen=["guided", "tuned"])["shots"])
+    assert all(
+        shot["url"]
+        for shot in drawn(play, steps=2, prompts="a cat", chosen=["guided", "tuned"])["shots"]
+    )
 
 
 def test_a_saved_row_is_in_the_run_with_its_parameters(play, run, base):
     row = drawn(play, prompts="a cat", seeds="7", scales={"tuned": 0.5})
     play.save(row["number"])
     assert play.gallery.said[str(row["number"])].startswith("Saved: ")
-    lines = read_lines(run.folder / "gallery" / "gallery.jsonl")[-2:]
+    lines = read_jsonl(run.folder / "gallery" / "gallery.jsonl")[-2:]
     assert [line["contender"] for line in lines] == ["guided", "tuned at 0.5"]
     for line, shot in zip(lines, row["shots"], strict=True):
         path = run.folder / "gallery" / line["file"]
@@ -204,7 +245,12 @@ def test_a_saved_row_is_in_the_run_with_its_parameters(play, run, base):
             told = json.loads(picture.text["onepass"])
             assert picture.tobytes() == shown.tobytes()
         assert told == {name: value for name, value in line.items() if name != "file"}
-        assert (told["prompt"], told["seed"], told["steps"], told["base_hash"]) == ("a cat", 7, 2, base.hash)
+        assert (told["prompt"], told["seed"], told["steps"], told["base_hash"]) == (
+            "a cat",
+            7,
+            2,
+            base.hash,
+        )
 
 
 def _file(url: str) -> BytesIO:
@@ -212,14 +258,22 @@ def _file(url: str) -> BytesIO:
 
 
 def test_a_row_s_recipe_is_one_that_onepass_takes(play, run, tmp_path):
-    row = drawn(play, prompts="a cat: one\na 'dog'", seeds="1, 2", scales={"tuned": 0.5}, scheduler="LCMScheduler")
+    row = drawn(
+        play,
+        prompts="a cat: one\na 'dog'",
+        seeds="1, 2",
+        scales={"tuned": 0.5},
+        scheduler="LCMScheduler",
+    )
     path = tmp_path / "copied.yaml"
     path.write_text(row["recipe"], encoding="utf-8")
     told = configs(str(path), run.folder)
     assert told["compare"].prompts == ["a cat: one", "a 'dog'"] and told["compare"].seeds == [1, 2]
     assert told["compare"].contenders == ["unguided", "guided", "tuned", "tuned at 0.5"]
     assert told["compare"].scheduler == "LCMScheduler"
-    assert told["compare"].steps == 2 and told["train"].steps == 50, "so that the run's own training is kept"
+    assert told["compare"].steps == 2 and told["train"].steps == 50, (
+        "so that the run's own training is kept"
+    )
 
 
 def test_blind_votes_are_kept_without_a_name_on_the_page(play, run):
@@ -227,15 +281,21 @@ def test_blind_votes_are_kept_without_a_name_on_the_page(play, run):
     play.start_blind()
     play.drawer.wait()
     for choice in (1, 2, 0):
-        assert set(play.blind.pair) == {"number", "prompt", "left", "right"} and play.blind.result == []
+        assert (
+            set(play.blind.pair) == {"number", "prompt", "left", "right"}
+            and play.blind.result == []
+        )
         assert "guided" not in play.blind.said and "tuned" not in play.blind.said
         number = play.blind.pair["number"]
         play.blind.vote(choice, number)
         play.blind.vote(choice, number)  # a second view of the page, which still showed it
     play.blind.vote(1, 4)  # there is no fourth pair
-    votes = read_lines(run.folder / "votes.jsonl")
+    votes = read_jsonl(run.folder / "votes.jsonl")
     assert [vote["choice"] for vote in votes] == [1, 2, 0] and play.blind.pair == {}
-    assert all({vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2 for vote in votes)
+    assert all(
+        {vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2
+        for vote in votes
+    )
     assert len(play.blind.result) == 1 and "neither 1" in play.blind.result[0]
 
 
@@ -245,7 +305,11 @@ def test_a_blind_comparison_is_ended_before_all_is_voted_on(play):
     play.start_blind()
     play.blind.end()
     play.drawer.wait()
-    assert play.blind.pair == {} and not play.blind.busy and play.blind.said == "Stopped; there are no votes."
+    assert (
+        play.blind.pair == {}
+        and not play.blind.busy
+        and play.blind.said == "Stopped; there are no votes."
+    )
     play.start_blind()
     play.drawer.wait()
     play.blind.vote(0, 1)
@@ -261,11 +325,23 @@ def test_a_blind_comparison_of_one_is_refused_in_words(play):
 
 
 def test_the_runs_beside_are_offered_and_those_that_cannot_be_say_why(run, sampler, base):
-    told = {choice["label"]: choice["why"] for choice in choices(run, sampler)}
-    assert list(told) == ["unguided", "guided", "tuned", "elsewhere", "prepared", "second", "training", "whole"]
+    told = {choice["label"]: choice["why"] for choice in contender_options(run, sampler)}
+    assert list(told) == [
+        "unguided",
+        "guided",
+        "tuned",
+        "elsewhere",
+        "prepared",
+        "second",
+        "training",
+        "whole",
+    ]
     assert told["second"] == "" and told["training"] == "its training has not ended"
     assert "no adapter" in told["prepared"] and "all its weights were trained" in told["whole"]
-    assert "another base, another-base (01234567)" in told["elsewhere"] and f"embedded ({base.hash:.8})" in told["elsewhere"]
+    assert (
+        "another base, another-base (01234567)" in told["elsewhere"]
+        and f"embedded ({base.hash:.8})" in told["elsewhere"]
+    )
 
 
 def test_a_run_that_cannot_be_opened_says_what_to_do(run):
@@ -278,7 +354,7 @@ def test_a_run_that_cannot_be_opened_says_what_to_do(run):
 
 
 def test_a_drawer_does_one_job_at_a_time_and_speaks_in_the_page_s_thread():
-    drawer, said = Drawer(), []
+    drawer, said = SamplingThread(), []
 
     def job():
         drawer.tell(lambda: said.append(current_thread()))
@@ -301,7 +377,9 @@ def test_a_drawer_does_one_job_at_a_time_and_speaks_in_the_page_s_thread():
 def test_the_notebook_run_headlessly_has_plain_pictures(compared, tmp_path):
     notebook, out = ROOT / "notebooks" / "playground.ipynb", tmp_path / "out.ipynb"
     given = {"run": str(compared.folder), "prompts": ["a cat"], "steps": 2}
-    papermill.execute_notebook(notebook, out, given, kernel_name="python3", progress_bar=False, execution_timeout=300)
+    papermill.execute_notebook(
+        notebook, out, given, kernel_name="python3", progress_bar=False, execution_timeout=300
+    )
     cells = [cell for cell in nbformat.read(out, 4).cells if cell.cell_type == "code"]
     shown = "".join(output.data.get("text/html", "") for output in cells[-1].outputs)
     assert shown.count('<img src="data:image/png') == 2 and 'alt="tuned: a cat (seed 0)"' in shown

@@ -14,15 +14,25 @@ def parts(compared):
 
 def shows(compared, shown, number: int, left: str, right: str) -> bool:
     """Whether the slider holds exactly these two files, under their names."""
-    seen = [b64decode(url.removeprefix("data:image/png;base64,")) for url in (shown.before, shown.after)]
-    files = [compared.compare / "pictures" / f"p{number:02}_s3_{name}.png" for name in (left, right)]
-    return seen == [file.read_bytes() for file in files] and (shown.before_label, shown.after_label) == (left, right)
+    seen = [
+        b64decode(url.removeprefix("data:image/png;base64,")) for url in (shown.before, shown.after)
+    ]
+    files = [
+        compared.compare / "pictures" / f"p{number:02}_s3_{name}.png" for name in (left, right)
+    ]
+    return seen == [file.read_bytes() for file in files] and (
+        shown.before_label,
+        shown.after_label,
+    ) == (left, right)
 
 
 def test_it_opens_on_the_first_prompt_half_and_half(compared, parts):
     prompt, pair, shown = parts
     assert shows(compared, shown, 0, "unguided", "tuned") and shown.position == 50
-    assert shown.alt.startswith("It's </code>") and [label for label, _ in prompt.options][1] == "A boy is watching TV (seed 3)"
+    assert (
+        shown.alt.startswith("It's </code>")
+        and [label for label, _ in prompt.options][1] == "A boy is watching TV (seed 3)"
+    )
     assert [label for label, _ in pair.options] == ["unguided | tuned", "guided | tuned"]
 
 
@@ -31,7 +41,10 @@ def test_a_chosen_pair_and_a_chosen_prompt_change_the_pictures(compared, parts):
     changed = []
     shown.observe(lambda change: changed.append(change["name"]), traitlets.All)
     pair.value = ("guided", "tuned")
-    assert shows(compared, shown, 0, "guided", "tuned") and set(changed) == {"before", "before_label"}
+    assert shows(compared, shown, 0, "guided", "tuned") and set(changed) == {
+        "before",
+        "before_label",
+    }
     prompt.value = 1
     assert shows(compared, shown, 1, "guided", "tuned") and shown.alt == "A boy is watching TV"
     assert {"before", "after", "alt"} <= set(changed)
@@ -63,7 +76,13 @@ def test_every_mode_is_known_and_no_other():
 
 
 def test_without_widgets_there_are_plain_pictures_with_their_names():
-    shown = Viewer(before="data:a", before_label="guided", after_label="best", after_note="<none> of that name", alt='a "cat"')
+    shown = Viewer(
+        before="data:a",
+        before_label="guided",
+        after_label="best",
+        after_note="<none> of that name",
+        alt='a "cat"',
+    )
     plain = shown.plain()
     assert 'alt="guided: a &quot;cat&quot;"' in plain and plain.count("<img") == 1
     assert "best: &lt;none&gt; of that name" in plain

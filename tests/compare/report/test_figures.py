@@ -3,12 +3,14 @@
 import numpy as np
 
 from nbs_lib.compare.report.figures import axes_page, differences_page
-from nbs_lib.config.grid_axes import read_axes
-from nbs_lib.images.grid import table
+from nbs_lib.config.grid_axes import parse_axes
+from nbs_lib.images.grid import captioned_table
 
 
 def test_a_grid_over_three_axes_has_a_part_for_each_value_of_the_third():
-    axes = read_axes(["steps: 5 | 10", "adapter_scale: 0 | 0.5 | 1", "contender: tuned | guided at 3"])
+    axes = parse_axes(
+        ["steps: 5 | 10", "adapter_scale: 0 | 0.5 | 1", "contender: tuned | guided at 3"]
+    )
     pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 8, 8, 3), dtype=np.uint8)
     page = np.asarray(axes_page(pictures, axes))
     for picture in pictures.reshape(-1, 8, 8, 3):
@@ -30,10 +32,15 @@ def test_differences_are_white_where_they_are_largest_and_black_where_there_are_
 
 def test_differences_of_a_prompt_s_seeds_are_told_apart(monkeypatch):
     said = []
-    monkeypatch.setattr("nbs_lib.images.grid.table", lambda *_, notes: said.append(notes))
+    monkeypatch.setattr("nbs_lib.images.grid.captioned_table", lambda *_, notes: said.append(notes))
     images, maps = np.zeros((2, 64, 64, 3), np.uint8), np.zeros((2, 64, 64))
     for seeds in ([3, 4], [3, 3]):
         differences_page(("guided", "tuned"), images, images, maps, ["A cat"] * 2, seeds)
     assert said == [["seed 3", "seed 4"], []]
-    page = table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"])
-    assert table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"], notes=said[0]).height > page.height
+    page = captioned_table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"])
+    assert (
+        captioned_table(
+            np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"], notes=said[0]
+        ).height
+        > page.height
+    )

@@ -6,32 +6,60 @@ from nbs_lib.images.style import COLOURS
 
 
 def test_the_bars_say_the_rates(tmp_path):
-    rates = {name: {"rate": rate, "low": rate, "high": rate} for name, rate in zip(COLOURS, (0.0, 1.0, 0.5), strict=True)}
+    rates = {
+        name: {"rate": rate, "low": rate, "high": rate}
+        for name, rate in zip(COLOURS, (0.0, 1.0, 0.5), strict=True)
+    }
     figure = bars(rates, 100, {"unguided": 25, "guided": 50, "tuned": 25})
     [axes] = figure.axes
     assert [bar.get_width() for bar in axes.patches] == [0.0, 1.0, 0.5]
-    assert [tick.get_text().split("\n") for tick in axes.get_yticklabels()][1] == ["guided", "50 NFE"]
+    assert [tick.get_text().split("\n") for tick in axes.get_yticklabels()][1] == [
+        "guided",
+        "50 NFE",
+    ]
     assert {"0 %", "100 %", "50 %"} <= {text.get_text() for text in axes.texts}
     figure.savefig(tmp_path / "rates.png")
     assert Image.open(tmp_path / "rates.png").width > 600
 
 
 def test_the_frontier_joins_those_that_none_beats_in_both():
-    quality = {"unguided": 0.7, "guided": 0.95, "tuned": 0.93, "selective-50": 0.9, "hybrid-20": 0.94}
+    quality = {
+        "unguided": 0.7,
+        "guided": 0.95,
+        "tuned": 0.93,
+        "selective-50": 0.9,
+        "hybrid-20": 0.94,
+    }
     nfe = {"unguided": 25, "guided": 50, "tuned": 25, "selective-50": 38, "hybrid-20": 30}
-    figure = frontier(quality, {name: {"nfe": each, "seconds": 0.1} for name, each in nfe.items()}, rates=True)
+    figure = frontier(
+        quality, {name: {"nfe": each, "seconds": 0.1} for name, each in nfe.items()}, rates=True
+    )
     [line] = figure.axes[0].lines
     assert list(zip(*line.get_data(), strict=True)) == [(25, 0.93), (30, 0.94), (50, 0.95)]
     assert {text.get_text().split(",")[0] for text in figure.axes[0].texts} == set(quality)
 
 
 def test_labels_stand_beside_the_line_and_rates_are_in_percent():
-    quality = {"unguided": 0.25, "guided": 0.93, "tuned": 0.9, "selective-50": 0.9, "hybrid-20": 0.91}
+    quality = {
+        "unguided": 0.25,
+        "guided": 0.93,
+        "tuned": 0.9,
+        "selective-50": 0.9,
+        "hybrid-20": 0.91,
+    }
     nfe = {"unguided": 25, "guided": 50, "tuned": 25, "selective-50": 38, "hybrid-20": 30}
-    [axes] = frontier(quality, {name: {"nfe": each, "seconds": 0.1} for name, each in nfe.items()}, rates=True).axes
+    [axes] = frontier(
+        quality, {name: {"nfe": each, "seconds": 0.1} for name, each in nfe.items()}, rates=True
+    ).axes
     line = Path(axes.transData.transform(axes.lines[0].get_xydata()))
     assert not any(line.intersects_bbox(text.get_window_extent(), False) for text in axes.texts)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["20 %", "40 %", "60 %", "80 %", "100 %"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "20 %",
+        "40 %",
+        "60 %",
+        "80 %",
+        "100 %",
+    ]
 
 
 def test_points_that_coincide_are_rings_and_the_smaller_ones_lie_above():
@@ -42,19 +70,37 @@ def test_points_that_coincide_are_rings_and_the_smaller_ones_lie_above():
 
 
 def test_labels_of_points_that_coincide_do_not_overlap(tmp_path):
-    names = ["unguided", "guided", "tuned", "selective-20", "selective-50", "hybrid-20", "tuned at 0.5", "guided at 2"]
+    names = [
+        "unguided",
+        "guided",
+        "tuned",
+        "selective-20",
+        "selective-50",
+        "hybrid-20",
+        "tuned at 0.5",
+        "guided at 2",
+    ]
     quality = dict.fromkeys(names, 0.5) | {"unguided": 0.49}
-    figure = frontier(quality, {name: {"nfe": 25 + i % 2, "seconds": 0.1} for i, name in enumerate(names)}, rates=True)
+    figure = frontier(
+        quality,
+        {name: {"nfe": 25 + i % 2, "seconds": 0.1} for i, name in enumerate(names)},
+        rates=True,
+    )
     figure.savefig(tmp_path / "frontier.png")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     whole = figure.bbox
     for i, box in enumerate(boxes):
-        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        assert (
+            whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        )
         assert not any(box.overlaps(other) for other in boxes[:i])
 
 
 def test_the_dial_draws_what_was_measured_beside_what_was_expected():
-    turns = [{"adapter_scale": each, "w": 1 + 2 * each, "low": each, "high": 1 + 3 * each} for each in (0.5, 1.0)]
+    turns = [
+        {"adapter_scale": each, "w": 1 + 2 * each, "low": each, "high": 1 + 3 * each}
+        for each in (0.5, 1.0)
+    ]
     figure = dial({"w": [1.0, 2.0], "turns": turns}, w_train=4.0)
     expected, measured, *intervals = figure.axes[0].lines
     assert list(expected.get_ydata()) == [1, 4] and list(measured.get_ydata()) == [2, 3]

@@ -66,23 +66,41 @@ def copied(compared, run_folder) -> Run:
 
 
 def test_the_page_names_nothing_outside_itself(page):
-    named = [url for _, attributes, _ in page.elements for key, url in attributes.items() if key in FETCHING]
+    named = [
+        url
+        for _, attributes, _ in page.elements
+        for key, url in attributes.items()
+        if key in FETCHING
+    ]
     assert len(named) > 6 and all(url.startswith("data:") for url in named)
     for css in page.texts("style"):
         assert "@import" not in css
         assert all(url.strip("'\"").startswith("data:") for url in re.findall(r"url\(([^)]*)", css))
-    assert not any(re.search(r"https?:|//\w|\bfetch\b|\bimport\b|XMLHttp|WebSocket", js) for js in page.texts("script"))
+    assert not any(
+        re.search(r"https?:|//\w|\bfetch\b|\bimport\b|XMLHttp|WebSocket", js)
+        for js in page.texts("script")
+    )
 
 
 def test_the_policy_admits_this_style_and_script_and_no_other(page):
-    [policy] = [a["content"] for tag, a, _ in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    [policy] = [
+        a["content"]
+        for tag, a, _ in page.elements
+        if a.get("http-equiv") == "Content-Security-Policy"
+    ]
     rules = dict(rule.split(maxsplit=1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'" and rules["img-src"] == "data:"
     for kind in ("style", "script"):
         [text] = page.texts(kind)
-        assert rules[f"{kind}-src"] == f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+        assert (
+            rules[f"{kind}-src"] == f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+        )
     # the policy would refuse these, and what they do would be missing
-    assert not any(key == "style" or key.startswith("on") for _, attributes, _ in page.elements for key in attributes)
+    assert not any(
+        key == "style" or key.startswith("on")
+        for _, attributes, _ in page.elements
+        for key in attributes
+    )
 
 
 def test_its_pictures_are_those_of_the_run(page, results, compared):
@@ -124,19 +142,32 @@ def test_the_numbers_are_those_of_results_json(page, results):
         assert numbers_in(nfe) == [told["nfe"]]
         expected = [told["seconds"], told["seconds_low"], told["seconds_high"]]
         assert numbers_in(seconds) == pytest.approx(expected, rel=6e-3)
-        assert numbers_in(memory) == pytest.approx([told["memory_mib"]], abs=1) and told["memory_kind"] in memory
+        assert (
+            numbers_in(memory) == pytest.approx([told["memory_mib"]], abs=1)
+            and told["memory_kind"] in memory
+        )
     figures = " ".join(page.texts("dl")[0].split())
-    assert numbers_in(figures.partition("Time, tuned to guided")[2])[0] == pytest.approx(results["time_ratio"], rel=0.05)
+    assert numbers_in(figures.partition("Time, tuned to guided")[2])[0] == pytest.approx(
+        results["time_ratio"], rel=0.05
+    )
     lead = page.texts("p")[1]
     assert "guidance scale 2.5 " in lead and "in 2 DDIM steps" in lead
 
 
 def test_its_code_gives_the_tuned_picture(page, results, compared, tmp_path):
     _, code = page.texts("pre")
-    os.symlink(ROOT / "nbs_lib", tmp_path / "nbs_lib")  # it is for the project's folder, and leaves its picture there
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    os.symlink(
+        ROOT / "nbs_lib", tmp_path / "nbs_lib"
+    )  # it is for the project's folder, and leaves its picture there
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line and not BAR.fullmatch(line.strip())]
+    lines = [
+        line
+        for line in re.split(r"[\r\n]+", done.stderr)
+        if line and not BAR.fullmatch(line.strip())
+    ]
     assert lines == [] == done.stdout.splitlines(), "but for bars"
     files = (tmp_path / "picture.png", compared.compare / results["pictures"][0]["files"]["tuned"])
     stock, tuned = (np.asarray(Image.open(path)).astype(int) for path in files)
@@ -145,7 +176,11 @@ def test_its_code_gives_the_tuned_picture(page, results, compared, tmp_path):
 
 def test_its_code_says_what_was_loaded_and_at_which_scale(results):
     code = usage_example(Run("outputs/demo"), results | {"adapter_scale": 0.5})
-    assert "'nbs_lib/picturebook/base'" in code and "'outputs/demo/adapter'" in code and '"onepass", 0.5)' in code
+    assert (
+        "'nbs_lib/picturebook/base'" in code
+        and "'outputs/demo/adapter'" in code
+        and '"onepass", 0.5)' in code
+    )
     mirrored = results | {"base": "a/gone", "base_origin": "a/mirror@0123abc", "pictures": []}
     assert "'a/mirror'" in usage_example(Run("outputs/demo"), mirrored)
 
@@ -154,10 +189,18 @@ def test_its_code_says_what_was_loaded_and_at_which_scale(results):
     ("changed", "title", "said", "coded"),
     [
         (
-            {"objective": "consistency", "sampling": {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4}},
+            {
+                "objective": "consistency",
+                "sampling": {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4},
+            },
             "A few steps instead of many",
             "what was trained in 4 LCM steps",
-            ["LCMScheduler.from_config", "num_inference_steps=4", "guidance_scale=1,  #", "load_lora_weights"],
+            [
+                "LCMScheduler.from_config",
+                "num_inference_steps=4",
+                "guidance_scale=1,  #",
+                "load_lora_weights",
+            ],
         ),
         (
             {
@@ -171,12 +214,16 @@ def test_its_code_says_what_was_loaded_and_at_which_scale(results):
         ),
     ],
 )
-def test_its_words_and_its_code_are_those_of_the_objective(copied, results, changed, title, said, coded):
+def test_its_words_and_its_code_are_those_of_the_objective(
+    copied, results, changed, title, said, coded
+):
     (copied.compare / "results.json").write_text(json.dumps(results | changed))
     page = Page(write_report(copied).read_text())
     assert page.texts("h1") == [title] and any(said in text for text in page.texts("p"))
     _, code = page.texts("pre")
-    assert all(each in code for each in coded) and ("lora" in code) != changed.get("whole_model", False)
+    assert all(each in code for each in coded) and ("lora" in code) != changed.get(
+        "whole_model", False
+    )
     compile(code, "usage", "exec")
 
 
@@ -190,9 +237,15 @@ def test_what_the_run_has_is_shown_and_what_it_has_not_is_left_out(copied, page)
         told["caption_first"] = None
     (copied.compare / "results.json").write_text(json.dumps(results))
     other = Page(write_report(copied).read_text())
-    assert "Training" in other.texts("h2") and "Loss: 0.25 at first, 0.125 after 6 steps" in other.texts("figcaption")
-    assert "85\u202f%" in other.texts("dd") and "95 % interval 70\u202f% to 102\u202f%" in other.texts("dd")
-    assert "Caption ranked first" in page.texts("th") and "Caption ranked first" not in other.texts("th")
+    assert "Training" in other.texts(
+        "h2"
+    ) and "Loss: 0.25 at first, 0.125 after 6 steps" in other.texts("figcaption")
+    assert "85\u202f%" in other.texts(
+        "dd"
+    ) and "95 % interval 70\u202f% to 102\u202f%" in other.texts("dd")
+    assert "Caption ranked first" in page.texts("th") and "Caption ranked first" not in other.texts(
+        "th"
+    )
     assert not [a for _, a, _ in other.elements if "Rates" in a.get("alt", "")]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from nbs_lib.compare.sampling.sample_cache import Kept, read_picture, write_picture
+from nbs_lib.compare.sampling.sample_cache import SampleCache, read_picture, write_picture
 from nbs_lib.compare.sampling.sampler import Sampler
 from nbs_lib.files import HOST, file_hash
 
@@ -21,7 +21,7 @@ def sampler(base, adapter) -> Sampler:
 
 
 def drawn_again(folder, sampler, *how, said=None, **more):
-    kept = Kept(folder, sampler, say=(said if said is not None else []).append)
+    kept = SampleCache(folder, sampler, say=(said if said is not None else []).append)
     return kept, kept.sample("tuned", PROMPTS, SEEDS, *(how or (2,)), **more)
 
 
@@ -34,9 +34,17 @@ def test_a_picture_says_how_it_was_made(tmp_path, sampler, adapter, base):
         with Image.open(file) as image:
             told = json.loads(image.text["onepass"])
             assert np.array_equal(np.asarray(image), drawn.images[i])
-        assert (told["prompt"], told["seed"], told["steps"], told["w"]) == (PROMPTS[i], SEEDS[i], 2, 1.0)
+        assert (told["prompt"], told["seed"], told["steps"], told["w"]) == (
+            PROMPTS[i],
+            SEEDS[i],
+            2,
+            1.0,
+        )
         weights = file_hash(adapter / "pytorch_lora_weights.safetensors")
-        assert told["adapters"] == [{"sha256": weights, "adapter_scale": 0.5}] and told["base_hash"] == base.hash
+        assert (
+            told["adapters"] == [{"sha256": weights, "adapter_scale": 0.5}]
+            and told["base_hash"] == base.hash
+        )
 
 
 def test_what_is_there_is_not_sampled_again_and_what_differs_is(tmp_path, sampler):
@@ -48,7 +56,9 @@ def test_what_is_there_is_not_sampled_again_and_what_differs_is(tmp_path, sample
         kept, other = drawn_again(tmp_path, sampler, *how)
         assert kept.fresh == 3 and not set(other.files) & set(first.files)
     kept.prune()
-    assert sorted(tmp_path.glob("*.png")) == sorted(other.files) and len(list(tmp_path.iterdir())) == 6
+    assert (
+        sorted(tmp_path.glob("*.png")) == sorted(other.files) and len(list(tmp_path.iterdir())) == 6
+    )
 
 
 def test_pruning_takes_what_was_sampled_and_nothing_else(tmp_path, sampler):
@@ -56,12 +66,22 @@ def test_pruning_takes_what_was_sampled_and_nothing_else(tmp_path, sampler):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{'0' * 24}.png").write_text("mine")
     (tmp_path / "notes.png").write_text("mine")
-    for name in (f"{'0' * 24}.png", f"{'0' * 24}.4194303.part", f".{'0' * 24}.png.{HOST}.4194303.part"):
+    for name in (
+        f"{'0' * 24}.png",
+        f"{'0' * 24}.4194303.part",
+        f".{'0' * 24}.png.{HOST}.4194303.part",
+    ):
         (tmp_path / name).write_text("left")
     kept, drawn = drawn_again(tmp_path, sampler)
     kept.prune()
-    own = {file.name for file in drawn.files} | {file.with_suffix(".safetensors").name for file in drawn.files}
-    assert {path.name for path in tmp_path.iterdir()} == own | {"@eaDir", ".ipynb_checkpoints", "notes.png"}
+    own = {file.name for file in drawn.files} | {
+        file.with_suffix(".safetensors").name for file in drawn.files
+    }
+    assert {path.name for path in tmp_path.iterdir()} == own | {
+        "@eaDir",
+        ".ipynb_checkpoints",
+        "notes.png",
+    }
     assert (tmp_path / "@eaDir" / f"{'0' * 24}.png").read_text() == "mine"
 
 
@@ -114,6 +134,10 @@ def test_a_picture_comes_back_whole(tmp_path):
     latent = torch.arange(4.0).reshape(1, 2, 2)
     write_picture(tmp_path / "a.png", image, latent, {"prompt": "Ein Mädchen lächelt \U0001f600"})
     found, latents, told = read_picture(tmp_path / "a.png")
-    assert np.array_equal(found, image) and torch.equal(latents, latent) and told["prompt"] == "Ein Mädchen lächelt \U0001f600"
+    assert (
+        np.array_equal(found, image)
+        and torch.equal(latents, latent)
+        and told["prompt"] == "Ein Mädchen lächelt \U0001f600"
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.safetensors"}
     assert read_picture(tmp_path / "none.png") is None

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nbs_lib.compare.sampling import sampler as sample
-from nbs_lib.compare.sampling.profiler import Meter
+from nbs_lib.compare.sampling.profiler import SamplingProfiler
 from nbs_lib.compare.sampling.sampler import SCHEDULERS, Sampler, load_sampler
-from nbs_lib.config.contenders import CONTENDERS, contender
+from nbs_lib.config.contenders import CONTENDERS, parse_contender
 from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, BaseError
 from nbs_lib.run.run import Run
@@ -47,25 +47,39 @@ def test_pictures_and_costs_have_their_shapes(drawn):
 
 
 def test_passes_are_counted(sampler, drawn):
-    assert {name: samples.nfe for name, samples in drawn.items()} == {"unguided": 3, "guided": 6, "tuned": 3}
+    assert {name: samples.nfe for name, samples in drawn.items()} == {
+        "unguided": 3,
+        "guided": 6,
+        "tuned": 3,
+    }
     assert sampler.sample("guided", PROMPTS[:1], [0], 2, guidance=1.0).nfe == 2
 
 
 def test_another_guidance_than_an_adapter_s_own_is_warned_of(sampler):
-    with pytest.warns(UserWarning, match="given 3; this adapter was trained for 1, and is guided twice"):
+    with pytest.warns(
+        UserWarning, match="given 3; this adapter was trained for 1, and is guided twice"
+    ):
         assert sampler.sample("tuned", PROMPTS[:1], [0], 2, guidance=3.0).nfe == 4
 
 
 def test_guided_goes_away_from_the_prompt_that_the_teacher_went_away_from(base, adapter, tmp_path):
-    from nbs_lib.models.lora import attach, read_facts, save_adapter
+    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
 
     unet = base.unet()
-    attach(unet, 4, 4.0, seed=0)
-    save_adapter(tmp_path, unet, read_facts(adapter) | {"negative": "A beach with a lot of waves on it"})
+    add_lora(unet, 4, 4.0, seed=0)
+    save_adapter(
+        tmp_path, unet, load_metadata(adapter) | {"negative": "A beach with a lot of waves on it"}
+    )
     sampler, pipe = Sampler(base, tmp_path), base.pipeline()
     drawn = sampler.sample("guided", PROMPTS[:1], [0], STEPS)
-    how = {"num_inference_steps": STEPS, "guidance_scale": W, "generator": [torch.Generator().manual_seed(0)]}
-    stock = pipe(PROMPTS[:1], negative_prompt=["A beach with a lot of waves on it"], output_type="np", **how).images
+    how = {
+        "num_inference_steps": STEPS,
+        "guidance_scale": W,
+        "generator": [torch.Generator().manual_seed(0)],
+    }
+    stock = pipe(
+        PROMPTS[:1], negative_prompt=["A beach with a lot of waves on it"], output_type="np", **how
+    ).images
     assert apart(drawn.images, (stock * 255).round()) <= 1
     with pytest.warns(UserWarning, match="guided twice"):
         sampler.sample("tuned", PROMPTS[:1], [0], 1, guidance=2.0)
@@ -73,12 +87,12 @@ def test_guided_goes_away_from_the_prompt_that_the_teacher_went_away_from(base, 
 
 def test_few_step_adapters_are_sampled_as_they_were_trained_to_be(base, adapter, tmp_path):
     """The same weights, said to be those of a consistency adapter: other pictures, in four passes; the base's stay."""
-    from nbs_lib.models.lora import attach, read_facts, save_adapter
+    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
 
     unet = base.unet()
-    attach(unet, 4, 4.0, seed=0)
+    add_lora(unet, 4, 4.0, seed=0)
     few = {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4}
-    save_adapter(tmp_path, unet, read_facts(adapter) | {"sampling": few})
+    save_adapter(tmp_path, unet, load_metadata(adapter) | {"sampling": few})
     sampler = Sampler(base, tmp_path)
     before = sampler.sample("unguided", PROMPTS[:1], [0], STEPS)
     drawn = sampler.sample("tuned", PROMPTS[:1], [0], STEPS)
@@ -88,8 +102,13 @@ def test_few_step_adapters_are_sampled_as_they_were_trained_to_be(base, adapter,
     assert Sampler(base, tmp_path, tuned_steps=2).sample("tuned", PROMPTS[:1], [0], STEPS).nfe == 2
     other = Sampler(base, tmp_path, scheduler="EulerDiscreteScheduler")
     for name, own in (("tuned", drawn), ("unguided", before)):
-        euler = sampler.sample(name, PROMPTS[:1], [0], STEPS, scheduler="EulerDiscreteScheduler").images
-        assert np.array_equal(other.sample(name, PROMPTS[:1], [0], STEPS).images, euler) and apart(euler, own.images) > 2
+        euler = sampler.sample(
+            name, PROMPTS[:1], [0], STEPS, scheduler="EulerDiscreteScheduler"
+        ).images
+        assert (
+            np.array_equal(other.sample(name, PROMPTS[:1], [0], STEPS).images, euler)
+            and apart(euler, own.images) > 2
+        )
 
 
 def test_a_whole_model_is_drawn_from_beside_its_base(base, tmp_path):
@@ -104,8 +123,18 @@ def test_a_whole_model_is_drawn_from_beside_its_base(base, tmp_path):
     before = sampler.sample("unguided", PROMPTS[:1], [0], STEPS).images
     drawn = sampler.sample("tuned", PROMPTS[:1], [0], STEPS)
     noise = torch.Generator().manual_seed(0)
-    theirs = pipe(PROMPTS[:1], num_inference_steps=STEPS, guidance_scale=1, generator=[noise], output_type="np").images
-    assert apart(drawn.images, (theirs * 255).round()) <= 1 and drawn.nfe == STEPS and apart(drawn.images, before) > 20
+    theirs = pipe(
+        PROMPTS[:1],
+        num_inference_steps=STEPS,
+        guidance_scale=1,
+        generator=[noise],
+        output_type="np",
+    ).images
+    assert (
+        apart(drawn.images, (theirs * 255).round()) <= 1
+        and drawn.nfe == STEPS
+        and apart(drawn.images, before) > 20
+    )
     assert np.array_equal(sampler.sample("unguided", PROMPTS[:1], [0], STEPS).images, before)
 
 
@@ -126,9 +155,13 @@ def test_the_base_is_the_same_bit_for_bit_after_tuned_at_any_scale(sampler, draw
         sampler.sample("tuned", PROMPTS[:1], [0], 1, adapter_scale=scale)
     for name in ("unguided", "guided"):
         again = sampler.sample(name, PROMPTS, SEEDS, STEPS)
-        assert torch.equal(again.latents, drawn[name].latents) and np.array_equal(again.images, drawn[name].images)
+        assert torch.equal(again.latents, drawn[name].latents) and np.array_equal(
+            again.images, drawn[name].images
+        )
     again = sampler.sample("tuned", PROMPTS, SEEDS, STEPS)
-    assert torch.equal(again.latents, drawn["tuned"].latents), "an earlier adapter scale stayed behind"
+    assert torch.equal(again.latents, drawn["tuned"].latents), (
+        "an earlier adapter scale stayed behind"
+    )
 
 
 def test_the_base_comes_back_when_sampling_fails(sampler, drawn, monkeypatch):
@@ -139,7 +172,9 @@ def test_the_base_comes_back_when_sampling_fails(sampler, drawn, monkeypatch):
         patch.setattr(sampler, "_draw", fail)
         with pytest.raises(KeyboardInterrupt):
             sampler.sample("tuned", PROMPTS, SEEDS, STEPS)
-    assert torch.equal(sampler.sample("unguided", PROMPTS, SEEDS, STEPS).latents, drawn["unguided"].latents)
+    assert torch.equal(
+        sampler.sample("unguided", PROMPTS, SEEDS, STEPS).latents, drawn["unguided"].latents
+    )
 
 
 def test_the_adapter_scale_is_a_dial_from_unguided(sampler, drawn):
@@ -211,7 +246,9 @@ def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_
     with pytest.raises(FileNotFoundError, match="1_prepare"):
         load_sampler(run)
     run.cache.mkdir(parents=True)
-    (run.cache / "cache.json").write_text(json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64}))
+    (run.cache / "cache.json").write_text(
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+    )
     with pytest.raises(FileNotFoundError, match="2_train"):
         load_sampler(run)
     shutil.copytree(adapter, run.adapter)
@@ -225,11 +262,13 @@ def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_
 
 
 def write_adapter_for_another_base(folder, base):
-    from nbs_lib.models.lora import attach, save_adapter
+    from nbs_lib.models.lora import add_lora, save_adapter
 
     unet = base.unet()
-    attach(unet, rank=2, alpha=2.0, seed=0)
-    save_adapter(folder, unet, {"base": "embedded", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5})
+    add_lora(unet, rank=2, alpha=2.0, seed=0)
+    save_adapter(
+        folder, unet, {"base": "embedded", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5}
+    )
 
 
 def test_importing_the_room_touches_no_device_and_lets_the_collector_go_on():
@@ -238,7 +277,10 @@ def test_importing_the_room_touches_no_device_and_lets_the_collector_go_on():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("name", "nfe"), [("selective-20", 18), ("selective-50", 15), ("hybrid-20", 12), ("hybrid-50", 15)])
+@pytest.mark.parametrize(
+    ("name", "nfe"),
+    [("selective-20", 18), ("selective-50", 15), ("hybrid-20", 12), ("hybrid-50", 15)],
+)
 def test_guidance_ends_after_its_share_of_the_steps(sampler, name, nfe):
     """Of ten steps, in batches of two and one."""
     samples = sampler.sample(name, PROMPTS, SEEDS, 10)
@@ -254,7 +296,7 @@ def test_seconds_are_of_batches_whose_size_was_met_before_them(base, adapter, mo
     fresh, met, first = Sampler(base, adapter, batch_size=2), set(), []
     within = []
 
-    class Watched(Meter):
+    class Watched(SamplingProfiler):
         def __init__(self, *given):
             super().__init__(*given)
             within.append(True)
@@ -269,7 +311,7 @@ def test_seconds_are_of_batches_whose_size_was_met_before_them(base, adapter, mo
             first.append(size)
         met.add(size)
 
-    monkeypatch.setattr(sample, "Meter", Watched)
+    monkeypatch.setattr(sample, "SamplingProfiler", Watched)
     name = "unguided"
     fresh.pipe.unet.register_forward_pre_hook(look)
     with pytest.raises(ZeroDivisionError):  # a Stop is heard meanwhile
@@ -277,7 +319,10 @@ def test_seconds_are_of_batches_whose_size_was_met_before_them(base, adapter, mo
     assert within == []
     for name in ("unguided", "guided", "tuned", "selective-20", "hybrid-50"):
         fresh.sample(name, PROMPTS, SEEDS, 5)
-    assert first == [] and {("guided", 4), ("guided", 2), ("tuned", 2), ("tuned", 1), ("selective-20", 4)} <= met
+    assert (
+        first == []
+        and {("guided", 4), ("guided", 2), ("tuned", 2), ("tuned", 1), ("selective-20", 4)} <= met
+    )
 
 
 def test_a_share_of_less_than_half_a_step_is_no_guidance(sampler):
@@ -291,52 +336,79 @@ def test_selective_guidance_is_the_guided_base_s_until_it_ends(sampler):
 
     def states(name: str) -> list[torch.Tensor]:
         inputs = []
-        hook = sampler.pipe.unet.register_forward_pre_hook(lambda unet, given: inputs.append(given[0][:1].clone()))
+        hook = sampler.pipe.unet.register_forward_pre_hook(
+            lambda unet, given: inputs.append(given[0][:1].clone())
+        )
         seen[name] = sampler.sample(name, PROMPTS[:1], SEEDS[:1], 4)
         hook.remove()
         return inputs
 
     guided, selective = states("guided"), states("selective-50")
     assert all(torch.equal(a, b) for a, b in zip(guided[:3], selective[:3], strict=True))
-    assert not torch.equal(guided[3], selective[3]) and (seen["guided"].nfe, seen["selective-50"].nfe) == (8, 6)
+    assert not torch.equal(guided[3], selective[3]) and (
+        seen["guided"].nfe,
+        seen["selective-50"].nfe,
+    ) == (8, 6)
 
 
-@pytest.mark.parametrize("name", ["best", "selective", "selective-0", "selective-100", "hybrid-", "guided-20"])
+@pytest.mark.parametrize(
+    "name", ["best", "selective", "selective-0", "selective-100", "hybrid-", "guided-20"]
+)
 def test_an_unknown_contender_is_said_with_those_that_there_are(sampler, name):
-    with pytest.raises(ValueError, match=f"contender: given '{name}'; allowed is unguided, guided, tuned, selective-N"):
+    with pytest.raises(
+        ValueError,
+        match=f"contender: given '{name}'; allowed is unguided, guided, tuned, selective-N",
+    ):
         sampler.sample(name, PROMPTS, SEEDS, STEPS)
 
 
 def test_a_contender_s_own_words_go_before_the_arguments(sampler, drawn):
     said = sampler.sample("guided at 6", PROMPTS, SEEDS, STEPS)
-    assert np.array_equal(said.images, sampler.sample("guided", PROMPTS, SEEDS, STEPS, guidance=6.0).images)
+    assert np.array_equal(
+        said.images, sampler.sample("guided", PROMPTS, SEEDS, STEPS, guidance=6.0).images
+    )
     said = sampler.sample("tuned at 0.5 in 2 steps", PROMPTS[:1], [0], STEPS)
     asked = sampler.sample("tuned", PROMPTS[:1], [0], 2, adapter_scale=0.5)
     assert said.nfe == 2 and np.array_equal(said.images, asked.images)
 
 
-def test_adapters_of_other_runs_are_compared_alone_and_together(sampler, drawn, base, adapter, tmp_path):
-    from nbs_lib.models.lora import attach, read_facts, save_adapter
+def test_adapters_of_other_runs_are_compared_alone_and_together(
+    sampler, drawn, base, adapter, tmp_path
+):
+    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
 
     unet = base.unet()
-    for parameter in attach(unet, 4, 4.0, seed=7, targets="feedforward"):
-        parameter.data += 0.03 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    save_adapter(tmp_path / "run" / "adapter", unet, read_facts(adapter))
+    for parameter in add_lora(unet, 4, 4.0, seed=7, targets="feedforward"):
+        parameter.data += 0.03 * torch.randn(
+            parameter.shape, generator=torch.Generator().manual_seed(1)
+        )
+    save_adapter(tmp_path / "run" / "adapter", unet, load_metadata(adapter))
     other = f"{tmp_path}/run"
     alone, half = (sampler.sample(f"{other}{at}", PROMPTS, SEEDS, STEPS) for at in ("", " at 0.5"))
     both = sampler.sample(f"{adapter} + {other} at 0.5", PROMPTS, SEEDS, STEPS)
     assert alone.nfe == both.nfe == STEPS
     pipe = base.pipeline()
-    pipe.load_lora_weights(str(adapter), weight_name="pytorch_lora_weights.safetensors", adapter_name="a")
-    pipe.load_lora_weights(f"{other}/adapter", weight_name="pytorch_lora_weights.safetensors", adapter_name="b")
+    pipe.load_lora_weights(
+        str(adapter), weight_name="pytorch_lora_weights.safetensors", adapter_name="a"
+    )
+    pipe.load_lora_weights(
+        f"{other}/adapter", weight_name="pytorch_lora_weights.safetensors", adapter_name="b"
+    )
     for scales, ours in (((0.0, 1.0), alone), ((0.0, 0.5), half), ((1.0, 0.5), both)):
         pipe.set_adapters(["a", "b"], list(scales))
         noise = [torch.Generator().manual_seed(seed) for seed in SEEDS]
-        how = {"num_inference_steps": STEPS, "guidance_scale": 1, "generator": noise, "output_type": "np"}
+        how = {
+            "num_inference_steps": STEPS,
+            "guidance_scale": 1,
+            "generator": noise,
+            "output_type": "np",
+        }
         assert apart(ours.images, (pipe(PROMPTS, **how).images * 255).round()) <= 1
     same = sampler.sample(str(adapter), PROMPTS, SEEDS, STEPS)
     assert torch.equal(same.latents, drawn["tuned"].latents), "this run's own adapter by its folder"
-    assert torch.equal(sampler.sample("guided", PROMPTS, SEEDS, STEPS).latents, drawn["guided"].latents)
+    assert torch.equal(
+        sampler.sample("guided", PROMPTS, SEEDS, STEPS).latents, drawn["guided"].latents
+    )
 
 
 def test_another_pipeline_is_sampled_from_the_same_noise(sampler, drawn, base, tmp_path):
@@ -346,9 +418,15 @@ def test_another_pipeline_is_sampled_from_the_same_noise(sampler, drawn, base, t
             parameter.mul_(1.02)
     pipe.save_pretrained(tmp_path / "other one")
     ours = sampler.sample(f"pipeline {tmp_path}/other one at 3", PROMPTS[:1], [3], STEPS)
-    how = {"num_inference_steps": STEPS, "guidance_scale": 3, "generator": [torch.Generator().manual_seed(3)]}
+    how = {
+        "num_inference_steps": STEPS,
+        "guidance_scale": 3,
+        "generator": [torch.Generator().manual_seed(3)],
+    }
     assert ours.nfe == 2 * STEPS
-    assert apart(ours.images, (pipe(PROMPTS[:1], **how, output_type="np").images * 255).round()) <= 1
+    assert (
+        apart(ours.images, (pipe(PROMPTS[:1], **how, output_type="np").images * 255).round()) <= 1
+    )
     with pytest.raises(BaseError, match="there is no such folder"):
         sampler.sample("pipeline /nowhere/at/all", PROMPTS[:1], [0], 1)
 
@@ -359,7 +437,9 @@ def test_pictures_of_the_engines_agree(sampler, drawn, engine):
     for name in ("tuned", "guided"):
         on = sampler.sample(f"{name} on {engine}", PROMPTS, SEEDS, STEPS)
         assert on.nfe == drawn[name].nfe and apart(on.images, drawn[name].images) <= 2
-    assert torch.equal(sampler.sample("guided", PROMPTS, SEEDS, STEPS).latents, drawn["guided"].latents)
+    assert torch.equal(
+        sampler.sample("guided", PROMPTS, SEEDS, STEPS).latents, drawn["guided"].latents
+    )
 
 
 def test_an_engine_that_predicts_something_else_is_refused(base, monkeypatch):
@@ -368,7 +448,12 @@ def test_an_engine_that_predicts_something_else_is_refused(base, monkeypatch):
     class Wrong(torch.nn.Module):
         def __init__(self, unet):
             super().__init__()
-            self.unet, self.config, self.device, self.dtype = unet, unet.config, unet.device, unet.dtype
+            self.unet, self.config, self.device, self.dtype = (
+                unet,
+                unet.config,
+                unet.device,
+                unet.dtype,
+            )
 
         def forward(self, *args, **kwargs):
             made = self.unet(*args, **kwargs)
@@ -376,17 +461,24 @@ def test_an_engine_that_predicts_something_else_is_refused(base, monkeypatch):
             return made
 
     monkeypatch.setattr(engines, "_deepspeed", Wrong)
-    with pytest.raises(RuntimeError, match="engine 'deepspeed': its predictions are .* from eager's"):
+    with pytest.raises(
+        RuntimeError, match="engine 'deepspeed': its predictions are .* from eager's"
+    ):
         engines.on_engine(base.unet(), "deepspeed", base)
 
 
 def test_an_adapter_of_another_base_is_refused_with_both_named(sampler, base, adapter, tmp_path):
-    from nbs_lib.models.lora import attach, read_facts, save_adapter
+    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
 
     unet = base.unet()
-    attach(unet, 4, 4.0, seed=0)
-    save_adapter(tmp_path, unet, read_facts(adapter) | {"base_hash": "f" * 64, "base": "another"})
-    with pytest.raises(BaseError, match=f"'embedded' has hash {base.hash[:16]}.* on 'another' with hash ffffffffffffffff"):
+    add_lora(unet, 4, 4.0, seed=0)
+    save_adapter(
+        tmp_path, unet, load_metadata(adapter) | {"base_hash": "f" * 64, "base": "another"}
+    )
+    with pytest.raises(
+        BaseError,
+        match=f"'embedded' has hash {base.hash[:16]}.* on 'another' with hash ffffffffffffffff",
+    ):
         sampler.sample(str(tmp_path), PROMPTS[:1], [0], 1)
     with pytest.raises(FileNotFoundError, match="there is no adapter in it"):
         sampler.sample("outputs/nothing here", PROMPTS[:1], [0], 1)
@@ -406,7 +498,9 @@ def test_sampling_is_watched_step_by_step_and_ended_by_what_the_watcher_raises(s
 
     with pytest.raises(EnoughError):
         sampler.sample("tuned", PROMPTS, SEEDS, STEPS, watch=stop)
-    assert torch.equal(sampler.sample("unguided", PROMPTS, SEEDS, STEPS).latents, drawn["unguided"].latents)
+    assert torch.equal(
+        sampler.sample("unguided", PROMPTS, SEEDS, STEPS).latents, drawn["unguided"].latents
+    )
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -416,9 +510,17 @@ def test_any_scheduler_samples_as_the_stock_pipeline_does(sampler, base, schedul
     ours = sampler.sample("guided", PROMPTS[:1], [3], STEPS, scheduler=scheduler)
     pipe = base.pipeline()
     pipe.scheduler = base.scheduler(getattr(diffusers, scheduler))
-    how = {"num_inference_steps": STEPS, "guidance_scale": W, "generator": [torch.Generator().manual_seed(3)]}
-    assert apart(ours.images, (pipe(PROMPTS[:1], **how, output_type="np").images * 255).round()) <= 1
-    with pytest.raises(ValueError, match="scheduler: given 'Euler'; allowed is one of DDIMScheduler"):
+    how = {
+        "num_inference_steps": STEPS,
+        "guidance_scale": W,
+        "generator": [torch.Generator().manual_seed(3)],
+    }
+    assert (
+        apart(ours.images, (pipe(PROMPTS[:1], **how, output_type="np").images * 255).round()) <= 1
+    )
+    with pytest.raises(
+        ValueError, match="scheduler: given 'Euler'; allowed is one of DDIMScheduler"
+    ):
         sampler.sample("guided", PROMPTS[:1], [0], 1, scheduler="Euler")
 
 
@@ -439,26 +541,37 @@ def test_any_scheduler_samples_as_the_stock_pipeline_does(sampler, base, schedul
 )
 def test_a_wrong_contender_is_refused_in_words(name, said):
     with pytest.raises(ValueError, match=re.escape(said)):
-        contender(name)
+        parse_contender(name)
 
 
 def test_a_contender_s_words_may_stand_in_either_order():
-    one, other = contender("tuned at 0.5 in 4 steps on compile"), contender("tuned at 5e-1 on compile in 4 steps")
-    assert (one.adapter_scale, one.steps, one.engine) == (other.adapter_scale, other.steps, other.engine) == (0.5, 4, "compile")
-    assert contender("outputs/cat on mat at 0.5").folders == (("outputs/cat on mat", 0.5),)
+    one, other = (
+        parse_contender("tuned at 0.5 in 4 steps on compile"),
+        parse_contender("tuned at 5e-1 on compile in 4 steps"),
+    )
+    assert (
+        (one.adapter_scale, one.steps, one.engine)
+        == (other.adapter_scale, other.steps, other.engine)
+        == (0.5, 4, "compile")
+    )
+    assert parse_contender("outputs/cat on mat at 0.5").folders == (("outputs/cat on mat", 0.5),)
 
 
 def test_an_adapter_that_was_trained_anew_is_loaded_anew(sampler, base, adapter, tmp_path):
-    from nbs_lib.models.lora import attach, read_facts, save_adapter
+    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
 
     drawn = []
     for seed in (1, 2):
         unet = base.unet()
-        for parameter in attach(unet, 4, 4.0, seed=seed):
-            parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
-        save_adapter(tmp_path / "adapter", unet, read_facts(adapter))
+        for parameter in add_lora(unet, 4, 4.0, seed=seed):
+            parameter.data += 0.1 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(seed)
+            )
+        save_adapter(tmp_path / "adapter", unet, load_metadata(adapter))
         drawn.append(sampler.sample(str(tmp_path), PROMPTS[:1], [0], STEPS).images)
     assert apart(*drawn) > 5
     (tmp_path / "adapter" / "pytorch_lora_weights.safetensors").write_bytes(b"torn")
-    with pytest.raises(ValueError, match="pytorch_lora_weights.safetensors has a header of .* train it again"):
+    with pytest.raises(
+        ValueError, match="pytorch_lora_weights.safetensors has a header of .* train it again"
+    ):
         sampler.sample(str(tmp_path), PROMPTS[:1], [0], 1)

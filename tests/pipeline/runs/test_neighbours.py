@@ -11,20 +11,26 @@ import pytest
 from PIL import Image
 
 from nbs_lib.config import Train
-from nbs_lib.files import HOST, add_line, read_lines
+from nbs_lib.files import HOST, append_jsonl, read_jsonl
 from nbs_lib.pipeline import paths as places
 from nbs_lib.pipeline.progress import Progress
 from nbs_lib.pipeline.runs import cleanup as tidy
 from nbs_lib.pipeline.runs import index_page as index
 from nbs_lib.pipeline.runs.diff import difference
-from nbs_lib.pipeline.runs.table import aligned, columns, rows
+from nbs_lib.pipeline.runs.table import align_columns, columns, list_rows
 from nbs_lib.run.record import read_metrics
 from nbs_lib.run.run import Run, RunError
 from nbs_lib.run.terminal_text import printable, printable_json
 from nbs_lib.untrusted_files import read_json
 
 TITLE = "\x1b]0;owned\x07"
-STAGE = {"status": "done", "started": "2026-01-01T10:00:00+00:00", "seconds": 61.0, "loss": 0.1, "parameters": {"rank": 4}}
+STAGE = {
+    "status": "done",
+    "started": "2026-01-01T10:00:00+00:00",
+    "seconds": 61.0,
+    "loss": 0.1,
+    "parameters": {"rank": 4},
+}
 DEEP = "[" * 900 + "]" * 900
 BAD = {
     "a numeric start": json.dumps({"stages": {"train": STAGE | {"started": 5}}}),
@@ -33,8 +39,12 @@ BAD = {
     "a list of parameters": json.dumps({"stages": {"train": STAGE | {"parameters": ["rank"]}}}),
     "a number as what was asked": json.dumps({"asked": 5}),
     "a text as a stage that was asked": json.dumps({"asked": {"recipe": "demo", "train": "x"}}),
-    "an output elsewhere": json.dumps({"stages": {"train": STAGE | {"outputs": {"../../../etc/passwd": "0"}}}}),
-    "an output at the root": json.dumps({"stages": {"train": STAGE | {"outputs": {"/dev/zero": "0"}}}}),
+    "an output elsewhere": json.dumps(
+        {"stages": {"train": STAGE | {"outputs": {"../../../etc/passwd": "0"}}}}
+    ),
+    "an output at the root": json.dumps(
+        {"stages": {"train": STAGE | {"outputs": {"/dev/zero": "0"}}}}
+    ),
     "a list as status": json.dumps({"status": ["done"]}),
     "nested deeply": f'{{"stages": {{"train": {{"x": {DEEP}}}}}}}',
     "nested without end": "[" * 100_000,
@@ -51,7 +61,9 @@ def outputs(tmp_path, monkeypatch) -> Path:
     return tmp_path / "outputs"
 
 
-def make(folder: Path, record: str = json.dumps({"status": "done", "stages": {"train": STAGE}})) -> Run:
+def make(
+    folder: Path, record: str = json.dumps({"status": "done", "stages": {"train": STAGE}})
+) -> Run:
     (folder / "compare" / "pictures").mkdir(parents=True)
     (folder / "run.json").write_text(record)
     Image.new("RGB", (200, 200)).save(folder / "compare" / "pictures" / "p00_s0_tuned.png")
@@ -63,11 +75,13 @@ def looked_at(outputs: Path) -> list[dict]:
     tidy.gc(dry_run=True)
     page = index.refresh().read_text("utf-8")
     assert "<td" in page and page.count('/thumbnail.png"') >= 2
-    found = rows()
-    lines = aligned(columns(found, sorted({name for each in found for name in each})))
+    found = list_rows()
+    lines = align_columns(columns(found, sorted({name for each in found for name in each})))
     assert all(line == printable(line) for line in lines)
     whole = {each["name"]: each for each in found if each["name"] in ("a", "z")}
-    assert [each["train.loss"] for each in whole.values()] == [0.1, 0.1] and whole["a"]["started"] == STAGE["started"]
+    assert [each["train.loss"] for each in whole.values()] == [0.1, 0.1] and whole["a"][
+        "started"
+    ] == STAGE["started"]
     return found
 
 
@@ -99,20 +113,33 @@ def test_what_is_no_file_is_not_waited_for(outputs, kind):
             file.truncate(1 << 40)
     else:
         record.symlink_to("/dev/zero" if kind == "endless" else record.name)
-    assert {each["status"] for each in looked_at(outputs)} == {"done"} | ({"damaged"} if kind != "circle" else set())
+    assert {each["status"] for each in looked_at(outputs)} == {"done"} | (
+        {"damaged"} if kind != "circle" else set()
+    )
 
 
-@pytest.mark.parametrize("told", [{"pid": "../1"}, {"pid": 10**30}, {"host": 5}, {"parent": "x"}, {"begun": ["1"]}])
+@pytest.mark.parametrize(
+    "told", [{"pid": "../1"}, {"pid": 10**30}, {"host": 5}, {"parent": "x"}, {"begun": ["1"]}]
+)
 def test_a_lock_that_says_nonsense_is_nobody_s(outputs, told):
     run = make(outputs / "m")
-    holder = {"pid": os.getpid(), "begun": "1", "parent": 1, "host": HOST, "since": "then", "what": TITLE}
+    holder = {
+        "pid": os.getpid(),
+        "begun": "1",
+        "parent": 1,
+        "host": HOST,
+        "since": "then",
+        "what": TITLE,
+    }
     (run.folder / ".stage.lock").write_text(json.dumps(holder | told))
-    assert not run.at_work() and len(looked_at(outputs)) == 3
-    with run.alone():
+    assert not run.is_active() and len(looked_at(outputs)) == 3
+    with run.exclusive():
         pass
 
 
-@pytest.mark.parametrize("name", [b"m\xff", b"m\x1b[31m", b"m\nforged: done", b"\xe2\x80\xaem", b"%s{0}", b"-m"])
+@pytest.mark.parametrize(
+    "name", [b"m\xff", b"m\x1b[31m", b"m\nforged: done", b"\xe2\x80\xaem", b"%s{0}", b"-m"]
+)
 def test_any_name_of_a_folder_is_listed(outputs, name):
     make(outputs / os.fsdecode(name))
     found = looked_at(outputs)
@@ -127,7 +154,10 @@ def bomb(side: int) -> bytes:
         (b"IDAT", zlib.compress(bytes(1 << 20))),
         (b"IEND", b""),
     ]
-    chunks = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts]
+    chunks = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
@@ -178,19 +208,33 @@ def test_a_resume_ends_well_beside_a_damaged_run(project):
         ):
             done = project.start(*command)
             out, err = done.communicate(timeout=120)
-            assert "Traceback" not in err and not {"\x1b", "\x07"} & {*out, *err}, (command, out, err)
+            assert "Traceback" not in err and not {"\x1b", "\x07"} & {*out, *err}, (
+                command,
+                out,
+                err,
+            )
     finally:
         for folder in project.outputs.glob("beside[- ]*"):
             shutil.rmtree(folder)
 
 
 def test_what_a_terminal_would_obey_is_shown_as_an_escape(outputs):
-    assert printable(f"a{TITLE}\nb\udcff\x9b\u202e ü 猫") == "a\\x1b]0;owned\\x07\\nb\\udcff\\x9b\\u202e ü 猫"
+    assert (
+        printable(f"a{TITLE}\nb\udcff\x9b\u202e ü 猫")
+        == "a\\x1b]0;owned\\x07\\nb\\udcff\\x9b\\u202e ü 猫"
+    )
     assert printable("a\nb\r", lines=True) == "a\nb\\x0d"
     value = {f"a{TITLE}\x9b": ["\u202e\n", 1.5, "\udcff"]}
-    assert json.loads(printable_json(value)) == value and not set(printable_json(value)) & {"\x1b", "\x9b", "\u202e", "\udcff"}
+    assert json.loads(printable_json(value)) == value and not set(printable_json(value)) & {
+        "\x1b",
+        "\x9b",
+        "\u202e",
+        "\udcff",
+    }
     run = make(outputs / "m")
-    run.metrics.write_text('5\n{"step": 1, "loss": "x"}\n[]\n{"step": 4, "loss": 0.5}\n{"step": "5"}\n{"loss": 1}\n')
+    run.metrics.write_text(
+        '5\n{"step": 1, "loss": "x"}\n[]\n{"step": 4, "loss": 0.5}\n{"step": "5"}\n{"loss": 1}\n'
+    )
     log = type("Log", (), {"seen": f"{TITLE}30%"})()
     progress = Progress(run, "train", Train(steps=8), log, None)
     progress.start = 0.0
@@ -203,8 +247,10 @@ def test_what_a_terminal_would_obey_is_shown_as_an_escape(outputs):
 def test_a_damaged_line_is_left_out_and_kept_in_the_file(tmp_path):
     path = tmp_path / "votes.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": \n\xff\n' + b"[" * 100_000 + b"\n7\n{half")
-    add_line(path, {"b": "\u2028"})
-    assert read_lines(path) == [{"a": 1}, {"b": "\u2028"}] and path.read_bytes().startswith(b'{"a": 1}\n{"a": \n\xff\n[[')
+    append_jsonl(path, {"b": "\u2028"})
+    assert read_jsonl(path) == [{"a": 1}, {"b": "\u2028"}] and path.read_bytes().startswith(
+        b'{"a": 1}\n{"a": \n\xff\n[['
+    )
     with pytest.raises(ValueError, match="nested too deeply"):
         path.write_text(DEEP)
         read_json(path)

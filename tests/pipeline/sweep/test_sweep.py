@@ -7,8 +7,8 @@ import pytest
 
 from nbs_lib.config.validation import ParameterError
 from nbs_lib.pipeline import paths as places
-from nbs_lib.pipeline.sweep.jobs import Member, run_members
-from nbs_lib.pipeline.sweep.sweep import axes, member_name, planned, split_values, write_sweep
+from nbs_lib.pipeline.sweep.jobs import SweepJob, run_jobs
+from nbs_lib.pipeline.sweep.sweep import axes, member_name, plan_sweep, split_values, write_sweep
 from nbs_lib.run.run import Run
 
 
@@ -30,32 +30,49 @@ def test_values_stand_between_commas(text, parts):
 
 
 def test_what_is_swept_and_what_is_the_same_for_all():
-    fixed, swept = axes(["train.rank=4,8", "train.seed=0..2", "train.steps=5", "compare.seeds=[0, 1]"])
+    fixed, swept = axes(
+        ["train.rank=4,8", "train.seed=0..2", "train.steps=5", "compare.seeds=[0, 1]"]
+    )
     assert swept == {"train.rank": [4, 8], "train.seed": [0, 1, 2]}
     assert fixed == {"train.steps": 5, "compare.seeds": [0, 1]}
-    assert axes({"train.rank": [4, 8], "train.steps": 5, "compare.seeds": [0, 1]})[1] == {"train.rank": [4, 8]}
+    assert axes({"train.rank": [4, 8], "train.steps": 5, "compare.seeds": [0, 1]})[1] == {
+        "train.rank": [4, 8]
+    }
     assert axes({"compare.seeds": [[0], [1]]})[1] == {"compare.seeds": [[0], [1]]}
-    assert axes({"compare.dial": [], "train.rank": [4, 8]}) == ({"compare.dial": []}, {"train.rank": [4, 8]})
+    assert axes({"compare.dial": [], "train.rank": [4, 8]}) == (
+        {"compare.dial": []},
+        {"train.rank": [4, 8]},
+    )
     with pytest.raises(ParameterError, match="train.rank is given twice"):
         axes(["train.rank=4,8", "train.rank=16"])
 
 
 def test_texts_are_taken_as_they_stand_but_for_quotes_around_one_of_several():
-    assert axes(["prepare.negative=it's bad", "train.rank=4,8"])[0] == {"prepare.negative": "it's bad"}
-    assert axes(["prepare.source=/data/John's [a,/data/b"])[1] == {"prepare.source": ["/data/John's [a", "/data/b"]}
-    assert axes(["prepare.negative='blurry, ugly',plain"])[1] == {"prepare.negative": ["blurry, ugly", "plain"]}
+    assert axes(["prepare.negative=it's bad", "train.rank=4,8"])[0] == {
+        "prepare.negative": "it's bad"
+    }
+    assert axes(["prepare.source=/data/John's [a,/data/b"])[1] == {
+        "prepare.source": ["/data/John's [a", "/data/b"]
+    }
+    assert axes(["prepare.negative='blurry, ugly',plain"])[1] == {
+        "prepare.negative": ["blurry, ugly", "plain"]
+    }
 
 
 def test_values_mean_what_people_mean_and_names_are_one_for_equal_values():
-    _, swept, members = planned("demo", ["train.lr=1e-4,0.001", "train.deepspeed=true,false"], None)
+    _, swept, members = plan_sweep(
+        "demo", ["train.lr=1e-4,0.001", "train.deepspeed=true,false"], None
+    )
     assert swept == {"train.lr": [0.0001, 0.001], "train.deepspeed": [True, False]}
     assert members[0].name == "demo-sweep.lr-0.0001.deepspeed-true"
     with pytest.raises(ParameterError, match="given twice"):
-        planned("demo", ["train.lr=1e-4,0.0001"], None)
+        plan_sweep("demo", ["train.lr=1e-4,0.0001"], None)
 
 
 def test_names_hold_any_value():
-    one, two = (member_name("s", {"prepare.source": source}) for source in ("/my/images", "/my images"))
+    one, two = (
+        member_name("s", {"prepare.source": source}) for source in ("/my/images", "/my images")
+    )
     assert one != two and one.startswith("s.source-my_images-") and "/" not in one
     assert member_name("s", {"train.seed": 1, "prepare.seed": 2}) == "s.train-seed-1.prepare-seed-2"
 
@@ -63,12 +80,28 @@ def test_names_hold_any_value():
 def test_a_sweep_names_its_best_and_outlives_a_member(project):
     """A second time, it does only what is missing, and compares by another number."""
     fails = "if config.rank == 4: raise ValueError('no such rank')"
-    command = ["sweep", "demo", "--name", "swept", "-p", "train.rank=4,8", "-p", "train.seed=0..1", "--jobs", "2"]
+    command = [
+        "sweep",
+        "demo",
+        "--name",
+        "swept",
+        "-p",
+        "train.rank=4,8",
+        "-p",
+        "train.seed=0..1",
+        "--jobs",
+        "2",
+    ]
     done = project.onepass(*command, status=1, DOES_train=fails)
-    assert "2 of 4 runs are not done: swept.rank-4.seed-0, swept.rank-4.seed-1" in done.stderr.replace("\n", " ")
+    assert (
+        "2 of 4 runs are not done: swept.rank-4.seed-0, swept.rank-4.seed-1"
+        in done.stderr.replace("\n", " ")
+    )
     assert "failed: train failed: ValueError: no such rank" in done.stdout
     assert "best by loss: swept.rank-8.seed-0" in done.stdout
-    before = {path: path.stat().st_mtime_ns for path in project.outputs.glob("swept.rank-8*/train.txt")}
+    before = {
+        path: path.stat().st_mtime_ns for path in project.outputs.glob("swept.rank-8*/train.txt")
+    }
     told = json.loads(project.onepass(*command, "--json").stdout)
     assert told["best"] == "swept.rank-4.seed-0" and told["failed"] == [] and told["swept"] == {
         "train.rank": [4, 8], "train.seed": [0, 1]
@@ -91,7 +124,9 @@ def test_a_sweep_names_its_best_and_outlives_a_member(project):
 def test_a_member_that_fails_now_is_not_done_for_what_it_came_to_before(project):
     command = ["sweep", "demo", "--name", "stale", "-p", "train.rank=4,8", "--jobs", "2"]
     project.onepass(*command)
-    done = project.onepass(*command, "-p", "train.steps=9", status=1, BEFORE_train="raise ValueError('does not fit')")
+    done = project.onepass(
+        *command, "-p", "train.steps=9", status=1, BEFORE_train="raise ValueError('does not fit')"
+    )
     assert "2 of 2 runs are not done" in done.stderr and "best by loss: none is done" in done.stdout
     assert {project.record(f"stale.rank-{rank}")["status"] for rank in (4, 8)} == {"failed"}
     assert project.onepass(*command).stdout.count("done, loss") == 2
@@ -100,16 +135,31 @@ def test_a_member_that_fails_now_is_not_done_for_what_it_came_to_before(project)
 def test_a_member_that_says_more_than_a_pipe_holds_is_heard(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONVERBOSE", "1")
     said = []
-    failed = run_members(tmp_path / "absent.yaml", [Member("talkative", {}, {})], 1, said.append)
-    assert failed == {"talkative"} and "talkative: failed: recipe" in said[-1] and "absent.yaml" in said[-1]
+    failed = run_jobs(tmp_path / "absent.yaml", [SweepJob("talkative", {}, {})], 1, said.append)
+    assert (
+        failed == {"talkative"}
+        and "talkative: failed: recipe" in said[-1]
+        and "absent.yaml" in said[-1]
+    )
 
 
 def test_of_clip_scores_the_largest_is_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "ROOT", tmp_path)
-    members = [Member(f"s.rank-{rank}", {"train.rank": rank}, {"train.rank": rank}) for rank in (4, 8)]
+    members = [
+        SweepJob(f"s.rank-{rank}", {"train.rank": rank}, {"train.rank": rank}) for rank in (4, 8)
+    ]
     for member in members:
-        score = {"contenders": {"tuned": {"clip_score": {"value": 20.0 + member.own["train.rank"]}}}}
+        score = {
+            "contenders": {"tuned": {"clip_score": {"value": 20.0 + member.own["train.rank"]}}}
+        }
         stages = {"compare": {"status": "done", "seconds": 1.0, **score}}
         Run(tmp_path / "outputs" / member.name).update(status="done", stages=stages)
-    told = write_sweep(tmp_path / "outputs" / "s", "demo", {"train.rank": [4, 8]}, members, set(), "clip_score.value")
+    told = write_sweep(
+        tmp_path / "outputs" / "s",
+        "demo",
+        {"train.rank": [4, 8]},
+        members,
+        set(),
+        "clip_score.value",
+    )
     assert told.best == "s.rank-8" and told.metric == "compare.contenders.tuned.clip_score.value"

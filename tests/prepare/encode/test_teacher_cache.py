@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 from nbs_lib.config import Prepare
-from nbs_lib.diffusion import alpha_sigma, guided, noise_of, noised, to_x_0
+from nbs_lib.diffusion import add_noise, alpha_sigma, classifier_free_guidance, noise_like, to_x_0
 from nbs_lib.models import find_base
-from nbs_lib.prepare import Prepared, prepare
+from nbs_lib.prepare import PrepareResult, prepare
 from nbs_lib.prepare.encode.teacher_cache import timesteps
 
 
@@ -16,33 +16,60 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
 
 
-def prepared(outputs, **how) -> Prepared:
-    return prepare(Prepare(**{"run": str(outputs / "run"), "count": 5, "batch_size": 4, "draws": 4, "replace": True} | how))
+def prepared(outputs, **how) -> PrepareResult:
+    return prepare(
+        Prepare(
+            **{
+                "run": str(outputs / "run"),
+                "count": 5,
+                "batch_size": 4,
+                "draws": 4,
+                "replace": True,
+            }
+            | how
+        )
+    )
 
 
-def live(kept: Prepared, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def live(
+    kept: PrepareResult, x_t: torch.Tensor, t: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     unet, cache = find_base("embedded").unet(), kept.cache
     with torch.no_grad():
         uncond = unet(x_t, t, cache.unconditional["negative"].expand(len(x_t), -1, -1)).sample
         return uncond, unet(x_t, t, cache.embeddings(list(range(5)))).sample
 
 
-def answers_of(kept: Prepared) -> dict[str, torch.Tensor]:
+def answers_of(kept: PrepareResult) -> dict[str, torch.Tensor]:
     [file] = (kept.cache.folder / "answers").iterdir()
     return load_file(file)
 
 
-def noise(kept: Prepared, draw: int) -> torch.Tensor:
-    return torch.stack([noise_of(0, key, draw, (4, 16, 16)) for key in kept.cache.examples["key"].to_pylist()])
+def noise(kept: PrepareResult, draw: int) -> torch.Tensor:
+    return torch.stack(
+        [noise_like(0, key, draw, (4, 16, 16)) for key in kept.cache.examples["key"].to_pylist()]
+    )
 
 
 def test_answers_about_data_are_the_teacher_s_to_half_precision(outputs):
     kept = prepared(outputs, answers="data", negative="A road that is going down a hill")
-    answers, cache, alphas = answers_of(kept), kept.cache, find_base("embedded").scheduler().alphas_cumprod
-    assert answers["t"].shape == (5, 4) and answers["uncond"].shape == answers["cond"].shape == (5, 4, 4, 16, 16)
+    answers, cache, alphas = (
+        answers_of(kept),
+        kept.cache,
+        find_base("embedded").scheduler().alphas_cumprod,
+    )
+    assert answers["t"].shape == (5, 4) and answers["uncond"].shape == answers["cond"].shape == (
+        5,
+        4,
+        4,
+        16,
+        16,
+    )
     assert answers["cond"].dtype == torch.float16 and "x_t" not in answers
     t = answers["t"][:, 2]
-    uncond, cond = live(kept, noised(cache.latents(list(range(5))), noise(kept, 2), *alpha_sigma(alphas, t)), t)
+    uncond, cond = live(
+        kept, add_noise(cache.latents(list(range(5))), noise(kept, 2), *alpha_sigma(alphas, t)), t
+    )
     torch.testing.assert_close(answers["uncond"][:, 2].float(), uncond, rtol=2e-3, atol=2e-3)
     torch.testing.assert_close(answers["cond"][:, 2].float(), cond, rtol=2e-3, atol=2e-3)
     assert not torch.allclose(uncond, cond, atol=1e-2)
@@ -62,8 +89,10 @@ def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
         uncond, cond = live(kept, x_t, t)
         if draw >= 0:
             torch.testing.assert_close(answers["cond"][:, draw].float(), cond, rtol=1e-2, atol=1e-2)
-        eps = guided(uncond, cond, 2.0)
-        after = noised(to_x_0(eps, x_t, *alpha_sigma(alphas, t), "epsilon"), eps, *alpha_sigma(alphas, end))
+        eps = classifier_free_guidance(uncond, cond, 2.0)
+        after = add_noise(
+            to_x_0(eps, x_t, *alpha_sigma(alphas, t), "epsilon"), eps, *alpha_sigma(alphas, end)
+        )
         torch.testing.assert_close(answers["x_t"][:, draw + 1].float(), after, rtol=2e-2, atol=5e-2)
 
 
@@ -79,6 +108,15 @@ def test_each_example_has_a_timestep_in_every_share():
 def test_the_same_questions_are_asked_once_and_other_ones_anew(outputs):
     config = {"answers": "data", "draws": 2}
     first, again = prepared(outputs, **config), prepared(outputs, **config)
-    assert again.built.reused and again.cache.meta["answers"] == {"states": "data", "draws": 2, "seed": 0}
-    for other in ({"draws": 3}, {"answers": "trajectories"}, {"answers": "none"}, {"negative": "a road"}):
+    assert again.built.reused and again.cache.meta["answers"] == {
+        "states": "data",
+        "draws": 2,
+        "seed": 0,
+    }
+    for other in (
+        {"draws": 3},
+        {"answers": "trajectories"},
+        {"answers": "none"},
+        {"negative": "a road"},
+    ):
         assert prepared(outputs, **config | other).cache.meta["key"] != first.cache.meta["key"]

@@ -13,7 +13,7 @@ from nbs_lib import prepare as preparing
 from nbs_lib.cache.format import META
 from nbs_lib.cli.app import app
 from nbs_lib.prepare import prepare
-from nbs_lib.prepare.store.admin import prune, stored, verify
+from nbs_lib.prepare.store.admin import prune_caches, stored_caches, verify_caches
 from nbs_lib.run.run import Run
 
 
@@ -31,19 +31,26 @@ def store(config, folder):
 
 def test_caches_are_listed_with_their_runs_and_pruned_without(store):
     folder, used, other = store
-    told = {each.key: each for each in stored(folder)}
+    told = {each.key: each for each in stored_caches(folder)}
     assert told[used].runs == ["run"] and told[used].examples == 3 and told[used].base == "embedded"
     assert told[other].runs == [] and told[".building-0123456789abcdef"].bytes == 3000
     shared = sum(path.stat().st_size for path in (folder / used / "texts").iterdir())
-    whole = {key: sum(path.stat().st_size for path in (folder / key).rglob("*") if path.is_file()) for key in (used, other)}
-    assert told[used].bytes + told[other].bytes == sum(whole.values()) - shared - 61592, "files that both have count once"
-    would = prune(folder, only_say=True)
-    assert {each.key for each in would} == {other, ".building-0123456789abcdef"} and (folder / other).exists()
+    whole = {
+        key: sum(path.stat().st_size for path in (folder / key).rglob("*") if path.is_file())
+        for key in (used, other)
+    }
+    assert told[used].bytes + told[other].bytes == sum(whole.values()) - shared - 61592, (
+        "files that both have count once"
+    )
+    would = prune_caches(folder, only_say=True)
+    assert {each.key for each in would} == {other, ".building-0123456789abcdef"} and (
+        folder / other
+    ).exists()
     with (folder / ".building-0123456789abcdef.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert prune(folder) == [], "what is being built stays, and what it may take from"
-    assert {each.key for each in prune(folder)} == {other, ".building-0123456789abcdef"}
-    assert verify(folder) == {used: []}
+        assert prune_caches(folder) == [], "what is being built stays, and what it may take from"
+    assert {each.key for each in prune_caches(folder)} == {other, ".building-0123456789abcdef"}
+    assert verify_caches(folder) == {used: []}
 
 
 def test_the_command_says_the_same(store, monkeypatch):
@@ -60,8 +67,14 @@ def test_the_command_says_the_same(store, monkeypatch):
     latents = next((folder / other / "latents").iterdir())
     latents.write_bytes(b"x")
     damaged = call("verify")
-    assert damaged.exit_code == 1 and f"{other[:16]}  latents/{latents.name}: missing or damaged" in damaged.output
-    assert "2 would be removed" in call("prune", "--dry-run").output and "2 removed" in call("prune").output
+    assert (
+        damaged.exit_code == 1
+        and f"{other[:16]}  latents/{latents.name}: missing or damaged" in damaged.output
+    )
+    assert (
+        "2 would be removed" in call("prune", "--dry-run").output
+        and "2 removed" in call("prune").output
+    )
     assert [each["key"] for each in json.loads(call("list", "--json").output)] == [used]
 
 
@@ -70,27 +83,35 @@ def test_a_cache_is_not_pruned_before_its_run_has_its_link(config, monkeypatch):
     store, gone = Run(config().run).cache_store, []
 
     def pruned_first(path, folder):
-        gone.extend(prune(store))
+        gone.extend(prune_caches(store))
         files.link(path, folder)
 
     monkeypatch.setattr(preparing, "link", pruned_first)
     for _ in range(2):
         assert prepare(config()).cache.folder.is_dir() and gone == []
         Run(config().run).cache.unlink()
-    assert [each.key for each in prune(store)] == [prepare(config()).cache.meta["key"]]
+    assert [each.key for each in prune_caches(store)] == [prepare(config()).cache.meta["key"]]
 
 
 def test_a_folder_of_somebody_else_s_beside_the_tables_is_left_alone(config):
     own = prepare(config()).run.folder / "prepare"
     (own / "@eaDir").mkdir()
     (own / "notes.txt").write_text("mine")
-    assert prepare(config()).built.reused and (own / "@eaDir").is_dir() and (own / "notes.txt").read_text() == "mine"
+    assert (
+        prepare(config()).built.reused
+        and (own / "@eaDir").is_dir()
+        and (own / "notes.txt").read_text() == "mine"
+    )
 
 
-@pytest.mark.parametrize("harm", ['{"files": {"../../../../etc/passwd": "0"}}', "[" * 100_000, "5", "pipe"])
+@pytest.mark.parametrize(
+    "harm", ['{"files": {"../../../../etc/passwd": "0"}}', "[" * 100_000, "5", "pipe"]
+)
 def test_a_damaged_cache_json_is_a_fault_of_its_own(config, harm):
     cache = prepare(config()).cache.folder
     (cache / META).unlink()
     os.mkfifo(cache / META) if harm == "pipe" else (cache / META).write_text(harm)
-    assert [each.fault for each in stored(cache.parent)] == ["damaged, or of an older version"]
-    assert verify(cache.parent) == {cache.name: [META]}
+    assert [each.fault for each in stored_caches(cache.parent)] == [
+        "damaged, or of an older version"
+    ]
+    assert verify_caches(cache.parent) == {cache.name: [META]}

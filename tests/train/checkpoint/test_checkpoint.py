@@ -77,7 +77,17 @@ def test_a_new_training_keeps_its_own_though_older_ones_have_more_steps(folder):
     assert latest(folder, NEW).step == 100 and names(folder) == ["step-0000100"]
 
 
-HOSTILE = ["", "{", "[]", "{}", '{"step": 9, "inputs"', "[" * 100_000, '{"step": 1e999}', "\ud800", " " * (2 << 20)]
+HOSTILE = [
+    "",
+    "{",
+    "[]",
+    "{}",
+    '{"step": 9, "inputs"',
+    "[" * 100_000,
+    '{"step": 1e999}',
+    "\ud800",
+    " " * (2 << 20),
+]
 
 
 @pytest.mark.parametrize("note", HOSTILE, ids=range(len(HOSTILE)))
@@ -89,7 +99,9 @@ def test_one_with_a_damaged_note_is_passed_over_and_the_one_before_it_is_used(fo
     assert latest(folder, NEW, said.append).step == 2 and "step-0000004 is passed over" in said[0]
 
 
-@pytest.mark.parametrize("changed", [{"step": 9}, {"inputs": OLD}, {"parameters": {}}, {"files": {}}], ids=str)
+@pytest.mark.parametrize(
+    "changed", [{"step": 9}, {"inputs": OLD}, {"parameters": {}}, {"files": {}}], ids=str
+)
 def test_a_note_that_is_not_as_it_was_written_is_a_damaged_one(folder, changed):
     for step in (2, 4):
         save(folder, step)
@@ -108,7 +120,9 @@ def test_a_note_that_does_not_fit_its_folder_is_a_damaged_one(folder, step):
     assert latest(folder, NEW) is None
 
 
-def test_one_with_a_file_that_is_cut_off_missing_or_a_link_is_passed_over_with_a_word(folder, tmp_path):
+def test_one_with_a_file_that_is_cut_off_missing_or_a_link_is_passed_over_with_a_word(
+    folder, tmp_path
+):
     for step in (2, 4):
         save(folder, step)
     path, said = folder / "step-0000004" / SHARED, []
@@ -159,9 +173,14 @@ def test_going_on_with_other_parameters_is_refused_and_says_which(folder):
     save(folder, 2, OLD, Train("a", lr=1e-3, processes=2))
     refuse_others(folder, OLD, Train("a", lr=1e-3, processes=2))
     with pytest.raises(CheckpointError) as refused:
-        refuse_others(folder, NEW | {"prepare": "x"}, Train("b", lr=2e-3, processes=1, launcher="subprocess"))
+        refuse_others(
+            folder, NEW | {"prepare": "x"}, Train("b", lr=2e-3, processes=1, launcher="subprocess")
+        )
     said = str(refused.value)
-    assert "lr was 0.001 and is 0.002; processes was 2 and is 1; its prepare changed; start it as it was" in said
+    assert (
+        "lr was 0.001 and is 0.002; processes was 2 and is 1; its prepare changed; start it as it was"
+        in said
+    )
     assert f"or remove {folder} to start anew" in said
     refuse_others(folder / "none", NEW, Train())
 
@@ -175,8 +194,16 @@ def test_a_part_that_a_killed_process_left_is_no_checkpoint(folder):
 
 def test_plain_values_come_back_as_they_were_and_stock_safetensors_reads_the_file(tmp_path):
     path, wide = tmp_path / "value.safetensors", torch.arange(6, dtype=torch.float64).reshape(2, 3)
-    value = {0: [1, 2.5, float("inf"), None, True, "ü"], "betas": (0.9, (0.1 + 0.2,)), "empty": torch.zeros(0, 3)}
-    value |= {"tensors": [torch.ones((), dtype=kind) for kind in plain.DTYPES], "view": wide.T, "part": wide[1]}
+    value = {
+        0: [1, 2.5, float("inf"), None, True, "ü"],
+        "betas": (0.9, (0.1 + 0.2,)),
+        "empty": torch.zeros(0, 3),
+    }
+    value |= {
+        "tensors": [torch.ones((), dtype=kind) for kind in plain.DTYPES],
+        "view": wide.T,
+        "part": wide[1],
+    }
     again = plain.read(path, plain.write(path, value))
     assert again["betas"] == value["betas"] and again[0] == value[0] and list(again) == list(value)
     for one, other in zip([*again["tensors"], again["view"], again["part"], again["empty"]],

@@ -59,7 +59,9 @@ def resumed(start_training, way: str, run: Run) -> str:
     return kernel.said
 
 
-@pytest.mark.parametrize("way", ["ZeRO 0", "ZeRO 1, offloaded", "ZeRO 3"])  # the others are resumed below
+@pytest.mark.parametrize(
+    "way", ["ZeRO 0", "ZeRO 1, offloaded", "ZeRO 3"]
+)  # the others are resumed below
 def test_it_ends_in_the_same_adapter(whole, interrupted, start_training, way):
     again = interrupted(whole(way))
     resumed(start_training, way, again)
@@ -67,14 +69,18 @@ def test_it_ends_in_the_same_adapter(whole, interrupted, start_training, way):
     assert (again.adapter / WEIGHTS).read_bytes() == (whole(way).adapter / WEIGHTS).read_bytes()
 
 
-@pytest.mark.parametrize(("way", "damaged"), [("plain", SHARED), ("ZeRO 2", "process-1.safetensors")])
+@pytest.mark.parametrize(
+    ("way", "damaged"), [("plain", SHARED), ("ZeRO 2", "process-1.safetensors")]
+)
 def test_a_damaged_checkpoint_is_passed_over_with_a_word_and_the_one_before_it_is_used(
     whole, tmp_path, start_training, way, damaged
 ):
     run = unfinished(whole(way), tmp_path)
     newest = run.checkpoints / "step-0000006"
     content = bytearray((newest / damaged).read_bytes())
-    content[-40:-36] = bytes(255 - each for each in content[-40:-36])  # four bytes, and the size is as before
+    content[-40:-36] = bytes(
+        255 - each for each in content[-40:-36]
+    )  # four bytes, and the size is as before
     (newest / damaged).write_bytes(content)
     said = resumed(start_training, way, run)
     assert f"{newest} is damaged and passed over: ValueError: {damaged}" in said
@@ -101,13 +107,17 @@ def poison(checkpoint: Path, names: list[str], marker: Path):
     del note["hash"]
     paths = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != NOTE]
     note["files"] = {
-        str(path.relative_to(checkpoint)): {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in paths
+        str(path.relative_to(checkpoint)): {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        for path in paths
     }
     (checkpoint / NOTE).write_text(json.dumps(note | {"hash": value_hash(note)}))
 
 
 EARLIER = ["optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl", "latest"]
-EARLIER += ["pytorch_model/mp_rank_00_model_states.pt", "pytorch_model/zero_pp_rank_0_mp_rank_00_optim_states.pt"]
+EARLIER += [
+    "pytorch_model/mp_rank_00_model_states.pt",
+    "pytorch_model/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+]
 
 
 @pytest.mark.parametrize("way", ["plain", "ZeRO 0", "ZeRO 2"])
@@ -118,17 +128,24 @@ def test_no_pickle_of_a_checkpoint_is_ever_loaded(whole, tmp_path, start_trainin
     marker.unlink()
     last, before = run.checkpoints / "step-0000006", run.checkpoints / "step-0000004"
     poison(last, [SHARED], marker)
-    poison(before, [path.name for path in before.iterdir() if path.name.startswith("process-")], marker)
+    poison(
+        before, [path.name for path in before.iterdir() if path.name.startswith("process-")], marker
+    )
     for folder in (last, before):
         poison(folder, ["optimizer.bin"], marker)  # flat, so that the note can list it
     said = resumed(start_training, way, run)
     assert not marker.exists()
-    assert f"{last} is damaged and passed over" in said and f"{before} is damaged and passed over" in said
+    assert (
+        f"{last} is damaged and passed over" in said
+        and f"{before} is damaged and passed over" in said
+    )
     assert run.stage_record("train")["resumed_from"] == 0
     assert (run.adapter / WEIGHTS).read_bytes() == (whole(way).adapter / WEIGHTS).read_bytes()
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_sentence_and_not_opened(whole, tmp_path, start_training):
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_sentence_and_not_opened(
+    whole, tmp_path, start_training
+):
     run, marker = unfinished(whole("plain"), tmp_path), tmp_path / "was here"
     shutil.rmtree(run.checkpoints / "step-0000006")
     folder = run.checkpoints / "step-0000004"
@@ -139,10 +156,20 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_sentence_and_not_ope
     (folder / NOTE).write_text(json.dumps(earlier))
     kernel = start_training(config_of("plain", run))
     assert kernel.wait() != 0 and not marker.exists() and folder.exists()
-    assert all(said in kernel.said for said in ("CheckpointError", "earlier version", f"remove {run.checkpoints} to start"))
+    assert all(
+        said in kernel.said
+        for said in ("CheckpointError", "earlier version", f"remove {run.checkpoints} to start")
+    )
 
 
-LONGER = {"deepspeed": False, "schedule": "constant", "warmup": 3, "ema": 0.9, "dropout": 0.1, "processes": 1}
+LONGER = {
+    "deepspeed": False,
+    "schedule": "constant",
+    "warmup": 3,
+    "ema": 0.9,
+    "dropout": 0.1,
+    "processes": 1,
+}
 
 
 def of_steps(run: Run, steps: int, **how) -> Train:
@@ -170,7 +197,9 @@ def test_more_steps_at_a_constant_rate_go_on_and_end_as_from_the_beginning(finis
     kernel = start_training(of_steps(run, 8, checkpoints_total_limit=3))
     assert kernel.wait() == 0 and "goes on from step 4 of 8" in kernel.said, kernel.said
     assert run.stage_record("train")["resumed_from"] == 4
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == [f"step-{step:07d}" for step in (4, 6, 8)]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == [
+        f"step-{step:07d}" for step in (4, 6, 8)
+    ]
     train(of_steps(whole, 8, checkpoints_total_limit=3))
     assert whole.stage_record("train")["resumed_from"] == 0
     assert (run.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
@@ -178,18 +207,33 @@ def test_more_steps_at_a_constant_rate_go_on_and_end_as_from_the_beginning(finis
     assert fewer.wait() == 0 and run.stage_record("train")["resumed_from"] == 6, fewer.said
 
 
-def test_more_steps_at_a_falling_rate_begin_again_and_say_so_unless_a_checkpoint_is_named(finished, tmp_path, start_training):
+def test_more_steps_at_a_falling_rate_begin_again_and_say_so_unless_a_checkpoint_is_named(
+    finished, tmp_path, start_training
+):
     run = copied(finished["cosine"], tmp_path)
-    wrong = start_training(of_steps(run, 8, schedule="cosine", rank=8, resume_from_checkpoint="step-0000002"))
+    wrong = start_training(
+        of_steps(run, 8, schedule="cosine", rank=8, resume_from_checkpoint="step-0000002")
+    )
     assert wrong.wait() != 0 and "rank was 16 and is 8; only its length" in wrong.said
-    missing = start_training(of_steps(run, 8, schedule="cosine", resume_from_checkpoint="step-0000003"))
+    missing = start_training(
+        of_steps(run, 8, schedule="cosine", resume_from_checkpoint="step-0000003")
+    )
     assert missing.wait() != 0 and "there is step-0000002, step-0000004" in missing.said
     assert run.stage_record("train")["status"] == "done", "nothing has begun"
-    named = start_training(of_steps(run, 8, schedule="cosine", resume_from_checkpoint="step-0000002"))
+    named = start_training(
+        of_steps(run, 8, schedule="cosine", resume_from_checkpoint="step-0000002")
+    )
     assert named.wait() == 0, named.said
     record = run.stage_record("train")
-    assert record["resumed_from"] == 2 and "steps 1 to 2 had another course of the learning rate" in record["other_rate"]
+    assert (
+        record["resumed_from"] == 2
+        and "steps 1 to 2 had another course of the learning rate" in record["other_rate"]
+    )
     assert "steps was 4 and is 8" in named.said
     again = start_training(of_steps(run, 10, schedule="cosine"))
-    assert again.wait() == 0 and "begins at step 0" in again.said and "'step-0000008' it goes on from there" in again.said
+    assert (
+        again.wait() == 0
+        and "begins at step 0" in again.said
+        and "'step-0000008' it goes on from there" in again.said
+    )
     assert run.stage_record("train")["resumed_from"] == 0

@@ -48,10 +48,15 @@ def test_checkpoints_come_by_steps_by_minutes_and_at_the_end(python, tmp_path):
     done = python(SOURCE, tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    saved = {name: [step for step, (save, _) in enumerate(decided, 1) if save] for name, decided in told.items()}
+    saved = {
+        name: [step for step, (save, _) in enumerate(decided, 1) if save]
+        for name, decided in told.items()
+    }
     # a step takes fifty seconds here; by minutes, the first step after two minutes have gone by
     assert saved == {"steps": [3, 6, 8], "minutes": [3, 6, 8], "both": [2, 4, 6], "none": []}
-    assert not any(stop for decided in told.values() if isinstance(decided, list) for _, stop in decided)
+    assert not any(
+        stop for decided in told.values() if isinstance(decided, list) for _, stop in decided
+    )
 
 
 END = """
@@ -80,7 +85,9 @@ def test_asked_to_end_it_saves_after_the_step_and_ends_in_time_wherever_it_stand
     done = python(END, tmp_path, 2.0, "begun", 0, timeout=60)
     assert done.stdout.split() == ["True", "True"] and done.returncode == 143
     done = python(END, tmp_path, 60.0, "not begun", 0, timeout=60)
-    assert done.stdout == "" and done.returncode == 143, "before the first step there is nothing to save"
+    assert done.stdout == "" and done.returncode == 143, (
+        "before the first step there is nothing to save"
+    )
 
 
 def test_slow_steps_are_given_the_time_of_two(python, tmp_path):

@@ -39,10 +39,24 @@ print("\n" + json.dumps({"resumed_from": again.resumed_from}), flush=True)
 @pytest.mark.parametrize("launcher", ["notebook", "subprocess"])
 def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, launcher):
     run = new_run()
-    config = {"run": str(run.folder), "steps": 30, "batch_size": 2, "log_every": 1, "launcher": launcher, "validate_every": 0}
+    config = {
+        "run": str(run.folder),
+        "steps": 30,
+        "batch_size": 2,
+        "log_every": 1,
+        "launcher": launcher,
+        "validate_every": 0,
+    }
     command = [sys.executable, "-W", "ignore", "-c", KERNEL, json.dumps(config)]
     with open(run.folder / "err", "w") as errors:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
         wait_for_a_step(run, process)
         children = psutil.Process(process.pid).children(recursive=True)
         begun = time.time()
@@ -52,11 +66,18 @@ def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, launc
     told, again = map(json.loads, lines)
     assert told["ended"] - begun < 5 and told["handlers"]
     [said] = told["said"]  # all that a notebook shows
-    assert re.fullmatch(r"interrupted: the checkpoint of step \d+ is kept; start again: training goes on from .*", said)
+    assert re.fullmatch(
+        r"interrupted: the checkpoint of step \d+ is kept; start again: training goes on from .*",
+        said,
+    )
     assert "death signal" not in (run.folder / "err").read_text()
     assert told["record"]["status"] == "interrupted" and "error" not in told["record"]
-    assert again["resumed_from"] > 0, "from the checkpoint that was saved when it was interrupted; none was due"
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert again["resumed_from"] > 0, (
+        "from the checkpoint that was saved when it was interrupted; none was due"
+    )
+    assert not [
+        child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    ]
     assert not list(run.folder.glob(".launch*")) + list(run.folder.glob(".failed*"))
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from nbs_lib.config import Train
-from nbs_lib.files import read_lines
+from nbs_lib.files import read_jsonl
 from nbs_lib.models.lora import WEIGHTS
 from nbs_lib.run.run import Run
 from nbs_lib.train.checkpoint.checkpoint import candidates
@@ -17,24 +17,39 @@ from nbs_lib.train.checkpoint.checkpoint import candidates
 pytestmark = pytest.mark.slow
 
 STEPS, KILLS = 40, 5
-SCHEDULE = {"schedule": "cosine_with_restarts", "lr_num_cycles": 3, "adam_beta1": 0.8, "adam_weight_decay": 0.1}
+SCHEDULE = {
+    "schedule": "cosine_with_restarts",
+    "lr_num_cycles": 3,
+    "adam_beta1": 0.8,
+    "adam_weight_decay": 0.1,
+}
 
 
 def every_step(run: Run, **how) -> Train:
     """A training with a checkpoint after every step: as often as not, one is being written."""
-    small = {"steps": STEPS, "batch_size": 1, "log_every": 1, "checkpoint_every": 1, "validate_every": 0}
+    small = {
+        "steps": STEPS,
+        "batch_size": 1,
+        "log_every": 1,
+        "checkpoint_every": 1,
+        "validate_every": 0,
+    }
     return Train(str(run.folder), **small | {"precision": "bf16"} | how)
 
 
 def newest_step(run: Run) -> int:
-    return max((int(path.name.removeprefix("step-")) for path in run.checkpoints.glob("step-*")), default=0)
+    return max(
+        (int(path.name.removeprefix("step-")) for path in run.checkpoints.glob("step-*")), default=0
+    )
 
 
 def kill(kernel, whom: str, chance: random.Random):
     """SIGKILL to one rank, to the parent or to all of them; all are gone soon after."""
     parent = psutil.Process(kernel.pid)
     ranks = parent.children()
-    doomed = {"a rank": [chance.choice(ranks)], "the parent": [parent], "all": [parent, *ranks]}[whom]
+    doomed = {"a rank": [chance.choice(ranks)], "the parent": [parent], "all": [parent, *ranks]}[
+        whom
+    ]
     for each in doomed:
         each.kill()
     kernel.wait(60)
@@ -46,11 +61,21 @@ def kill(kernel, whom: str, chance: random.Random):
     "how",
     [
         {"zero_stage": 0},
-        {"zero_stage": 2, "dropout": 0.1, "ema": 0.9, "accumulate": 2, "validate_every": 12, "held_out": 4} | SCHEDULE,
+        {
+            "zero_stage": 2,
+            "dropout": 0.1,
+            "ema": 0.9,
+            "accumulate": 2,
+            "validate_every": 12,
+            "held_out": 4,
+        }
+        | SCHEDULE,
     ],
     ids=["ZeRO 0", "ZeRO 2, with every state"],
 )
-def test_killed_at_random_moments_it_ends_in_the_same_adapter(new_run, prepared_tiny, start_training, train, how):
+def test_killed_at_random_moments_it_ends_in_the_same_adapter(
+    new_run, prepared_tiny, start_training, train, how
+):
     chance, whole, killed = random.Random(0), new_run(prepared_tiny), new_run(prepared_tiny)
     train(every_step(whole, **how))
     kills = 0
@@ -71,12 +96,14 @@ def test_killed_at_random_moments_it_ends_in_the_same_adapter(new_run, prepared_
     assert (killed.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
     assert steps_of(killed, "loss") == list(range(1, STEPS + 1))
     assert steps_of(killed, "held_out_loss") == steps_of(whole, "held_out_loss")
-    assert {path.name for path in killed.folder.rglob("*")} == {path.name for path in whole.folder.rglob("*")}
+    assert {path.name for path in killed.folder.rglob("*")} == {
+        path.name for path in whole.folder.rglob("*")
+    }
 
 
 def steps_of(run: Run, name: str) -> list[int]:
     """The steps of the lines of metrics.jsonl that have this number."""
-    return [line["step"] for line in read_lines(run.metrics) if name in line]
+    return [line["step"] for line in read_jsonl(run.metrics) if name in line]
 
 
 def test_a_full_disk_ends_it_in_a_sentence_and_the_checkpoint_before_is_good(
@@ -97,9 +124,13 @@ def test_a_full_disk_ends_it_in_a_sentence_and_the_checkpoint_before_is_good(
     filler.unlink()
     record = run.stage_record("train")
     assert record["status"] == "failed", kernel.said
-    assert re.search("make room and start again|No space left on device", record["error"]), record["error"]
+    assert re.search("make room and start again|No space left on device", record["error"]), record[
+        "error"
+    ]
     last = newest_step(run)
-    inputs = json.loads((run.checkpoints / f"step-{last:07d}" / "checkpoint.json").read_text())["inputs"]
+    inputs = json.loads((run.checkpoints / f"step-{last:07d}" / "checkpoint.json").read_text())[
+        "inputs"
+    ]
     assert candidates(run.checkpoints, inputs, config)[0].step == last >= 2
     kernel = start_training(config)
     while newest_step(run) <= last:

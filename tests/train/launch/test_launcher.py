@@ -55,18 +55,29 @@ def main(folder, launcher):
 
 
 @pytest.mark.parametrize("launcher", ["notebook", "subprocess"])
-def test_processes_work_fail_and_die_and_the_kernel_is_told(python, tmp_path, monkeypatch, launcher):
+def test_processes_work_fail_and_die_and_the_kernel_is_told(
+    python, tmp_path, monkeypatch, launcher
+):
     (tmp_path / "cases.py").write_text(CASES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # as a user's own settings, which are no parameters
+    monkeypatch.setenv(
+        "ACCELERATE_USE_CPU", "true"
+    )  # as a user's own settings, which are no parameters
     done = python("import cases, sys; cases.main(*sys.argv[1:])", tmp_path, launcher)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "told.json").read_text())
-    assert told["two"]["world"] == "2" and told["one"]["world"] == "1" and told["two"]["threads"] == "1"
+    assert (
+        told["two"]["world"] == "2"
+        and told["one"]["world"] == "1"
+        and told["two"]["threads"] == "1"
+    )
     assert told["pid"] not in (told["two"]["pid"], told["one"]["pid"]), "never in the kernel itself"
     assert told["two"]["given"] == "so"
     assert told["fail"] == "training process 1 failed: ValueError: the second one cannot"
-    assert "training process 1 was ended by SIGKILL" in told["die"] and "newest checkpoint" in told["die"]
+    assert (
+        "training process 1 was ended by SIGKILL" in told["die"]
+        and "newest checkpoint" in told["die"]
+    )
     assert told["two left"] == told["one left"] == [] and told["handler"]
     assert told["environment"] == []
 
@@ -175,6 +186,10 @@ def test_a_folder_that_is_moved_meanwhile_is_told_as_that(python, tmp_path, monk
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = python("import sys, moved; moved.main(*sys.argv[1:])", tmp_path / "a run", anew)
     said, there = json.loads(done.stdout.splitlines()[-1])
-    assert "was moved or removed while a stage worked in it" in said and "memory" not in said, done.stderr
-    assert there == (["checkpoints"] if anew == "anew" else []), "no record is made where the run was"
+    assert "was moved or removed while a stage worked in it" in said and "memory" not in said, (
+        done.stderr
+    )
+    assert there == (["checkpoints"] if anew == "anew" else []), (
+        "no record is made where the run was"
+    )
     assert json.loads((tmp_path / "moved" / "run.json").read_text())["status"] == "running"

@@ -14,7 +14,14 @@ from nbs_lib.run.run import Run
 pytestmark = pytest.mark.slow
 
 NAMES, ADDRESSES = ("onepass-a", "onepass-b"), ("10.77.0.1", "10.77.0.2")
-SMALL = {"steps": 8, "batch_size": 2, "log_every": 1, "checkpoint_every": 2, "validate_every": 4, "held_out": 4}
+SMALL = {
+    "steps": 8,
+    "batch_size": 2,
+    "log_every": 1,
+    "checkpoint_every": 2,
+    "validate_every": 4,
+    "held_out": 4,
+}
 STEPS = 60  # of a training that loses a host after a few
 
 
@@ -29,7 +36,20 @@ def network(cannot):
     try:
         for name in NAMES:
             ip("netns", "add", name)
-        ip("link", "add", "onepass0", "netns", NAMES[0], "type", "veth", "peer", "name", "onepass0", "netns", NAMES[1])
+        ip(
+            "link",
+            "add",
+            "onepass0",
+            "netns",
+            NAMES[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "onepass0",
+            "netns",
+            NAMES[1],
+        )
         for name, address in zip(NAMES, ADDRESSES, strict=True):
             ip("-n", name, "addr", "add", f"{address}/24", "dev", "onepass0")
             for link in ("lo", "onepass0"):
@@ -49,7 +69,13 @@ def start(start_training):
     def call(run: Run, host: int | None = None, **how):
         if host is None:
             return start_training(Train(str(run.folder), **SMALL | {"processes": 2} | how))
-        place = {"processes": 1, "num_nodes": 2, "node_rank": host, "master_addr": ADDRESSES[0], "master_port": 29511}
+        place = {
+            "processes": 1,
+            "num_nodes": 2,
+            "node_rank": host,
+            "master_addr": ADDRESSES[0],
+            "master_port": 29511,
+        }
         return start_training(Train(str(run.folder), **SMALL | place | how), network=NAMES[host])
 
     return call
@@ -57,12 +83,18 @@ def start(start_training):
 
 def listening(pid: int) -> set[str]:
     """The addresses on which anything listens in the network of a process."""
-    lines = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]]
+    lines = [
+        line.split()
+        for kind in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]
+    ]
     places = [bytes.fromhex(line[1].split(":")[0]) for line in lines if line[3] == "0A"]
     return {socket.inet_ntoa(place[::-1]) if len(place) == 4 else place.hex() for place in places}
 
 
-def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(new_run, prepared_tiny, start, network):
+def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(
+    new_run, prepared_tiny, start, network
+):
     one, two = new_run(prepared_tiny), new_run(prepared_tiny)
     alone = start(one)
     assert alone.wait() == 0, alone.said
@@ -73,7 +105,9 @@ def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(new_run, prepare
     assert (one.adapter / WEIGHTS).read_bytes() == (two.adapter / WEIGHTS).read_bytes()
 
 
-def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(new_run, prepared_tiny, start, network):
+def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(
+    new_run, prepared_tiny, start, network
+):
     run, whole = new_run(prepared_tiny), new_run(prepared_tiny)
     hosts = [start(run, host, steps=STEPS) for host in (0, 1)]
     end = time.monotonic() + 200
@@ -81,12 +115,20 @@ def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(new_run
         assert time.monotonic() < end and hosts[0].poll() is None, hosts[0].said
         time.sleep(0.05)
     assert listening(hosts[0].pid) == {ADDRESSES[0]}, "on no other network"
-    ip("-n", NAMES[1], "link", "set", "onepass0", "down")  # no goodbye: packets are lost from here on
+    ip(
+        "-n", NAMES[1], "link", "set", "onepass0", "down"
+    )  # no goodbye: packets are lost from here on
     lost = time.monotonic()
     never_lost = start(whole, steps=STEPS)
-    assert hosts[0].wait(120) != 0 and "host 1 is gone: it ended, or cannot be reached; start again" in hosts[0].said
+    assert (
+        hosts[0].wait(120) != 0
+        and "host 1 is gone: it ended, or cannot be reached; start again" in hosts[0].said
+    )
     assert time.monotonic() - lost < 60
-    assert run.stage_record("train")["status"] == "failed" and "host 1 is gone" in run.stage_record("train")["error"]
+    assert (
+        run.stage_record("train")["status"] == "failed"
+        and "host 1 is gone" in run.stage_record("train")["error"]
+    )
     assert hosts[1].wait(60) != 0 and "host 0 is gone" in hosts[1].said
     alone = start(run, steps=STEPS)
     assert [each.wait() for each in (alone, never_lost)] == [0, 0], alone.said + never_lost.said
@@ -98,4 +140,7 @@ def test_hosts_that_do_not_mean_the_same_training_are_told(new_run, prepared_tin
     run = new_run(prepared_tiny)
     hosts = [start(run, host, lr=[1e-3, 2e-3][host]) for host in (0, 1)]
     assert all([host.wait(120) for host in hosts])
-    assert "host 1 was given lr 0.002, host 0 0.001; give both the same" in hosts[0].said + hosts[1].said
+    assert (
+        "host 1 was given lr 0.002, host 0 0.001; give both the same"
+        in hosts[0].said + hosts[1].said
+    )

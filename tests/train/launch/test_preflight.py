@@ -37,7 +37,10 @@ def test_more_processes_than_gpus_are_refused_and_all_are_the_default(monkeypatc
 
 def test_a_kernel_that_holds_cuda_is_told_of_the_other_launcher(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(LaunchError, match="CUDA was used in this kernel.*restart the kernel.*launcher = 'subprocess'"):
+    with pytest.raises(
+        LaunchError,
+        match="CUDA was used in this kernel.*restart the kernel.*launcher = 'subprocess'",
+    ):
         check_machine(Train())
     check_machine(Train(launcher="subprocess"))
 
@@ -48,7 +51,10 @@ def test_a_kernel_with_an_accelerator_is_told_of_the_other_launcher(python):
         "from nbs_lib.config import Train; from nbs_lib.train.launch.preflight import check_machine\n"
         "check_machine(Train(launcher='subprocess')); check_machine(Train())"
     )
-    assert "LaunchError: an Accelerator was made in this kernel already" in done.stderr and "subprocess" in done.stderr
+    assert (
+        "LaunchError: an Accelerator was made in this kernel already" in done.stderr
+        and "subprocess" in done.stderr
+    )
 
 
 def test_whether_there_is_a_gpu_is_asked_of_the_driver_for_cuda_would_spoil_forks(python):
@@ -69,7 +75,9 @@ def test_what_deepspeed_compiles_with_is_asked_for_first(monkeypatch, tmp_path, 
         monkeypatch.setenv("PATH", "/nowhere")
     else:
         monkeypatch.setenv("CXX", tool)
-    with pytest.raises(LaunchError, match=f"^{re.escape(tool)} is not on PATH.*install it.*deepspeed = False"):
+    with pytest.raises(
+        LaunchError, match=f"^{re.escape(tool)} is not on PATH.*install it.*deepspeed = False"
+    ):
         check_machine(Train())
     check_machine(Train(deepspeed=False))
 
@@ -80,8 +88,16 @@ def test_a_taken_port_is_left_alone_and_hosts_that_agreed_on_it_are_told(capsys)
         server.listen()
         taken = server.getsockname()[1]
         free = port_of(Train(master_port=taken))
-        assert free != taken and f"port {taken} is in use; {free} is taken instead" in capsys.readouterr().out
-        with pytest.raises(LaunchError, match=f"given {taken}, which is in use on this host; give every host another one"):
+        assert (
+            free != taken
+            and f"port {taken} is in use; {free} is taken instead" in capsys.readouterr().out
+        )
+        with pytest.raises(
+            LaunchError,
+            match=f"given {taken}, which is in use on this host; give every host another one",
+        ):
             port_of(Train(master_port=taken, num_nodes=2))
-        assert port_of(Train(master_port=taken, num_nodes=2, node_rank=1)) == taken, "it is host 0's"
+        assert port_of(Train(master_port=taken, num_nodes=2, node_rank=1)) == taken, (
+            "it is host 0's"
+        )
     assert port_of(Train(master_port=taken)) == taken and port_of(Train()) > 1023

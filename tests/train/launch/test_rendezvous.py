@@ -20,7 +20,11 @@ def listening(pid: int) -> set[tuple[str, int]]:
     found = set()
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
-            found |= {tuple(each.laddr) for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN}
+            found |= {
+                tuple(each.laddr)
+                for each in process.net_connections("inet")
+                if each.status == psutil.CONN_LISTEN
+            }
     return found
 
 
@@ -33,12 +37,25 @@ def wait_for_a_step(run: Run, kernel):
 
 @pytest.mark.parametrize(
     "how",
-    [{"zero_stage": 2}, {"launcher": "subprocess", "deepspeed": False}, {"processes": 1, "zero_stage": 0}],
+    [
+        {"zero_stage": 2},
+        {"launcher": "subprocess", "deepspeed": False},
+        {"processes": 1, "zero_stage": 0},
+    ],
     ids=["forked", "afresh", "one process"],
 )
-def test_a_training_on_one_host_listens_on_the_loopback_only(new_run, prepared_tiny, start_training, how):
+def test_a_training_on_one_host_listens_on_the_loopback_only(
+    new_run, prepared_tiny, start_training, how
+):
     run = new_run(prepared_tiny)
-    small = {"steps": 10_000, "batch_size": 1, "log_every": 1, "validate_every": 0, "checkpoint_every": 0, "processes": 2}
+    small = {
+        "steps": 10_000,
+        "batch_size": 1,
+        "log_every": 1,
+        "validate_every": 0,
+        "checkpoint_every": 0,
+        "processes": 2,
+    }
     kernel = start_training(Train(str(run.folder), **small | how))
     wait_for_a_step(run, kernel)
     places = listening(kernel.pid)

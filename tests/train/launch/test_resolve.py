@@ -5,11 +5,11 @@ import json
 import pytest
 
 from nbs_lib.config import Train
-from nbs_lib.files import read_lines
-from nbs_lib.models.lora import read_facts
-from nbs_lib.pipeline.runs.table import row
+from nbs_lib.files import read_jsonl
+from nbs_lib.models.lora import load_metadata
+from nbs_lib.pipeline.runs.table import run_values
 from nbs_lib.train.launch import resolve
-from nbs_lib.train.launch.resolve import resolved
+from nbs_lib.train.launch.resolve import resolve_choices
 
 
 @pytest.fixture
@@ -33,42 +33,62 @@ def cache(tmp_path):
 )
 def test_on_a_cpu_small_batches_are_in_fp32_and_others_in_bf16(cache, monkeypatch, how, wanted):
     monkeypatch.setattr(resolve, "multiplies_bf16", lambda: True)
-    assert resolved(Train(**how), cache).precision == wanted
+    assert resolve_choices(Train(**how), cache).precision == wanted
     monkeypatch.setattr(resolve, "multiplies_bf16", lambda: False)
-    assert resolved(Train(**how), cache).precision == "fp32"
+    assert resolve_choices(Train(**how), cache).precision == "fp32"
 
 
 @pytest.mark.parametrize(
     ("capability", "how", "wanted"),
-    [((8, 0), {}, "bf16"), ((7, 5), {}, "fp16"), ((7, 5), {"zero_stage": 2}, "fp32"), ((9, 0), {"zero_stage": 3}, "bf16")],
+    [
+        ((8, 0), {}, "bf16"),
+        ((7, 5), {}, "fp16"),
+        ((7, 5), {"zero_stage": 2}, "fp32"),
+        ((9, 0), {"zero_stage": 3}, "bf16"),
+    ],
 )
 def test_on_a_gpu_the_driver_says_whether_it_has_bf16(cache, monkeypatch, capability, how, wanted):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr(resolve, "gpu_handles", lambda: ["a GPU"])
     monkeypatch.setattr("pynvml.nvmlDeviceGetCudaComputeCapability", lambda gpu: capability)
-    assert resolved(Train(**how), cache).precision == wanted
+    assert resolve_choices(Train(**how), cache).precision == wanted
 
 
 @pytest.mark.slow
-def test_epochs_and_auto_are_trained_and_recorded_as_what_they_came_to(new_run, prepared_tiny, start_training):
+def test_epochs_and_auto_are_trained_and_recorded_as_what_they_came_to(
+    new_run, prepared_tiny, start_training
+):
     run = new_run(prepared_tiny)
-    config = Train(str(run.folder), epochs=2, batch_size=2, processes=1, deepspeed=False, validate_every=0, log_every=1)
+    config = Train(
+        str(run.folder),
+        epochs=2,
+        batch_size=2,
+        processes=1,
+        deepspeed=False,
+        validate_every=0,
+        log_every=1,
+    )
     kernel = start_training(config)
     assert kernel.wait() == 0, kernel.said
     own = run.stage_record("train")["examples"]["own"]
     steps = 2 * -(-own // 2)
     assert f"2 epochs: {steps} steps" in kernel.said and "precision: " in kernel.said
     record = run.stage_record("train")
-    assert record["resolved"]["steps"] == steps and record["resolved"]["precision"] in ("fp32", "bf16")
-    facts = read_facts(run.adapter)["train"]
+    assert record["resolved"]["steps"] == steps and record["resolved"]["precision"] in (
+        "fp32",
+        "bf16",
+    )
+    facts = load_metadata(run.adapter)["train"]
     assert (facts["steps"], facts["precision"]) == (steps, record["resolved"]["precision"])
-    assert [line["step"] for line in read_lines(run.metrics)] == list(range(1, steps + 1))
-    assert row(run)["train.steps"] == steps
+    assert [line["step"] for line in read_jsonl(run.metrics)] == list(range(1, steps + 1))
+    assert run_values(run)["train.steps"] == steps
     assert run.changed(config) == [], "asked again, it is kept"
 
 
 def test_the_last_process_s_share_is_a_step_too(monkeypatch, cache):
-    monkeypatch.setattr(resolve, "Examples", lambda folder, config: type("Ten", (), {"own": range(10)}))
+    monkeypatch.setattr(
+        resolve, "Examples", lambda folder, config: type("Ten", (), {"own": range(10)})
+    )
     config = Train(epochs=3, batch_size=2, accumulate=2, processes=2, precision="fp32")
-    assert resolved(config, cache).steps == 3 * 2
-    assert resolved(Train(steps=7, precision="fp32"), cache).steps == 7
+    assert resolve_choices(config, cache).steps == 3 * 2
+    assert resolve_choices(Train(steps=7, precision="fp32"), cache).steps == 7

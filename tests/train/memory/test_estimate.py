@@ -12,23 +12,46 @@ from nbs_lib.prepare import prepare
 from nbs_lib.run.run import Run
 from nbs_lib.train.errors import LaunchError
 from nbs_lib.train.memory import estimate as memory
-from nbs_lib.train.memory.dry_run import Rehearsal, rehearse
-from nbs_lib.train.memory.estimate import MIB, Plan, check, of_parts, peaks, plan
+from nbs_lib.train.memory.dry_run import DryRunSizes, dry_run
+from nbs_lib.train.memory.estimate import (
+    MIB,
+    MemoryPlan,
+    check_fits,
+    describe_peaks,
+    estimate_bytes,
+    plan_memory,
+)
 
 sys.path.append(str(ROOT / "benchmarks"))
 from sizes import ten_times  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-OF = Rehearsal(resident=100, examples=10, frozen=2000, trained=40, whole=1000, activations=500, decoding=30)
+OF = DryRunSizes(
+    resident=100, examples=10, frozen=2000, trained=40, whole=1000, activations=500, decoding=30
+)
 
 
 @pytest.mark.parametrize(
     ("how", "ranks", "base", "weights", "gradients", "optimizer"),
     [
-        ({"deepspeed": False}, 4, 2000, 160, 160, 320),  # 40 weights of 4 bytes, and AdamW's two states of each
+        (
+            {"deepspeed": False},
+            4,
+            2000,
+            160,
+            160,
+            320,
+        ),  # 40 weights of 4 bytes, and AdamW's two states of each
         ({"zero_stage": 0}, 4, 2000, 160, 160, 320),
-        ({"zero_stage": 1}, 4, 2000, 160, 160 + 160, 3 * 160 // 4),  # an fp32 copy beside the states, a quarter in each rank
+        (
+            {"zero_stage": 1},
+            4,
+            2000,
+            160,
+            160 + 160,
+            3 * 160 // 4,
+        ),  # an fp32 copy beside the states, a quarter in each rank
         ({"zero_stage": 2}, 4, 2000, 160, 40 + 160, 120),
         ({"zero_stage": 3}, 4, 500, 160, 200, 120),
         ({"zero_stage": 3, "method": "full"}, 4, 500, 40, 200, 120),
@@ -37,18 +60,29 @@ OF = Rehearsal(resident=100, examples=10, frozen=2000, trained=40, whole=1000, a
     ],
 )
 def test_parts_by_hand(how, ranks, base, weights, gradients, optimizer):
-    parts, passing = of_parts(Train(precision="bf16", **how), OF, ranks)
-    told = [parts[name] for name in ("base", "trained weights", "gradients", "optimizer", "mean of the weights")]
+    parts, passing = estimate_bytes(Train(precision="bf16", **how), OF, ranks)
+    told = [
+        parts[name]
+        for name in ("base", "trained weights", "gradients", "optimizer", "mean of the weights")
+    ]
     assert told == [base, weights, gradients, optimizer, 0]
     whole = 2000 + (160 if how.get("method") == "full" else 0)
     assert parts["gathered weights"] == (2 * whole if how.get("zero_stage") == 3 else 0)
-    checks = 4000 if how.get("method") == "full" else 0  # of a LoRA in bf16, whose frozen weights were as large
+    checks = (
+        4000 if how.get("method") == "full" else 0
+    )  # of a LoRA in bf16, whose frozen weights were as large
     assert passing == {"activations": 500, "pictures": 30, "checks at the end": checks}
-    assert of_parts(Train(precision="fp32"), OF, 1)[1]["checks at the end"] == 4000 - 2000
+    assert estimate_bytes(Train(precision="fp32"), OF, 1)[1]["checks at the end"] == 4000 - 2000
 
 
 def test_of_what_passes_the_largest_counts_and_libraries_are_shared():
-    planned = Plan({"libraries": 100, "base": 50}, {"activations": 30, "pictures": 40}, processes=2, room=280, shared=100)
+    planned = MemoryPlan(
+        {"libraries": 100, "base": 50},
+        {"activations": 30, "pictures": 40},
+        processes=2,
+        room=280,
+        shared=100,
+    )
     assert planned.peak == 190 and planned.needed == 100 + 2 * 90 and planned.fits
     assert not replace(planned, room=279).fits
 
@@ -57,44 +91,52 @@ def test_of_what_passes_the_largest_counts_and_libraries_are_shared():
 def larger(tmp_path_factory) -> Run:
     """Prepared with a base ten times larger."""
     folder = tmp_path_factory.mktemp("runs")
-    return prepare(Prepare(str(folder / "prepared"), base=str(ten_times(folder / "ten times")), count=16)).run
+    return prepare(
+        Prepare(str(folder / "prepared"), base=str(ten_times(folder / "ten times")), count=16)
+    ).run
 
 
 def test_a_training_that_does_not_fit_is_refused_with_what_would(prepared, monkeypatch):
     config, cache = Train(batch_size=256, processes=2, precision="bf16"), prepared.cache
-    planned, saving = plan(config, cache, 2), plan(replace(config, checkpointing=True), cache, 2)
+    planned, saving = (
+        plan_memory(config, cache, 2),
+        plan_memory(replace(config, checkpointing=True), cache, 2),
+    )
     assert saving.needed < planned.needed
-    monkeypatch.setattr(memory, "room", lambda: (planned.needed + saving.needed) // 2)
-    tight = plan(config, cache, 2)
+    monkeypatch.setattr(memory, "available_bytes", lambda: (planned.needed + saving.needed) // 2)
+    tight = plan_memory(config, cache, 2)
     with pytest.raises(LaunchError) as refused:
-        check(tight, config, cache)
+        check_fits(tight, config, cache)
     said = str(refused.value)
-    assert f"needs {planned.needed / MIB:.0f} MiB, 2 processes, most of it for 'activations'" in said
+    assert (
+        f"needs {planned.needed / MIB:.0f} MiB, 2 processes, most of it for 'activations'" in said
+    )
     assert "give checkpointing = True, which needs" in said
-    monkeypatch.setattr(memory, "room", lambda: 1)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1)
     with pytest.raises(LaunchError, match="no change of batch_size"):
-        check(plan(config, cache, 2), config, cache)
-    check(planned, config, cache)
+        check_fits(plan_memory(config, cache, 2), config, cache)
+    check_fits(planned, config, cache)
 
 
 def test_a_gpus_step_is_rehearsed_with_gradient_checkpointing_too(prepared):
     activations = [
-        rehearse(Train(checkpointing=each, precision="bf16"), prepared.cache, gpu=True).activations for each in (True, False)
+        dry_run(Train(checkpointing=each, precision="bf16"), prepared.cache, gpu=True).activations
+        for each in (True, False)
     ]
     assert 0 < activations[0] < activations[1] / 2
-    assert rehearse(Train(precision="bf16"), prepared.cache, gpu=False).activations < activations[1], (
-        "a CPU's norms are not in fp32"
-    )
+    assert (
+        dry_run(Train(precision="bf16"), prepared.cache, gpu=False).activations < activations[1]
+    ), "a CPU's norms are not in fp32"
 
 
 def test_room_is_what_the_machine_has_left_or_a_container_allows(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "TAKEN", tmp_path)
-    assert abs(memory.room() - psutil.virtual_memory().available) < 2**30
+    assert abs(memory.available_bytes() - psutil.virtual_memory().available) < 2**30
     (tmp_path / "memory.max").write_text("5000000\n")
     (tmp_path / "memory.current").write_text("2000000\n")
-    assert memory.room() == 3_000_000
+    assert memory.available_bytes() == 3_000_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.room() > 3_000_000
+    assert memory.available_bytes() > 3_000_000
 
 
 @pytest.mark.parametrize(
@@ -105,16 +147,29 @@ def test_room_is_what_the_machine_has_left_or_a_container_allows(tmp_path, monke
         ("ten times", {"batch_size": 4, "method": "full", "zero_stage": 2, "lr": 1e-4}),
     ],
 )
-def test_a_real_training_takes_what_was_planned_within_a_fifth(prepared, larger, new_run, start_training, base, how):
+def test_a_real_training_takes_what_was_planned_within_a_fifth(
+    prepared, larger, new_run, start_training, base, how
+):
     run = new_run(prepared if base == "embedded" else larger)
     kernel = start_training(Train(str(run.folder), **{"steps": 2, "validate_every": 0} | how))
     assert kernel.wait() == 0, kernel.said
     told = run.stage_record("train")["memory"]
     assert len(told["measured_mib"]) == 2 and "memory planned for a process" in kernel.said
-    assert told["planned_mib"]["a process at its peak"] == pytest.approx(max(told["measured_mib"]), rel=0.2)
+    assert told["planned_mib"]["a process at its peak"] == pytest.approx(
+        max(told["measured_mib"]), rel=0.2
+    )
 
 
 def test_peaks_are_told_in_words():
-    told = {"planned_mib": {"base": 1.0, "a process at its peak": 640.4}, "measured_mib": [655.2, 649.9]}
-    assert peaks(**told) == "memory of a process at its peak: 640 MiB planned, 655, 650 measured"
-    assert peaks(None, [655.2]) == "memory of a process at its peak: not planned, 655 measured"
+    told = {
+        "planned_mib": {"base": 1.0, "a process at its peak": 640.4},
+        "measured_mib": [655.2, 649.9],
+    }
+    assert (
+        describe_peaks(**told)
+        == "memory of a process at its peak: 640 MiB planned, 655, 650 measured"
+    )
+    assert (
+        describe_peaks(None, [655.2])
+        == "memory of a process at its peak: not planned, 655 measured"
+    )

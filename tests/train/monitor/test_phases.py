@@ -8,11 +8,11 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from nbs_lib.config import Train
-from nbs_lib.files import read_lines
+from nbs_lib.files import read_jsonl
 from nbs_lib.models import find_base
 from nbs_lib.models.lora import WEIGHTS
 from nbs_lib.run.run import Run
-from nbs_lib.train import weights_of
+from nbs_lib.train import trained_weights
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,14 @@ def trained(new_run, train):
     made = {}
 
     def call(name: str, how: dict) -> tuple[Run, Train]:
-        small = {"steps": 4, "batch_size": 2, "log_every": 1, "precision": "fp32", "checkpoint_every": 2, "validate_every": 0}
+        small = {
+            "steps": 4,
+            "batch_size": 2,
+            "log_every": 1,
+            "precision": "fp32",
+            "checkpoint_every": 2,
+            "validate_every": 0,
+        }
         if name not in made:
             run = new_run()
             config = Train(str(run.folder), **small | {"ema": 0.5} | how)
@@ -61,7 +68,7 @@ def size(folder: Path) -> int:
 
 
 def numbers(run: Run, name: str) -> list[float]:
-    return [line[name] for line in read_lines(run.metrics) if name in line]
+    return [line[name] for line in read_jsonl(run.metrics) if name in line]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -69,15 +76,22 @@ def test_an_adapter_is_learned_saved_and_resumed_alike(trained, resumed, way):
     first, _ = trained("ZeRO 0", ZERO["ZeRO 0"])
     run, config = trained(way, WAYS[way])
     record = run.stage_record("train")
-    assert record["distributed_type"] == ("DEEPSPEED" if config.deepspeed else "MULTI_CPU") and record["processes"] == 2
+    assert (
+        record["distributed_type"] == ("DEEPSPEED" if config.deepspeed else "MULTI_CPU")
+        and record["processes"] == 2
+    )
     assert numbers(run, "loss") == pytest.approx(numbers(first, "loss"), rel=1e-5)
     assert numbers(run, "grad_norm") == pytest.approx(numbers(first, "grad_norm"), rel=1e-4)
     learned = load_file(run.adapter / WEIGHTS)
-    assert any(value.abs().max() > 0 for key, value in learned.items() if "lora_B" in key), "an empty adapter"
+    assert any(value.abs().max() > 0 for key, value in learned.items() if "lora_B" in key), (
+        "an empty adapter"
+    )
     for key, value in load_file(first.adapter / WEIGHTS).items():
         assert learned[key] == pytest.approx(value, abs=2e-5), key
     checkpoint = run.checkpoints / "step-0000002"
-    assert 3 * size(run.adapter) < size(checkpoint) < 4 * WEIGHTS_OF_THE_UNET / 2, "the optimizer's, but never the base"
+    assert 3 * size(run.adapter) < size(checkpoint) < 4 * WEIGHTS_OF_THE_UNET / 2, (
+        "the optimizer's, but never the base"
+    )
     find_base("embedded").pipeline().load_lora_weights(run.adapter)
     if way == "afresh":
         return  # but for how it was started it is the plain one
@@ -96,20 +110,37 @@ def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, resume
     # an fp32 copy and AdamW's two states of half of the weights, in each of two processes
     assert states == pytest.approx([3 * 4 * WEIGHTS_OF_THE_UNET / 2] * 2, rel=0.02)
     again = resumed(run, config)
-    assert weights_of(again, config).read_bytes() == weights_of(run, config).read_bytes()
+    assert trained_weights(again, config).read_bytes() == trained_weights(run, config).read_bytes()
     StableDiffusionPipeline.from_pretrained(again.model)
 
 
 def test_stage_3_learns_all_layers_as_stage_0_does(trained):
     everywhere = {"targets": "all", "checkpointing": True, "steps": 2, "checkpoint_every": 0}
-    runs = [trained(f"everywhere, {way}", WAYS[way] | everywhere)[0] for way in ("ZeRO 0", "ZeRO 3")]
+    runs = [
+        trained(f"everywhere, {way}", WAYS[way] | everywhere)[0] for way in ("ZeRO 0", "ZeRO 3")
+    ]
     first, divided = (load_file(run.adapter / WEIGHTS) for run in runs)
-    for key, value in first.items():  # the first layers have gradients, too, though what they are given wants none
+    for (
+        key,
+        value,
+    ) in (
+        first.items()
+    ):  # the first layers have gradients, too, though what they are given wants none
         assert value.abs().max() > 0 and divided[key] == pytest.approx(value, abs=2e-5), key
 
 
 def test_gradients_are_clipped_where_the_parameters_say_at_every_stage(trained):
-    loud = {"guidance": 60.0, "alpha": 512.0, "lr": 1e-5, "clip": 50.0, "steps": 2, "checkpoint_every": 0}
-    norms = {way: numbers(trained(f"loud, {way}", WAYS[way] | loud)[0], "grad_norm") for way in ("plain", "ZeRO 0", "ZeRO 2")}
+    loud = {
+        "guidance": 60.0,
+        "alpha": 512.0,
+        "lr": 1e-5,
+        "clip": 50.0,
+        "steps": 2,
+        "checkpoint_every": 0,
+    }
+    norms = {
+        way: numbers(trained(f"loud, {way}", WAYS[way] | loud)[0], "grad_norm")
+        for way in ("plain", "ZeRO 0", "ZeRO 2")
+    }
     assert min(norms["plain"]) > 1, "or nobody would see that they were clipped at 1"
     assert norms["ZeRO 0"] == pytest.approx(norms["plain"], rel=1e-4) == norms["ZeRO 2"]

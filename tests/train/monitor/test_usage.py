@@ -9,13 +9,13 @@ import pynvml
 import pytest
 from PIL import Image
 
-from nbs_lib.files import read_lines
+from nbs_lib.files import read_jsonl
 from nbs_lib.run.run import Run
 from nbs_lib.train.monitor import hardware as meter
 from nbs_lib.train.monitor import usage as watch
-from nbs_lib.train.monitor.phases import mark
+from nbs_lib.train.monitor.phases import mark_phase
 from nbs_lib.train.monitor.plots import draw_curves, loss_figure, running_mean
-from nbs_lib.train.monitor.usage import Watch
+from nbs_lib.train.monitor.usage import UsageMonitor
 
 RANKS = """
 import os, sys, time
@@ -59,7 +59,7 @@ def test_each_process_is_noted_by_its_rank_with_what_it_uses_and_the_stages(run,
     done = python(RANKS, run.folder)
     assert done.returncode == 0, done.stderr
     seconds, share = map(float, done.stdout.split())
-    lines = read_lines(run.usage)
+    lines = read_jsonl(run.usage)
     assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
     assert [line["stage"] for line in lines if "stage" in line] == ["build", "train", None]
     looks = [line for line in lines if "processes" in line]
@@ -79,53 +79,61 @@ def test_the_share_is_the_time_in_which_the_thread_kept_a_core_busy(run, monkeyp
             total += i
         return {"processes": [], "total": total}
 
-    monkeypatch.setattr(meter.Meter, "look", work)
+    monkeypatch.setattr(meter.HardwareSampler, "look", work)
     monkeypatch.setattr(watch, "EVERY", 0.01)
     monkeypatch.setattr(watch, "SHARE", 1.0)
-    with Watch(run) as watching:
-        mark(run, "train")
+    with UsageMonitor(run) as watching:
+        mark_phase(run, "train")
         while run.usage.read_text().count("total") < 5:
             pass
-    assert watching.share * watching.seconds > 0.05, "at least five times it counted to three millions"
+    assert watching.share * watching.seconds > 0.05, (
+        "at least five times it counted to three millions"
+    )
 
 
 def test_looks_that_are_dear_come_less_often(run, monkeypatch):
     costs = iter([0.5] * 100)
     monkeypatch.setattr(watch, "_cost", lambda work: (work(), next(costs))[1])
     monkeypatch.setattr(watch, "EVERY", 0.01)
-    with Watch(run) as watching:
-        mark(run, "train")
+    with UsageMonitor(run) as watching:
+        mark_phase(run, "train")
         while run.usage.read_text().count("processes") < 1:
             pass
         assert not watching._stop.wait(0.5)
-    assert run.usage.read_text().count("processes") == 1, "the next one is due when 0.5 s are 0.4 % of what went by"
+    assert run.usage.read_text().count("processes") == 1, (
+        "the next one is due when 0.5 s are 0.4 % of what went by"
+    )
 
 
 def test_a_resumed_training_goes_on_in_the_same_record(run):
-    run.usage.write_text('{"seconds": 7.0, "cpu_percent": 50.0, "processes": []}\n{"seconds": 8.0, "cpu')
-    with Watch(run, resumed=True):
+    run.usage.write_text(
+        '{"seconds": 7.0, "cpu_percent": 50.0, "processes": []}\n{"seconds": 8.0, "cpu'
+    )
+    with UsageMonitor(run, resumed=True):
         pass
-    first, end = read_lines(run.usage)
+    first, end = read_jsonl(run.usage)
     assert first["seconds"] == 7.0 and end["stage"] is None and 7.0 <= end["seconds"] < 8.0
-    with Watch(run):
+    with UsageMonitor(run):
         pass
-    assert [line["stage"] for line in read_lines(run.usage)] == [None]
+    assert [line["stage"] for line in read_jsonl(run.usage)] == [None]
 
 
 def test_the_words_stay_until_there_is_a_loss_to_draw(run, monkeypatch):
     shown = []
     monkeypatch.setattr(watch, "_display_handle", lambda: SimpleNamespace(update=shown.append))
     run.metrics.write_text('{"step": 1, "lo')
-    with Watch(run):
+    with UsageMonitor(run):
         pass
     assert shown == []
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
-    with Watch(run):
+    with UsageMonitor(run):
         pass
     assert [picture._repr_png_()[1:4] for picture in shown] == [b"PNG"]
 
 
-def test_the_picture_is_drawn_every_few_seconds_and_only_where_there_is_something_new(run, monkeypatch):
+def test_the_picture_is_drawn_every_few_seconds_and_only_where_there_is_something_new(
+    run, monkeypatch
+):
     shown = []
     monkeypatch.setattr(watch, "_display_handle", lambda: SimpleNamespace(update=shown.append))
     monkeypatch.setattr(watch, "EVERY", 0.01)
@@ -134,8 +142,8 @@ def test_the_picture_is_drawn_every_few_seconds_and_only_where_there_is_somethin
     assert watch.REDRAW <= 3
     monkeypatch.setattr(watch, "REDRAW", 0.02)
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
-    with Watch(run) as watching:
-        mark(run, "train")
+    with UsageMonitor(run) as watching:
+        mark_phase(run, "train")
         while len(shown) < 1:
             pass
         looks = run.usage.read_text().count("processes")
@@ -156,8 +164,8 @@ def test_pictures_take_three_hundredths_of_a_core_at_most(run, monkeypatch):
     monkeypatch.setattr(watch, "EVERY", 0.01)
     monkeypatch.setattr(watch, "REDRAW", 0.02)
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
-    with Watch(run) as watching:
-        mark(run, "train")
+    with UsageMonitor(run) as watching:
+        mark_phase(run, "train")
         while len(shown) < 1:
             pass
         run.metrics.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.5}\n')
@@ -169,7 +177,9 @@ def test_pictures_take_three_hundredths_of_a_core_at_most(run, monkeypatch):
 def test_the_running_mean_lies_amid_the_points_though_they_fall_and_begin_with_a_spike(count):
     rng = Random(count)
     losses = [(0.1 + 5 * math.exp(-i / 3)) * rng.lognormvariate(0, 0.5) for i in range(count)]
-    below = sum(loss < mean for loss, mean in zip(losses, running_mean(losses), strict=True)) / count
+    below = (
+        sum(loss < mean for loss, mean in zip(losses, running_mean(losses), strict=True)) / count
+    )
     assert 0.3 <= below <= 0.7
     assert running_mean([2.0] * count) == pytest.approx([2.0] * count)
 
@@ -201,9 +211,16 @@ def test_a_gpu_that_does_not_tell_a_number_leaves_the_others(monkeypatch):
 
 def test_curves_are_drawn_from_what_a_killed_run_left(run):
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n{"step": 3, "lo')
-    look = {"cpu_percent": 50.0, "processes": [{"rank": 0, "cpu_percent": 99.0, "memory_mib": 800.0}]}
+    look = {
+        "cpu_percent": 50.0,
+        "processes": [{"rank": 0, "cpu_percent": 99.0, "memory_mib": 800.0}],
+    }
     gpu = {"gpus": [{"memory_mib": 1000.0, "power_w": 300.0}]}
-    lines = [{"seconds": 0.5, "stage": "train"}, {"seconds": 1.0} | look, {"seconds": 2.0} | look | gpu]
+    lines = [
+        {"seconds": 0.5, "stage": "train"},
+        {"seconds": 1.0} | look,
+        {"seconds": 2.0} | look | gpu,
+    ]
     run.usage.write_text("\n".join(map(json.dumps, lines)) + '\n{"seconds": 3.')
     draw_curves(run)
     assert Image.open(run.folder / "loss.png").size == (770, 330)

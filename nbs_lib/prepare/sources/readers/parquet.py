@@ -19,8 +19,18 @@ LARGE_PAGE, RATIO = 1 << 29, 2
 """Bytes of a page of images, which hardly get smaller when they are packed, and what it may at most grow by: the memory that
 it takes is no surprise, for the file is as large."""
 BATCH = 1 << 26  # bytes of the rows that are read at once, unless a single one has more
-CONTAINERS, STRINGS = 1 << 17, 1 << 24  # elements of a list and bytes of a string in a file's own description
-UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, KeyError, NotImplementedError, MemoryError)
+CONTAINERS, STRINGS = (
+    1 << 17,
+    1 << 24,
+)  # elements of a list and bytes of a string in a file's own description
+UNREADABLE = (
+    pyarrow.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+    NotImplementedError,
+    MemoryError,
+)
 """What Arrow raises for files that somebody else may have written: its own errors, and Python's for names, types that it does
 not know, and sizes that a damaged header claims."""
 BINARY = {
@@ -42,7 +52,9 @@ class Parquet:
         limits = {"thrift_container_size_limit": CONTAINERS, "thrift_string_size_limit": STRINGS}
         try:
             # a buffer: or else a column's whole part of a row group is read at once
-            self._table = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False, **limits)
+            self._table = pyarrow.parquet.ParquetFile(
+                file, buffer_size=1 << 20, pre_buffer=False, **limits
+            )
             self.schema = self._table.schema_arrow
             self._metadata = self._table.metadata
             self.names, self.rows = self.schema.names, max(0, self._metadata.num_rows)
@@ -65,14 +77,18 @@ class Parquet:
                 first += max(0, self._metadata.row_group(group).num_rows)
                 if not wanted(group):
                     continue
-                for batch in self._read(group, columns, min(rows, BATCH // max(1, self._largest(group, columns)) or 1)):
+                for batch in self._read(
+                    group, columns, min(rows, BATCH // max(1, self._largest(group, columns)) or 1)
+                ):
                     yield number, batch
                     number += batch.num_rows
             except UNREADABLE as fault:
                 yield number, fault if isinstance(fault, TableError) else TableError(DAMAGED)
 
     def _read(self, group: int, columns: list[str], rows: int) -> Iterator[pyarrow.RecordBatch]:
-        return self._table.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+        return self._table.iter_batches(
+            rows, row_groups=[group], columns=columns, use_threads=False
+        )
 
     def _largest(self, group: int, columns: list[str]) -> int:
         """Return the bytes that a row takes at most. Errors: TableError where that is too much."""
@@ -80,14 +96,22 @@ class Parquet:
         found = 0
         for number in range(metadata.num_columns):
             chunk = metadata.column(number)
-            if not any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns):
+            if not any(
+                chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.")
+                for name in columns
+            ):
                 continue
             try:
                 pages = list(pages_of(self._file, chunk))
             except PageError as fault:
                 raise TableError(str(fault)) from None
-            if any(page.unpacked > (LARGE_PAGE if page.unpacked <= RATIO * page.packed else PAGE) for page in pages):
-                raise TableError(f"row group holds a page that unpacks to more than {PAGE >> 20} MiB")
+            if any(
+                page.unpacked > (LARGE_PAGE if page.unpacked <= RATIO * page.packed else PAGE)
+                for page in pages
+            ):
+                raise TableError(
+                    f"row group holds a page that unpacks to more than {PAGE >> 20} MiB"
+                )
             found += max((page.unpacked for page in pages), default=0)
         return found
 
@@ -97,7 +121,12 @@ class Parquet:
         for number in range(metadata.num_columns):
             if metadata.column(number).path_in_schema == column:
                 found = metadata.column(number).statistics
-                if found is not None and found.has_min_max and isinstance(found.min, int) and isinstance(found.max, int):
+                if (
+                    found is not None
+                    and found.has_min_max
+                    and isinstance(found.min, int)
+                    and isinstance(found.max, int)
+                ):
                     return found.min, found.max
         return None
 

@@ -13,7 +13,10 @@ HEADER = 1 << 20  # bytes of a page's header, which may hold the page's least an
 NESTED = 16  # structs in one another; a page's header has three
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY = range(1, 9)
 STRUCT = 12
-UNPACKED, PACKED = 2, 3  # fields of a header: bytes of the page unpacked, and as it lies in the file
+UNPACKED, PACKED = (
+    2,
+    3,
+)  # fields of a header: bytes of the page unpacked, and as it lies in the file
 
 
 class PageError(ValueError):

@@ -15,7 +15,14 @@ MOST = 1 << 20  # bytes of a member that holds the name of the next one
 LONG_NAME, LONG_LINK, PAX, PAX_OF_ALL, SPARSE = b"L", b"K", b"x", b"g", b"S"
 ABOUT_NEXT = (LONG_NAME, LONG_LINK, PAX, PAX_OF_ALL)
 FILES = (b"0", b"\0", b"7", SPARSE)
-WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders and pipes, whatever their size says
+WITHOUT_DATA = (
+    b"1",
+    b"2",
+    b"3",
+    b"4",
+    b"5",
+    b"6",
+)  # links, devices, folders and pipes, whatever their size says
 RECORD = re.compile(rb"(\d{1,20}) ([^=]*)=")  # of a pax header: its length, its keyword
 
 
@@ -42,7 +49,11 @@ class _Header:
 def members(file: BinaryIO) -> Iterator[Member]:
     """Yield an archive's files in order; links, folders and devices are passed over. Errors: TarError."""
     end = file.seek(0, 2)
-    place, name, size = 0, b"", None  # the name and the size that a member of their own gave to the next one
+    place, name, size = (
+        0,
+        b"",
+        None,
+    )  # the name and the size that a member of their own gave to the next one
     while (header := _read_header(file, place)) is not None:
         place += BLOCK
         if header.kind == SPARSE:
@@ -54,10 +65,15 @@ def members(file: BinaryIO) -> Iterator[Member]:
             name = _data(file, place, length).split(b"\0")[0]
         elif header.kind == PAX:
             records = _records(_data(file, place, length))
-            name, size = records.get(b"path", name), _whole(records[b"size"]) if b"size" in records else size
+            name, size = (
+                records.get(b"path", name),
+                _whole(records[b"size"]) if b"size" in records else size,
+            )
         elif header.kind not in ABOUT_NEXT:
             if header.kind in FILES and not (name or header.name).endswith(b"/"):
-                yield Member((name or header.name).decode("utf-8", "surrogateescape"), place, length)
+                yield Member(
+                    (name or header.name).decode("utf-8", "surrogateescape"), place, length
+                )
             name, size = b"", None
         if header.kind not in WITHOUT_DATA:
             place += -(-length // BLOCK) * BLOCK

@@ -12,6 +12,7 @@ kohya      the adapter's weights under kohya's names
 card       what is told of an export
 """
 
+from ..images.convert import unit_to_uint8
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 
 # isort: split
@@ -193,4 +194,4 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
             f"{sampler.learned} makes pictures that are no numbers (NaN) on base {sampler.base.name!r}, which no program can "
             "show; train it again with a lower lr, or on another base"
         )
-    return (images * 255).round().astype(np.uint8)
+    return unit_to_uint8(images)

@@ -1,9 +1,42 @@
-"""The content security policy of our pages: which inline style and script a browser may take, by their hashes."""
+"""HTML pages from templates, and a policy that lets a browser run only our own style and script."""
 
 from base64 import b64encode
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 
 def csp_hash(text: str) -> str:
-    """How a policy names an inline style or script. Source: W3C CSP level 3, section 2.3.1."""
+    """Return the name of an inline style or script in a content security policy.
+
+    Source: W3C CSP level 3, section 2.3.1.
+    """
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
+
+
+def environment(folder: Path) -> Environment:
+    """Return the Jinja environment of a folder's templates. Text from outside is always escaped."""
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def inline(style: str, script: str) -> dict[str, Any]:
+    """Return a page's `style` and `script` unescaped, and their `hashes` for its policy.
+
+    Both must be files of ours: nothing that a person typed may be in them.
+    """
+    hashes = {"style": csp_hash(style), "script": csp_hash(script)}
+    return {"style": Markup(style), "script": Markup(script), "hashes": hashes}
+
+
+def data_url(picture: bytes, kind: str = "png") -> str:
+    """Return the bytes of a PNG or WebP file as a URL that holds them."""
+    return f"data:image/{kind};base64,{b64encode(picture).decode()}"

@@ -14,6 +14,8 @@ CONTENDER_COLOURS = {
 }
 OTHER_COLOURS = ("#7a4e9c", "#3a7d44", "#a83f5a", "#4a6fa5")
 INK, SOFT, LINE = "#1c1b1a", "#5f5c58", "#e3e0db"
+MAIN, CONTRAST, MUTED = "#0b5f6b", "#d98324", "#8a8f98"
+"""Of plots without contenders: the series, what is set against it, and what stands behind it."""
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
+from ..images.convert import to_tensor
 from .captions import Caption, near_miss_choices
 
 
@@ -39,7 +40,7 @@ def caption_first(
 def pixels(images: np.ndarray, clip: CLIPModel) -> torch.Tensor:
     """Pictures uint8 [n, h, w, 3] as the picture-book's CLIP takes them: fp32 [n, 3, side, side] in [-1, 1]."""
     x, side = (
-        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        to_tensor(images),
         clip.config.vision_config.image_size,
     )
     return (

@@ -25,6 +25,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import write_atomic
+from ..images.style import CONTRAST, MAIN
 from .examples import Example, Skipped
 from .images import to_rgb, upright
 from .manifest import Manifest
@@ -156,7 +157,7 @@ def _histogram(
     axes: Axes, values: list[float], counts: list[int], ends: tuple[float, float] | None
 ):
     """Bars of how many images there are; an odd number of them, so that squares have the middle one for themselves."""
-    heights, _, _ = axes.hist(values, bins=BINS, range=ends, weights=counts, color="#3b6ea5")
+    heights, _, _ = axes.hist(values, bins=BINS, range=ends, weights=counts, color=MAIN)
     axes.set_ylabel("images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if max(heights) > SEEN * min(
@@ -171,11 +172,11 @@ def _histogram(
 def _lengths(tokens: Counter, most: int) -> Figure:
     figure = Figure(figsize=(9, 2.6), layout="constrained")
     axes = figure.subplots()
-    axes.bar(list(tokens), list(tokens.values()), width=1.0, color="#3b6ea5")
-    axes.axvline(most + 0.5, color="#b5432e", linestyle="--")
+    axes.bar(list(tokens), list(tokens.values()), width=1.0, color=MAIN)
+    axes.axvline(most + 0.5, color=CONTRAST, linestyle="--")
     side, aside = ("left", 6) if most < max(tokens) / 2 else ("right", -6)
     axes.annotate(f"what the text encoder reads: {most}", (most + 0.5, 0.97), (aside, 0), ("data", "axes fraction"),
-                  "offset points", va="top", ha=side, color="#b5432e")  # fmt: skip
+                  "offset points", va="top", ha=side, color=CONTRAST)  # fmt: skip
     axes.set(
         xlabel="tokens of a caption, its beginning and end among them", ylabel="distinct captions"
     )

@@ -8,7 +8,11 @@ from ..files import PACKAGE, file_hash, value_hash
 BASE = PACKAGE / "picturebook" / "base"
 TRAINING = PACKAGE / "picturebook" / "training"
 SHARED = ("config", "files.py", "diffusion.py", "run/run.py", "cache", "models")
-BESIDE = {"train": ("run/continuation.py",), "compare": ("images",)}
+BESIDE = {
+    "prepare": ("images",),
+    "train": ("images/convert.py", "run/continuation.py"),
+    "compare": ("images",),
+}
 """Of a room, what it rests on besides that others do not."""
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from ..config import Train
 from ..diffusion import classifier_free_guidance
 from ..files import files_in, write_atomic
+from ..images.convert import to_uint8
 from ..models import TextEmbeddings
 from ..run.run import Run
 from .dataset import Examples
@@ -121,12 +122,9 @@ class Validation:
         """A row of pictures from scaled latents [n, c, h, w], and the strip of all rows so far."""
         vae = self.parts.base.vae().to(latents.device)
         pixels = torch.cat([self.parts.base.decode(vae, part) for part in latents.split(AT_ONCE)])
-        bytes_ = (
-            ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        )
         self.folder.mkdir(exist_ok=True)
         save(
-            validation_page([Image.fromarray(each) for each in bytes_]),
+            validation_page([Image.fromarray(each) for each in to_uint8(pixels)]),
             self.folder / f"step-{step:07d}.png",
         )
         save(progress_strip(self.folder), self.run.folder / "validation.png")

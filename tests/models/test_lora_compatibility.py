@@ -14,7 +14,7 @@ from nbs_lib.models.lora import TARGETS, target_layers
 from nbs_lib.models.lora_compatibility import unsupported_layers
 from nbs_lib.models.lora_file import lora_targets_of
 
-MAPS = json.loads((Path(__file__).parent / "data" / "key_maps.json").read_text())
+MAPS = json.loads((Path(__file__).with_name("key_maps.json")).read_text())
 SIZES = {
     "sd15": {"cross_attention_dim": 768},
     "sd21": {

@@ -19,7 +19,7 @@ from ...config import Compare, Play
 from ...config.validation import defaults
 from ...files import read_jsonl, value_hash
 from ...run.run import Run, RunError
-from ..report.html import data_url
+from ..report.html import picture_url
 from ..sampling.long_prompts import no_truncation_warnings
 from ..sampling.provenance import provenance
 from ..sampling.sampler import SCHEDULERS, Sampler, load_sampler
@@ -174,7 +174,7 @@ class Playground:
         with self.viewer.hold_sync():
             for side, who in (("before", before), ("after", after)):
                 shot = drawn.shots[who]
-                setattr(self.viewer, side, "" if shot.image is None else data_url(shot.image))
+                setattr(self.viewer, side, "" if shot.image is None else picture_url(shot.image))
                 setattr(self.viewer, f"{side}_label", who)
                 setattr(self.viewer, f"{side}_note", shot.note)
             self.viewer.alt, self.viewer.words = f"{drawn.prompt} (seed {drawn.seed})", ""

@@ -7,7 +7,7 @@ import anywidget
 import traitlets
 
 from ...run.run import Run, RunError
-from ..report.html import data_url
+from ..report.html import picture_url
 from .jobs import describe_job
 from .sampling_thread import SamplingThread, StoppedError
 from .votes import Pair, plan, read_votes, tally, vote
@@ -90,7 +90,8 @@ class BlindTest(anywidget.AnyWidget):
         try:
             for pair in pairs:
                 pictures = [
-                    data_url(draw(name, pair.prompt, pair.seed)) for name in (pair.left, pair.right)
+                    picture_url(draw(name, pair.prompt, pair.seed))
+                    for name in (pair.left, pair.right)
                 ]
                 self._drawer.tell(lambda pair=pair, pictures=pictures: self._add(pair, pictures))
         except StoppedError:

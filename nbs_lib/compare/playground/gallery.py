@@ -19,7 +19,7 @@ from ...config.validation import as_parameters
 from ...config.yaml12 import dump
 from ...files import append_jsonl, write_atomic
 from ...run.run import Run
-from ..report.html import data_url
+from ..report.html import picture_url
 from .widgets import script, style
 
 METADATA_KEY = "onepass"
@@ -65,7 +65,7 @@ def row(run: Run, drawn: GalleryRow) -> dict[str, Any]:
         {
             "name": name,
             "note": shot.note,
-            "url": "" if shot.image is None else data_url(thumbnail(shot.image)),
+            "url": "" if shot.image is None else picture_url(thumbnail(shot.image)),
         }
         for name, shot in drawn.shots.items()
     ]

@@ -8,7 +8,7 @@ import ipywidgets
 import traitlets
 
 from ...run.run import Run
-from ..report.html import PAIRS, data_url, read_results
+from ..report.html import PAIRS, picture_url, read_results
 from .widgets import script, style
 
 SIDE = 256  # pixels of a plain picture
@@ -72,7 +72,7 @@ def slider(folder: str | Path, width: int = 384) -> ipywidgets.VBox:
 
     def show(_=None):
         picture, sides = pictures[prompt.value], pair.value
-        before, after = (data_url(run.compare / picture["files"][side]) for side in sides)
+        before, after = (picture_url(run.compare / picture["files"][side]) for side in sides)
         with shown.hold_sync():
             shown.before, shown.after, shown.alt = before, after, picture["prompt"]
             shown.before_label, shown.after_label = sides

@@ -9,6 +9,7 @@ import torch
 
 from ...config import Compare
 from ...config.grid_axes import Axis
+from ...images.convert import to_uint8
 from ..sampling.sample_cache import SampleCache
 from ..sampling.sampler import Sampler
 from ..sampling.settings import SamplingSettings
@@ -98,8 +99,7 @@ def denoising_strip(
         peek=lambda done, now: latents.append(now.clone()) if done in wanted else None,
     )
     base, pipe = sampler.pipe_of(way)
-    pictures = [(base.decode(pipe.vae, each)[0] / 2 + 0.5).clamp(0, 1) for each in latents]
-    return wanted, (torch.stack(pictures) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return wanted, to_uint8(torch.cat([base.decode(pipe.vae, each) for each in latents]))
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,20 +1,17 @@
 """The report: one HTML page that holds everything it shows, for a reader who has neither the project nor a network."""
 
 import json
-from base64 import b64encode
 from io import BytesIO
 from math import isfinite, isinf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from ...config.contenders import CONTENDERS
 from ...files import write_atomic
-from ...images.html import csp_hash
+from ...images.html import data_url, environment, inline
 from ...run.record import read_metrics
 from ...run.run import Run
 from .snippet import three_lines, usage_example
@@ -42,15 +39,9 @@ def write_report(run: Run) -> Path:
 
     Errors: FileNotFoundError where there is no comparison, or one of its pictures is gone.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, percent=percent, value=value, titled=contender_title)
-    template = environment.get_template("report.html.j2")
+    templates = environment(HERE)
+    templates.filters.update(number=number, percent=percent, value=value, titled=contender_title)
+    template = templates.get_template("report.html.j2")
     count = len(read_results(run)["pictures"])
     tries = [(quality, count) for quality in QUALITIES] + [
         (20, count >> halved) for halved in range(1, count.bit_length())
@@ -73,10 +64,10 @@ def read_results(run: Run) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8"))
 
 
-def data_url(picture: Path | np.ndarray, quality: int = 0) -> str:
+def picture_url(picture: Path | np.ndarray, quality: int = 0) -> str:
     """A PNG file, or a picture [h, w, 3] of bytes, as a URL that holds it. quality: of WebP, 0 for PNG."""
     if isinstance(picture, Path) and not quality:
-        return "data:image/png;base64," + b64encode(picture.read_bytes()).decode()
+        return data_url(picture.read_bytes())
     image = (
         Image.open(picture).convert("RGB")
         if isinstance(picture, Path)
@@ -89,13 +80,11 @@ def data_url(picture: Path | np.ndarray, quality: int = 0) -> str:
         "WEBP" if quality else "PNG",
         **({"quality": quality} if quality else {}),
     )
-    return (
-        f"data:image/{'webp' if quality else 'png'};base64,{b64encode(buffer.getvalue()).decode()}"
-    )
+    return data_url(buffer.getvalue(), "webp" if quality else "png")
 
 
 def page(run: Run, quality: int = 0, cards: int | None = None) -> dict[str, Any]:
-    """Everything the template shows. quality: of its pictures, see `data_url`; cards: so many of the prompts and seeds at
+    """Everything the template shows. quality: of its pictures, see `picture_url`; cards: so many of the prompts and seeds at
     most, None for all."""
     results, record = read_results(run), run.read()
     style = (HERE.parent / "playground" / "viewer.css").read_text("utf-8") + (
@@ -125,11 +114,7 @@ def page(run: Run, quality: int = 0, cards: int | None = None) -> dict[str, Any]
         "title": TITLES[results["objective"]],
         "code": usage_example(run, results),
         "three": three_lines(run, results),
-        # Markup is for files of ours only; everything a person typed goes through the template's escaping
-        "style": Markup(style),
-        "script": Markup(script),
-        "hashes": {"style": csp_hash(style), "script": csp_hash(script)},
-    }
+    } | inline(style, script)
 
 
 def picture_card(run: Run, picture: dict[str, Any], quality: int = 0) -> dict[str, Any]:
@@ -145,12 +130,12 @@ def picture_card(run: Run, picture: dict[str, Any], quality: int = 0) -> dict[st
         "prompt": picture["prompt"],
         "seed": picture["seed"],
         "small": small,
-        "pictures": {name: data_url(file, quality) for name, file in files.items()},
+        "pictures": {name: picture_url(file, quality) for name, file in files.items()},
     }
 
 
 def embedded_figure(path: Path, quality: int = 0) -> str | None:
-    return data_url(path, quality) if path.is_file() else None
+    return picture_url(path, quality) if path.is_file() else None
 
 
 def training(run: Run) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ... import models
 from ...files import file_hash
+from ...images import convert
 from ...models import find_base
 from ...models.lora import WEIGHTS
 from ...run.fingerprint import files_hash, files_of
@@ -18,7 +19,7 @@ CODE = [
     Path(__file__).with_name(f"{name}.py")
     for name in ("adapters", "engines", "sampler", "settings")
 ]
-CODE += files_of(Path(models.__file__).parent)
+CODE += [Path(convert.__file__), *files_of(Path(models.__file__).parent)]
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 
 

@@ -14,6 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from ...config.contenders import SCHEDULERS
+from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion, find_base
 from ...models.lora import WEIGHTS
 from ...run.run import Run
@@ -199,7 +200,7 @@ class Sampler:
             callback_on_step_end=keep,
             callback_on_step_end_tensor_inputs=["latents", *texts],
         ).images
-        return (pictures * 255).round().astype(np.uint8), last["latents"].float().cpu()
+        return unit_to_uint8(pictures), last["latents"].float().cpu()
 
     @contextmanager
     def _ready(self, way: SamplingSettings) -> Iterator[DiffusionPipeline]:

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ...config import REFERENCE_PROMPTS
+from ...images.convert import to_uint8
 from ...models import StableDiffusion
 from ..captions import ATTRIBUTES, KINDS, Scene, draw_caption
 from ..dataset import draw_book
@@ -49,8 +50,9 @@ def reconstructions(folder: Path, count: int = 8) -> Figure:
     """Held-out pictures above, what the VAE makes of them below."""
     book, vae = draw_book(count, seed=2, held_out=True), StableDiffusion("embedded", folder).vae()
     back = vae.decode(vae.encode(pixels(book.images)).latent_dist.mean).sample
-    back = ((back.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return sheet([list(book.images), list(back)], [["drawn"] * count, ["through the VAE"] * count])
+    return sheet(
+        [list(book.images), list(to_uint8(back))], [["drawn"] * count, ["through the VAE"] * count]
+    )
 
 
 def guidance_sheet(folder: Path, scales: list[float], seed: int = 0) -> Figure:

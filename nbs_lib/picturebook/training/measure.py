@@ -11,6 +11,7 @@ import torch
 from transformers import CLIPModel
 
 from ...files import write_atomic
+from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion
 from ...run.environment import hardware
 from ..caption_ranking import caption_first
@@ -44,7 +45,7 @@ def sample(
             generator=noise,
             output_type="np",
         ).images
-        pictures.append((out * 255).round().astype(np.uint8))
+        pictures.append(unit_to_uint8(out))
     return np.concatenate(pictures)
 
 

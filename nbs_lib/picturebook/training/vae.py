@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
+from ...images.convert import to_tensor
 from ..dataset import PictureBook
 from .fit import Fit, fit
 
@@ -31,9 +32,7 @@ def new_vae(channels: tuple[int, ...] = (16, 32, 64)) -> AutoencoderKL:
 
 def pixels(images) -> torch.Tensor:
     """uint8 [n, h, w, 3] to float [n, 3, h, w] in [-1, 1], channels last in memory."""
-    return (torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(
-        memory_format=torch.channels_last
-    )
+    return to_tensor(images).contiguous(memory_format=torch.channels_last)
 
 
 def train_vae(vae: AutoencoderKL, book: PictureBook, how: Fit, folder: Path) -> dict:

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 from ...files import scan_folder, write_atomic
-from ...images.html import csp_hash
 from ...run.run import Run
 from ...run.terminal_text import printable
 from ..paths import outputs
@@ -41,9 +40,7 @@ def refresh(run: Run | None = None) -> Path:
             make_thumbnail(run)
     page = outputs() / "index.html"
     text = render_page(
-        "index.html.j2",
-        "index",
-        {"runs": [run_row(each) for each in list_rows(SHOWN)], "heads": SHOWN},
+        HERE / "index.html.j2", runs=[run_row(each) for each in list_rows(SHOWN)], heads=SHOWN
     )
     write_atomic(
         page, text.encode(errors="xmlcharrefreplace")
@@ -51,24 +48,14 @@ def refresh(run: Run | None = None) -> Path:
     return page
 
 
-def render_page(template: str, name: str, told: dict[str, Any]) -> str:
-    """A page of ours, with its style and script in it, which a policy names by their hashes: nothing else may run."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
+def render_page(template: Path, **values: Any) -> str:
+    """Return a page of ours from a template, with the style and script of the index."""
+    from ...images.html import environment, inline
 
-    # autoescape: everything that a person typed is escaped; Markup is for files of ours only
-    environment = Environment(
-        loader=FileSystemLoader([HERE, HERE.parent / "sweep"]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = ((HERE / f"{name}.{ending}").read_text("utf-8") for ending in ("css", "js"))
-    hashes = {kind: csp_hash(text) for kind, text in (("style", style), ("script", script))}
-    return environment.get_template(template).render(
-        **told, style=Markup(style), script=Markup(script), hashes=hashes
-    )
+    style = (HERE / "index.css").read_text("utf-8")
+    script = (HERE / "index.js").read_text("utf-8")
+    page = environment(template.parent).get_template(template.name)
+    return page.render(**values, **inline(style, script))
 
 
 def run_row(row: Row) -> dict[str, Any]:

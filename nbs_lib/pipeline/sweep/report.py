@@ -1,10 +1,11 @@
 """What a sweep came to, as a plot and as a page that holds the plot and the table."""
 
-from base64 import b64encode
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from ...files import write_atomic
+from ...images.html import data_url
 from ...run.record import is_number
 from ...run.terminal_text import printable
 from ..runs.index_page import render_page
@@ -22,9 +23,11 @@ def write_pages(sweep: Any):
         "best": sweep.best,
         "heads": [*sweep.swept, "status", sweep.metric, "seconds"],
         "rows": [sweep_row(sweep, each) for each in sweep.rows],
-        "plot": "data:image/png;base64," + b64encode(picture).decode(),
+        "plot": data_url(picture),
     }
-    write_atomic(sweep.folder / "sweep.html", render_page("sweep.html.j2", "index", told))
+    write_atomic(
+        sweep.folder / "sweep.html", render_page(Path(__file__).with_name("sweep.html.j2"), **told)
+    )
 
 
 def sweep_row(sweep: Any, row: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +46,8 @@ def plot(sweep: Any) -> bytes:
     """A PNG: for each swept parameter the metric of every member against its value, and the means as a line."""
     from matplotlib.figure import Figure
 
+    from ...images.style import MAIN
+
     figure = Figure(figsize=(5 * len(sweep.swept), 3.6), dpi=120, layout="constrained")
     done = [each for each in sweep.rows if is_number(each.get(sweep.metric))]
     for axes, (full, values) in zip(
@@ -56,9 +61,9 @@ def plot(sweep: Any) -> bytes:
         for each in done:
             groups.setdefault(places[str(each[f"swept {full}"])], []).append(each[sweep.metric])
         for place, found in groups.items():
-            axes.plot([place] * len(found), found, "o", color="#0b5f6b", alpha=0.6)
+            axes.plot([place] * len(found), found, "o", color=MAIN, alpha=0.6)
         means = sorted((place, sum(found) / len(found)) for place, found in groups.items())
-        axes.plot(*(zip(*means, strict=True) if means else ([], [])), color="#0b5f6b")
+        axes.plot(*(zip(*means, strict=True) if means else ([], [])), color=MAIN)
         if numbers and min(values) > 0 and max(values) >= 20 * min(values):
             axes.set_xscale("log")
         axes.set_xticks(list(places.values()), list(places), parse_math=False)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ...cache.shards import map_shard, write_shard
 from ...files import file_hash, write_atomic
+from ...images.convert import to_tensor, to_uint8
 from ...models import BaseError, StableDiffusion
 from ..examples import ImageRef
 from ..filters import ImageInfo
@@ -144,10 +145,7 @@ class Encoder:
         found = []
         for path, row in rows:
             latent = map_shard(path)[LATENTS][row : row + 1].to(self.device)
-            values = (self.base.decode(self.part("vae"), latent)[0] / 2 + 0.5).clamp(0, 1)
-            found.append(
-                Image.fromarray((values * 255).round().byte().permute(1, 2, 0).cpu().numpy())
-            )
+            found.append(Image.fromarray(to_uint8(self.base.decode(self.part("vae"), latent))[0]))
         return found
 
     @torch.no_grad()
@@ -186,5 +184,4 @@ class Encoder:
 
 def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
     """RGB pictures of one size as fp32 [n, 3, h, w] in [-1, 1]."""
-    values = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-    return values.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_tensor(np.stack([np.asarray(picture) for picture in pictures]))

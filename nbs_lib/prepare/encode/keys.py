@@ -8,6 +8,7 @@ from ... import diffusion, models
 from ...cache import shards
 from ...config import Prepare
 from ...files import file_hash, value_hash
+from ...images import convert
 from ...models import StableDiffusion
 from ...run.environment import versions
 from .. import enclosure, examples, image_structure, images
@@ -43,7 +44,7 @@ def key_spaces(base: StableDiffusion, config: Prepare) -> dict[str, str]:
     size = {"resolution": config.resolution, "buckets": config.buckets}
     size |= {"crop": config.seed} if config.crop == "random" else {}
     latents = [
-        _code(images.__file__, work.__file__, shards.__file__, *MODELS),
+        _code(images.__file__, convert.__file__, work.__file__, shards.__file__, *MODELS),
         base.hash_of("vae"),
         size,
         "float32",

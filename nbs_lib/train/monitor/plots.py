@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ...files import read_jsonl, write_atomic
+from ...images.style import CONTRAST, MAIN, MUTED
 from ...run.record import read_metrics
 from ...run.run import Run
 from .phases import STAGES
 
-BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
 POINTS = 600  # of a curve of usage, at most: as many as a picture has room for
 REACH = 50  # neighbours on either side that a running mean takes in, at most
 UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
@@ -56,15 +56,15 @@ def loss_figure(run: Run) -> Figure:
     lines = read_metrics(run.metrics)
     logged = [line for line in lines if "loss" in line]
     steps, losses = [line["step"] for line in logged], [line["loss"] for line in logged]
-    axes.plot(steps, losses, color=GREY, linewidth=0.8, label="logged")
+    axes.plot(steps, losses, color=MUTED, linewidth=0.8, label="logged")
     smooth = running_mean(losses)
     alone = "o" if len(steps) == 1 else None  # no line goes through one point
-    axes.plot(steps, smooth, color=BLUE, linewidth=2, marker=alone, label="running mean")
+    axes.plot(steps, smooth, color=MAIN, linewidth=2, marker=alone, label="running mean")
     held_out = [(line["step"], line["held_out_loss"]) for line in lines if "held_out_loss" in line]
     if held_out:
         axes.plot(
             *zip(*held_out, strict=True),
-            color=ORANGE,
+            color=CONTRAST,
             linewidth=1.5,
             marker="o",
             markersize=4,
@@ -132,7 +132,7 @@ def usage_figure(run: Run) -> Figure:
                 seconds,
                 names,
                 table,
-                ORANGE if group == "gpus" else BLUE,
+                CONTRAST if group == "gpus" else MAIN,
                 stacked=key != "percent",
             )
             used = table.mean(0) if key == "percent" else table.sum(0)
@@ -144,7 +144,7 @@ def usage_figure(run: Run) -> Figure:
         rest[0].plot(
             seconds,
             machine,
-            color=GREY,
+            color=MUTED,
             linewidth=1,
             linestyle="--",
             label=f"the machine, of {cores}",
@@ -198,7 +198,7 @@ def _draw_stages(top: Axes, rest: list[Axes], spans: list[tuple[str, float, floa
     top.set_yticks(range(len(rows)), rows, fontsize=8)
     top.set_ylim(len(rows) - 0.4, -0.6)
     for stage, start, stop in spans:
-        place, colour = (start / unit, (stop - start) / unit), BLUE if stage == "train" else GREY
+        place, colour = (start / unit, (stop - start) / unit), MAIN if stage == "train" else MUTED
         # the edge shows what is too short to be seen otherwise
         top.broken_barh(
             [place],
@@ -208,7 +208,7 @@ def _draw_stages(top: Axes, rest: list[Axes], spans: list[tuple[str, float, floa
             linewidth=1,
         )
         for axes in rest if stage != "train" else ():
-            axes.axvspan(place[0], sum(place), color=GREY, alpha=0.2, linewidth=0)
+            axes.axvspan(place[0], sum(place), color=MUTED, alpha=0.2, linewidth=0)
     if spans:
         trained = sum(stop - start for stage, start, stop in spans if stage == "train")
         whole = sum(stop - start for _, start, stop in spans)
@@ -226,12 +226,12 @@ def _draw_use(
         return
     edges = np.cumsum(table, 0)
     for i, name in enumerate(names):
-        shade, alpha = (GREY, 0.7) if name == "kernel" else (colour, 0.15 + 0.2 * (i % 2))
+        shade, alpha = (MUTED, 0.7) if name == "kernel" else (colour, 0.15 + 0.2 * (i % 2))
         axes.fill_between(
             seconds, edges[i] - table[i], edges[i], color=shade, alpha=alpha, linewidth=0
         )
         if np.median(table[i]) > 0.15 * edges[-1].max():
-            kind = name if name == "kernel" else f"{'GPU' if colour == ORANGE else 'rank'} {name}"
+            kind = name if name == "kernel" else f"{'GPU' if colour == CONTRAST else 'rank'} {name}"
             height = float(np.median(edges[i] - table[i] / 2))
             axes.annotate(
                 kind, (1.005, height), xycoords=("axes fraction", "data"), fontsize=8, va="center"

@@ -37,7 +37,7 @@ from ..files import ROOT, file_hash, remove, scan_folder, value_hash, write_atom
 from .disk_space import explain_shortage
 from .environment import environment, versions
 from .fingerprint import code_hash, shipped_base_hash
-from .locks import RunError, is_locked, process_is_gone
+from .locks import RunError, is_locked, lock, process_is_gone
 from .out_of_date import (
     check_replaceable,
     differing_parameters,

@@ -8,12 +8,13 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup demo test lab lint style bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
 	@echo "make demo    run the demo recipe: prepare, train, compare"
 	@echo "make test    run the tests"
+	@echo "make style   print how the library reads, in figures"
 	@echo "make lab     open JupyterLab on notebooks/ (LAB_FLAGS=--no-browser adds a flag)"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
 	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results"
@@ -73,6 +74,9 @@ lint: setup
 		{ echo "$$notebook carries outputs or run metadata; to strip it:"; \
 		  echo '$(PY) -m nbstripout $(STRIP)' "$$notebook"; exit 1; }; \
 	done
+
+style:
+	@python3 tests/style.py
 
 bench: setup
 	@echo "bench: demo, demo-long"

@@ -88,7 +88,7 @@ bench-train: setup
 
 bench-recipes: setup
 	@echo "bench-recipes: cached, trajectories, consistency, unseen"
-	@$(PY) benchmarks/main_job.py cached trajectories cached+train.targets=feedforward consistency unseen
+	@$(PY) benchmarks/main_job.py cached trajectories cached+train.target_modules=feedforward consistency unseen
 
 bench-ranks: setup
 	@echo "bench-ranks: six ranks, three presets"

@@ -45,7 +45,7 @@ def train(config: Train, run: Run, inputs: dict):
     torch.manual_seed(0)
     with torch.device(device):
         unet = (toy_size if toy else true_size)(torch.bfloat16)
-    parameters = add_lora(unet, config.rank, config.alpha, seed=0, targets=config.targets)
+    parameters = add_lora(unet, config.rank, config.alpha, seed=0, targets=config.target_modules)
     alphas = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
     ).alphas_cumprod.to(device)
@@ -197,15 +197,15 @@ def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
     steps, batch = (6, 2) if toy else (STEPS, BATCH)
     how = {
         "zero_stage": setup.zero_stage,
-        "targets": "attention",
-        "checkpoint_every": 0,
+        "target_modules": "attention",
+        "checkpointing_steps": 0,
         "batch_size": batch,
         "steps": steps,
     }
     precision, function = ("fp32", reference) if "reference" in setup.methods else ("bf16", train)
     return launch(
         function,
-        Train(str(folder), **how, precision=precision),
+        Train(str(folder), **how, mixed_precision=precision),
         Run(folder),
         vars(setup) | {"toy": toy},
     )

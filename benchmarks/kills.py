@@ -31,15 +31,15 @@ from nbs_lib.run.run import Run
 
 MOMENTS, ZERO_STAGES = 20, (0, 2)
 SMALL = [
-    "prepare.count=16",
+    "prepare.max_examples=16",
     "train.steps=6",
     "train.batch_size=2",
-    "train.checkpoint_every=2",
+    "train.checkpointing_steps=2",
     "train.log_every=1",
 ]
 SMALL += [
-    "train.held_out=2",
-    "train.validate_every=3",
+    "train.validation_examples=2",
+    "train.validation_steps=3",
     'compare.prompts=["A person holding a cat"]',
 ]
 SMALL += ["compare.steps=2", "compare.captions=2"]

@@ -49,9 +49,16 @@ def tiny() -> Run:
     """A run that was trained for two steps."""
     folder = ROOT / "outputs" / "bench-lab"
     shutil.rmtree(folder, ignore_errors=True)
-    run = prepare(Prepare(str(folder), count=32)).run
+    run = prepare(Prepare(str(folder), max_examples=32)).run
     train(
-        Train(str(folder), steps=2, batch_size=4, processes=1, validate_every=0, checkpoint_every=0)
+        Train(
+            str(folder),
+            steps=2,
+            batch_size=4,
+            num_processes=1,
+            validation_steps=0,
+            checkpointing_steps=0,
+        )
     )
     return run
 
@@ -61,7 +68,11 @@ def headless() -> dict:
     run, seconds, failed, hung = tiny(), [], 0, 0
     how = as_parameters(
         Compare(
-            str(run.folder), prompts=REFERENCE_PROMPTS[:2], steps=2, captions=4, dial=[0.5, 1.0]
+            str(run.folder),
+            prompts=REFERENCE_PROMPTS[:2],
+            steps=2,
+            captions=4,
+            effective_guidance_at=[0.5, 1.0],
         )
     )
     given = [part for name, value in how.items() for part in ("-y", json.dumps({name: value}))]

@@ -37,7 +37,13 @@ def main():
     bases = {"embedded": "embedded", "ten times": str(ten_times(FOLDER / "ten times"))}
     prepared = {
         name: prepare(
-            Prepare(str(FOLDER / f"prepared {name}"), base=base, count=64, answers="data", draws=4)
+            Prepare(
+                str(FOLDER / f"prepared {name}"),
+                base=base,
+                max_examples=64,
+                teacher_cache="data",
+                teacher_samples=4,
+            )
         ).run
         for name, base in bases.items()
     }
@@ -57,11 +63,11 @@ def trained(prepared: Run, **how) -> Run:
     link(run.cache, prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
     quiet = {
-        "precision": "bf16",
+        "mixed_precision": "bf16",
         "teacher": "cached",
         "log_every": 1,
-        "checkpoint_every": 0,
-        "validate_every": 0,
+        "checkpointing_steps": 0,
+        "validation_steps": 0,
     }
     train(Train(str(run.folder), **quiet | how))
     return run
@@ -80,7 +86,7 @@ def scaling(prepared: Run) -> dict[str, float]:
         for processes in found:
             os.sched_setaffinity(0, cores[:processes])
             found[processes] += rates(
-                trained(prepared, processes=processes, zero_stage=0, batch_size=8, steps=20)
+                trained(prepared, num_processes=processes, zero_stage=0, batch_size=8, steps=20)
             )
             os.sched_setaffinity(0, cores)
     one, two = (median(each) for each in found.values())
@@ -94,7 +100,7 @@ def stages(prepared: Run, how: dict) -> dict[str, dict[str, float]]:
     peaks = {}
     for _ in range(ROUNDS):
         for name, stage in STAGES.items():
-            run = trained(prepared, processes=2, **how, **stage)
+            run = trained(prepared, num_processes=2, **how, **stage)
             found[name] += [2 * how["batch_size"] / rate for rate in rates(run)]
             peaks[name] = max(run.stage_record("train")["memory"]["measured_mib"])
     told = {
@@ -106,7 +112,7 @@ def stages(prepared: Run, how: dict) -> dict[str, dict[str, float]]:
 
 def checkpoints(prepared: Run) -> dict[str, float]:
     """Seconds that a checkpoint takes from training, and the share of it at one a minute; and that of watching."""
-    run = trained(prepared, processes=2, steps=60, checkpoint_every=5, batch_size=8)
+    run = trained(prepared, num_processes=2, steps=60, checkpointing_steps=5, batch_size=8)
     begun = [(line["stage"], line["seconds"]) for line in read_jsonl(run.usage) if "stage" in line]
     spans = [
         after - at

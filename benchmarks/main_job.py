@@ -1,7 +1,7 @@
 """The main job, as a user runs it: `onepass run RECIPE` from nothing, timed; what it came to, written down.
 
     python benchmarks/main_job.py demo demo-long     # or: make bench; the others: make bench-recipes
-    python benchmarks/main_job.py cached+train.targets=feedforward     # with a parameter changed
+    python benchmarks/main_job.py cached+train.target_modules=feedforward     # with a parameter changed
 
 For each recipe, a fresh run outputs/bench-RECIPE; its figures go to benchmarks/results/RECIPE.json, and the table of all
 results to benchmarks/README.md. Times are wall clock on the machine that the result names.
@@ -71,7 +71,7 @@ def measure(recipe: str) -> dict:
         "train": {
             **stages["train"]["parameters"],
             "run": name,
-            "processes": stages["train"]["processes"],
+            "num_processes": stages["train"]["processes"],
         },
         "cache_reused": stages["prepare"]["reused"],
         "cache_seconds": stages["prepare"]["cache_seconds"],

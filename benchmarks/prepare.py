@@ -139,7 +139,9 @@ def rate(side: int, count: int) -> dict[str, float]:
         found["bare"].append(bare_rate(side, count, kept=False))
         found["bare_kept"].append(bare_rate(side, count, kept=True))
         where = str(FOLDER / f"rate {side} {i}" / "run")
-        config = Prepare(where, source=str(source), count=0, resolution=side, processes=PROCESSES)
+        config = Prepare(
+            where, source=str(source), max_examples=0, resolution=side, num_processes=PROCESSES
+        )
         found["prepare"].append(count / prepare(config).seconds)
     rates = {name: median(each) for name, each in found.items()}
     print(side, rates, flush=True)
@@ -179,7 +181,7 @@ def again(count: int) -> dict[str, float]:
     """The first run over so many images, the second, and one after a pixel of one was changed."""
     source = write_images(FOLDER / "images again", count, 64)
     config = Prepare(
-        str(FOLDER / "again" / "run"), source=str(source), count=0, processes=PROCESSES
+        str(FOLDER / "again" / "run"), source=str(source), max_examples=0, num_processes=PROCESSES
     )
     first, second = run(config), run(config)
     changed = source / "000" / "000007.jpg"
@@ -211,7 +213,10 @@ def memory(source: Path, most: int) -> dict[str, float]:
             tries.append(
                 run(
                     Prepare(
-                        str(where / "run"), source=str(source), count=count, processes=PROCESSES
+                        str(where / "run"),
+                        source=str(source),
+                        max_examples=count,
+                        num_processes=PROCESSES,
                     )
                 )
             )
@@ -234,7 +239,7 @@ def memory(source: Path, most: int) -> dict[str, float]:
 def reading() -> float:
     """Latents a second in shuffled batches from a warm cache, in one process."""
     [cache] = (each for each in FOLDER.glob("memory */run/cache"))
-    examples = Examples(cache, Train(held_out=0))
+    examples = Examples(cache, Train(validation_examples=0))
     generator, rates = torch.Generator().manual_seed(0), []
     for _ in range(200):
         places = torch.randint(len(examples.own), (BATCH,), generator=generator)

@@ -35,7 +35,7 @@ FOLDER = ROOT / "outputs" / "bench-ranks"
 
 def main():
     shutil.rmtree(FOLDER, ignore_errors=True)
-    prepared = prepare(Prepare(str(FOLDER / "prepared"), answers="data")).run
+    prepared = prepare(Prepare(str(FOLDER / "prepared"), teacher_cache="data")).run
     told, sides = {}, {}
     for targets in TARGETS:
         for rank in RANKS:
@@ -69,15 +69,15 @@ def trained(prepared: Run, targets: str, rank: int) -> Run:
     link(run.cache, prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
     how = {
-        "precision": "bf16",
+        "mixed_precision": "bf16",
         "teacher": "cached",
         "rank": rank,
         "alpha": float(rank),
-        "targets": targets,
+        "target_modules": targets,
         "steps": STEPS,
     }
     how |= {"launcher": "subprocess"}  # this process samples, and so may hold CUDA
-    train(Train(str(run.folder), **how, validate_every=0, checkpoint_every=10**6))
+    train(Train(str(run.folder), **how, validation_steps=0, checkpointing_steps=10**6))
     return run
 
 

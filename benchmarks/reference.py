@@ -26,7 +26,7 @@ def reference(config: Train, run: Run, inputs: dict):
     from nbs_lib.prepare.sources.picturebook import PictureBookSource
     from nbs_lib.train.accelerator import new_accelerator
 
-    accelerator = new_accelerator(replace(config, precision="fp32"), run.folder)
+    accelerator = new_accelerator(replace(config, mixed_precision="fp32"), run.folder)
     base, device = find_base("embedded"), accelerator.device
     fast = {"memory_format": torch.channels_last}  # the layout that ours works in
     student, teacher = (
@@ -56,7 +56,7 @@ def reference(config: Train, run: Run, inputs: dict):
         with torch.no_grad():
             teacher_uncond = teacher(noisy, t, uncond).sample
             teacher_cond = teacher(noisy, t, cond).sample
-        target = teacher_uncond + config.guidance * (teacher_cond - teacher_uncond)
+        target = teacher_uncond + config.guidance_scale * (teacher_cond - teacher_uncond)
         loss = torch.nn.functional.mse_loss(engine(noisy, t, cond).sample, target)
         accelerator.backward(loss)
         loss.item()  # a GPU is done by then

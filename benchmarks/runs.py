@@ -29,11 +29,11 @@ from nbs_lib.run.run import Run
 
 ROUNDS, LISTED, RUNS = 3, 5, (200, 2000)
 SMALL = [
-    "prepare.count=16",
+    "prepare.max_examples=16",
     "train.steps=4",
     "train.batch_size=2",
     "train.deepspeed=false",
-    "train.validate_every=0",
+    "train.validation_steps=0",
 ]
 SMALL += ['compare.prompts=["A person holding a cat"]', "compare.steps=2", "compare.captions=2"]
 TELL = """

@@ -38,7 +38,9 @@ train(Train(**json.loads(sys.argv[1])))
 
 def main(steps: int):
     shutil.rmtree(FOLDER, ignore_errors=True)
-    prepared = prepare(Prepare(str(FOLDER / "prepared"), count=64, answers="data", draws=4)).run
+    prepared = prepare(
+        Prepare(str(FOLDER / "prepared"), max_examples=64, teacher_cache="data", teacher_samples=4)
+    ).run
     whole, killed = (a_run(prepared, name) for name in ("whole", "killed"))
     finished(start(whole, steps))
     kills = soak(killed, steps)
@@ -70,12 +72,12 @@ def a_run(prepared: Run, name: str) -> Run:
 def start(run: Run, steps: int) -> subprocess.Popen:
     every = max(1, steps // 40)
     how = {
-        "precision": "bf16",
+        "mixed_precision": "bf16",
         "teacher": "cached",
         "batch_size": 2,
         "log_every": 10,
-        "checkpoint_every": every,
-        "validate_every": 0,
+        "checkpointing_steps": every,
+        "validation_steps": 0,
     }
     config = Train(str(run.folder), steps=steps, **how)
     command = [sys.executable, "-W", "ignore", "-c", TRAIN, json.dumps(as_parameters(config))]

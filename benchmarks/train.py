@@ -26,20 +26,20 @@ from nbs_lib.train.loop import training_function
 ROUNDS, STEPS, LEFT_OUT = 3, 24, 4
 BATCH, PROCESSES = 8, 2
 SIDES = {
-    "reference": (reference.reference, {"precision": "fp32"}),
-    "floor, fp32": (reference.floor, {"precision": "fp32", "teacher": "cached"}),
-    "floor, bf16": (reference.floor, {"precision": "bf16", "teacher": "cached"}),
-    "live, fp32": (training_function, {"precision": "fp32"}),
-    "live, bf16": (training_function, {"precision": "bf16"}),
-    "cached, fp32": (training_function, {"precision": "fp32", "teacher": "cached"}),
-    "cached, bf16": (training_function, {"precision": "bf16", "teacher": "cached"}),
+    "reference": (reference.reference, {"mixed_precision": "fp32"}),
+    "floor, fp32": (reference.floor, {"mixed_precision": "fp32", "teacher": "cached"}),
+    "floor, bf16": (reference.floor, {"mixed_precision": "bf16", "teacher": "cached"}),
+    "live, fp32": (training_function, {"mixed_precision": "fp32"}),
+    "live, bf16": (training_function, {"mixed_precision": "bf16"}),
+    "cached, fp32": (training_function, {"mixed_precision": "fp32", "teacher": "cached"}),
+    "cached, bf16": (training_function, {"mixed_precision": "bf16", "teacher": "cached"}),
 }
 
 
 def main():
     run = Run(ROOT / "outputs" / "bench-train")
     shutil.rmtree(run.folder, ignore_errors=True)
-    prepare(Prepare(str(run.folder), count=64, answers="data", draws=4))
+    prepare(Prepare(str(run.folder), max_examples=64, teacher_cache="data", teacher_samples=4))
     seconds = {name: [] for name in SIDES}
     for _ in range(ROUNDS):
         for name in SIDES:
@@ -71,11 +71,13 @@ def steps_of(name: str, run: Run) -> list[float]:
         steps=STEPS,
         batch_size=BATCH,
         log_every=1,
-        checkpoint_every=10**6,
-        validate_every=0,
+        checkpointing_steps=10**6,
+        validation_steps=0,
     )
     shutil.rmtree(run.checkpoints, ignore_errors=True)
-    launch(function, replace(config, **how, held_out=0, processes=PROCESSES), run, {})
+    launch(
+        function, replace(config, **how, validation_examples=0, num_processes=PROCESSES), run, {}
+    )
     lines = read_jsonl(run.metrics)[LEFT_OUT:]
     seconds = [
         PROCESSES * BATCH / line["examples_per_s"] if "examples_per_s" in line else line["seconds"]

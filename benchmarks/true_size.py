@@ -29,10 +29,10 @@ from nbs_lib.train.memory.estimate import MIB, plan_memory
 FOLDER, STEPS = ROOT / "outputs" / "bench-true-size", 3
 REFERENCE = {
     "method": "full",
-    "precision": "fp32",
+    "mixed_precision": "fp32",
     "deepspeed": False,
     "batch_size": 1,
-    "validate_every": 0,
+    "validation_steps": 0,
 }
 
 
@@ -40,17 +40,17 @@ def main(out: Path | None):
     shutil.rmtree(FOLDER, ignore_errors=True)
     base = true_base(FOLDER / "base")
     # the embedded VAE's latents of 256 pixels are as large as the real one's of 512
-    run = prepare(Prepare(str(FOLDER / "run"), base=str(base), count=4, resolution=256)).run
+    run = prepare(Prepare(str(FOLDER / "run"), base=str(base), max_examples=4, resolution=256)).run
     reference = plan_memory(Train(str(FOLDER / "x"), **REFERENCE), run.cache, 1)
     how = {
-        "precision": "bf16",
+        "mixed_precision": "bf16",
         "batch_size": 1,
-        "checkpointing": True,
-        "processes": 1,
+        "gradient_checkpointing": True,
+        "num_processes": 1,
         "steps": STEPS,
         "log_every": 1,
     }
-    train(Train(str(run.folder), **how, checkpoint_every=0, validate_every=0))
+    train(Train(str(run.folder), **how, checkpointing_steps=0, validation_steps=0))
     memory = run.stage_record("train")["memory"]
     [measured] = memory["measured_mib"]
     parts = {

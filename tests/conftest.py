@@ -259,12 +259,12 @@ def prepare_some(folder: Path, **how: Any) -> Run:
     from nbs_lib.prepare import prepare
 
     some = {
-        "count": 16,
-        "prior": "picturebook",
-        "prior_count": 8,
-        "answers": "data",
-        "draws": 2,
-        "processes": 2,
+        "max_examples": 16,
+        "prior_preservation_source": "picturebook",
+        "prior_preservation_max_examples": 8,
+        "teacher_cache": "data",
+        "teacher_samples": 2,
+        "num_processes": 2,
     }
     with threads(1):
         return prepare(Prepare(str(folder), **some | how)).run

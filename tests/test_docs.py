@@ -44,8 +44,8 @@ PAGES = [
 ]
 PAGES += ["what-is-trusted", "troubleshooting"]
 COMMANDS, NEEDS = ("", "sh", "bash", "console", "python"), re.compile(r"<!-- needs: (.+) -->")
-QUICK = "prepare.count=32 prepare.prior_count=8 prepare.processes=1 train.steps=2 train.batch_size=2 train.processes=1".split()
-QUICK += "train.deepspeed=false train.validate_every=0 compare.steps=2 compare.captions=0 compare.clip=none".split()
+QUICK = "prepare.max_examples=32 prepare.prior_preservation_max_examples=8 prepare.num_processes=1 train.steps=2 train.batch_size=2 train.num_processes=1".split()
+QUICK += "train.deepspeed=false train.validation_steps=0 compare.steps=2 compare.captions=0 compare.clip=none".split()
 QUICK += ["compare.prompts=[A person holding a cat]"]
 """What is added to every run that a page has."""
 REAL = {
@@ -432,7 +432,7 @@ def too_many(world: World) -> str:
     from nbs_lib.train.launch.preflight import process_count
 
     world.patch.setattr(torch.cuda, "device_count", lambda: 4)
-    return raised(process_count, Train(processes=8))
+    return raised(process_count, Train(num_processes=8))
 
 
 def taken(world: World) -> str:
@@ -461,7 +461,7 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "A parameter that is not there": typed("run", "demo", "-p", "train.stepz=5"),
     "A value that does not fit": typed("run", "demo", "-p", "train.steps=many"),
     "A stage was left out": typed("run", "demo", "-p", "steps=5"),
-    "Values that do not go together": typed("run", "demo", "-p", "train.precision=fp16", "-p", "train.zero_stage=2"),
+    "Values that do not go together": typed("run", "demo", "-p", "train.mixed_precision=fp16", "-p", "train.zero_stage=2"),
     "A sweep of one value": typed("sweep", "demo", "-p", "train.rank=4"),
     "A run that is not there": typed("show", "demmo"),
     "A contender that is none": typed("run", "demo", "-p", "compare.contenders=[unguided, guided, tuned, tunned]"),
@@ -482,7 +482,7 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "It would not fit": too_large,
     "A process was ended": ended,
     "No compiler": no_compiler,
-    "fp16 without a GPU": machine({}, precision="fp16"),
+    "fp16 without a GPU": machine({}, mixed_precision="fp16"),
     "A package is missing": machine(
         {"nbs_lib.train.launch.preflight.importlib": SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))},
         optimizer="prodigy",

@@ -27,10 +27,10 @@ from nbs_lib.run.run import Run
 pytestmark = pytest.mark.slow
 
 TINY = [
-    "prepare.count=24",
+    "prepare.max_examples=24",
     "train.steps=6",
     "train.batch_size=2",
-    "train.checkpoint_every=2",
+    "train.checkpointing_steps=2",
     "train.log_every=1",
 ]
 TINY += [
@@ -198,7 +198,7 @@ def test_the_comparison_counts_its_passes(finished):
     results = json.loads((finished.compare / "results.json").read_text())
     nfe = {name: told["nfe"] for name, told in results["contenders"].items()}
     assert nfe == {"unguided": 4, "guided": 8, "tuned": 4}
-    assert results["w_train"] == finished.stage_record("train")["parameters"]["guidance"]
+    assert results["w_train"] == finished.stage_record("train")["parameters"]["guidance_scale"]
     assert len(results["pictures"]) == 2
 
 

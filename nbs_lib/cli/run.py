@@ -115,7 +115,7 @@ def _not_now(
             path,
             [["--name", run.name, *options]],
             train.num_nodes,
-            train.processes,
+            train.num_processes,
         )
         file, submit = write_job(on, job)
         return print_result(
@@ -205,10 +205,10 @@ def _sweep_on(
     )
     folder = run_folder(sweep_name(path, name or None))
     trains = [configs(str(path), folder, member.given, seed)["train"] for member in members]
-    needs = {(train.num_nodes, train.processes) for train in trains}
+    needs = {(train.num_nodes, train.num_processes) for train in trains}
     if len(needs) > 1:
         raise ParameterError(
-            "sweep: an array's runs all take the same train.num_nodes and train.processes"
+            "sweep: an array's runs all take the same train.num_nodes and train.num_processes"
         )
     nodes, gpus = needs.pop()
     file, submit = write_job(

@@ -36,7 +36,9 @@ def preview_run(
         base = _base(prepare)
         told = {"base": _named(prepare, base)}
         told |= {
-            name: _source(prepare, name) for name in ("source", "prior") if getattr(prepare, name)
+            name: _source(prepare, name)
+            for name in ("source", "prior_preservation_source")
+            if getattr(prepare, name)
         }
         told |= _machine(train, run, base, prepare, kept=not why["prepare"])
     except (BaseError, SourceError, LaunchError) as failure:
@@ -68,7 +70,10 @@ def _source(config: Prepare, name: str) -> str:
     """Return how many examples there are. Errors: SourceError."""
     from ..prepare.sources import DIFFUSIONDB, HUB, check_source_on_hub, open_source, source_options
 
-    source, most = getattr(config, name), config.count if name == "source" else config.prior_count
+    source, most = (
+        getattr(config, name),
+        config.max_examples if name == "source" else config.prior_preservation_max_examples,
+    )
     if source.startswith((HUB, DIFFUSIONDB)):
         check_source_on_hub(source, PATIENCE)
         return f"{source}, on the hub" + (f", {most} examples at most" if most else "")
@@ -107,7 +112,7 @@ def _planned(config: Train, cache: Path) -> dict[str, str]:
     from ..train.memory.estimate import MIB, check_fits, plan_memory
 
     config = resolve_choices(config, cache)
-    told = {"precision": config.precision}
+    told = {"mixed_precision": config.mixed_precision}
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             planned = plan_memory(config, cache, process_count(config))

@@ -32,7 +32,7 @@ def write_planned_cache(folder: Path, base: StableDiffusion, config: Prepare, tr
 
     The examples of a real cache are mapped and not held in memory, so their number hardly counts.
     """
-    rows = max(16, 4 * train.held_out, train.batch_size)
+    rows = max(16, 4 * train.validation_examples, train.batch_size)
     side = config.resolution // base.vae_scale_factor
     shape = (base.latent_channels, side, side)
     text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
@@ -41,7 +41,7 @@ def write_planned_cache(folder: Path, base: StableDiffusion, config: Prepare, tr
     pooled = {} if text.pooled is None else {"pooled": torch.zeros_like(text.pooled)}
     _save(folder / TEXTS, {"embeddings": torch.zeros_like(text.context)} | pooled)
     _save_away(folder / UNCONDITIONAL, text)
-    if config.answers != "none":
+    if config.teacher_cache != "none":
         _save(folder / ANSWERS, _answers(rows, config, shape))
     meta = {
         "base": base.name,
@@ -51,7 +51,7 @@ def write_planned_cache(folder: Path, base: StableDiffusion, config: Prepare, tr
         "shapes": {" ".join(map(str, shape)): rows},
         "shards": [{"name": SHARD, "rows": rows, "shape": shape, "answers": SHARD}],
         "texts": [{"name": SHARD, "rows": 1}],
-        "negative": config.negative,
+        "negative": config.negative_prompt,
         "answers": teacher_request(config),
         "images": True,
         "files": {},
@@ -73,13 +73,13 @@ def _write_tables(folder: Path, rows: int):
 
 
 def _answers(rows: int, config: Prepare, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    answer = torch.zeros(rows, config.draws, *shape, dtype=torch.float16)
+    answer = torch.zeros(rows, config.teacher_samples, *shape, dtype=torch.float16)
     told = {
-        "t": torch.zeros(rows, config.draws, dtype=torch.int64),
+        "t": torch.zeros(rows, config.teacher_samples, dtype=torch.int64),
         "uncond": answer,
         "cond": answer.clone(),
     }
-    return told | ({"x_t": answer.clone()} if config.answers == "trajectories" else {})
+    return told | ({"x_t": answer.clone()} if config.teacher_cache == "trajectories" else {})
 
 
 def _save(folder: Path, tensors: dict[str, torch.Tensor]):

@@ -20,7 +20,7 @@ from .paths import did_you_mean, find_run, run_folder
 from .recipes import Given, check_configs, configs, find_recipe
 from .runs.index_page import refresh
 
-SHIPPED = {"source": DRAWN, "prior": ("", *DRAWN), "base": ("embedded",)}
+SHIPPED = {"source": DRAWN, "prior_preservation_source": ("", *DRAWN), "base": ("embedded",)}
 """What a run's inputs cover; any other source or base may have changed without a word."""
 OWN_CLIPS = ("auto", "none", "embedded")
 """The same of what a comparison is scored with; of its contenders, others' folders are not covered."""

@@ -152,7 +152,7 @@ def _key(part: Path, base: StableDiffusion, config: Prepare, shelf: ShardWriter)
         shelf.spaces,
         *of_base,
         config.resolution,
-        config.negative,
+        config.negative_prompt,
         teacher_request(config),
         config.buckets,
     ]
@@ -240,7 +240,7 @@ def _meta(
         "shapes": shapes,
         "shards": shelf.shards,
         "texts": shelf.texts,
-        "negative": config.negative,
+        "negative": config.negative_prompt,
         "answers": teacher_request(config),
         "images": any(name.startswith(f"{LATENTS}/") for name in shelf.files),
         "spaces": shelf.spaces,

@@ -7,7 +7,7 @@ from ..config import PLACE
 from ..config.train import LATEST, NONE
 
 SAVING_PARAMETERS = (
-    "checkpoint_every",
+    "checkpointing_steps",
     "checkpoint_minutes",
     "checkpoints_total_limit",
     "log_every",
@@ -15,7 +15,7 @@ SAVING_PARAMETERS = (
 )
 """Parameters that say when a training saves and what it notes; none of them changes a weight."""
 LENGTH_PARAMETERS = ("steps", "epochs")
-LR_PARAMETERS = ("schedule", "warmup", "lr", "lr_num_cycles", "lr_power")
+LR_PARAMETERS = ("lr_scheduler", "lr_warmup_steps", "learning_rate", "lr_num_cycles", "lr_power")
 """Parameters that say the course of the learning rate, which a training may change on the way where it is asked to."""
 RESUME_PARAMETER = "resume_from_checkpoint"
 
@@ -25,11 +25,11 @@ def fixed_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
     With a constant schedule these do not depend on how many steps follow; with any other the learning rate does.
     """
-    constant = parameters.get("schedule") == "constant"
+    constant = parameters.get("lr_scheduler") == "constant"
     left_out = {*PLACE, *SAVING_PARAMETERS, "epochs", *(("steps",) if constant else ())}
     told = {name: value for name, value in parameters.items() if name not in left_out}
     return told | {
-        "validate_every": bool(told.get("validate_every"))
+        "validation_steps": bool(told.get("validation_steps"))
     }  # whether is looked decides what is held out
 
 
@@ -63,7 +63,7 @@ def beginning(before: dict[str, Any], now: dict[str, Any], step: int) -> str:
     if chosen == LATEST and 0 < step <= now["steps"] and not not_allowed(before, now):
         return (
             f"begins at step 0, because the learning rate of its first {step} steps is another one with schedule "
-            f"{now['schedule']!r} ({'; '.join(differing_parameters(before, now))}); with {RESUME_PARAMETER} = {checkpoint_name(step)!r} it "
+            f"{now['lr_scheduler']!r} ({'; '.join(differing_parameters(before, now))}); with {RESUME_PARAMETER} = {checkpoint_name(step)!r} it "
             "goes on from there"
         )
     return "begins at step 0"

@@ -108,7 +108,7 @@ def train(config: Train) -> TrainingResult:
     check_cache(run.cache, config)
     asked, config = config, _resolved(config, run)
     # how many processes there are decides what each has in its optimizer; on how many hosts does not
-    whole = replace(config, processes=process_count(config) * config.num_nodes)
+    whole = replace(config, num_processes=process_count(config) * config.num_nodes)
     inputs = inputs_of(run.inputs(whole), whole)
     training_function = _load(config)
     planned = _planned(config, run)
@@ -165,7 +165,7 @@ def _resolved(config: Train, run: Run) -> Train:
     chosen = resolve_choices(config, run.cache)
     if config.epochs:
         print(f"{config.epochs} epoch{'s' * (config.epochs > 1)}: {chosen.steps} steps")
-    if config.precision == "auto":
+    if config.mixed_precision == "auto":
         print(f"precision: {chosen.precision}")
     return chosen
 

@@ -32,8 +32,10 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
             cpu=not (
                 gpu or config.deepspeed
             ),  # said of a CPU with DeepSpeed, it would drop DeepSpeed without a word
-            mixed_precision="fp16" if config.precision == "fp16" and not config.deepspeed else "no",
-            gradient_accumulation_steps=config.accumulate,
+            mixed_precision="fp16"
+            if config.mixed_precision == "fp16" and not config.deepspeed
+            else "no",
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
             deepspeed_plugin=deepspeed_plugin(config) if config.deepspeed else None,
             kwargs_handlers=[
                 InitProcessGroupKwargs(backend="nccl" if gpu else "gloo", timeout=LONGEST)

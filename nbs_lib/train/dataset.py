@@ -47,12 +47,12 @@ def check_cache(folder: Path, config: Train):
         )
     if config.teacher == "cached" and not answers:
         raise DataError(
-            f"cache {folder} has no answers of a teacher; {again} with {setting('prepare', 'answers', 'data')} or "
+            f"cache {folder} has no answers of a teacher; {again} with {setting('prepare', 'teacher_cache', 'data')} or "
             f"'trajectories', or train with {setting('train', 'teacher', 'live')}"
         )
     if not images and not (config.teacher == "cached" and answers["states"] == "trajectories"):
         raise DataError(
-            f"cache {folder} has prompts without images; {again} with {setting('prepare', 'answers', 'trajectories')} and "
+            f"cache {folder} has prompts without images; {again} with {setting('prepare', 'teacher_cache', 'trajectories')} and "
             f"train with {setting('train', 'teacher', 'cached')}, or give it images"
         )
 
@@ -100,7 +100,11 @@ class Examples:
     def _divide(self):
         prior, flipped = (_numbers(self.table[name]).bool() for name in ("prior", "flipped"))
         own = (~prior & ~flipped).nonzero().flatten()
-        kept = min(self.config.held_out, len(own) // 4) if self.config.validate_every else 0
+        kept = (
+            min(self.config.validation_examples, len(own) // 4)
+            if self.config.validation_steps
+            else 0
+        )
         self.held_out, self.prior = own[len(own) - kept :], prior.nonzero().flatten()
         learned = ~prior
         if kept:
@@ -186,8 +190,10 @@ class Examples:
         weight, dropped = torch.ones(n), torch.zeros(n, dtype=torch.bool)
         if config.objective == "finetune":
             dropped = chance[:, 0] < config.caption_dropout
-            weight[torch.isin(example, self.prior)] = config.prior_weight
-        w = config.guidance + chance[:, 1] * max(0.0, config.guidance_max - config.guidance)
+            weight[torch.isin(example, self.prior)] = config.prior_loss_weight
+        w = config.guidance_scale + chance[:, 1] * max(
+            0.0, config.guidance_scale_max - config.guidance_scale
+        )
         context, pooled = self.texts(example, dropped)
         uncond, uncond_pooled = self.unconditional(n)
         kept |= {"pooled": pooled, "uncond_pooled": uncond_pooled}

@@ -65,15 +65,16 @@ def adapter_metadata(config: Train, parts: TrainingState, processes: int) -> dic
         "resolution": parts.examples.meta["resolution"],
         "objective": config.objective,
         # of several, a student that is not told which one learns the mean
-        "w_train": (config.guidance + max(config.guidance, config.guidance_max)) / 2,
+        "w_train": (config.guidance_scale + max(config.guidance_scale, config.guidance_scale_max))
+        / 2,
         "negative": parts.examples.meta["negative"],
         "sampling": {
-            "guidance_scale": config.guidance if how.guided else 1.0,
+            "guidance_scale": config.guidance_scale if how.guided else 1.0,
             "scheduler": how.scheduler,
             "steps": how.steps,
         },
         "train": {name: value for name, value in asdict(config).items() if name not in PLACE}
-        | {"processes": processes},
+        | {"num_processes": processes},
     }
 
 
@@ -88,7 +89,10 @@ def save(config: Train, run: Run, parts: TrainingState, facts: dict[str, Any]) -
     release_models(unet)
     # where training kept the base in bf16, so does the check, or the peak of the memory would be here
     largest = verify_adapter(
-        run.adapter, unet, parts.base, lean=config.precision == "bf16" and config.method != "dora"
+        run.adapter,
+        unet,
+        parts.base,
+        lean=config.mixed_precision == "bf16" and config.method != "dora",
     )
     remove(run.model)
     return largest

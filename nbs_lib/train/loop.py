@@ -32,7 +32,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
         build_training_state(config, run, accelerator),
         OBJECTIVES[config.objective].loss,
     )
-    whole = replace(config, processes=accelerator.num_processes)  # on all hosts
+    whole = replace(config, num_processes=accelerator.num_processes)  # on all hosts
     state = State(parts, accelerator)
     first = resume(accelerator, state, run.checkpoints, inputs, whole)
     log, validation = (
@@ -46,23 +46,23 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
     for step in range(first, config.steps):
         for group in parts.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
-        for part in range(config.accumulate):
+        for part in range(config.gradient_accumulation_steps):
             share = part * accelerator.num_processes + accelerator.process_index
             batch = parts.examples.batch(
-                step, share, accelerator.num_processes * config.accumulate
+                step, share, accelerator.num_processes * config.gradient_accumulation_steps
             ).to(accelerator.device)
             with accelerator.accumulate(parts.engine):
                 losses = loss_of(parts.engine, parts.student, batch, config)
                 log.losses(
                     losses, batch.t, lambda batch=batch: parts.examples.ids(batch.example), step + 1
                 )
-                if part == config.accumulate - 1:
+                if part == config.gradient_accumulation_steps - 1:
                     pause.ask(step + 1, log.seen)
                 accelerator.backward(
                     (losses * batch.weight).mean()
                 )  # DeepSpeed's engine steps the optimizer in it
                 norm = (
-                    accelerator.clip_grad_norm_(parts.parameters, config.clip)
+                    accelerator.clip_grad_norm_(parts.parameters, config.max_grad_norm)
                     if accelerator.sync_gradients
                     else None
                 )

@@ -55,22 +55,24 @@ def rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
     told = {"objective": config.objective}
     if config.objective != "finetune":
         scales = (
-            f"{config.guidance:g} to {config.guidance_max:g}"
-            if config.guidance_max
-            else f"{config.guidance:g}"
+            f"{config.guidance_scale:g} to {config.guidance_scale_max:g}"
+            if config.guidance_scale_max
+            else f"{config.guidance_scale:g}"
         )
         told["guidance scale of the teacher"] = scales
     if config.method != "full":
         folded = "the scale is folded into the weights"
         told["method"] = (
-            f"{config.method}, rank {config.rank}, alpha {config.alpha:g} ({folded}), on {config.targets} layers"
+            f"{config.method}, rank {config.rank}, alpha {config.alpha:g} ({folded}), on {config.target_modules} layers"
         )
-    passes = f" × {config.accumulate}" if config.accumulate > 1 else ""
+    passes = (
+        f" × {config.gradient_accumulation_steps}" if config.gradient_accumulation_steps > 1 else ""
+    )
     told["steps, batch, learning rate"] = (
         f"{config.steps}, {config.batch_size} × {result['processes']}{passes}, "
-        f"{config.lr:g} ({config.optimizer}, {config.schedule})"
+        f"{config.learning_rate:g} ({config.optimizer}, {config.lr_scheduler})"
     )
-    told["launched as"] = f"{launched_as(result)}, {config.precision}"
+    told["launched as"] = f"{launched_as(result)}, {config.mixed_precision}"
     return told
 
 

@@ -74,7 +74,7 @@ def consistency(engine: Callable, student: Student, batch: Batch, config: Train)
         step = student.x_0(answer, x_start, start), student.eps(answer, x_start, start)
         x_end = add_noise(*step, *student.levels(end))
         target = _consistent(student, student(x_end, end, batch.context, batch.pooled), x_end, end)
-    return pseudo_huber(guess, target, config.huber).flatten(1).mean(1)
+    return pseudo_huber(guess, target, config.huber_c).flatten(1).mean(1)
 
 
 def _consistent(

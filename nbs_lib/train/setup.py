@@ -80,19 +80,23 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
         unet,
         alphas_cumprod,
         base.prediction_type,
-        DTYPES[config.precision],
+        DTYPES[config.mixed_precision],
         frozen,
         base.added_cond_kwargs,
     )
     optimizer = new_optimizer(parameters, config)
-    if config.deepspeed and not config.zero_stage and config.precision != "fp16":
-        clip_at_step(optimizer, parameters, config.clip)
+    if config.deepspeed and not config.zero_stage and config.mixed_precision != "fp16":
+        clip_at_step(optimizer, parameters, config.max_grad_norm)
     choose_attention(unet, student.dtype, unet.device.type)
     engine, optimizer = wrap_for_training(accelerator, student, optimizer)
     if not partitioned(parameters):
         set_memory_format(unet)
     with gathered(parameters):
-        ema = EMAModel(parameters, decay=config.ema, use_ema_warmup=True) if config.ema else None
+        ema = (
+            EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True)
+            if config.ema_decay
+            else None
+        )
     return TrainingState(base, examples, student, engine, optimizer, parameters, ema)
 
 
@@ -106,7 +110,7 @@ def trainable(
     base: StableDiffusion, config: Train
 ) -> tuple[UNet2DConditionModel, UNet2DConditionModel | None, list]:
     """The UNet, the frozen copy that teaches where there is no adapter to switch off, and the trained parameters in fp32."""
-    dtype = DTYPES[config.precision]
+    dtype = DTYPES[config.mixed_precision]
     if config.method == "full":
         unet = base.unet()
         frozen = (
@@ -122,14 +126,16 @@ def trainable(
             config.rank,
             config.alpha,
             config.seed,
-            config.targets,
+            config.target_modules,
             config.method,
-            config.dropout,
+            config.lora_dropout,
         )
         parameters = add_lora(unet, *how)
-        if config.method != "dora" and not config.dropout:  # which compute with the inputs, in fp32
+        if (
+            config.method != "dora" and not config.lora_dropout
+        ):  # which compute with the inputs, in fp32
             spare_casts(unet)
-    if config.checkpointing:
+    if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     return unet.train(), frozen, parameters
 
@@ -177,7 +183,7 @@ def page_out(tensor: torch.Tensor):
 
 def new_optimizer(parameters: list[torch.nn.Parameter], config: Train) -> torch.optim.Optimizer:
     how = {
-        "lr": config.lr,
+        "lr": config.learning_rate,
         "betas": (config.adam_beta1, config.adam_beta2),
         "eps": config.adam_epsilon,
         "weight_decay": config.adam_weight_decay,
@@ -191,13 +197,13 @@ def new_optimizer(parameters: list[torch.nn.Parameter], config: Train) -> torch.
 
 def learning_rate(config: Train, step: int) -> float:
     """The learning rate of a step: diffusers' schedules as pure functions of it, so that a resumed training needs no state."""
-    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
-    dummy = torch.optim.SGD([torch.zeros(1)], config.lr)
-    last = max(config.steps, config.warmup + 1)  # a schedule needs a step after its warmup
-    lengths = {"num_warmup_steps": config.warmup, "num_training_steps": last}
+    name = "constant_with_warmup" if config.lr_scheduler == "constant" else config.lr_scheduler
+    dummy = torch.optim.SGD([torch.zeros(1)], config.learning_rate)
+    last = max(config.steps, config.lr_warmup_steps + 1)  # a schedule needs a step after its warmup
+    lengths = {"num_warmup_steps": config.lr_warmup_steps, "num_training_steps": last}
     course = get_scheduler(
         name, dummy, **lengths, num_cycles=config.lr_num_cycles, power=config.lr_power
     )
     [factor] = course.lr_lambdas
     # counted from one: the first step is a step, and so is the last
-    return config.lr * factor(step + 1 if step < config.warmup else step)
+    return config.learning_rate * factor(step + 1 if step < config.lr_warmup_steps else step)

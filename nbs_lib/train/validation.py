@@ -53,7 +53,7 @@ class Validation:
                     path.unlink()
 
     def due(self, step: int) -> bool:
-        every = self.config.validate_every
+        every = self.config.validation_steps
         wanted = every and (self.pictures or len(self.parts.examples.held_out))
         return bool(wanted) and (step % every == 0 or step == self.config.steps)
 
@@ -142,7 +142,7 @@ class Validation:
             prediction = student(x, rows, *text)
             if how.guided:
                 prediction = classifier_free_guidance(
-                    student(x, rows, *uncond), prediction, self.config.guidance
+                    student(x, rows, *uncond), prediction, self.config.guidance_scale
                 )
             x = scheduler.step(prediction, t, x, generator=generator).prev_sample
         return x
@@ -160,7 +160,7 @@ def of_first_shape(examples: Examples) -> torch.Tensor:
 
 def pictures(config: Train, examples: Examples) -> int:
     """How many pictures there are at each look."""
-    if not config.validate_every:
+    if not config.validation_steps:
         return 0
     if config.validation_prompts:
         return len(config.validation_prompts) * config.num_validation_images

@@ -48,12 +48,12 @@ def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
     _probe_in_silence()
     _know_muon()
     clip = (
-        config.clip if config.zero_stage or config.precision == "fp16" else 0.0
+        config.max_grad_norm if config.zero_stage or config.mixed_precision == "fp16" else 0.0
     )  # see `clip_at_step`
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,
         gradient_clipping=clip,
-        gradient_accumulation_steps=config.accumulate,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
         offload_optimizer_device="cpu" if config.offload else "none",
         zero3_init_flag=False,
     )
@@ -66,7 +66,7 @@ def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
     # torch's own optimizer there too: DeepSpeed's for the CPU rounds in another way once it was resumed
     plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
     plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
-    if config.precision == "fp16":
+    if config.mixed_precision == "fp16":
         plugin.deepspeed_config["torch_autocast"] = {"enabled": True, "dtype": "float16"}
     return plugin
 

@@ -57,9 +57,15 @@ WRONG = {
     ),
     "half a step": (["run", "demo", "-p", "train.steps=1.5"], "allowed is a whole number"),
     "one number for a list": (["run", "demo", "-p", "compare.seeds=1"], "allowed is a list of int"),
-    "a negative count": (["run", "demo", "-p", "prepare.count=-5"], "allowed is a number from 1"),
+    "a negative count": (
+        ["run", "demo", "-p", "prepare.max_examples=-5"],
+        "allowed is a number from 1",
+    ),
     "no steps": (["run", "demo", "-p", "train.steps=0"], "allowed is a number from 1"),
-    "a number beyond all": (["run", "demo", "-p", "train.lr=1e400"], "allowed is a number"),
+    "a number beyond all": (
+        ["run", "demo", "-p", "train.learning_rate=1e400"],
+        "allowed is a number",
+    ),
     "a choice that is none": (
         ["run", "demo", "-p", "train.method=lore"],
         "one of lora, rslora, dora, full",

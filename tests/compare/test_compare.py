@@ -129,7 +129,7 @@ def test_the_lab_in_full(trained, capsys):
     ]
     how = {
         "contenders": more,
-        "dial": [0.5, 1.0],
+        "effective_guidance_at": [0.5, 1.0],
         "axes": ["steps: 1 | 2", "w: 1 | 3", "contender: guided | selective-50"],
         "captions": 5,
     }
@@ -247,12 +247,12 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
             {"contenders": ["unguided", "guided", "tuned", "tuned at 99"]},
             "λ = 99; allowed is -10 to 10",
         ),
-        ({"dial": [0.0]}, "numbers above 0"),
+        ({"effective_guidance_at": [0.0]}, "numbers above 0"),
         ({"seeds": [1, 1]}, "each once"),
         ({"axes": ["steps: 0 | 1", "seed: 1"]}, "0; allowed is 1 to 1000"),
         ({"axes": ["contender: tuned | tunned", "seed: 1"]}, "given 'tunned'; allowed is unguided"),
         ({"axes": ["scheduler: Euler", "seed: 1"]}, "Euler; allowed is one of DDIMScheduler"),
-        ({"dial": [1.0, 1.0]}, "each once"),
+        ({"effective_guidance_at": [1.0, 1.0]}, "each once"),
         ({"axes": ["steps: 1"]}, "allowed are two or three"),
         ({"prompts": []}, "one prompt or more"),
         ({"clip": " "}, "auto, none, a folder or a hub id"),

@@ -12,14 +12,14 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
         (Train, {1: 5}, "has none of that name. It has run, "),
         (Train, {"steps": 10**400}, "allowed is a whole number"),
         (Train, {"steps": "1e400"}, "allowed is a whole number"),
-        (Train, {"lr": 10**400}, "allowed is a number"),
+        (Train, {"learning_rate": 10**400}, "allowed is a number"),
         (Train, {"steps": "many"}, "steps: given 'many'; allowed is a whole number"),
         (Train, {"steps": 2.5}, "steps"),
         (Train, {"steps": True}, "steps"),
         (Train, {"steps": 0}, "steps: given 0; allowed is a number from 1"),
-        (Train, {"lr": "nan"}, "lr"),
-        (Train, {"lr": float("inf")}, "lr"),
-        (Train, {"precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
+        (Train, {"learning_rate": "nan"}, "learning_rate"),
+        (Train, {"learning_rate": float("inf")}, "learning_rate"),
+        (Train, {"mixed_precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
         (Train, {"zero_stage": 4}, "one of 0, 1, 2, 3"),
         (
             Train,
@@ -55,35 +55,39 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
             {"zero_stage": 2, "optimizer": "prodigy"},
             "zero_stage: given 2; allowed is 0 with optimizer prodigy",
         ),
-        (Train, {"zero_stage": 1, "precision": "fp16"}, "allowed is 0 with precision fp16"),
+        (Train, {"zero_stage": 1, "mixed_precision": "fp16"}, "allowed is 0 with precision fp16"),
         (
             Train,
-            {"lr": 1e-3, "optimizer": "prodigy"},
+            {"learning_rate": 1e-3, "optimizer": "prodigy"},
             "from 0.1 to 10 with optimizer prodigy, or 0 for its own, 1",
         ),
         (
             Train,
-            {"lr": 1e-8, "schedule": "polynomial"},
+            {"learning_rate": 1e-8, "lr_scheduler": "polynomial"},
             "a number above 1e-07 with schedule polynomial",
         ),
         (Train, {"validation_prompts": ["a cat", " "]}, "prompts, none of them empty"),
         (Train, {"adam_beta2": 1.0}, "adam_beta2: given 1.0"),
         (Train, {"lr_num_cycles": 2}, "1 with schedule cosine, or more with cosine_with_restarts"),
         (Train, {"lr_power": 2.0}, "1 with schedule cosine, or another with polynomial"),
-        (Train, {"guidance": 0.5}, "guidance: given 0.5"),
+        (Train, {"guidance_scale": 0.5}, "guidance: given 0.5"),
         (
             Train,
-            {"guidance_max": 2.0, "guidance": 3.0},
+            {"guidance_scale_max": 2.0, "guidance_scale": 3.0},
             "guidance_max: given 2.0; allowed is a number from 3",
         ),
-        (Train, {"guidance_max": 5.0, "objective": "finetune"}, "finetune has no teacher"),
+        (Train, {"guidance_scale_max": 5.0, "objective": "finetune"}, "finetune has no teacher"),
         (
             Train,
             {"teacher": "cached", "objective": "consistency"},
             "teacher: given 'cached'; allowed is live",
         ),
-        (Prepare, {"prior_count": 0, "prior": "picturebook"}, "prior_count"),
-        (Play, {"guidance": 0.5}, "guidance: given 0.5; allowed is a number from 1 to 100"),
+        (
+            Prepare,
+            {"prior_preservation_max_examples": 0, "prior_preservation_source": "picturebook"},
+            "prior_preservation_max_examples",
+        ),
+        (Play, {"guidance_scale": 0.5}, "guidance: given 0.5; allowed is a number from 1 to 100"),
         (Play, {"prompts": [" "]}, "prompts: given [' ']; allowed is one prompt or more"),
         (
             Play,
@@ -103,22 +107,26 @@ def test_a_bad_parameter_is_refused_by_name_with_what_is_allowed(cls, given, sai
 
 
 def test_text_means_what_people_mean():
-    config = from_parameters(Train, {"lr": "1e-4", "steps": "50", "rank": 8.0})
-    assert (config.lr, config.steps, config.rank) == (1e-4, 50, 8)
+    config = from_parameters(Train, {"learning_rate": "1e-4", "steps": "50", "rank": 8.0})
+    assert (config.learning_rate, config.steps, config.rank) == (1e-4, 50, 8)
     assert isinstance(config.rank, int)
     assert from_parameters(Compare, {"seeds": ["1", 2]}).seeds == [1, 2]
 
 
 def test_each_optimizer_has_its_own_learning_rate_which_is_recorded():
-    assert (Train().lr, Train(optimizer="prodigy").lr, Train(lr=2e-4).lr) == (1e-3, 1.0, 2e-4)
-    assert as_parameters(Train(optimizer="prodigy"))["lr"] == 1.0
+    assert (Train().lr, Train(optimizer="prodigy").lr, Train(learning_rate=2e-4).lr) == (
+        1e-3,
+        1.0,
+        2e-4,
+    )
+    assert as_parameters(Train(optimizer="prodigy"))["learning_rate"] == 1.0
     assert from_parameters(Train, as_parameters(Train(optimizer="prodigy"))) == Train(
         optimizer="prodigy"
     )
 
 
 def test_fp16_and_prodigy_need_no_other_parameter():
-    assert Train(precision="fp16").zero_stage == Train(optimizer="prodigy").zero_stage == 0
+    assert Train(mixed_precision="fp16").zero_stage == Train(optimizer="prodigy").zero_stage == 0
 
 
 def names_of_a_kernel(**parameters) -> dict:

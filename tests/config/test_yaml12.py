@@ -30,7 +30,7 @@ def test_a_recipe_and_an_option_are_read_so(tmp_path):
     (tmp_path / "r.yaml").write_text("train:\n  steps: 010\n  lr: 1e-4\n  rank: 0o10\n")
     assert (
         (train := configs(str(tmp_path / "r.yaml"), tmp_path)["train"]).steps == 10
-        and train.lr == 1e-4
+        and train.learning_rate == 1e-4
         and train.rank == 8
     )
     assert apply_overrides(["compare.seeds=[010, 0x10]", "compare.prompts=[1:30, yes, no]"])[
@@ -39,7 +39,7 @@ def test_a_recipe_and_an_option_are_read_so(tmp_path):
         "seeds": [10, 16],
         "prompts": ["1:30", "yes", "no"],
     }
-    for wrong in ("train.steps=1:30", "train.deepspeed=yes", "train.lr=2020-01-01"):
+    for wrong in ("train.steps=1:30", "train.deepspeed=yes", "train.learning_rate=2020-01-01"):
         with pytest.raises(ParameterError, match="allowed is"):
             configs("demo", tmp_path, [wrong])
 
@@ -88,7 +88,11 @@ def test_every_stage_s_defaults_come_back_equal():
 
 def test_a_member_s_values_arrive_as_they_are():
     prompts = ["\U0001f600 smiles", "1e-4", "010", "a\u2028b\x7f", "it's"]
-    options = SweepJob("m", {"compare.prompts": prompts, "train.lr": 1e-05}, {}).options()
+    options = SweepJob(
+        "m", {"compare.prompts": prompts, "train.learning_rate": 1e-05}, {}
+    ).options()
     arrived = apply_overrides([options[3], options[5]])
-    assert arrived["compare"] == {"prompts": prompts} and arrived["train"] == {"lr": 1e-05}
+    assert arrived["compare"] == {"prompts": prompts} and arrived["train"] == {
+        "learning_rate": 1e-05
+    }
     assert Compare(prompts=arrived["compare"]["prompts"]).prompts == prompts

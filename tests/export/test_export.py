@@ -76,7 +76,7 @@ def facts_of(base) -> dict:
         "base": "embedded",
         "base_hash": base.hash,
         "w_train": W,
-        "train": {"guidance": W, "rank": RANK, "alpha": ALPHA},
+        "train": {"guidance_scale": W, "rank": RANK, "alpha": ALPHA},
     }
 
 

@@ -275,7 +275,7 @@ class Fuzzer:
 
 PARAMETERS = {
     "prepare": {"source": "demo", "seed": 0},
-    "train": {"steps": 5, "rank": 4, "lr": 1e-4, "teacher": "live"},
+    "train": {"steps": 5, "rank": 4, "learning_rate": 1e-4, "teacher": "live"},
     "compare": {
         "prompts": ["a cat"],
         "seeds": [0, 1],

@@ -56,19 +56,19 @@ def cached(request, tiny_base, tmp_path_factory, one_thread) -> Run:
     """A cache on a tiny base of the family, with kept answers of the teacher."""
     place = tmp_path_factory.mktemp("my rüns")
     base = tiny_base(request.param, place / request.param)
-    how = {"count": 8, "resolution": SIZE, "answers": "data", "draws": 2}
+    how = {"max_examples": 8, "resolution": SIZE, "teacher_cache": "data", "teacher_samples": 2}
     return prepare(Prepare(str(place / "outputs" / "run"), str(base), **how)).run
 
 
 def trained(run: Run, train, **how):
     """Two steps at a rate that changes the pictures, with a look at held-out examples before and after."""
     how |= {
-        "guidance": W,
+        "guidance_scale": W,
         "steps": 2,
         "batch_size": 2,
-        "warmup": 0,
-        "validate_every": 2,
-        "precision": "bf16",
+        "lr_warmup_steps": 0,
+        "validation_steps": 2,
+        "mixed_precision": "bf16",
     }
     train(Train(str(run.folder), **how))
 
@@ -76,7 +76,7 @@ def trained(run: Run, train, **how):
 @pytest.fixture(scope="module")
 def run(cached, train) -> Run:
     """The same trained and compared."""
-    trained(cached, train, lr=0.3, processes=PROCESSES[base_of(cached).folder.name])
+    trained(cached, train, learning_rate=0.3, num_processes=PROCESSES[base_of(cached).folder.name])
     compare(Compare(str(cached.folder), PROMPTS, seeds=[7], steps=STEPS, captions=0))
     return cached
 
@@ -128,7 +128,7 @@ def test_passes_are_counted_and_the_launch_was_as_asked(run):
     record = run.stage_record("train")
     assert record["distributed_type"] == "DEEPSPEED" and record["stock_difference"] < 1e-4
     assert (
-        record["parameters"]["processes"] == record["processes"]
+        record["parameters"]["num_processes"] == record["processes"]
         and (run.folder / "validation.png").is_file()
     )
 
@@ -148,7 +148,9 @@ def student_of(run: Run) -> Student:
 
 def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(cached):
     """From the cache alone, where the texts are; a stock pipeline reads the captions."""
-    batch = Examples(cached.cache, Train(guidance=W, held_out=0, batch_size=3)).batch(0, 0, 1)
+    batch = Examples(
+        cached.cache, Train(guidance_scale=W, validation_examples=0, batch_size=3)
+    ).batch(0, 0, 1)
     captions, x_t, seen = (
         [open_cache(cached.cache).captions[i] for i in batch.example],
         batch.noise,
@@ -175,7 +177,7 @@ def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(cached):
 
 def test_kept_answers_are_the_teacher_s(cached):
     batch = Examples(
-        cached.cache, Train(teacher="cached", guidance=W, held_out=0, batch_size=4)
+        cached.cache, Train(teacher="cached", guidance_scale=W, validation_examples=0, batch_size=4)
     ).batch(0, 0, 1)
     student = student_of(cached)
     x_t = student.states(batch)
@@ -203,7 +205,7 @@ def test_exports_draw_the_run_s_pictures(run, to):
 
 def test_all_weights_are_trained_and_drawn_from(cached, new_run, train):
     full = new_run(cached)
-    trained(full, train, method="full", objective="finetune", lr=1e-3, processes=1)
+    trained(full, train, method="full", objective="finetune", learning_rate=1e-3, num_processes=1)
     pipe = DiffusionPipeline.from_pretrained(full.model)
     assert type(pipe) is base_of(cached).pipeline_class
     tuned = load_sampler(full).sample("tuned", PROMPTS[:1], [7], STEPS)

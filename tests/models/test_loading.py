@@ -316,7 +316,7 @@ def test_a_base_that_cannot_be_used_is_refused_in_prepare(copied, run_folder, wh
             lambda weights: weights.update({"conv_in.weight": torch.zeros(32, 9, 3, 3)}),
         )
     with pytest.raises(BaseError, match=said) as refused:
-        prepare(Prepare(str(run_folder), base=str(folder), count=8))
+        prepare(Prepare(str(run_folder), base=str(folder), max_examples=8))
     assert str(refused.value).startswith(
         f"base {str(folder)!r} cannot be used: "
     ) and "fetch" not in str(refused.value)
@@ -342,7 +342,7 @@ def test_a_base_that_holds_its_guidance_is_refused_in_prepare_and_can_be_sampled
     with pytest.raises(
         BaseError, match="holds its guidance already.*give the base that it was made from"
     ):
-        prepare(Prepare(str(run_folder), base=str(folder), count=8))
+        prepare(Prepare(str(run_folder), base=str(folder), max_examples=8))
 
 
 @pytest.mark.parametrize("name", ["sd.safetensors", "sd.ckpt", "notes.md"])
@@ -595,7 +595,7 @@ def test_prepare_refuses_such_a_base_before_it_encodes(tiny_base, run_folder, tm
     folder = tiny_base("sd1", tmp_path / "base")
     with_weights(folder, "unet", lambda weights: weights.pop("conv_out.bias"))
     with pytest.raises(BaseError, match="its unet .*1 missing .conv_out.bias"):
-        prepare(Prepare(str(run_folder), base=str(folder), count=4, resolution=32))
+        prepare(Prepare(str(run_folder), base=str(folder), max_examples=4, resolution=32))
     assert not list(run_folder.parent.glob("cache/*"))
 
 

@@ -31,10 +31,10 @@ def ahead(folder, *given: str, recipe: str = "demo") -> dict[str, str]:
             "source '/no/such/source': there is no such folder or file",
         ),
         (
-            "prepare.prior=/no/such/prior",
+            "prepare.prior_preservation_source=/no/such/prior",
             "source '/no/such/prior': there is no such folder or file",
         ),
-        ("train.precision=fp16", "precision: given 'fp16', which needs a GPU"),
+        ("train.mixed_precision=fp16", "precision: given 'fp16', which needs a GPU"),
     ],
 )
 def test_what_would_fail_is_wrong_input(tmp_path, given, said):
@@ -61,16 +61,16 @@ def test_what_there_is_and_what_it_takes(tmp_path, monkeypatch):
         Image.new("RGB", (64, 64), (number, 0, 0)).save(pictures / f"{number}.png")
     given = [
         f"prepare.source={pictures}",
-        "prepare.answers=data",
+        "prepare.teacher_cache=data",
         "train.teacher=cached",
         "train.deepspeed=false",
     ]
     record_of_another(tmp_path / "outputs" / "before", given)
-    known = ahead(tmp_path / "outputs", *given, "train.steps=800", "train.precision=fp32")
+    known = ahead(tmp_path / "outputs", *given, "train.steps=800", "train.mixed_precision=fp32")
     assert (
         known["source"] == f"{pictures}, 3 examples"
         and known["processes"] == "2"
-        and known["precision"] == "fp32"
+        and known["mixed_precision"] == "fp32"
     )
     assert re.match(
         r"\d+ MiB planned for a process of 2, \d+ MiB together; \d+ MiB are free", known["memory"]

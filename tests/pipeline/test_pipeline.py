@@ -52,7 +52,9 @@ def test_every_recipe_is_valid(path, tmp_path):
 
 
 def test_overrides_are_typed_by_the_stage(tmp_path):
-    stages = configs("demo", tmp_path, ["train.lr=1e-4", "train.steps=7", "compare.seeds=[1, 2]"])
+    stages = configs(
+        "demo", tmp_path, ["train.learning_rate=1e-4", "train.steps=7", "compare.seeds=[1, 2]"]
+    )
     assert (
         stages["train"].lr == 1e-4
         and stages["train"].steps == 7

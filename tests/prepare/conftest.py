@@ -38,7 +38,7 @@ def config(folder: Path, tmp_path: Path) -> Callable[..., Prepare]:
             **{
                 "run": str(tmp_path / "outputs" / "run"),
                 "source": str(folder),
-                "count": 0,
+                "max_examples": 0,
                 "replace": True,
             }
             | changes

@@ -77,7 +77,7 @@ def latents_of(base, image: Image.Image) -> torch.Tensor:
 
 
 def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
-    config = Prepare(run=str(tmp_path / "outputs" / "book"), count=5, batch_size=2)
+    config = Prepare(run=str(tmp_path / "outputs" / "book"), max_examples=5, batch_size=2)
     prepared, base = prepare(config), find_base("embedded")
     cache, example = prepared.cache, list(PictureBookSource("picturebook", 5, 0))[3]
     [latent] = cache.latents([3])
@@ -149,11 +149,11 @@ def test_the_same_again_reads_and_encodes_nothing_even_for_another_run(config, t
 
 
 def test_what_changed_is_encoded_anew_and_nothing_else(folder, config, tmp_path):
-    first = prepare(config(answers="data", draws=2))
+    first = prepare(config(teacher_cache="data", teacher_samples=2))
     changes = []
 
     def again(**how) -> tuple[int, int]:
-        made = prepare(config(**{"answers": "data", "draws": 2} | how))
+        made = prepare(config(**{"teacher_cache": "data", "teacher_samples": 2} | how))
         changes.append(made.cache.meta["key"])
         return made.built.looked_at, made.built.encoded
 
@@ -166,7 +166,7 @@ def test_what_changed_is_encoded_anew_and_nothing_else(folder, config, tmp_path)
     assert not torch.equal(now.latents([1]), first.cache.latents([1]))
     (folder / "b.txt").write_text("another caption")
     assert again() == (0, 0), "a caption"
-    assert again(negative="blurry") == (0, 0)
+    assert again(negative_prompt="blurry") == (0, 0)
     assert again(resolution=32)[1] == 3
     assert again(template="a photo of {}") == (0, 0)
     os.utime(folder / "a.png")
@@ -193,7 +193,7 @@ def test_what_changed_is_encoded_anew_and_nothing_else(folder, config, tmp_path)
     "name", ["latents", "texts", "answers", UNCONDITIONAL, EXAMPLES, CAPTIONS, META]
 )
 def test_a_damaged_cache_is_named_and_built_again_the_same(name, config, capsys):
-    asked = config(answers="data", draws=2)
+    asked = config(teacher_cache="data", teacher_samples=2)
     folder = prepare(asked).cache.folder
     whole, path = files(folder), folder / name
     path = next(path.iterdir()) if path.is_dir() else path
@@ -216,9 +216,9 @@ def test_a_damaged_cache_is_named_and_built_again_the_same(name, config, capsys)
 def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
     asked = config(
         source="picturebook",
-        count=1600,
+        max_examples=1600,
         batch_size=8,
-        processes=1,
+        num_processes=1,
         run=str(tmp_path / "outputs" / "killed"),
     )
     command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(asked))]
@@ -250,7 +250,7 @@ def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
     whole = prepare(
         config(
             source="picturebook",
-            count=1600,
+            max_examples=1600,
             batch_size=8,
             run=str(tmp_path / "elsewhere" / "whole"),
         )
@@ -259,7 +259,7 @@ def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
 
 
 def test_of_two_that_ask_for_the_same_one_builds_and_the_other_waits(config, tmp_path):
-    how = {"source": "picturebook", "count": 1200, "processes": 1}
+    how = {"source": "picturebook", "max_examples": 1200, "num_processes": 1}
     asked = [config(**how, run=str(tmp_path / "outputs" / name)) for name in ("one", "two")]
     started = [
         subprocess.Popen(
@@ -276,7 +276,7 @@ def test_of_two_that_ask_for_the_same_one_builds_and_the_other_waits(config, tmp
 
 
 def test_a_full_disk_is_said_with_how_much_is_needed_and_it_goes_on_then(config, small_disk):
-    asked = config(source="picturebook", count=4000, run=str(small_disk / "outputs" / "run"))
+    asked = config(source="picturebook", max_examples=4000, run=str(small_disk / "outputs" / "run"))
     with pytest.raises(
         RuntimeError,
         match=r"is full: \d+ MiB were written for \d+ of 4000 examples; about \d+ MiB more are",
@@ -369,7 +369,9 @@ def test_another_run_s_pictures_are_not_overwritten(folder, config):
 def test_prompts_alone_become_texts_and_the_teacher_s_own_sampling(tmp_path, config):
     (tmp_path / "prompts.txt").write_text("a road\na cat\na road\n")
     cache = prepare(
-        config(source=str(tmp_path / "prompts.txt"), answers="trajectories", draws=2)
+        config(
+            source=str(tmp_path / "prompts.txt"), teacher_cache="trajectories", teacher_samples=2
+        )
     ).cache
     assert (
         not cache.meta["images"]
@@ -386,7 +388,13 @@ def test_prompts_alone_become_texts_and_the_teacher_s_own_sampling(tmp_path, con
 
 
 def test_a_prior_comes_last_under_names_of_its_own(folder, config):
-    prepared = prepare(config(prior=str(folder), prior_count=2, template="mine, {}"))
+    prepared = prepare(
+        config(
+            prior_preservation_source=str(folder),
+            prior_preservation_max_examples=2,
+            template="mine, {}",
+        )
+    )
     assert prepared.cache.ids == ["a.png", "b.png", "c.png", "prior/a.png", "prior/b.png"]
     assert prepared.cache.examples["prior"].to_pylist() == [False] * 3 + [True] * 2
     assert (

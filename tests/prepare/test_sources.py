@@ -403,7 +403,7 @@ def test_data_sets_of_the_hub_s_library_are_read_saved_or_as_parquet_whole_or_st
         found = read(source, image_column="picture")
         assert [each.caption for each in found] == ["x", "y", ""] and found[0].image.stamp()
         assert found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0)
-    streamed = read(f"hf:{tmp_path / 'parquet'}", image_column="picture", streamed=True)
+    streamed = read(f"hf:{tmp_path / 'parquet'}", image_column="picture", streaming=True)
     assert [each.id for each in streamed] == ["train-000000", "train-000001", "train-000002"]
     assert (
         examples(tmp_path / "parquet" / "train.parquet", image_column="picture")["train-000001"]

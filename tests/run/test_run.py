@@ -62,7 +62,7 @@ def test_a_finished_stage_with_unchanged_inputs_is_kept(done):
 def test_what_changed_is_named(done):
     run, prepare, train = done
     assert run.changed(Train(run=str(run.folder), steps=7)) == ["parameters"]
-    finish(run, Prepare(run=str(run.folder), count=9, replace=True), "cache.json", "other")
+    finish(run, Prepare(run=str(run.folder), max_examples=9, replace=True), "cache.json", "other")
     assert run.changed(train) == ["prepare"]
     (run.folder / "adapter").write_text("damaged")
     assert "adapter" in run.changed(train)
@@ -119,7 +119,7 @@ def test_the_report_says_while_it_is_out_of_date(done):
     run.update_stage("compare", status="done", inputs=run.inputs(compare))
     finish(run, replace(train, steps=30), "adapter", "other")
     assert run.report.read_text() == page
-    finish(run, Prepare(run=str(run.folder), count=9, replace=True), "cache.json", "other")
+    finish(run, Prepare(run=str(run.folder), max_examples=9, replace=True), "cache.json", "other")
     assert outdated_stages(run.read()) == {"train": "prepare", "compare": "prepare"}
 
 
@@ -169,7 +169,7 @@ def test_each_stage_s_record_keeps_what_it_was_done_with(done, monkeypatch):
 def test_an_adapter_of_an_earlier_cache_is_not_compared(done):
     run, prepare, train = done
     run.require("train")
-    finish(run, Prepare(run=str(run.folder), count=9, replace=True), "cache.json", "other")
+    finish(run, Prepare(run=str(run.folder), max_examples=9, replace=True), "cache.json", "other")
     with pytest.raises(RunError, match="rests on another prepare .*2_train.ipynb again"):
         run.require("train")
     prepare = replace(prepare, replace=True)

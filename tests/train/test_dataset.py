@@ -11,7 +11,7 @@ from nbs_lib.config import Train
 from nbs_lib.diffusion import noise_like
 from nbs_lib.train.dataset import DataError, Examples, check_cache
 
-ONLY = Train(held_out=0, batch_size=4)
+ONLY = Train(validation_examples=0, batch_size=4)
 
 
 def examples(
@@ -80,14 +80,19 @@ def test_a_batch_depends_on_seed_and_step_alone(tmp_path):
     assert not torch.equal(first.noise, cache.batch(6, 0, 1).noise)
     assert not torch.equal(
         first.noise,
-        examples(tmp_path, Train(held_out=0, batch_size=4, seed=1)).batch(5, 0, 1).noise,
+        examples(tmp_path, Train(validation_examples=0, batch_size=4, seed=1)).batch(5, 0, 1).noise,
     )
 
 
 @pytest.mark.parametrize("objective", ["guidance", "finetune"])
 def test_two_processes_share_the_batch_that_one_would_have(tmp_path, objective):
-    how = {"objective": objective, "held_out": 0, "noise_offset": 0.1, "caption_dropout": 0.5}
-    how["guidance_max"] = 5.0 if objective == "guidance" else 0.0
+    how = {
+        "objective": objective,
+        "validation_examples": 0,
+        "noise_offset": 0.1,
+        "caption_dropout": 0.5,
+    }
+    how["guidance_scale_max"] = 5.0 if objective == "guidance" else 0.0
     whole = examples(tmp_path, Train(batch_size=8, **how), prior=2).batch(5, 0, 1)
     cache = examples(tmp_path, Train(batch_size=4, **how), prior=2)
     halves = [cache.batch(5, rank, 2) for rank in (0, 1)]
@@ -101,7 +106,7 @@ def test_pooled_texts_go_with_their_captions_where_there_are_such(tmp_path):
     plain = examples(tmp_path).batch(0, 0, 1)
     assert plain.pooled is None and plain.uncond_pooled is None
     for objective, how in {"guidance": {}, "finetune": {"caption_dropout": 0.5}}.items():
-        config = Train(objective=objective, held_out=0, batch_size=64, **how)
+        config = Train(objective=objective, validation_examples=0, batch_size=64, **how)
         batch = examples(tmp_path, config, pooled=True).batch(0, 0, 1)
         assert torch.equal(batch.pooled, batch.context[:, 0, :4]) and torch.equal(
             batch.uncond_pooled, batch.uncond[:, 0, :4]
@@ -111,7 +116,7 @@ def test_pooled_texts_go_with_their_captions_where_there_are_such(tmp_path):
 
 
 def test_an_example_keeps_its_own_caption(tmp_path):
-    cache = examples(tmp_path, Train(held_out=0, batch_size=64))
+    cache = examples(tmp_path, Train(validation_examples=0, batch_size=64))
     batch = cache.batch(0, 0, 1)
     for i, latent, context in zip(
         batch.example.tolist(), batch.latents, batch.context, strict=True
@@ -127,7 +132,7 @@ def test_an_example_keeps_its_own_caption(tmp_path):
 
 
 def test_held_out_examples_are_never_trained_on_and_always_the_same(tmp_path):
-    cache = examples(tmp_path, Train(held_out=2, batch_size=64))
+    cache = examples(tmp_path, Train(validation_examples=2, batch_size=64))
     assert cache.held_out.tolist() == [6, 7] and cache.batch(0, 0, 1).example.max() < 6
     [first], [again] = cache.held_out_batches(), cache.held_out_batches()
     assert (
@@ -135,8 +140,10 @@ def test_held_out_examples_are_never_trained_on_and_always_the_same(tmp_path):
         and torch.equal(first.noise, again.noise)
         and first.t.tolist() == [250, 750]
     )
-    assert examples(tmp_path, Train(held_out=100)).held_out.tolist() == [6, 7], "a quarter at most"
-    assert len(examples(tmp_path, Train(held_out=2, validate_every=0)).own) == 8, (
+    assert examples(tmp_path, Train(validation_examples=100)).held_out.tolist() == [6, 7], (
+        "a quarter at most"
+    )
+    assert len(examples(tmp_path, Train(validation_examples=2, validation_steps=0)).own) == 8, (
         "nobody would look at them"
     )
 
@@ -144,7 +151,12 @@ def test_held_out_examples_are_never_trained_on_and_always_the_same(tmp_path):
 def test_w_is_fixed_or_drawn_from_its_range(tmp_path):
     assert examples(tmp_path).batch(0, 0, 1).w.tolist() == [Train().guidance] * 4
     w = (
-        examples(tmp_path, Train(held_out=0, batch_size=256, guidance=2.0, guidance_max=6.0))
+        examples(
+            tmp_path,
+            Train(
+                validation_examples=0, batch_size=256, guidance_scale=2.0, guidance_scale_max=6.0
+            ),
+        )
         .batch(0, 0, 1)
         .w
     )
@@ -152,10 +164,10 @@ def test_w_is_fixed_or_drawn_from_its_range(tmp_path):
 
 
 def test_finetune_drops_captions_and_mixes_the_prior_in_with_its_weight(tmp_path):
-    how = {"objective": "finetune", "held_out": 0, "batch_size": 256}
-    batch = examples(tmp_path, Train(caption_dropout=0.25, prior_weight=0.5, **how), prior=3).batch(
-        0, 0, 1
-    )
+    how = {"objective": "finetune", "validation_examples": 0, "batch_size": 256}
+    batch = examples(
+        tmp_path, Train(caption_dropout=0.25, prior_loss_weight=0.5, **how), prior=3
+    ).batch(0, 0, 1)
     dropped = (batch.context == 0).all(-1).all(-1)
     assert 0.15 < dropped.float().mean() < 0.35
     prior = batch.example >= 5
@@ -166,21 +178,21 @@ def test_finetune_drops_captions_and_mixes_the_prior_in_with_its_weight(tmp_path
 
 
 def test_a_step_of_one_example_meets_the_prior_too(tmp_path):
-    config = Train(objective="finetune", held_out=0, batch_size=1)
+    config = Train(objective="finetune", validation_examples=0, batch_size=1)
     cache = examples(tmp_path, config, prior=3)
     seen = [int(cache.batch(step, 0, 1).example) >= 5 for step in range(60)]
     assert 15 < sum(seen) < 45
 
 
 def test_held_out_answers_are_of_all_draws(tmp_path):
-    config = Train(teacher="cached", held_out=2, batch_size=64)
+    config = Train(teacher="cached", validation_examples=2, batch_size=64)
     [batch] = examples(tmp_path, config, answers=kept_answers(False)).held_out_batches()
     assert [int(t) // 10 % 2 for t in batch.t] == [0, 1]
 
 
 def test_offset_noise_moves_whole_channels(tmp_path):
     """The mean of a channel of n pixels has a variance of 1/n + offset²."""
-    how = {"objective": "finetune", "held_out": 0, "batch_size": 2000}
+    how = {"objective": "finetune", "validation_examples": 0, "batch_size": 2000}
     means = [
         examples(tmp_path, Train(noise_offset=offset, **how)).batch(0, 0, 1).noise.mean((2, 3))
         for offset in (0.0, 1.0)
@@ -197,7 +209,7 @@ def kept_answers(states: bool) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("states", [False, True])
 def test_kept_answers_come_with_the_state_that_they_are_about(tmp_path, states):
-    config = Train(teacher="cached", held_out=0, batch_size=64)
+    config = Train(teacher="cached", validation_examples=0, batch_size=64)
     batch = examples(tmp_path, config, answers=kept_answers(states)).batch(0, 0, 1)
     assert {int(t) // 10 % 2 for t in batch.t} == {0, 1}, "both draws"
     for i in range(64):
@@ -212,7 +224,7 @@ def test_kept_answers_come_with_the_state_that_they_are_about(tmp_path, states):
 
 
 def test_a_batch_is_of_one_shape_and_every_shape_has_its_turn(tmp_path):
-    cache = examples(tmp_path, Train(held_out=2, batch_size=4), shape=(4, 4, 1))
+    cache = examples(tmp_path, Train(validation_examples=2, batch_size=4), shape=(4, 4, 1))
     shapes = [tuple(cache.batch(step, 0, 1).latents.shape[1:]) for step in range(30)]
     assert set(shapes) == {(4, 2, 2), (4, 4, 1)} and shapes.count((4, 4, 1)) > 3
     assert [len(batch.example) for batch in cache.held_out_batches()] == [2]
@@ -225,12 +237,12 @@ def test_a_batch_is_of_one_shape_and_every_shape_has_its_turn(tmp_path):
 
 def test_the_mirrored_copy_of_a_held_out_example_is_not_trained_on_either(tmp_path):
     ids, flipped = ["a", "a", "b", "b", "c", "c", "d", "d"], [False, True] * 4
-    cache = examples(tmp_path, Train(held_out=1, batch_size=4), id=ids, flipped=flipped)
+    cache = examples(tmp_path, Train(validation_examples=1, batch_size=4), id=ids, flipped=flipped)
     assert cache.held_out.tolist() == [6] and cache.own.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_prompts_without_images_are_learned_from_by_kept_states_alone(tmp_path):
-    config, meta = Train(teacher="cached", held_out=0, batch_size=4), {"images": False}
+    config, meta = Train(teacher="cached", validation_examples=0, batch_size=4), {"images": False}
     batch = examples(tmp_path, config, answers=kept_answers(True), meta=meta).batch(0, 0, 1)
     assert not batch.latents.any() and batch.x_t is not None
     for states, teacher in (("data", "cached"), ("trajectories", "live")):

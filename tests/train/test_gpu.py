@@ -24,23 +24,32 @@ SMALL = {
     "steps": 4,
     "batch_size": 4,
     "log_every": 1,
-    "checkpoint_every": 2,
-    "validate_every": 2,
-    "held_out": 4,
+    "checkpointing_steps": 2,
+    "validation_steps": 2,
+    "validation_examples": 4,
 }
-SMALL |= {"processes": min(2, len(gpus())), "precision": "bf16"}
+SMALL |= {"num_processes": min(2, len(gpus())), "mixed_precision": "bf16"}
 WAYS = {
-    "fp32": {"precision": "fp32", "zero_stage": 0},
-    "fp32, TF32": {"precision": "fp32", "allow_tf32": True},
-    "fp16": {"precision": "fp16", "zero_stage": 0},
+    "fp32": {"mixed_precision": "fp32", "zero_stage": 0},
+    "fp32, TF32": {"mixed_precision": "fp32", "allow_tf32": True},
+    "fp16": {"mixed_precision": "fp16", "zero_stage": 0},
     "bf16, ZeRO 2": {"zero_stage": 2},
     "bf16, ZeRO 3": {"zero_stage": 3},
     "offloaded": {"zero_stage": 2, "offload": True},
     "offloaded, afresh": {"zero_stage": 2, "offload": True, "launcher": "subprocess"},
-    "plain, fp16": {"precision": "fp16", "deepspeed": False, "zero_stage": 0},
-    "checkpointing, all layers": {"checkpointing": True, "targets": "all", "zero_stage": 0},
-    "full": {"method": "full", "zero_stage": 2, "lr": 1e-4},
-    "full, ZeRO 3, offloaded": {"method": "full", "zero_stage": 3, "offload": True, "lr": 1e-4},
+    "plain, fp16": {"mixed_precision": "fp16", "deepspeed": False, "zero_stage": 0},
+    "checkpointing, all layers": {
+        "gradient_checkpointing": True,
+        "target_modules": "all",
+        "zero_stage": 0,
+    },
+    "full": {"method": "full", "zero_stage": 2, "learning_rate": 1e-4},
+    "full, ZeRO 3, offloaded": {
+        "method": "full",
+        "zero_stage": 3,
+        "offload": True,
+        "learning_rate": 1e-4,
+    },
 }
 TRAIN = """
 import json, sys
@@ -80,11 +89,16 @@ def on_cpu(new_run, train):
     made = {}
 
     def call(how: dict) -> list[float]:
-        same = {name: how[name] for name in ("method", "targets", "lr") if name in how}
+        same = {
+            name: how[name] for name in ("method", "target_modules", "learning_rate") if name in how
+        }
         if str(same) not in made:
             run = new_run()
             train(
-                Train(str(run.folder), **SMALL | same | {"precision": "fp32", "deepspeed": False})
+                Train(
+                    str(run.folder),
+                    **SMALL | same | {"mixed_precision": "fp32", "deepspeed": False},
+                )
             )
             made[str(same)] = losses(run)
         return made[str(same)]
@@ -100,9 +114,10 @@ def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(
     config = Train(str(new_run().folder), **SMALL | how)
     run = trained(config)
     record = run.stage_record("train")
-    assert record["device"].startswith("cuda") and record["processes"] == SMALL["processes"]
+    assert record["device"].startswith("cuda") and record["processes"] == SMALL["num_processes"]
     assert losses(run) == pytest.approx(
-        on_cpu(how), rel=2e-3 if config.precision == "fp32" and not config.allow_tf32 else 3e-2
+        on_cpu(how),
+        rel=2e-3 if config.mixed_precision == "fp32" and not config.allow_tf32 else 3e-2,
     )
     assert (
         any("gpus" in line for line in read_jsonl(run.usage))

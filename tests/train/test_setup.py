@@ -10,34 +10,37 @@ from nbs_lib.train.student import Student
 
 
 def rates(**how) -> list[float]:
-    config = Train(lr=1.0, steps=100, **how)
+    config = Train(learning_rate=1.0, steps=100, **how)
     return [learning_rate(config, step) for step in range(100)]
 
 
 def test_the_learning_rate_by_hand():
-    cosine = rates(warmup=10)
+    cosine = rates(lr_warmup_steps=10)
     assert cosine[0] == pytest.approx(0.1) and cosine[9] == cosine[10] == 1.0
     assert cosine[55] == pytest.approx(0.5) and 0 < cosine[99] < 0.001
-    linear, constant = rates(warmup=10, schedule="linear"), rates(warmup=10, schedule="constant")
+    linear, constant = (
+        rates(lr_warmup_steps=10, lr_scheduler="linear"),
+        rates(lr_warmup_steps=10, lr_scheduler="constant"),
+    )
     assert (
         linear[55] == pytest.approx(0.5)
         and constant[0] == pytest.approx(0.1)
         and set(constant[10:]) == {1.0}
     )
-    assert rates(warmup=0)[0] == 1.0
-    assert learning_rate(Train(lr=1.0, steps=1), 0) == pytest.approx(0.1), (
+    assert rates(lr_warmup_steps=0)[0] == 1.0
+    assert learning_rate(Train(learning_rate=1.0, steps=1), 0) == pytest.approx(0.1), (
         "a training shorter than its warmup"
     )
 
 
 def test_restarts_and_powers_of_the_learning_rate_by_hand():
-    restarts = rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3)
+    restarts = rates(lr_warmup_steps=10, lr_scheduler="cosine_with_restarts", lr_num_cycles=3)
     assert [restarts[step] for step in (10, 40, 70)] == [1.0] * 3, "three falls of thirty steps"
     assert restarts[25] == restarts[55] == pytest.approx(0.5) and restarts[39] < 0.01
-    assert restarts == rates(warmup=10, schedule="cosine_with_restarts", lr_num_cycles=3), (
-        "a function of the step"
-    )
-    power = rates(warmup=0, schedule="polynomial", lr_power=2.0)
+    assert restarts == rates(
+        lr_warmup_steps=10, lr_scheduler="cosine_with_restarts", lr_num_cycles=3
+    ), "a function of the step"
+    power = rates(lr_warmup_steps=0, lr_scheduler="polynomial", lr_power=2.0)
     assert power[50] == pytest.approx(0.25, abs=1e-5)
 
 
@@ -62,9 +65,9 @@ def stepped(config: Train) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("how", "dtype", "share"),
     [
-        ({"method": "lora", "precision": "bf16"}, torch.bfloat16, 0.2),
-        ({"method": "dora", "precision": "fp32"}, torch.float32, 0.2),
-        ({"method": "full", "precision": "bf16"}, torch.float32, 1.0),
+        ({"method": "lora", "mixed_precision": "bf16"}, torch.bfloat16, 0.2),
+        ({"method": "dora", "mixed_precision": "fp32"}, torch.float32, 0.2),
+        ({"method": "full", "mixed_precision": "bf16"}, torch.float32, 1.0),
     ],
 )
 def test_what_is_trained_is_fp32_and_the_frozen_rest_is_in_the_low_precision(how, dtype, share):
@@ -83,7 +86,8 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     for checkpointing in (False, True):
         base = find_base("embedded")
         unet, _, parameters = trainable(
-            base, Train(checkpointing=checkpointing, precision="fp32", rank=4, alpha=4.0)
+            base,
+            Train(gradient_checkpointing=checkpointing, mixed_precision="fp32", rank=4, alpha=4.0),
         )
         with torch.no_grad():
             for i, parameter in enumerate(parameters):
@@ -123,7 +127,7 @@ def test_inputs_of_a_lora_are_cast_once_and_the_numbers_stay_the_same():
     gradients, casts = [], []
     for spared in (True, False):
         base = find_base("embedded")
-        unet, _, parameters = trainable(base, Train(precision="bf16", rank=4, alpha=4.0))
+        unet, _, parameters = trainable(base, Train(mixed_precision="bf16", rank=4, alpha=4.0))
         for layer in lora_layers(unet):
             layer.cast_input_dtype_enabled |= not spared
         student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.bfloat16)

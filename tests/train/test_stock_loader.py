@@ -28,10 +28,10 @@ def adapters(new_run, train) -> list[Path]:
         how = {
             "steps": 6,
             "batch_size": 2,
-            "lr": 1e-2,
-            "warmup": 1,
-            "held_out": 0,
-            "validate_every": 0,
+            "learning_rate": 1e-2,
+            "lr_warmup_steps": 1,
+            "validation_examples": 0,
+            "validation_steps": 0,
             "rank": 4,
             "alpha": 8.0,
         }
@@ -39,11 +39,11 @@ def adapters(new_run, train) -> list[Path]:
             Train(
                 str(run.folder),
                 **how,
-                targets=targets,
+                target_modules=targets,
                 seed=seed,
                 deepspeed=False,
-                processes=1,
-                precision="fp32",
+                num_processes=1,
+                mixed_precision="fp32",
             )
         )
         folders.append(run.adapter)

@@ -27,9 +27,9 @@ def trained(new_run, train, **changed) -> Run:
         "steps": 4,
         "batch_size": 2,
         "log_every": 1,
-        "precision": "fp32",
-        "held_out": 4,
-        "validate_every": 0,
+        "mixed_precision": "fp32",
+        "validation_examples": 4,
+        "validation_steps": 0,
     }
     train(Train(str(run.folder), **how | changed))
     return run
@@ -42,9 +42,13 @@ def losses(run: Run, name: str = "loss") -> list[float]:
 def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
     """Four examples a step, however they are shared by processes and passes: the same batches, so the same training."""
     runs = {"two": trained(new_run, train, zero_stage=0)}
-    runs["one"] = trained(new_run, train, zero_stage=0, processes=1, batch_size=4)
-    runs["one in two passes"] = trained(new_run, train, zero_stage=0, processes=1, accumulate=2)
-    runs["two in two passes"] = trained(new_run, train, zero_stage=2, batch_size=1, accumulate=2)
+    runs["one"] = trained(new_run, train, zero_stage=0, num_processes=1, batch_size=4)
+    runs["one in two passes"] = trained(
+        new_run, train, zero_stage=0, num_processes=1, gradient_accumulation_steps=2
+    )
+    runs["two in two passes"] = trained(
+        new_run, train, zero_stage=2, batch_size=1, gradient_accumulation_steps=2
+    )
     for name, run in runs.items():
         record = run.stage_record("train")
         assert record["distributed_type"] == "DEEPSPEED" and record["processes"] == (
@@ -67,30 +71,35 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
 @pytest.mark.parametrize(
     "how",
     [
-        {"teacher": "cached", "guidance_max": 6.0},
+        {"teacher": "cached", "guidance_scale_max": 6.0},
         {
             "objective": "finetune",
             "noise_offset": 0.1,
             "method": "dora",
-            "targets": "feedforward",
+            "target_modules": "feedforward",
             "zero_stage": 2,
         },
         {
             "objective": "consistency",
-            "guidance": 1.0,
-            "guidance_max": 4.0,
+            "guidance_scale": 1.0,
+            "guidance_scale_max": 4.0,
             "method": "rslora",
-            "ema": 0.5,
+            "ema_decay": 0.5,
         },
         {"optimizer": "prodigy", "tensorboard": True},
-        {"precision": "bf16", "checkpointing": True, "dropout": 0.1, "targets": "all"},
+        {
+            "mixed_precision": "bf16",
+            "gradient_checkpointing": True,
+            "lora_dropout": 0.1,
+            "target_modules": "all",
+        },
     ],
     ids=["cached", "finetune", "consistency", "prodigy", "low"],
 )
 def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loads(
     new_run, train, how
 ):
-    run = trained(new_run, train, validate_every=2, **how)
+    run = trained(new_run, train, validation_steps=2, **how)
     assert len(losses(run)) == 4 and all(loss > 0 for loss in losses(run))
     assert len(losses(run, "held_out_loss")) == 3
     assert sorted(path.name for path in (run.folder / "validation").iterdir()) == [
@@ -101,12 +110,15 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
     facts, card = load_metadata(run.adapter), (run.adapter / "README.md").read_text()
     assert (
         facts["w_train"]
-        == (facts["train"]["guidance"] + (how.get("guidance_max") or facts["train"]["guidance"]))
+        == (
+            facts["train"]["guidance_scale"]
+            + (how.get("guidance_scale_max") or facts["train"]["guidance_scale"])
+        )
         / 2
     )
     objective = how.get("objective", "guidance")
-    assert facts["objective"] == objective and facts["train"]["targets"] == how.get(
-        "targets", "attention"
+    assert facts["objective"] == objective and facts["train"]["target_modules"] == how.get(
+        "target_modules", "attention"
     )
     told = ModelCard(card, ignore_metadata_errors=False).data.to_dict()
     assert (told["library_name"], told["pipeline_tag"], told["license"]) == (
@@ -124,7 +136,7 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
 
 
 def test_all_weights_are_trained_and_saved_as_a_pipeline(new_run, train):
-    run = trained(new_run, train, method="full", lr=1e-4, steps=2, zero_stage=2)
+    run = trained(new_run, train, method="full", learning_rate=1e-4, steps=2, zero_stage=2)
     pipeline = StableDiffusionPipeline.from_pretrained(run.model)
     learned, base = pipeline.unet.state_dict(), find_base("embedded").unet().state_dict()
     assert learned.keys() == base.keys()
@@ -141,12 +153,12 @@ def test_a_training_that_explodes_says_the_step_and_the_examples(new_run, start_
     config = Train(
         run=str(run.folder),
         steps=50,
-        lr=10.0,
-        clip=1e6,
-        warmup=0,
-        processes=1,
-        precision="fp32",
-        targets="all",
+        learning_rate=10.0,
+        max_grad_norm=1e6,
+        lr_warmup_steps=0,
+        num_processes=1,
+        mixed_precision="fp32",
+        target_modules="all",
     )
     code = start_training(config).wait()
     error = run.stage_record("train").get("error", "")
@@ -177,7 +189,7 @@ def test_another_base_than_the_cache_s_is_refused_in_one_sentence(
     (run.cache / "cache.json").write_text(json.dumps(meta | {"base_hash": "another"}))
     run.update(stages={"prepare": prepared.stage_record("prepare")})
     run.metrics.write_text('{"step": 1, "loss": 0.5, "seconds": 1.0}\n')
-    code = start_training(Train(run=str(run.folder), steps=1, processes=1)).wait()
+    code = start_training(Train(run=str(run.folder), steps=1, num_processes=1)).wait()
     assert (
         "base 'embedded' is not the one that the cache was made with"
         in run.stage_record("train")["error"]

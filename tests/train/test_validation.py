@@ -28,7 +28,7 @@ def validation(prepared, tmp_path, monkeypatch):
 
     def call(**how) -> Validation:
         config, base = (
-            Train(str(tmp_path / "run"), objective="finetune", validate_every=1, **how),
+            Train(str(tmp_path / "run"), objective="finetune", validation_steps=1, **how),
             find_base("embedded"),
         )
         student = Student(
@@ -66,7 +66,7 @@ def looked(validation: Validation) -> tuple[list[dict], int]:
 
 def test_prompts_of_one_s_own_are_drawn_also_where_nothing_is_held_out(validation):
     prompts = ["A person holding a cat", "A house by a tree", "A red ball"]
-    own = validation(held_out=0, validation_prompts=prompts, num_validation_images=2)
+    own = validation(validation_examples=0, validation_prompts=prompts, num_validation_images=2)
     assert looked(own) == ([], 6)
     text = own.parts.base.encode_prompt(prompts, own.parts.base.text_encoders()).context
     torch.testing.assert_close(own.text.context, text.repeat_interleave(2, 0), rtol=1e-4, atol=1e-5)
@@ -77,21 +77,23 @@ def test_prompts_of_one_s_own_are_drawn_also_where_nothing_is_held_out(validatio
 
 
 def test_so_many_held_out_captions_are_drawn_as_were_asked_for(validation):
-    lines, pictures = looked(validation(held_out=4, num_validation_images=3))
+    lines, pictures = looked(validation(validation_examples=4, num_validation_images=3))
     assert pictures == 3 and [list(line) for line in lines] == [["step", "held_out_loss"]]
-    lines, pictures = looked(validation(held_out=4, num_validation_images=0))
+    lines, pictures = looked(validation(validation_examples=4, num_validation_images=0))
     assert pictures == 0 and len(lines) == 1
 
 
 def test_without_pictures_and_held_out_examples_nothing_is_looked_at(validation):
-    assert not validation(held_out=0).due(1)
-    assert not validation(held_out=0, validation_prompts=["a cat"], num_validation_images=0).due(1)
+    assert not validation(validation_examples=0).due(1)
+    assert not validation(
+        validation_examples=0, validation_prompts=["a cat"], num_validation_images=0
+    ).due(1)
 
 
 def test_the_text_encoder_of_the_prompts_is_in_the_plan(prepared):
     with_prompts, without = (
         dry_run(
-            Train(precision="bf16", held_out=0, validation_prompts=prompts),
+            Train(mixed_precision="bf16", validation_examples=0, validation_prompts=prompts),
             prepared.cache,
             gpu=False,
         ).decoding

@@ -21,7 +21,11 @@ POINTS = 11
 
 def guidance_turns(sampler: Sampler, config: Compare) -> list[float]:
     """The λ that are measured: of an adapter that holds guidance; none of anything else."""
-    return config.dial if sampler.objective == "guidance" and not sampler.whole else []
+    return (
+        config.effective_guidance_at
+        if sampler.objective == "guidance" and not sampler.whole
+        else []
+    )
 
 
 def measure_effective_guidance(kept: SampleCache, config: Compare) -> dict[str, Any]:
@@ -30,12 +34,12 @@ def measure_effective_guidance(kept: SampleCache, config: Compare) -> dict[str, 
     w_train = kept.sampler.w_train
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
-    scales = scales_to_try(w_train, config.dial)
+    scales = scales_to_try(w_train, config.effective_guidance_at)
     guided = [
         kept.sample("guided", prompts, seeds, config.steps, guidance=w).latents for w in scales
     ]
     turns = []
-    for turn in config.dial:
+    for turn in config.effective_guidance_at:
         tuned = kept.sample("tuned", prompts, seeds, config.steps, adapter_scale=turn).latents
         errors = np.stack(
             [by_prompt(latent_mse(tuned, each), prompts) for each in guided]

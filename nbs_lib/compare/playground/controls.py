@@ -52,7 +52,7 @@ class ControlPanel(anywidget.AnyWidget):
         self.steps, self.scheduler, self.guidance = (
             config.steps,
             config.scheduler,
-            config.guidance or w_train,
+            config.guidance_scale or w_train,
         )
         self.chosen = [name for name in config.contenders if name in names]
         self.more = "\n".join(name for name in config.contenders if name not in names)
@@ -97,7 +97,7 @@ class ControlPanel(anywidget.AnyWidget):
         if not contenders:
             raise ParameterError("No contender is chosen; choose one or more.")
         return replace(
-            config, **told, guidance=self.guidance, contenders=list(dict.fromkeys(contenders))
+            config, **told, guidance_scale=self.guidance, contenders=list(dict.fromkeys(contenders))
         )
 
     def _named(self, choice: dict[str, str], w_train: float) -> str:

@@ -50,9 +50,13 @@ class Ingest:
 
     def all(self):
         """The source, and the prior. Errors: SourceError where nothing is kept; what the processes raise."""
-        self.one(self.config.source, self.config.count, prior=False)
-        if self.config.prior:
-            self.one(self.config.prior, self.config.prior_count, prior=True)
+        self.one(self.config.source, self.config.max_examples, prior=False)
+        if self.config.prior_preservation_source:
+            self.one(
+                self.config.prior_preservation_source,
+                self.config.prior_preservation_max_examples,
+                prior=True,
+            )
 
     def one(self, name: str, count: int, prior: bool):
         """One source, to its end or until enough is kept."""

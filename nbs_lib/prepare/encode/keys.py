@@ -56,7 +56,7 @@ def key_spaces(base: StableDiffusion, config: Prepare) -> dict[str, str]:
     ]
     found = {"latents": value_hash(latents), "texts": value_hash(texts)}
     found["unconditional"] = value_hash(
-        [found["texts"], base.hash_of("scheduler"), config.negative]
+        [found["texts"], base.hash_of("scheduler"), config.negative_prompt]
     )
     asked = [
         teacher_request(config),
@@ -68,11 +68,13 @@ def key_spaces(base: StableDiffusion, config: Prepare) -> dict[str, str]:
 
 def teacher_request(config: Prepare) -> dict[str, Any] | None:
     """What the teacher is asked, as a cache records it; None for nothing."""
-    if config.answers == "none":
+    if config.teacher_cache == "none":
         return None
-    told = {"states": config.answers, "draws": config.draws, "seed": config.seed}
+    told = {"states": config.teacher_cache, "draws": config.teacher_samples, "seed": config.seed}
     return told | (
-        {"guidance": config.answers_guidance} if config.answers == "trajectories" else {}
+        {"guidance": config.teacher_guidance_scale}
+        if config.teacher_cache == "trajectories"
+        else {}
     )
 
 

@@ -62,7 +62,7 @@ class ShardWriter:
         step = max(1, step // base.vae_scale_factor) * base.vae_scale_factor
         self.sizes = sizes(config.resolution, step) if config.buckets else [self.square]
         self.crop = config.seed if config.crop == "random" else None
-        self.members = processes.worker_count(config.processes)
+        self.members = processes.worker_count(config.num_processes)
         self.shards: list[dict[str, Any]] = []
         self.texts: list[dict[str, Any]] = []
         self.files: dict[str, Path] = {}
@@ -124,7 +124,7 @@ class ShardWriter:
         self._settle()
         for table in self._tables.values():
             table.close()
-        if self.config.answers != "none":
+        if self.config.teacher_cache != "none":
             self._find_answers()
 
     def forget(self):
@@ -235,7 +235,7 @@ class ShardWriter:
         )
         self.files[UNCONDITIONAL] = found or path
         if not found:
-            self._do(0, "unconditional", path, self.config.negative)
+            self._do(0, "unconditional", path, self.config.negative_prompt)
 
     def _find_answers(self):
         """The teacher's answers, shard by shard."""
@@ -261,7 +261,7 @@ class ShardWriter:
                         path,
                         keys,
                         rows,
-                        latents if self.config.answers == "data" else None,
+                        latents if self.config.teacher_cache == "data" else None,
                         tuple(shard["shape"]),
                     )
                     setup = (self.files[UNCONDITIONAL], self.config)

@@ -56,7 +56,9 @@ class TeacherCache:
         shape: tuple[int, ...],
     ):
         """Ask about the examples of a shard. latents: their file, for states of data; shape: [c, h, w] of a latent."""
-        of = {"data": self.about_data, "trajectories": self.about_trajectories}[self.config.answers]
+        of = {"data": self.about_data, "trajectories": self.about_trajectories}[
+            self.config.teacher_cache
+        ]
         whole = map_shard(latents)["latents"] if latents else torch.zeros(len(keys), *shape)
         size, parts = max(1, self.config.batch_size // 2), []  # each example is two rows
         for start in range(0, len(keys), size):
@@ -103,7 +105,7 @@ class TeacherCache:
     def about_data(self, latents: torch.Tensor, keys: Sequence[str], text: Tensors) -> Tensors:
         """Answers about noised latents, the timesteps spread evenly over the draws and at random within each share."""
         t, kept = timesteps(keys, self.config), []
-        for draw in range(self.config.draws):
+        for draw in range(self.config.teacher_samples):
             noise = self._noise(keys, draw, tuple(latents.shape[1:]))
             now = t[:, draw].to(self.device)
             x_t = add_noise(latents.to(self.device), noise, *alpha_sigma(self.alphas_cumprod, now))
@@ -129,7 +131,10 @@ class TeacherCache:
             uncond, cond = self.ask(x_t, now, text)
             kept.append((uncond, cond, x_t))
             x_t = self.step(
-                classifier_free_guidance(uncond, cond, self.config.answers_guidance), x_t, now, end
+                classifier_free_guidance(uncond, cond, self.config.teacher_guidance_scale),
+                x_t,
+                now,
+                end,
             )
         kept.append((*self.ask(x_t, times[:, -1], text), x_t))
         kept = kept[1:]
@@ -150,9 +155,9 @@ def timesteps(keys: Sequence[str], config: Prepare, together: bool = False) -> t
     for key in keys:
         digest = blake2b(f"timesteps {config.seed} {key}".encode(), digest_size=7).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest))
-        place = torch.rand(1 if together else config.draws, generator=generator)
-        share = torch.arange(config.draws, 0, -1) - 1 + place
-        rows.append((share * TIMESTEPS / config.draws).long().clamp(0, TIMESTEPS - 1))
+        place = torch.rand(1 if together else config.teacher_samples, generator=generator)
+        share = torch.arange(config.teacher_samples, 0, -1) - 1 + place
+        rows.append((share * TIMESTEPS / config.teacher_samples).long().clamp(0, TIMESTEPS - 1))
     return torch.stack(rows)
 
 

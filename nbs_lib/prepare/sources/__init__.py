@@ -46,14 +46,14 @@ class SourceOptions:
     seed: int = 0
     subset: str = ""
     split: str = "train"
-    streamed: bool = False
+    streaming: bool = False
     image_column: str = ""
     caption_column: str = ""
     captions: str = "files"
 
 
 def source_options(config: Prepare, count: int) -> SourceOptions:
-    names = ("seed", "subset", "split", "streamed", "image_column", "caption_column", "captions")
+    names = ("seed", "subset", "split", "streaming", "image_column", "caption_column", "captions")
     return SourceOptions(count, **{name: getattr(config, name) for name in names})
 
 

@@ -38,11 +38,11 @@ class HubDataset:
             )
 
     def total(self) -> int | None:
-        return None if self.how.streamed else len(self.rows)
+        return None if self.how.streaming else len(self.rows)
 
     def stamp(self) -> str:
         """ "" where it is streamed, or names files instead of holding images."""
-        first = None if self.how.streamed else next(self._batches(1), None)
+        first = None if self.how.streaming else next(self._batches(1), None)
         holds = (
             first is not None
             and next(images_and_texts(first, self.image, self.text), (None,))[0] is not None
@@ -50,7 +50,7 @@ class HubDataset:
         return str(self.rows._fingerprint) if holds else ""
 
     def __iter__(self) -> Iterator[Example | Skipped]:
-        version = "" if self.how.streamed else str(self.rows._fingerprint)
+        version = "" if self.how.streaming else str(self.rows._fingerprint)
         number = 0
         try:
             for batch in self._batches(IMAGES):
@@ -117,7 +117,7 @@ class HubDataset:
                 found = datasets.load_from_disk(self.name)
                 return found[how.split] if isinstance(found, datasets.DatasetDict) else found
             return datasets.load_dataset(
-                self.name, how.subset or None, split=how.split, streaming=how.streamed
+                self.name, how.subset or None, split=how.split, streaming=how.streaming
             )
         except EnclosureError as fault:
             raise SourceError(

@@ -23,7 +23,7 @@ from ..sources import open_source, source_options
 FOLDER, RECEIPT = ".receipts", "receipt.json"
 LEFT = (".parquet", ".png")
 """Endings of the files that a pass leaves in its run; all others there are somebody else's."""
-ELSEWHERE = ("run", "processes", "batch_size")
+ELSEWHERE = ("run", "num_processes", "batch_size")
 """Parameters that change nothing of a cache."""
 
 
@@ -35,10 +35,15 @@ def request_of(config: Prepare, base: StableDiffusion) -> str:
 
 def stamp_of_sources(config: Prepare) -> str:
     """What changes when a source does; "" where nothing tells. Errors: SourceError."""
-    sources = [open_source(config.source, source_options(config, config.count))]
+    sources = [open_source(config.source, source_options(config, config.max_examples))]
     sources += (
-        [open_source(config.prior, source_options(config, config.prior_count))]
-        if config.prior
+        [
+            open_source(
+                config.prior_preservation_source,
+                source_options(config, config.prior_preservation_max_examples),
+            )
+        ]
+        if config.prior_preservation_source
         else []
     )
     stamps = [source.stamp() for source in sources]

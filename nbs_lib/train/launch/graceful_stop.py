@@ -58,7 +58,7 @@ class StopCoordinator:
 
         seen: numbers that are summed over the processes; they could be of anything, and travel for nothing here.
         """
-        every, minutes = self.config.checkpoint_every, self.config.checkpoint_minutes
+        every, minutes = self.config.checkpointing_steps, self.config.checkpoint_minutes
         # each has a clock of its own
         due = (
             every

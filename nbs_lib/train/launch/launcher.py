@@ -93,7 +93,9 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
         kept = next(
             iter(
                 candidates(
-                    run.checkpoints, inputs, replace(config, processes=processes * config.num_nodes)
+                    run.checkpoints,
+                    inputs,
+                    replace(config, num_processes=processes * config.num_nodes),
                 )
             ),
             None,

@@ -20,7 +20,7 @@ def process_count(config: Train) -> int:
 
     Errors: LaunchError for more than there are GPUs.
     """
-    asked, gpus = config.processes, torch.cuda.device_count()
+    asked, gpus = config.num_processes, torch.cuda.device_count()
     if gpus and asked > gpus:
         has = f"this machine has {gpus} GPU{'s' * (gpus > 1)}"
         raise LaunchError(f"processes: given {asked}; {has}; give {gpus} or fewer, or 0 for all")
@@ -30,7 +30,7 @@ def process_count(config: Train) -> int:
 def check_machine(config: Train):
     """Errors: LaunchError for what this machine, its packages or this kernel cannot do."""
     gpu = torch.cuda.device_count() > 0  # not is_available: it touches CUDA before the fork
-    if config.precision == "fp16" and not gpu:
+    if config.mixed_precision == "fp16" and not gpu:
         raise LaunchError(
             "precision: given 'fp16', which needs a GPU; give 'bf16' or 'fp32' on a CPU"
         )

@@ -21,7 +21,7 @@ BF16_FROM = 2 * 256
 embedded base. Below that, what bf16 saves in products is less than its casts cost. Measured on an AMD EPYC with AVX-512 BF16,
 CPU seconds a step of the embedded base, bf16 over fp32, at batch 1, 2 and 4: 1.14, 0.93 and 0.79 on kept answers, 1.07, 0.97
 and 0.78 with a live teacher."""
-CHOICES = ("steps", "precision")
+CHOICES = ("steps", "mixed_precision")
 
 
 def resolve_choices(config: Train, cache: Path) -> Train:
@@ -37,18 +37,23 @@ def with_steps(config: Train, cache: Path) -> Train:
     if not config.epochs:
         return config
     learned = len(Examples(cache, config).own)
-    a_step = config.batch_size * config.accumulate * process_count(config) * config.num_nodes
+    a_step = (
+        config.batch_size
+        * config.gradient_accumulation_steps
+        * process_count(config)
+        * config.num_nodes
+    )
     return replace(config, steps=config.epochs * ceil(learned / a_step))
 
 
 def with_precision(config: Train, cache: Path) -> Train:
     """The fastest precision of this machine whose result is as good."""
-    if config.precision != "auto":
+    if config.mixed_precision != "auto":
         return config
     if torch.cuda.device_count():
-        return replace(config, precision=gpu_precision(config))
+        return replace(config, mixed_precision=gpu_precision(config))
     fast = multiplies_bf16() and pixels(config, cache) >= BF16_FROM
-    return replace(config, precision="bf16" if fast else "fp32")
+    return replace(config, mixed_precision="bf16" if fast else "fp32")
 
 
 def gpu_precision(config: Train) -> str:

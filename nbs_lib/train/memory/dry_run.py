@@ -92,7 +92,7 @@ def _rehearsed(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
     unet, teacher, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
     weights = [*unet.parameters(), *(teacher.parameters() if teacher else [])]
     size, trained = sum(_bytes(each) for each in weights), sum(each.numel() for each in parameters)
-    choose_attention(unet, DTYPES[config.precision], "cuda" if gpu else "cpu")
+    choose_attention(unet, DTYPES[config.mixed_precision], "cuda" if gpu else "cpu")
     activations = _step(config, base, examples, unet, teacher, mode, gpu)
     decoding = _decoding(config, base, examples, mode)
     return DryRunSizes(
@@ -123,7 +123,7 @@ def _step(
     from ..setup import DTYPES
     from ..student import Student
 
-    dtype = DTYPES[config.precision]
+    dtype = DTYPES[config.mixed_precision]
     for model in filter(None, (unet, teacher)):
         fake(model, mode)
     schedule = to_fake(torch.empty(1000, device="meta"), mode)
@@ -137,7 +137,7 @@ def _step(
             )
     batch = _faked_batch(examples, mode)
     known = [*unet.parameters(), *(teacher.parameters() if teacher else []), schedule]
-    norms = norms_in_fp32() if gpu and config.precision != "fp32" else nullcontext()
+    norms = norms_in_fp32() if gpu and config.mixed_precision != "fp32" else nullcontext()
     with mode, LiveMemoryTracker(known) as counted, norms:
         losses = OBJECTIVES[config.objective].loss(student, student, batch, config)
         (losses * batch.weight).mean().backward()

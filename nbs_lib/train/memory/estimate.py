@@ -109,7 +109,7 @@ def estimate_bytes(
     trained = FP32 * of.trained
     full = config.method == "full"
     weight, whole = (
-        FP32 if full or config.precision == "fp32" else BF16,
+        FP32 if full or config.mixed_precision == "fp32" else BF16,
         of.frozen + (trained if full else 0),
     )
     states = STATES * (2 if config.optimizer == "prodigy" else 1) + (1 if stage else 0)
@@ -125,9 +125,12 @@ def estimate_bytes(
         "gradients": trained // divided[1]
         + (trained if config.deepspeed and stage else 0),  # and what is being reduced
         "optimizer": states * trained // divided[0],
-        "mean of the weights": trained if config.ema else 0,
+        "mean of the weights": trained if config.ema_decay else 0,
     }
-    lean = config.precision == "bf16" and config.method not in ("full", "dora")  # see `finish.save`
+    lean = config.mixed_precision == "bf16" and config.method not in (
+        "full",
+        "dora",
+    )  # see `finish.save`
     checks = (BF16 if lean else FP32) * of.whole - (
         0 if full else of.frozen
     )  # which are let go before
@@ -167,21 +170,27 @@ def check_fits(planned: MemoryPlan, config: Train, cache: Path):
 def _what_fits(planned: MemoryPlan, config: Train, cache: Path) -> str:
     """The first change that makes it fit, each added to those before it."""
     changes, given = [], []
-    if not config.checkpointing:
-        changes.append({"checkpointing": True})
-    if config.precision == "fp32":
-        changes.append({"precision": "bf16"})
+    if not config.gradient_checkpointing:
+        changes.append({"gradient_checkpointing": True})
+    if config.mixed_precision == "fp32":
+        changes.append({"mixed_precision": "bf16"})
     if config.batch_size > 1:
-        changes.append({"batch_size": 1, "accumulate": config.batch_size * config.accumulate})
+        changes.append(
+            {
+                "batch_size": 1,
+                "gradient_accumulation_steps": config.batch_size
+                * config.gradient_accumulation_steps,
+            }
+        )
     if (
         config.deepspeed
         and config.method == "full"
         and config.optimizer == "adamw"
-        and config.precision != "fp16"
+        and config.mixed_precision != "fp16"
     ):
         changes += [{"zero_stage": 3}, {"offload": True}]
     if planned.processes > 1:
-        changes.append({"processes": 1})
+        changes.append({"num_processes": 1})
     for change in changes:
         config = replace(config, **change)
         given += [f"{name} = {value}" for name, value in change.items()]

@@ -72,7 +72,7 @@ class MetricsLog:
                 if not loss.isfinite()
             ]
             raise FloatingPointError(
-                f"the loss is not finite at step {step}, for {', '.join(bad)}; try a lower lr (it is {self.config.lr:g}) "
+                f"the loss is not finite at step {step}, for {', '.join(bad)}; try a lower lr (it is {self.config.learning_rate:g}) "
                 f"or precision fp32, and look at these examples"
             )
         self.seen[0].index_add_(0, band, losses)

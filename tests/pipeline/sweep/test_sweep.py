@@ -39,8 +39,8 @@ def test_what_is_swept_and_what_is_the_same_for_all():
         "train.rank": [4, 8]
     }
     assert axes({"compare.seeds": [[0], [1]]})[1] == {"compare.seeds": [[0], [1]]}
-    assert axes({"compare.dial": [], "train.rank": [4, 8]}) == (
-        {"compare.dial": []},
+    assert axes({"compare.effective_guidance_at": [], "train.rank": [4, 8]}) == (
+        {"compare.effective_guidance_at": []},
         {"train.rank": [4, 8]},
     )
     with pytest.raises(ParameterError, match="train.rank is given twice"):
@@ -48,25 +48,25 @@ def test_what_is_swept_and_what_is_the_same_for_all():
 
 
 def test_texts_are_taken_as_they_stand_but_for_quotes_around_one_of_several():
-    assert axes(["prepare.negative=it's bad", "train.rank=4,8"])[0] == {
-        "prepare.negative": "it's bad"
+    assert axes(["prepare.negative_prompt=it's bad", "train.rank=4,8"])[0] == {
+        "prepare.negative_prompt": "it's bad"
     }
     assert axes(["prepare.source=/data/John's [a,/data/b"])[1] == {
         "prepare.source": ["/data/John's [a", "/data/b"]
     }
-    assert axes(["prepare.negative='blurry, ugly',plain"])[1] == {
-        "prepare.negative": ["blurry, ugly", "plain"]
+    assert axes(["prepare.negative_prompt='blurry, ugly',plain"])[1] == {
+        "prepare.negative_prompt": ["blurry, ugly", "plain"]
     }
 
 
 def test_values_mean_what_people_mean_and_names_are_one_for_equal_values():
     _, swept, members = plan_sweep(
-        "demo", ["train.lr=1e-4,0.001", "train.deepspeed=true,false"], None
+        "demo", ["train.learning_rate=1e-4,0.001", "train.deepspeed=true,false"], None
     )
-    assert swept == {"train.lr": [0.0001, 0.001], "train.deepspeed": [True, False]}
+    assert swept == {"train.learning_rate": [0.0001, 0.001], "train.deepspeed": [True, False]}
     assert members[0].name == "demo-sweep.lr-0.0001.deepspeed-true"
     with pytest.raises(ParameterError, match="given twice"):
-        plan_sweep("demo", ["train.lr=1e-4,0.0001"], None)
+        plan_sweep("demo", ["train.learning_rate=1e-4,0.0001"], None)
 
 
 def test_names_hold_any_value():

@@ -21,9 +21,9 @@ def prepared(outputs, **how) -> PrepareResult:
         Prepare(
             **{
                 "run": str(outputs / "run"),
-                "count": 5,
+                "max_examples": 5,
                 "batch_size": 4,
-                "draws": 4,
+                "teacher_samples": 4,
                 "replace": True,
             }
             | how
@@ -52,7 +52,9 @@ def noise(kept: PrepareResult, draw: int) -> torch.Tensor:
 
 
 def test_answers_about_data_are_the_teacher_s_to_half_precision(outputs):
-    kept = prepared(outputs, answers="data", negative="A road that is going down a hill")
+    kept = prepared(
+        outputs, teacher_cache="data", negative_prompt="A road that is going down a hill"
+    )
     answers, cache, alphas = (
         answers_of(kept),
         kept.cache,
@@ -76,7 +78,9 @@ def test_answers_about_data_are_the_teacher_s_to_half_precision(outputs):
 
 
 def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
-    kept = prepared(outputs, answers="trajectories", draws=6, answers_guidance=2.0)
+    kept = prepared(
+        outputs, teacher_cache="trajectories", teacher_samples=6, teacher_guidance_scale=2.0
+    )
     answers, alphas = answers_of(kept), find_base("embedded").scheduler().alphas_cumprod
     assert (answers["t"][:, :-1] > answers["t"][:, 1:]).all()
     assert answers["t"].shape == (5, 6) and answers["x_t"].shape == (5, 6, 4, 16, 16)
@@ -97,7 +101,7 @@ def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
 
 
 def test_each_example_has_a_timestep_in_every_share():
-    config = Prepare(draws=10)
+    config = Prepare(teacher_samples=10)
     for together in (False, True):
         t = timesteps([str(i) for i in range(200)], config, together)
         assert (t // 100 == torch.arange(9, -1, -1)).all()
@@ -106,7 +110,7 @@ def test_each_example_has_a_timestep_in_every_share():
 
 
 def test_the_same_questions_are_asked_once_and_other_ones_anew(outputs):
-    config = {"answers": "data", "draws": 2}
+    config = {"teacher_cache": "data", "teacher_samples": 2}
     first, again = prepared(outputs, **config), prepared(outputs, **config)
     assert again.built.reused and again.cache.meta["answers"] == {
         "states": "data",
@@ -114,9 +118,9 @@ def test_the_same_questions_are_asked_once_and_other_ones_anew(outputs):
         "seed": 0,
     }
     for other in (
-        {"draws": 3},
-        {"answers": "trajectories"},
-        {"answers": "none"},
-        {"negative": "a road"},
+        {"teacher_samples": 3},
+        {"teacher_cache": "trajectories"},
+        {"teacher_cache": "none"},
+        {"negative_prompt": "a road"},
     ):
         assert prepared(outputs, **config | other).cache.meta["key"] != first.cache.meta["key"]

@@ -170,11 +170,13 @@ def test_one_that_cannot_be_put_back_is_passed_over_and_without_another_one_noth
 
 
 def test_going_on_with_other_parameters_is_refused_and_says_which(folder):
-    save(folder, 2, OLD, Train("a", lr=1e-3, processes=2))
-    refuse_others(folder, OLD, Train("a", lr=1e-3, processes=2))
+    save(folder, 2, OLD, Train("a", learning_rate=1e-3, num_processes=2))
+    refuse_others(folder, OLD, Train("a", learning_rate=1e-3, num_processes=2))
     with pytest.raises(CheckpointError) as refused:
         refuse_others(
-            folder, NEW | {"prepare": "x"}, Train("b", lr=2e-3, processes=1, launcher="subprocess")
+            folder,
+            NEW | {"prepare": "x"},
+            Train("b", learning_rate=2e-3, num_processes=1, launcher="subprocess"),
         )
     said = str(refused.value)
     assert (

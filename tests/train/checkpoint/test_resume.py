@@ -15,13 +15,24 @@ from nbs_lib.train.checkpoint.checkpoint import NOTE, SHARED
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"steps": 6, "batch_size": 1, "log_every": 1, "checkpoint_every": 2, "validate_every": 0}
+SMALL = {
+    "steps": 6,
+    "batch_size": 1,
+    "log_every": 1,
+    "checkpointing_steps": 2,
+    "validation_steps": 0,
+}
 WAYS = {
-    "plain": {"deepspeed": False, "ema": 0.9, "dropout": 0.1},
-    "ZeRO 0": {"zero_stage": 0, "ema": 0.9, "optimizer": "prodigy", "lr": 1.0},
-    "ZeRO 2": {"zero_stage": 2, "ema": 0.9, "dropout": 0.1, "accumulate": 2},
+    "plain": {"deepspeed": False, "ema_decay": 0.9, "lora_dropout": 0.1},
+    "ZeRO 0": {"zero_stage": 0, "ema_decay": 0.9, "optimizer": "prodigy", "learning_rate": 1.0},
+    "ZeRO 2": {
+        "zero_stage": 2,
+        "ema_decay": 0.9,
+        "lora_dropout": 0.1,
+        "gradient_accumulation_steps": 2,
+    },
     "ZeRO 3": {"zero_stage": 3},
-    "ZeRO 1, offloaded": {"zero_stage": 1, "offload": True, "precision": "fp32"},
+    "ZeRO 1, offloaded": {"zero_stage": 1, "offload": True, "mixed_precision": "fp32"},
 }
 
 
@@ -164,11 +175,11 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_sentence_and_not_ope
 
 LONGER = {
     "deepspeed": False,
-    "schedule": "constant",
-    "warmup": 3,
-    "ema": 0.9,
-    "dropout": 0.1,
-    "processes": 1,
+    "lr_scheduler": "constant",
+    "lr_warmup_steps": 3,
+    "ema_decay": 0.9,
+    "lora_dropout": 0.1,
+    "num_processes": 1,
 }
 
 
@@ -182,7 +193,7 @@ def finished(new_run, prepared_tiny, train):
     runs = {}
     for schedule in ("constant", "cosine"):
         runs[schedule] = new_run(prepared_tiny)
-        train(of_steps(runs[schedule], 4, schedule=schedule))
+        train(of_steps(runs[schedule], 4, lr_scheduler=schedule))
     return runs
 
 
@@ -212,16 +223,16 @@ def test_more_steps_at_a_falling_rate_begin_again_and_say_so_unless_a_checkpoint
 ):
     run = copied(finished["cosine"], tmp_path)
     wrong = start_training(
-        of_steps(run, 8, schedule="cosine", rank=8, resume_from_checkpoint="step-0000002")
+        of_steps(run, 8, lr_scheduler="cosine", rank=8, resume_from_checkpoint="step-0000002")
     )
     assert wrong.wait() != 0 and "rank was 16 and is 8; only its length" in wrong.said
     missing = start_training(
-        of_steps(run, 8, schedule="cosine", resume_from_checkpoint="step-0000003")
+        of_steps(run, 8, lr_scheduler="cosine", resume_from_checkpoint="step-0000003")
     )
     assert missing.wait() != 0 and "there is step-0000002, step-0000004" in missing.said
     assert run.stage_record("train")["status"] == "done", "nothing has begun"
     named = start_training(
-        of_steps(run, 8, schedule="cosine", resume_from_checkpoint="step-0000002")
+        of_steps(run, 8, lr_scheduler="cosine", resume_from_checkpoint="step-0000002")
     )
     assert named.wait() == 0, named.said
     record = run.stage_record("train")
@@ -230,7 +241,7 @@ def test_more_steps_at_a_falling_rate_begin_again_and_say_so_unless_a_checkpoint
         and "steps 1 to 2 had another course of the learning rate" in record["other_rate"]
     )
     assert "steps was 4 and is 8" in named.said
-    again = start_training(of_steps(run, 10, schedule="cosine"))
+    again = start_training(of_steps(run, 10, lr_scheduler="cosine"))
     assert (
         again.wait() == 0
         and "begins at step 0" in again.said

@@ -45,7 +45,7 @@ def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, launc
         "batch_size": 2,
         "log_every": 1,
         "launcher": launcher,
-        "validate_every": 0,
+        "validation_steps": 0,
     }
     command = [sys.executable, "-W", "ignore", "-c", KERNEL, json.dumps(config)]
     with open(run.folder / "err", "w") as errors:

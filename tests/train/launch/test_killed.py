@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 STEPS, KILLS = 40, 5
 SCHEDULE = {
-    "schedule": "cosine_with_restarts",
+    "lr_scheduler": "cosine_with_restarts",
     "lr_num_cycles": 3,
     "adam_beta1": 0.8,
     "adam_weight_decay": 0.1,
@@ -31,10 +31,10 @@ def every_step(run: Run, **how) -> Train:
         "steps": STEPS,
         "batch_size": 1,
         "log_every": 1,
-        "checkpoint_every": 1,
-        "validate_every": 0,
+        "checkpointing_steps": 1,
+        "validation_steps": 0,
     }
-    return Train(str(run.folder), **small | {"precision": "bf16"} | how)
+    return Train(str(run.folder), **small | {"mixed_precision": "bf16"} | how)
 
 
 def newest_step(run: Run) -> int:
@@ -63,11 +63,11 @@ def kill(kernel, whom: str, chance: random.Random):
         {"zero_stage": 0},
         {
             "zero_stage": 2,
-            "dropout": 0.1,
-            "ema": 0.9,
-            "accumulate": 2,
-            "validate_every": 12,
-            "held_out": 4,
+            "lora_dropout": 0.1,
+            "ema_decay": 0.9,
+            "gradient_accumulation_steps": 2,
+            "validation_steps": 12,
+            "validation_examples": 4,
         }
         | SCHEDULE,
     ],
@@ -110,7 +110,7 @@ def test_a_full_disk_ends_it_in_a_sentence_and_the_checkpoint_before_is_good(
     new_run, prepared_tiny, start_training, small_disk
 ):
     run = new_run(prepared_tiny, folder=small_disk / "rün")
-    config = every_step(run, processes=1, steps=200)
+    config = every_step(run, num_processes=1, steps=200)
     kernel = start_training(config)
     while newest_step(run) < 2:
         assert kernel.poll() is None, kernel.said

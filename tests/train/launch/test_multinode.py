@@ -18,9 +18,9 @@ SMALL = {
     "steps": 8,
     "batch_size": 2,
     "log_every": 1,
-    "checkpoint_every": 2,
-    "validate_every": 4,
-    "held_out": 4,
+    "checkpointing_steps": 2,
+    "validation_steps": 4,
+    "validation_examples": 4,
 }
 STEPS = 60  # of a training that loses a host after a few
 
@@ -68,9 +68,9 @@ def start(start_training):
 
     def call(run: Run, host: int | None = None, **how):
         if host is None:
-            return start_training(Train(str(run.folder), **SMALL | {"processes": 2} | how))
+            return start_training(Train(str(run.folder), **SMALL | {"num_processes": 2} | how))
         place = {
-            "processes": 1,
+            "num_processes": 1,
             "num_nodes": 2,
             "node_rank": host,
             "master_addr": ADDRESSES[0],
@@ -138,7 +138,7 @@ def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(
 
 def test_hosts_that_do_not_mean_the_same_training_are_told(new_run, prepared_tiny, start, network):
     run = new_run(prepared_tiny)
-    hosts = [start(run, host, lr=[1e-3, 2e-3][host]) for host in (0, 1)]
+    hosts = [start(run, host, learning_rate=[1e-3, 2e-3][host]) for host in (0, 1)]
     assert all([host.wait(120) for host in hosts])
     assert (
         "host 1 was given lr 0.002, host 0 0.001; give both the same"

@@ -16,7 +16,7 @@ from nbs_lib.train.launch.preflight import check_machine, port_of, process_count
 
 def test_fp16_needs_a_gpu():
     with pytest.raises(LaunchError, match="needs a GPU; give 'bf16' or 'fp32'"):
-        check_machine(Train(precision="fp16"))
+        check_machine(Train(mixed_precision="fp16"))
     with pytest.raises(LaunchError, match="allow_tf32: given True, which needs a GPU"):
         check_machine(Train(allow_tf32=True))
 
@@ -28,11 +28,11 @@ def test_a_place_for_what_deepspeed_compiles_that_cannot_be_is_said(monkeypatch,
 
 
 def test_more_processes_than_gpus_are_refused_and_all_are_the_default(monkeypatch):
-    assert process_count(Train()) == 2 and process_count(Train(processes=5)) == 5, "no GPU here"
+    assert process_count(Train()) == 2 and process_count(Train(num_processes=5)) == 5, "no GPU here"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert process_count(Train()) == 4 and process_count(Train(processes=3)) == 3
+    assert process_count(Train()) == 4 and process_count(Train(num_processes=3)) == 3
     with pytest.raises(LaunchError, match="given 5; this machine has 4 GPUs; give 4 or fewer"):
-        process_count(Train(processes=5))
+        process_count(Train(num_processes=5))
 
 
 def test_a_kernel_that_holds_cuda_is_told_of_the_other_launcher(monkeypatch):

@@ -40,7 +40,7 @@ def wait_for_a_step(run: Run, kernel):
     [
         {"zero_stage": 2},
         {"launcher": "subprocess", "deepspeed": False},
-        {"processes": 1, "zero_stage": 0},
+        {"num_processes": 1, "zero_stage": 0},
     ],
     ids=["forked", "afresh", "one process"],
 )
@@ -52,9 +52,9 @@ def test_a_training_on_one_host_listens_on_the_loopback_only(
         "steps": 10_000,
         "batch_size": 1,
         "log_every": 1,
-        "validate_every": 0,
-        "checkpoint_every": 0,
-        "processes": 2,
+        "validation_steps": 0,
+        "checkpointing_steps": 0,
+        "num_processes": 2,
     }
     kernel = start_training(Train(str(run.folder), **small | how))
     wait_for_a_step(run, kernel)

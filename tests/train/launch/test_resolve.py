@@ -28,7 +28,7 @@ def cache(tmp_path):
         ({"batch_size": 2}, "bf16"),
         ({"batch_size": 1, "objective": "finetune"}, "fp32"),
         ({"batch_size": 2, "method": "full", "objective": "finetune"}, "bf16"),
-        ({"batch_size": 1, "precision": "fp32"}, "fp32"),
+        ({"batch_size": 1, "mixed_precision": "fp32"}, "fp32"),
     ],
 )
 def test_on_a_cpu_small_batches_are_in_fp32_and_others_in_bf16(cache, monkeypatch, how, wanted):
@@ -63,9 +63,9 @@ def test_epochs_and_auto_are_trained_and_recorded_as_what_they_came_to(
         str(run.folder),
         epochs=2,
         batch_size=2,
-        processes=1,
+        num_processes=1,
         deepspeed=False,
-        validate_every=0,
+        validation_steps=0,
         log_every=1,
     )
     kernel = start_training(config)
@@ -74,12 +74,15 @@ def test_epochs_and_auto_are_trained_and_recorded_as_what_they_came_to(
     steps = 2 * -(-own // 2)
     assert f"2 epochs: {steps} steps" in kernel.said and "precision: " in kernel.said
     record = run.stage_record("train")
-    assert record["resolved"]["steps"] == steps and record["resolved"]["precision"] in (
+    assert record["resolved"]["steps"] == steps and record["resolved"]["mixed_precision"] in (
         "fp32",
         "bf16",
     )
     facts = load_metadata(run.adapter)["train"]
-    assert (facts["steps"], facts["precision"]) == (steps, record["resolved"]["precision"])
+    assert (facts["steps"], facts["mixed_precision"]) == (
+        steps,
+        record["resolved"]["mixed_precision"],
+    )
     assert [line["step"] for line in read_jsonl(run.metrics)] == list(range(1, steps + 1))
     assert run_values(run)["train.steps"] == steps
     assert run.changed(config) == [], "asked again, it is kept"
@@ -89,6 +92,12 @@ def test_the_last_process_s_share_is_a_step_too(monkeypatch, cache):
     monkeypatch.setattr(
         resolve, "Examples", lambda folder, config: type("Ten", (), {"own": range(10)})
     )
-    config = Train(epochs=3, batch_size=2, accumulate=2, processes=2, precision="fp32")
+    config = Train(
+        epochs=3,
+        batch_size=2,
+        gradient_accumulation_steps=2,
+        num_processes=2,
+        mixed_precision="fp32",
+    )
     assert resolve_choices(config, cache).steps == 3 * 2
-    assert resolve_choices(Train(steps=7, precision="fp32"), cache).steps == 7
+    assert resolve_choices(Train(steps=7, mixed_precision="fp32"), cache).steps == 7

@@ -60,7 +60,7 @@ OF = DryRunSizes(
     ],
 )
 def test_parts_by_hand(how, ranks, base, weights, gradients, optimizer):
-    parts, passing = estimate_bytes(Train(precision="bf16", **how), OF, ranks)
+    parts, passing = estimate_bytes(Train(mixed_precision="bf16", **how), OF, ranks)
     told = [
         parts[name]
         for name in ("base", "trained weights", "gradients", "optimizer", "mean of the weights")
@@ -72,7 +72,9 @@ def test_parts_by_hand(how, ranks, base, weights, gradients, optimizer):
         4000 if how.get("method") == "full" else 0
     )  # of a LoRA in bf16, whose frozen weights were as large
     assert passing == {"activations": 500, "pictures": 30, "checks at the end": checks}
-    assert estimate_bytes(Train(precision="fp32"), OF, 1)[1]["checks at the end"] == 4000 - 2000
+    assert (
+        estimate_bytes(Train(mixed_precision="fp32"), OF, 1)[1]["checks at the end"] == 4000 - 2000
+    )
 
 
 def test_of_what_passes_the_largest_counts_and_libraries_are_shared():
@@ -92,15 +94,17 @@ def larger(tmp_path_factory) -> Run:
     """Prepared with a base ten times larger."""
     folder = tmp_path_factory.mktemp("runs")
     return prepare(
-        Prepare(str(folder / "prepared"), base=str(ten_times(folder / "ten times")), count=16)
+        Prepare(
+            str(folder / "prepared"), base=str(ten_times(folder / "ten times")), max_examples=16
+        )
     ).run
 
 
 def test_a_training_that_does_not_fit_is_refused_with_what_would(prepared, monkeypatch):
-    config, cache = Train(batch_size=256, processes=2, precision="bf16"), prepared.cache
+    config, cache = Train(batch_size=256, num_processes=2, mixed_precision="bf16"), prepared.cache
     planned, saving = (
         plan_memory(config, cache, 2),
-        plan_memory(replace(config, checkpointing=True), cache, 2),
+        plan_memory(replace(config, gradient_checkpointing=True), cache, 2),
     )
     assert saving.needed < planned.needed
     monkeypatch.setattr(memory, "available_bytes", lambda: (planned.needed + saving.needed) // 2)
@@ -120,12 +124,15 @@ def test_a_training_that_does_not_fit_is_refused_with_what_would(prepared, monke
 
 def test_a_gpus_step_is_rehearsed_with_gradient_checkpointing_too(prepared):
     activations = [
-        dry_run(Train(checkpointing=each, precision="bf16"), prepared.cache, gpu=True).activations
+        dry_run(
+            Train(gradient_checkpointing=each, mixed_precision="bf16"), prepared.cache, gpu=True
+        ).activations
         for each in (True, False)
     ]
     assert 0 < activations[0] < activations[1] / 2
     assert (
-        dry_run(Train(precision="bf16"), prepared.cache, gpu=False).activations < activations[1]
+        dry_run(Train(mixed_precision="bf16"), prepared.cache, gpu=False).activations
+        < activations[1]
     ), "a CPU's norms are not in fp32"
 
 
@@ -142,16 +149,16 @@ def test_room_is_what_the_machine_has_left_or_a_container_allows(tmp_path, monke
 @pytest.mark.parametrize(
     ("base", "how"),
     [
-        ("embedded", {"batch_size": 24, "validate_every": 2, "held_out": 4}),
-        ("ten times", {"batch_size": 8, "targets": "all", "zero_stage": 3}),
-        ("ten times", {"batch_size": 4, "method": "full", "zero_stage": 2, "lr": 1e-4}),
+        ("embedded", {"batch_size": 24, "validation_steps": 2, "validation_examples": 4}),
+        ("ten times", {"batch_size": 8, "target_modules": "all", "zero_stage": 3}),
+        ("ten times", {"batch_size": 4, "method": "full", "zero_stage": 2, "learning_rate": 1e-4}),
     ],
 )
 def test_a_real_training_takes_what_was_planned_within_a_fifth(
     prepared, larger, new_run, start_training, base, how
 ):
     run = new_run(prepared if base == "embedded" else larger)
-    kernel = start_training(Train(str(run.folder), **{"steps": 2, "validate_every": 0} | how))
+    kernel = start_training(Train(str(run.folder), **{"steps": 2, "validation_steps": 0} | how))
     assert kernel.wait() == 0, kernel.said
     told = run.stage_record("train")["memory"]
     assert len(told["measured_mib"]) == 2 and "memory planned for a process" in kernel.said

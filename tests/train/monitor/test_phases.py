@@ -22,7 +22,9 @@ WAYS = ZERO | {
     "plain": {"deepspeed": False},
     "afresh": {"deepspeed": False, "launcher": "subprocess"},
 }
-FULL = {name: {"method": "full", "lr": 1e-4} | ZERO[name] for name in ("ZeRO 2", "ZeRO 3")}
+FULL = {
+    name: {"method": "full", "learning_rate": 1e-4} | ZERO[name] for name in ("ZeRO 2", "ZeRO 3")
+}
 WEIGHTS_OF_THE_UNET = 4_373_124
 
 
@@ -36,13 +38,13 @@ def trained(new_run, train):
             "steps": 4,
             "batch_size": 2,
             "log_every": 1,
-            "precision": "fp32",
-            "checkpoint_every": 2,
-            "validate_every": 0,
+            "mixed_precision": "fp32",
+            "checkpointing_steps": 2,
+            "validation_steps": 0,
         }
         if name not in made:
             run = new_run()
-            config = Train(str(run.folder), **small | {"ema": 0.5} | how)
+            config = Train(str(run.folder), **small | {"ema_decay": 0.5} | how)
             train(config)
             made[name] = run, config
         return made[name]
@@ -115,7 +117,12 @@ def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, resume
 
 
 def test_stage_3_learns_all_layers_as_stage_0_does(trained):
-    everywhere = {"targets": "all", "checkpointing": True, "steps": 2, "checkpoint_every": 0}
+    everywhere = {
+        "target_modules": "all",
+        "gradient_checkpointing": True,
+        "steps": 2,
+        "checkpointing_steps": 0,
+    }
     runs = [
         trained(f"everywhere, {way}", WAYS[way] | everywhere)[0] for way in ("ZeRO 0", "ZeRO 3")
     ]
@@ -131,12 +138,12 @@ def test_stage_3_learns_all_layers_as_stage_0_does(trained):
 
 def test_gradients_are_clipped_where_the_parameters_say_at_every_stage(trained):
     loud = {
-        "guidance": 60.0,
+        "guidance_scale": 60.0,
         "alpha": 512.0,
-        "lr": 1e-5,
-        "clip": 50.0,
+        "learning_rate": 1e-5,
+        "max_grad_norm": 50.0,
         "steps": 2,
-        "checkpoint_every": 0,
+        "checkpointing_steps": 0,
     }
     norms = {
         way: numbers(trained(f"loud, {way}", WAYS[way] | loud)[0], "grad_norm")

@@ -25,7 +25,8 @@ from PIL import Image
 
 from nbs_lib.cli.app import app
 from nbs_lib.config import STAGES, Prepare, Train
-from nbs_lib.config.validation import COMMAND, ParameterError, defaults
+from nbs_lib.config.stage import defaults
+from nbs_lib.config.validation import COMMAND, ParameterError
 from nbs_lib.files import ROOT
 from nbs_lib.pipeline.cluster import PORT
 from nbs_lib.pipeline.recipes import configs, recipe_names
@@ -44,7 +45,8 @@ PAGES = [
 ]
 PAGES += ["what-is-trusted", "troubleshooting"]
 COMMANDS, NEEDS = ("", "sh", "bash", "console", "python"), re.compile(r"<!-- needs: (.+) -->")
-QUICK = "prepare.max_examples=32 prepare.prior_preservation_max_examples=8 prepare.num_processes=1 train.steps=2 train.batch_size=2 train.num_processes=1".split()
+QUICK = "prepare.max_examples=32 prepare.prior_preservation_max_examples=8 prepare.num_processes=1".split()
+QUICK += "train.steps=2 train.batch_size=2 train.num_processes=1".split()
 QUICK += "train.deepspeed=false train.validation_steps=0 compare.steps=2 compare.captions=0 compare.clip=none".split()
 QUICK += ["compare.prompts=[A person holding a cat]"]
 """What is added to every run that a page has."""

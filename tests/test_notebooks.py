@@ -8,19 +8,13 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from nbs_lib.config import Compare, MakeBase, Play, Prepare, Train
-from nbs_lib.config.validation import defaults
+from nbs_lib.config import NOTEBOOKS
+from nbs_lib.config import __main__ as writer
+from nbs_lib.config.stage import defaults
 from nbs_lib.files import ROOT
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-STAGE_OF = {
-    "1_prepare": Prepare,
-    "2_train": Train,
-    "3_compare": Compare,
-    "playground": Play,
-    "picturebook": MakeBase,
-}
-by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+by_name = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
 def parameters_cell(path: Path) -> str:
@@ -30,40 +24,25 @@ def parameters_cell(path: Path) -> str:
 
 
 def test_the_notebooks_are_there():
-    assert {path.stem for path in NOTEBOOKS} == set(STAGE_OF)
-
-
-@pytest.mark.parametrize("name", STAGE_OF)
-def test_parameters_equal_the_stage_s_dataclass(name):
-    cls = STAGE_OF[name]
-    listed = {
-        node.target.id: (ast.unparse(node.annotation), ast.literal_eval(node.value))
-        for node in ast.parse(parameters_cell(ROOT / "notebooks" / f"{name}.ipynb")).body
-    }
-    types = {
-        f: t.__name__ if isinstance(t, type) and not hasattr(t, "__args__") else str(t)
-        for f, t in cls.__annotations__.items()
-    }
-    assert {key: value for key, (_, value) in listed.items()} == defaults(cls)
-    assert {key: kind for key, (kind, _) in listed.items()} == types
-    assert list(listed) == list(defaults(cls))
+    assert {path.stem for path in PATHS} == set(NOTEBOOKS)
 
 
 @by_name
-def test_parameters_are_plain_typed_literals_with_a_comment(path):
-    for line in parameters_cell(path).splitlines():
-        code, _, comment = line.partition("  # ")
-        assert comment.strip(), line
-        assert code.count("=") == 1, f"papermill does not see a value with a second '=': {line}"
-        assert code.split(":")[1].split("=")[0].strip() in (
-            "bool",
-            "int",
-            "float",
-            "str",
-            "list[str]",
-            "list[int]",
-            "list[float]",
-        ), line
+def test_the_parameters_cell_is_written_from_the_dataclass(path):
+    source = parameters_cell(path)
+    lines = source.splitlines()
+    assert source == writer.cell(source, NOTEBOOKS[path.stem]), "python -m nbs_lib.config writes it"
+    assert 1 <= len(lines) <= 12 and max(map(len, lines)) <= 100
+    values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+    usual = defaults(NOTEBOOKS[path.stem])
+    assert values == {name: usual[name] for name in values} and len(values) == len(lines)
+
+
+@by_name
+def test_papermill_sees_every_line_of_the_parameters_cell(path):
+    seen = papermill.inspect_notebook(path)
+    assert list(seen) == [line.partition(" = ")[0] for line in parameters_cell(path).splitlines()]
+    assert all(each["help"] for each in seen.values())
 
 
 @by_name
@@ -87,7 +66,7 @@ def test_a_notebook_is_a_page_not_a_program(path):
         assert not any(isinstance(node, kinds) for node in ast.walk(ast.parse(cell.source)))
 
 
-@pytest.mark.parametrize("name", STAGE_OF)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_all_parameters_go_through_the_config(name):
     code = [
         c.source
@@ -95,7 +74,7 @@ def test_all_parameters_go_through_the_config(name):
         if c.cell_type == "code"
     ]
     assert "import" in code[1] and code[2].startswith(
-        f"config = from_notebook({STAGE_OF[name].__name__}, globals())\n"
+        f"config = from_notebook({NOTEBOOKS[name].__name__}, globals())\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Commands that look: list, show, diff, recipes, index, doctor, lab."""
+"""Commands that look: list, show, diff, recipes, params, index, doctor, lab."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -136,3 +136,26 @@ def lab(
         os.chdir(ROOT)
         given = ["--ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks", *(flags or [])]
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *given])
+
+
+@app.command()
+def params(
+    stage: Annotated[
+        str, typer.Argument(help="prepare, train, compare, playground or picturebook.")
+    ],
+    as_json: AsJson = False,
+):
+    """Print the parameters of a stage: name, default, meaning, allowed values."""
+    from ..config import NOTEBOOKS
+    from ..config.fields import describe
+    from ..config.tables import reference_table
+    from ..config.validation import ParameterError
+
+    with report_errors():
+        stages = {stem.lstrip("123_"): cls for stem, cls in NOTEBOOKS.items()}
+        if stage not in stages:
+            raise ParameterError(f"params: given {stage!r}; allowed is one of {', '.join(stages)}")
+        parameters = describe(stages[stage])
+        print_result(
+            [asdict(each) for each in parameters], reference_table(parameters).splitlines(), as_json
+        )

@@ -34,7 +34,6 @@ from typing import Any
 
 from ..config import Compare
 from ..config.contenders import slug
-from ..config.grid_axes import parse_axes
 from ..files import atomic_folder, hardlink_or_copy
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 from ..run.progress_bar import write_above_bar
@@ -103,7 +102,7 @@ def measure(kept: SampleCache, config: Compare, folder: Path) -> dict[str, Any]:
         write_above_bar(
             f"the text encoder reads {cut['read']} of the {cut['tokens']} tokens of {cut['prompt'][:60]!r}…"
         )
-    axes = parse_axes(config.axes)
+    axes = config.grid_axes
     grid_cells(sampler, config, axes)  # refused before anything is sampled
     costs = profile_contenders(sampler, config)
     pairs = [(prompt, seed) for prompt in config.prompts for seed in config.seeds]

@@ -8,7 +8,6 @@ from typing import Any
 from tqdm.std import tqdm
 
 from ..config import Compare
-from ..config.grid_axes import parse_axes
 from ..run.progress_bar import progress_bar
 from .metrics.effective_guidance import POINTS, guidance_turns
 from .sampling.sample_cache import SampleCache
@@ -47,7 +46,7 @@ def expected_pictures(sampler: Sampler, config: Compare, captions: int) -> int:
     pairs, turns, axes = (
         len(config.prompts) * len(config.seeds),
         guidance_turns(sampler, config),
-        parse_axes(config.axes),
+        config.grid_axes,
     )
     turned = (POINTS + len(turns)) * pairs if turns else 0
     return (

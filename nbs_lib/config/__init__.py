@@ -1,6 +1,7 @@
-"""The parameters of the notebooks: the only home of their defaults and of their checks.
+"""The parameters of the notebooks: the only home of their defaults, ranges and meanings.
 
-Each notebook's `parameters` cell repeats the fields of its dataclass; a test holds them together.
+A notebook's `parameters` cell repeats some fields of its dataclass; `python -m nbs_lib.config` writes these lines and
+`docs/parameters.md`, and a test holds them together.
 """
 
 from .compare import REFERENCE_PROMPTS, Compare, Play
@@ -10,6 +11,7 @@ from .train import Train
 
 __all__ = [
     "DRAWN",
+    "NOTEBOOKS",
     "PLACE",
     "REFERENCE_PROMPTS",
     "STAGES",
@@ -25,3 +27,12 @@ PLACE = ("run", "replace", "launcher", "num_nodes", "node_rank", "master_addr", 
 
 STAGES: dict[str, type] = {"prepare": Prepare, "train": Train, "compare": Compare}
 """The three stages in their order, and the dataclass of each."""
+
+NOTEBOOKS: dict[str, type] = {
+    "1_prepare": Prepare,
+    "2_train": Train,
+    "3_compare": Compare,
+    "playground": Play,
+    "picturebook": MakeBase,
+}
+"""The notebooks, and the dataclass of each one's parameters."""

@@ -1,10 +1,13 @@
 """Parameters of `3_compare.ipynb` and of the playground."""
 
-from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
-from .contenders import CONTENDERS, SCHEDULERS, parse_contender
-from .grid_axes import parse_axes
-from .validation import ParameterError, between, one_of, refuse, said
+from .contenders import CONTENDERS, SCHEDULERS, Contender, parse_contender
+from .fields import group
+from .grid_axes import Axis, parse_axes
+from .stage import Stage, check_range, check_texts, parameters
+from .validation import ParameterError, reject
 
 REFERENCE_PROMPTS = [
     "A boy is watching TV",
@@ -19,120 +22,178 @@ REFERENCE_PROMPTS = [
     "A person holding a cat",
 ]
 """The prompts of the reference comparison, in DeepSpeedExamples' `training/stable_diffusion`."""
+SEEDS = "a list of whole numbers from 0 to 2,147,483,647, one or more, each once"
+PROMPTS = "a list of prompts, none of them empty"
+FIRST_PROMPTS = "a list of one prompt or more, none of them empty"
+SCALES = "a list of numbers above 0, 10 at most, each once"
+Scheduler = Literal["", *SCHEDULERS]
+"""diffusers' schedulers that a base may be sampled with; empty for each contender's own."""
+
+run_group = group("Run")
+pictures = group("Pictures")
+sampling = group("Sampling")
+measuring = group("Measurements")
+voting = group("Blind test")
 
 
-def different_seeds(seeds: list[int]):
-    """Errors: ParameterError."""
+def check_seeds(seeds: list[int]):
+    """Raise ParameterError unless there are seeds, each within its range and once."""
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
-        refuse("seeds", seeds, "one whole number or more, from 0 to 2147483647, each once")
+        reject("seeds", seeds, SEEDS)
 
 
-@dataclass(frozen=True)
-class Compare:
+@parameters
+class Compare(Stage):
     """Parameters of `3_compare.ipynb`: base and tuned from the same noise, looked at and measured."""
 
-    run: str = "outputs/notebook"
-    """Folder of the run, relative to the project."""
-    prompts: list[str] = field(default_factory=lambda: list(REFERENCE_PROMPTS))
-    """Prompts of the pictures."""
-    seeds: list[int] = field(default_factory=lambda: [0])
-    """Seeds of the pictures' noise; each prompt is drawn once for each."""
-    contenders: list[str] = field(default_factory=lambda: ["unguided", "guided", "tuned"])
-    """Who is compared: these three, and others beside them; see nbs_lib/config/contenders.py."""
-    steps: int = 25
-    """Sampling steps."""
-    scheduler: str = ""
-    """DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler or LCMScheduler; empty for
-    each contender's own: DDIM, or what a few-step adapter was trained for."""
-    tuned_steps: int = 0
-    """Sampling steps of the tuned model; 0 is what it was trained for: few for consistency, else as many as the base's."""
-    adapter_scale: float = 1.0
-    """How strongly the adapter is applied."""
-    captions: int = 150
-    """Held-out captions of the picture-book that the rates are measured on; 0 leaves them out."""
-    clip: str = "auto"
-    """The CLIP that scores: auto (the embedded base's own, for that base alone), embedded (that one for any base), none, a
-    folder or a hub id."""
-    dial: list[float] = field(default_factory=list)
-    """Adapter scales whose nearest guidance scale is measured; empty leaves it out."""
-    axes: list[str] = field(default_factory=list)
-    """Two or three axes of a grid of pictures, NAME: VALUE | VALUE, e.g. "steps: 5 | 25"; see nbs_lib/config/grid_axes.py."""
-    batch_size: int = 20
-    """Pictures sampled at once."""
-    replace: bool = False
-    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
+    run: str = run_group(
+        "outputs/notebook",
+        "Folder of the run, relative to the project.",
+        pattern=r"\S",
+        allowed="a folder",
+    )
+
+    prompts: list[str] = pictures(
+        [],
+        "Prompts of the pictures, empty for the ten of the reference comparison.",
+        allowed=PROMPTS,
+    )
+    seeds: list[int] = pictures(
+        [0], "Seeds of the pictures' noise. Each prompt is drawn once for each seed.", allowed=SEEDS
+    )
+    contenders: list[str] = pictures(
+        ["unguided", "guided", "tuned"],
+        "Contenders: these three, and others beside them. The forms are listed in nbs_lib/config/contenders.py.",
+        allowed=f"a list of {', '.join(CONTENDERS)}, and others beside them, each once",
+    )
+    axes: list[str] = pictures(
+        [],
+        'Two or three axes of a grid of pictures. Each is NAME: VALUE | VALUE, such as "steps: 5 | 25"; the names are '
+        "listed in nbs_lib/config/grid_axes.py.",
+        allowed="a list of two or three NAME: VALUE | VALUE, or an empty one",
+    )
+
+    steps: int = sampling(25, "Sampling steps.", ge=1, le=1000)
+    scheduler: Scheduler = sampling(
+        "",
+        "Scheduler of all contenders. Empty takes each contender's own: DDIM, or the one of a few-step adapter.",
+    )
+    tuned_steps: int = sampling(
+        0,
+        "Sampling steps of the tuned model. 0 takes as many as it was trained for: few for consistency, "
+        "else those of the base.",
+        ge=0,
+        le=1000,
+    )
+    adapter_scale: float = sampling(1.0, "Strength of the adapter, λ.", ge=-10.0, le=10.0)
+    batch_size: int = sampling(20, "Pictures sampled at once.", ge=1, le=4096)
+
+    captions: int = measuring(
+        150,
+        "Held-out captions of the picture-book for the caption accuracy, 0 for none.",
+        ge=0,
+        le=100_000,
+    )
+    clip: str = measuring(
+        "auto",
+        "CLIP that scores: auto, embedded, none, a folder or a hub id. Embedded is the embedded base's own for any base, "
+        "auto the same for that base only.",
+        pattern=r"\S",
+        allowed="auto, embedded, none, a folder or a hub id",
+    )
+    effective_guidance_at: list[float] = measuring(
+        [],
+        "Adapter scales whose nearest guidance scale is measured. Empty measures none.",
+        allowed=SCALES,
+    )
+
+    replace: bool = run_group(
+        False,
+        "Replacement of a finished stage that has other parameters. Without it such a stage is refused.",
+    )
 
     def __post_init__(self):
-        said(self, "run", "a folder")
-        if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
-            refuse("prompts", self.prompts, "one prompt or more, none of them empty")
-        different_seeds(self.seeds)
+        if not self.prompts:  # the record holds the prompts that were drawn
+            object.__setattr__(self, "prompts", list(REFERENCE_PROMPTS))
+        check_texts(self, "prompts", PROMPTS)
+        check_seeds(self.seeds)
+        self._check_contenders()
+        scales = self.effective_guidance_at
+        if len(set(scales)) < len(scales) or not all(0 < scale <= 10 for scale in scales):
+            reject("effective_guidance_at", scales, SCALES)
         try:
-            for name in self.contenders:
-                parse_contender(name)
-        except ValueError as wrong:
-            raise ParameterError(f"parameter contenders: {wrong}") from None
-        if not set(CONTENDERS) <= set(self.contenders):
-            refuse(
-                "contenders", self.contenders, f"{', '.join(CONTENDERS)}, and others beside them"
-            )
-        if len(set(self.contenders)) < len(self.contenders):
-            refuse("contenders", self.contenders, "each of them once")
-        between(self, "steps", 1, 1000)
-        one_of(self, "scheduler", ("", *SCHEDULERS))
-        between(self, "tuned_steps", 0, 1000)
-        between(self, "adapter_scale", -10.0, 10.0)
-        between(self, "captions", 0, 100_000)
-        said(self, "clip", "auto, none, a folder or a hub id")
-        if len(set(self.dial)) < len(self.dial) or not all(0 < turn <= 10 for turn in self.dial):
-            refuse(
-                "dial", self.dial, "numbers above 0, 10 at most, each once; none measures no dial"
-            )
-        try:
-            parse_axes(self.axes)
+            self.grid_axes  # noqa: B018
         except ValueError as wrong:
             raise ParameterError(f"parameter axes: {wrong}") from None
-        between(self, "batch_size", 1, 4096)
+
+    def _check_contenders(self):
+        try:
+            parsed = self.parsed_contenders
+        except ValueError as wrong:
+            raise ParameterError(f"parameter contenders: {wrong}") from None
+        if not set(CONTENDERS) <= set(parsed):
+            reject(
+                "contenders", self.contenders, f"{', '.join(CONTENDERS)}, and others beside them"
+            )
+        if len(parsed) < len(self.contenders):
+            reject("contenders", self.contenders, "each of them once")
+
+    @cached_property
+    def parsed_contenders(self) -> dict[str, Contender]:
+        """The contenders by their names. Errors: ValueError, with what is allowed."""
+        return {name: parse_contender(name) for name in self.contenders}
+
+    @cached_property
+    def grid_axes(self) -> list[Axis]:
+        """The axes of the grid. Errors: ValueError, with what is allowed."""
+        return parse_axes(self.axes)
 
 
-@dataclass(frozen=True)
-class Play:
+@parameters
+class Play(Stage):
     """Parameters of `playground.ipynb`: what its controls say when it opens."""
 
-    run: str = "outputs/notebook"
-    """Folder of the run, relative to the project."""
-    prompts: list[str] = field(
-        default_factory=lambda: ["A person in a red shirt holding a black cat on the left"]
+    run: str = run_group(
+        "outputs/notebook",
+        "Folder of the run, relative to the project.",
+        pattern=r"\S",
+        allowed="a folder",
     )
-    """What the first pictures show."""
-    seeds: list[int] = field(default_factory=lambda: [0])
-    """Seeds of the noise that all contenders start from."""
-    contenders: list[str] = field(default_factory=lambda: ["guided", "tuned"])
-    """Who draws, as in `3_compare`; or another run's folder."""
-    steps: int = 25
-    """Sampling steps."""
-    scheduler: str = ""
-    """DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler or LCMScheduler; empty for
-    each contender's own."""
-    guidance: float = 0.0
-    """Guidance scale w of the base; 0 is the one that the adapter was trained for."""
-    adapter_scale: float = 1.0
-    """How strongly an adapter is applied: λ."""
-    pairs: int = 10
-    """Pairs of pictures in a blind comparison."""
+    prompts: list[str] = pictures(
+        ["A person in a red shirt holding a black cat on the left"],
+        "First prompts.",
+        allowed=FIRST_PROMPTS,
+    )
+    seeds: list[int] = pictures(
+        [0], "Seeds of the noise that all contenders start from.", allowed=SEEDS
+    )
+    contenders: list[str] = pictures(
+        ["guided", "tuned"],
+        "Contenders that draw, as in 3_compare, or folders of other runs.",
+        allowed="a list of one or more, each of them once",
+    )
+    steps: int = sampling(25, "Sampling steps.", ge=1, le=100)
+    scheduler: Scheduler = sampling(
+        "", "Scheduler of all contenders. Empty takes each contender's own."
+    )
+    guidance_scale: float = sampling(
+        0.0,
+        "Guidance scale w of the base, 0 for the one that the adapter was trained for.",
+        ge=0.0,
+        le=100.0,
+        allowed="0, or a number from 1 to 100",
+    )
+    adapter_scale: float = sampling(1.0, "Strength of the adapter, λ.", ge=-1.0, le=3.0)
+    pairs: int = voting(10, "Pairs of pictures in a blind comparison.", ge=1, le=1000)
 
     def __post_init__(self):
-        said(self, "run", "a folder")
-        if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
-            refuse("prompts", self.prompts, "one prompt or more, none of them empty")
-        different_seeds(self.seeds)
+        if not self.prompts:
+            reject("prompts", self.prompts, FIRST_PROMPTS)
+        check_texts(self, "prompts", FIRST_PROMPTS)
+        check_seeds(self.seeds)
         if not self.contenders or len(set(self.contenders)) < len(
             self.contenders
-        ):  # which there are is said by their pictures
-            refuse("contenders", self.contenders, "one or more, each of them once")
-        one_of(self, "scheduler", ("", *SCHEDULERS))
-        between(self, "steps", 1, 100)
-        if self.guidance:
-            between(self, "guidance", 1.0, 100.0)
-        between(self, "adapter_scale", -1.0, 3.0)
-        between(self, "pairs", 1, 1000)
+        ):  # their pictures say which ones exist
+            reject("contenders", self.contenders, "a list of one or more, each of them once")
+        if self.guidance_scale:
+            check_range(self, "guidance_scale", 1.0, 100.0)

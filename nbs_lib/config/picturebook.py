@@ -1,33 +1,35 @@
 """Parameters of `picturebook.ipynb`."""
 
-from dataclasses import dataclass
+from .fields import group
+from .stage import Stage, parameters
 
-from .validation import between, said
+whole = group("StableDiffusion")
+training = group("Training")
 
 
-@dataclass(frozen=True)
-class MakeBase:
+@parameters
+class MakeBase(Stage):
     """Parameters of `picturebook.ipynb`: the embedded base, made from nothing."""
 
-    folder: str = "outputs/base"
-    """Folder that the base is written to, relative to the project; training states are kept in it under `scratch/`."""
-    groups: int = 6000
-    """Training scenes, in groups of eight that differ in one attribute."""
-    vae_steps: int = 4200
-    """Optimizer steps of the VAE, of 32 pictures each."""
-    clip_steps: int = 1200
-    """Optimizer steps of the CLIP, of 64 pairs each."""
-    unet_steps: int = 3000
-    """Optimizer steps of the UNet, of 32 latents each."""
-    captions: int = 500
-    """Held-out captions that the base is measured on."""
-    seed: int = 0
-    """Seed of the book, the first weights and the batches."""
-
-    def __post_init__(self):
-        said(self, "folder", "a folder")
-        between(self, "groups", 16, 1_000_000)
-        for name in ("vae_steps", "clip_steps", "unet_steps"):
-            between(self, name, 1, 10_000_000)
-        between(self, "captions", 1, 5000)
-        between(self, "seed", 0, 2**31 - 1)
+    folder: str = whole(
+        "outputs/base",
+        "Folder of the base, relative to the project. Training states are kept in it under scratch/.",
+        pattern=r"\S",
+        allowed="a folder",
+    )
+    groups: int = training(
+        6000, "Groups of eight scenes that differ in one attribute.", ge=16, le=1_000_000
+    )
+    vae_steps: int = training(
+        4200, "Optimizer steps of the VAE, of 32 pictures each.", ge=1, le=10_000_000
+    )
+    clip_steps: int = training(
+        1200, "Optimizer steps of the CLIP, of 64 pairs each.", ge=1, le=10_000_000
+    )
+    unet_steps: int = training(
+        3000, "Optimizer steps of the UNet, of 32 latents each.", ge=1, le=10_000_000
+    )
+    captions: int = whole(500, "Held-out captions that the base is measured on.", ge=1, le=5000)
+    seed: int = whole(
+        0, "Seed of the scenes, the first weights and the batches.", ge=0, le=2**31 - 1
+    )

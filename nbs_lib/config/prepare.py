@@ -1,113 +1,170 @@
 """Parameters of `1_prepare.ipynb`."""
 
-from dataclasses import dataclass
+from typing import Literal
 
-from .validation import between, one_of, refuse, said
+from .fields import group
+from .stage import Stage, check_range, parameters
+from .validation import reject
 
 DRAWN = ("picturebook", "unseen")
 """Sources that are drawn by code, without end."""
 
+run_group = group("Run")
+examples = group("Examples")
+hub = group("Data sets and tables")
+pictures = group("Images")
+filters = group("Filters")
+prior = group("Prior preservation")
+teacher = group("Teacher cache")
+machine = group("Processes")
 
-@dataclass(frozen=True)
-class Prepare:
+
+@parameters
+class Prepare(Stage):
     """Parameters of `1_prepare.ipynb`: images and captions into a cache of latents and text embeddings."""
 
-    run: str = "outputs/notebook"
-    """Folder of the run, relative to the project."""
-    base: str = "embedded"
-    """The base: `embedded`, a folder in diffusers' layout, or a hub id."""
-    revision: str = ""
-    """Revision of a base on the hub: a branch, a tag or a commit; empty takes its newest."""
-    source: str = "picturebook"
-    """Where examples come from: picturebook, unseen, a folder, a table, archives, a .txt of prompts, hf:ID or diffusiondb:."""
-    count: int = 768
-    """Examples at most; 0 takes all."""
-    subset: str = ""
-    """Of a data set on the hub its configuration; of DiffusionDB its parts, such as 2m_first_10k."""
-    split: str = "train"
-    """Of a data set on the hub, its split."""
-    streamed: bool = False
-    """Whether a data set of the hub is read while it is fetched, and not kept."""
-    image_column: str = ""
-    """Column of images or of their paths; empty finds the usual names."""
-    caption_column: str = ""
-    """Column of captions; empty finds the usual names."""
-    captions: str = "files"
-    """Captions of a folder's images that no metadata table names: files (beside the images) or names (the images' own)."""
-    template: str = ""
-    """Words around each caption, which stands for {}: "a photo in my style, {}"; empty leaves captions as they are."""
-    resolution: int = 64
-    """Pixels a side; with buckets, of a square as large."""
-    buckets: bool = False
-    """Whether images keep about their proportions, in buckets of sizes; else they are cut to squares."""
-    crop: str = "center"
-    """Which part of an image is kept: center, or random, another place for each image, which `seed` decides."""
-    flip: bool = False
-    """Whether each image is there a second time, mirrored."""
-    min_side: int = 0
-    """Pixels of the shorter side that an image must have."""
-    max_aspect: float = 0.0
-    """Longest that an image may be, as a multiple of its other side; 0 takes any."""
-    max_nsfw: float = 1.0
-    """Highest score of DiffusionDB for images and prompts unfit for work, from 0 to 1; blurred images are always dropped."""
-    drop_duplicates: bool = True
-    """Whether an image file is used once only, however often it is there."""
-    near_duplicates: int = -1
-    """Bits of 64 that perceptual hashes of two images may differ in for the second to be dropped; -1 keeps all."""
-    drop_same_prompts: bool = False
-    """Whether a caption is used once only."""
-    negative: str = ""
-    """Prompt of the unconditional side of guidance."""
-    prior: str = ""
-    """Source of images that keep what the base knew, for finetune, as in `source`; empty for none."""
-    prior_count: int = 200
-    """Examples of the prior at most; 0 takes all."""
-    answers: str = "none"
-    """The teacher's answers to keep: none, data (noised images) or trajectories (its own sampling)."""
-    draws: int = 8
-    """Answers kept for each example."""
-    answers_guidance: float = 4.0
-    """Guidance scale of the sampling whose steps are the trajectories."""
-    processes: int = 0
-    """Processes that encode; 0 is one for each GPU, or for each core on a machine without."""
-    batch_size: int = 64
-    """Images encoded at once, in each process."""
-    seed: int = 0
-    """Seed of the picture-book's scenes and wordings, and of the answers' noise."""
-    replace: bool = False
-    """Whether a finished stage of the run that has other parameters is replaced; else it is refused."""
+    run: str = run_group(
+        "outputs/notebook",
+        "Folder of the run, relative to the project.",
+        pattern=r"\S",
+        allowed="a folder",
+    )
+
+    base: str = examples(
+        "embedded",
+        "Base: embedded, a folder in diffusers' layout, or a hub id.",
+        pattern=r"\S",
+        allowed="embedded, a folder or a hub id",
+    )
+    revision: str = examples(
+        "", "Revision of a base on the hub: a branch, a tag or a commit. Empty takes its newest."
+    )
+    source: str = examples(
+        "picturebook",
+        "Source of the examples. A folder, a table, archives, a .txt of prompts, hf:ID and diffusiondb:SUBSET are read; "
+        "picturebook and unseen are drawn by code.",
+        pattern=r"\S",
+        allowed="picturebook, unseen, a folder, a table, archives, prompts or a data set of the hub",
+    )
+    max_examples: int = examples(
+        768, "Largest number of examples, 0 for all.", ge=0, le=100_000_000
+    )
+    negative_prompt: str = examples("", "Prompt of the unconditional side of guidance.")
+
+    subset: str = hub(
+        "", "Configuration of a data set on the hub; parts of DiffusionDB, such as 2m_first_10k."
+    )
+    split: str = hub("train", "Split of a data set on the hub.")
+    streaming: bool = hub(
+        False, "Reading of a hub data set while it is fetched, without a copy on disk."
+    )
+    image_column: str = hub("", "Column of images or of their paths. Empty finds the usual names.")
+    caption_column: str = hub("", "Column of captions. Empty finds the usual names.")
+    captions: Literal["files", "names"] = hub(
+        "files",
+        "Captions of a folder's images: files or names. These are text files beside the images, or the images' own names; "
+        "a metadata table goes first.",
+    )
+    template: str = hub(
+        "",
+        'Words around each caption, whose place is {}. An example is "a photo in my style, {}"; empty changes nothing.',
+        allowed="words with {} once, where the caption stands, or nothing",
+    )
+
+    resolution: int = pictures(
+        64,
+        "Side of the images, in pixels. With buckets, the side of a square of the same area.",
+        ge=8,
+        le=4096,
+        multiple_of=8,
+        allowed="a multiple of 8 from 8 to 4,096",
+    )
+    buckets: bool = pictures(
+        False,
+        "Sizes that keep about the proportions of each image. Without them images are cut to squares.",
+    )
+    crop: Literal["center", "random"] = pictures(
+        "center",
+        "Part of an image that is kept: center or random. Random is a place for each image, which the seed decides.",
+    )
+    flip: bool = pictures(False, "Second, mirrored copy of each image.")
+
+    min_side: int = filters(
+        0, "Smallest length of the shorter side of an image, in pixels.", ge=0, le=100_000
+    )
+    max_aspect: float = filters(
+        0.0,
+        "Largest ratio of the longer side of an image to the shorter one, 0 for any.",
+        ge=0.0,
+        le=1000.0,
+        allowed="0, or a number from 1 to 1,000",
+    )
+    max_nsfw: float = filters(
+        1.0,
+        "Largest score of DiffusionDB for images and prompts that are unfit for work. Blurred images are always dropped.",
+        ge=0.0,
+        le=1.0,
+    )
+    drop_duplicates: bool = filters(
+        True, "Use of each image file only once, however often the source has it."
+    )
+    near_duplicates: int = filters(
+        -1,
+        "Hash bits, of 64, in which near-duplicates differ, -1 for off. The second image with a perceptual hash as near as "
+        "that is dropped.",
+        ge=-1,
+        le=16,
+    )
+    drop_same_prompts: bool = filters(False, "Use of each caption only once.")
+
+    prior_preservation_source: str = prior(
+        "",
+        "Source of images that keep what the base knows. It is for the objective finetune, given as in source, empty for none.",
+    )
+    prior_preservation_max_examples: int = prior(
+        200, "Largest number of examples of that source, 0 for all.", ge=0, le=100_000_000
+    )
+
+    teacher_cache: Literal["none", "data", "trajectories"] = teacher(
+        "none",
+        "Stored teacher predictions: none, data or trajectories. Data are noised images, trajectories "
+        "the teacher's own sampling.",
+    )
+    teacher_samples: int = teacher(8, "Predictions stored for each example.", ge=1, le=1000)
+    teacher_guidance_scale: float = teacher(
+        4.0, "Guidance scale of the sampling whose steps are the trajectories.", ge=1.0, le=100.0
+    )
+
+    num_processes: int = machine(
+        0,
+        "Number of processes that encode. 0 takes one for each GPU, or one for each core on a machine without.",
+        ge=0,
+        le=1024,
+    )
+    batch_size: int = machine(64, "Images encoded at once, in each process.", ge=1, le=4096)
+
+    seed: int = run_group(
+        0,
+        "Seed of drawn scenes and wordings, random crops and the teacher's noise.",
+        ge=0,
+        le=2**31 - 1,
+    )
+    replace: bool = run_group(
+        False,
+        "Replacement of a finished stage that has other parameters. Without it such a stage is refused.",
+    )
 
     def __post_init__(self):
-        said(self, "run", "a folder")
-        said(self, "base", "embedded, a folder or a hub id")
         if self.revision and self.base == "embedded":
-            refuse("revision", self.revision, "nothing with base embedded, which is not on the hub")
-        said(
-            self,
-            "source",
-            "picturebook, unseen, a folder, a table, archives, prompts or a data set of the hub",
-        )
-        between(self, "count", 1 if self.source in DRAWN else 0, 100_000_000)
-        one_of(self, "captions", ("files", "names"))
+            reject("revision", self.revision, "nothing with base embedded, which is not on the hub")
+        check_range(self, "max_examples", 1 if self.source in DRAWN else 0, 100_000_000)
+        drawn = self.prior_preservation_source in DRAWN
+        check_range(self, "prior_preservation_max_examples", 1 if drawn else 0, 100_000_000)
         if self.template and self.template.count("{}") != 1:
-            refuse(
+            reject(
                 "template",
                 self.template,
                 "words with {} once, where the caption stands, or nothing",
             )
-        between(self, "resolution", 8, 4096)
-        if self.resolution % 8:
-            refuse("resolution", self.resolution, "a multiple of 8")
-        one_of(self, "crop", ("center", "random"))
-        between(self, "min_side", 0, 100_000)
         if self.max_aspect:
-            between(self, "max_aspect", 1.0, 1000.0)
-        between(self, "max_nsfw", 0.0, 1.0)
-        between(self, "near_duplicates", -1, 16)
-        between(self, "prior_count", 1 if self.prior in DRAWN else 0, 100_000_000)
-        one_of(self, "answers", ("none", "data", "trajectories"))
-        between(self, "draws", 1, 1000)
-        between(self, "answers_guidance", 1.0, 100.0)
-        between(self, "processes", 0, 1024)
-        between(self, "batch_size", 1, 4096)
-        between(self, "seed", 0, 2**31 - 1)
+            check_range(self, "max_aspect", 1.0, 1000.0)

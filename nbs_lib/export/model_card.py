@@ -43,7 +43,8 @@ PROGRAMS = (
 UNGUIDED = "diffusers leaves guidance out of this pipeline by itself, whatever `guidance_scale` is."
 MISSED = (
     "**{program} does not load {count} of this adapter's layers ({layers}), and gives no error: its pictures differ there. "
-    "Take the merged export for it (`onepass export RUN --to merged`), or train again: `targets` leaves these layers out now.**"
+    "Take the merged export for it (`onepass export RUN --to merged`), or train again: `target_modules` leaves these layers "
+    "out now.**"
 )
 KOHYA = (
     "Put `{name}.safetensors` into `models/Lora` of A1111 or `models/loras` of ComfyUI, and set the CFG scale to "

@@ -1,5 +1,6 @@
 """One notebook through papermill: its log, its page, and what became of it."""
 
+import logging
 import os
 import re
 import sys
@@ -141,6 +142,9 @@ def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, 
     """shutdown: seconds that the kernel is given to end when it is asked to."""
     with _without_grammars():
         import papermill
+    logging.getLogger("papermill").setLevel(
+        logging.ERROR
+    )  # it warns of each parameter that a cell does not list
     from traitlets.config import Config
 
     begin = partial(

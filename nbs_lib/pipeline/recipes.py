@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..config import STAGES
-from ..config.validation import ParameterError, from_parameters
+from ..config.validation import ParameterError, from_parameters, value_type
 from ..config.yaml12 import load
 from .paths import did_you_mean, recipes
 
@@ -92,7 +92,9 @@ def split_override(override: str) -> tuple[str, str, str]:
 
 def is_text(stage: str, name: str) -> bool:
     """Whether a parameter is text, whose value on the command line is taken as it stands."""
-    return any(field.name == name and field.type is str for field in fields(STAGES[stage]))
+    return any(
+        field.name == name and value_type(field.type) is str for field in fields(STAGES[stage])
+    )
 
 
 def apply_overrides(given: Given) -> dict[str, dict[str, Any]]:

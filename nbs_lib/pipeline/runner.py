@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DRAWN, STAGES
-from ..config.contenders import parse_contender
 from ..config.validation import ParameterError, as_parameters
 from ..files import from_project, remove
 from ..run.continuation import beginning
@@ -214,7 +213,7 @@ def reasons(run: Run, stage: str, config: Any, start: str | None = None) -> list
         other = [name for name, ours in SHIPPED.items() if getattr(config, name) not in ours]
         return [f"its {name} is looked at again" for name in other]
     if stage == "compare":
-        other = [name for name in config.contenders if parse_contender(name).folders]
+        other = [name for name, parsed in config.parsed_contenders.items() if parsed.folders]
         other += [f"clip {config.clip}"] if config.clip not in OWN_CLIPS else []
         return [f"{name} is looked at again" for name in other]
     return []

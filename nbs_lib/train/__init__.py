@@ -166,7 +166,7 @@ def _resolved(config: Train, run: Run) -> Train:
     if config.epochs:
         print(f"{config.epochs} epoch{'s' * (config.epochs > 1)}: {chosen.steps} steps")
     if config.mixed_precision == "auto":
-        print(f"precision: {chosen.precision}")
+        print(f"mixed_precision: {chosen.mixed_precision}")
     return chosen
 
 

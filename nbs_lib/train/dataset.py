@@ -52,8 +52,8 @@ def check_cache(folder: Path, config: Train):
         )
     if not images and not (config.teacher == "cached" and answers["states"] == "trajectories"):
         raise DataError(
-            f"cache {folder} has prompts without images; {again} with {setting('prepare', 'teacher_cache', 'trajectories')} and "
-            f"train with {setting('train', 'teacher', 'cached')}, or give it images"
+            f"cache {folder} has prompts without images; {again} with {setting('prepare', 'teacher_cache', 'trajectories')} "
+            f"and train with {setting('train', 'teacher', 'cached')}, or give it images"
         )
 
 

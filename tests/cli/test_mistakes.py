@@ -56,15 +56,18 @@ WRONG = {
         "allowed is true or false",
     ),
     "half a step": (["run", "demo", "-p", "train.steps=1.5"], "allowed is a whole number"),
-    "one number for a list": (["run", "demo", "-p", "compare.seeds=1"], "allowed is a list of int"),
+    "one number for a list": (
+        ["run", "demo", "-p", "compare.seeds=1"],
+        "allowed is a list of whole numbers",
+    ),
     "a negative count": (
         ["run", "demo", "-p", "prepare.max_examples=-5"],
-        "allowed is a number from 1",
+        "allowed is a whole number from 0",
     ),
-    "no steps": (["run", "demo", "-p", "train.steps=0"], "allowed is a number from 1"),
+    "no steps": (["run", "demo", "-p", "train.steps=0"], "allowed is a whole number from 1"),
     "a number beyond all": (
         ["run", "demo", "-p", "train.learning_rate=1e400"],
-        "allowed is a number",
+        "allowed is 0, or a number from",
     ),
     "a choice that is none": (
         ["run", "demo", "-p", "train.method=lore"],

@@ -1,6 +1,9 @@
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+
 import pytest
 
-from nbs_lib.config import Compare, MakeBase, Play, Prepare, Train
+from nbs_lib.config import REFERENCE_PROMPTS, Compare, MakeBase, Play, Prepare, Train
+from nbs_lib.config.fields import describe
 from nbs_lib.config.validation import ParameterError, as_parameters, from_notebook, from_parameters
 
 
@@ -12,15 +15,15 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
         (Train, {1: 5}, "has none of that name. It has run, "),
         (Train, {"steps": 10**400}, "allowed is a whole number"),
         (Train, {"steps": "1e400"}, "allowed is a whole number"),
-        (Train, {"learning_rate": 10**400}, "allowed is a number"),
+        (Train, {"learning_rate": 10**400}, "allowed is 0, or a number from"),
         (Train, {"steps": "many"}, "steps: given 'many'; allowed is a whole number"),
         (Train, {"steps": 2.5}, "steps"),
         (Train, {"steps": True}, "steps"),
-        (Train, {"steps": 0}, "steps: given 0; allowed is a number from 1"),
+        (Train, {"steps": 0}, "steps: given 0; allowed is a whole number from 1 to 10,000,000"),
         (Train, {"learning_rate": "nan"}, "learning_rate"),
         (Train, {"learning_rate": float("inf")}, "learning_rate"),
         (Train, {"mixed_precision": "fp8"}, "one of auto, fp32, bf16, fp16"),
-        (Train, {"zero_stage": 4}, "one of 0, 1, 2, 3"),
+        (Train, {"zero_stage": 4}, "zero_stage: given 4; allowed is a whole number from 0 to 3"),
         (
             Train,
             {"offload": True, "zero_stage": 0},
@@ -35,19 +38,19 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
         (
             Train,
             {"master_port": 0, "num_nodes": 2},
-            "master_port: given 0; allowed is a number from 1024",
+            "master_port: given 0; allowed is a whole number from 1024",
         ),
         (
             Train,
             {"node_rank": 2, "num_nodes": 2, "master_port": 29500},
-            "node_rank: given 2; allowed is a number from 0 to 1",
+            "node_rank: given 2; allowed is a whole number from 0 to 1",
         ),
         (Prepare, {"resolution": 63}, "a multiple of 8"),
         (Prepare, {"run": " "}, "run"),
         (Prepare, {"revision": "v1"}, "nothing with base embedded"),
-        (Prepare, {"source": 3}, "text"),
-        (Compare, {"prompts": "a cat"}, "a list of str"),
-        (Compare, {"prompts": []}, "prompts"),
+        (Prepare, {"source": 3}, "source: given 3; allowed is picturebook"),
+        (Compare, {"prompts": "a cat"}, "prompts: given 'a cat'; allowed is a list of prompts"),
+        (Compare, {"prompts": ["a cat", ""]}, "none of them empty"),
         (Compare, {"seeds": [-1]}, "seeds"),
         (Compare, {"seeds": ["x"]}, "seeds"),
         (
@@ -55,7 +58,11 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
             {"zero_stage": 2, "optimizer": "prodigy"},
             "zero_stage: given 2; allowed is 0 with optimizer prodigy",
         ),
-        (Train, {"zero_stage": 1, "mixed_precision": "fp16"}, "allowed is 0 with precision fp16"),
+        (
+            Train,
+            {"zero_stage": 1, "mixed_precision": "fp16"},
+            "allowed is 0 with mixed_precision fp16",
+        ),
         (
             Train,
             {"learning_rate": 1e-3, "optimizer": "prodigy"},
@@ -64,17 +71,21 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
         (
             Train,
             {"learning_rate": 1e-8, "lr_scheduler": "polynomial"},
-            "a number above 1e-07 with schedule polynomial",
+            "a number above 1e-07 with lr_scheduler polynomial",
         ),
         (Train, {"validation_prompts": ["a cat", " "]}, "prompts, none of them empty"),
         (Train, {"adam_beta2": 1.0}, "adam_beta2: given 1.0"),
-        (Train, {"lr_num_cycles": 2}, "1 with schedule cosine, or more with cosine_with_restarts"),
-        (Train, {"lr_power": 2.0}, "1 with schedule cosine, or another with polynomial"),
-        (Train, {"guidance_scale": 0.5}, "guidance: given 0.5"),
+        (
+            Train,
+            {"lr_num_cycles": 2},
+            "1 with lr_scheduler cosine, or more with cosine_with_restarts",
+        ),
+        (Train, {"lr_power": 2.0}, "1 with lr_scheduler cosine, or another with polynomial"),
+        (Train, {"guidance_scale": 0.5}, "guidance_scale: given 0.5"),
         (
             Train,
             {"guidance_scale_max": 2.0, "guidance_scale": 3.0},
-            "guidance_max: given 2.0; allowed is a number from 3",
+            "guidance_scale_max: given 2.0; allowed is a number from 3",
         ),
         (Train, {"guidance_scale_max": 5.0, "objective": "finetune"}, "finetune has no teacher"),
         (
@@ -87,12 +98,16 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
             {"prior_preservation_max_examples": 0, "prior_preservation_source": "picturebook"},
             "prior_preservation_max_examples",
         ),
-        (Play, {"guidance_scale": 0.5}, "guidance: given 0.5; allowed is a number from 1 to 100"),
-        (Play, {"prompts": [" "]}, "prompts: given [' ']; allowed is one prompt or more"),
+        (
+            Play,
+            {"guidance_scale": 0.5},
+            "guidance_scale: given 0.5; allowed is a number from 1 to 100",
+        ),
+        (Play, {"prompts": [" "]}, "prompts: given [' ']; allowed is a list of one prompt or more"),
         (
             Play,
             {"contenders": ["tuned", "tuned"]},
-            "contenders: given ['tuned', 'tuned']; allowed is one or more",
+            "contenders: given ['tuned', 'tuned']; allowed is a list of one or more",
         ),
     ],
 )
@@ -114,7 +129,11 @@ def test_text_means_what_people_mean():
 
 
 def test_each_optimizer_has_its_own_learning_rate_which_is_recorded():
-    assert (Train().lr, Train(optimizer="prodigy").lr, Train(learning_rate=2e-4).lr) == (
+    assert (
+        Train().learning_rate,
+        Train(optimizer="prodigy").learning_rate,
+        Train(learning_rate=2e-4).learning_rate,
+    ) == (
         1e-3,
         1.0,
         2e-4,
@@ -163,3 +182,57 @@ def test_what_a_notebook_bound_later_is_no_parameter_when_its_config_cell_runs_a
 @pytest.mark.parametrize("cls", [Prepare, Train, Compare, Play, MakeBase])
 def test_defaults_pass_their_own_checks(cls):
     assert from_parameters(cls, {}) == cls()
+
+
+def test_a_config_is_a_frozen_dataclass():
+    config = Train("outputs/x", rank=4)
+    assert config == replace(Train("outputs/x"), rank=4) and asdict(config)["rank"] == 4
+    assert (
+        [field.name for field in fields(Train)]
+        == list(asdict(config))
+        == [each.name for each in describe(Train)]
+    )
+    with pytest.raises(FrozenInstanceError):
+        config.rank = 8
+    assert hash(MakeBase()) == hash(MakeBase()), "of plain values only"
+
+
+@pytest.mark.parametrize(
+    "given", [{"rank": "8"}, {"rank": 0}, {"rank": True}, {"rang": 8}, {"alpha": float("nan")}]
+)
+def test_the_dataclass_itself_refuses_what_is_wrong_in_one_sentence(given):
+    with pytest.raises(ParameterError, match=f"^parameter {next(iter(given))}: .*") as refused:
+        Train(**given)
+    assert "\n" not in str(refused.value) and refused.value.__context__ is None
+    with pytest.raises(ParameterError, match=next(iter(given))):
+        replace(Train(), **given) if "rang" not in given else Train(**given)
+
+
+def test_a_whole_number_means_a_number_and_half_characters_mean_nothing():
+    assert isinstance(Train(alpha=4).alpha, float)
+    with pytest.raises(ParameterError, match="in whole characters of UTF-8"):
+        Prepare(source="\ud800")
+
+
+@pytest.mark.parametrize("name", ["lora_dropout", "seed", "zero_stage"])
+def test_a_parameter_that_the_cell_does_not_list_is_taken_too(name):
+    assert getattr(from_notebook(Train, names_of_a_kernel(run="outputs/x", **{name: 0})), name) == 0
+
+
+def test_contenders_and_axes_are_parsed_once():
+    config = Compare(
+        contenders=["unguided", "guided", "tuned", "guided at 3"],
+        axes=["steps: 5 | 10", "w: 1 | 2"],
+    )
+    assert config.parsed_contenders["guided at 3"].scale == 3 and config.grid_axes[0].values == (
+        5,
+        10,
+    )
+    assert config.grid_axes is config.grid_axes and Compare().grid_axes == []
+    assert replace(config, axes=[]).grid_axes == [] and "grid_axes" not in as_parameters(config)
+
+
+def test_no_prompts_are_those_of_the_reference_which_are_recorded():
+    assert as_parameters(Compare())["prompts"] == REFERENCE_PROMPTS and Compare(
+        prompts=["a cat"]
+    ).prompts == ["a cat"]

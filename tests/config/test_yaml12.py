@@ -27,7 +27,7 @@ def test_scalars_are_read_as_yaml_1_2_has_them(text):
 
 
 def test_a_recipe_and_an_option_are_read_so(tmp_path):
-    (tmp_path / "r.yaml").write_text("train:\n  steps: 010\n  lr: 1e-4\n  rank: 0o10\n")
+    (tmp_path / "r.yaml").write_text("train:\n  steps: 010\n  learning_rate: 1e-4\n  rank: 0o10\n")
     assert (
         (train := configs(str(tmp_path / "r.yaml"), tmp_path)["train"]).steps == 10
         and train.learning_rate == 1e-4

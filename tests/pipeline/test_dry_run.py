@@ -34,7 +34,7 @@ def ahead(folder, *given: str, recipe: str = "demo") -> dict[str, str]:
             "prepare.prior_preservation_source=/no/such/prior",
             "source '/no/such/prior': there is no such folder or file",
         ),
-        ("train.mixed_precision=fp16", "precision: given 'fp16', which needs a GPU"),
+        ("train.mixed_precision=fp16", "mixed_precision: given 'fp16', which needs a GPU"),
     ],
 )
 def test_what_would_fail_is_wrong_input(tmp_path, given, said):

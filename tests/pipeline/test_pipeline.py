@@ -56,7 +56,7 @@ def test_overrides_are_typed_by_the_stage(tmp_path):
         "demo", tmp_path, ["train.learning_rate=1e-4", "train.steps=7", "compare.seeds=[1, 2]"]
     )
     assert (
-        stages["train"].lr == 1e-4
+        stages["train"].learning_rate == 1e-4
         and stages["train"].steps == 7
         and stages["compare"].seeds == [1, 2]
     )
@@ -103,10 +103,10 @@ def test_text_is_taken_as_it_stands(tmp_path, value):
         ("1: 2\n", "to be a mapping with prepare, train, compare"),
         ("train: 5\n", "train is to be a mapping"),
         ("{", "not good YAML"),
-        ("train:\n  steps: 1\n  lr: 0.1\n  steps: 2\n", "line 4: steps stands twice"),
-        ("train:\n  steps: 1\ntrain:\n  lr: 0.1\n", "line 3: train stands twice"),
+        ("train:\n  steps: 1\n  learning_rate: 0.1\n  steps: 2\n", "line 4: steps stands twice"),
+        ("train:\n  steps: 1\ntrain:\n  learning_rate: 0.1\n", "line 3: train stands twice"),
         ("train:\n\tsteps: 1\n", "line 2: found character '\\t'"),
-        ("train:\n  lr: !!int 1:30\n", "line 2: '1:30' is no int"),
+        ("train:\n  learning_rate: !!int 1:30\n", "line 2: '1:30' is no int"),
     ],
 )
 def test_a_recipe_that_is_none_is_refused(tmp_path, content, said):

@@ -149,7 +149,7 @@ def test_held_out_examples_are_never_trained_on_and_always_the_same(tmp_path):
 
 
 def test_w_is_fixed_or_drawn_from_its_range(tmp_path):
-    assert examples(tmp_path).batch(0, 0, 1).w.tolist() == [Train().guidance] * 4
+    assert examples(tmp_path).batch(0, 0, 1).w.tolist() == [Train().guidance_scale] * 4
     w = (
         examples(
             tmp_path,

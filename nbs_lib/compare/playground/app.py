@@ -15,8 +15,7 @@ from random import Random
 import ipywidgets
 import numpy as np
 
-from ...config import Compare, Play
-from ...config.validation import defaults
+from ...config import REFERENCE_PROMPTS, Compare, Play
 from ...files import read_jsonl, value_hash
 from ...run.run import Run, RunError
 from ..report.html import picture_url
@@ -46,10 +45,7 @@ class Playground:
     def __init__(self, sampler: Sampler, run: Run, config: Play):
         self.sampler, self.run, self.config, self.rng = sampler, run, config, Random()
         self.drawer, self.drawn, self._number, self._looked = SamplingThread(), {}, 0, (0, "")
-        own = (
-            run.stage_record("compare").get("parameters", {}).get("prompts")
-            or defaults(Compare)["prompts"]
-        )
+        own = run.stage_record("compare").get("parameters", {}).get("prompts") or REFERENCE_PROMPTS
         lines = read_jsonl(run.folder / "gallery" / "gallery.jsonl")
         saved = [line["prompt"] for line in lines if isinstance(line.get("prompt"), str)]
         context = offered_contenders(
@@ -242,7 +238,7 @@ def playground(config: Play) -> Playground:
         )
     # as many at once as its comparison takes: what fits
     batch_size = (
-        run.stage_record("compare").get("parameters", {}).get("batch_size", Compare.batch_size)
+        run.stage_record("compare").get("parameters", {}).get("batch_size", Compare().batch_size)
     )
     while _open:
         _open.pop().close()

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from ...config import Compare
-from ...config.grid_axes import Axis, parse_axes
+from ...config.grid_axes import Axis
 from ...images import grid as pages
 from ..progress import steps
 from ..sampling.sample_cache import CachedSamples
@@ -49,7 +49,7 @@ def draw_figures(
         "dial": (lambda: plots.dial(turned, sampler.w_train)) if turned else None,
         "differences": lambda: differences_page(("guided", "tuned"), *pair, difference(*pair), prompts[few], seeds[few]),
         "steps": lambda: _steps(sampler, config),
-        "axes": (lambda: axes_page(over, parse_axes(config.axes))) if over is not None else None,
+        "axes": (lambda: axes_page(over, config.grid_axes)) if over is not None else None,
     }  # fmt: skip
     for name in steps("figures", [name for name, draw in drawing.items() if draw], "figure"):
         figure = drawing[name]()

@@ -32,7 +32,7 @@ def check_machine(config: Train):
     gpu = torch.cuda.device_count() > 0  # not is_available: it touches CUDA before the fork
     if config.mixed_precision == "fp16" and not gpu:
         raise LaunchError(
-            "precision: given 'fp16', which needs a GPU; give 'bf16' or 'fp32' on a CPU"
+            "mixed_precision: given 'fp16', which needs a GPU; give 'bf16' or 'fp32' on a CPU"
         )
     if config.allow_tf32 and not gpu:
         raise LaunchError("allow_tf32: given True, which needs a GPU; leave it out on a CPU")

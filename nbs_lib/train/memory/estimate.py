@@ -197,7 +197,7 @@ def _what_fits(planned: MemoryPlan, config: Train, cache: Path) -> str:
         other = plan_memory(config, cache, process_count(config))
         if other.fits:
             return f"give {', '.join(given)}, which needs {other.needed / MIB:.0f} MiB"
-    return "no change of batch_size, precision, checkpointing or processes makes it fit; take a smaller base"
+    return "no change of batch_size, mixed_precision, gradient_checkpointing or num_processes makes it fit; take a smaller base"
 
 
 def describe_peaks(planned_mib: dict[str, float] | None, measured_mib: list[float]) -> str:

@@ -72,8 +72,9 @@ class MetricsLog:
                 if not loss.isfinite()
             ]
             raise FloatingPointError(
-                f"the loss is not finite at step {step}, for {', '.join(bad)}; try a lower lr (it is {self.config.learning_rate:g}) "
-                f"or precision fp32, and look at these examples"
+                f"the loss is not finite at step {step}, for {', '.join(bad)}; try a lower learning_rate "
+                f"(it is {self.config.learning_rate:g}) "
+                f"or mixed_precision fp32, and look at these examples"
             )
         self.seen[0].index_add_(0, band, losses)
         self.seen[1].index_add_(0, band, torch.ones_like(losses))

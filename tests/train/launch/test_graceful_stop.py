@@ -33,10 +33,10 @@ def decisions(steps, **how):
     return told
 
 told = {
-    "steps": decisions(8, checkpoint_every=3),
-    "minutes": decisions(8, checkpoint_every=0, checkpoint_minutes=2.0),
-    "both": decisions(6, checkpoint_every=2, checkpoint_minutes=1.5),
-    "none": decisions(8, checkpoint_every=0),
+    "steps": decisions(8, checkpointing_steps=3),
+    "minutes": decisions(8, checkpointing_steps=0, checkpoint_minutes=2.0),
+    "both": decisions(6, checkpointing_steps=2, checkpoint_minutes=1.5),
+    "none": decisions(8, checkpointing_steps=0),
 }
 print(json.dumps(told))
 sys.stdout.flush()
@@ -66,7 +66,7 @@ from nbs_lib.config import Train
 from nbs_lib.train import stop
 
 stop.GRACE, slowest = float(sys.argv[2]), float(sys.argv[4])
-pause = stop.Pause(Train(steps=100, checkpoint_every=0))
+pause = stop.Pause(Train(steps=100, checkpointing_steps=0))
 if sys.argv[3] == "begun":
     torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=0, world_size=1)
     pause.begin(0)

@@ -42,7 +42,7 @@ def main(folder, launcher):
     for name in ("two", "one", "fail", "die"):
         run = Run(Path(folder) / name)
         run.folder.mkdir(parents=True)
-        config = Train(run=str(run.folder), processes=1 if name == "one" else 2, launcher=launcher)
+        config = Train(run=str(run.folder), num_processes=1 if name == "one" else 2, launcher=launcher)
         try:
             told[name] = launch(cases.work, config, run, {"given": "so"})
         except LaunchError as error:
@@ -170,7 +170,7 @@ def work(config, run, inputs):
 
 def main(folder, anew):
     import moved
-    config = Train(run=folder, processes=1)
+    config = Train(run=folder, num_processes=1)
     run = Run(folder)
     try:
         with run.stage(config):

@@ -33,9 +33,9 @@ def cache(tmp_path):
 )
 def test_on_a_cpu_small_batches_are_in_fp32_and_others_in_bf16(cache, monkeypatch, how, wanted):
     monkeypatch.setattr(resolve, "multiplies_bf16", lambda: True)
-    assert resolve_choices(Train(**how), cache).precision == wanted
+    assert resolve_choices(Train(**how), cache).mixed_precision == wanted
     monkeypatch.setattr(resolve, "multiplies_bf16", lambda: False)
-    assert resolve_choices(Train(**how), cache).precision == "fp32"
+    assert resolve_choices(Train(**how), cache).mixed_precision == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_on_a_gpu_the_driver_says_whether_it_has_bf16(cache, monkeypatch, capabi
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr(resolve, "gpu_handles", lambda: ["a GPU"])
     monkeypatch.setattr("pynvml.nvmlDeviceGetCudaComputeCapability", lambda gpu: capability)
-    assert resolve_choices(Train(**how), cache).precision == wanted
+    assert resolve_choices(Train(**how), cache).mixed_precision == wanted
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_epochs_and_auto_are_trained_and_recorded_as_what_they_came_to(
     assert kernel.wait() == 0, kernel.said
     own = run.stage_record("train")["examples"]["own"]
     steps = 2 * -(-own // 2)
-    assert f"2 epochs: {steps} steps" in kernel.said and "precision: " in kernel.said
+    assert f"2 epochs: {steps} steps" in kernel.said and "mixed_precision: " in kernel.said
     record = run.stage_record("train")
     assert record["resolved"]["steps"] == steps and record["resolved"]["mixed_precision"] in (
         "fp32",

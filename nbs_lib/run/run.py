@@ -196,11 +196,11 @@ class Run:
         return [str(path.relative_to(self.folder)) for path in found]
 
     @contextmanager
-    def exclusive(self, lock: str = STAGE_LOCK, patience: float = 0) -> Iterator[None]:
+    def exclusive(self, file: str = STAGE_LOCK, patience: float = 0) -> Iterator[None]:
         """Keep other processes off the run; see `locks.held`. Errors: RunError where another process is at work on it, and as
         of `refuse_links`."""
         self.check_links()
-        with lock(self.folder / lock, patience):
+        with lock(self.folder / file, patience):
             yield
 
     def check_links(self):

@@ -43,7 +43,7 @@ PAGES = [
     "four-gpus-two-machines",
     "how-it-works",
 ]
-PAGES += ["what-is-trusted", "troubleshooting"]
+PAGES += ["what-is-trusted", "parameters", "troubleshooting"]
 COMMANDS, NEEDS = ("", "sh", "bash", "console", "python"), re.compile(r"<!-- needs: (.+) -->")
 QUICK = "prepare.max_examples=32 prepare.prior_preservation_max_examples=8 prepare.num_processes=1".split()
 QUICK += "train.steps=2 train.batch_size=2 train.num_processes=1".split()

@@ -23,7 +23,9 @@ def process_count(config: Train) -> int:
     asked, gpus = config.num_processes, torch.cuda.device_count()
     if gpus and asked > gpus:
         has = f"this machine has {gpus} GPU{'s' * (gpus > 1)}"
-        raise LaunchError(f"processes: given {asked}; {has}; give {gpus} or fewer, or 0 for all")
+        raise LaunchError(
+            f"num_processes: given {asked}; {has}; give {gpus} or fewer, or 0 for all"
+        )
     return asked or gpus or 2
 
 

@@ -160,7 +160,7 @@ def test_another_scheduler_draws_another_picture(play):
         ({"guidance": 20.5}, "guidance w: given 20.5; allowed is a number from 1 to 20"),
         ({"scales": {"tuned": 3.5}}, "λ of tuned: given 3.5; allowed is a number from -1 to 3"),
         ({"steps": 2.5}, "steps: given 2.5; allowed is a whole number from 1 to 100"),
-        ({"steps": 0}, "steps: given 0; allowed is a number from 1 to 100"),
+        ({"steps": 0}, "steps: given 0; allowed is a whole number from 1 to 100"),
         ({"steps": None}, "steps is empty; write a whole number from 1 to 100"),
         ({"guidance": None}, "w of guided is empty; write a number from 1 to 20"),
         ({"scales": {"tuned": None}}, "λ of tuned is empty; write a number from -1 to 3"),

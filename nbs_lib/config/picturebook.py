@@ -3,7 +3,7 @@
 from .fields import group
 from .stage import Stage, parameters
 
-whole = group("StableDiffusion")
+whole = group("Base")
 training = group("Training")
 
 

@@ -8,12 +8,13 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test lab lint style bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup demo test test-all lab lint style bench bench-train bench-recipes bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
 	@echo "make demo    run the demo recipe: prepare, train, compare"
-	@echo "make test    run the tests"
+	@echo "make test    run the quick tests (4 minutes on two cores): the maths, the contracts, one tiny run"
+	@echo "make test-all  run every test"
 	@echo "make style   print how the library reads, in figures"
 	@echo "make lab     open JupyterLab on notebooks/ (LAB_FLAGS=--no-browser adds a flag)"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
@@ -53,9 +54,15 @@ demo: setup
 	@echo "demo: onepass run demo"
 	@$(PY) -m nbs_lib run demo
 
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	@echo "test: pytest, two processes of one thread each"
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@echo "test: pytest without the slow tests, two processes of one thread each"
+	@$(PYTEST) -m "not slow and not browser"
+
+test-all: setup
+	@echo "test-all: pytest, two processes of one thread each"
+	@$(PYTEST) --durations=20
 
 lab: setup
 	@echo "lab: JupyterLab on 127.0.0.1"

@@ -34,26 +34,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
     items.sort(key=lambda item: item.path not in slow)
 
 
-def of_outputs() -> dict[str, int]:
-    """What is in the checkout's outputs/ and its caches, and when it was last written; the pictures for CI are left out."""
+def outputs_state() -> dict[str, int]:
+    """Return the modification times of what lies in the checkout's outputs/ and its caches."""
     folders = [ROOT / "outputs", ROOT / "outputs" / "cache"]
     paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    return {
-        str(path): path.lstat().st_mtime_ns
-        for path in paths
-        if path.name not in ("screenshots", "cache")
-    }
+    return {str(path): path.lstat().st_mtime_ns for path in paths if path.name != "cache"}
 
 
 def pytest_sessionstart(session: pytest.Session):
     if not hasattr(session.config, "workerinput"):  # the one that starts the others
-        session.config.stash[OUTPUTS] = of_outputs()
+        session.config.stash[OUTPUTS] = outputs_state()
 
 
 def pytest_sessionfinish(session: pytest.Session):
     """Fail where the tests have left something among the user's runs."""
     if (before := session.config.stash.get(OUTPUTS, None)) is not None and (
-        after := of_outputs()
+        after := outputs_state()
     ) != before:
         changed = sorted(
             name for name in before.keys() | after.keys() if before.get(name) != after.get(name)

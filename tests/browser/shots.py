@@ -1,12 +1,14 @@
 """Pictures of what the browser tests saw, for someone to look at."""
 
 import os
+import tempfile
+from pathlib import Path
 
 from playwright.sync_api import Locator, Page
 
-from nbs_lib.files import ROOT
-
-SHOTS = ROOT / os.environ.get("ONEPASS_SCREENSHOTS", "outputs/screenshots")
+# outside outputs/, which holds a user's runs
+FOLDER = Path(tempfile.gettempdir()) / "onepass-screenshots"
+SHOTS = Path(os.environ.get("ONEPASS_SCREENSHOTS", FOLDER))
 
 
 def screenshot(page: Page | Locator, name: str, **how):

@@ -17,6 +17,7 @@ import typer
 
 from ..run.disk_space import explain_shortage
 from ..run.terminal_text import printable, printable_json
+from ..run.termination import TerminatedError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +51,7 @@ def onepass():
 def report_errors(*faults: type[Exception]) -> Iterator[None]:
     """What goes wrong is said once, in one sentence, and the command's status tells of it. faults: of the command's own."""
     from ..config.validation import ParameterError
-    from ..pipeline.notebook import INPUT, TerminatedError
+    from ..pipeline.notebook import INPUT
     from ..run.run import RunError
 
     logging.disable()  # a kernel that is stopped is logged with tracebacks, and stock loaders log what is checked here
@@ -99,8 +100,6 @@ def status_printer(as_json: bool):
 
 def main():
     """The command, whatever ends it."""
-    from ..pipeline.notebook import TerminatedError
-
     asked = []
 
     def terminated(*_):

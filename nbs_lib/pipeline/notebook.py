@@ -16,6 +16,7 @@ from ..files import from_project
 from ..run.disk_space import explain_shortage
 from ..run.locks import process_is_gone
 from ..run.run import REFUSALS, STAGE_LOCK, Run
+from ..run.termination import TerminatedError
 from .notebook_html import write_page
 from .paths import notebooks
 from .progress import Progress
@@ -47,10 +48,6 @@ class StageError(RuntimeError):
     def refused(self) -> bool:
         """Whether what was asked for cannot be done to this run, which is as it was before."""
         return self.name == REFUSED
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM has come: what ends on Ctrl-C ends on it as well, with another status."""
 
 
 class Log:

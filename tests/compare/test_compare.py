@@ -254,8 +254,8 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
         ({"axes": ["scheduler: Euler", "seed: 1"]}, "Euler; allowed is one of DDIMScheduler"),
         ({"effective_guidance_at": [1.0, 1.0]}, "each once"),
         ({"axes": ["steps: 1"]}, "allowed are two or three"),
-        ({"prompts": []}, "one prompt or more"),
-        ({"clip": " "}, "auto, none, a folder or a hub id"),
+        ({"prompts": [" "]}, "none of them empty"),
+        ({"clip": " "}, "auto, embedded, none, a folder or a hub id"),
     ],
 )
 def test_wrong_parameters_are_refused_in_words(given, said):

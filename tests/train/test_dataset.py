@@ -249,8 +249,7 @@ def test_prompts_without_images_are_learned_from_by_kept_states_alone(tmp_path):
         told = {"files": {}, "images": False, "answers": {"states": states}}
         (tmp_path / "cache.json").write_text(json.dumps(told))
         with pytest.raises(
-            DataError,
-            match="has prompts without images; run notebooks/1_prepare.ipynb with teacher_cache = 'traj",
+            DataError, match="has prompts without images; run .* with teacher_cache = 'traj"
         ):
             check_cache(tmp_path, Train(teacher=teacher))
 
@@ -259,7 +258,6 @@ def test_answers_that_are_not_there_are_said(tmp_path):
     (tmp_path / "cache.json").write_text('{"files": {}, "images": true, "answers": null}')
     check_cache(tmp_path, Train())
     with pytest.raises(
-        DataError,
-        match="has no answers of a teacher; run notebooks/1_prepare.ipynb with teacher_cache = 'data'",
+        DataError, match="has no answers of a teacher; run .* with teacher_cache = 'data'"
     ):
         check_cache(tmp_path, Train(teacher="cached"))

@@ -16,7 +16,8 @@ from ...config.yaml12 import dump
 from ...files import ROOT
 from ...run.run import Run
 from ...run.terminal_text import printable
-from ..notebook import StageError, TerminatedError
+from ...run.termination import TerminatedError
+from ..notebook import StageError
 from ..paths import run_folder
 from ..progress import format_duration
 from ..runs.table import format_cell, run_values

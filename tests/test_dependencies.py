@@ -27,7 +27,16 @@ PINS = {
 }
 
 
-COMMANDS = {"ipykernel", "jupyterlab", "nbstripout", "ninja", "pytest-xdist", "ruff", "tensorboard"}
+COMMANDS = {
+    "import-linter",
+    "ipykernel",
+    "jupyterlab",
+    "nbstripout",
+    "ninja",
+    "pytest-xdist",
+    "ruff",
+    "tensorboard",
+}
 """Packages that are run, or used by others; no line of ours imports them."""
 
 

@@ -11,7 +11,7 @@ from nbs_lib.models import embedded_clip
 from nbs_lib.picturebook.caption_ranking import features
 from nbs_lib.picturebook.captions import KINDS
 from nbs_lib.picturebook.dataset import draw_book
-from nbs_lib.picturebook.snowmen import draw_unseen
+from nbs_lib.picturebook.snowmen import draw_snowman
 
 DRAWN = 40  # pictures of each kind that its centre is the mean of
 
@@ -21,7 +21,7 @@ def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
 
     Nearest by the cosine of the embedded CLIP's image features to the mean of each of the eleven kinds' drawn pictures.
     """
-    unseen = np.stack([np.asarray(draw_unseen(Random(f"judged {i}"))[0]) for i in range(DRAWN)])
+    unseen = np.stack([np.asarray(draw_snowman(Random(f"judged {i}"))[0]) for i in range(DRAWN)])
     book = draw_book(30 * DRAWN, seed=5, held_out=True)
     scenes = list(zip(book.scenes, book.images, strict=True))
     kinds = [np.stack([image for scene, image in scenes if scene.kind == kind]) for kind in KINDS]

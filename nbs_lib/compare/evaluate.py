@@ -22,7 +22,7 @@ from .metrics.confidence import (
     with_interval,
 )
 from .metrics.image_metrics import (
-    caption_first,
+    caption_ranked_first,
     clip_score,
     latent_mse,
     psnr,
@@ -104,7 +104,8 @@ def caption_accuracy(
     texts = [caption.text for caption in captions]  # one may be asked for more than once
     shown = steps("captions", drawn.items(), "contender")
     first = {
-        name: caption_first(each.images, captions, clip, tokenizer).numpy() for name, each in shown
+        name: caption_ranked_first(each.images, captions, clip, tokenizer).numpy()
+        for name, each in shown
     }
     rates = {}
     for name, right in first.items():

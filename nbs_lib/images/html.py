@@ -1,4 +1,4 @@
-"""HTML pages from templates, and a policy that lets a browser run only our own style and script."""
+"""HTML pages from templates, and a policy that admits only our own style and script."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -17,8 +17,9 @@ def csp_hash(text: str) -> str:
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
 
 
-def environment(folder: Path) -> Environment:
-    """Return the Jinja environment of a folder's templates. Text from outside is always escaped."""
+def template_environment(folder: Path) -> Environment:
+    """Return the Jinja environment of a folder's templates."""
+    # autoescape: prompts, names and errors come from outside
     return Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -38,5 +39,5 @@ def inline(style: str, script: str) -> dict[str, Any]:
 
 
 def data_url(picture: bytes, kind: str = "png") -> str:
-    """Return the bytes of a PNG or WebP file as a URL that holds them."""
+    """Return the bytes of a PNG or WebP file as a URL."""
     return f"data:image/{kind};base64,{b64encode(picture).decode()}"

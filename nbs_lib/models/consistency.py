@@ -73,12 +73,12 @@ def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
     if (
         kind := settings.get("_class_name", "DDIMScheduler")
     ) not in DIFFUSION_SCHEDULERS or settings.get("use_flow_sigmas"):
-        raise why_not_guidable(
+        raise unusable_base(
             base,
             f"its scheduler is {kind!r:.60}, which mixes no noise by levels of DDPM; {NO_FLOW}",
         )
     if (predicts := settings.get("prediction_type", "epsilon")) == "flow_prediction":
-        raise why_not_guidable(
+        raise unusable_base(
             base, f"its UNet predicts a flow (prediction_type is {predicts!r}); {NO_FLOW}"
         )
     scheduler = base.scheduler()
@@ -88,7 +88,7 @@ def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
     ):
         raise FileError(f"its {len(levels)} noise levels are not {steps} numbers between 0 and 1")
     if predicts == "epsilon" and float(levels.min()) < LEAST_SIGNAL:
-        raise why_not_guidable(
+        raise unusable_base(
             base,
             "its UNet predicts epsilon, and its noise schedule ends without any signal (zero terminal SNR), where that says "
             "nothing of the picture; allowed are v_prediction and sample with such a schedule, or another one "
@@ -96,7 +96,7 @@ def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
         )
 
 
-def why_not_guidable(base: "StableDiffusion", why: str) -> BaseError:
+def unusable_base(base: "StableDiffusion", why: str) -> BaseError:
     """Return the error of a base that is whole and cannot be used here."""
     return BaseError(f"base {base.name!r} cannot be used: {why}")
 
@@ -106,7 +106,7 @@ def check_unguided(base: "StableDiffusion"):
     if (
         width := read_settings(base.folder / "unet" / CONFIGS["unet"]).get("time_cond_proj_dim")
     ) is not None:
-        raise why_not_guidable(
+        raise unusable_base(
             base,
             f"its UNet holds its guidance already (time_cond_proj_dim is {width!r:.20}), so that pipelines evaluate it once a "
             "step, and there is nothing to learn from two; give the base that it was made from",
@@ -141,7 +141,7 @@ def _check_together(base: "StableDiffusion", settings: dict[str, Any]):
     with _named(base, "unet"):
         takes, latents = settings["unet"]["in_channels"], settings["vae"]["latent_channels"]
         if takes > latents:
-            raise why_not_guidable(
+            raise unusable_base(
                 base,
                 f"its UNet takes {takes} channels, {latents} of latents and {takes - latents} of a mask or another picture, as "
                 "those for inpainting, depth and editing do; allowed is a base that makes pictures of text alone",

@@ -25,7 +25,7 @@ from .lora_compatibility import unsupported_layers
 from .lora_file import AdapterError, checked_metadata, lora_targets_of, parse_metadata
 
 ADAPTER_NAME = "default"
-WEIGHTS = "pytorch_lora_weights.safetensors"
+LORA_FILE = "pytorch_lora_weights.safetensors"
 METADATA_KEY = "onepass"
 METADATA_FILE = "onepass.json"
 """Beside a whole model that was trained: what an adapter has in its metadata."""
@@ -137,8 +137,8 @@ def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]
         LORA_ADAPTER_METADATA_KEY: json.dumps(config, sort_keys=True, default=str),
         METADATA_KEY: json.dumps(facts, sort_keys=True),
     }
-    write_atomic(folder / WEIGHTS, _in_order(save(lora_state_dict(unet), metadata)))
-    return folder / WEIGHTS
+    write_atomic(folder / LORA_FILE, _in_order(save(lora_state_dict(unet), metadata)))
+    return folder / LORA_FILE
 
 
 def _in_order(file: bytes) -> bytes:
@@ -155,13 +155,13 @@ def load_metadata(folder: Path) -> dict[str, Any]:
 
     Errors: FileNotFoundError without one; AdapterError where it is damaged or was not trained by Onepass.
     """
-    path, record = folder / WEIGHTS, folder / METADATA_FILE
+    path, record = folder / LORA_FILE, folder / METADATA_FILE
     try:
         if record.is_file():
             return checked_metadata(read_settings(record), record)
         if not path.is_file():
             raise FileNotFoundError(
-                f"{folder} holds no {WEIGHTS}; train an adapter first (notebooks/2_train.ipynb)"
+                f"{folder} holds no {LORA_FILE}; train an adapter first (notebooks/2_train.ipynb)"
             )
         metadata = read_header(path).metadata
     except FileError as failure:
@@ -190,10 +190,10 @@ def verify_adapter(
     was = prediction(fresh, base)
     fresh.unload_lora()
     state, alphas, metadata = base.pipeline_class.lora_state_dict(
-        folder, weight_name=WEIGHTS, return_lora_metadata=True
+        folder, weight_name=LORA_FILE, return_lora_metadata=True
     )
     base.pipeline_class.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
-    return difference(was, prediction(fresh, base), folder / WEIGHTS)
+    return difference(was, prediction(fresh, base), folder / LORA_FILE)
 
 
 def _lean(unet: UNet2DConditionModel) -> UNet2DConditionModel:

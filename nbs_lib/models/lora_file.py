@@ -17,7 +17,7 @@ from peft.utils.other import get_pattern_key
 from safetensors import safe_open
 
 from ..config.contenders import SCHEDULERS
-from .checks.headers import FileError, parse_object, read_header
+from .checks.headers import FileError, parse_settings, read_header
 from .origin import plain_license
 from .sampling_recipe import RECIPE_SENTENCES
 
@@ -74,7 +74,7 @@ def check_adapter(path: Path, layers: Layers):
         header = read_header(path)
         ranks, dora = _ranks_of(header.weights, layers)
         if (text := header.metadata.get(LORA_ADAPTER_METADATA_KEY)) is not None:
-            settings = parse_object(text, LORA_ADAPTER_METADATA_KEY)
+            settings = parse_settings(text, LORA_ADAPTER_METADATA_KEY)
             own = {
                 name.removeprefix("unet."): value
                 for name, value in settings.items()
@@ -160,7 +160,7 @@ def _check_settings(settings: dict[str, Any], ranks: dict[str, int], dora: bool,
         ("lora_dropout", settings.get("lora_dropout", 0), 0, 1),
         *(("alpha_pattern", value, -1e4, 1e4) for value in patterns[1].values()),
     ]:  # fmt: skip
-        if not is_number(value, low, high):
+        if not is_number_between(value, low, high):
             raise FileError(
                 f"its {name} is {value!r:.60}, allowed is a number from {low:g} to {high:g}"
             )
@@ -196,7 +196,7 @@ def _all_plain(names: Iterable[Any]) -> bool:
     )
 
 
-def is_number(value: Any, low: float, high: float) -> bool:
+def is_number_between(value: Any, low: float, high: float) -> bool:
     """Whether a value is a finite number from `low` to `high`; a whole one may be of any length."""
     return type(value) in (int, float) and low <= value <= high and isfinite(value)
 
@@ -214,17 +214,17 @@ def checked_metadata(facts: Any, path: Path) -> dict[str, Any]:
     sampling, train = facts.get("sampling", {}), facts.get("train", {})
     right = {
         "base_hash": isinstance(facts.get("base_hash"), str),
-        "w_train": is_number(facts.get("w_train"), 0, 1000),
+        "w_train": is_number_between(facts.get("w_train"), 0, 1000),
         "objective": facts.get("objective", "guidance") in tuple(RECIPE_SENTENCES),
         "resolution": facts.get("resolution") is None
         or type(facts["resolution"]) is int
         and 1 <= facts["resolution"] <= 1 << 16,
         "sampling": isinstance(sampling, dict)
-        and is_number(sampling.get("guidance_scale", 1), 0, 1000)
+        and is_number_between(sampling.get("guidance_scale", 1), 0, 1000)
         and sampling.get("scheduler", SCHEDULERS[0]) in SCHEDULERS
         and _is_count(sampling.get("steps"), 1000),
         "train": isinstance(train, dict)
-        and (train.get("alpha") is None or is_number(train["alpha"], 1e-6, 1e4)),
+        and (train.get("alpha") is None or is_number_between(train["alpha"], 1e-6, 1e4)),
     }
     right["base_license"] = facts.get("base_license", {}) in (
         {},
@@ -243,6 +243,6 @@ def checked_metadata(facts: Any, path: Path) -> dict[str, Any]:
 def parse_metadata(text: str | bytes, path: Path) -> dict[str, Any]:
     """Return the record in a text. Errors: AdapterError."""
     try:
-        return checked_metadata(parse_object(text, "its record"), path)
+        return checked_metadata(parse_settings(text, "its record"), path)
     except FileError as failure:
         raise AdapterError(path, failure) from None

@@ -11,7 +11,7 @@ from .captions import Caption, near_miss_choices
 
 
 @torch.no_grad()
-def caption_first(
+def caption_ranked_first(
     images: np.ndarray,
     captions: Sequence[Caption],
     clip: CLIPModel,
@@ -25,7 +25,7 @@ def caption_first(
     first = []
     for start in range(0, len(captions), batch):
         asked = captions[start : start + batch]
-        x = pixels(images[start : start + batch], clip)
+        x = clip_pixels(images[start : start + batch], clip)
         choices = [text for caption in asked for text in near_miss_choices(caption)]
         ids = tokenizer(
             choices, padding="max_length", truncation=True, return_tensors="pt"
@@ -37,7 +37,7 @@ def caption_first(
     return torch.cat(first)
 
 
-def pixels(images: np.ndarray, clip: CLIPModel) -> torch.Tensor:
+def clip_pixels(images: np.ndarray, clip: CLIPModel) -> torch.Tensor:
     """Pictures uint8 [n, h, w, 3] as the picture-book's CLIP takes them: fp32 [n, 3, side, side] in [-1, 1]."""
     x, side = (
         to_tensor(images),

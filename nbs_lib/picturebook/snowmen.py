@@ -11,7 +11,7 @@ SNOW, COAL, CARROT = (238, 242, 250), (30, 30, 36), (240, 120, 30)
 WORDING = "A snowman with {scarf} scarf and {hat} hat {time}"
 
 
-def draw_unseen(rng: Random) -> tuple[Image.Image, str]:
+def draw_snowman(rng: Random) -> tuple[Image.Image, str]:
     """One picture, RGB, 64 × 64, and its caption."""
     scarf, hat, time = rng.choice(COLOURS), rng.choice(COLOURS), rng.choice(list(TIME_PHRASES)[:3])
     c = sky(rng, time)

@@ -10,10 +10,10 @@ from nbs_lib.compare.sampling.adapters import AdapterLoader
 from nbs_lib.models import find_base
 from nbs_lib.models.lora import (  # fmt: skip
     ADAPTER_NAME,
+    LORA_FILE,
     METADATA_FILE,
     METADATA_KEY,
     TARGETS,
-    WEIGHTS,
     AdapterError,
     add_lora,
     disable_lora,
@@ -221,7 +221,7 @@ def small(tiny_base, tmp_path_factory) -> tuple:
 def load_into(small: tuple, folder, weights: dict, metadata: dict):
     """Put an adapter on a pipeline as sampling and the export do."""
     base, pipe, *_ = small
-    save_file(weights, folder / WEIGHTS, metadata)
+    save_file(weights, folder / LORA_FILE, metadata)
     try:
         AdapterLoader(pipe, base).load(folder)
     finally:
@@ -340,7 +340,7 @@ def test_a_record_that_no_training_writes_is_refused(small, tmp_path, name, valu
     "data", [b"", b"{", b"\xff" * 99, (10**9).to_bytes(8, "little") + b"{}", b"[" * 10**5]
 )
 def test_a_damaged_file_is_refused_in_a_sentence(tmp_path, data):
-    for name in (WEIGHTS, METADATA_FILE):
+    for name in (LORA_FILE, METADATA_FILE):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(AdapterError) as refused:
             load_metadata(tmp_path)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, embedded_clip, find_base
-from nbs_lib.picturebook.caption_ranking import caption_first
+from nbs_lib.picturebook.caption_ranking import caption_ranked_first
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.picturebook.dataset import draw_book
 from nbs_lib.picturebook.draw import draw
@@ -34,7 +34,7 @@ def test_the_clip_tells_a_caption_from_its_near_misses():
     )
     assert (
         float(
-            caption_first(drawn, asked, embedded_clip(), find_base("embedded").tokenizer())
+            caption_ranked_first(drawn, asked, embedded_clip(), find_base("embedded").tokenizer())
             .float()
             .mean()
         )
@@ -47,7 +47,7 @@ def test_guidance_mends_what_one_pass_gets_wrong():
     base, asked = find_base("embedded"), held_out_captions(40)
     pipeline, clip = base.pipeline(), embedded_clip()
     right = {
-        w: caption_first(
+        w: caption_ranked_first(
             sample(pipeline, [c.text for c in asked], w, steps=10), asked, clip, base.tokenizer()
         ).sum()
         for w in (1.0, best_guidance())

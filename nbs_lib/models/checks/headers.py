@@ -46,12 +46,12 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file. Errors: FileError."""
     check_file(path, SETTINGS_SIZE)
     try:
-        return parse_object(path.read_bytes(), path.name)
+        return parse_settings(path.read_bytes(), path.name)
     except OSError as failure:
         raise FileError(f"{path.name} cannot be read: {failure.strerror}") from None
 
 
-def parse_object(text: str | bytes, name: str) -> dict[str, Any]:
+def parse_settings(text: str | bytes, name: str) -> dict[str, Any]:
     """Return the object that a JSON text holds, which may hold no NaN, no infinity and no half of a character.
 
     name: of the text, for errors. Errors: FileError.

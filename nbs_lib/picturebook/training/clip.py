@@ -12,7 +12,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from ..captions import ATTRIBUTES, TIMES, Caption, draw_caption, draw_scene
 from ..dataset import GROUP, PictureBook
 from .fit import Fit, fit
-from .vae import pixels
+from .vae import vae_pixels
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 40  # tokens a prompt may have, start and end included
@@ -178,7 +178,7 @@ def train_clip(
             int((ids == tokenizer.eos_token_id).int().argmax(1).max()) + 1
         )  # nothing after the first end is read
         targets = taught.targets(captions, named=False), taught.targets(captions, named=True)
-        return pixels(book.images[picked]), ids[:, :longest], true_elsewhere(captions), *targets
+        return vae_pixels(book.images[picked]), ids[:, :longest], true_elsewhere(captions), *targets
 
     def loss(x, ids, skip, shown, named):
         logits, seen, said = taught(ids, x)

@@ -15,7 +15,7 @@ from ..captions import ATTRIBUTES, KINDS, Scene, draw_caption
 from ..dataset import draw_book
 from ..draw import draw
 from .measure import sample
-from .vae import pixels
+from .vae import vae_pixels
 
 
 def sheet(pictures: list[list], titles: list[list[str]], width: float = 1.5) -> Figure:
@@ -49,7 +49,7 @@ def book_sheet(seed: int = 0, each: int = 6) -> Figure:
 def reconstructions(folder: Path, count: int = 8) -> Figure:
     """Held-out pictures above, what the VAE makes of them below."""
     book, vae = draw_book(count, seed=2, held_out=True), StableDiffusion("embedded", folder).vae()
-    back = vae.decode(vae.encode(pixels(book.images)).latent_dist.mean).sample
+    back = vae.decode(vae.encode(vae_pixels(book.images)).latent_dist.mean).sample
     return sheet(
         [list(book.images), list(to_uint8(back))], [["drawn"] * count, ["through the VAE"] * count]
     )

@@ -14,7 +14,7 @@ from ...files import write_atomic
 from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion
 from ...run.environment import hardware
-from ..caption_ranking import caption_first
+from ..caption_ranking import caption_ranked_first
 from ..captions import held_out_captions
 from ..dataset import draw_book
 from ..draw import draw
@@ -71,11 +71,13 @@ def measure_base(
         "psnr_db": round(
             reconstruction_psnr(base.vae(), draw_book(captions, seed=1, held_out=True)), 2
         ),
-        "caption_first_drawn": float(caption_first(drawn, asked, clip, tokenizer).float().mean()),
+        "caption_first_drawn": float(
+            caption_ranked_first(drawn, asked, clip, tokenizer).float().mean()
+        ),
         "caption_first_by_guidance": {},
     }
     for w in scales:
-        first = caption_first(
+        first = caption_ranked_first(
             sample(pipeline, [c.text for c in asked], w), asked, clip, tokenizer
         ).tolist()
         told["caption_first_by_guidance"][f"{w:g}"] = float(np.mean(first))

@@ -30,7 +30,7 @@ def new_vae(channels: tuple[int, ...] = (16, 32, 64)) -> AutoencoderKL:
     return vae
 
 
-def pixels(images) -> torch.Tensor:
+def vae_pixels(images) -> torch.Tensor:
     """uint8 [n, h, w, 3] to float [n, 3, h, w] in [-1, 1], channels last in memory."""
     return to_tensor(images).contiguous(memory_format=torch.channels_last)
 
@@ -45,7 +45,7 @@ def train_vae(vae: AutoencoderKL, book: PictureBook, how: Fit, folder: Path) -> 
 
     def draw_batch(generator):
         picked = torch.randint(len(book), (how.batch,), generator=generator)
-        return pixels(images[picked]), torch.randn(how.batch, 4, 16, 16, generator=generator)
+        return vae_pixels(images[picked]), torch.randn(how.batch, 4, 16, 16, generator=generator)
 
     def loss(x, noise):
         latent = vae.encode(x).latent_dist
@@ -67,7 +67,7 @@ def encode(vae: AutoencoderKL, images, batch: int = 128) -> torch.Tensor:
     device = vae.device
     with torch.autocast(device.type, torch.bfloat16):
         parts = [
-            vae.encode(pixels(images[i : i + batch]).to(device)).latent_dist.mean.float().cpu()
+            vae.encode(vae_pixels(images[i : i + batch]).to(device)).latent_dist.mean.float().cpu()
             for i in range(0, len(images), batch)
         ]
     return torch.cat(parts)
@@ -78,7 +78,7 @@ def reconstruction_psnr(vae: AutoencoderKL, book: PictureBook, batch: int = 100)
     """Mean PSNR in dB of each picture against its reconstruction, both 8-bit."""
     values = []
     for i in range(0, len(book), batch):
-        x = pixels(book.images[i : i + batch])
+        x = vae_pixels(book.images[i : i + batch])
         back = vae.decode(vae.encode(x.to(vae.device)).latent_dist.mean).sample.cpu()
         a, b = ((t.clamp(-1, 1) + 1) * 127.5 for t in (x, back))
         values.append(10 * torch.log10(255**2 / (a.round() - b.round()).square().mean((1, 2, 3))))

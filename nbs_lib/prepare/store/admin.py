@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache.format import CacheError, damage, load_metadata
+from ...cache.format import CacheError, damaged_files, load_metadata
 from ...files import remove, scan_folder
 from .receipts import forget_without
 
@@ -54,7 +54,7 @@ def verify_caches(store: Path) -> dict[str, list[str]]:
         if folder.name.startswith("."):
             continue
         try:
-            found[folder.name] = damage(folder, load_metadata(folder))
+            found[folder.name] = damaged_files(folder, load_metadata(folder))
         except CacheError:
             found[folder.name] = ["cache.json"]
     return found

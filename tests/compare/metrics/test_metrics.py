@@ -13,7 +13,7 @@ from nbs_lib.compare.metrics.confidence import (
 )
 from nbs_lib.compare.metrics.effective_guidance import nearest, scales_to_try
 from nbs_lib.compare.metrics.image_metrics import (
-    caption_first,
+    caption_ranked_first,
     clip_score,
     fid,
     guidance_recovered,
@@ -182,6 +182,6 @@ def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
         [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)]
     )
     clip, tokenizer = embedded_clip(), find_base("embedded").tokenizer()
-    right = caption_first(images, captions, clip, tokenizer)
-    wrong = caption_first(np.roll(images, 1, axis=0), captions, clip, tokenizer)
+    right = caption_ranked_first(images, captions, clip, tokenizer)
+    wrong = caption_ranked_first(np.roll(images, 1, axis=0), captions, clip, tokenizer)
     assert right.float().mean() > 0.5 and wrong.float().mean() < 0.2  # chance is 1/16

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config.contenders import CONTENDERS
-from ..models.card_metadata import front_matter, license_row
 from ..models.checks.headers import FileError, read_header
 from ..models.lora import LORA_FILE, load_metadata
 from ..models.lora_compatibility import unsupported_layers
 from ..models.lora_file import AdapterError
+from ..models.origin import front_matter, license_row
 from ..models.sampling_recipe import (
     holds_guidance,
     sampling_recipe,

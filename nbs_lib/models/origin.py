@@ -1,5 +1,9 @@
-"""A base's repository on the hub and its license, as far as its folder names them."""
+"""A base's repository and license, as far as its folder names them, and a model card's metadata.
 
+Source: https://huggingface.co/docs/hub/model-cards.
+"""
+
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ ORIGIN = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)@[\w.-]+")
 FRONT = re.compile(r"---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)  # the YAML before a card's text
 CARD = "README.md"
 LICENSE = ("license", "license_name", "license_link")
+UNKNOWN_LICENSE = {"license": "unknown"}  # the hub's own word
 MAX_FRONT_LENGTH = 100_000
 MAX_FIELD_LENGTH = 300
 
@@ -54,3 +59,35 @@ def plain_license(fields: Any) -> dict[str, str]:
 
 def _is_short_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_FIELD_LENGTH
+
+
+def front_matter(metadata: dict[str, Any], tags: list[str], relation: str) -> str:
+    """Return the YAML of a card, between its lines of dashes.
+
+    metadata: of the adapter or model
+    relation: to its base, `adapter` or `finetune`
+    """
+    fields = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
+    # the base's license, because the weights derive from it
+    fields |= license_of_adapter(metadata)
+    # only a repository: the hub would link the name of a folder to some repository of that name
+    base = hub_id(metadata.get("base_origin", ""))
+    if base:
+        fields |= {"base_model": base, "base_model_relation": relation}
+    fields |= {"tags": tags}
+    # a value in JSON is also one in YAML, whatever characters it has
+    lines = [f"{name}: {json.dumps(fields[name], ensure_ascii=False)}" for name in fields]
+    return "\n".join(["---", *lines, "---"])
+
+
+def license_of_adapter(metadata: dict[str, Any]) -> dict[str, str]:
+    """Return the recorded license fields of the base; `unknown` if its files name no license."""
+    return plain_license(metadata.get("base_license")) or UNKNOWN_LICENSE
+
+
+def license_row(metadata: dict[str, Any]) -> str:
+    """Return the license for a card's table."""
+    fields = license_of_adapter(metadata)
+    if fields == UNKNOWN_LICENSE:
+        return "that of the base, whose files do not say it"
+    return f"that of the base: {fields.get('license_name', fields['license'])}"

@@ -1,4 +1,4 @@
-"""How to sample with an adapter or a trained model: settings, a sentence, and Python code."""
+"""The sampling recipe of an adapter or a trained model: settings, a sentence, Python code."""
 
 from typing import Any
 

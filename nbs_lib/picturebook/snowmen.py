@@ -1,38 +1,43 @@
-"""A kind of scene that the embedded base has never seen: snowmen, for fine-tuning on a dozen pictures of one's own."""
+"""Snowmen, a kind of scene that the embedded base was not trained on.
+
+They stand for the dozen pictures of one's own that a user fine-tunes on.
+"""
 
 from random import Random
 
 from PIL import Image
 
-from .canvas import LARGE, PAINT, SIZE, Canvas, shade, sky
-from .captions import COLOURS, TIME_PHRASES
+from .canvas import LARGE, PAINT, SIZE, Canvas, Colour, shade, sky
+from .captions import COLOURS, TIME_PHRASES, with_articles
 
-SNOW, COAL, CARROT = (238, 242, 250), (30, 30, 36), (240, 120, 30)
-WORDING = "A snowman with {scarf} scarf and {hat} hat {time}"
+SNOW = (238, 242, 250)
+COAL = (30, 30, 36)
+CARROT = (240, 120, 30)
+BRANCH = (110, 72, 40)
+WORDING = "A snowman with a {scarf} scarf and a {hat} hat {time}"
 
 
 def draw_snowman(rng: Random) -> tuple[Image.Image, str]:
-    """One picture, RGB, 64 × 64, and its caption."""
-    scarf, hat, time = rng.choice(COLOURS), rng.choice(COLOURS), rng.choice(list(TIME_PHRASES)[:3])
+    """Return one picture, RGB, 64 × 64, and its caption."""
+    scarf = rng.choice(COLOURS)
+    hat = rng.choice(COLOURS)
+    time = rng.choice(list(TIME_PHRASES)[:3])
     c = sky(rng, time)
     c.box(0, 142, LARGE, LARGE, SNOW)
     c.box(0, 142, LARGE, 148, shade(SNOW, -0.08))
     _snowman(c, 96 + c.jitter(22), PAINT[scarf], PAINT[hat])
     picture = c.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-    return picture, WORDING.format(scarf=_a(scarf), hat=_a(hat), time=TIME_PHRASES[time])
+    caption = WORDING.format(scarf=scarf, hat=hat, time=TIME_PHRASES[time])
+    return picture, with_articles(caption)
 
 
-def _a(colour: str) -> str:
-    return f"an {colour}" if colour == "orange" else f"a {colour}"
-
-
-def _snowman(c: Canvas, x: float, scarf: tuple[int, int, int], hat: tuple[int, int, int]):
+def _snowman(c: Canvas, x: float, scarf: Colour, hat: Colour):
     edge = shade(SNOW, -0.22)
     for y, r in ((146, 34), (100, 25), (63, 18)):
         c.disc(x, y, r + 2, None, edge)
         c.disc(x, y, r, None, SNOW)
     for side in (-1, 1):
-        c.limb([(x + side * 22, 100), (x + side * 52, 78 + c.jitter(10))], 5, (110, 72, 40))
+        c.limb([(x + side * 22, 100), (x + side * 52, 78 + c.jitter(10))], 5, BRANCH)
         c.disc(x + side * 7, 58, 2.6, None, COAL)
     c.shape([(x, 63), (x + 20, 66), (x, 69)], CARROT)
     for y in (94, 106, 118):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import STAGES
 from ..config.validation import as_parameters
@@ -12,9 +12,6 @@ from ..files import file_hash
 from .disk_space import explain_shortage
 from .environment import environment
 from .out_of_date import mark_report
-
-if TYPE_CHECKING:
-    from .run import Run
 
 RESERVED_SIZE = 1 << 17  # bytes; a record has a few thousand
 
@@ -25,11 +22,13 @@ def stage_name(config: Any) -> str:
 
 
 @contextmanager
-def record_stage(run: "Run", config: Any) -> Iterator[dict[str, Any]]:
+def record_stage(run, config: Any) -> Iterator[dict[str, Any]]:
     """Record a stage as running, and at the end as done, failed or interrupted.
 
     Yields a dict: `outputs` takes paths relative to the run, whose hashes later stages depend on;
     every other key is recorded as it is.
+
+    run: a Run, whose class imports this module
     """
     stage = stage_name(config)
     start = time.perf_counter()
@@ -56,7 +55,7 @@ def record_stage(run: "Run", config: Any) -> Iterator[dict[str, Any]]:
         _record_end(run, stage, ending | {"seconds": round(time.perf_counter() - start, 1)})
 
 
-def _record_start(run: "Run", stage: str, config: Any):
+def _record_start(run, stage: str, config: Any):
     facts = environment()
     entry = {
         "status": "running",
@@ -69,7 +68,7 @@ def _record_start(run: "Run", stage: str, config: Any):
     run.update(**facts, name=run.name, status="running", stages=stages)
 
 
-def _record_end(run: "Run", stage: str, ending: dict[str, Any]):
+def _record_end(run, stage: str, ending: dict[str, Any]):
     run.update_stage(stage, **ending)
     more_to_come = ending["status"] == "done" and stage != list(STAGES)[-1]
     run.update(status="running" if more_to_come else ending["status"])

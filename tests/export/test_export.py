@@ -26,7 +26,6 @@ from nbs_lib.export import ExportError, export, find_run
 from nbs_lib.export.model_card import comparison_lines
 from nbs_lib.files import ROOT, file_hash, value_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
-from nbs_lib.models.card_metadata import front_matter
 from nbs_lib.models.consistency import check_unguided
 from nbs_lib.models.lora import (
     ADAPTER_NAME,
@@ -36,6 +35,7 @@ from nbs_lib.models.lora import (
     add_lora,
     save_adapter,
 )
+from nbs_lib.models.origin import front_matter
 from nbs_lib.run.run import Run
 
 RANK, ALPHA, W = 4, 8.0, 2.5

@@ -20,8 +20,8 @@ from nbs_lib.models.lora import (  # fmt: skip
     load_metadata,
     lora_layers,
     save_adapter,
-    verify_adapter,
 )
+from nbs_lib.models.lora_verification import verify_adapter
 
 
 def predict(unet):

@@ -1,7 +1,7 @@
 """The maths of diffusion and guidance: pure functions on tensors.
 
-Symbols: x_t = alpha_t x_0 + sigma_t eps, with alpha_t² + sigma_t² = 1; v = alpha_t eps − sigma_t x_0;
-w the guidance scale.
+Symbols: x_t = alpha_t x_0 + sigma_t eps, with alpha_t² + sigma_t² = 1;
+v = alpha_t eps − sigma_t x_0; w the guidance scale.
 Shapes: x, eps, v [n, c, h, w]; alpha, sigma [n, 1, 1, 1]; t [n].
 """
 
@@ -110,6 +110,7 @@ def weight_by_snr(snr: torch.Tensor, gamma: float, prediction_type: str) -> torc
     ones = torch.ones_like(snr)
     if not gamma:
         return ones
+    # how much larger the error is in the prediction's own space
     scales = {"epsilon": snr, "v_prediction": snr + 1, "sample": ones}
     return snr.clamp(max=gamma) / scales[prediction_type]
 
@@ -140,6 +141,7 @@ def noise_like(seed: int, key: str, draw: int, shape: tuple[int, ...]) -> torch.
     draw: number of the prediction among those of its example
     """
     # recomputed from its name whenever it is needed, because the noise itself would fill the cache
+    # not Python's hash(), which differs between processes
     digest = blake2b(f"{seed} {key} {draw}".encode(), digest_size=7).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest))
     return torch.randn(shape, generator=generator)

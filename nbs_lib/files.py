@@ -24,11 +24,12 @@ from .untrusted_files import read_bounded
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # the project; relative folders start here
+# in temporary names, because a process number means nothing on another machine
 HOST = re.sub(r"[^\w-]", "-", platform.node())
 MAX_JSONL_SIZE = 1 << 30  # bytes
-SAFETENSORS_MODE = 0o600
+SAFETENSORS_MODE = 0o600  # whatever the umask is
 PART = re.compile(rf"\..+\.{re.escape(HOST)}\.(\d{{1,9}})\.part")
-Row = dict[str, Any]  # the object in a JSON line
+JsonObject = dict[str, Any]  # the object in a JSON line
 
 
 def from_project(path: Path) -> str:
@@ -89,33 +90,34 @@ def _umask() -> int:
 
 def whole_lines(path: Path) -> bytes:
     """Return the lines of a file up to the last newline; empty without a file."""
-    try:
+    with suppress(FileNotFoundError):
         content = read_bounded(path, MAX_JSONL_SIZE)
-    except FileNotFoundError:
-        return b""
-    # a killed process may leave half a line
-    return content[: content.rfind(b"\n") + 1]
+        # a killed process may leave half a line
+        return content[: content.rfind(b"\n") + 1]
+    return b""
 
 
-def parse_object(line: bytes) -> Row | None:
+def parse_object(line: bytes) -> JsonObject | None:
     """Return the object in a JSON line; None if there is none."""
     with suppress(ValueError, RecursionError):
         row = json.loads(line)
         return row if isinstance(row, dict) else None
 
 
-def read_jsonl(path: Path, parse: Callable[[bytes], Row | None] = parse_object) -> list[Row]:
+def read_jsonl(
+    path: Path, parse: Callable[[bytes], JsonObject | None] = parse_object
+) -> list[JsonObject]:
     """Return what `parse` makes of a file's JSON lines besides None; [] without a file."""
     rows = map(parse, whole_lines(path).split(b"\n"))
     return [row for row in rows if row is not None]
 
 
-def write_jsonl(path: Path, rows: list[Row]):
+def write_jsonl(path: Path, rows: list[JsonObject]):
     """Write objects as JSON lines, atomically."""
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def append_jsonl(path: Path, row: Row):
+def append_jsonl(path: Path, row: JsonObject):
     """Add an object to a file of JSON lines; several processes may do so at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
@@ -129,6 +131,7 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     digest = sha256()
     with path.open("rb") as file:
+        # in blocks, because a shard may be larger than memory
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -136,6 +139,7 @@ def file_hash(path: Path) -> str:
 
 def value_hash(value: Any) -> str:
     """Return the SHA-256 of a plain value's canonical JSON, in hex."""
+    # sorted keys, so that equal values have equal text
     return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -171,6 +175,7 @@ def atomic_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
 def erase(path: Path):
     """Remove a file, a link or a folder without following links; what cannot be removed stays."""
     if path.is_dir() and not path.is_symlink():
+        # a leftover that stays is removed another time; it must not fail a stage
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
@@ -181,11 +186,10 @@ def remove(folder: Path):
     """Remove a folder: rename it in one step, then erase it file by file."""
     old = _old_path(folder)
     erase(old)
-    try:
+    # it may be missing, or another process may remove it at the same time
+    with suppress(FileNotFoundError):
         folder.rename(old)
-    except FileNotFoundError:
-        return  # missing, or another process removed it
-    erase(old)
+        erase(old)
 
 
 def _old_path(folder: Path) -> Path:
@@ -194,11 +198,9 @@ def _old_path(folder: Path) -> Path:
 
 def scan_folder(folder: Path | str) -> list[os.DirEntry]:
     """Return the entries of a folder; [] if it does not exist."""
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        return list(entries)
+    return []
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -218,6 +220,7 @@ def remove_stale_temporaries(store: Path):
 
 def is_abandoned(path: Path) -> bool:
     """Return True for the temporary path of an ended process of this machine."""
+    # of another machine it is not known whether the process runs: its parts stay
     owner = PART.fullmatch(path.name)
     return bool(owner) and not psutil.pid_exists(int(owner[1]))
 
@@ -227,19 +230,18 @@ def hardlink_or_copy(path: Path, copy: Path):
     try:
         os.link(path, copy)
     except OSError as failure:
+        # a copy would fail too, after it filled the rest of the disk
         if failure.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         shutil.copyfile(path, copy)
 
 
 def link(path: Path, folder: Path):
-    """Make `path` a relative link to `folder`, in one step, whatever it linked to before.
-
-    Errors: FileExistsError if `path` is a real file or folder, which stays
-    """
+    """Make `path` a relative link to `folder` in one step. Errors: FileExistsError."""
+    # a link is replaced, but a real file or folder stays
     if path.exists() and not path.is_symlink():
-        error = f"{str(path)!r} is in the way of a link to the cache"
-        raise FileExistsError(f"{error}; move it or take another run folder")
+        hint = "is in the way of a link to the cache; move it or take another run folder"
+        raise FileExistsError(f"{str(path)!r} {hint}")
     part = temporary_path(path)
     part.unlink(missing_ok=True)
     # resolved, because the folder of the link may itself be reached by a link

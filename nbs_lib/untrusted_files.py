@@ -42,6 +42,7 @@ def read_json(path: Path, max_size: int = 16 << 20) -> Any:
     """
     try:
         value = json.loads(read_bounded(path, max_size))
+    # Python's parser is recursive
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply") from None
     # level by level, not by recursion, which the depth itself could exhaust

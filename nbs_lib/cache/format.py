@@ -143,6 +143,7 @@ class Cache:
         examples: indices
         name: or `pooled`, fp32 [n, p]
         """
+        # many examples share a caption, which is encoded once
         captions = self.examples["caption"].take(examples).to_pylist()
         return _take_rows(text_shards(self.folder, self.meta, name), self.texts, captions)
 
@@ -171,6 +172,7 @@ def answer_shards(folder: Path, meta: dict[str, Any], name: str) -> Shards:
 
     name: `t`, `uncond`, `cond` or, for trajectories, `x_t`
     """
+    # predictions have names of their own, because they also depend on the teacher's settings
     return Shards(shard_files(folder / ANSWERS, meta["shards"], "answers"), name)
 
 
@@ -189,15 +191,17 @@ def load_unconditional(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / UNCONDITIONAL)
 
 
-def load_metadata(folder: Path) -> dict[str, Any]:
+def read_cache_metadata(folder: Path) -> dict[str, Any]:
     """Return the content of cache.json.
 
     Errors: CacheError if it is missing or damaged, or names files outside the cache
     """
     try:
+        # a cache may be copied from elsewhere, so its content is checked like any foreign file
         meta = read_json(folder / META, MAX_METADATA_SIZE)
         if not _is_complete(meta):
             raise TypeError
+    # one error for all damage: the remedy is the same, a new build
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CacheError(f"cache {str(folder)!r}: {META} is missing or damaged") from None
     return meta
@@ -227,7 +231,8 @@ def open_cache(folder: Path) -> Cache:
 
     Errors: CacheError if a file is missing or changed
     """
-    meta = load_metadata(folder)
+    meta = read_cache_metadata(folder)
+    # every byte, because a wrong latent would train silently
     damaged = damaged_files(folder, meta)
     if damaged:
         raise CacheError(f"cache {str(folder)!r}: {damaged[0]} is missing or damaged")

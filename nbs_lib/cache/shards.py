@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from ..files import fsync, open_to_others
 
 # The types of a cache's tensors, by their names in safetensors.
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
+SHARD_DTYPES = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 # Files of a tensor that are mapped at once; a system allows some ten thousands in a process.
 MAX_MAPPED = 8192
 
@@ -30,7 +30,9 @@ def write_shard(path: Path, tensors: dict[str, torch.Tensor]):
     part = path.with_name(f".{path.name}.part")
     try:
         _save(tensors, part, path)
+        # caches are shared by users and containers
         open_to_others(part)
+        # a shard's name promises its content, so the content must be on the disk first
         fsync(part)
         part.replace(path)
     finally:
@@ -56,6 +58,7 @@ def map_shard(path: Path) -> dict[str, torch.Tensor]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
+            # safetensors: eight bytes of length, a JSON header, the tensors
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, size)))
         # torch maps a file without keeping it open, so there may be many thousands
@@ -69,7 +72,7 @@ def map_shard(path: Path) -> dict[str, torch.Tensor]:
 
 def _view(data: torch.Tensor, entry: dict) -> torch.Tensor:
     start, end = entry["data_offsets"]
-    return data[start:end].view(DTYPES[entry["dtype"]]).view(entry["shape"])
+    return data[start:end].view(SHARD_DTYPES[entry["dtype"]]).view(entry["shape"])
 
 
 class Shards:
@@ -85,6 +88,7 @@ class Shards:
         """Return the tensor of one file."""
         if shard not in self._mapped:
             if len(self._mapped) == MAX_MAPPED:
+                # a dict keeps the order of insertion
                 oldest = next(iter(self._mapped))
                 self._mapped.pop(oldest)
             self._mapped[shard] = map_shard(self.files[shard])[self.name]

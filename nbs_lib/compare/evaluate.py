@@ -12,7 +12,7 @@ from ..config import Compare
 from ..config.contenders import CONTENDERS
 from ..models import embedded_clip, find_base
 from ..picturebook.captions import Caption, held_out_captions
-from ..picturebook.draw import draw
+from ..picturebook.draw import draw_picture
 from .metrics.clip import Clip
 from .metrics.confidence import (
     bootstrap_interval,
@@ -167,7 +167,10 @@ def draw_captions(
         for name in config.contenders
     }
     real = np.stack(
-        [np.asarray(draw(caption.scene, Random(f"real {i}"))) for i, caption in enumerate(captions)]
+        [
+            np.asarray(draw_picture(caption.scene, Random(f"real {i}")))
+            for i, caption in enumerate(captions)
+        ]
     )
     return captions, drawn, real
 

@@ -11,6 +11,7 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
 
 def to_uint8(pixels: torch.Tensor) -> np.ndarray:
     """Return pictures [n, 3, h, w] in [-1, 1], clamped to that range, as uint8 [n, h, w, 3]."""
+    # a VAE's output reaches a little beyond [-1, 1]
     values = (pixels / 2 + 0.5).clamp(0, 1) * 255
     return values.round().byte().permute(0, 2, 3, 1).cpu().numpy()
 

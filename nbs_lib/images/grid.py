@@ -13,7 +13,7 @@ from .style import INK, SOFT, contender_colour, font
 DISPLAY_SIDE = 192  # a small picture is enlarged up to this
 MAX_SIDE = 256  # a large picture is reduced to this
 MAX_COLUMNS = 5  # pictures in a row
-GAP = 8
+CELL_GAP = 8
 MARGIN = 28
 MAX_PROMPT_LINES = 3
 LINE_HEIGHT = 18
@@ -22,7 +22,7 @@ MAX_LABEL_WIDTH = 150  # of a row's label
 
 
 @dataclass(frozen=True)
-class Row:
+class GridRow:
     """A contender's row of the grid.
 
     images: uint8 [n, h, w, 3]
@@ -34,7 +34,9 @@ class Row:
     note: str = ""
 
 
-def labelled_grid(rows: Sequence[Row], prompts: Sequence[str], seeds: Sequence[int]) -> Image.Image:
+def labelled_grid(
+    rows: Sequence[GridRow], prompts: Sequence[str], seeds: Sequence[int]
+) -> Image.Image:
     """Return a page with a row for each contender and a column for each prompt and seed.
 
     Columns that do not fit side by side continue in another band below.
@@ -45,6 +47,7 @@ def labelled_grid(rows: Sequence[Row], prompts: Sequence[str], seeds: Sequence[i
     face = font(13)
     n_seeds = len(set(seeds))
     pictures = [_scaled(row.images) for row in rows]
+    # all pictures of a page have one size
     width, height = pictures[0][0].size
     titles = [
         prompt_lines(prompt, seed, n_seeds > 1, face, width)
@@ -52,14 +55,16 @@ def labelled_grid(rows: Sequence[Row], prompts: Sequence[str], seeds: Sequence[i
     ]
     names_width = _text_width(bold, [row.name for row in rows])
     notes_width = _text_width(face, chain.from_iterable(row.note.splitlines() for row in rows))
-    left = MARGIN + max(names_width, notes_width) + 2 * GAP
+    left = MARGIN + max(names_width, notes_width) + 2 * CELL_GAP
     # a multiple of the seeds, so that a band ends with a whole prompt
     columns = min(len(prompts), MAX_COLUMNS // n_seeds * n_seeds or MAX_COLUMNS)
     bands = [titles[first : first + columns] for first in range(0, len(titles), columns)]
-    heads = [_lines_height(band) + GAP for band in bands]
-    band_height = len(rows) * (height + GAP) + MARGIN
+    heads = [_lines_height(band) + CELL_GAP for band in bands]
+    band_height = len(rows) * (height + CELL_GAP) + MARGIN
     page_height = MARGIN + sum(heads) + len(bands) * band_height
-    page = Image.new("RGB", (left + columns * (width + GAP) - GAP + MARGIN, page_height), "white")
+    page = Image.new(
+        "RGB", (left + columns * (width + CELL_GAP) - CELL_GAP + MARGIN, page_height), "white"
+    )
     pen = ImageDraw.Draw(page)
     top = MARGIN
     for number, (band, head) in enumerate(zip(bands, heads, strict=True)):
@@ -69,7 +74,7 @@ def labelled_grid(rows: Sequence[Row], prompts: Sequence[str], seeds: Sequence[i
         for row, images in zip(rows, pictures, strict=True):
             _draw_row_label(pen, top, height, row, bold, face)
             _paste_row(page, left, top, images[first : first + len(band)])
-            top += height + GAP
+            top += height + CELL_GAP
         top += MARGIN
     return page
 
@@ -94,11 +99,11 @@ def captioned_table(
     for lines, note in zip(above, notes, strict=False):
         lines.append(note)
     beside = [wrap_text(label, face, MAX_LABEL_WIDTH) for label in rows]
-    left = MARGIN + _text_width(face, chain.from_iterable(beside)) + 2 * GAP
-    head = MARGIN + (LINE_HEIGHT + GAP) * bool(title) + _lines_height(above) + GAP
-    table_width = left + len(columns) * (width + GAP) - GAP + MARGIN
+    left = MARGIN + _text_width(face, chain.from_iterable(beside)) + 2 * CELL_GAP
+    head = MARGIN + (LINE_HEIGHT + CELL_GAP) * bool(title) + _lines_height(above) + CELL_GAP
+    table_width = left + len(columns) * (width + CELL_GAP) - CELL_GAP + MARGIN
     page_width = max(table_width, _text_width(bold, [title]) + 2 * MARGIN)
-    page_height = head + len(rows) * (height + GAP) - GAP + MARGIN
+    page_height = head + len(rows) * (height + CELL_GAP) - CELL_GAP + MARGIN
     page = Image.new("RGB", (page_width, page_height), "white")
     pen = ImageDraw.Draw(page)
     pen.text((MARGIN, MARGIN - 6), title, INK, bold)
@@ -108,7 +113,7 @@ def captioned_table(
         middle = top + (height - LINE_HEIGHT * len(lines)) // 2
         _draw_lines(pen, (MARGIN, middle), lines, SOFT, face)
         _paste_row(page, left, top, images)
-        top += height + GAP
+        top += height + CELL_GAP
     return page
 
 
@@ -154,6 +159,7 @@ def wrap_text(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
+        # a word wider than the line gets a line of its own and is shortened
         if face.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer
         else:
@@ -190,14 +196,16 @@ def _draw_lines(pen: ImageDraw.ImageDraw, position: tuple, lines: Sequence[str],
 def _draw_titles(pen, left: int, bottom: int, width: int, titles: Sequence[Sequence[str]], face):
     """Draw a title over each column; titles of different heights end at the pictures."""
     for column, lines in enumerate(titles):
-        top = bottom - GAP - LINE_HEIGHT * len(lines)
-        _draw_lines(pen, (left + column * (width + GAP), top), lines, INK, face)
+        top = bottom - CELL_GAP - LINE_HEIGHT * len(lines)
+        _draw_lines(pen, (left + column * (width + CELL_GAP), top), lines, INK, face)
 
 
-def _draw_row_label(pen: ImageDraw.ImageDraw, top: int, height: int, row: Row, bold, face):
+def _draw_row_label(pen: ImageDraw.ImageDraw, top: int, height: int, row: GridRow, bold, face):
     note = row.note.splitlines()
+    # the contender's colour, as in the plots
     bar = (MARGIN - 12, top, MARGIN - 8, top + height - 1)
     pen.rectangle(bar, contender_colour(row.name))
+    # 22 for the name above the notes
     middle = top + (height - 22 - LINE_HEIGHT * len(note)) // 2
     pen.text((MARGIN, middle), row.name, INK, bold)
     _draw_lines(pen, (MARGIN, middle + NAME_HEIGHT), note, SOFT, face)
@@ -206,4 +214,4 @@ def _draw_row_label(pen: ImageDraw.ImageDraw, top: int, height: int, row: Row, b
 def _paste_row(page: Image.Image, left: int, top: int, images: Sequence[Image.Image]):
     for image in images:
         page.paste(image, (left, top))
-        left += image.width + GAP
+        left += image.width + CELL_GAP

@@ -23,6 +23,7 @@ def template_environment(folder: Path) -> Environment:
     return Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
+        # a misspelt name must be an error, not an empty place in a report
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -41,11 +41,13 @@ def weight_files(folder: Path, part: str) -> list[Path]:
     fp16 files are returned only if there are no others.
     """
     stem = WEIGHTS[part]
+    # fp32 first: training starts from the more exact weights
     for variant in ("", ".fp16"):
         single = folder / part / f"{stem}{variant}.safetensors"
         index = folder / part / f"{stem}.safetensors.index{variant}.json"
         if single.is_file():
             return [single]
+        # a large model's weights are in several files, which the index names
         if index.is_file():
             shards = (folder / part).glob(f"{stem}{variant}-*.safetensors")
             return [index, *sorted(shards)]
@@ -58,6 +60,7 @@ def component_files(folder: Path, part: str) -> set[Path]:
     if part in WEIGHTS:
         files |= set(weight_files(folder, part))
     elif part.startswith("tokenizer"):
+        # tokenizers of different versions have different files, and all of them count
         files |= {path for path in (folder / part).iterdir() if path.suffix in (".json", ".txt")}
     return files
 
@@ -110,6 +113,7 @@ def load_component(cls: type, name: str, folder: Path, part: str, dtype: torch.d
             f"base {name!r}: its {part} has weights that are no numbers ({broken}); "
             f"fetch {part}/ again"
         )
+    # frozen: only a LoRA, or an explicitly unfrozen UNet, is trained
     return model.requires_grad_(False).eval()
 
 

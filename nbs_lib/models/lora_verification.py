@@ -28,8 +28,10 @@ def verify_adapter(
     weights = {name: value for name, value in trained.named_parameters() if "lora_" in name}
     unet.add_adapter(trained.peft_config[ADAPTER_NAME], adapter_name=ADAPTER_NAME)
     unet.load_state_dict(weights, strict=False)
+    # on the same fresh UNet, because the trained one may be in another precision
     expected = predict_fixed_noise(unet, base)
     unet.unload_lora()
+    # as a user's program does
     state, alphas, metadata = base.pipeline_class.lora_state_dict(
         folder, weight_name=LORA_FILE, return_lora_metadata=True
     )

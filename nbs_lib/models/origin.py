@@ -18,10 +18,10 @@ SNAPSHOT = re.compile(
 )
 ORIGIN = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)@[\w.-]+")
 FRONT = re.compile(r"---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)  # the YAML before a card's text
-CARD = "README.md"
+CARD_FILE = "README.md"
 LICENSE = ("license", "license_name", "license_link")
 UNKNOWN_LICENSE = {"license": "unknown"}  # the hub's own word
-MAX_FRONT_LENGTH = 100_000
+MAX_FRONT_LENGTH = 100_000  # characters; PyYAML is slow
 MAX_FIELD_LENGTH = 300
 
 
@@ -40,8 +40,8 @@ def hub_id(origin: str) -> str:
 def license_of(folder: Path) -> dict[str, str]:
     """Return the license fields in a base's card; {} without a card or a license in it."""
     try:
-        check_file(folder / CARD, SETTINGS_SIZE)
-        front = FRONT.match((folder / CARD).read_text("utf-8"))
+        check_file(folder / CARD_FILE, SETTINGS_SIZE)
+        front = FRONT.match((folder / CARD_FILE).read_text("utf-8"))
         if not front or len(front[1]) >= MAX_FRONT_LENGTH:
             return {}
         return plain_license(yaml.safe_load(front[1]))

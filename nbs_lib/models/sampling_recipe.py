@@ -61,9 +61,11 @@ def usage_code(metadata: dict[str, Any], folder: str, is_pipeline: bool) -> str:
     guidance_scale = recipe["guidance_scale"]
     steps = recipe["steps"] or DEFAULT_STEPS
     arguments = f'"a prompt", guidance_scale={guidance_scale:g}, num_inference_steps={steps}'
+    # at 1 or below the stock pipeline ignores it
     if metadata.get("negative") and guidance_scale > 1:
         arguments += f", negative_prompt={metadata['negative']!r}"
     resolution = metadata.get("resolution")
+    # the stock pipeline's default is the base's own size
     if resolution:
         arguments += f", height={resolution}, width={resolution}"
     return EXAMPLE.format(scheduler=recipe["scheduler"], load=load, arguments=arguments)

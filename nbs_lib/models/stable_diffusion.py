@@ -83,6 +83,7 @@ class StableDiffusion:
         """Return a hash of the files of some components and of the stock pipeline's settings."""
         files = set().union(*(component_files(self.folder, part) for part in parts))
         index = self.folder / INDEX
+        # SDXL's index has a setting of the empty prompt
         index_hash = file_hash(index) if index.is_file() else ""
         return value_hash([*self._file_hashes(files), index_hash])
 
@@ -97,7 +98,7 @@ class StableDiffusion:
     @property
     def license(self) -> dict[str, str]:
         """The license fields of its card by the hub's names; {} if unknown."""
-        return {"license": "mit"} if self.name == "embedded" else license_of(self.folder)
+        return {"license": "mit"} if self.name == "embedded" else license_of(self.folder)  # ours
 
     @property
     def prediction_type(self) -> str:
@@ -107,6 +108,7 @@ class StableDiffusion:
     @property
     def vae_scale_factor(self) -> int:
         """Pixels for each latent along a side."""
+        # each block but the last halves the picture
         return 2 ** (len(self._settings("vae/config.json")["block_out_channels"]) - 1)
 
     @property

@@ -88,6 +88,8 @@ class StableDiffusionXL(StableDiffusion):
         self, pooled: torch.Tensor, latents: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return text_embeds [n, p] and time_ids [n, 6]."""
+        # training pictures are neither enlarged nor cropped for the UNet: original and target size
+        # agree
         size = [side * self.vae_scale_factor for side in latents.shape[-2:]]
         time_ids = pooled.new_tensor([*size, 0, 0, *size])
         return {"text_embeds": pooled, "time_ids": time_ids.repeat(len(pooled), 1)}

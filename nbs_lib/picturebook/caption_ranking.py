@@ -34,6 +34,7 @@ def caption_ranked_first(
         text = features(clip.get_text_features(input_ids=ids.input_ids.to(clip.device)))
         text = text.unflatten(0, (len(part), -1))  # [n, 16, d]
         scores = torch.einsum("nd,ncd->nc", image, text)
+        # the caption is the first choice
         results.append(scores.argmax(1).cpu() == 0)
     return torch.cat(results)
 

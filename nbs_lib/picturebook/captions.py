@@ -15,7 +15,7 @@ COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white"
 COATS = ("orange", "black", "white", "grey", "brown")
 COUNTS = ("1", "2", "3", "4", "5")
 SIDES = ("left", "right")
-TIMES = ("day", "sunset", "night", "rain")
+TIMES_OF_DAY = ("day", "sunset", "night", "rain")
 TIME_PHRASES = {
     "day": "by day",
     "sunset": "at sunset",
@@ -24,18 +24,18 @@ TIME_PHRASES = {
 }
 
 ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
-    "tv": {"shirt": COLOURS, "sofa": COLOURS, "side": SIDES, "time": TIMES},
-    "dancing": {"shirt": COLOURS, "umbrella": COLOURS, "time": TIMES[:3]},
-    "fence": {"shirt": COLOURS, "fence": COLOURS, "time": TIMES},
-    "ball": {"shirt": COLOURS, "ball": COLOURS, "side": SIDES, "time": TIMES},
-    "beach": {"parasol": COLOURS, "sail": COLOURS, "side": SIDES, "time": TIMES},
-    "road": {"car": COLOURS, "count": COUNTS, "side": SIDES, "time": TIMES},
+    "tv": {"shirt": COLOURS, "sofa": COLOURS, "side": SIDES, "time": TIMES_OF_DAY},
+    "dancing": {"shirt": COLOURS, "umbrella": COLOURS, "time": TIMES_OF_DAY[:3]},  # it always rains
+    "fence": {"shirt": COLOURS, "fence": COLOURS, "time": TIMES_OF_DAY},
+    "ball": {"shirt": COLOURS, "ball": COLOURS, "side": SIDES, "time": TIMES_OF_DAY},
+    "beach": {"parasol": COLOURS, "sail": COLOURS, "side": SIDES, "time": TIMES_OF_DAY},
+    "road": {"car": COLOURS, "count": COUNTS, "side": SIDES, "time": TIMES_OF_DAY},
     "cake": {"count": COUNTS, "cake": COLOURS, "table": COLOURS},
-    "soda": {"soda": COLOURS, "shirt": COLOURS, "side": SIDES, "time": TIMES},
-    "lemon": {"shirt": COLOURS, "bowl": COLOURS, "time": TIMES},
-    "cat": {"cat": COATS, "shirt": COLOURS, "side": SIDES, "time": TIMES},
+    "soda": {"soda": COLOURS, "shirt": COLOURS, "side": SIDES, "time": TIMES_OF_DAY},
+    "lemon": {"shirt": COLOURS, "bowl": COLOURS, "time": TIMES_OF_DAY},
+    "cat": {"cat": COATS, "shirt": COLOURS, "side": SIDES, "time": TIMES_OF_DAY},
 }
-KINDS = tuple(ATTRIBUTES)
+SCENE_KINDS = tuple(ATTRIBUTES)
 
 # A part in [brackets] is left out unless the attribute in it is named. The first wording of a kind,
 # with nothing named, is its prompt in the reference comparison.
@@ -172,6 +172,7 @@ def render(caption: Caption) -> str:
         values["time"] = TIME_PHRASES[values["time"]]
     wording = WORDINGS[caption.scene.kind][caption.wording]
     wording = _OPTIONAL.sub(lambda part: part[1] if part[2] in caption.named else "", wording)
+    # the only nouns that are counted
     text = re.sub(r"\b1 (tree|tennis ball)s\b", r"1 \1", wording.format(**values))
     return with_articles(text)
 
@@ -204,8 +205,9 @@ def draw_values(kind: str, rng: Random) -> Scene:
 
 def draw_scene(rng: Random, held_out: bool) -> Scene:
     """Return a random scene from one side of the split: the kind uniform, then each value."""
+    # by rejection, so that the values stay uniform within each side of the split
     while True:
-        scene = draw_values(rng.choice(KINDS), rng)
+        scene = draw_values(rng.choice(SCENE_KINDS), rng)
         if scene.held_out == held_out:
             return scene
 
@@ -217,8 +219,9 @@ def all_scenes(kind: str) -> list[Scene]:
 
 def held_out_captions(count: int, seed: int = 0) -> list[Caption]:
     """Return captions that name every attribute, of held-out scenes of one kind after another."""
+    # a text as seed: other uses of the same number draw other values
     rng = Random(f"held-out {seed}")
-    pools = [_held_out_scenes(kind) for kind in KINDS]
+    pools = [_held_out_scenes(kind) for kind in SCENE_KINDS]
     return [
         draw_caption(rng.choice(pools[i % len(pools)]), rng, complete=1.0) for i in range(count)
     ]
@@ -241,5 +244,6 @@ def near_miss_choices(caption: Caption, count: int = 16, seed: int = 0) -> list[
             f"{caption.text!r} has {len(misses)} near misses, {count - 1} are needed; "
             "name more attributes"
         )
+    # the same choices for the same caption, whoever asks
     sample = Random(f"misses {seed} {caption.text}").sample(misses, count - 1)
     return [caption.text, *(miss.text for miss in sample)]

@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 
 from .captions import ATTRIBUTES, Scene, draw_scene
-from .draw import draw
+from .draw import draw_picture
 
 GROUP = 8  # scenes in a group: one, and seven that differ from it in one attribute
 
@@ -45,10 +45,11 @@ def _draw_group(rng: Random) -> list[Scene]:
     while len(group) < GROUP:
         name = rng.choice(list(attributes))
         other = first.changed(name, rng.choice(attributes[name]))
+        # a near miss may be held out, and must not be trained on
         if other not in group and not other.held_out:
             group.append(other)
     return group
 
 
 def _draw_all(scenes: list[Scene], rng: Random) -> PictureBook:
-    return PictureBook(scenes, np.stack([np.asarray(draw(scene, rng)) for scene in scenes]))
+    return PictureBook(scenes, np.stack([np.asarray(draw_picture(scene, rng)) for scene in scenes]))

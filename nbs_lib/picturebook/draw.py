@@ -25,7 +25,7 @@ DRAW: dict[str, Callable[..., Canvas]] = {
 }
 
 
-def draw(scene: Scene, rng: Random) -> Image.Image:
+def draw_picture(scene: Scene, rng: Random) -> Image.Image:
     """Return the picture of a scene, 64 × 64 RGB.
 
     The scene's values fix what the picture shows; rng varies positions, faces and light.

@@ -2,62 +2,62 @@
 
 from random import Random
 
-from .canvas import PAINT, Canvas, Colour, direction, finish, shade, sky
+from .canvas import PAINT, Canvas, Pen, direction, finish, shade, sky
 from .people import portrait
 
 GLASS = (226, 240, 248)
 STRAW = (250, 90, 90)
 LEMON = (255, 232, 60)
 LEMON_EDGE = (196, 168, 20)
+HIGHLIGHT = (255, 250, 190)
 JUICE = (250, 240, 150)
+EAR = (240, 160, 160)
+IRIS = (150, 224, 90)
+PUPIL = (20, 20, 20)
+NOSE = (240, 120, 130)
 
 
 def draw_soda(rng: Random, soda: str, shirt: str, side: str, time: str) -> Canvas:
     """Draw a person with a glass of soda."""
     c = sky(rng, time)
     d = direction(side)
-    x = 96 - d * 26 + c.jitter(5)
-    skin = portrait(c, x, PAINT[shirt], d * 0.6)
-    glass = 96 + d * 58 + c.jitter(4)
-    y = 96 + c.jitter(4)
+    person = c.at(96 - d * 26 + c.jitter(5), 0, d)
+    skin = portrait(c, person.x, d, PAINT[shirt], 0.6)
+    glass = c.at(96 + d * 58 + c.jitter(4), 96 + c.jitter(4))
     paint = PAINT[soda]
-    sleeve = shade(PAINT[shirt], -0.14)
-    c.limb([(x + d * 42, 142), (x + d * 54, 184), (glass, 158)], 24, sleeve)
-    c.limb([(glass + 6, y - 10), (glass + 16, y - 54)], 6, STRAW)
-    _tumbler(c, glass, (y - 34, y + 50), (26, 20), GLASS)
-    _tumbler(c, glass, (y - 20, y + 46), (22, 17), paint)
+    hand = d * (glass.x - person.x)
+    person.limb([(42, 142), (54, 184), (hand, 158)], 24, shade(PAINT[shirt], -0.14))
+    glass.limb([(6, -10), (16, -54)], 6, STRAW)
+    glass.shape([(-26, -34), (26, -34), (20, 50), (-20, 50)], GLASS)
+    glass.shape([(-22, -20), (22, -20), (17, 46), (-17, 46)], paint)
     for _ in range(5):
-        c.disc(glass + c.jitter(12), y + 12 + c.jitter(24), 3, None, shade(paint, 0.5))
-    c.limb([(glass - 16, y + 58), (glass + 16, y + 54)], 20, skin)
+        glass.circle(c.jitter(12), 12 + c.jitter(24), 3, shade(paint, 0.5))
+    # the hand covers the glass, so it is drawn last
+    glass.limb([(-16, 58), (16, 54)], 20, skin)
     return finish(c, time)
-
-
-def _tumbler(c: Canvas, x: float, edges: tuple[float, float], widths: tuple, fill: Colour):
-    top, bottom = edges
-    wide, narrow = widths
-    c.shape([(x - wide, top), (x + wide, top), (x + narrow, bottom), (x - narrow, bottom)], fill)
 
 
 def draw_lemon(rng: Random, shirt: str, bowl: str, time: str) -> Canvas:
     """Draw a person who squeezes a lemon over a bowl."""
     c = sky(rng, time)
-    x = 96 + c.jitter(6)
-    skin = portrait(c, x, PAINT[shirt], c.jitter(0.3))
-    lemon = x + c.jitter(3)
-    y = 120 + c.jitter(2)
-    sleeve = shade(PAINT[shirt], -0.16)
-    for side in (-1, 1):
-        c.limb([(x + side * 46, 136), (x + side * 52, 156), (lemon + side * 24, y + 2)], 20, sleeve)
-    c.disc(lemon, y, 24, 16, LEMON, LEMON_EDGE)
-    c.disc(lemon - 7, y - 5, 7, 4, (255, 250, 190))
-    for side in (-1, 1):
-        c.disc(lemon + side * 25, y + 2, 10, 13, skin)
-    for k in range(2):
-        c.disc(lemon + c.jitter(4), y + 22 + 10 * k, 4, 5, LEMON)
+    person = c.at(96 + c.jitter(6))
+    skin = portrait(c, person.x, 1, PAINT[shirt], c.jitter(0.3))
+    lemon = c.at(person.x + c.jitter(3), 120 + c.jitter(2))
+    for d in (-1, 1):
+        sleeve = c.at(person.x, 0, d)
+        hand = d * (lemon.x - person.x) + 24
+        points = [(46, 136), (52, 156), (hand, lemon.y + 2)]
+        sleeve.limb(points, 20, shade(PAINT[shirt], -0.16))
+    lemon.disc(0, 0, 24, 16, LEMON, LEMON_EDGE)
+    lemon.disc(-7, -5, 7, 4, HIGHLIGHT)
+    for x in (-25, 25):
+        lemon.disc(x, 2, 10, 13, skin)
+    for y in (22, 32):
+        lemon.disc(c.jitter(4), y, 4, 5, LEMON)
     paint = PAINT[bowl]
-    c.pen.pieslice((x - 52, 108, x + 52, 196), 0, 180, fill=paint)
-    c.disc(x, 152, 52, 9, shade(paint, -0.3))
-    c.disc(x, 154, 38, 6, JUICE)
+    person.half_disc((-52, 108, 52, 196), paint, lower=True)
+    person.disc(0, 152, 52, 9, shade(paint, -0.3))
+    person.disc(0, 154, 38, 6, JUICE)
     return finish(c, time)
 
 
@@ -65,31 +65,33 @@ def draw_cat(rng: Random, cat: str, shirt: str, side: str, time: str) -> Canvas:
     """Draw a person with a cat in the arms."""
     c = sky(rng, time)
     d = direction(side)
-    x = 96 - d * 24 + c.jitter(5)
-    skin = portrait(c, x, PAINT[shirt], d * 0.5)
-    cat_x = 96 + d * 40 + c.jitter(4)
-    y = 108 + c.jitter(4)
-    _cat(c, cat_x, y, d, cat)
+    person = c.at(96 - d * 24 + c.jitter(5), 0, d)
+    skin = portrait(c, person.x, d, PAINT[shirt], 0.5)
+    pen = c.at(96 + d * 40 + c.jitter(4), 108 + c.jitter(4), d)
+    _draw_cat(pen, cat)
+    # the arm is in front of the cat
+    hand = d * (pen.x - person.x) + 8
     sleeve = shade(PAINT[shirt], -0.16)
-    c.limb([(x - d * 44, 140), (x - d * 30, 180), (cat_x + d * 8, y + 56)], 20, sleeve)
-    c.disc(cat_x + d * 10, y + 56, 11, None, skin)
+    person.limb([(-44, 140), (-30, 180), (hand, pen.y + 56)], 20, sleeve)
+    pen.circle(10, 56, 11, skin)
     return finish(c, time)
 
 
-def _cat(c: Canvas, x: float, y: float, d: int, colour: str):
+def _draw_cat(pen: Pen, colour: str):
     paint = PAINT[colour]
     # a darker line around black would be invisible
     line = shade(paint, 0.3 if colour == "black" else -0.35)
-    c.disc(x, y + 46, 30, 42, paint, line)
-    c.limb([(x + d * 22, y + 74), (x + d * 40, y + 50), (x + d * 36, y + 22)], 10, paint)
-    for side in (-1, 1):
-        c.shape([(x + side * 8, y - 18), (x + side * 28, y - 38), (x + side * 27, y - 4)], paint)
-        inner = [(x + side * 14, y - 18), (x + side * 25, y - 30), (x + side * 24, y - 12)]
-        c.shape(inner, (240, 160, 160))
-    c.disc(x, y, 29, 25, paint, line)
-    for side in (-1, 1):
-        c.disc(x + side * 11, y - 3, 6, 7, (150, 224, 90))
-        c.disc(x + side * 11, y - 3, 2.4, 6, (20, 20, 20))
-    c.shape([(x - 4, y + 8), (x + 4, y + 8), (x, y + 13)], (240, 120, 130))
-    for side in (-1, 1):
-        c.pen.line((x + side * 8, y + 11, x + side * 30, y + 8), fill=line, width=2)
+    pen.disc(0, 46, 30, 42, paint, line)
+    pen.limb([(22, 74), (40, 50), (36, 22)], 10, paint)
+    sides = [pen, pen.canvas.at(pen.x, pen.y, -pen.d)]
+    for half in sides:
+        half.shape([(8, -18), (28, -38), (27, -4)], paint)
+        half.shape([(14, -18), (25, -30), (24, -12)], EAR)
+    pen.disc(0, 0, 29, 25, paint, line)
+    for half in sides:
+        half.disc(11, -3, 6, 7, IRIS)
+        half.disc(11, -3, 2.4, 6, PUPIL)
+    pen.shape([(-4, 8), (4, 8), (0, 13)], NOSE)
+    for half in sides:
+        whisker = [half.to_canvas(8, 11), half.to_canvas(30, 8)]
+        pen.canvas.draw.line(whisker, fill=line, width=2)

@@ -22,6 +22,7 @@ RESUME_PARAMETER = "resume_from_checkpoint"
 
 def fixed_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters that a training's first steps depend on, up to any checkpoint."""
+    # epochs are resolved into steps before a training starts
     ignored = {*PLACE, *SAVING_PARAMETERS, "epochs"}
     # with any other schedule the learning rate of each step depends on the number of steps
     if parameters.get("schedule") == "constant":
@@ -62,6 +63,7 @@ def describe_start(before: dict[str, Any], now: dict[str, Any], step: int) -> st
     if checkpoint not in (LATEST, NONE, before.get(RESUME_PARAMETER)):
         return f"goes on from {checkpoint}"
     usable = 0 < step <= now["steps"]
+    # the newest checkpoint is found without a name only for the same training
     if usable and not changed_parameters(before, now):
         return f"goes on from step {step}"
     if usable and checkpoint == LATEST and not resume_conflicts(before, now):
@@ -76,4 +78,5 @@ def describe_start(before: dict[str, Any], now: dict[str, Any], step: int) -> st
 
 def checkpoint_name(step: int) -> str:
     """Return the name of a checkpoint's folder."""
+    # with leading zeros, so that the order of names is the order of steps
     return f"step-{step:07d}"

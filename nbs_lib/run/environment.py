@@ -48,11 +48,13 @@ def _installed_version(package: str) -> str:
 
 def git_commit() -> str | None:
     """Return the project's commit, with `+changes` if the work tree differs; None without git."""
+    # a tag would hide the commit, so all tags are excluded
     command = GIT_DESCRIBE.split()
     try:
         described = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
         )
+    # no git, no checkout, or a checkout that git refuses as another user's
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()

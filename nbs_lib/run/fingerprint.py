@@ -94,14 +94,17 @@ def source_files(folder: Path) -> list[Path]:
     """
     if folder.is_file():
         return [folder]
+    # templates, scripts and styles too, because they change what a stage writes
     files = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(path for path in files if not _is_ignored(path.relative_to(folder)))
 
 
 def _is_ignored(path: Path) -> bool:
+    # an editor's and an interpreter's files come and go while nothing changes
     return any(part.startswith((".", "__pycache__")) for part in path.parts)
 
 
 def files_hash(files: Iterable[Path]) -> str:
     """Return the hash of the library's files by their paths and bytes."""
+    # with the path, because a file that moves may be imported by another one
     return value_hash([[path.relative_to(PACKAGE).as_posix(), file_hash(path)] for path in files])

@@ -24,7 +24,7 @@ from .terminal_text import printable
 
 # The fields of the owner in a lock's file, with their types.
 OWNER_FIELDS = {"pid": int, "begun": str, "parent": int, "host": str, "since": str, "what": str}
-MAX_PID = 1 << 31
+MAX_PID = 1 << 31  # the kernel's own limit is lower
 MAX_LOCK_SIZE = 1 << 16  # bytes of a lock's file
 POLL_SECONDS = 0.1
 
@@ -83,6 +83,7 @@ def is_locked(path: Path) -> bool:
     if owner["host"] == HOST:
         return _start_ticks(owner["pid"]) == owner["begun"]
     try:
+        # a shared lock, because two commands may test at once
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
@@ -95,9 +96,11 @@ def is_locked(path: Path) -> bool:
 def _try_lock(path: Path) -> IO | None:
     """Return the opened and locked file; None if another process holds it."""
     while True:
+        # not "w", which would erase the owner's name while the lock is held
         file = path.open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # the file that was locked may have been removed and created again in between
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except BlockingIOError:

@@ -32,6 +32,7 @@ def outdated_stages(record: dict[str, Any]) -> dict[str, str]:
             continue
         inputs = stage_record.get("inputs", {})
         for earlier in stages[:index]:
+            # an older run has no hash of a stage in its inputs: it counts as unchanged
             if earlier in outdated or inputs.get(earlier, hashes[earlier]) != hashes[earlier]:
                 outdated[stage] = earlier
                 break
@@ -43,9 +44,11 @@ def mark_report(report: Path, record: dict[str, Any]):
 
     Does nothing without a report or while the comparison is not finished.
     """
+    # during a comparison the report is still of the earlier one
     compared = record.get("stages", {}).get("compare", {}).get("status") == "done"
     if not compared or report.is_symlink() or not report.is_file():
         return
+    # bytes, because a report that was edited by hand may have any encoding
     page = report.read_bytes()
     marked = page.replace(REPORT_MARK.encode(), b"", 1)
     if "compare" in outdated_stages(record):

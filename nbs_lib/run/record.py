@@ -36,7 +36,7 @@ STAGE_FIELDS = {
 # Fields in a line of metrics.jsonl that are numbers.
 METRICS = {"step", "loss", "held_out_loss", "lr", "seconds", "examples_per_s"}
 MAX_STAGE_SECONDS = 1e9
-MAX_NAME_LENGTH = 256  # of one part of a path; file systems allow no longer ones
+MAX_PART_LENGTH = 256  # of one part of a path; file systems allow no longer ones
 
 
 class RecordError(ValueError):
@@ -50,11 +50,13 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     record = read_json(path)
     _check_types("", record, RECORD_FIELDS)
+    # outputs are opened and hashed: their names must not lead out of the run
     for stage, stage_record in record.get("stages", {}).items():
         _check_types(f"stages.{stage}", stage_record, STAGE_FIELDS)
         if not all(map(is_plain_relative, stage_record.get("outputs", {}))):
             raise RecordError(f"stages.{stage}.outputs")
     requested = record.get("asked", {})
+    # the recipe is a name, everything beside it the parameters of a stage
     types = dict.fromkeys(requested, dict) | {"recipe": str | None}
     _check_types("asked", requested, types)
     return record
@@ -78,7 +80,7 @@ def is_plain_relative(name: str) -> bool:
     parts = PurePosixPath(name).parts
     if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
         return False
-    return max(map(len, parts)) < MAX_NAME_LENGTH
+    return max(map(len, parts)) < MAX_PART_LENGTH
 
 
 def is_number(value: Any) -> bool:

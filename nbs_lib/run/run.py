@@ -58,7 +58,7 @@ class Run:
         self.adapter = self.folder / "adapter"
         self.model = self.folder / "model"
         self.samples = self.folder / "samples"
-        self.compare = self.folder / "compare"
+        self.compare = self.folder / "compare"  # with results.json
         self.report = self.folder / "report.html"
         self.log = self.folder / "log.txt"
         self.thumbnail = self.folder / "thumbnail.png"
@@ -75,13 +75,11 @@ class Run:
 
     def notebook(self, stage: str) -> Path:
         """Return the path of a stage's executed notebook."""
+        # numbered, so that a folder's listing is in the order of the stages
         return self.folder / f"{list(STAGES).index(stage) + 1}_{stage}.ipynb"
 
     def read(self) -> dict[str, Any]:
-        """Return the record; {} before the first stage.
-
-        Errors: RunError if it is damaged
-        """
+        """Return the record; {} before the first stage. Errors: RunError if it is damaged."""
         try:
             return read_record(self.record)
         except FileNotFoundError:
@@ -95,6 +93,7 @@ class Run:
 
     def update(self, **changes: Any):
         """Replace fields of the record, atomically."""
+        # read again each time, because a stage and its command both write to it
         record = json.dumps(self.read() | changes, indent=1, ensure_ascii=False)
         write_atomic(self.record, record + "\n")
 
@@ -136,7 +135,9 @@ class Run:
         stage = stage_name(config)
         parameters = as_parameters(config)
         prepared = self.stage_record("prepare").get("parameters", {})
+        # training and comparison have no base of their own: they use the prepared one
         base = parameters.get("base") or prepared.get("base")
+        # the place of a stage (folder, launcher, hosts) does not change its result
         relevant = {name: value for name, value in parameters.items() if name not in PLACE}
         record = self.read()
         earlier = list(STAGES)[: list(STAGES).index(stage)]
@@ -151,7 +152,7 @@ class Run:
         stage = stage_name(config)
         stage_record = self.stage_record(stage)
         if stage_record.get("status") != "done":
-            return ["not done yet"]
+            return ["not done yet"]  # one reason is enough: nothing else is comparable
         before = stage_record.get("inputs", {})
         inputs = self.inputs(config)
         changed = [name for name, value in inputs.items() if before.get(name) != value]
@@ -159,6 +160,7 @@ class Run:
 
     def altered(self, stage: str) -> list[str]:
         """Return the outputs of a stage that are missing or no longer what it wrote."""
+        # hashes, not times: a file that was copied back unchanged is unchanged
         altered = []
         for name, digest in self.stage_record(stage).get("outputs", {}).items():
             path = self.folder / name
@@ -196,10 +198,7 @@ class Run:
                 )
 
     def require_folder(self):
-        """Check that the folder in which a stage works is still there.
-
-        Errors: RunError
-        """
+        """Check that the folder in which a stage works is still there. Errors: RunError."""
         if not self.record.is_file():
             raise RunError(folder_gone_message(self.folder))
 
@@ -222,6 +221,7 @@ class Run:
             with self.exclusive(), record_stage(self, config) as results:
                 yield results
         except Exception as failure:
+            # by name: importing the errors would import torch
             if new and type(failure).__name__ in REFUSALS:
                 remove(self.folder)
             raise

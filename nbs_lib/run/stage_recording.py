@@ -56,6 +56,7 @@ def record_stage(run, config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _record_start(run, stage: str, config: Any):
+    # recorded with each stage, because stages may run on different machines
     facts = environment()
     entry = {
         "status": "running",
@@ -70,6 +71,7 @@ def _record_start(run, stage: str, config: Any):
 
 def _record_end(run, stage: str, ending: dict[str, Any]):
     run.update_stage(stage, **ending)
+    # the run is finished only after its last stage
     more_to_come = ending["status"] == "done" and stage != list(STAGES)[-1]
     run.update(status="running" if more_to_come else ending["status"])
     mark_report(run.report, run.read())

@@ -4,24 +4,24 @@ from PIL import Image
 from nbs_lib.config import REFERENCE_PROMPTS
 from nbs_lib.images.grid import (
     MAX_SIDE,
-    Row,
+    GridRow,
     captioned_table,
     labelled_grid,
     prompt_lines,
     scale_for_display,
 )
-from nbs_lib.images.style import COLOURS, font
+from nbs_lib.images.style import CONTENDER_COLOURS, font
 
 
-def rows(count: int, side: int = 64) -> list[Row]:
+def rows(count: int, side: int = 64) -> list[GridRow]:
     colours = {"unguided": (200, 0, 0), "guided": (0, 200, 0), "tuned": (0, 0, 200)}
     return [
-        Row(
+        GridRow(
             name,
             np.full((count, side, side, 3), colours[name], np.uint8),
             "25 NFE\n0.1 s a picture",
         )
-        for name in COLOURS
+        for name in CONTENDER_COLOURS
     ]
 
 

@@ -13,7 +13,7 @@ from nbs_lib.models import EMBEDDED, embedded_clip, find_base
 from nbs_lib.picturebook.caption_ranking import caption_ranked_first
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.picturebook.dataset import draw_book
-from nbs_lib.picturebook.draw import draw
+from nbs_lib.picturebook.draw import draw_picture
 from nbs_lib.picturebook.training.measure import sample
 from nbs_lib.picturebook.training.vae import reconstruction_psnr
 
@@ -27,7 +27,9 @@ def test_vae_reconstruction():
 
 def test_clip_ranks_a_caption_above_its_near_misses():
     captions = held_out_captions(200)
-    pictures = [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)]
+    pictures = [
+        np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(captions)
+    ]
     tokenizer = find_base("embedded").tokenizer()
     hits = caption_ranked_first(np.stack(pictures), captions, embedded_clip(), tokenizer)
     assert float(hits.float().mean()) >= 0.95

@@ -17,7 +17,7 @@ from nbs_lib.picturebook.training.clip import (
     train_tokenizer,
     true_of_other_pictures,
 )
-from nbs_lib.picturebook.training.fit import Fit, fit
+from nbs_lib.picturebook.training.fit import Fit, train_network
 
 TINY = MakeBase(groups=16, vae_steps=2, clip_steps=2, unet_steps=2, captions=3)
 
@@ -39,7 +39,7 @@ def fit_line(folder, steps: int, slope: float = 3.0) -> dict:
     def loss(x, y):
         return (model(x).float() - y).square().mean()
 
-    result = fit("line", model, draw_batch, loss, Fit(steps, 16, 0.05), folder)
+    result = train_network("line", model, draw_batch, loss, Fit(steps, 16, 0.05), folder)
     return result | {"weight": float(model.weight), "bias": float(model.bias)}
 
 

@@ -9,7 +9,7 @@ from .headers import FileError
 
 MAX_INTEGER = 1 << 24  # the largest real setting is a vocabulary of 49,408
 # Lowest and highest value of settings that no weight's shape confirms.
-RANGES = {
+SETTING_RANGES = {
     "sample_size": (1, 8192),
     "downsample_padding": (0, 1),
     "freq_shift": (0, 1),
@@ -30,7 +30,7 @@ RANGES = {
     "beta_end": (1e-9, 1),
     "trained_betas": (0, 1),
 }
-CHOICES = {
+SETTING_CHOICES = {
     "prediction_type": ("epsilon", "v_prediction", "sample"),
     "timestep_spacing": ("leading", "trailing", "linspace"),
 }
@@ -42,14 +42,15 @@ def check_settings(cls: type, settings: dict[str, Any]):
     relevant = {name: value for name, value in settings.items() if name in allowed}
     for name, value in relevant.items():
         _check_type(name, value, allowed[name])
-        if name in CHOICES and value not in CHOICES[name]:
-            choices = ", ".join(CHOICES[name])
+        if name in SETTING_CHOICES and value not in SETTING_CHOICES[name]:
+            choices = ", ".join(SETTING_CHOICES[name])
             raise FileError(f"{name} is {value!r:.60}, allowed is one of {choices}")
     check_ranges(relevant)
 
 
 def _check_type(name: str, value: Any, types: tuple[type, ...]):
     for leaf in _leaves(value):
+        # some libraries write 1.0 as 1
         is_float = float in types and type(leaf) is int
         if type(leaf) not in types and not is_float:
             allowed = ", ".join(kind.__name__ for kind in types)
@@ -61,7 +62,7 @@ def _check_type(name: str, value: Any, types: tuple[type, ...]):
 def check_ranges(settings: dict[str, Any]):
     """Check that no number in settings is beyond what a model can have. Errors: FileError."""
     for name, value in settings.items():
-        low, high = RANGES.get(name, (-MAX_INTEGER, MAX_INTEGER))
+        low, high = SETTING_RANGES.get(name, (-MAX_INTEGER, MAX_INTEGER))
         for leaf in _leaves(value):
             if isinstance(leaf, int | float) and not low <= leaf <= high:
                 raise FileError(f"{name} holds {leaf!r:.60}, allowed is {low:g} to {high:g}")
@@ -83,6 +84,7 @@ def _setting_types(cls: type) -> dict[str, tuple[type, ...]]:
     hints = get_type_hints(cls.__init__)
     types = {}
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        # without a default it is no setting
         if name in hints and parameter.default is not inspect.Parameter.empty:
             optional = [NoneType] if parameter.default is None else []
             types[name] = tuple(dict.fromkeys([*_flat_types(hints[name]), *optional]))

@@ -37,6 +37,7 @@ def read_header(path: Path) -> Header:
         if size > HEADER_SIZE:
             raise FileError(f"{path.name} has a header of {size} bytes, allowed are {HEADER_SIZE}")
         with safe_open(path, "pt") as opened:
+            # a slice has shape and type without reading the tensor
             slices = {name: opened.get_slice(name) for name in opened.keys()}
             metadata = opened.metadata() or {}
             weights = {

@@ -76,6 +76,7 @@ def build_without_weights(cls: type, settings: dict[str, Any], n_weights: int) -
 
     Errors: FileError if the settings make no model
     """
+    # transformers would import what it names
     if settings.get("quantization_config") is not None:
         raise FileError("its config.json asks for quantized weights, which are not supported")
     try:
@@ -100,6 +101,7 @@ def is_clip(cls: type) -> bool:
 
 def config_of(settings: dict[str, Any]) -> CLIPTextConfig:
     """Return a text encoder's settings, without any that name code or kernels to fetch."""
+    # a config of both towers
     if isinstance(settings.get("text_config"), dict):
         settings = settings["text_config"]
     return CLIPTextConfig(**{name: settings[name] for name in CLIP_SETTINGS if name in settings})
@@ -139,6 +141,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
     """Return the file of each weight according to an index. Errors: FileError."""
     settings = read_settings(index)
     weight_map = settings.get("weight_map")
+    # a "/" could lead out of the base's folder
     plain = (
         isinstance(weight_map, dict)
         and bool(weight_map)

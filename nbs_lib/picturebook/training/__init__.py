@@ -43,8 +43,10 @@ def make_base(config: MakeBase, folder: Path) -> dict:
     clip = _seeded(lambda: new_clip(tokenizer), seed).to(device)
     unet = _seeded(new_unet, seed).to(device)
     vae_cost = train_vae(vae, book, Fit(config.vae_steps, 32, 2e-3, seed=seed), scratch)
+    # 64 examples are 8 groups of near misses
     clip_fit = Fit(config.clip_steps, 64, 1e-3, seed=seed)
     clip_cost = train_clip(clip, tokenizer, book, clip_fit, scratch)
+    # once, because the VAE is finished and every step would encode again
     latents = scaled_latents(vae, book)
     unet_fit = Fit(config.unet_steps, 32, 1e-3, seed=seed)
     unet_cost = train_unet(unet, clip.text_model, tokenizer, book, latents, unet_fit, scratch)

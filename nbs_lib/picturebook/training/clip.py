@@ -10,15 +10,15 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from ..captions import ATTRIBUTES, TIMES, Caption, draw_caption, draw_scene
+from ..captions import ATTRIBUTES, TIMES_OF_DAY, Caption, draw_caption, draw_scene
 from ..dataset import GROUP, PictureBook
-from .fit import Fit, fit
+from .fit import Fit, train_network
 from .vae import vae_pixels
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
 LENGTH = 40  # tokens of a prompt, start and end included
-WIDTH = 192  # of both towers
+TOWER_WIDTH = 192  # of both towers
 NO_VALUE = -100  # the target that cross_entropy ignores
 
 
@@ -28,6 +28,7 @@ def train_tokenizer(seed: int = 0, captions: int = 20_000, vocabulary: int = 768
     It is in lower case, with `</w>` at the end of a word.
     """
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    # as CLIP's own tokenizer
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -71,8 +72,8 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
 def new_clip(tokenizer: CLIPTokenizer, layers: int = 4) -> CLIPModel:
     """Return an untrained CLIP."""
     shared = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
+        "hidden_size": TOWER_WIDTH,
+        "intermediate_size": 4 * TOWER_WIDTH,
         "num_hidden_layers": layers,
         "num_attention_heads": 6,
     }
@@ -87,7 +88,7 @@ def new_clip(tokenizer: CLIPTokenizer, layers: int = 4) -> CLIPModel:
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
     positions = clip.vision_model.embeddings.position_embedding
     with torch.no_grad():
-        positions.weight[1:] = position_embeddings(64 // 8, WIDTH)
+        positions.weight[1:] = position_embeddings(64 // 8, TOWER_WIDTH)
     return clip
 
 
@@ -119,7 +120,7 @@ class ClipWithReader(torch.nn.Module):
         self.values: dict[str, tuple[str, ...]] = {}
         for attributes in ATTRIBUTES.values():
             self.values |= attributes
-        self.values["time"] = TIMES  # one kind has fewer
+        self.values["time"] = TIMES_OF_DAY  # one kind has fewer
         outputs = sum(map(len, self.values.values()))
         # first weights that are not zero: from zero neither tower would get a gradient
         with torch.random.fork_rng():
@@ -134,6 +135,7 @@ class ClipWithReader(torch.nn.Module):
         Shapes: [n, n], and twice [n, all values].
         """
         output = self.clip(input_ids=ids, pixel_values=x)
+        # embeddings are on the unit sphere; CLIP's own factor sharpens the softmax
         scale = self.clip.logit_scale.exp()
         from_image = self.reader(output.image_embeds) * scale
         from_text = self.reader(output.text_embeds) * scale
@@ -184,6 +186,7 @@ def train_clip(
     groups = range(len(book) // GROUP)
 
     def draw_batch(generator):
+        # captions come from Python's random, seeded by the step's generator
         rng = Random(int(torch.randint(2**31, (1,), generator=generator)))
         picked = []
         for group in rng.sample(groups, options.batch // GROUP):
@@ -204,11 +207,12 @@ def train_clip(
         logits = logits.masked_fill(skip, float("-inf"))
         target = torch.arange(len(x), device=x.device)
         contrastive = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+        # a picture shows all values of its scene, a caption only those it names
         image_loss = model.reading_loss(from_image, all_targets)
         text_loss = model.reading_loss(from_text, named_targets)
         return contrastive + image_loss + text_loss
 
-    return fit("clip", model.to(clip.device), draw_batch, loss, options, folder)
+    return train_network("clip", model.to(clip.device), draw_batch, loss, options, folder)
 
 
 def true_of_other_pictures(captions: list[Caption]) -> torch.Tensor:

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from ...files import open_to_others
 
-Batch = tuple[torch.Tensor, ...]
-DrawBatch = Callable[[torch.Generator], Batch]
+Tensors = tuple[torch.Tensor, ...]
+DrawBatch = Callable[[torch.Generator], Tensors]
 LOG_STEPS = 50
 SAVE_STEPS = 500
 
@@ -46,6 +46,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.parameters, options.lr, betas=(0.9, 0.99), weight_decay=1e-3
         )
+        # warmup, because the first weights are far from the result
         self.average = EMAModel(self.parameters, decay=options.ema, use_ema_warmup=True, power=0.75)
 
     def generator(self, step: int) -> torch.Generator:
@@ -60,6 +61,7 @@ class Trainer:
             batch = [tensor.to(self.device) for tensor in draw_batch(self.generator(step))]
             value = loss(*batch)
         value.backward()
+        # one bad batch must not ruin a short training
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -121,7 +123,7 @@ class Trainer:
         return int(metadata["step"]), float(metadata["seconds"])
 
 
-def fit(
+def train_network(
     name: str,
     model: torch.nn.Module,
     draw_batch: DrawBatch,
@@ -143,6 +145,7 @@ def fit(
     first, seconds = trainer.resume(key)
     if not first:
         trainer.log_file.unlink(missing_ok=True)
+    # counts the time before an interruption too
     start = time.perf_counter() - seconds
     losses = []
     model.train()
@@ -155,6 +158,7 @@ def fit(
             mean = sum(losses) / len(losses)
             _log(trainer.log_file, finished, mean, seconds)
             losses = []
+        # a kill loses 500 steps at most
         if finished % SAVE_STEPS == 0 or is_last:
             elapsed = time.perf_counter() - start
             trainer.save({"key": key, "step": str(finished), "seconds": str(elapsed)})

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from ...config import REFERENCE_PROMPTS
 from ...images.convert import to_uint8
 from ...models import StableDiffusion
-from ..captions import KINDS, draw_caption, draw_values
+from ..captions import SCENE_KINDS, draw_caption, draw_values
 from ..dataset import draw_book
-from ..draw import draw
+from ..draw import draw_picture
 from .measure import sample
 from .vae import vae_pixels
 
@@ -27,6 +27,7 @@ def sheet(pictures: list[list], titles: list[list[str]], width: float = 1.5) -> 
     size = (columns * width, rows * (width + 0.42))
     figure = Figure(size, dpi=100, layout="constrained")
     for row, cells in enumerate(figure.subplots(rows, columns, squeeze=False)):
+        # also those without a picture
         for axes in cells:
             axes.axis("off")
         for axes, picture, title in zip(cells, pictures[row], titles[row], strict=False):
@@ -40,9 +41,9 @@ def book_sheet(seed: int = 0, columns: int = 6) -> Figure:
     rng = Random(f"sheet {seed}")
     pictures = []
     titles = []
-    for kind in KINDS:
+    for kind in SCENE_KINDS:
         scenes = [draw_values(kind, rng) for _ in range(columns)]
-        pictures.append([draw(scene, rng) for scene in scenes])
+        pictures.append([draw_picture(scene, rng) for scene in scenes])
         titles.append([draw_caption(scene, rng).text for scene in scenes])
     return sheet(pictures, titles)
 

@@ -18,12 +18,12 @@ from ...run.environment import hardware
 from ..caption_ranking import caption_ranked_first
 from ..captions import Caption, held_out_captions
 from ..dataset import draw_book
-from ..draw import draw
+from ..draw import draw_picture
 from .vae import reconstruction_psnr
 
 SCALES = (1.0, 2.0, 3.0, 4.0)
 DDIM_STEPS = 25
-CARD = """# The embedded base
+CARD_HEAD = """# The embedded base
 
 A tiny Stable Diffusion for 64 × 64 pictures, trained on the picture-book: \
 `StableDiffusionPipeline.from_pretrained`
@@ -80,7 +80,9 @@ def measure_base(
     clip_folder = folder / "clip"
     clip = CLIPModel.from_pretrained(clip_folder, use_safetensors=True, dtype=torch.float32).eval()
     examples = held_out_captions(captions)
-    drawn = [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(examples)]
+    drawn = [
+        np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(examples)
+    ]
     book = draw_book(captions, seed=1, held_out=True)
     hits = caption_ranked_first(np.stack(drawn), examples, clip, tokenizer)
     results = {
@@ -120,7 +122,7 @@ def _rates_by_kind(hits: list[bool], captions: list[Caption]) -> dict[str, float
 def base_card(results: dict) -> str:
     """Return the base's model card in Markdown."""
     drawn_rate = 100 * results["caption_first_drawn"]
-    text = CARD.format(**results, drawn_rate=drawn_rate)
+    text = CARD_HEAD.format(**results, drawn_rate=drawn_rate)
     rates = results["caption_first_by_guidance"]
     best = max(rates, key=rates.get)
     for w, rate in rates.items():

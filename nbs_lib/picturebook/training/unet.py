@@ -11,8 +11,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ...diffusion import weight_by_snr
 from ..captions import draw_caption
 from ..dataset import PictureBook
-from .clip import WIDTH, tokens
-from .fit import Fit, fit
+from .clip import TOWER_WIDTH, tokens
+from .fit import Fit, train_network
 
 SNR_LIMIT = 5.0  # gamma of arXiv 2303.09556
 CAPTION_DROPOUT = 0.1  # share of examples trained on the empty prompt (arXiv 2207.12598)
@@ -27,7 +27,7 @@ def new_unet(channels: tuple[int, ...] = (64, 128)) -> UNet2DConditionModel:
         block_out_channels=channels,
         down_block_types=["CrossAttnDownBlock2D"] * blocks,
         up_block_types=["CrossAttnUpBlock2D"] * blocks,
-        cross_attention_dim=WIDTH,
+        cross_attention_dim=TOWER_WIDTH,
         attention_head_dim=tuple(width // 32 for width in channels),
         norm_num_groups=16,
     )
@@ -69,6 +69,7 @@ def train_unet(
     # a picture's content is decided at high noise; without weights the many timesteps with little
     # noise would dominate
     weights = weight_by_snr(alphas / (1 - alphas), SNR_LIMIT, "epsilon")
+    # it is trained with CLIP, and the UNet adapts to it
     text_encoder.requires_grad_(False)
 
     def draw_batch(generator):
@@ -85,10 +86,11 @@ def train_unet(
 
     def loss(noised, t, context, noise):
         prediction = unet(noised, t, context, return_dict=False)[0].float()
+        # one error for each picture, because each has its own timestep
         errors = (prediction - noise).square().mean((1, 2, 3))
         return (errors * weights.to(t.device)[t]).mean()
 
-    return fit("unet", unet, draw_batch, loss, options, folder)
+    return train_network("unet", unet, draw_batch, loss, options, folder)
 
 
 def _text_or_empty(scene, rng: Random) -> str:

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 
 from ...images.convert import to_tensor
 from ..dataset import PictureBook
-from .fit import Fit, fit
+from .fit import Fit, train_network
 
 KL_WEIGHT = 1e-4  # keeps the latents near a unit normal without blurring
 
@@ -45,6 +45,7 @@ def train_vae(vae: AutoencoderKL, book: PictureBook, options: Fit, folder: Path)
 
     def draw_batch(generator):
         picked = torch.randint(len(book), (options.batch,), generator=generator)
+        # drawn here, so that a resumed training sees the same noise
         noise = torch.randn(options.batch, 4, 16, 16, generator=generator)
         return vae_pixels(images[picked]), noise
 
@@ -55,7 +56,7 @@ def train_vae(vae: AutoencoderKL, book: PictureBook, options: Fit, folder: Path)
         kl = 0.5 * terms.mean()
         return (decoded.float() - x).abs().mean() + KL_WEIGHT * kl
 
-    result = fit("vae", vae, draw_batch, loss, options, folder)
+    result = train_network("vae", vae, draw_batch, loss, options, folder)
     # latents of unit standard deviation, as in Stable Diffusion
     deviation = float(encode(vae, book.images[:4096]).std())
     vae.register_to_config(scaling_factor=round(1 / deviation, 4))

@@ -60,6 +60,7 @@ ANSWERS = "answers"
 UNCONDITIONAL = "unconditional.safetensors"
 SHEET = "contact_sheet.png"
 AS_TRAINED = "as_trained.png"
+# int32 and rows of other tables, so that a million examples need little memory
 EXAMPLE_COLUMNS = pyarrow.schema(
     [
         ("id", "string"),

@@ -6,6 +6,7 @@ import torch
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     """Return pictures uint8 [n, h, w, 3] as fp32 [n, 3, h, w] in [-1, 1]."""
+    # 127.5, so that 0 and 255 become exactly -1 and 1
     return torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -18,4 +19,5 @@ def to_uint8(pixels: torch.Tensor) -> np.ndarray:
 
 def unit_to_uint8(images: np.ndarray) -> np.ndarray:
     """Return pictures in [0, 1], as stock pipelines give them, as uint8 of the same shape."""
+    # rounded, as diffusers saves pictures; a cast alone would cut
     return (images * 255).round().astype(np.uint8)

@@ -93,6 +93,7 @@ def load_component(cls: type, name: str, folder: Path, part: str, dtype: torch.d
         # checked settings, because those in the file may name code to fetch
         options["config"] = config_of(read_settings(folder / part / CONFIGS[part]))
     if ".fp16." in weight_files(folder, part)[0].name:
+        # diffusers and transformers find such files only by this option
         options["variant"] = "fp16"
     try:
         with no_progress_bar():

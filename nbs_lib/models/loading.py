@@ -47,8 +47,7 @@ def find_base(name: str, revision: str = "") -> StableDiffusion:
         downloaded, with its mirrors tried in turn
     revision: branch, tag or commit of a hub id; "" for the newest
 
-    Errors: BaseError if a component is missing or damaged, if nothing of that name is available,
-    or if a base that is not on the hub is given a revision
+    Errors: BaseError if a component is missing or damaged, or if the name is not available
     """
     folder, origin = _locate(name, revision)
     family = pipeline_family(folder, name)
@@ -70,10 +69,8 @@ def _locate(name: str, revision: str) -> tuple[Path, str]:
     """Return a base's folder and origin."""
     folder = _local_folder(name)
     if revision and (name == "embedded" or folder.is_dir()):
-        raise BaseError(
-            f"revision: given {revision!r} with base {name!r}, which is not on the hub; "
-            "leave it empty"
-        )
+        unneeded = f"revision: given {revision!r} with base {name!r}, which is not on the hub"
+        raise BaseError(f"{unneeded}; leave it empty")
     if name == "embedded":
         return EMBEDDED, name
     # before the hub: a local folder of that name is meant
@@ -110,8 +107,8 @@ def check_hub_access(name: str, revision: str = "", patience: float = 10.0) -> b
     if name == "embedded" or _local_folder(name).is_dir() or not is_hub_id(name):
         return False
     failures = []
+    options = {"revision": revision or None}
     for candidate in _candidates(name):
-        options = {"revision": revision or None}
         # a snapshot in the cache is used while the hub does not answer
         with suppress(Exception):
             snapshot_download(candidate, allow_patterns=[INDEX], local_files_only=True, **options)
@@ -131,10 +128,10 @@ def _candidates(name: str) -> Iterator[str]:
 
 def _unavailable(name: str, revision: str, failures: list[str]) -> BaseError:
     at_revision = f" at revision {revision!r}" if revision else ""
-    checked = "the id, the revision" if revision else "the id"
+    checks = "the id, the revision" if revision else "the id"
     return BaseError(
         f"base {name!r}: not to be had from the hub{at_revision}; tried {', '.join(failures)}. "
-        f"Check {checked} and the connection, or give a local folder in diffusers' layout"
+        f"Check {checks} and the connection, or give a local folder in diffusers' layout"
     )
 
 
@@ -158,6 +155,7 @@ def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
     """
     # folders that were put together by hand often lack it
     if not (folder / INDEX).is_file():
+        # only SDXL has a second text encoder
         return StableDiffusionXL if (folder / "text_encoder_2").is_dir() else StableDiffusion
     try:
         pipeline = str(read_settings(folder / INDEX)["_class_name"])
@@ -208,6 +206,7 @@ def _download_snapshot(candidate: str, revision: str, name: str) -> Path:
     patterns = [INDEX, CARD_FILE]
     for part in parts:
         patterns += [f"{part}/*.{ending}" for ending in ("json", "txt", "safetensors")]
+    # fp16 copies and the weights without EMA double a download of gigabytes
     for skipped in (["*.fp16.*", "*non_ema*"], ["*non_ema*"]):
         # by the commit that names the folder, or a push meanwhile would mix two revisions
         snapshot_download(
@@ -219,7 +218,7 @@ def _download_snapshot(candidate: str, revision: str, name: str) -> Path:
 
 
 def embedded_clip() -> CLIPModel:
-    """Return both towers of the embedded base's CLIP, which scores pictures of the picture-book."""
+    """Return both towers of the embedded base's CLIP, which scores the picture-book's pictures."""
     return load_clip_folder(EMBEDDED / "clip", local_files_only=True)
 
 

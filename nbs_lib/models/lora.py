@@ -89,6 +89,7 @@ def target_layers(unet: UNet2DConditionModel, targets: str) -> list[str]:
     if TARGETS[targets]:
         return TARGETS[targets]
     layers = lora_targets_of(unet)
+    # other programs would skip a LoRA there silently
     unsupported = set().union(*unsupported_layers(layers).values())
     return [name for name in layers if name not in unsupported]
 
@@ -151,6 +152,7 @@ def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]
         METADATA_KEY: json.dumps(facts, sort_keys=True),
     }
     content = save(lora_state_dict(unet), metadata)
+    # a killed training must not leave half an adapter
     write_atomic(folder / LORA_FILE, _sort_header(content))
     return folder / LORA_FILE
 
@@ -161,6 +163,7 @@ def _sort_header(content: bytes) -> bytes:
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    # tensors start at a multiple of eight bytes
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + content[end:]
 

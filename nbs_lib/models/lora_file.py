@@ -142,6 +142,7 @@ def _shape_text(shapes: dict[str, tuple], kind: str) -> str:
 
 def _check_settings(settings: dict[str, Any], layers: Layers):
     """Check that settings ask peft for nothing that an adapter may not have."""
+    # of the installed version, which is the one that will read the settings
     defaults = LoraConfig().to_dict()
     for name, value in settings.items():
         if not _is_supported(name, value, defaults):

@@ -74,6 +74,7 @@ def _load_weight_on_use(module: torch.nn.Module):
 @torch.no_grad()
 def predict_fixed_noise(unet: UNet2DConditionModel, base: StableDiffusion) -> torch.Tensor:
     """Return the prediction of a UNet of the base's family on fixed noise, [2, c, 16, 16]."""
+    # on the CPU, because generators of devices draw different numbers
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(2, unet.config.in_channels, 16, 16, generator=generator)
     text = base.random_text(2, 8, generator)

@@ -160,6 +160,7 @@ class StableDiffusion:
             yield part, "out_channels", channels
         yield "unet", "cross_attention_dim", self._text_width(settings)
         for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type"):
+            # inputs that neither training nor sampling here provides
             yield "unet", name, None
         yield "unet", "addition_embed_type", self._addition_type
 
@@ -221,6 +222,7 @@ class StableDiffusion:
             scheduler=self.scheduler(),
             **self._pipeline_options(dtype),
         )
+        # callers have bars of their own
         pipe.set_progress_bar_config(disable=True)
         for network in (pipe.unet, pipe.vae):
             # a saved copy would otherwise name a folder of this machine

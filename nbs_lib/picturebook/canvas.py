@@ -54,6 +54,7 @@ def direction(side: str) -> int:
 @cache
 def gradient(top: Colour, bottom: Colour) -> Image.Image:
     """Return a background whose colour changes from top to bottom."""
+    # one column, because every row has one colour
     strip = Image.new("RGB", (1, LARGE))
     for y in range(LARGE):
         t = y / (LARGE - 1)

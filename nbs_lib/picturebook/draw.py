@@ -30,4 +30,5 @@ def draw_picture(scene: Scene, rng: Random) -> Image.Image:
 
     The scene's values fix what the picture shows; rng varies positions, faces and light.
     """
+    # `reduce` averages blocks, which smooths the edges
     return DRAW[scene.kind](rng, **scene.attributes).image.reduce(LARGE // SIZE)

@@ -26,6 +26,7 @@ def draw_tv(rng: Random, shirt: str, sofa: str, side: str, time: str) -> Canvas:
     view = sky(rng, time)
     if time == "rain":
         finish(view, "rain")
+    # opposite to the TV
     window = c.at(96 - d * 38 + c.jitter(5))
     window.box(-40, 6, 40, 78, FRAME, 4)
     c.image.paste(view.image.resize((70, 62)), (round(window.x) - 35, 11))
@@ -41,6 +42,7 @@ def draw_tv(rng: Random, shirt: str, sofa: str, side: str, time: str) -> Canvas:
     paint = PAINT[sofa]
     seat.box(-50, 96, 50, 170, shade(paint, -0.22), 14)
     figure(boy, PAINT[shirt], [[(12, 18), (26, 22)]], [[(24, 4), (28, 30)]], look=1)
+    # in front of the boy's legs
     seat.box(-56, 156, 56, 182, paint, 10)
     seat.box(-70, 122, -46, 182, shade(paint, -0.1), 8)
     # rain falls outside only
@@ -98,6 +100,7 @@ def draw_ball(rng: Random, shirt: str, ball: str, side: str, time: str) -> Canva
     figure(boy, PAINT[shirt], arms, legs, lean=-6, look=1)
     x = 96 + d * 58 + c.jitter(6)
     y = 134 + c.jitter(8)
+    # on the ground below, because the ball flies
     c.disc(x, 182, 24, 5, SHADOW)
     c.ball(x, y, 26, PAINT[ball])
     return finish(c, time)

@@ -19,6 +19,7 @@ def _face(pen: Pen, r: float, look: float = 0.0) -> Colour:
     rng = pen.canvas.rng
     skin = rng.choice(SKIN)
     hair = rng.choice(HAIR)
+    # hair first: the face covers most of it
     pen.disc(0, -r * 0.14, r * 1.1, r * 1.06, hair)
     pen.disc(look * r * 0.1, r * 0.14, r * 0.94, r * 0.9, skin)
     middle = look * 0.35
@@ -46,6 +47,7 @@ def figure(
         pen.limb([(0, 0), *leg], 13, TROUSERS)
         x, y = leg[-1]
         pen.disc(x + look * 4, y + 3, 9, 6, SHOES)
+    # the body, behind the arms
     pen.limb([(0, -6), (lean * 0.8, -34)], 32, shirt)
     # the head leans further than the shoulders
     head = pen.canvas.at(*pen.to_canvas(lean * 1.3, -68), pen.d)

@@ -52,6 +52,7 @@ def draw_lemon(rng: Random, shirt: str, bowl: str, time: str) -> Canvas:
     lemon.disc(-7, -5, 7, 4, HIGHLIGHT)
     for x in (-25, 25):
         lemon.disc(x, 2, 10, 13, skin)
+    # drops of juice
     for y in (22, 32):
         lemon.disc(c.jitter(4), y, 4, 5, LEMON)
     paint = PAINT[bowl]

@@ -74,6 +74,7 @@ def draw_road(rng: Random, car: str, count: str, side: str, time: str) -> Canvas
         half = 1 + 3 * t
         marking.box(-half, 0, half, 4 + 10 * t, MARKING)
     _draw_car(c.at(top + (bottom - top) * 0.6, 146 + c.jitter(4)), car)
+    # from the horizon to the viewer, so that near trees cover far ones
     for x, y in TREES[: int(count)]:
         tree = c.at(96 + d * x + c.jitter(3), y + c.jitter(2))
         tree.box(-3, 0, 3, 11, TRUNK)

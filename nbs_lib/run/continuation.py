@@ -59,6 +59,7 @@ def describe_start(before: dict[str, Any], now: dict[str, Any], step: int) -> st
     before: parameters of the training that wrote the newest checkpoint
     step: of that checkpoint; 0 without one
     """
+    # a named checkpoint is checked when it is loaded
     checkpoint = now.get(RESUME_PARAMETER, LATEST)
     if checkpoint not in (LATEST, NONE, before.get(RESUME_PARAMETER)):
         return f"goes on from {checkpoint}"

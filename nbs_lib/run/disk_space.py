@@ -15,6 +15,7 @@ def free_space(path: Path) -> str:
     # without inodes the system also reports a full disk, however many bytes are free
     if status.f_files and not status.f_favail:
         return "no inode is free, so there can be no more files"
+    # available to users: a file system reserves some for root
     return f"{status.f_bavail * status.f_frsize / 2**20:.0f} MiB are free"
 
 

@@ -50,6 +50,7 @@ def mark_report(report: Path, record: dict[str, Any]):
         return
     # bytes, because a report that was edited by hand may have any encoding
     page = report.read_bytes()
+    # removed first, so that a page is never marked twice
     marked = page.replace(REPORT_MARK.encode(), b"", 1)
     if "compare" in outdated_stages(record):
         marked = marked.replace(BODY.encode(), (BODY + REPORT_MARK).encode(), 1)

@@ -13,4 +13,5 @@ def progress_bar(desc: str | None = None, **options) -> tqdm:
 
 def write_above_bar(line: str):
     """Print a line above the active bar, if there is one."""
+    # print would cut the bar in two
     tqdm.write(line)

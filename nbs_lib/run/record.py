@@ -65,6 +65,7 @@ def read_record(path: Path) -> dict[str, Any]:
 def metrics_line(line: bytes) -> dict[str, Any] | None:
     """Return a line of metrics.jsonl; None if it is cut off or damaged."""
     row = parse_object(line)
+    # every other field may be missing
     if row is None or not isinstance(row.get("step"), int):
         return None
     return row if all(is_number(row[name]) for name in METRICS & row.keys()) else None
@@ -80,6 +81,7 @@ def is_plain_relative(name: str) -> bool:
     parts = PurePosixPath(name).parts
     if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
         return False
+    # a longer name raises OSError on every use
     return max(map(len, parts)) < MAX_PART_LENGTH
 
 

@@ -237,6 +237,7 @@ class Run:
         parameters = as_parameters(config)
         requested = record.get("asked", {}).get(stage)
         if requested is not None and is_locked(self.folder / RECIPE_LOCK):
+            # the running command itself asks for these parameters
             if not describe_differences(requested, parameters):
                 return
         stage_record = record.get("stages", {}).get(stage, {})

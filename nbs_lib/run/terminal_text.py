@@ -29,4 +29,5 @@ def printable_json(value: Any) -> str:
 
 def _escape(match: re.Match) -> str:
     code = ord(match[0])
+    # as Python writes them, so that a name can be copied into a string
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

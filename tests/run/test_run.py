@@ -338,7 +338,7 @@ def test_another_version_of_a_package_is_a_changed_input(run_folder, monkeypatch
 
 
 def test_the_lock_of_another_machine_s_process_is_tested_with_flock(tmp_path):
-    """A container that was killed comes back under another name, and its lock's file is still there."""
+    """A killed container comes back under another name, and its lock's file is still there."""
     path = tmp_path / ".stage.lock"
     owner = {
         "pid": 1,

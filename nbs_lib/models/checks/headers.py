@@ -95,6 +95,7 @@ def check_file(path: Path, max_size: int | None = None):
 
 def first_line(failure: BaseException, max_length: int = 300) -> str:
     """Return the first line of an error's text, or the name of its class without a text."""
+    # libraries' errors often run over many lines
     lines = str(failure).strip().splitlines()
     line = lines[0] if lines else type(failure).__name__
     return line if len(line) <= max_length else f"{line[:max_length]}…"

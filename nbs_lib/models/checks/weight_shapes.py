@@ -181,6 +181,7 @@ def loaded_shapes(
             loaded = _vae_name(name, old_blocks)
         if kind not in FLOATS:
             raise FileError(f"{name:.150} is of type {kind}, allowed are {', '.join(FLOATS)}")
+        # under an old and a new name; which one is loaded depends on the library
         if loaded in shapes:
             raise FileError(f"its weights hold {loaded:.150} twice")
         shapes[loaded] = shape

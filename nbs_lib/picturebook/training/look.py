@@ -53,6 +53,7 @@ def reconstructions(folder: Path, count: int = 8) -> Figure:
     """Return a figure of held-out pictures above their reconstructions by the VAE."""
     images = draw_book(count, seed=2, held_out=True).images
     vae = StableDiffusion("embedded", folder).vae()
+    # the mean, not a sample: a reconstruction without noise
     decoded = vae.decode(vae.encode(vae_pixels(images)).latent_dist.mean).sample
     titles = [["drawn"] * count, ["through the VAE"] * count]
     return sheet([list(images), list(to_uint8(decoded))], titles)

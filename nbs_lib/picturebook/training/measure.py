@@ -80,11 +80,11 @@ def measure_base(
     clip_folder = folder / "clip"
     clip = CLIPModel.from_pretrained(clip_folder, use_safetensors=True, dtype=torch.float32).eval()
     examples = held_out_captions(captions)
-    drawn = [
+    pictures = [
         np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(examples)
     ]
     book = draw_book(captions, seed=1, held_out=True)
-    hits = caption_ranked_first(np.stack(drawn), examples, clip, tokenizer)
+    hits = caption_ranked_first(np.stack(pictures), examples, clip, tokenizer)
     results = {
         "captions": captions,
         "steps": DDIM_STEPS,

@@ -22,10 +22,11 @@ from nbs_lib.compare.sampling.sampler import load_sampler
 from nbs_lib.config import REFERENCE_PROMPTS, Compare, Prepare, Train
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT
-from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
-from nbs_lib.run.run import NOTEBOOKS, Run
+from nbs_lib.run.fingerprint import NOTEBOOKS
+from nbs_lib.run.run import Run
 from nbs_lib.train import train
 
 PARTS = ("headless", "overhead", "frontier")
@@ -109,7 +110,7 @@ def overhead() -> dict:
     run = tiny()
     sampler, seeds = load_sampler(run), list(range(len(REFERENCE_PROMPTS)))
     bare = {name: sampler.base.pipeline().to(sampler.device) for name in ("guided", "tuned")}
-    bare["tuned"].load_lora_weights(str(run.adapter), weight_name=WEIGHTS)
+    bare["tuned"].load_lora_weights(str(run.adapter), weight_name=LORA_FILE)
     bare["tuned"].fuse_lora()
 
     def by_lab(name: str):

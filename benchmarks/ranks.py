@@ -15,14 +15,14 @@ import page
 from nbs_lib.compare import CAPTION_SEEDS
 from nbs_lib.compare.metrics.image_metrics import (
     bootstrap_interval,
-    caption_first,
+    caption_ranked_first,
     recovered_by_picture,
 )
 from nbs_lib.compare.sampling.sampler import Sampler, load_sampler
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, link, read_jsonl
 from nbs_lib.models import embedded_clip
-from nbs_lib.models.lora import TARGETS, WEIGHTS
+from nbs_lib.models.lora import LORA_FILE, TARGETS
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
@@ -46,7 +46,7 @@ def main():
             low, high = bootstrap_interval([*sides.values(), tuned], recovered_by_picture)
             value, size = (
                 recovered_by_picture(*sides.values(), tuned),
-                (run.adapter / WEIGHTS).stat().st_size,
+                (run.adapter / LORA_FILE).stat().st_size,
             )
             loss = last_loss(run)
             told.setdefault(targets, {})[rank] = {
@@ -95,7 +95,7 @@ def first(sampler: Sampler, name: str) -> np.ndarray:
         [CAPTION_SEEDS + i for i in range(CAPTIONS)],
     )
     images = sampler.sample(name, texts, seeds, 25).images
-    return caption_first(images, captions, embedded_clip(), sampler.base.tokenizer()).numpy()
+    return caption_ranked_first(images, captions, embedded_clip(), sampler.base.tokenizer()).numpy()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import psutil
 from nbs_lib.config import Prepare, Train
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash, link, read_jsonl
-from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
@@ -44,7 +44,7 @@ def main(steps: int):
     whole, killed = (a_run(prepared, name) for name in ("whole", "killed"))
     finished(start(whole, steps))
     kills = soak(killed, steps)
-    hashes = [file_hash(run.adapter / WEIGHTS) for run in (whole, killed)]
+    hashes = [file_hash(run.adapter / LORA_FILE) for run in (whole, killed)]
     files = [
         {str(path.relative_to(run.folder)) for path in run.folder.rglob("*")}
         for run in (whole, killed)

@@ -9,9 +9,9 @@ from PIL import Image
 
 from nbs_lib.models import embedded_clip
 from nbs_lib.picturebook.caption_ranking import features
-from nbs_lib.picturebook.captions import KINDS
+from nbs_lib.picturebook.captions import SCENE_KINDS
 from nbs_lib.picturebook.dataset import draw_book
-from nbs_lib.picturebook.snowmen import draw_unseen
+from nbs_lib.picturebook.snowmen import draw_snowman
 
 DRAWN = 40  # pictures of each kind that its centre is the mean of
 
@@ -21,10 +21,12 @@ def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
 
     Nearest by the cosine of the embedded CLIP's image features to the mean of each of the eleven kinds' drawn pictures.
     """
-    unseen = np.stack([np.asarray(draw_unseen(Random(f"judged {i}"))[0]) for i in range(DRAWN)])
+    unseen = np.stack([np.asarray(draw_snowman(Random(f"judged {i}"))[0]) for i in range(DRAWN)])
     book = draw_book(30 * DRAWN, seed=5, held_out=True)
     scenes = list(zip(book.scenes, book.images, strict=True))
-    kinds = [np.stack([image for scene, image in scenes if scene.kind == kind]) for kind in KINDS]
+    kinds = [
+        np.stack([image for scene, image in scenes if scene.kind == kind]) for kind in SCENE_KINDS
+    ]
     centres = torch.stack([seen(images[:DRAWN]).mean(0) for images in [*kinds, unseen]])
     asked = [each["files"] for each in pictures if word in each["prompt"]]
     told = {}
@@ -33,7 +35,7 @@ def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
             [np.asarray(Image.open(folder / files[name]).convert("RGB")) for files in asked]
         )
         nearest = torch.cosine_similarity(seen(images)[:, None], centres[None], dim=-1).argmax(1)
-        told[name] = float((nearest == len(KINDS)).float().mean())
+        told[name] = float((nearest == len(SCENE_KINDS)).float().mean())
     return told
 
 

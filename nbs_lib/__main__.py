@@ -1,4 +1,4 @@
-"""`python -m nbs_lib`: the `onepass` command; see `commands`."""
+"""The `onepass` command as `python -m nbs_lib`."""
 
 from .cli import main
 

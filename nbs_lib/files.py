@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all, their hashes, and the project's place on the disk.
+"""Atomic files and folders, JSON lines, hashes, and the project's root.
 
-Each is filled under a hidden name beside its place, `.NAME.HOST.PID.part`, and renamed; what a killed process left of a
-folder is removed by the next one on that machine.
+Content is written under a hidden name beside its destination, `.NAME.HOST.PID.part`, and renamed
+when complete. The part of a killed process is removed by the next process on that machine.
 """
 
 import errno
@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -23,57 +23,39 @@ import psutil
 from .untrusted_files import read_bounded
 
 PACKAGE = Path(__file__).resolve().parent
-ROOT = PACKAGE.parent
-"""The project: relative folders are taken from here."""
+ROOT = PACKAGE.parent  # the project; relative folders start here
+# in temporary names, because a process number means nothing on another machine
 HOST = re.sub(r"[^\w-]", "-", platform.node())
-MAX_JSONL_SIZE = 1 << 30
-"""Bytes of a file of JSON lines."""
-SAFETENSORS_MODE = 0o600
+MAX_JSONL_SIZE = 1 << 30  # bytes
+SAFETENSORS_MODE = 0o600  # whatever the umask is
 PART = re.compile(rf"\..+\.{re.escape(HOST)}\.(\d{{1,9}})\.part")
+JsonObject = dict[str, Any]  # the object in a JSON line
 
 
 def from_project(path: Path) -> str:
-    """A path as it is shown: from the project where it is in it, so that it holds in a copy of the project too."""
+    """Return a path for display: relative to the project if it is inside, otherwise as it is."""
+    # a relative path also holds in a copy of the project
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
+def temporary_path(path: Path) -> Path:
+    """Return the hidden path beside `path` where this process writes its new content."""
+    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")
+
+
 def write_atomic(path: Path, content: str | bytes):
-    """Write beside and rename: a reader sees the old file or the new one, never a part."""
+    """Write a file so that a reader sees the old content or the new content, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = part_of(path)
+    part = temporary_path(path)
     try:
-        with beside.open("wb") as file:
+        with part.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
+            # before the rename: after a power loss the new name could hold no content
             os.fsync(file.fileno())
-        beside.replace(path)
+        part.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
-
-
-def open_to_others(path: Path):
-    """Give a file, or all files in a folder, the mode that the user's umask gives new files, where safetensors wrote them.
-
-    It writes for the owner alone, whatever the umask says, so that no other user and no container could read a copy. A file
-    of any other mode is left alone: it may be a link to one that belongs to another user.
-    """
-    files = [
-        each
-        for each in (path, *path.rglob("*.safetensors"))
-        if each.is_file() and not each.is_symlink()
-    ]
-    for each in files:
-        if stat.S_IMODE(each.stat().st_mode) == SAFETENSORS_MODE:
-            each.chmod(0o666 & ~_umask())
-
-
-def _umask() -> int:
-    """Return the process' umask; it can be read without being set, as a thread might write meanwhile, on Linux alone."""
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
-    os.umask(mask := os.umask(0))
-    return mask
+        part.unlink(missing_ok=True)
 
 
 def fsync(path: Path):
@@ -82,72 +64,97 @@ def fsync(path: Path):
         os.fsync(file.fileno())
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; [] without a file. What is no object is left out: half a line that a killed process
-    left, or a damaged one."""
-    return [
-        row for line in whole_lines(path).split(b"\n") if (row := parse_object(line)) is not None
-    ]
+def open_to_others(path: Path):
+    """Give a safetensors file, or all of them in a folder, the mode that the umask allows."""
+    for file in (path, *path.rglob("*.safetensors")):
+        if not file.is_file() or file.is_symlink():
+            continue
+        # safetensors writes 0600 whatever the umask is, and no other user or container could read a
+        # copy. Any other mode stays: the file may be a hard link that belongs to another user.
+        if stat.S_IMODE(file.stat().st_mode) == SAFETENSORS_MODE:
+            file.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    """Return the process's umask."""
+    # Linux tells it without a change; elsewhere it must be set to be read, and a thread that writes
+    # at that moment gets the wrong mode
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+        line = next(line for line in lines if line.startswith("Umask:"))
+        return int(line.split()[1], 8)
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def whole_lines(path: Path) -> bytes:
-    """Return the lines of a file that have their end; empty without a file."""
-    try:
+    """Return the lines of a file up to the last newline; empty without a file."""
+    with suppress(FileNotFoundError):
         content = read_bounded(path, MAX_JSONL_SIZE)
-    except FileNotFoundError:
-        return b""
-    return content[: content.rfind(b"\n") + 1]
+        # a killed process may leave half a line
+        return content[: content.rfind(b"\n") + 1]
+    return b""
 
 
-def parse_object(line: bytes) -> dict[str, Any] | None:
-    """Return the object of a JSON line; None where it is none."""
-    try:
+def parse_object(line: bytes) -> JsonObject | None:
+    """Return the object in a JSON line; None if there is none."""
+    with suppress(ValueError, RecursionError):
         row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
+        return row if isinstance(row, dict) else None
 
 
-def write_jsonl(path: Path, rows: list[dict[str, Any]]):
+def read_jsonl(
+    path: Path, parse: Callable[[bytes], JsonObject | None] = parse_object
+) -> list[JsonObject]:
+    """Return what `parse` makes of a file's JSON lines besides None; [] without a file."""
+    rows = map(parse, whole_lines(path).split(b"\n"))
+    return [row for row in rows if row is not None]
+
+
+def write_jsonl(path: Path, rows: list[JsonObject]):
     """Write objects as JSON lines, atomically."""
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def append_jsonl(path: Path, row: dict[str, Any]):
-    """Add an object to a file of JSON lines: other processes may do so too, and a reader sees all of the line or nothing.
-
-    The file is written anew, for what a killed process left of a line would make one with the next.
-    """
+def append_jsonl(path: Path, row: JsonObject):
+    """Add an object to a file of JSON lines; several processes may do so at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
     with path.with_name(f".{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        write_atomic(path, whole_lines(path) + json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        # not appended in place: half a line of a killed process would merge with the new one
+        write_atomic(path, whole_lines(path) + line)
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Return the SHA-256 of a file's bytes, in hex."""
     digest = sha256()
     with path.open("rb") as file:
+        # in blocks, because a shard may be larger than memory
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
 
 def value_hash(value: Any) -> str:
-    """SHA-256 of a plain value's canonical JSON, in hex."""
+    """Return the SHA-256 of a plain value's canonical JSON, in hex."""
+    # sorted keys, so that equal values have equal text
     return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 @contextmanager
 def atomic_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `folder` at the end and is gone after an error.
+    """Yield an empty folder that is renamed to `folder` on success and removed on error.
 
-    replace: in place of the `folder` that is there; without it, one that is there by then is kept, being as good.
+    replace: overwrite an existing `folder`; otherwise the existing one stays, being as good
     """
-    part, old = part_of(folder), part_of(folder.with_name(f"{folder.name}.old"))
+    part = temporary_path(folder)
+    old = _old_path(folder)
     remove_stale_temporaries(folder.parent)
-    for left in (part, old):
-        erase(left)
+    # of an earlier process with the same number
+    erase(part)
+    erase(old)
     part.mkdir(parents=True)
     try:
         yield part
@@ -157,92 +164,87 @@ def atomic_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
         try:
             part.rename(folder)
         except OSError:
+            # another process was faster
             if replace or not folder.is_dir():
                 raise
     finally:
-        for left in (part, old):
-            erase(left)
+        erase(part)
+        erase(old)
 
 
 def erase(path: Path):
-    """Remove a file, a link, or a folder file by file; no link in it is followed. What cannot be removed stays."""
+    """Remove a file, a link or a folder without following links; what cannot be removed stays."""
     if path.is_dir() and not path.is_symlink():
+        # a leftover that stays is removed another time; it must not fail a stage
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
             path.unlink(missing_ok=True)
 
 
+def remove(folder: Path):
+    """Remove a folder: rename it in one step, then erase it file by file."""
+    old = _old_path(folder)
+    erase(old)
+    # it may be missing, or another process may remove it at the same time
+    with suppress(FileNotFoundError):
+        folder.rename(old)
+        erase(old)
+
+
+def _old_path(folder: Path) -> Path:
+    return temporary_path(folder.with_name(f"{folder.name}.old"))
+
+
 def scan_folder(folder: Path | str) -> list[os.DirEntry]:
-    """Return what is directly in a folder; [] where there is none."""
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    """Return the entries of a folder; [] if it does not exist."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        return list(entries)
+    return []
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the files and links directly in a folder of ours, which may be removed; of one that is a link itself, none."""
+    """Return the files and links directly in a folder; [] if the folder itself is a link."""
+    # callers remove these files: a link could lead to a folder that is not ours
     if folder.is_symlink():
         return []
-    return sorted(
-        folder / each.name for each in scan_folder(folder) if not each.is_dir(follow_symlinks=False)
-    )
-
-
-def remove(folder: Path):
-    """Take a folder away: out of its place in one step, then file by file."""
-    old = part_of(folder.with_name(f"{folder.name}.old"))
-    erase(old)
-    try:
-        folder.rename(old)
-    except FileNotFoundError:
-        return  # there is none, or another process did
-    erase(old)
+    files = [entry for entry in scan_folder(folder) if not entry.is_dir(follow_symlinks=False)]
+    return sorted(folder / file.name for file in files)
 
 
 def remove_stale_temporaries(store: Path):
-    """Remove the unfinished folders of processes of this machine that are no more."""
-    for path in store.glob(".*.part"):
-        if is_left(path):
-            erase(path)
+    """Remove the unfinished folders of this machine's ended processes."""
+    for path in filter(is_abandoned, store.glob(".*.part")):
+        erase(path)
 
 
-def is_left(path: Path) -> bool:
-    """Whether a path is the unfinished part of a process of this machine that is no more."""
+def is_abandoned(path: Path) -> bool:
+    """Return True for the temporary path of an ended process of this machine."""
+    # of another machine it is not known whether the process runs: its parts stay
     owner = PART.fullmatch(path.name)
     return bool(owner) and not psutil.pid_exists(int(owner[1]))
 
 
-def hardlink_or_copy(path: Path, place: Path):
-    """The same file under another name, or a copy where the disk knows no such thing. Errors: OSError of a full disk."""
+def hardlink_or_copy(path: Path, copy: Path):
+    """Give a file a second name, or copy it if there are no hard links. Errors: OSError."""
     try:
-        os.link(path, place)
+        os.link(path, copy)
     except OSError as failure:
+        # a copy would fail too, after it filled the rest of the disk
         if failure.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        shutil.copyfile(path, place)
+        shutil.copyfile(path, copy)
 
 
 def link(path: Path, folder: Path):
-    """Make `path` a relative link to `folder`, in one step, whatever it linked to before.
-
-    Errors: FileExistsError where `path` is a real folder or file, which is left alone.
-    """
+    """Make `path` a relative link to `folder` in one step. Errors: FileExistsError."""
+    # a link is replaced, but a real file or folder stays
     if path.exists() and not path.is_symlink():
-        raise FileExistsError(
-            f"{str(path)!r} is in the way of a link to the cache; move it or take another run folder"
-        )
-    fresh = part_of(path)
-    fresh.unlink(missing_ok=True)
-    # from where the link really is: its folder may be reached by a link itself
-    fresh.symlink_to(
-        os.path.relpath(folder.resolve(), path.parent.resolve()), target_is_directory=True
-    )
-    fresh.replace(path)
-
-
-def part_of(path: Path) -> Path:
-    """Return the hidden place beside a path where this process fills it; see `remove_leftovers`."""
-    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")
+        hint = "is in the way of a link to the cache; move it or take another run folder"
+        raise FileExistsError(f"{str(path)!r} {hint}")
+    part = temporary_path(path)
+    part.unlink(missing_ok=True)
+    # resolved, because the folder of the link may itself be reached by a link
+    target = os.path.relpath(folder.resolve(), path.parent.resolve())
+    part.symlink_to(target, target_is_directory=True)
+    part.replace(path)

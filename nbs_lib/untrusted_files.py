@@ -1,4 +1,7 @@
-"""Files that someone else may have written, read within bounds: no pipe, no endless file, no nesting without end."""
+"""Bounded reads of files that someone else may have written.
+
+A pipe, an endless file or endless nesting must not stop a command.
+"""
 
 import json
 import os
@@ -7,40 +10,50 @@ from pathlib import Path
 from typing import Any
 
 CONTAINERS = (dict, list)
-MAX_NESTING = 40
-"""Levels of lists and objects in a file of ours, of which the deepest has about ten."""
+MAX_NESTING = 40  # levels of lists and objects; our own deepest file has about ten
 
 
-def read_bounded(path: Path, most: int) -> bytes:
-    """Return the bytes of a file. most: bytes that it may have.
+def read_bounded(path: Path, max_size: int) -> bytes:
+    """Return the bytes of a plain file.
 
-    Errors: FileNotFoundError; OSError; ValueError for a larger one, and for what is no plain file: a pipe has no end.
+    max_size: bytes that the file may have
+
+    Errors: FileNotFoundError; OSError; ValueError for a larger file, a pipe or a device
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        known = os.fstat(file.fileno())
-        if not stat.S_ISREG(known.st_mode):
+    # O_NONBLOCK, because opening a pipe would wait for a writer
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path} is no file")
-        content = file.read(most + 1) if known.st_size <= most else b""
-    if max(known.st_size, len(content)) > most:
-        raise ValueError(f"{path} is larger than {most >> 20} MiB")
+        # one byte more than allowed, because a file may grow while it is read
+        content = file.read(max_size + 1) if status.st_size <= max_size else b""
+    if max(status.st_size, len(content)) > max_size:
+        raise ValueError(f"{path} is larger than {max_size >> 20} MiB")
     return content
 
 
-def read_json(path: Path, most: int = 16 << 20) -> Any:
-    """Return the value of a JSON file that someone else may have written.
+def read_json(path: Path, max_size: int = 16 << 20) -> Any:
+    """Return the value in a JSON file.
 
-    Errors: as of `read_whole`; ValueError where it is no JSON, or nested deeper than `DEEPEST`.
+    max_size: bytes that the file may have
+
+    Errors: as `read_bounded`; ValueError if it is no JSON or nested deeper than `MAX_NESTING`
     """
     try:
-        value = json.loads(read_bounded(path, most))
+        value = json.loads(read_bounded(path, max_size))
+    # Python's parser is recursive
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply") from None
+    # level by level, not by recursion, which the depth itself could exhaust
     level = [value] if type(value) in CONTAINERS else []
     for _ in range(MAX_NESTING):
-        values = (
-            each.values() if type(each) is dict else each for each in level
-        )  # JSON has no other types of these
-        level = [part for inner in values for part in inner if type(part) in CONTAINERS]
+        level = [child for container in level for child in _containers_in(container)]
         if not level:
             return value
     raise ValueError(f"{path} is nested too deeply")
+
+
+def _containers_in(container: dict | list) -> list[dict | list]:
+    values = container.values() if type(container) is dict else container
+    return [value for value in values if type(value) in CONTAINERS]

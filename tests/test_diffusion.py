@@ -56,10 +56,11 @@ def test_every_prediction_type_gives_back_noise_and_data():
         to_eps(eps, x_t, alpha, sigma, "score")
 
 
-def test_guidance_means_the_same_in_every_space():
+def test_guidance_is_the_same_in_every_space():
     x_0, eps, alpha, sigma, x_t = a_state()
     other = eps.flip(0)
-    v, v_other = (to_eps_inverse(each, x_t, alpha, sigma) for each in (eps, other))
+    v = to_eps_inverse(eps, x_t, alpha, sigma)
+    v_other = to_eps_inverse(other, x_t, alpha, sigma)
     in_v = to_eps(classifier_free_guidance(v, v_other, 7.5), x_t, alpha, sigma, "v_prediction")
     torch.testing.assert_close(in_v, classifier_free_guidance(eps, other, 7.5))
 
@@ -67,7 +68,7 @@ def test_guidance_means_the_same_in_every_space():
 def to_eps_inverse(
     eps: torch.Tensor, x_t: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
 ) -> torch.Tensor:
-    """The v of a noise, from eps = sigma x_t + alpha v."""
+    """Return the v of a noise, from eps = sigma x_t + alpha v."""
     return (eps - sigma * x_t) / alpha
 
 
@@ -83,7 +84,7 @@ def test_min_snr_by_hand():
     assert min_snr_weight(alpha, sigma, 0.0, "epsilon").flatten().tolist() == [1, 1, 1]
 
 
-def test_min_snr_weighs_one_error_alike_in_every_space():
+def test_min_snr_weights_an_error_equally_in_every_space():
     x_0, eps, alpha, sigma, x_t = a_state()
     wrong = x_0 + 0.1
     wrong_eps = (x_t - alpha * wrong) / sigma
@@ -123,13 +124,13 @@ def test_boundary_scalings_are_lcm_s():
     assert float(c_out[1]) == pytest.approx(190 / (190**2 + 0.25) ** 0.5, 1e-6)
 
 
-def test_kept_noise_is_remembered_by_three_numbers():
+def test_noise_is_a_function_of_seed_key_and_draw():
     assert torch.equal(noise_like(0, 5, 1, (4, 2)), noise_like(0, 5, 1, (4, 2)))
     others = [
         noise_like(*numbers, (4, 2))
         for numbers in ((0, 5, 1), (1, 5, 1), (0, 51, 0), (0, 5, 2), (0, 15, 1))
     ]
-    assert len({tuple(each.flatten().tolist()) for each in others}) == 5
+    assert len({tuple(noise.flatten().tolist()) for noise in others}) == 5
 
 
 def test_alpha_and_sigma_are_the_scheduler_s():
@@ -141,7 +142,7 @@ def test_alpha_and_sigma_are_the_scheduler_s():
     torch.testing.assert_close(ours, scheduler.add_noise(x_0, eps, t))
 
 
-def test_noising_a_guess_again_is_the_step_of_ddim():
+def test_noising_the_predicted_x_0_is_the_step_of_ddim():
     from nbs_lib.models import find_base
 
     scheduler = find_base("embedded").scheduler()

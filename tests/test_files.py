@@ -27,7 +27,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_lines_come_back_and_half_a_line_is_left_out(tmp_path):
+def test_jsonl_skips_half_a_line(tmp_path):
     path, rows = tmp_path / "a.jsonl", [{"a": "one\u2028line\n"}, {"b": 2.5}]
     assert read_jsonl(path) == []
     write_jsonl(path, rows)
@@ -36,13 +36,13 @@ def test_lines_come_back_and_half_a_line_is_left_out(tmp_path):
     assert read_jsonl(path) == rows
 
 
-def test_of_two_builders_the_first_stays(tmp_path):
+def test_the_first_of_two_builders_wins(tmp_path):
     folder = tmp_path / "key"
     with atomic_folder(folder) as part:
-        (part / "who").write_text("slow")
+        (part / "builder").write_text("slow")
         folder.mkdir()
-        (folder / "who").write_text("fast")
-    assert (folder / "who").read_text() == "fast" and list(tmp_path.iterdir()) == [folder]
+        (folder / "builder").write_text("fast")
+    assert (folder / "builder").read_text() == "fast" and list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
@@ -60,7 +60,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     ]
 
 
-def test_what_lives_is_left_alone(tmp_path):
+def test_temporaries_of_running_processes_stay(tmp_path):
     with atomic_folder(tmp_path / "key") as part:
         remove_stale_temporaries(tmp_path)
         assert part.is_dir()
@@ -77,7 +77,7 @@ def test_a_link_moves_in_one_step_and_never_over_a_real_folder(tmp_path):
         link(tmp_path / "one", tmp_path / "two")
 
 
-def test_a_link_leads_where_it_should_from_a_folder_that_is_linked_itself(tmp_path):
+def test_a_link_resolves_from_a_folder_that_is_a_link_itself(tmp_path):
     for name in ("cache", "elsewhere/deep"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere" / "deep")
@@ -93,7 +93,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mask", [0o002, 0o022, 0o027, 0o077])
-def test_what_safetensors_writes_has_the_mode_that_the_umask_gives(tmp_path, mask):
+def test_safetensors_files_get_the_mode_that_the_umask_allows(tmp_path, mask):
     import torch
     from safetensors.torch import save_file
 
@@ -113,7 +113,7 @@ def test_what_safetensors_writes_has_the_mode_that_the_umask_gives(tmp_path, mas
 
 
 def test_a_file_of_another_mode_keeps_it(tmp_path):
-    """It may be linked from a cache of another user, whom alone the system lets change it."""
+    # it may be a hard link into the cache of another user, who alone may change it
     file = tmp_path / "shard.safetensors"
     file.write_bytes(b"")
     file.chmod(0o640)

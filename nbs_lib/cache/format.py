@@ -1,31 +1,38 @@
-"""The cache: latents, text embeddings and teacher's answers in a folder named by a hash over everything they depend on.
+"""The cache: latents, text embeddings and teacher predictions, in a folder named by a hash of
+everything they depend on.
 
-    outputs/cache/KEY/
-      cache.json             what is in it, and the SHA-256 of each other file; written last
-      examples.parquet       a row for each example: id, caption (a row of captions.parquet), key (of its image's content
-                             and how it is cut and turned), shard (a place in cache.json's `shards`) and row in it, prior,
-                             flipped
-      captions.parquet       a row for each distinct caption: caption, tokens (how many it has), shard and row
-      latents/NAME.safetensors   latents fp32 [n, c, h, w], all of one shape: posterior mean × the VAE's scaling factor (after
-                             its own mean and deviation are taken out, with a VAE of SDXL's that says them)
-      texts/NAME.safetensors     embeddings fp32 [m, tokens, width], and pooled fp32 [m, p] where the base's family has it
-      unconditional.safetensors  empty fp32 [tokens, width], what the stock pipeline guides away from without a negative
-                             prompt: the empty prompt's embedding, or zeros (SDXL); negative fp32 [tokens, width], of
-                             guidance's unconditional side: the negative prompt's, or `empty` where there is none;
-                             empty_pooled and negative_pooled [p], where the family has them
-      answers/NAME.safetensors   where asked for: the teacher's answers of a shard, see `answers.py`
-      contact_sheet.png      some of the pictures as they were cut, with their captions
-      as_trained.png         some as they were, as they were cut, and as the VAE gives them back
+outputs/cache/KEY/
+  cache.json                 the metadata below; written last
+  examples.parquet           a row for each example: id, caption (a row of captions.parquet), key
+                             (of its image's content, crop and mirroring), shard (an index into
+                             cache.json's `shards`) and row in it, prior, flipped
+  captions.parquet           a row for each distinct caption: caption, tokens (their number), shard
+                             and row
+  latents/NAME.safetensors   latents fp32 [n, c, h, w], all of one shape: posterior mean × the VAE's
+                             scaling factor (after normalization, if an SDXL VAE has mean and
+                             deviation in its settings)
+  texts/NAME.safetensors     embeddings fp32 [m, tokens, width]; pooled fp32 [m, p] if the base's
+                             family has it
+  unconditional.safetensors  empty fp32 [tokens, width]: what the stock pipeline guides away from
+                             without a negative prompt, the empty prompt's embedding or zeros
+                             (SDXL); negative fp32 [tokens, width]: the negative prompt's, or
+                             `empty` without one; empty_pooled and negative_pooled [p] if the family
+                             has them
+  answers/NAME.safetensors   on request: the teacher's predictions for a shard, see
+                             `prepare/encode/teacher_cache.py`
+  contact_sheet.png          some of the cropped pictures with their captions
+  as_trained.png             some pictures before and after the crop, and decoded by the VAE
 
-    cache.json has key, base (name, as given), revision, base_hash, resolution, examples, captions (m), captions_cut, text_shape
-    [tokens, width], shapes {"c h w": examples}, shards [{name, rows, shape [c, h, w], answers}], texts [{name, rows}],
-    negative, answers (what was asked, or null), images (whether there are latents), spaces {what: hash}, files {name:
-    SHA-256}. It holds no time and no path of the machine, so a cache that is built again is the same, file for file.
-    Rows taken over from an older cache were encoded in other batches, and may differ in their last bit from ones encoded
-    anew.
+cache.json has key, base (its name), revision, base_hash, resolution, examples, captions (m),
+captions_cut, text_shape [tokens, width], shapes {"c h w": examples}, shards [{name, rows, shape
+[c, h, w], answers}], texts [{name, rows}], negative, answers (the request, or null), images (false
+without latents), spaces {content: hash}, files {name: SHA-256}. It holds no time and no path of the
+machine, so the same cache built again is the same, file for file. Rows from an older cache were
+encoded in other batches and may differ in their last bit.
 
-NAME is a hash over what a shard holds, so caches share their equal shards as links to one file. A cache is filled beside its
-place and renamed into it when whole. One with a file missing or changed is never read.
+NAME is a hash of a shard's content, so caches share equal shards as hard links. A cache is filled
+beside its destination and renamed when complete. A cache with a missing or changed file is never
+read.
 """
 
 from dataclasses import dataclass
@@ -44,49 +51,76 @@ from ..run.record import is_plain_relative
 from ..untrusted_files import read_json
 from .shards import Shards
 
-META, EXAMPLES, CAPTIONS = "cache.json", "examples.parquet", "captions.parquet"
-LATENTS, TEXTS, ANSWERS, UNCONDITIONAL = "latents", "texts", "answers", "unconditional.safetensors"
-SHEET, AS_TRAINED = "contact_sheet.png", "as_trained.png"
+META = "cache.json"
+EXAMPLES = "examples.parquet"
+CAPTIONS = "captions.parquet"
+LATENTS = "latents"
+TEXTS = "texts"
+ANSWERS = "answers"
+UNCONDITIONAL = "unconditional.safetensors"
+SHEET = "contact_sheet.png"
+AS_TRAINED = "as_trained.png"
+# int32 and rows of other tables, so that a million examples need little memory
 EXAMPLE_COLUMNS = pyarrow.schema(
-    [("id", "string"), ("caption", "int32"), ("key", "string"), ("shard", "int32"), ("row", "int32"), ("prior", "bool"),
-     ("flipped", "bool")]
-)  # fmt: skip
+    [
+        ("id", "string"),
+        ("caption", "int32"),
+        ("key", "string"),
+        ("shard", "int32"),
+        ("row", "int32"),
+        ("prior", "bool"),
+        ("flipped", "bool"),
+    ]
+)
 CAPTION_COLUMNS = pyarrow.schema(
     [("caption", "string"), ("tokens", "int32"), ("shard", "int32"), ("row", "int32")]
 )
-
-
-KINDS = {
-    "key": str, "base": str, "base_hash": str, "resolution": int, "examples": int, "captions": int, "captions_cut": int,
-    "text_shape": list, "shapes": dict, "shards": list, "texts": list, "answers": dict | None, "images": bool, "spaces": dict,
+# The fields of every cache.json, with their types.
+METADATA_FIELDS = {
+    "key": str,
+    "base": str,
+    "base_hash": str,
+    "resolution": int,
+    "examples": int,
+    "captions": int,
+    "captions_cut": int,
+    "text_shape": list,
+    "shapes": dict,
+    "shards": list,
+    "texts": list,
+    "answers": dict | None,
+    "images": bool,
+    "spaces": dict,
     "files": dict,
-}  # fmt: skip
-"""What is in every cache.json, with its type."""
-MAX_METADATA_SIZE = 32 << 20
-"""Bytes of cache.json, which has a line for each file."""
+}
+MAX_METADATA_SIZE = 32 << 20  # bytes of cache.json, which has a line for each file
+N_TIMESTEPS = 1000  # of a noise schedule; the teacher's predictions are at timesteps below it
 
 
 class CacheError(ValueError):
-    """A folder that is no whole cache: which, and the file that is missing or changed."""
+    """A folder that is no complete cache: which, and the file that is missing or changed."""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """An opened cache; what is in it is in the module's docstring. Tables are read when they are asked for."""
+    """An opened cache; its content is in the module's docstring. Tables are read on first use."""
 
     folder: Path
     meta: dict[str, Any]
 
     @cached_property
     def examples(self) -> pyarrow.Table:
+        """A row for each example."""
         return pyarrow.parquet.read_table(self.folder / EXAMPLES)
 
     @cached_property
     def texts(self) -> pyarrow.Table:
+        """A row for each distinct caption."""
         return pyarrow.parquet.read_table(self.folder / CAPTIONS)
 
     @property
     def ids(self) -> list[str]:
+        """The name of each example."""
         return self.examples["id"].to_pylist()
 
     @property
@@ -96,58 +130,111 @@ class Cache:
 
     @property
     def unconditional(self) -> dict[str, torch.Tensor]:
-        return load_file(self.folder / UNCONDITIONAL)
+        """The embeddings of the empty and the negative prompt."""
+        return load_unconditional(self.folder)
 
-    def latents(self, places: list[int]) -> torch.Tensor:
-        """fp32 [n, c, h, w] of examples by their places, all of one shape."""
-        return self._taken(LATENTS, "shards", "latents", self.examples, places)
+    def latents(self, examples: list[int]) -> torch.Tensor:
+        """Return latents fp32 [n, c, h, w] of examples by their indices; all of one shape."""
+        shards = latent_shards(self.folder, self.meta)
+        return _take_rows(shards, self.examples, examples)
 
-    def embeddings(self, places: list[int], name: str = "embeddings") -> torch.Tensor:
-        """fp32 [n, tokens, width] of examples' captions by the examples' places; name: or `pooled`, [n, p]."""
-        return self._taken(
-            TEXTS, "texts", name, self.texts, self.examples["caption"].take(places).to_pylist()
-        )
+    def embeddings(self, examples: list[int], name: str = "embeddings") -> torch.Tensor:
+        """Return the text embeddings of examples' captions, fp32 [n, tokens, width].
 
-    def _taken(
-        self, folder: str, listed: str, tensor: str, table: pyarrow.Table, places: list[int]
-    ) -> torch.Tensor:
-        files = [self.folder / folder / f"{each['name']}.safetensors" for each in self.meta[listed]]
-        shard, row = (
-            torch.tensor(table[name].take(places).to_pylist()) for name in ("shard", "row")
-        )
-        return Shards(files, tensor).take(shard, row)
+        examples: indices
+        name: or `pooled`, fp32 [n, p]
+        """
+        # many examples share a caption, which is encoded once
+        captions = self.examples["caption"].take(examples).to_pylist()
+        return _take_rows(text_shards(self.folder, self.meta, name), self.texts, captions)
 
 
-def load_metadata(folder: Path) -> dict[str, Any]:
-    """cache.json. Errors: CacheError where it is missing or damaged, or names files elsewhere."""
+def _take_rows(shards: Shards, table: pyarrow.Table, rows: list[int]) -> torch.Tensor:
+    shard = torch.tensor(table["shard"].take(rows).to_pylist())
+    row = torch.tensor(table["row"].take(rows).to_pylist())
+    return shards.take(shard, row)
+
+
+def latent_shards(folder: Path, meta: dict[str, Any]) -> Shards:
+    """Return the latents of a cache."""
+    return Shards(shard_files(folder / LATENTS, meta["shards"]), "latents")
+
+
+def text_shards(folder: Path, meta: dict[str, Any], name: str = "embeddings") -> Shards:
+    """Return the text embeddings of a cache.
+
+    name: `embeddings` or `pooled`
+    """
+    return Shards(shard_files(folder / TEXTS, meta["texts"]), name)
+
+
+def answer_shards(folder: Path, meta: dict[str, Any], name: str) -> Shards:
+    """Return one tensor of the teacher's predictions in a cache.
+
+    name: `t`, `uncond`, `cond` or, for trajectories, `x_t`
+    """
+    # predictions have names of their own, because they also depend on the teacher's settings
+    return Shards(shard_files(folder / ANSWERS, meta["shards"], "answers"), name)
+
+
+def shard_files(folder: Path, shards: list[dict[str, Any]], field: str = "name") -> list[Path]:
+    """Return the files of shards in their order.
+
+    folder: LATENTS, TEXTS or ANSWERS in a cache
+    shards: of cache.json
+    field: of a shard with the file's name, `name` or `answers`
+    """
+    return [folder / f"{shard[field]}.safetensors" for shard in shards]
+
+
+def load_unconditional(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the embeddings of the empty and the negative prompt of a cache, by name."""
+    return load_file(folder / UNCONDITIONAL)
+
+
+def read_cache_metadata(folder: Path) -> dict[str, Any]:
+    """Return the content of cache.json.
+
+    Errors: CacheError if it is missing or damaged, or names files outside the cache
+    """
     try:
+        # a cache may be copied from elsewhere, so its content is checked like any foreign file
         meta = read_json(folder / META, MAX_METADATA_SIZE)
-        whole = all(isinstance(meta[name], kind) for name, kind in KINDS.items())
-        whole = whole and all(
-            is_plain_relative(name) and isinstance(digest, str)
-            for name, digest in meta["files"].items()
-        )
-        if not whole or not all(
-            isinstance(each["name"], str) for each in (*meta["shards"], *meta["texts"])
-        ):
+        if not _is_complete(meta):
             raise TypeError
+    # one error for all damage: the remedy is the same, a new build
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CacheError(f"cache {str(folder)!r}: {META} is missing or damaged") from None
     return meta
 
 
-def damage(folder: Path, meta: dict[str, Any]) -> list[str]:
-    """The names of a cache's files that are missing or are not, byte for byte, what was written."""
-    return [name for name, digest in meta["files"].items() if not _holds(folder / name, digest)]
+def _is_complete(meta: dict[str, Any]) -> bool:
+    if not all(isinstance(meta[name], kind) for name, kind in METADATA_FIELDS.items()):
+        return False
+    # its files are opened and hashed: a name must not lead out of the cache
+    if not all(map(is_plain_relative, meta["files"])):
+        return False
+    names = [shard["name"] for shard in (*meta["shards"], *meta["texts"])]
+    return all(isinstance(text, str) for text in (*names, *meta["files"].values()))
 
 
-def _holds(path: Path, digest: str) -> bool:
-    return isfile(path) and file_hash(path) == digest
+def damaged_files(folder: Path, meta: dict[str, Any]) -> list[str]:
+    """Return the names of a cache's files that are missing or changed."""
+    return [
+        name
+        for name, digest in meta["files"].items()
+        if not isfile(folder / name) or file_hash(folder / name) != digest
+    ]
 
 
 def open_cache(folder: Path) -> Cache:
-    """A cache, every byte of it checked. Errors: CacheError where a file is missing or changed."""
-    meta = load_metadata(folder)
-    if wrong := damage(folder, meta):
-        raise CacheError(f"cache {str(folder)!r}: {wrong[0]} is missing or damaged")
+    """Return a cache after a check of every byte.
+
+    Errors: CacheError if a file is missing or changed
+    """
+    meta = read_cache_metadata(folder)
+    # every byte, because a wrong latent would train silently
+    damaged = damaged_files(folder, meta)
+    if damaged:
+        raise CacheError(f"cache {str(folder)!r}: {damaged[0]} is missing or damaged")
     return Cache(folder, meta)

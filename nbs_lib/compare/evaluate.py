@@ -12,7 +12,7 @@ from ..config import Compare
 from ..config.contenders import CONTENDERS
 from ..models import embedded_clip, find_base
 from ..picturebook.captions import Caption, held_out_captions
-from ..picturebook.draw import draw
+from ..picturebook.draw import draw_picture
 from .metrics.clip import Clip
 from .metrics.confidence import (
     bootstrap_interval,
@@ -22,7 +22,7 @@ from .metrics.confidence import (
     with_interval,
 )
 from .metrics.image_metrics import (
-    caption_first,
+    caption_ranked_first,
     clip_score,
     latent_mse,
     psnr,
@@ -104,7 +104,8 @@ def caption_accuracy(
     texts = [caption.text for caption in captions]  # one may be asked for more than once
     shown = steps("captions", drawn.items(), "contender")
     first = {
-        name: caption_first(each.images, captions, clip, tokenizer).numpy() for name, each in shown
+        name: caption_ranked_first(each.images, captions, clip, tokenizer).numpy()
+        for name, each in shown
     }
     rates = {}
     for name, right in first.items():
@@ -166,7 +167,10 @@ def draw_captions(
         for name in config.contenders
     }
     real = np.stack(
-        [np.asarray(draw(caption.scene, Random(f"real {i}"))) for i, caption in enumerate(captions)]
+        [
+            np.asarray(draw_picture(caption.scene, Random(f"real {i}")))
+            for i, caption in enumerate(captions)
+        ]
     )
     return captions, drawn, real
 

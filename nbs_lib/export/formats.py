@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers.utils import logging as transformers_bars
 
 from ..models import StableDiffusion
-from ..models.lora import METADATA_KEY, WEIGHTS
+from ..models.lora import LORA_FILE, METADATA_KEY
 from ..models.sampling_recipe import holds_guidance
 from ..run.run import Run
 from .kohya import kohya_metadata, kohya_weights
@@ -38,19 +38,21 @@ class Source:
 
 def write_diffusers(part: Path, source: Source):
     """The run's own weights, with all that is told of them in the header."""
-    with safe_open(source.run.adapter / WEIGHTS, "pt") as opened:
+    with safe_open(source.run.adapter / LORA_FILE, "pt") as opened:
         weights, metadata = (
             {key: opened.get_tensor(key) for key in opened.keys()},
             opened.metadata(),
         )
     save_file(
-        weights, part / WEIGHTS, metadata | {METADATA_KEY: json.dumps(source.facts, sort_keys=True)}
+        weights,
+        part / LORA_FILE,
+        metadata | {METADATA_KEY: json.dumps(source.facts, sort_keys=True)},
     )
 
 
 def write_kohya(part: Path, source: Source):
     """One file, by the run's name."""
-    unet, facts = _with_adapter(source.base, source.run.adapter, WEIGHTS).unet, source.facts
+    unet, facts = _with_adapter(source.base, source.run.adapter, LORA_FILE).unet, source.facts
     weights = kohya_weights(unet, facts["train"].get("alpha"))
     metadata = kohya_metadata(
         weights, unet.config.cross_attention_dim, source.base, facts["name"], source.pixels
@@ -64,7 +66,7 @@ def write_kohya(part: Path, source: Source):
 
 def write_merged(part: Path, source: Source):
     """The whole pipeline. Where its base lay on this machine is left out of it."""
-    pipe = _with_adapter(source.base, source.run.adapter, WEIGHTS)
+    pipe = _with_adapter(source.base, source.run.adapter, LORA_FILE)
     pipe.fuse_lora(components=["unet"])
     pipe.unload_lora_weights()
     if holds_guidance(source.facts):
@@ -79,7 +81,9 @@ WRITERS = {"diffusers": write_diffusers, "kohya": write_kohya, "merged": write_m
 def stock_pipeline(part: Path, to: str, source: Source) -> DiffusionPipeline:
     """The export as a program with nothing but diffusers loads it."""
     if to != "merged":
-        return _with_adapter(source.base, part, WEIGHTS if to == "diffusers" else source.kohya_file)
+        return _with_adapter(
+            source.base, part, LORA_FILE if to == "diffusers" else source.kohya_file
+        )
     with _without_bars():
         return source.base.pipeline_class.from_pretrained(
             part, use_safetensors=True, local_files_only=True

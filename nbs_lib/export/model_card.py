@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config.contenders import CONTENDERS
-from ..models.card_metadata import front_matter, license_row
 from ..models.checks.headers import FileError, read_header
-from ..models.lora import WEIGHTS, load_metadata
+from ..models.lora import LORA_FILE, load_metadata
 from ..models.lora_compatibility import unsupported_layers
 from ..models.lora_file import AdapterError
+from ..models.origin import front_matter, license_row
 from ..models.sampling_recipe import (
     holds_guidance,
     sampling_recipe,
@@ -38,7 +38,7 @@ WHAT = {
 PROGRAMS = (
     "Which export is for which program: `kohya` for ComfyUI, A1111 and sd-scripts, `diffusers` for `load_lora_weights` of "
     "diffusers, `merged` for all that load a whole pipeline in diffusers' layout. ComfyUI does not know the names in "
-    f"`{WEIGHTS}`: it says `lora key not loaded`, and draws the base's pictures."
+    f"`{LORA_FILE}`: it says `lora key not loaded`, and draws the base's pictures."
 )
 UNGUIDED = "diffusers leaves guidance out of this pipeline by itself, whatever `guidance_scale` is."
 MISSED = (
@@ -63,7 +63,7 @@ def export_metadata(run: Run, layers: Iterable[str]) -> dict[str, Any]:
     objective = facts.get("objective", "guidance")
     own = {"name": run.name, "objective": objective, "usage": usage_text(facts), "train": train}
     try:
-        keys = read_header(run.adapter / WEIGHTS).weights
+        keys = read_header(run.adapter / LORA_FILE).weights
     except FileError as failure:
         raise AdapterError(run.adapter, failure) from None
     put = {key.removeprefix("unet.").partition(".lora_")[0] for key in keys}

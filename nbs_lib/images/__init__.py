@@ -1,1 +1,7 @@
-"""Pictures and pages: image grids, one palette, one policy for HTML."""
+"""Pictures and HTML pages.
+
+convert  tensors, bytes
+grid     pages of labelled pictures
+style    the palette and the fonts of all figures
+html     Jinja templates, and the policy for inline style and script
+"""

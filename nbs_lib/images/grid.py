@@ -1,125 +1,82 @@
-"""Pages of pictures: grids with labelled rows and columns.
+"""Pages of pictures: grids with labelled rows and columns, drawn with Pillow."""
 
-Drawn with Pillow, so that small pictures keep their pixels square."""
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .style import INK, SOFT, contender_colour, font
 
-DISPLAY_SIDE = 192  # pixels that a small picture is enlarged to, at most
-MAX_SIDE = 256  # pixels that a large picture is reduced to
+# Lengths in pixels.
+DISPLAY_SIDE = 192  # a small picture is enlarged up to this
+MAX_SIDE = 256  # a large picture is reduced to this
 MAX_COLUMNS = 5  # pictures in a row
-GAP, MARGIN = 8, 28
-LINES = 3  # of a prompt, at most
+CELL_GAP = 8
+MARGIN = 28
+MAX_PROMPT_LINES = 3
 LINE_HEIGHT = 18
-MAX_LABEL_WIDTH = 150  # pixels that the label of a row may be wide
+NAME_HEIGHT = 24
+MAX_LABEL_WIDTH = 150  # of a row's label
 
 
 @dataclass(frozen=True)
-class Row:
-    """A contender's row of the grid. images: uint8 [n, h, w, 3]; note: a line for each fact under its name."""
+class GridRow:
+    """A contender's row of the grid.
+
+    images: uint8 [n, h, w, 3]
+    note: lines of facts under its name
+    """
 
     name: str
     images: np.ndarray
     note: str = ""
 
 
-def labelled_grid(rows: Sequence[Row], prompts: Sequence[str], seeds: Sequence[int]) -> Image.Image:
-    """Every picture of every contender: a column for each prompt and seed, in bands of labelled rows.
+def labelled_grid(
+    rows: Sequence[GridRow], prompts: Sequence[str], seeds: Sequence[int]
+) -> Image.Image:
+    """Return a page with a row for each contender and a column for each prompt and seed.
 
-    prompts, seeds: one for each column, the seeds of a prompt side by side. Small pictures keep their pixels square.
+    Columns that do not fit side by side continue in another band below.
+
+    prompts, seeds: one for each column, the seeds of a prompt side by side
     """
-    large, small = font(15, "-Bold"), font(13)
-    pictures = [[scale_for_display(image) for image in row.images] for row in rows]
+    bold = font(15, "-Bold")
+    face = font(13)
+    n_seeds = len(set(seeds))
+    pictures = [_scaled(row.images) for row in rows]
+    # all pictures of a page have one size
     width, height = pictures[0][0].size
-    notes = [row.note.splitlines() for row in rows]
-    left = MARGIN + round(max(large.getlength(r.name) for r in rows)) + GAP * 2
-    left = max(
-        left,
-        MARGIN
-        + round(max((small.getlength(line) for note in notes for line in note), default=0))
-        + GAP * 2,
-    )
     titles = [
-        prompt_lines(prompt, seed, len(set(seeds)) > 1, small, width)
+        prompt_lines(prompt, seed, n_seeds > 1, face, width)
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
-    each = len(set(seeds))
-    across = min(len(prompts), MAX_COLUMNS // each * each or MAX_COLUMNS)
-    bands = [
-        range(first, min(first + across, len(prompts))) for first in range(0, len(prompts), across)
-    ]
-    heads = [LINE_HEIGHT * max(len(titles[i]) for i in band) + GAP for band in bands]
-    tall = sum(heads) + len(bands) * (len(rows) * (height + GAP) + MARGIN) + MARGIN
-    page = Image.new("RGB", (left + across * (width + GAP) - GAP + MARGIN, tall), "white")
-    pen, y = ImageDraw.Draw(page), MARGIN
-    for band, head in zip(bands, heads, strict=True):
-        for column, i in enumerate(band):
-            text = titles[i]
-            for number, line in enumerate(text):  # titles stand on their pictures
-                where = (
-                    left + column * (width + GAP),
-                    y + head - GAP - LINE_HEIGHT * (len(text) - number),
-                )
-                pen.text(where, line, INK, small)
-        y += head
-        for row, drawn, note in zip(rows, pictures, notes, strict=True):
-            top = y + (height - 22 - LINE_HEIGHT * len(note)) // 2
-            pen.rectangle((MARGIN - 12, y, MARGIN - 8, y + height - 1), contender_colour(row.name))
-            pen.text((MARGIN, top), row.name, INK, large)
-            for number, line in enumerate(note):
-                pen.text((MARGIN, top + 24 + LINE_HEIGHT * number), line, SOFT, small)
-            for column, i in enumerate(band):
-                page.paste(drawn[i], (left + column * (width + GAP), y))
-            y += height + GAP
-        y += MARGIN
+    names_width = _text_width(bold, [row.name for row in rows])
+    notes_width = _text_width(face, chain.from_iterable(row.note.splitlines() for row in rows))
+    left = MARGIN + max(names_width, notes_width) + 2 * CELL_GAP
+    # a multiple of the seeds, so that a band ends with a whole prompt
+    columns = min(len(prompts), MAX_COLUMNS // n_seeds * n_seeds or MAX_COLUMNS)
+    bands = [titles[first : first + columns] for first in range(0, len(titles), columns)]
+    heads = [_lines_height(band) + CELL_GAP for band in bands]
+    band_height = len(rows) * (height + CELL_GAP) + MARGIN
+    page_height = MARGIN + sum(heads) + len(bands) * band_height
+    page = Image.new(
+        "RGB", (left + columns * (width + CELL_GAP) - CELL_GAP + MARGIN, page_height), "white"
+    )
+    pen = ImageDraw.Draw(page)
+    top = MARGIN
+    for number, (band, head) in enumerate(zip(bands, heads, strict=True)):
+        top += head
+        _draw_titles(pen, left, top, width, band, face)
+        first = number * columns
+        for row, images in zip(rows, pictures, strict=True):
+            _draw_row_label(pen, top, height, row, bold, face)
+            _paste_row(page, left, top, images[first : first + len(band)])
+            top += height + CELL_GAP
+        top += MARGIN
     return page
-
-
-def scale_for_display(image: np.ndarray) -> Image.Image:
-    """A picture at the size it is shown: small ones by a whole factor with square pixels, large ones reduced."""
-    picture = Image.fromarray(image)
-    longest = max(picture.size)
-    if longest > MAX_SIDE:
-        return picture.resize(
-            [max(1, round(side * MAX_SIDE / longest)) for side in picture.size],
-            Image.Resampling.LANCZOS,
-        )
-    factor = max(1, DISPLAY_SIDE // longest)
-    return picture.resize([side * factor for side in picture.size], Image.Resampling.NEAREST)
-
-
-def prompt_lines(
-    prompt: str, seed: int, with_seed: bool, face: ImageFont.FreeTypeFont, width: int
-) -> list[str]:
-    """A prompt in lines that fit the width; the seed on a line of its own where there are several."""
-    return wrap_text(prompt, face, width) + ([f"seed {seed}"] if with_seed else [])
-
-
-def wrap_text(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """A text in LINES lines at most that fit the width."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if face.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    cut = len(lines) > LINES
-    return [
-        _fitting(line, face, width, cut and i == LINES - 1) for i, line in enumerate(lines[:LINES])
-    ]
-
-
-def _fitting(line: str, face: ImageFont.FreeTypeFont, width: int, cut: bool) -> str:
-    """The line, shortened to the width; with an ellipsis if it is cut here."""
-    while line and face.getlength(line + "…" * cut) > width:
-        line, cut = line[:-1], True
-    return line + "…" * cut
 
 
 def captioned_table(
@@ -129,59 +86,132 @@ def captioned_table(
     title: str = "",
     notes: Sequence[str] = (),
 ) -> Image.Image:
-    """Pictures uint8 [rows, columns, h, w, 3] with a label over each column and beside each row, and a title over all.
+    """Return a page with a label over each column and beside each row.
 
-    notes: a line more for each column's label.
+    pictures: uint8 [rows, columns, h, w, 3]
+    notes: an additional line for each column's label
     """
-    face, bold = font(13), font(15, "-Bold")
-    shown = [[scale_for_display(picture) for picture in row] for row in pictures]
-    width, height = shown[0][0].size
-    over = [wrap_text(each, face, width) + list(notes[i : i + 1]) for i, each in enumerate(columns)]
-    beside = [wrap_text(each, face, MAX_LABEL_WIDTH) for each in rows]
-    left = (
-        MARGIN
-        + round(max((face.getlength(line) for lines in beside for line in lines), default=0))
-        + 2 * GAP
-    )
-    head = MARGIN + (LINE_HEIGHT + GAP) * bool(title) + LINE_HEIGHT * max(map(len, over)) + GAP
-    size = (
-        left + len(columns) * (width + GAP) - GAP + MARGIN,
-        head + len(rows) * (height + GAP) - GAP + MARGIN,
-    )
-    page = Image.new(
-        "RGB", (max(size[0], round(bold.getlength(title)) + 2 * MARGIN), size[1]), "white"
-    )
+    face = font(13)
+    bold = font(15, "-Bold")
+    scaled = [_scaled(row) for row in pictures]
+    width, height = scaled[0][0].size
+    above = [wrap_text(label, face, width) for label in columns]
+    for lines, note in zip(above, notes, strict=False):
+        lines.append(note)
+    beside = [wrap_text(label, face, MAX_LABEL_WIDTH) for label in rows]
+    left = MARGIN + _text_width(face, chain.from_iterable(beside)) + 2 * CELL_GAP
+    head = MARGIN + (LINE_HEIGHT + CELL_GAP) * bool(title) + _lines_height(above) + CELL_GAP
+    table_width = left + len(columns) * (width + CELL_GAP) - CELL_GAP + MARGIN
+    page_width = max(table_width, _text_width(bold, [title]) + 2 * MARGIN)
+    page_height = head + len(rows) * (height + CELL_GAP) - CELL_GAP + MARGIN
+    page = Image.new("RGB", (page_width, page_height), "white")
     pen = ImageDraw.Draw(page)
     pen.text((MARGIN, MARGIN - 6), title, INK, bold)
-    for column, lines in enumerate(over):
-        for number, line in enumerate(lines):  # labels stand on their pictures
-            pen.text(
-                (left + column * (width + GAP), head - GAP - LINE_HEIGHT * (len(lines) - number)),
-                line,
-                INK,
-                face,
-            )
-    for row, lines in enumerate(beside):
-        top = head + row * (height + GAP)
-        for number, line in enumerate(lines):
-            pen.text(
-                (MARGIN, top + (height - LINE_HEIGHT * len(lines)) // 2 + LINE_HEIGHT * number),
-                line,
-                SOFT,
-                face,
-            )
-        for column, picture in enumerate(shown[row]):
-            page.paste(picture, (left + column * (width + GAP), top))
+    _draw_titles(pen, left, head, width, above, face)
+    top = head
+    for lines, images in zip(beside, scaled, strict=True):
+        middle = top + (height - LINE_HEIGHT * len(lines)) // 2
+        _draw_lines(pen, (MARGIN, middle), lines, SOFT, face)
+        _paste_row(page, left, top, images)
+        top += height + CELL_GAP
     return page
 
 
 def stack_vertically(pages: Sequence[Image.Image]) -> Image.Image:
-    """Pages below one another."""
-    whole = Image.new(
-        "RGB", (max(page.width for page in pages), sum(page.height for page in pages)), "white"
-    )
+    """Return pages below one another on one page."""
+    size = (max(page.width for page in pages), sum(page.height for page in pages))
+    stacked = Image.new("RGB", size, "white")
     top = 0
     for page in pages:
-        whole.paste(page, (0, top))
+        stacked.paste(page, (0, top))
         top += page.height
-    return whole
+    return stacked
+
+
+def scale_for_display(image: np.ndarray) -> Image.Image:
+    """Return a picture in its display size.
+
+    image: uint8 [h, w, 3]
+    """
+    picture = Image.fromarray(image)
+    longest = max(picture.size)
+    if longest > MAX_SIDE:
+        size = [max(1, round(side * MAX_SIDE / longest)) for side in picture.size]
+        return picture.resize(size, Image.Resampling.LANCZOS)
+    # by an integer, so that the pixels of a small picture stay square
+    factor = max(1, DISPLAY_SIDE // longest)
+    return picture.resize([side * factor for side in picture.size], Image.Resampling.NEAREST)
+
+
+def _scaled(images: np.ndarray) -> list[Image.Image]:
+    return [scale_for_display(image) for image in images]
+
+
+def prompt_lines(
+    prompt: str, seed: int, with_seed: bool, face: ImageFont.FreeTypeFont, width: int
+) -> list[str]:
+    """Return a prompt in lines that fit the width, and its seed on a line if there are several."""
+    return wrap_text(prompt, face, width) + ([f"seed {seed}"] if with_seed else [])
+
+
+def wrap_text(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Return a text in at most MAX_PROMPT_LINES lines that fit the width."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        # a word wider than the line gets a line of its own and is shortened
+        if face.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    first = [_shorten(line, face, width) for line in lines[:MAX_PROMPT_LINES]]
+    if len(lines) > MAX_PROMPT_LINES:
+        first[-1] = _shorten(lines[MAX_PROMPT_LINES - 1], face, width, "…")
+    return first
+
+
+def _shorten(line: str, face: ImageFont.FreeTypeFont, width: int, ending: str = "") -> str:
+    """Return a line that fits the width; with an ellipsis if it is cut."""
+    while line and face.getlength(line + ending) > width:
+        line = line[:-1]
+        ending = "…"
+    return line + ending
+
+
+def _text_width(face: ImageFont.FreeTypeFont, lines: Iterable[str]) -> int:
+    return round(max(map(face.getlength, lines), default=0))
+
+
+def _lines_height(labels: Sequence[Sequence[str]]) -> int:
+    return LINE_HEIGHT * max(map(len, labels))
+
+
+def _draw_lines(pen: ImageDraw.ImageDraw, position: tuple, lines: Sequence[str], ink: str, face):
+    left, top = position
+    for line in lines:
+        pen.text((left, top), line, ink, face)
+        top += LINE_HEIGHT
+
+
+def _draw_titles(pen, left: int, bottom: int, width: int, titles: Sequence[Sequence[str]], face):
+    """Draw a title over each column; titles of different heights end at the pictures."""
+    for column, lines in enumerate(titles):
+        top = bottom - CELL_GAP - LINE_HEIGHT * len(lines)
+        _draw_lines(pen, (left + column * (width + CELL_GAP), top), lines, INK, face)
+
+
+def _draw_row_label(pen: ImageDraw.ImageDraw, top: int, height: int, row: GridRow, bold, face):
+    note = row.note.splitlines()
+    # the contender's colour, as in the plots
+    bar = (MARGIN - 12, top, MARGIN - 8, top + height - 1)
+    pen.rectangle(bar, contender_colour(row.name))
+    # 22 for the name above the notes
+    middle = top + (height - 22 - LINE_HEIGHT * len(note)) // 2
+    pen.text((MARGIN, middle), row.name, INK, bold)
+    _draw_lines(pen, (MARGIN, middle + NAME_HEIGHT), note, SOFT, face)
+
+
+def _paste_row(page: Image.Image, left: int, top: int, images: Sequence[Image.Image]):
+    for image in images:
+        page.paste(image, (left, top))
+        left += image.width + CELL_GAP

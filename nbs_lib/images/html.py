@@ -1,4 +1,4 @@
-"""HTML pages from templates, and a policy that lets a browser run only our own style and script."""
+"""HTML pages from templates, and a policy that admits only our own style and script."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -17,11 +17,13 @@ def csp_hash(text: str) -> str:
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
 
 
-def environment(folder: Path) -> Environment:
-    """Return the Jinja environment of a folder's templates. Text from outside is always escaped."""
+def template_environment(folder: Path) -> Environment:
+    """Return the Jinja environment of a folder's templates."""
+    # autoescape: prompts, names and errors come from outside
     return Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
+        # a misspelt name must be an error, not an empty place in a report
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -34,9 +36,10 @@ def inline(style: str, script: str) -> dict[str, Any]:
     Both must be files of ours: nothing that a person typed may be in them.
     """
     hashes = {"style": csp_hash(style), "script": csp_hash(script)}
+    # not escaped: quotes and `<` are part of both languages
     return {"style": Markup(style), "script": Markup(script), "hashes": hashes}
 
 
 def data_url(picture: bytes, kind: str = "png") -> str:
-    """Return the bytes of a PNG or WebP file as a URL that holds them."""
+    """Return the bytes of a PNG or WebP file as a URL."""
     return f"data:image/{kind};base64,{b64encode(picture).decode()}"

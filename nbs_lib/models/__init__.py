@@ -1,15 +1,25 @@
-"""Bases: found by name, checked for their parts, loaded, hashed.
+"""Bases and adapters on disk: found, checked, loaded, hashed, saved.
 
-find   a base by its name: `embedded`, a folder in diffusers' layout, or a hub id
-sd     Base: SD 1.x and 2.x, and all that depends on the family
-sdxl   BaseXL: what is otherwise in SDXL
-parts  the files of a base's parts, and how one is loaded
-check  a base held against itself before it is used; with shapes, settings and headers, which read no weight
+loading              a base by name: `embedded`, a folder in diffusers' layout, or a hub id
+stable_diffusion     StableDiffusion: SD 1.x and 2.x, and everything that depends on the family
+stable_diffusion_xl  StableDiffusionXL: the differences of SDXL
+components           the files of a base's components, and how one is loaded
+consistency          checks that a base's components are complete and fit together
+checks/              checks of settings and headers, without a weight in memory
+origin               a base's repository and license, and a model card's metadata
+lora                 a LoRA on the UNet: add, switch off, save, load
+lora_verification    a check that a saved adapter predicts what the trained one does
+lora_file            checks of an adapter's file before peft reads it
+lora_compatibility   the layers on which other programs load a LoRA
+sampling_recipe      how to sample with an adapter: settings, a sentence, Python code
+_imports             the import of the large libraries without garbage collection
+_torch_fixes         a project path with spaces
 
-Nothing is ever run from a model's folder (`trust_remote_code` stays off), and weights are read from safetensors only.
+No code is ever run from a model's folder (`trust_remote_code` stays off), and weights are read
+from safetensors only.
 """
 
-from . import _imports as libraries  # noqa: F401  (before what imports them)
+from . import _imports as libraries  # noqa: F401  (before any import of these libraries)
 from .components import BaseError
 from .loading import EMBEDDED, MIRRORS, embedded_clip, find_base, load_clip_folder
 from .stable_diffusion import StableDiffusion, TextEmbeddings

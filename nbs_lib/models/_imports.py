@@ -1,21 +1,22 @@
-"""The large libraries, imported while Python's garbage collector rests: to be imported before what imports them.
+"""The import of the large libraries without garbage collection.
 
-It would go through all that they have loaded again and again, and once more at the process's end. What they have loaded is
-never garbage, so it is left out of all later passes as well.
+This module must be imported before any import of these libraries.
 """
 
 import gc
 
 
 def _load():
-    resting = not gc.isenabled()
+    was_enabled = gc.isenabled()
+    # the collector would walk through everything they load again and again
     gc.disable()
     try:
         from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
         from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: F401
     finally:
-        if not resting:
+        if was_enabled:
             gc.enable()
+    # modules are never garbage: later passes, and the one at the process's end, skip them
     gc.freeze()
 
 

@@ -1,18 +1,19 @@
-"""What torch has compiled, in a project whose path has spaces."""
+"""A fix for torch's compilers in a project whose path has spaces."""
 
 import logging
 import shlex
 
 
 def quote_torch_libraries():
-    """Have torch's own folder quoted, which it gives to the shell and the linker as it stands, spaces and all.
+    """Quote torch's library folder, which torch passes to the shell and the linker unquoted.
 
-    To be called before DeepSpeed's extensions or torch.compile's kernels are compiled; a second time changes nothing.
+    Call this before DeepSpeed's extensions or torch.compile's kernels are compiled. A second call
+    changes nothing.
     """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(
-        logging.ERROR
-    )  # it says where it found a compiler for CUDA
-    from torch.utils import cpp_extension  # not before it is needed: its import may touch CUDA
+    # the module warns about the compiler it finds for CUDA
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    # imported late, because the import may touch CUDA
+    from torch.utils import cpp_extension
 
     path = cpp_extension.TORCH_LIB_PATH
     if not path.startswith("'"):

@@ -1,4 +1,4 @@
-"""The parts of a base, folders of their own in diffusers' layout: which files one has, and how it is loaded."""
+"""The components of a base, each a folder in diffusers' layout: its files, and how it is loaded."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging as bars
+from transformers.utils import logging as transformers_logging
 
 from .checks.headers import first_line, read_settings
 from .checks.weight_shapes import config_of, is_clip
 
-INDEX = "model_index.json"
-"""What the stock pipeline says of itself, beside the parts."""
+INDEX = "model_index.json"  # the stock pipeline's own settings
+# The components that a base may have, and their files of settings.
 CONFIGS = {
     "unet": "config.json",
     "vae": "config.json",
@@ -22,111 +22,121 @@ CONFIGS = {
     "tokenizer_2": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
-"""Every part that a base may have, and its file of settings."""
+# The components with weights, and the stems of their files.
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
     "text_encoder_2": "model",
 }
-"""The parts that have weights, and how their files are called."""
 
 
 class BaseError(ValueError):
-    """A base that cannot be used: what was given, what is missing, what to do."""
+    """A base that cannot be used: its name, the problem, what to do."""
 
 
 def weight_files(folder: Path, part: str) -> list[Path]:
-    """The files of a part's weights, whole or in shards, fp16 ones only where there are no others; [] where none are."""
-    for ending in ("", ".fp16"):
-        stem = WEIGHTS[part] + ending
-        whole, index = (
-            folder / part / f"{stem}.safetensors",
-            folder / part / f"{WEIGHTS[part]}.safetensors.index{ending}.json",
-        )
-        if whole.is_file():
-            return [whole]
+    """Return the files of a component's weights: one file, or an index and its shards, or none.
+
+    fp16 files are returned only if there are no others.
+    """
+    stem = WEIGHTS[part]
+    # fp32 first: training starts from the more exact weights
+    for variant in ("", ".fp16"):
+        single = folder / part / f"{stem}{variant}.safetensors"
+        index = folder / part / f"{stem}.safetensors.index{variant}.json"
+        if single.is_file():
+            return [single]
+        # a large model's weights are in several files, which the index names
         if index.is_file():
-            shards = f"{WEIGHTS[part]}{ending}-*.safetensors"
-            return [index, *sorted((folder / part).glob(shards))]
+            shards = (folder / part).glob(f"{stem}{variant}-*.safetensors")
+            return [index, *sorted(shards)]
     return []
 
 
 def component_files(folder: Path, part: str) -> set[Path]:
-    """The files that are loaded for a part, and no others that lie beside them."""
+    """Return the files that are loaded for a component, without others beside them."""
     files = {folder / part / CONFIGS[part]}
     if part in WEIGHTS:
         files |= set(weight_files(folder, part))
     elif part.startswith("tokenizer"):
+        # tokenizers of different versions have different files, and all of them count
         files |= {path for path in (folder / part).iterdir() if path.suffix in (".json", ".txt")}
     return files
 
 
 def missing_files(folder: Path, parts: Iterable[str]) -> list[str]:
-    """What a base's folder lacks of these parts, as paths in it; [] for a whole base."""
+    """Return the files that a base lacks of these components, as paths in its folder."""
     missing = []
     for part in parts:
-        # a pipe would be waited for, and no library would end
-        there = {path.name for path in (folder / part).glob("*") if path.is_file()}
-        if CONFIGS[part] not in there:
+        # plain files only: a library would wait without end for a pipe
+        files = {path.name for path in (folder / part).glob("*") if path.is_file()}
+        if CONFIGS[part] not in files:
             missing.append(f"{part}/{CONFIGS[part]}")
         if part in WEIGHTS and not weight_files(folder, part):
             missing.append(f"{part}/{WEIGHTS[part]}.safetensors")
-        if part.startswith("tokenizer") and not (
-            "tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there
-        ):
+        has_vocabulary = "tokenizer.json" in files or {"vocab.json", "merges.txt"} <= files
+        if part.startswith("tokenizer") and not has_vocabulary:
             missing.append(f"{part}/tokenizer.json, or vocab.json and merges.txt beside it")
     return missing
 
 
 def load_component(cls: type, name: str, folder: Path, part: str, dtype: torch.dtype) -> Any:
-    """A part with weights as a frozen model of class `cls`. name: the base's.
+    """Return a component with weights as a frozen model of class `cls`.
 
-    Errors: BaseError where it does not load.
+    name: of the base, for errors
+
+    Errors: BaseError if it does not load
     """
-    variant = "fp16" if ".fp16." in weight_files(folder, part)[0].name else None
-    own = (
-        {"config": config_of(read_settings(folder / part / CONFIGS[part]))} if is_clip(cls) else {}
-    )
+    options: dict[str, Any] = {}
+    if is_clip(cls):
+        # checked settings, because those in the file may name code to fetch
+        options["config"] = config_of(read_settings(folder / part / CONFIGS[part]))
+    if ".fp16." in weight_files(folder, part)[0].name:
+        # diffusers and transformers find such files only by this option
+        options["variant"] = "fp16"
     try:
         with no_progress_bar():
             model = cls.from_pretrained(
                 folder / part,
                 torch_dtype=dtype,
                 use_safetensors=True,
-                variant=variant,
                 local_files_only=True,
-                **own,
+                **options,
             )
     except Exception as failure:  # the libraries check little of what they read
         raise BaseError(
             f"base {name!r}: its {part} does not load ({first_line(failure)}); fetch {part}/ again"
         ) from failure
-    if broken := weights_not_finite(model):
+    broken = weights_not_finite(model)
+    if broken:
         raise BaseError(
-            f"base {name!r}: its {part} has weights that are no numbers ({broken}); fetch {part}/ again"
+            f"base {name!r}: its {part} has weights that are no numbers ({broken}); "
+            f"fetch {part}/ again"
         )
+    # frozen: only a LoRA, or an explicitly unfrozen UNet, is trained
     return model.requires_grad_(False).eval()
 
 
 def weights_not_finite(model: torch.nn.Module) -> str:
-    """Return the name of a weight that holds NaN or an infinity, or an empty text.
-
-    The smallest and the largest value tell both in one pass without a copy: 0.1 s for a GiB.
-    """
+    """Return the name of a weight that holds NaN or an infinity; "" if there is none."""
     for name, weight in model.named_parameters():
-        if weight.numel() and not all(each.isfinite() for each in weight.detach().aminmax()):
+        # aminmax finds both in one pass without a copy: 0.1 s for a GiB
+        if weight.numel() and not torch.stack(weight.detach().aminmax()).isfinite().all():
             return name
     return ""
 
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Without transformers' bar for a while: it would stand in the notebooks for good, and weights load in a moment."""
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
+    """Switch off transformers' progress bar.
+
+    It would stay in the notebooks for good, although weights load in a moment.
+    """
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            bars.enable_progress_bar()
+        if was_enabled:
+            transformers_logging.enable_progress_bar()

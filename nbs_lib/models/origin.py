@@ -1,5 +1,9 @@
-"""Where a base came from, for others: the hub's repository and the license, as far as its folder tells them."""
+"""A base's repository and license, as far as its folder names them, and a model card's metadata.
 
+Source: https://huggingface.co/docs/hub/model-cards.
+"""
+
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,46 +12,82 @@ import yaml
 
 from .checks.headers import SETTINGS_SIZE, FileError, check_file
 
+# The end of a revision's path in the cache of huggingface_hub.
 SNAPSHOT = re.compile(
     r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<revision>[0-9a-f]{40})"
 )
-"""The end of the place where huggingface_hub keeps a revision of a repository."""
 ORIGIN = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)@[\w.-]+")
-FRONT = re.compile(r"---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
-"""The YAML before a card's text."""
-CARD = "README.md"
+FRONT = re.compile(r"---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)  # the YAML before a card's text
+CARD_FILE = "README.md"
 LICENSE = ("license", "license_name", "license_link")
+UNKNOWN_LICENSE = {"license": "unknown"}  # the hub's own word
+MAX_FRONT_LENGTH = 100_000  # characters; PyYAML is slow
+MAX_FIELD_LENGTH = 300
 
 
 def snapshot_origin(folder: Path) -> str:
-    """Return hub id and revision of a folder in the cache of huggingface_hub; an empty text for any other folder."""
-    found = SNAPSHOT.fullmatch("/".join(folder.parts[-3:]))
-    return f"{found['owner']}/{found['name']}@{found['revision']}" if found else ""
+    """Return the hub id and revision of a folder in huggingface_hub's cache; "" for others."""
+    match = SNAPSHOT.fullmatch("/".join(folder.parts[-3:]))
+    return f"{match['owner']}/{match['name']}@{match['revision']}" if match else ""
 
 
 def hub_id(origin: str) -> str:
-    """Return the hub's repository in an origin, `OWNER/NAME@REVISION`; an empty text for a folder or the embedded base."""
-    found = ORIGIN.fullmatch(origin)
-    return found["hub_id"] if found else ""
+    """Return the repository in an origin `OWNER/NAME@REVISION`; "" for any other origin."""
+    match = ORIGIN.fullmatch(origin)
+    return match["hub_id"] if match else ""
 
 
 def license_of(folder: Path) -> dict[str, str]:
-    """Return what the card of a base says of its license, as it is; an empty dict where there is no card or it says nothing."""
+    """Return the license fields in a base's card; {} without a card or a license in it."""
     try:
-        check_file(folder / CARD, SETTINGS_SIZE)
-        front = FRONT.match((folder / CARD).read_text("utf-8"))
-        told: Any = yaml.safe_load(front[1]) if front and len(front[1]) < 100_000 else None
+        check_file(folder / CARD_FILE, SETTINGS_SIZE)
+        front = FRONT.match((folder / CARD_FILE).read_text("utf-8"))
+        if not front or len(front[1]) >= MAX_FRONT_LENGTH:
+            return {}
+        return plain_license(yaml.safe_load(front[1]))
     except (FileError, OSError, ValueError, yaml.YAMLError, RecursionError):
         return {}
-    return plain_license(told)
 
 
-def plain_license(told: Any) -> dict[str, str]:
-    """Return the fields of a license that are short texts; an empty dict without a license among them."""
-    fields = {name: told.get(name) for name in LICENSE} if isinstance(told, dict) else {}
-    short = {
-        name: value
-        for name, value in fields.items()
-        if isinstance(value, str) and value.strip() and len(value) <= 300
-    }
-    return short if "license" in short else {}
+def plain_license(fields: Any) -> dict[str, str]:
+    """Return the license fields that are short texts; {} if `license` is not among them."""
+    if not isinstance(fields, dict):
+        return {}
+    plain = {name: fields[name] for name in LICENSE if _is_short_text(fields.get(name))}
+    return plain if "license" in plain else {}
+
+
+def _is_short_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_FIELD_LENGTH
+
+
+def front_matter(metadata: dict[str, Any], tags: list[str], relation: str) -> str:
+    """Return the YAML of a card, between its lines of dashes.
+
+    metadata: of the adapter or model
+    relation: to its base, `adapter` or `finetune`
+    """
+    fields = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
+    # the base's license, because the weights derive from it
+    fields |= license_of_adapter(metadata)
+    # only a repository: the hub would link the name of a folder to some repository of that name
+    base = hub_id(metadata.get("base_origin", ""))
+    if base:
+        fields |= {"base_model": base, "base_model_relation": relation}
+    fields |= {"tags": tags}
+    # a value in JSON is also one in YAML, whatever characters it has
+    lines = [f"{name}: {json.dumps(fields[name], ensure_ascii=False)}" for name in fields]
+    return "\n".join(["---", *lines, "---"])
+
+
+def license_of_adapter(metadata: dict[str, Any]) -> dict[str, str]:
+    """Return the recorded license fields of the base; `unknown` if its files name no license."""
+    return plain_license(metadata.get("base_license")) or UNKNOWN_LICENSE
+
+
+def license_row(metadata: dict[str, Any]) -> str:
+    """Return the license for a card's table."""
+    fields = license_of_adapter(metadata)
+    if fields == UNKNOWN_LICENSE:
+        return "that of the base, whose files do not say it"
+    return f"that of the base: {fields.get('license_name', fields['license'])}"

@@ -1,11 +1,11 @@
-"""SD 1.x and 2.x, which differ in sizes and in what their UNet predicts; and what another family has to say of itself.
+"""SD 1.x and 2.x, and the interface of a base's family.
 
-All that depends on the family stands in its class: which parts there are, what text becomes, what the UNet takes besides
-it, how pictures become latents, and which stock pipeline it all makes.
+Everything that depends on the family is in its class: the components, the text embeddings, the
+UNet's additional inputs, the scaling of latents, and the stock pipeline.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,26 +27,30 @@ from .checks.headers import first_line, read_settings
 from .components import CONFIGS, INDEX, BaseError, component_files, load_component
 from .origin import hub_id, license_of
 
+# The text encoders of a base in their order, each with its tokenizer.
 Encoders = list[tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]]
-"""The text encoders of a base in their order, each with its tokenizer."""
 
 
 class TextEmbeddings(NamedTuple):
-    """Texts as a UNet takes them. context: [n, tokens, width]; pooled: [n, p], None in a family without."""
+    """Texts as a UNet takes them."""
 
-    context: torch.Tensor
-    pooled: torch.Tensor | None
+    context: torch.Tensor  # [n, tokens, width]
+    pooled: torch.Tensor | None  # [n, p]; None in a family without
 
     def to(self, device: torch.device | str) -> "TextEmbeddings":
-        """The texts on a device."""
-        return TextEmbeddings(*(part if part is None else part.to(device) for part in self))
+        """Return the embeddings on a device."""
+        pooled = None if self.pooled is None else self.pooled.to(device)
+        return TextEmbeddings(self.context.to(device), pooled)
 
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """A base on disk: SD 1.x or 2.x. Its parts are loaded when asked for, each call anew, in fp32 unless said otherwise.
+    """A base on disk, SD 1.x or 2.x.
 
-    name: as it was asked for. origin: what that came to: the same, or the hub id and revision that were downloaded.
+    Each call loads a component again, frozen, in fp32 by default.
+
+    name: as the user gave it
+    origin: the name, or the hub id and revision that were downloaded
     """
 
     name: str
@@ -54,166 +58,178 @@ class StableDiffusion:
     origin: str = ""
 
     parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    # diffusers' own pipeline for this family, which also loads a LoRA
     pipeline_class: ClassVar[type[DiffusionPipeline]] = StableDiffusionPipeline
-    """diffusers' own pipeline for this family; it is what loads a LoRA, too."""
-    _added_kind: ClassVar[str | None] = None
-    """What its UNet takes besides the context, as diffusers names it."""
+    # diffusers' name for the kind of the UNet's additional inputs
+    _addition_type: ClassVar[str | None] = None
+    # the class of each component with weights
     classes: ClassVar[dict[str, type]] = {
         "unet": UNet2DConditionModel,
         "vae": AutoencoderKL,
         "text_encoder": CLIPTextModel,
     }
-    """The class of each part that has weights."""
 
     @cached_property
     def hash(self) -> str:
-        """Hash over the files that are loaded, and over no others that lie beside them."""
-        return value_hash(
-            [
-                [str(path.relative_to(self.folder)), file_hash(path)]
-                for path in sorted(self._files())
-            ]
-        )
+        """A hash of the files that are loaded, without others beside them."""
+        return value_hash(self._file_hashes(self._files()))
 
     @property
     def text_parts(self) -> tuple[str, ...]:
-        """The parts that read texts."""
+        """The components that read texts."""
         return tuple(part for part in self.parts if part.startswith(("text_encoder", "tokenizer")))
 
     def hash_of(self, *parts: str) -> str:
-        """Hash over the files of some parts, and over what the stock pipeline says of itself."""
+        """Return a hash of the files of some components and of the stock pipeline's settings."""
         files = set().union(*(component_files(self.folder, part) for part in parts))
         index = self.folder / INDEX
-        return value_hash([[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(files)]
-                          + [file_hash(index) if index.is_file() else ""])  # fmt: skip
+        # SDXL's index has a setting of the empty prompt
+        index_hash = file_hash(index) if index.is_file() else ""
+        return value_hash([*self._file_hashes(files), index_hash])
+
+    def _file_hashes(self, files: Iterable[Path]) -> list[list[str]]:
+        return [[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(files)]
 
     @property
     def title(self) -> str:
-        """The name for others: the hub's repository, or the name of a folder without the place on this machine."""
+        """The base's name for other machines: the hub's repository, or the folder's last part."""
         return hub_id(self.origin) or Path(self.name).name
 
     @property
     def license(self) -> dict[str, str]:
-        """The license as its card says it, by the names of the hub's metadata; an empty dict where it is not known."""
-        return {"license": "mit"} if self.name == "embedded" else license_of(self.folder)
+        """The license fields of its card by the hub's names; {} if unknown."""
+        return {"license": "mit"} if self.name == "embedded" else license_of(self.folder)  # ours
 
     @property
     def prediction_type(self) -> str:
+        """The UNet's prediction: epsilon, v_prediction or sample."""
         return self._settings("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
 
     @property
     def vae_scale_factor(self) -> int:
-        """Pixels of a picture to one of its latents, along a side."""
+        """Pixels for each latent along a side."""
+        # each block but the last halves the picture
         return 2 ** (len(self._settings("vae/config.json")["block_out_channels"]) - 1)
 
     @property
     def latent_channels(self) -> int:
+        """Channels of the latents."""
         return self._settings("vae/config.json").get("latent_channels", 4)
 
     def unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+        """Load the UNet."""
         return self._load("unet", dtype)
 
     def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
+        """Load the VAE."""
         return self._load("vae", dtype)
 
     def text_encoder(self, dtype: torch.dtype = torch.float32) -> CLIPTextModel:
+        """Load the text encoder."""
         return self._load("text_encoder", dtype)
 
     def tokenizer(self) -> CLIPTokenizer:
+        """Load the tokenizer."""
         return self.tokenizer_of("tokenizer")
 
-    def needs(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-        """Yield part, name and value of each setting that follows from other parts. settings: of the parts with weights."""
+    def tokenizer_of(self, part: str) -> CLIPTokenizer:
+        """Load the tokenizer of a component."""
+        return CLIPTokenizer.from_pretrained(self.folder / part, local_files_only=True)
+
+    def scheduler(self, kind: type = DDIMScheduler):
+        """Return the noise schedule as a scheduler of class `kind`. Errors: BaseError."""
+        folder = self.folder / "scheduler"
+        try:
+            check_settings(kind, read_settings(folder / CONFIGS["scheduler"]))
+            # by default DDIM clips to [-1, 1], which suits pictures: latents are larger
+            scheduler = kind.from_pretrained(folder, local_files_only=True, clip_sample=False)
+            # some settings are read only here, by a copy
+            kind.from_config(scheduler.config).set_timesteps(2)
+            return scheduler
+        except Exception as failure:  # each scheduler refuses settings in another way
+            raise BaseError(
+                f"base {self.name!r}: its scheduler cannot be used ({first_line(failure)}); "
+                "fetch scheduler/ again"
+            ) from failure
+
+    def requirements(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+        """Yield component, name and value of each setting that follows from other components."""
         latents = settings["vae"]["latent_channels"]
-        yield from (("vae", name, 3) for name in ("in_channels", "out_channels"))
-        yield from (("unet", name, latents) for name in ("in_channels", "out_channels"))
+        for part, channels in (("vae", 3), ("unet", latents)):
+            yield part, "in_channels", channels
+            yield part, "out_channels", channels
         yield "unet", "cross_attention_dim", self._text_width(settings)
-        yield from (
-            ("unet", name, None)
-            for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
-        )
-        yield "unet", "addition_embed_type", self._added_kind
+        for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type"):
+            # inputs that neither training nor sampling here provides
+            yield "unet", name, None
+        yield "unet", "addition_embed_type", self._addition_type
 
     def _text_width(self, settings: dict[str, Any]) -> int:
         return settings["text_encoder"].hidden_size
 
-    def scheduler(self, kind: type = DDIMScheduler):
-        """The base's noise schedule as a scheduler of class `kind`. Errors: BaseError."""
-        try:
-            check_settings(kind, read_settings(self.folder / "scheduler" / CONFIGS["scheduler"]))
-            # DDIM clips to [-1, 1] unless it is told not to, which is for pictures: latents reach beyond
-            scheduler = kind.from_pretrained(
-                self.folder / "scheduler", local_files_only=True, clip_sample=False
-            )
-            kind.from_config(scheduler.config).set_timesteps(
-                2
-            )  # some settings are read no earlier than this
-            return scheduler
-        except Exception as failure:  # each scheduler refuses settings in its own way
-            said = first_line(failure)
-            raise BaseError(
-                f"base {self.name!r}: its scheduler cannot be used ({said}); fetch scheduler/ again"
-            ) from failure
-
     def text_encoders(self) -> Encoders:
-        """What `embed` and `unconditional` read with; on the CPU, to be moved by who wants them elsewhere."""
+        """Load the encoders for `encode_prompt` and `encode_negative_prompt`, on the CPU."""
         return [(self.tokenizer(), self.text_encoder())]
 
     @torch.no_grad()
     def encode_prompt(self, texts: list[str], encoders: Encoders) -> TextEmbeddings:
-        """Texts as the stock pipeline gives them to the UNet: the last hidden state."""
+        """Return texts as the stock pipeline gives them to the UNet: the last hidden state."""
         [(tokenizer, encoder)] = encoders
-        return TextEmbeddings(encoder(token_ids(texts, tokenizer).to(encoder.device))[0], None)
+        ids = token_ids(texts, tokenizer).to(encoder.device)
+        return TextEmbeddings(encoder(ids)[0], None)
 
     def encode_negative_prompt(self, encoders: Encoders, negative: str = "") -> TextEmbeddings:
-        """What the stock pipeline guides away from, n = 1: the negative prompt; without one (""), the empty prompt."""
+        """Return what the stock pipeline guides away from, n = 1.
+
+        negative: the negative prompt; "" for the family's default, the empty prompt
+        """
         return self.encode_prompt([negative], encoders)
 
     def random_text(self, n: int, tokens: int, generator: torch.Generator) -> TextEmbeddings:
-        """Normal noise in the shape of texts, to probe a UNet with."""
+        """Return normal noise in the shape of text embeddings, to probe a UNet with."""
         width = self._settings("unet/config.json")["cross_attention_dim"]
         return TextEmbeddings(torch.randn(n, tokens, width, generator=generator), None)
 
     def added_cond_kwargs(
         self, pooled: torch.Tensor | None, latents: torch.Tensor
     ) -> dict[str, torch.Tensor] | None:
-        """What the UNet takes besides the context, as its `added_cond_kwargs`. latents: [n, c, h, w], for their size."""
+        """Return the UNet's additional inputs; latents [n, c, h, w] give the picture's size."""
         return None
 
     @torch.no_grad()
     def encode(self, vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
-        """Pictures [n, 3, h, w] in [-1, 1] as the UNet's latents: the posterior's mean, scaled."""
+        """Return pictures [n, 3, h, w] in [-1, 1] as latents: the posterior's mean, scaled."""
         shift, scale = self._shift_and_scale(vae)
         return (vae.encode(pixels).latent_dist.mode() - shift) * scale
 
     @torch.no_grad()
     def decode(self, vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-        """The UNet's latents as pictures [n, 3, h, w], which reach a little beyond [-1, 1]."""
+        """Return latents as pictures [n, 3, h, w], which reach a little beyond [-1, 1]."""
         shift, scale = self._shift_and_scale(vae)
         return vae.decode(latents / scale + shift).sample
 
     def _shift_and_scale(self, vae: AutoencoderKL) -> tuple:
-        """What the stock pipeline takes for the mean of the VAE's latents, and what these are multiplied by."""
+        """Return the mean of the VAE's latents in the stock pipeline, and their factor."""
         return 0.0, vae.config.scaling_factor
 
     def pipeline(self, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
-        """All of it as the stock pipeline with a DDIM scheduler and no safety checker, watermark or progress bar."""
+        """Load the stock pipeline with DDIM, without safety checker, watermark and progress bar."""
         pipe = self.pipeline_class(
             vae=self.vae(dtype),
             text_encoder=self.text_encoder(dtype),
             tokenizer=self.tokenizer(),
             unet=self.unet(dtype),
             scheduler=self.scheduler(),
-            **self._rest_of_pipeline(dtype),
+            **self._pipeline_options(dtype),
         )
+        # callers have bars of their own
         pipe.set_progress_bar_config(disable=True)
         for network in (pipe.unet, pipe.vae):
-            network.register_to_config(
-                _name_or_path=self.title
-            )  # what is saved of it names no place of this machine
+            # a saved copy would otherwise name a folder of this machine
+            network.register_to_config(_name_or_path=self.title)
         return pipe
 
-    def _rest_of_pipeline(self, dtype: torch.dtype) -> dict[str, Any]:
+    def _pipeline_options(self, dtype: torch.dtype) -> dict[str, Any]:
         return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
     def _files(self) -> set[Path]:
@@ -225,13 +241,9 @@ class StableDiffusion:
     def _load(self, part: str, dtype: torch.dtype):
         return load_component(self.classes[part], self.name, self.folder, part, dtype)
 
-    def tokenizer_of(self, part: str) -> CLIPTokenizer:
-        """Load the tokenizer of a part."""
-        return CLIPTokenizer.from_pretrained(self.folder / part, local_files_only=True)
-
 
 def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> torch.Tensor:
-    """[n, tokens]: padded and cut to what the text encoder reads."""
+    """Return token ids [n, tokens], padded and truncated to the text encoder's length."""
     length = tokenizer.model_max_length
     return tokenizer(
         texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"

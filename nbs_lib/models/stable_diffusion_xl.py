@@ -1,4 +1,4 @@
-"""SDXL: two text encoders, pooled text, and a UNet that is told the size of the pictures."""
+"""SDXL: two text encoders, pooled text, and a UNet that takes the pictures' size."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,36 +11,43 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from .components import INDEX
 from .stable_diffusion import Encoders, StableDiffusion, TextEmbeddings, token_ids
 
+N_TIME_IDS = 6  # original size, the crop's top left corner, target size: two numbers each
+
 
 class StableDiffusionXL(StableDiffusion):
-    """SDXL: two text encoders, of which the second also sums a text up, and a UNet that is told the pictures' size.
+    """A base on disk, SDXL.
+
+    Its second text encoder also gives a pooled embedding, and its UNet takes the pictures' size.
 
     Source: arXiv 2307.01952, sec. 2.1 and 2.2.
     """
 
     parts = (*StableDiffusion.parts, "text_encoder_2", "tokenizer_2")
     pipeline_class = StableDiffusionXLPipeline
-    _added_kind = "text_time"
+    _addition_type = "text_time"
     classes = StableDiffusion.classes | {"text_encoder_2": CLIPTextModelWithProjection}
 
     def _files(self) -> set[Path]:
-        return super()._files() | {path for path in [self.folder / INDEX] if path.is_file()}
+        # the index has a setting of the empty prompt, which changes the embeddings
+        index = self.folder / INDEX
+        return super()._files() | ({index} if index.is_file() else set())
 
-    def needs(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-        yield from super().needs(settings)
-        pooled, times = (
-            settings["text_encoder_2"].projection_dim,
-            settings["unet"]["addition_time_embed_dim"],
-        )
-        yield "unet", "projection_class_embeddings_input_dim", pooled + 6 * times
+    def requirements(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+        yield from super().requirements(settings)
+        pooled = settings["text_encoder_2"].projection_dim
+        time = settings["unet"]["addition_time_embed_dim"]
+        width = pooled + N_TIME_IDS * time
+        yield "unet", "projection_class_embeddings_input_dim", width
 
     def _text_width(self, settings: dict[str, Any]) -> int:
         return super()._text_width(settings) + settings["text_encoder_2"].hidden_size
 
     def text_encoder_2(self, dtype: torch.dtype = torch.float32) -> CLIPTextModelWithProjection:
+        """Load the second text encoder."""
         return self._load("text_encoder_2", dtype)
 
     def tokenizer_2(self) -> CLIPTokenizer:
+        """Load the second tokenizer."""
         return self.tokenizer_of("tokenizer_2")
 
     def text_encoders(self) -> Encoders:
@@ -48,60 +55,60 @@ class StableDiffusionXL(StableDiffusion):
 
     @torch.no_grad()
     def encode_prompt(self, texts: list[str], encoders: Encoders) -> TextEmbeddings:
-        """The last hidden state but one of both encoders, side by side; pooled: the second one's projection."""
-        read = [
-            encoder(token_ids(texts, tokenizer).to(encoder.device), output_hidden_states=True)
-            for tokenizer, encoder in encoders
-        ]
-        return TextEmbeddings(
-            torch.cat([each.hidden_states[-2] for each in read], dim=-1), read[-1].text_embeds
-        )
+        """Return the second to last hidden states of both encoders, concatenated.
+
+        pooled is the second encoder's projection.
+        """
+        outputs = []
+        for tokenizer, encoder in encoders:
+            ids = token_ids(texts, tokenizer).to(encoder.device)
+            outputs.append(encoder(ids, output_hidden_states=True))
+        context = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        return TextEmbeddings(context, outputs[-1].text_embeds)
 
     def encode_negative_prompt(self, encoders: Encoders, negative: str = "") -> TextEmbeddings:
-        """Without a negative prompt it is zeros, unless model_index.json says that it is the empty prompt here too."""
+        """Return what the stock pipeline guides away from, n = 1.
+
+        negative: the negative prompt; "" for zeros, or for the empty prompt if model_index.json
+            says so
+        """
         text = super().encode_negative_prompt(encoders, negative)
-        return (
-            text
-            if negative or not self._zeros_for_empty
-            else TextEmbeddings(*map(torch.zeros_like, text))
-        )
+        if negative or not self._zeros_for_empty:
+            return text
+        return TextEmbeddings(*map(torch.zeros_like, text))
 
     def random_text(self, n: int, tokens: int, generator: torch.Generator) -> TextEmbeddings:
         unet = self._settings("unet/config.json")
-        width = unet["projection_class_embeddings_input_dim"] - 6 * unet["addition_time_embed_dim"]
-        return (
-            super()
-            .random_text(n, tokens, generator)
-            ._replace(pooled=torch.randn(n, width, generator=generator))
-        )
+        time_width = N_TIME_IDS * unet["addition_time_embed_dim"]
+        width = unet["projection_class_embeddings_input_dim"] - time_width
+        context = super().random_text(n, tokens, generator).context
+        return TextEmbeddings(context, torch.randn(n, width, generator=generator))
 
     def added_cond_kwargs(
         self, pooled: torch.Tensor, latents: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """text_embeds [n, p], and time_ids [n, 6]: original size, the crop's top left corner, target size."""
+        """Return text_embeds [n, p] and time_ids [n, 6]."""
+        # training pictures are neither enlarged nor cropped for the UNet: original and target size
+        # agree
         size = [side * self.vae_scale_factor for side in latents.shape[-2:]]
-        return {
-            "text_embeds": pooled,
-            "time_ids": pooled.new_tensor([*size, 0, 0, *size]).repeat(len(pooled), 1),
-        }
+        time_ids = pooled.new_tensor([*size, 0, 0, *size])
+        return {"text_embeds": pooled, "time_ids": time_ids.repeat(len(pooled), 1)}
 
     def _shift_and_scale(self, vae: AutoencoderKL) -> tuple:
-        """By channel, where the VAE's settings say mean and deviation of its latents."""
-        told = vae.config
-        if told.latents_mean is None or told.latents_std is None:
+        """Return mean and factor for each channel if the VAE's settings have them."""
+        config = vae.config
+        if config.latents_mean is None or config.latents_std is None:
             return super()._shift_and_scale(vae)
-        mean, std = (
-            torch.tensor(each, device=vae.device).view(1, -1, 1, 1)
-            for each in (told.latents_mean, told.latents_std)
-        )
-        return mean, told.scaling_factor / std
+        mean = torch.tensor(config.latents_mean, device=vae.device).view(1, -1, 1, 1)
+        std = torch.tensor(config.latents_std, device=vae.device).view(1, -1, 1, 1)
+        return mean, config.scaling_factor / std
 
     @property
     def _zeros_for_empty(self) -> bool:
         index = self._settings(INDEX) if (self.folder / INDEX).is_file() else {}
         return index.get("force_zeros_for_empty_prompt", True)
 
-    def _rest_of_pipeline(self, dtype: torch.dtype) -> dict[str, Any]:
+    def _pipeline_options(self, dtype: torch.dtype) -> dict[str, Any]:
         return {
             "text_encoder_2": self.text_encoder_2(dtype),
             "tokenizer_2": self.tokenizer_2(),

@@ -1,4 +1,4 @@
-"""Drawn sets: many scenes with their pictures, from a seed."""
+"""Many scenes with their pictures, drawn from a seed."""
 
 from dataclasses import dataclass
 from random import Random
@@ -6,44 +6,50 @@ from random import Random
 import numpy as np
 
 from .captions import ATTRIBUTES, Scene, draw_scene
-from .draw import draw
+from .draw import draw_picture
 
-GROUP = 8  # scenes a group: one, and seven that differ from it in one attribute
+GROUP = 8  # scenes in a group: one, and seven that differ from it in one attribute
 
 
 @dataclass(frozen=True)
 class PictureBook:
-    """Scenes and their pictures, in the same order. images: uint8, [count, 64, 64, 3]."""
+    """Scenes and their pictures, in the same order."""
 
     scenes: list[Scene]
-    images: np.ndarray
+    images: np.ndarray  # uint8 [count, 64, 64, 3]
 
     def __len__(self) -> int:
         return len(self.scenes)
 
 
 def draw_book(count: int, seed: int = 0, held_out: bool = False) -> PictureBook:
-    """`count` independent scenes of one side of the split, drawn."""
+    """Return independent scenes of one side of the split with their pictures."""
     rng = Random(f"book {seed}")
     return _draw_all([draw_scene(rng, held_out) for _ in range(count)], rng)
 
 
 def draw_grouped_book(groups: int, seed: int = 0) -> PictureBook:
-    """Training scenes in groups of `GROUP`, so that a picture meets its near misses in the batch it is trained in."""
+    """Return training scenes in groups of GROUP with their pictures."""
     rng = Random(f"grouped book {seed}")
-    return _draw_all([scene for _ in range(groups) for scene in _group(rng)], rng)
+    scenes = []
+    for _ in range(groups):
+        scenes += _draw_group(rng)
+    return _draw_all(scenes, rng)
 
 
-def _group(rng: Random) -> list[Scene]:
+def _draw_group(rng: Random) -> list[Scene]:
+    # near misses, so that a picture meets them in the batch it is trained in
     first = draw_scene(rng, held_out=False)
+    attributes = ATTRIBUTES[first.kind]
     group = [first]
     while len(group) < GROUP:
-        name = rng.choice(list(ATTRIBUTES[first.kind]))
-        other = first.changed(name, rng.choice(ATTRIBUTES[first.kind][name]))
+        name = rng.choice(list(attributes))
+        other = first.changed(name, rng.choice(attributes[name]))
+        # a near miss may be held out, and must not be trained on
         if other not in group and not other.held_out:
             group.append(other)
     return group
 
 
 def _draw_all(scenes: list[Scene], rng: Random) -> PictureBook:
-    return PictureBook(scenes, np.stack([np.asarray(draw(scene, rng)) for scene in scenes]))
+    return PictureBook(scenes, np.stack([np.asarray(draw_picture(scene, rng)) for scene in scenes]))

@@ -1,43 +1,49 @@
-"""A kind of scene that the embedded base has never seen: snowmen, for fine-tuning on a dozen pictures of one's own."""
+"""Snowmen, a kind of scene that the embedded base was not trained on.
+
+They stand for the dozen pictures of one's own that a user fine-tunes on.
+"""
 
 from random import Random
 
 from PIL import Image
 
-from .canvas import LARGE, PAINT, SIZE, Canvas, shade, sky
-from .captions import COLOURS, TIME_PHRASES
+from .canvas import LARGE, PAINT, SIZE, Canvas, Colour, shade, sky
+from .captions import COLOURS, TIME_PHRASES, with_articles
 
-SNOW, COAL, CARROT = (238, 242, 250), (30, 30, 36), (240, 120, 30)
-WORDING = "A snowman with {scarf} scarf and {hat} hat {time}"
+SNOW = (238, 242, 250)
+COAL = (30, 30, 36)
+CARROT = (240, 120, 30)
+BRANCH = (110, 72, 40)
+WORDING = "A snowman with a {scarf} scarf and a {hat} hat {time}"
 
 
-def draw_unseen(rng: Random) -> tuple[Image.Image, str]:
-    """One picture, RGB, 64 × 64, and its caption."""
-    scarf, hat, time = rng.choice(COLOURS), rng.choice(COLOURS), rng.choice(list(TIME_PHRASES)[:3])
+def draw_snowman(rng: Random) -> tuple[Image.Image, str]:
+    """Return one picture, RGB, 64 × 64, and its caption."""
+    scarf = rng.choice(COLOURS)
+    hat = rng.choice(COLOURS)
+    time = rng.choice(list(TIME_PHRASES)[:3])
     c = sky(rng, time)
-    c.box(0, 142, LARGE, LARGE, SNOW)
+    c.box(0, 142, LARGE, LARGE, SNOW)  # no `ground`, whose edge is lighter: snow's is darker
     c.box(0, 142, LARGE, 148, shade(SNOW, -0.08))
-    _snowman(c, 96 + c.jitter(22), PAINT[scarf], PAINT[hat])
+    _draw_snowman(c, 96 + c.jitter(22), PAINT[scarf], PAINT[hat])
     picture = c.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-    return picture, WORDING.format(scarf=_a(scarf), hat=_a(hat), time=TIME_PHRASES[time])
+    caption = WORDING.format(scarf=scarf, hat=hat, time=TIME_PHRASES[time])
+    return picture, with_articles(caption)
 
 
-def _a(colour: str) -> str:
-    return f"an {colour}" if colour == "orange" else f"a {colour}"
-
-
-def _snowman(c: Canvas, x: float, scarf: tuple[int, int, int], hat: tuple[int, int, int]):
+def _draw_snowman(c: Canvas, x: float, scarf: Colour, hat: Colour):
+    pen = c.at(x)
     edge = shade(SNOW, -0.22)
     for y, r in ((146, 34), (100, 25), (63, 18)):
-        c.disc(x, y, r + 2, None, edge)
-        c.disc(x, y, r, None, SNOW)
-    for side in (-1, 1):
-        c.limb([(x + side * 22, 100), (x + side * 52, 78 + c.jitter(10))], 5, (110, 72, 40))
-        c.disc(x + side * 7, 58, 2.6, None, COAL)
-    c.shape([(x, 63), (x + 20, 66), (x, 69)], CARROT)
+        pen.circle(0, y, r + 2, edge)
+        pen.circle(0, y, r, SNOW)
+    for half in (c.at(x, 0, -1), pen):
+        half.limb([(22, 100), (52, 78 + c.jitter(10))], 5, BRANCH)
+        half.circle(7, 58, 2.6, COAL)
+    pen.shape([(0, 63), (20, 66), (0, 69)], CARROT)
     for y in (94, 106, 118):
-        c.disc(x, y, 2.8, None, COAL)
-    c.box(x - 19, 76, x + 19, 85, scarf, 4)
-    c.box(x + 6, 80, x + 15, 104, shade(scarf, -0.12), 3)
-    c.box(x - 21, 46, x + 21, 51, hat, 2)
-    c.box(x - 13, 24, x + 13, 48, hat, 2)
+        pen.circle(0, y, 2.8, COAL)
+    pen.box(-19, 76, 19, 85, scarf, 4)
+    pen.box(6, 80, 15, 104, shade(scarf, -0.12), 3)
+    pen.box(-21, 46, 21, 51, hat, 2)
+    pen.box(-13, 24, 13, 48, hat, 2)

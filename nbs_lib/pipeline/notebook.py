@@ -14,7 +14,7 @@ from typing import Any
 from ..config.validation import COMMAND, as_parameters
 from ..files import from_project
 from ..run.disk_space import explain_shortage
-from ..run.locks import process_is_gone
+from ..run.locks import folder_gone_message
 from ..run.run import REFUSALS, STAGE_LOCK, Run
 from ..run.termination import TerminatedError
 from .notebook_html import write_page
@@ -181,7 +181,7 @@ def _settle(
     from papermill.exceptions import PapermillExecutionError
 
     if before is not None and not run.folder.is_dir():
-        return f"{stage} failed: {process_is_gone(run.folder)}", 1
+        return f"{stage} failed: {folder_gone_message(run.folder)}", 1
     if isinstance(failure, PapermillExecutionError) and failure.ename not in STOPPED:
         said = ": ".join(filter(None, [failure.ename, failure.evalue])) + explain_shortage(
             failure.evalue, run.folder

@@ -8,9 +8,9 @@ from typing import Any
 from ..config import DRAWN, STAGES
 from ..config.validation import ParameterError, as_parameters
 from ..files import from_project, remove
-from ..run.continuation import beginning
+from ..run.continuation import describe_start
 from ..run.environment import versions
-from ..run.out_of_date import differing_parameters
+from ..run.out_of_date import describe_differences
 from ..run.run import RECIPE_LOCK, REFUSALS, STAGE_LOCK, Run, RunError
 from ..run.terminal_text import printable
 from .notebook import ORPHANS, Log, StageError, execute
@@ -107,7 +107,7 @@ def first_stage(run: Run, config: Any, anew: bool) -> str:
         if known.get("inputs", {}).get(name) != value
     ]
     said = (
-        beginning(before, now, max(steps, default=0))
+        describe_start(before, now, max(steps, default=0))
         if other in ([], ["parameters"])
         else "begins at step 0"
     )
@@ -225,12 +225,12 @@ def describe_plan(run: Run, config: Any, name: str) -> str:
     before = run.stage_record(stage)
     if name == "parameters":
         return (
-            differing_parameters(before.get("parameters", {}), as_parameters(config))
+            describe_differences(before.get("parameters", {}), as_parameters(config))
             or "a parameter has changed"
         )
     if name == "versions":
         return (
-            differing_parameters(before.get("versions", {}), versions()) or "a version has changed"
+            describe_differences(before.get("versions", {}), versions()) or "a version has changed"
         )
     if name in STAGES:
         return f"{name} came to something else"

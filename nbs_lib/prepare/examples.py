@@ -186,13 +186,13 @@ class SyntheticImage:
 
     def draw(self) -> Image.Image:
         from ..picturebook.captions import draw_scene
-        from ..picturebook.draw import draw
-        from ..picturebook.snowmen import draw_unseen
+        from ..picturebook.draw import draw_picture
+        from ..picturebook.snowmen import draw_snowman
 
         if self.kind == "unseen":
-            return draw_unseen(Random(f"unseen {self.seed} {self.number}"))[0]
+            return draw_snowman(Random(f"unseen {self.seed} {self.number}"))[0]
         scene = draw_scene(Random(f"example {self.seed} {self.number}"), held_out=False)
-        return draw(scene, Random(f"picture {self.seed} {self.number}"))
+        return draw_picture(scene, Random(f"picture {self.seed} {self.number}"))
 
 
 def change_stamp(path: str | Path) -> str:

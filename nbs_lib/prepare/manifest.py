@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from ..files import fsync, part_of, remove_stale_temporaries
+from ..files import fsync, remove_stale_temporaries, temporary_path
 from .examples import Example, InMemory, Skipped
 from .filters import ImageInfo, NearDuplicateFilter
 
@@ -41,7 +41,7 @@ class Table:
 
     def __init__(self, path: Path, columns: pyarrow.Schema):
         self.path, self.columns, self.rows = path, columns, []
-        self.part = part_of(path)
+        self.part = temporary_path(path)
         self.part.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(self.part.parent)
         self.writer = pyarrow.parquet.ParquetWriter(self.part, columns)

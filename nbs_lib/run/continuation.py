@@ -1,4 +1,4 @@
-"""Whether one training is the beginning of another, by their parameters: what a longer training can go on from."""
+"""Comparison of two trainings' parameters: may one resume from a checkpoint of the other."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from ..config import PLACE
 from ..config.train import LATEST, NONE
 
+# When a training saves and logs; none of them changes a weight.
 SAVING_PARAMETERS = (
     "checkpointing_steps",
     "checkpoint_minutes",
@@ -13,62 +14,70 @@ SAVING_PARAMETERS = (
     "log_every",
     "tensorboard",
 )
-"""Parameters that say when a training saves and what it notes; none of them changes a weight."""
 LENGTH_PARAMETERS = ("steps", "epochs")
+# The course of the learning rate, which a resumed training may change on request.
 LR_PARAMETERS = ("lr_scheduler", "lr_warmup_steps", "learning_rate", "lr_num_cycles", "lr_power")
-"""Parameters that say the course of the learning rate, which a training may change on the way where it is asked to."""
 RESUME_PARAMETER = "resume_from_checkpoint"
 
 
 def fixed_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters that the first steps of a training depend on, up to any checkpoint.
+    """Return the parameters that a training's first steps depend on, up to any checkpoint."""
+    # epochs are resolved into steps before a training starts
+    ignored = {*PLACE, *SAVING_PARAMETERS, "epochs"}
+    # with any other schedule the learning rate of each step depends on the number of steps
+    if parameters.get("lr_scheduler") == "constant":
+        ignored.add("steps")
+    fixed = {name: value for name, value in parameters.items() if name not in ignored}
+    # its interval changes nothing, but examples are held out only if there is a validation
+    return fixed | {"validation_steps": bool(fixed.get("validation_steps"))}
 
-    With a constant schedule these do not depend on how many steps follow; with any other the learning rate does.
-    """
-    constant = parameters.get("lr_scheduler") == "constant"
-    left_out = {*PLACE, *SAVING_PARAMETERS, "epochs", *(("steps",) if constant else ())}
-    told = {name: value for name, value in parameters.items() if name not in left_out}
-    return told | {
-        "validation_steps": bool(told.get("validation_steps"))
-    }  # whether is looked decides what is held out
 
-
-def differing_parameters(
+def changed_parameters(
     before: dict[str, Any], now: dict[str, Any], among: Iterable[str] | None = None
 ) -> list[str]:
-    """Return the differences of two courses in words. among: the names that count, None for all."""
-    then, there = fixed_parameters(before), fixed_parameters(now)
-    names = [
-        name for name in there if then.get(name) != there[name] and (among is None or name in among)
-    ]
+    """Return the differences of two trainings' fixed parameters, one phrase each.
+
+    among: names that count; None for all
+    """
+    old = fixed_parameters(before)
+    new = fixed_parameters(now)
+    names = [name for name in new if old.get(name) != new[name]]
+    if among is not None:
+        names = [name for name in names if name in among]
     return [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in names]
 
 
-def not_allowed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return the differences, in words, for which a training cannot go on from a named checkpoint of another one."""
-    return differing_parameters(
-        before,
-        now,
-        fixed_parameters(now).keys() - {*LENGTH_PARAMETERS, *LR_PARAMETERS, RESUME_PARAMETER},
-    )
+def resume_conflicts(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the differences that forbid to resume from a named checkpoint of another training."""
+    changeable = {*LENGTH_PARAMETERS, *LR_PARAMETERS, RESUME_PARAMETER}
+    return changed_parameters(before, now, fixed_parameters(now).keys() - changeable)
 
 
-def beginning(before: dict[str, Any], now: dict[str, Any], step: int) -> str:
-    """Say where a training begins. before: the parameters of the one that has a checkpoint of `step`; 0 where there is none."""
-    chosen = now.get(RESUME_PARAMETER, LATEST)
-    if chosen not in (LATEST, NONE, before.get(RESUME_PARAMETER)):
-        return f"goes on from {chosen}"
-    if not differing_parameters(before, now) and 0 < step <= now["steps"]:
+def describe_start(before: dict[str, Any], now: dict[str, Any], step: int) -> str:
+    """Return a phrase that says where a training begins.
+
+    before: parameters of the training that wrote the newest checkpoint
+    step: of that checkpoint; 0 without one
+    """
+    # a named checkpoint is checked when it is loaded
+    checkpoint = now.get(RESUME_PARAMETER, LATEST)
+    if checkpoint not in (LATEST, NONE, before.get(RESUME_PARAMETER)):
+        return f"goes on from {checkpoint}"
+    usable = 0 < step <= now["steps"]
+    # the newest checkpoint is found without a name only for the same training
+    if usable and not changed_parameters(before, now):
         return f"goes on from step {step}"
-    if chosen == LATEST and 0 < step <= now["steps"] and not not_allowed(before, now):
+    if usable and checkpoint == LATEST and not resume_conflicts(before, now):
+        changes = "; ".join(changed_parameters(before, now))
         return (
-            f"begins at step 0, because the learning rate of its first {step} steps is another one with schedule "
-            f"{now['lr_scheduler']!r} ({'; '.join(differing_parameters(before, now))}); with {RESUME_PARAMETER} = {checkpoint_name(step)!r} it "
-            "goes on from there"
+            f"begins at step 0, because the learning rate of its first {step} steps is another one "
+            f"with schedule {now['lr_scheduler']!r} ({changes}); "
+            f"with {RESUME_PARAMETER} = {checkpoint_name(step)!r} it goes on from there"
         )
     return "begins at step 0"
 
 
 def checkpoint_name(step: int) -> str:
     """Return the name of a checkpoint's folder."""
+    # with leading zeros, so that the order of names is the order of steps
     return f"step-{step:07d}"

@@ -1,4 +1,4 @@
-"""What a disk has left, and what to say where it took no more."""
+"""Free space of a disk, and an explanation for errors of a disk that has bytes but no inodes."""
 
 import errno
 import os
@@ -6,19 +6,26 @@ from pathlib import Path
 
 
 def free_space(path: Path) -> str:
-    """Return what is free on the disk of a path: its MiB, or that it takes no more files, whatever bytes are free."""
-    place = next(each for each in (path, *path.absolute().parents) if each.exists())
-    told = os.statvfs(place)
-    if told.f_files and not told.f_favail:
-        return "no inode is free, so there can be no more files"
-    return f"{told.f_bavail * told.f_frsize / 2**20:.0f} MiB are free"
+    """Return the free MiB of a path's disk as a phrase, or that no inode is free.
 
-
-def explain_shortage(said: object, path: Path) -> str:
-    """Return what to add where a disk is called full that has space, but takes no more files; else "".
-
-    said: a failure or its words; path: on the disk that it is of.
+    path: need not exist yet
     """
-    if os.strerror(errno.ENOSPC) in str(said) and "inode" in (free := free_space(path)):
-        return f": {free}; remove files that are not needed"
-    return ""
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    status = os.statvfs(existing)
+    # without inodes the system also reports a full disk, however many bytes are free
+    if status.f_files and not status.f_favail:
+        return "no inode is free, so there can be no more files"
+    # available to users: a file system reserves some for root
+    return f"{status.f_bavail * status.f_frsize / 2**20:.0f} MiB are free"
+
+
+def explain_shortage(error: object, path: Path) -> str:
+    """Return an addition to the error of a full disk that lacks inodes, not bytes; otherwise "".
+
+    error: the exception or its message
+    path: a file or folder on that disk
+    """
+    if os.strerror(errno.ENOSPC) not in str(error):
+        return ""
+    space = free_space(path)
+    return f": {space}; remove files that are not needed" if "inode" in space else ""

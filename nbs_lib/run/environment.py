@@ -1,4 +1,4 @@
-"""What a result also depends on and a run records: versions, git commit, machine."""
+"""Versions, git commit and hardware, which a result depends on and a run records."""
 
 import os
 import platform
@@ -22,10 +22,11 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+GIT_DESCRIBE = "git describe --always --abbrev=40 --dirty=+changes --exclude=*"
 
 
 def environment() -> dict[str, Any]:
-    """Versions, git commit and machine: what a result also depends on."""
+    """Return versions, git commit and hardware by the names of a run's record."""
     return {
         "versions": {"python": platform.python_version()} | versions(),
         "commit": git_commit(),
@@ -34,30 +35,34 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that a result rests on."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    """Return the installed versions of PACKAGES; `absent` for a missing one."""
+    return {package: _installed_version(package) for package in PACKAGES}
+
+
+def _installed_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def git_commit() -> str | None:
-    """The project's commit, with `+changes` where the work tree differs; None outside a git checkout."""
+    """Return the project's commit, with `+changes` if the work tree differs; None without git."""
+    # a tag would hide the commit, so all tags are excluded
+    command = GIT_DESCRIBE.split()
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
-            cwd=ROOT, capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
+            command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+        )
+    # no git, no checkout, or a checkout that git refuses as another user's
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory, GPUs and system of this machine."""
+    """Return this machine's processor, cores, memory, GPUs and system."""
+    # platform.processor() is empty or only the architecture on Linux
     text = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
     model = re.search(r"model name\s*: (.+)", text)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -71,18 +76,17 @@ def hardware() -> dict[str, Any]:
 
 
 def gpus() -> list[str]:
-    """Names of the GPUs, asked of the driver: CUDA must be untouched before processes are forked."""
+    """Return the names of the GPUs; [] without GPUs or without NVIDIA's driver."""
+    # from the driver, because CUDA must stay untouched until the training's processes are forked
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # no such package, or one without its driver: no GPUs
+    except Exception:  # no such package, or no driver
         return []
     try:
-        return [
-            pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i))
-            for i in range(pynvml.nvmlDeviceGetCount())
-        ]
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return [pynvml.nvmlDeviceGetName(handle) for handle in handles]
     except pynvml.NVMLError:
         return []
     finally:

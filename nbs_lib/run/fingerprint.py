@@ -1,28 +1,60 @@
-"""What a stage rests on besides its parameters: the library's source and the shipped base, as hashes."""
+"""Hashes of everything a stage's result depends on besides its parameters."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..files import PACKAGE, file_hash, value_hash
+from ..files import PACKAGE, ROOT, file_hash, value_hash
+from .environment import versions
+from .locks import RunError
 
+NOTEBOOKS = ROOT / "notebooks"
 BASE = PACKAGE / "picturebook" / "base"
 TRAINING = PACKAGE / "picturebook" / "training"
-SHARED = ("config", "files.py", "diffusion.py", "run/run.py", "cache", "models")
+# The source that every stage depends on.
+SHARED = (
+    "config",
+    "files.py",
+    "diffusion.py",
+    "run/run.py",
+    "run/stage_recording.py",
+    "cache",
+    "models",
+)
+# The source outside a stage's own folder that only this stage depends on.
 BESIDE = {
     "prepare": ("images",),
     "train": ("images/convert.py", "run/continuation.py"),
     "compare": ("images",),
 }
-"""Of a room, what it rests on besides that others do not."""
 
 
-def code_hash(*rooms: str) -> str:
-    """Hash of the library's source that a stage rests on: its own rooms, with all that lies in them, and what all share.
+def environment_hashes(stage: str, notebook: str, embedded: bool) -> dict[str, str]:
+    """Return the hashes of a stage's code, notebook, versions and shipped base.
 
-    The shipped base is an input of its own, and how it was made changes no run.
+    notebook: its file name
+    embedded: True if the base is the shipped one
     """
-    beside = [file for room in rooms for file in BESIDE.get(room, ())]
-    files = [path for name in (*SHARED, *rooms, *beside) for path in files_of(PACKAGE / name)]
+    hashes = {
+        "code": code_hash(stage, "picturebook"),
+        "notebook": notebook_hash(NOTEBOOKS / notebook),
+        "versions": value_hash(versions()),
+    }
+    # training sees the base only through the outputs of prepare
+    if embedded and stage != "train":
+        hashes["base"] = shipped_base_hash()
+    return hashes
+
+
+def code_hash(*folders: str) -> str:
+    """Return the hash of the library's source in these folders and in everything they share.
+
+    folders: names in nbs_lib
+    """
+    beside = [name for folder in folders for name in BESIDE.get(folder, ())]
+    names = (*SHARED, *folders, *beside)
+    files = [path for name in names for path in source_files(PACKAGE / name)]
+    # the shipped base has a hash of its own, and how it was trained changes no run
     return files_hash(
         path
         for path in files
@@ -31,22 +63,48 @@ def code_hash(*rooms: str) -> str:
 
 
 def shipped_base_hash() -> str:
-    """Hash of all that the embedded base's folder holds."""
-    return files_hash(files_of(BASE))
+    """Return the hash of every file in the embedded base's folder."""
+    return files_hash(source_files(BASE))
 
 
-def files_of(folder: Path) -> list[Path]:
-    """Every file below a folder of the library, in a fixed order, without what is hidden or compiled; a file is itself."""
+def notebook_hash(path: Path) -> str:
+    """Return the hash of a notebook's code, without its parameters, which are hashed by value.
+
+    Errors: RunError if the notebook is missing or damaged
+    """
+    try:
+        return value_hash(list(_code_cells(path)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+        raise RunError(
+            f"{path} is missing or no notebook; put it back with `git checkout notebooks`"
+        ) from failure
+
+
+def _code_cells(path: Path) -> Iterator[str]:
+    for cell in json.loads(path.read_bytes())["cells"]:
+        is_code = cell["cell_type"] == "code"
+        if is_code and "parameters" not in cell["metadata"].get("tags", []):
+            yield "".join(cell["source"])
+
+
+def source_files(folder: Path) -> list[Path]:
+    """Return the files below a folder in a fixed order, without hidden and compiled ones.
+
+    folder: a single file is returned as it is
+    """
     if folder.is_file():
         return [folder]
-    found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path
-        for path, parts in found
-        if not any(part.startswith((".", "__pycache__")) for part in parts)
-    )
+    # templates, scripts and styles too, because they change what a stage writes
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in files if not _is_ignored(path.relative_to(folder)))
+
+
+def _is_ignored(path: Path) -> bool:
+    # an editor's and an interpreter's files come and go while nothing changes
+    return any(part.startswith((".", "__pycache__")) for part in path.parts)
 
 
 def files_hash(files: Iterable[Path]) -> str:
-    """Hash of files of the library, by their place in it and their bytes."""
+    """Return the hash of the library's files by their paths and bytes."""
+    # with the path, because a file that moves may be imported by another one
     return value_hash([[path.relative_to(PACKAGE).as_posix(), file_hash(path)] for path in files])

@@ -1,4 +1,8 @@
-"""Locks of a run: one process works on it, and says who it is; a lock goes by itself with the process that holds it."""
+"""Locks of a run: one process at a time works on it, and the lock's file names that process.
+
+The lock is flock's, not the filelock package's. A lock must hold until the ranks that its owner
+forked have ended, even if the owner was killed; filelock closes the lock in every forked child.
+"""
 
 import fcntl
 import json
@@ -18,16 +22,19 @@ from ..files import HOST
 from ..untrusted_files import read_json
 from .terminal_text import printable
 
-HOLDER = {"pid": int, "begun": str, "parent": int, "host": str, "since": str, "what": str}
-"""What a lock says of its holder."""
+# The fields of the owner in a lock's file, with their types.
+OWNER_FIELDS = {"pid": int, "begun": str, "parent": int, "host": str, "since": str, "what": str}
+MAX_PID = 1 << 31  # the kernel's own limit is lower
+MAX_LOCK_SIZE = 1 << 16  # bytes of a lock's file
+POLL_SECONDS = 0.1
 
 
 class RunError(RuntimeError):
     """A run that cannot be worked on: which, why, and what to do."""
 
 
-def process_is_gone(folder: Path) -> str:
-    """Return what to say where a run's folder went while a stage worked in it."""
+def folder_gone_message(folder: Path) -> str:
+    """Return the error message for a run's folder that vanished while a stage worked in it."""
     return (
         f"{folder} was moved or removed while a stage worked in it; "
         "move it back, or begin again, and leave it there until the stage has ended"
@@ -36,58 +43,64 @@ def process_is_gone(folder: Path) -> str:
 
 @contextmanager
 def lock(path: Path, patience: float = 0) -> Iterator[None]:
-    """A lock held by this process. path: of the lock, in the folder that it is for.
+    """Hold a lock on the folder that `path` is in.
 
-    The lock belongs to the open file: what is forked meanwhile holds it too, so it stays until orphaned ranks are gone, and it
-    goes by itself with the last process. What is started by exec, like a compiler, does not hold it.
-    patience: seconds to wait for processes to end whose command or server has ended before them.
-    Errors: RunError where another process has it, naming it.
+    The lock belongs to the open file. Forked processes hold it too, so it lasts until orphaned
+    ranks have ended; programs started by exec, like a compiler, do not hold it.
+
+    path: the lock's file
+    patience: seconds to wait for an owner whose own parent has ended, because it ends soon
+
+    Errors: RunError if another process holds the lock, with its name
     """
-    end = time.monotonic() + patience
+    deadline = time.monotonic() + patience
     path.parent.mkdir(parents=True, exist_ok=True)
-    while not (file := _locked(path)):
-        holder = _holder(path)
-        if not _orphaned(holder) or time.monotonic() > end:
+    while not (file := _try_lock(path)):
+        owner = _read_owner(path)
+        if not _is_orphaned(owner) or time.monotonic() > deadline:
             raise RunError(
-                f"{path.parent} is being worked on by another process{_said(holder)}; "
+                f"{path.parent} is being worked on by another process{_describe(owner)}; "
                 "wait until it has ended, or take another run"
             )
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
     with file:
-        _sign(file)
+        _write_owner(file)
         try:
             yield
         finally:
             file.close()
-            with (
-                suppress(OSError),
-                path.open("r+") as again,
-            ):  # refused while a forked process still holds it
-                fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # locked again before it is removed: this fails while a forked process still holds it
+            with suppress(OSError), path.open("r+") as released:
+                fcntl.flock(released, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
 
 
 def is_locked(path: Path) -> bool:
-    """Whether the process that signed a lock is still there; of one of another machine, whether its lock still holds here."""
-    holder = _holder(path)
-    if not holder or holder["host"] == HOST:
-        return bool(holder) and _begun(holder["pid"]) == holder["begun"]
+    """Return True while a lock's owner runs; on another machine, while flock refuses the lock."""
+    owner = _read_owner(path)
+    if not owner:
+        return False
+    if owner["host"] == HOST:
+        return _start_ticks(owner["pid"]) == owner["begun"]
     try:
-        with path.open() as file:  # a plain file, for its holder could be read
+        # a shared lock, because two commands may test at once
+        with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
     except FileNotFoundError:
         return False
-    except OSError:  # it holds; or the file system cannot tell
+    except OSError:  # locked, or the file system cannot tell
         return True
 
 
-def _locked(path: Path) -> IO | None:
-    """The file, opened and locked; None where another process has it."""
+def _try_lock(path: Path) -> IO | None:
+    """Return the opened and locked file; None if another process holds it."""
     while True:
+        # not "w", which would erase the owner's name while the lock is held
         file = path.open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # the file that was locked may have been removed and created again in between
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except BlockingIOError:
@@ -95,53 +108,60 @@ def _locked(path: Path) -> IO | None:
             return None
         except FileNotFoundError:
             pass
-        file.close()  # one that ended just now removed it; the next one is ours to make
+        # an owner that ended just now removed the file; the next attempt creates a new one
+        file.close()
 
 
-def _sign(file: IO):
-    """Say in a lock who holds it: for people, and to tell whether it and the one that started it are still there."""
-    what = "a notebook" if "ipykernel" in sys.modules else shlex.join(["onepass", *sys.argv[1:]])
-    me = {"pid": os.getpid(), "begun": _begun(os.getpid()), "parent": os.getppid(), "host": HOST}
-    with suppress(OSError):  # a full disk: the lock holds all the same
+def _write_owner(file: IO):
+    """Write this process into its lock's file."""
+    command = shlex.join(["onepass", *sys.argv[1:]])
+    owner = {
+        "pid": os.getpid(),
+        # a process number is used again after a while; together with the start it is unique
+        "begun": _start_ticks(os.getpid()),
+        "parent": os.getppid(),
+        "host": HOST,
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "what": "a notebook" if "ipykernel" in sys.modules else command[:200],
+    }
+    with suppress(OSError):  # a full disk: the lock holds without the owner's name
         file.truncate(0)
-        file.write(
-            json.dumps(
-                me | {"since": datetime.now(UTC).isoformat(timespec="seconds"), "what": what[:200]}
-            )
-        )
+        file.write(json.dumps(owner))
         file.flush()
 
 
-def _holder(path: Path) -> dict[str, Any]:
-    """What the holder of a lock has said of itself; {} where it has not yet, or what is there is no such thing."""
+def _read_owner(path: Path) -> dict[str, Any]:
+    """Return the owner in a lock's file; {} if it is missing, unfinished or damaged."""
     try:
-        told = read_json(path, 1 << 16)
+        owner = read_json(path, MAX_LOCK_SIZE)
     except (OSError, ValueError):
         return {}
-    whole = isinstance(told, dict) and all(
-        isinstance(told.get(name), kind) for name, kind in HOLDER.items()
-    )
-    return told if whole and 0 < told["pid"] < 1 << 31 and 0 <= told["parent"] < 1 << 31 else {}
+    if not isinstance(owner, dict):
+        return {}
+    if not all(isinstance(owner.get(name), kind) for name, kind in OWNER_FIELDS.items()):
+        return {}
+    return owner if 0 < owner["pid"] < MAX_PID and 0 <= owner["parent"] < MAX_PID else {}
 
 
-def _begun(pid: int) -> str:
-    """When a process of this machine began, in ticks since it was booted, which no clock that is set changes; "" for none."""
+def _start_ticks(pid: int) -> str:
+    """Return a process's start in ticks since boot; "" if there is no such process."""
+    # ticks, because a clock that is set would change a time of day
     try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[19]
+        status = Path(f"/proc/{pid}/stat").read_text("utf-8")
+        # the name in brackets may hold spaces: fields are counted after it
+        return status.rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 
 
-def _orphaned(holder: dict[str, Any]) -> bool:
-    """Whether the one that started the holder of a lock is gone, so that it will end by itself very soon."""
-    return bool(holder) and holder["host"] == HOST and not psutil.pid_exists(holder["parent"])
+def _is_orphaned(owner: dict[str, Any]) -> bool:
+    """Return True if the process that started the owner has ended, so that the owner ends soon."""
+    return bool(owner) and owner["host"] == HOST and not psutil.pid_exists(owner["parent"])
 
 
-def _said(holder: dict[str, Any]) -> str:
-    return (
-        printable(
-            f", {holder['pid']} on {holder['host']} since {holder['since']} ({holder['what']})"
-        )
-        if holder
-        else ""
+def _describe(owner: dict[str, Any]) -> str:
+    if not owner:
+        return ""
+    return printable(
+        f", {owner['pid']} on {owner['host']} since {owner['since']} ({owner['what']})"
     )

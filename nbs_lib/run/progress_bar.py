@@ -1,4 +1,4 @@
-"""Progress bars as a notebook shows them: on stdout, because JupyterLab shows what comes on stderr in a pink box."""
+"""Progress bars for notebooks."""
 
 import sys
 
@@ -6,10 +6,12 @@ from tqdm.std import tqdm
 
 
 def progress_bar(desc: str | None = None, **options) -> tqdm:
-    """Return a bar of tqdm's on stdout."""
+    """Return tqdm's bar on stdout."""
+    # JupyterLab shows stderr in a pink box
     return tqdm(desc=desc, file=sys.stdout, **options)
 
 
 def write_above_bar(line: str):
-    """Print a line above the bar that moves at the time, if there is one."""
+    """Print a line above the active bar, if there is one."""
+    # print would cut the bar in two
     tqdm.write(line)

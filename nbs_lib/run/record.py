@@ -1,12 +1,16 @@
-"""What a run's record may hold, checked once where it is read: a run's neighbours read it as well."""
+"""The types of run.json and metrics.jsonl, checked once when they are read.
+
+Other runs' commands read a run's record too, so a damaged one must not stop them.
+"""
 
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..files import parse_object, whole_lines
+from ..files import parse_object, read_jsonl
 from ..untrusted_files import read_json
 
 TEXT_MAP = dict[str, str]
+# Fields that are read elsewhere. Any of them may be missing, and others may stand beside them.
 RECORD_FIELDS = {
     "name": str,
     "status": str,
@@ -29,83 +33,83 @@ STAGE_FIELDS = {
     "versions": dict,
     "machine": dict,
 }
-"""Of a record and of a stage in it the names that are read elsewhere; any may be missing, and others may be there."""
+# Fields in a line of metrics.jsonl that are numbers.
 METRICS = {"step", "loss", "held_out_loss", "lr", "seconds", "examples_per_s"}
-"""Names in a line of metrics.jsonl that are numbers."""
-LONGEST = 1e9
-"""Seconds of a stage."""
+MAX_STAGE_SECONDS = 1e9
+MAX_PART_LENGTH = 256  # of one part of a path; file systems allow no longer ones
 
 
 class RecordError(ValueError):
-    """A record that holds what no run has written: which name."""
+    """A record with a value that no run writes; its text is the field's name."""
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return a run's record. Errors: FileNotFoundError; OSError; ValueError for a damaged one."""
+    """Return a run's record.
+
+    Errors: FileNotFoundError; OSError; ValueError if it is damaged
+    """
     record = read_json(path)
-    _check("", record, RECORD_FIELDS)
-    for stage, known in record.get("stages", {}).items():
-        _check(f"stages.{stage}", known, STAGE_FIELDS)
-        for name in known.get("outputs", {}):
-            if not is_plain_relative(name):
-                raise RecordError(f"stages.{stage}.outputs")
-    asked = record.get("asked", {})
-    _check(
-        "asked", asked, {"recipe": str | None} | {name: dict for name in asked if name != "recipe"}
-    )
+    _check_types("", record, RECORD_FIELDS)
+    # outputs are opened and hashed: their names must not lead out of the run
+    for stage, stage_record in record.get("stages", {}).items():
+        _check_types(f"stages.{stage}", stage_record, STAGE_FIELDS)
+        if not all(map(is_plain_relative, stage_record.get("outputs", {}))):
+            raise RecordError(f"stages.{stage}.outputs")
+    requested = record.get("asked", {})
+    # the recipe is a name, everything beside it the parameters of a stage
+    types = dict.fromkeys(requested, dict) | {"recipe": str | None}
+    _check_types("asked", requested, types)
     return record
 
 
 def metrics_line(line: bytes) -> dict[str, Any] | None:
-    """Return a line of metrics.jsonl; None where it is none: one that was cut off, or damaged."""
+    """Return a line of metrics.jsonl; None if it is cut off or damaged."""
     row = parse_object(line)
-    if (
-        row is None
-        or not isinstance(row.get("step"), int)
-        or not all(is_number(row[name]) for name in METRICS & row.keys())
-    ):
+    # every other field may be missing
+    if row is None or not isinstance(row.get("step"), int):
         return None
-    return row
+    return row if all(is_number(row[name]) for name in METRICS & row.keys()) else None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics.jsonl; [] without a file."""
-    return [
-        row for line in whole_lines(path).split(b"\n") if (row := metrics_line(line)) is not None
-    ]
+    return read_jsonl(path, metrics_line)
 
 
 def is_plain_relative(name: str) -> bool:
-    """Whether a name is a plain relative path of a file, which leads nowhere else."""
+    """Return True for a relative path that stays in its folder."""
     parts = PurePosixPath(name).parts
-    return (
-        bool(parts)
-        and parts[0] != "/"
-        and ".." not in parts
-        and "\0" not in name
-        and max(map(len, parts)) < 256
-    )
+    if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+        return False
+    # a longer name raises OSError on every use
+    return max(map(len, parts)) < MAX_PART_LENGTH
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number that can be computed with; a whole number may be too large for that."""
-    return isinstance(value, float) or (
-        isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
-    )
+    """Return True for a number that can be computed with."""
+    if isinstance(value, float):
+        return True
+    # an integer in JSON may have any length, and bool is a kind of int
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
 
 
-def _check(where: str, value: Any, types: dict[str, Any]):
-    """Errors: RecordError where a value is no object, or a name in it is of another type than these."""
+def _check_types(path: str, value: Any, types: dict[str, Any]):
+    """Check that a value is an object whose fields have these types, as far as they exist.
+
+    path: of the value in the record, for the error
+
+    Errors: RecordError
+    """
     if not isinstance(value, dict):
-        raise RecordError(where or "outermost value")
-    for name, wanted in types.items():
-        if name in value and not _is(value[name], wanted):
-            raise RecordError(f"{where}.{name}".lstrip("."))
+        raise RecordError(path or "outermost value")
+    for name, kind in types.items():
+        if name in value and not _is_instance(value[name], kind):
+            raise RecordError(f"{path}.{name}".lstrip("."))
 
 
-def _is(value: Any, wanted: Any) -> bool:
-    if wanted is TEXT_MAP:
-        return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
-    if wanted is float:
-        return is_number(value) and 0 <= value <= LONGEST
-    return isinstance(value, wanted)
+def _is_instance(value: Any, kind: Any) -> bool:
+    if kind is TEXT_MAP:
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    if kind is float:
+        return is_number(value) and 0 <= value <= MAX_STAGE_SECONDS
+    return isinstance(value, kind)

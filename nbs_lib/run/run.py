@@ -1,32 +1,30 @@
-"""A run: one folder with fixed file names, and the record of what was asked and what happened.
+"""A run: one folder with fixed file names, and the record of what was requested and what happened.
 
 outputs/NAME/
-  run.json                 the record, see `Run.stage`
+  run.json                 the record, see `record.py` and `stage_recording.py`
   1_prepare.ipynb, .html …   executed notebooks, and each as a page
   cache -> ../cache/KEY    latents and text embeddings, shared between runs
-  prepare/                 kept.parquet and dropped.parquet: what is used, what is not and why; figures of both
+  prepare/                 kept.parquet, dropped.parquet (with the reasons), figures of both
   metrics.jsonl            a line for each logged step
-  usage.jsonl              a line for each second: CPU, memory, GPUs; and one for each stage of the training
+  usage.jsonl              a line for each second (CPU, memory, GPUs) and each phase of training
   loss.png, usage.png      their curves
   checkpoints/step-N/      adapter and optimizer
   validation/, validation.png   pictures during the training
   adapter/                 the LoRA and its card, or
-  model/                   the whole pipeline and its card, where all weights are trained
-  samples/                 every picture that was compared, with how it was made in it
+  model/                   the whole pipeline and its card, if all weights are trained
+  samples/                 every picture that was compared, each PNG with its settings
   compare/                 pictures, results.json
   report.html              one self-contained page
-  gallery/, votes.jsonl    what was saved and voted on in the playground
-  export/TO/               the adapter for other programs, see `export`
-  log.txt                  what the command and its notebooks said, of every try
+  gallery/, votes.jsonl    pictures saved and votes given in the playground
+  export/TO/               the adapter for other programs, see `nbs_lib/export`
+  log.txt                  the output of the command and its notebooks, of every attempt
   thumbnail.png            a picture for the index of runs
 """
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from os.path import isfile
 from pathlib import Path
 from typing import Any
@@ -34,49 +32,20 @@ from typing import Any
 from ..config import PLACE, STAGES
 from ..config.validation import as_parameters
 from ..files import ROOT, file_hash, remove, scan_folder, value_hash, write_atomic
-from .disk_space import explain_shortage
-from .environment import environment, versions
-from .fingerprint import code_hash, shipped_base_hash
-from .locks import RunError, is_locked, lock, process_is_gone
-from .out_of_date import (
-    check_replaceable,
-    differing_parameters,
-    mark_report,
-    outdated_stages,
-    outputs_hash,
-)
+from .fingerprint import environment_hashes
+from .locks import RunError, folder_gone_message, is_locked, lock
+from .out_of_date import check_replaceable, describe_differences, outdated_stages, outputs_hash
 from .record import RecordError, read_record
+from .stage_recording import record_stage, stage_name
 
-NOTEBOOKS = ROOT / "notebooks"
-STAGE_LOCK, RECIPE_LOCK = ".stage.lock", ".recipe.lock"
-"""Held by the process that does a stage, and by the command that goes through all of them."""
+STAGE_LOCK = ".stage.lock"  # of the process that runs a stage
+RECIPE_LOCK = ".recipe.lock"  # of the command that runs all stages
+# Errors of the user's input: a new run that one of them ends leaves no folder.
 REFUSALS = ("SourceError", "BaseError")
-"""Errors of what was given: a run that one of them ends before it came to anything leaves no folder."""
-SPACE = 1 << 17
-"""Bytes that are kept while a stage works, so that its record can say how it ended on a disk that became full."""
-
-
-def notebook_hash(path: Path) -> str:
-    """Hash of a notebook's code, without its parameters, whose values are an input of their own. Errors: RunError."""
-    try:
-        cells = [
-            cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"
-        ]
-        return value_hash(
-            [
-                "".join(cell["source"])
-                for cell in cells
-                if "parameters" not in cell["metadata"].get("tags", [])
-            ]
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
-        raise RunError(
-            f"{path} is missing or no notebook; put it back with `git checkout notebooks`"
-        ) from failure
 
 
 class Run:
-    """A run's folder; see the module's docstring for what is in it. Nothing is written before a stage begins."""
+    """A run's folder; see the module's docstring. Nothing is written before a stage starts."""
 
     def __init__(self, folder: str | Path):
         """folder: absolute, or relative to the project."""
@@ -89,229 +58,193 @@ class Run:
         self.adapter = self.folder / "adapter"
         self.model = self.folder / "model"
         self.samples = self.folder / "samples"
-        self.compare = self.folder / "compare"
+        self.compare = self.folder / "compare"  # with results.json
         self.report = self.folder / "report.html"
         self.log = self.folder / "log.txt"
         self.thumbnail = self.folder / "thumbnail.png"
 
     @property
     def name(self) -> str:
+        """The folder's name."""
         return self.folder.name
 
     @property
     def cache_store(self) -> Path:
-        """Where the caches of this run and its neighbours are."""
+        """The folder of all caches, shared with the runs beside this one."""
         return self.folder.parent / "cache"
 
     def notebook(self, stage: str) -> Path:
-        """The executed notebook of a stage."""
+        """Return the path of a stage's executed notebook."""
+        # numbered, so that a folder's listing is in the order of the stages
         return self.folder / f"{list(STAGES).index(stage) + 1}_{stage}.ipynb"
 
     def read(self) -> dict[str, Any]:
-        """The record; a run that never began has an empty one. Errors: RunError for a damaged one."""
+        """Return the record; {} before the first stage. Errors: RunError if it is damaged."""
         try:
             return read_record(self.record)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as failure:
-            where = f" (its {failure})" if isinstance(failure, RecordError) else ""
+            field = f" (its {failure})" if isinstance(failure, RecordError) else ""
             raise RunError(
-                f"{self.record} is damaged; remove it and start again: the cache and the checkpoints are still used{where}"
+                f"{self.record} is damaged; remove it and start again: "
+                f"the cache and the checkpoints are still used{field}"
             ) from None
 
     def update(self, **changes: Any):
-        """Replace parts of the record, atomically."""
-        write_atomic(
-            self.record, json.dumps(self.read() | changes, indent=1, ensure_ascii=False) + "\n"
-        )
+        """Replace fields of the record, atomically."""
+        # read again each time, because a stage and its command both write to it
+        record = json.dumps(self.read() | changes, indent=1, ensure_ascii=False)
+        write_atomic(self.record, record + "\n")
 
     def stage_record(self, stage: str) -> dict[str, Any]:
+        """Return a stage's entry in the record; {} if it never started."""
         return self.read().get("stages", {}).get(stage, {})
 
     def update_stage(self, stage: str, **changes: Any):
+        """Replace fields of a stage's entry in the record, atomically."""
         stages = self.read().get("stages", {})
         self.update(stages=stages | {stage: stages.get(stage, {}) | changes})
 
     def require(self, stage: str):
-        """Errors: FileNotFoundError where an earlier stage has not been done, RunError where what it rests on has been done
-        anew since; both say what to do."""
-        done = self.stage_record(stage)
-        how = f"with run = {str(self.folder)!r}, or `onepass run`"
-        if done.get("status") != "done":
+        """Check that an earlier stage is finished and up to date.
+
+        Errors: FileNotFoundError if it is not finished; RunError if its own inputs changed since
+        """
+        run_again = f"with run = {str(self.folder)!r}, or `onepass run`"
+        if self.stage_record(stage).get("status") != "done":
             raise FileNotFoundError(
-                f"{self.folder} has no finished {stage} stage; run notebooks/{self.notebook(stage).name} {how}"
+                f"{self.folder} has no finished {stage} stage; "
+                f"run notebooks/{self.notebook(stage).name} {run_again}"
             )
-        if before := outdated_stages(self.read()).get(stage):
-            again = stage if self.stage_record(before).get("status") == "done" else before
+        changed = outdated_stages(self.read()).get(stage)
+        if changed:
+            # the changed stage may itself be unfinished: then it comes first
+            finished = self.stage_record(changed).get("status") == "done"
+            notebook = self.notebook(stage if finished else changed).name
             raise RunError(
-                f"{self.folder}: its {stage} stage rests on another {before} than the last one; "
-                f"run notebooks/{self.notebook(again).name} again {how}"
+                f"{self.folder}: its {stage} stage rests on another {changed} than the last one; "
+                f"run notebooks/{notebook} again {run_again}"
             )
 
     def inputs(self, config: Any) -> dict[str, str]:
-        """What a stage's result depends on, each as a hash: parameters, code, versions, the base, the outputs before it."""
-        stage, order = stage_name(config), list(STAGES)
-        parameters = as_parameters(config)
-        base = parameters.get("base") or self.stage_record("prepare").get("parameters", {}).get(
-            "base"
-        )
-        hashes = {
-            "parameters": value_hash(
-                {name: value for name, value in parameters.items() if name not in PLACE}
-            ),
-            "code": code_hash(stage, "picturebook"),
-            "notebook": notebook_hash(NOTEBOOKS / self.notebook(stage).name),
-            "versions": value_hash(versions()),
-        }
-        # what training reads of the base is in the outputs of prepare; the judge beside it is none of its business
-        if base == "embedded" and stage != "train":
-            hashes["base"] = shipped_base_hash()
-        return hashes | {
-            before: self._outputs_hash(before) for before in order[: order.index(stage)]
-        }
+        """Return the hash of each thing that a stage's result depends on.
 
-    def _outputs_hash(self, stage: str) -> str:
-        return outputs_hash(self.read(), stage)
+        Their names: parameters, code, notebook, versions, base (the shipped one), earlier stages.
+        """
+        stage = stage_name(config)
+        parameters = as_parameters(config)
+        prepared = self.stage_record("prepare").get("parameters", {})
+        # training and comparison have no base of their own: they use the prepared one
+        base = parameters.get("base") or prepared.get("base")
+        # the place of a stage (folder, launcher, hosts) does not change its result
+        relevant = {name: value for name, value in parameters.items() if name not in PLACE}
+        record = self.read()
+        earlier = list(STAGES)[: list(STAGES).index(stage)]
+        return {
+            "parameters": value_hash(relevant),
+            **environment_hashes(stage, self.notebook(stage).name, base == "embedded"),
+            **{name: outputs_hash(record, name) for name in earlier},
+        }
 
     def changed(self, config: Any) -> list[str]:
-        """Why a stage must be done (again): the names of what changed; empty if it is done and still holds."""
-        done = self.stage_record(stage_name(config))
-        if done.get("status") != "done":
-            return ["not done yet"]
-        now, before = self.inputs(config), done.get("inputs", {})
-        reasons = [name for name, value in now.items() if before.get(name) != value]
-        return reasons + self.altered(stage_name(config))
+        """Return the names of the inputs and outputs that changed since a stage finished."""
+        stage = stage_name(config)
+        stage_record = self.stage_record(stage)
+        if stage_record.get("status") != "done":
+            return ["not done yet"]  # one reason is enough: nothing else is comparable
+        before = stage_record.get("inputs", {})
+        inputs = self.inputs(config)
+        changed = [name for name, value in inputs.items() if before.get(name) != value]
+        return changed + self.altered(stage)
 
     def altered(self, stage: str) -> list[str]:
-        """The outputs of a stage that are missing, or are no longer what it wrote."""
-        outputs = {
-            self.folder / name: digest
-            for name, digest in self.stage_record(stage).get("outputs", {}).items()
-        }
-        found = [
-            path
-            for path, digest in outputs.items()
-            if not isfile(path) or file_hash(path) != digest
-        ]
-        return [str(path.relative_to(self.folder)) for path in found]
+        """Return the outputs of a stage that are missing or no longer what it wrote."""
+        # hashes, not times: a file that was copied back unchanged is unchanged
+        altered = []
+        for name, digest in self.stage_record(stage).get("outputs", {}).items():
+            path = self.folder / name
+            if not isfile(path) or file_hash(path) != digest:
+                altered.append(str(path.relative_to(self.folder)))
+        return altered
 
     @contextmanager
     def exclusive(self, file: str = STAGE_LOCK, patience: float = 0) -> Iterator[None]:
-        """Keep other processes off the run; see `locks.held`. Errors: RunError where another process is at work on it, and as
-        of `refuse_links`."""
+        """Keep other processes off the run; see `locks.lock`.
+
+        Errors: RunError if another process works on it, and as `check_links`
+        """
         self.check_links()
         with lock(self.folder / file, patience):
             yield
 
     def check_links(self):
-        """Check that nothing in the folder leads out of it, before anything is written or removed there.
+        """Check that nothing in the folder leads out of it, before anything is written or removed.
 
-        The folder itself may be reached by a link, and `cache` is one. Errors: RunError where anything else is a link.
+        The run's folder itself may be reached by a link.
+
+        Errors: RunError if an entry at the first two levels is a link; `cache` is one by design
         """
-        own = [each for each in scan_folder(self.folder) if each.name != self.cache.name]
-        inner = [
-            each
-            for folder in own
-            if folder.is_dir(follow_symlinks=False)
-            for each in scan_folder(folder.path)
-        ]
-        for each in (*own, *inner):
-            if each.is_symlink():
+        entries = [entry for entry in scan_folder(self.folder) if entry.name != self.cache.name]
+        for folder in list(entries):
+            if folder.is_dir(follow_symlinks=False):
+                entries += scan_folder(folder.path)
+        for entry in entries:
+            if entry.is_symlink():
                 raise RunError(
-                    f"{each.path} is a link to {os.readlink(each.path)!r}, and a run writes and removes in its own folder "
-                    "alone; put the file or folder itself there, or link the whole run or outputs/"
+                    f"{entry.path} is a link to {os.readlink(entry.path)!r}, and a run writes and "
+                    "removes in its own folder alone; put the file or folder itself there, "
+                    "or link the whole run or outputs/"
                 )
 
     def require_folder(self):
-        """Errors: RunError where the folder, in which a stage works, is no longer what it was."""
+        """Check that the folder in which a stage works is still there. Errors: RunError."""
         if not self.record.is_file():
-            raise RunError(process_is_gone(self.folder))
+            raise RunError(folder_gone_message(self.folder))
 
     def is_active(self) -> bool:
-        """Whether a process works on the run."""
-        return any(is_locked(self.folder / lock) for lock in (STAGE_LOCK, RECIPE_LOCK))
+        """Return True while a process works on the run."""
+        return any(is_locked(self.folder / name) for name in (STAGE_LOCK, RECIPE_LOCK))
 
     @contextmanager
     def stage(self, config: Any) -> Iterator[dict[str, Any]]:
-        """Keep the record of a stage while it runs, and other processes off the run.
+        """Run a stage: keep other processes off the run and record the stage.
 
-        Written when the stage begins (status running), and when it ends: done, failed (with the error) or interrupted.
-        Yields a dict: `outputs` takes the paths, relative to the run, whose hashes later stages rest on; every other key
-        is recorded as it is. Errors: RunError where another process works on the run.
+        Yields the dict of `record_stage`.
+
+        Errors: RunError if another process works on the run, and as `check_replaceable`
         """
-        fresh = not self.folder.exists()
-        self.check_links()  # before anything is read of it, too
+        new = not self.folder.exists()
+        self.check_links()  # also before anything is read
         self.check_replaceable(config)
         try:
-            with self.exclusive(), self._recorded(config) as told:
-                yield told
+            with self.exclusive(), record_stage(self, config) as results:
+                yield results
         except Exception as failure:
-            if fresh and type(failure).__name__ in REFUSALS:
+            # by name: importing the errors would import torch
+            if new and type(failure).__name__ in REFUSALS:
                 remove(self.folder)
             raise
 
     def check_replaceable(self, config: Any):
-        """Errors: RunError where a finished stage of other parameters would be replaced, and neither `replace` nor a command
-        that is at work on the run asks for it."""
-        record, stage, parameters = self.read(), stage_name(config), as_parameters(config)
-        asked = record.get("asked", {}).get(stage)
-        if (
-            asked is not None
-            and is_locked(self.folder / RECIPE_LOCK)
-            and not differing_parameters(asked, parameters)
-        ):
-            return
-        check_replaceable(self.folder, stage, record.get("stages", {}).get(stage, {}), parameters)
+        """Check that a stage may replace its earlier result.
 
-    @contextmanager
-    def _recorded(self, config: Any) -> Iterator[dict[str, Any]]:
-        stage, start = stage_name(config), time.perf_counter()
-        known = environment()
-        begun = {
-            "status": "running",
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "parameters": as_parameters(config),
-            "inputs": self.inputs(config),
-            **known,
-        }
+        Errors: RunError if it is finished with other parameters, `replace` is off, and no running
+        command asks for these parameters
+        """
         record = self.read()
-        self.update(
-            **known,
-            name=self.name,
-            status="running",
-            stages=record.get("stages", {}) | {stage: begun},
-        )
-        told: dict[str, Any] = {"outputs": []}
-        status, error, space = "interrupted", None, self.folder / ".space"
-        try:
-            space.write_bytes(bytes(SPACE))
-            yield told
-            told["outputs"] = {str(name): file_hash(self.folder / name) for name in told["outputs"]}
-            status = "done"
-        except Exception as failure:
-            status, error = (
-                "failed",
-                f"{type(failure).__name__}: {failure}{explain_shortage(failure, self.folder)}",
-            )
-            raise
-        finally:
-            self.require_folder()  # or a new one would be made here, with nothing but the end of this stage
-            space.unlink(missing_ok=True)
-            if status != "done":
-                told = {"error": error} if error else {}
-            self.update_stage(
-                stage, **told, status=status, seconds=round(time.perf_counter() - start, 1)
-            )
-            last = stage == list(STAGES)[-1]
-            self.update(status=("done" if last else "running") if status == "done" else status)
-            mark_report(self.report, self.read())
+        stage = stage_name(config)
+        parameters = as_parameters(config)
+        requested = record.get("asked", {}).get(stage)
+        if requested is not None and is_locked(self.folder / RECIPE_LOCK):
+            # the running command itself asks for these parameters
+            if not describe_differences(requested, parameters):
+                return
+        stage_record = record.get("stages", {}).get(stage, {})
+        check_replaceable(self.folder, stage, stage_record, parameters)
 
-    def settle(self, stage: str, status: str, **told: Any):
-        """Record how a run ended whose stage could not; and of the stage, where it is still said to be running."""
+    def settle(self, stage: str, status: str, **changes: Any):
+        """Record how a run ended if its process could not: the run, and a stage still `running`."""
         if self.stage_record(stage).get("status") == "running":
-            self.update_stage(stage, status=status, **told)
+            self.update_stage(stage, status=status, **changes)
         self.update(name=self.name, status=status)
-
-
-def stage_name(config: Any) -> str:
-    return next(stage for stage, cls in STAGES.items() if isinstance(config, cls))

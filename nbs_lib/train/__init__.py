@@ -38,8 +38,8 @@ from ..run.continuation import (
     LENGTH_PARAMETERS,
     LR_PARAMETERS,
     RESUME_PARAMETER,
-    beginning,
-    differing_parameters,
+    changed_parameters,
+    describe_start,
 )
 from ..run.run import Run
 from .checkpoint.checkpoint import (
@@ -145,10 +145,10 @@ def _said_beginning(run: Run, resumed: Checkpoint | None, config: Train) -> dict
     then, step = newest(run.checkpoints)
     if not resumed:
         if step:
-            print(beginning(then, asdict(config), step))
+            print(describe_start(then, asdict(config), step))
         return {}
     print(f"goes on from step {resumed.step} of {config.steps}")
-    if other := differing_parameters(
+    if other := changed_parameters(
         resumed.parameters, asdict(config), (*LENGTH_PARAMETERS, *LR_PARAMETERS)
     ):
         said = (

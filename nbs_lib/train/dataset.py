@@ -185,7 +185,7 @@ class Examples:
     ) -> Batch:
         config, n, kept = self.config, len(example), {}
         if self.answers:
-            draw = (chance[:, 0] * self.answers["t"].of(0).shape[1]).long()
+            draw = (chance[:, 0] * self.answers["t"].tensor_in(0).shape[1]).long()
             t, noise, kept = self._answered(example, draw)
         weight, dropped = torch.ones(n), torch.zeros(n, dtype=torch.bool)
         if config.objective == "finetune":

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from ..run.locks import process_is_gone as gone_away
+from ..run.locks import folder_gone_message as gone_away
 
 RECORD = "run.json"
 FAILED = ".failed-"

@@ -11,7 +11,8 @@ from diffusers import UNet2DConditionModel
 
 from ..config import PLACE, Train
 from ..files import atomic_folder, remove, write_atomic
-from ..models.lora import METADATA_FILE, difference, prediction, save_adapter, verify_adapter
+from ..models.lora import METADATA_FILE, save_adapter
+from ..models.lora_verification import check_difference, predict_fixed_noise, verify_adapter
 from ..run.record import read_metrics
 from ..run.run import Run
 from .launch.launcher import RESULT
@@ -118,12 +119,12 @@ def save_model(run: Run, parts: TrainingState, facts: dict[str, Any]) -> float:
             folder, safe_serialization=True, max_shard_size="1TB"
         )  # one file, whatever its size
         write_atomic(folder / METADATA_FILE, json.dumps(facts, indent=1, sort_keys=True))
-    was = prediction(pipe.unet, parts.base)
+    was = predict_fixed_noise(pipe.unet, parts.base)
     del pipe
     fresh = UNet2DConditionModel.from_pretrained(
         run.model / "unet", use_safetensors=True, local_files_only=True
     )
-    return difference(was, prediction(fresh, parts.base), run.model)
+    return check_difference(was, predict_fixed_noise(fresh, parts.base), run.model)
 
 
 def result_of(config: Train, run: Run, parts: TrainingState, accelerator) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..config import Train
 from ..files import write_atomic
-from ..models.card_metadata import front_matter, license_row
+from ..models.origin import front_matter, license_row
 from ..models.sampling_recipe import usage_code, usage_text, warning
 from ..run.run import Run
 

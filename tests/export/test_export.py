@@ -26,16 +26,16 @@ from nbs_lib.export import ExportError, export, find_run
 from nbs_lib.export.model_card import comparison_lines
 from nbs_lib.files import ROOT, file_hash, value_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
-from nbs_lib.models.card_metadata import front_matter
 from nbs_lib.models.consistency import check_unguided
 from nbs_lib.models.lora import (
     ADAPTER_NAME,
+    LORA_FILE,
     METADATA_FILE,
     METADATA_KEY,
-    WEIGHTS,
     add_lora,
     save_adapter,
 )
+from nbs_lib.models.origin import front_matter
 from nbs_lib.run.run import Run
 
 RANK, ALPHA, W = 4, 8.0, 2.5
@@ -161,7 +161,7 @@ def test_an_export_is_a_folder_in_the_run_with_its_card(run, exported):
     for to, folder in exported.items():
         assert folder == run.folder / "export" / to
         assert {path.name for path in folder.iterdir()} >= {"README.md", "onepass.json"}
-    assert weights_of(exported["diffusers"]).name == WEIGHTS
+    assert weights_of(exported["diffusers"]).name == LORA_FILE
     assert weights_of(exported["kohya"]).name == f"{NAME_OF_RUN}.safetensors"
 
 
@@ -400,8 +400,8 @@ def test_numbers_of_an_earlier_adapter_are_left_out(base, trained, tmp_path):
 
 def test_numbers_of_another_adapter_that_was_put_in_its_place_are_left_out(run, tmp_path):
     other = Run(shutil.copytree(run.folder, tmp_path / "other", symlinks=True))
-    for digest in (file_hash(other.adapter / WEIGHTS), "0" * 64):
-        outputs = {f"adapter/{WEIGHTS}": digest}
+    for digest in (file_hash(other.adapter / LORA_FILE), "0" * 64):
+        outputs = {f"adapter/{LORA_FILE}": digest}
         other.update_stage("train", status="done", outputs=outputs)
         other.update_stage("compare", status="done", inputs={"train": value_hash(outputs)})
         assert (comparison_lines(other) is None) == (digest == "0" * 64)
@@ -409,9 +409,9 @@ def test_numbers_of_another_adapter_that_was_put_in_its_place_are_left_out(run, 
 
 def test_weights_that_are_no_numbers_are_refused(run, tmp_path):
     other = Run(shutil.copytree(run.folder, tmp_path / "other", symlinks=True))
-    file = bytearray((other.adapter / WEIGHTS).read_bytes())
+    file = bytearray((other.adapter / LORA_FILE).read_bytes())
     file[-4:] = b"\xff\xff\xff\xff"
-    (other.adapter / WEIGHTS).write_bytes(file)
+    (other.adapter / LORA_FILE).write_bytes(file)
     with pytest.raises(ExportError, match="weights that are not numbers"):
         export(other.folder, "diffusers", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -462,7 +462,7 @@ def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
     run.adapter.mkdir()
     save_file(
         {f"unet.{key}": value.contiguous() for key, value in weights.items()},
-        run.adapter / WEIGHTS,
+        run.adapter / LORA_FILE,
         metadata,
     )
     return weights
@@ -626,7 +626,7 @@ def test_what_cannot_be_exported_is_said(base, trained, tmp_path):
     save_adapter(run.adapter, trained, facts_of(base) | {"base_hash": "0123456789abcdef" * 4})
     with pytest.raises(BaseError, match="was trained on .* with hash 0123456789abcdef"):
         export(run.folder, "kohya")
-    (run.adapter / WEIGHTS).write_bytes(b"half")
+    (run.adapter / LORA_FILE).write_bytes(b"half")
     with pytest.raises(ExportError, match="cannot be exported"):
         export(run.folder, "kohya")
     assert not (run.folder / "export").exists()

@@ -14,9 +14,9 @@ from nbs_lib.export.model_card import export_card, export_metadata
 from nbs_lib.models import BaseError, find_base
 from nbs_lib.models.lora import (
     ADAPTER_NAME,
+    LORA_FILE,
     METADATA_FILE,
     METADATA_KEY,
-    WEIGHTS,
     AdapterError,
     save_adapter,
 )
@@ -68,7 +68,7 @@ class Fuzzer:
         self._write(data)
         right = any(data == each for each, *_ in self.kinds)
         if rng.random() < 0.05:
-            put_no_file(rng, self.run.adapter / rng.choice((WEIGHTS, METADATA_FILE)))
+            put_no_file(rng, self.run.adapter / rng.choice((LORA_FILE, METADATA_FILE)))
         elif rng.random() < 0.2:
             record = json.loads(metadata[METADATA_KEY])
             spoil(rng, record)
@@ -86,7 +86,7 @@ class Fuzzer:
         self.run.adapter.mkdir(parents=True, exist_ok=True)
         for path in self.run.adapter.iterdir():
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        (self.run.adapter / WEIGHTS).write_bytes(data)
+        (self.run.adapter / LORA_FILE).write_bytes(data)
 
     def _read(self, load: bool = True) -> str:
         """Describe, load and merge the adapter. load: hand one that is accepted to peft, which takes most of the time."""
@@ -94,7 +94,7 @@ class Fuzzer:
             facts = export_metadata(self.run, self.layers)
             export_card("kohya", facts)
             json.dumps(facts, ensure_ascii=False).encode()
-            check_adapter(self.run.adapter / WEIGHTS, self.layers)
+            check_adapter(self.run.adapter / LORA_FILE, self.layers)
             if not load:
                 return "accepted"
             adapters = AdapterLoader(self.pipe, self.base)

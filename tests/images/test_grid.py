@@ -4,24 +4,24 @@ from PIL import Image
 from nbs_lib.config import REFERENCE_PROMPTS
 from nbs_lib.images.grid import (
     MAX_SIDE,
-    Row,
+    GridRow,
     captioned_table,
     labelled_grid,
     prompt_lines,
     scale_for_display,
 )
-from nbs_lib.images.style import COLOURS, font
+from nbs_lib.images.style import CONTENDER_COLOURS, font
 
 
-def rows(count: int, side: int = 64) -> list[Row]:
+def rows(count: int, side: int = 64) -> list[GridRow]:
     colours = {"unguided": (200, 0, 0), "guided": (0, 200, 0), "tuned": (0, 0, 200)}
     return [
-        Row(
+        GridRow(
             name,
             np.full((count, side, side, 3), colours[name], np.uint8),
             "25 NFE\n0.1 s a picture",
         )
-        for name in COLOURS
+        for name in CONTENDER_COLOURS
     ]
 
 
@@ -29,7 +29,7 @@ def area(page: Image.Image, colour: tuple[int, int, int]) -> int:
     return int((np.asarray(page) == colour).all(-1).sum())
 
 
-def test_every_picture_of_every_contender_is_on_the_grid_whole():
+def test_the_grid_holds_every_picture_of_every_contender():
     for seeds in ([0], [0, 1], [0, 1, 2, 3, 4, 5, 6]):
         prompts = [prompt for prompt in REFERENCE_PROMPTS for _ in seeds]
         page = labelled_grid(rows(len(prompts)), prompts, seeds * len(REFERENCE_PROMPTS))
@@ -60,7 +60,7 @@ def test_titles_fit_their_pictures():
     assert prompt_lines("A person holding a cat", 0, False, face, 192) == ["A person holding a cat"]
 
 
-def test_a_table_holds_every_picture_whole_at_its_place():
+def test_a_table_holds_every_picture_in_its_cell():
     pictures = np.zeros((2, 3, 64, 64, 3), np.uint8)
     for row in range(2):
         for column in range(3):
@@ -74,9 +74,9 @@ def test_a_table_holds_every_picture_whole_at_its_place():
     for row in range(2):
         lefts = []
         for column in range(3):
-            there = (page == pictures[row, column, 0, 0]).all(-1)
-            assert there.sum() == 192 * 192
-            tops.append(int(np.argwhere(there)[0][0]))
-            lefts.append(int(np.argwhere(there)[0][1]))
+            matches = (page == pictures[row, column, 0, 0]).all(-1)
+            assert matches.sum() == 192 * 192
+            tops.append(int(np.argwhere(matches)[0][0]))
+            lefts.append(int(np.argwhere(matches)[0][1]))
         assert lefts == sorted(lefts) and len(set(lefts)) == 3
     assert len(set(tops)) == 2 and tops == sorted(tops)

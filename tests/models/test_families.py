@@ -1,4 +1,4 @@
-"""Each family of bases all the way: prepared, trained on DeepSpeed, compared, its adapter in a stock pipeline."""
+"""Every family of bases: prepared, trained on DeepSpeed, compared, and in a stock pipeline."""
 
 import dataclasses
 import json
@@ -26,7 +26,9 @@ from nbs_lib.train.student import Student
 pytestmark = pytest.mark.slow
 
 PROCESSES = {"sd1": 1, "sd2-v": 1, "sdxl": 2}
-SIZE, STEPS, W = 32, 3, 4.0
+SIZE = 32
+STEPS = 3
+W = 4.0
 PROMPTS = ["A person holding a cat", "A road that is going down a hill!"]
 STOCK = """
 import json, sys
@@ -39,30 +41,31 @@ pipe = DiffusionPipeline.from_pretrained(folder)
 pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
 
 def draw(w):
-    how = {"height": int(size), "width": int(size), "num_inference_steps": int(steps), "guidance_scale": w}
+    options = {"height": int(size), "width": int(size), "num_inference_steps": int(steps)}
     noise = [torch.Generator().manual_seed(7) for _ in json.loads(prompts)]
-    return np.stack([np.asarray(image) for image in pipe(json.loads(prompts), generator=noise, **how).images])
+    images = pipe(json.loads(prompts), generator=noise, guidance_scale=w, **options).images
+    return np.stack([np.asarray(image) for image in images])
 
-drawn = {"unguided": draw(1.0), "guided": draw(float(w))}
+pictures = {"unguided": draw(1.0), "guided": draw(float(w))}
 pipe.load_lora_weights(adapter)
-drawn["tuned"] = draw(1.0)
+pictures["tuned"] = draw(1.0)
 assert "nbs_lib" not in sys.modules
-np.savez(out, **drawn)
+np.savez(out, **pictures)
 """
 
 
 @pytest.fixture(scope="module", params=PROCESSES)
 def cached(request, tiny_base, tmp_path_factory, one_thread) -> Run:
-    """A cache on a tiny base of the family, with kept answers of the teacher."""
-    place = tmp_path_factory.mktemp("my rüns")
-    base = tiny_base(request.param, place / request.param)
-    how = {"max_examples": 8, "resolution": SIZE, "teacher_cache": "data", "teacher_samples": 2}
-    return prepare(Prepare(str(place / "outputs" / "run"), str(base), **how)).run
+    """A cache on a tiny base of the family, with teacher predictions."""
+    folder = tmp_path_factory.mktemp("my rüns")
+    base = tiny_base(request.param, folder / request.param)
+    options = {"max_examples": 8, "resolution": SIZE, "teacher_cache": "data", "teacher_samples": 2}
+    return prepare(Prepare(str(folder / "outputs" / "run"), str(base), **options)).run
 
 
-def trained(run: Run, train, **how):
-    """Two steps at a rate that changes the pictures, with a look at held-out examples before and after."""
-    how |= {
+def train_two_steps(run: Run, train, **options):
+    """Train at a rate that changes the pictures, with validation before and after."""
+    options |= {
         "guidance_scale": W,
         "steps": 2,
         "batch_size": 2,
@@ -70,13 +73,13 @@ def trained(run: Run, train, **how):
         "validation_steps": 2,
         "mixed_precision": "bf16",
     }
-    train(Train(str(run.folder), **how))
+    train(Train(str(run.folder), **options))
 
 
 @pytest.fixture(scope="module")
 def run(cached, train) -> Run:
-    """The same trained and compared."""
-    trained(cached, train, learning_rate=0.3, num_processes=PROCESSES[base_of(cached).folder.name])
+    """The cached run, trained and compared."""
+    train_two_steps(cached, train, learning_rate=0.3, num_processes=PROCESSES[base_of(cached).folder.name])
     compare(Compare(str(cached.folder), PROMPTS, seeds=[7], steps=STEPS, captions=0))
     return cached
 
@@ -96,18 +99,13 @@ def test_a_stock_pipeline_draws_the_same_pictures(run, tmp_path):
         json.dumps(PROMPTS),
     ]
     command = [sys.executable, "-c", STOCK, *map(str, arguments)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     results = json.loads((run.compare / "results.json").read_text())
-    ours = {
-        name: np.stack(
-            [
-                np.asarray(Image.open(run.compare / each["files"][name]))
-                for each in results["pictures"]
-            ]
-        ).astype(int)
-        for name in ("unguided", "guided", "tuned")
-    }
+    ours = {}
+    for name in ("unguided", "guided", "tuned"):
+        files = [run.compare / picture["files"][name] for picture in results["pictures"]]
+        ours[name] = np.stack([np.asarray(Image.open(file)) for file in files]).astype(int)
     assert ours["tuned"].shape == (2, SIZE, SIZE, 3)
     for name in ("guided", "tuned"):
         assert np.abs(ours[name] - ours["unguided"]).max() > 5, (
@@ -118,19 +116,14 @@ def test_a_stock_pipeline_draws_the_same_pictures(run, tmp_path):
             assert np.abs(stock[name].astype(int) - pictures).max() <= 1, name
 
 
-def test_passes_are_counted_and_the_launch_was_as_asked(run):
+def test_nfe_and_the_recorded_launch(run):
     results = json.loads((run.compare / "results.json").read_text())
-    assert {name: told["nfe"] for name, told in results["contenders"].items()} == {
-        "unguided": 3,
-        "guided": 6,
-        "tuned": 3,
-    }
+    nfe = {name: contender["nfe"] for name, contender in results["contenders"].items()}
+    assert nfe == {"unguided": 3, "guided": 6, "tuned": 3}
     record = run.stage_record("train")
     assert record["distributed_type"] == "DEEPSPEED" and record["stock_difference"] < 1e-4
-    assert (
-        record["parameters"]["num_processes"] == record["processes"]
-        and (run.folder / "validation.png").is_file()
-    )
+    assert record["parameters"]["num_processes"] == record["processes"]
+    assert (run.folder / "validation.png").is_file()
 
 
 def student_of(run: Run) -> Student:
@@ -147,18 +140,16 @@ def student_of(run: Run) -> Student:
 
 
 def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(cached):
-    """From the cache alone, where the texts are; a stock pipeline reads the captions."""
-    batch = Examples(
-        cached.cache, Train(guidance_scale=W, validation_examples=0, batch_size=3)
-    ).batch(0, 0, 1)
-    captions, x_t, seen = (
-        [open_cache(cached.cache).captions[i] for i in batch.example],
-        batch.noise,
-        [],
-    )
+    """The teacher takes its texts from the cache, the stock pipeline from the captions."""
+    batch = Examples(cached.cache, Train(guidance_scale=W, validation_examples=0, batch_size=3)).batch(0, 0, 1)
+    captions = [open_cache(cached.cache).captions[i] for i in batch.example]
+    x_t = batch.noise
+    calls = []
     pipe = DiffusionPipeline.from_pretrained(base_of(cached).folder)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    pipe.unet.register_forward_hook(lambda unet, given, answer: seen.append((given[1], answer[0])))
+    pipe.unet.register_forward_hook(
+        lambda unet, inputs, output: calls.append((inputs[1], output[0]))
+    )
     pipe(
         captions,
         latents=x_t,
@@ -168,14 +159,13 @@ def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(cached):
         num_inference_steps=2,
         output_type="latent",
     )
-    t, answer = seen[0]
+    t, output = calls[0]
     teacher = student_of(cached).teacher(x_t, batch.at(t.expand(3)))
-    torch.testing.assert_close(
-        teacher, classifier_free_guidance(*answer.chunk(2), W), rtol=1e-4, atol=1e-5
-    )
+    guided = classifier_free_guidance(*output.chunk(2), W)
+    torch.testing.assert_close(teacher, guided, rtol=1e-4, atol=1e-5)
 
 
-def test_kept_answers_are_the_teacher_s(cached):
+def test_cached_predictions_are_the_teacher_s(cached):
     batch = Examples(
         cached.cache, Train(teacher="cached", guidance_scale=W, validation_examples=0, batch_size=4)
     ).batch(0, 0, 1)
@@ -189,28 +179,28 @@ def test_kept_answers_are_the_teacher_s(cached):
 
 
 @pytest.mark.parametrize("to", ["diffusers", "kohya", "merged"])
-def test_exports_draw_the_run_s_pictures(run, to):
-    """The export itself holds a stock pipeline's pictures against the run's before it keeps anything."""
+def test_exports_sample_the_run_s_pictures(run, to):
+    """The export itself compares a stock pipeline's pictures with the run's before it writes."""
     folder = export(run.folder, to)
     assert (folder / "README.md").is_file()
     if to == "merged":
         pipe = DiffusionPipeline.from_pretrained(folder)
-        how = {"height": SIZE, "width": SIZE, "num_inference_steps": STEPS, "output_type": "np"}
-        drawn = [
-            pipe(PROMPTS[0], generator=torch.Generator().manual_seed(7), **how, **w).images
+        options = {"height": SIZE, "width": SIZE, "num_inference_steps": STEPS, "output_type": "np"}
+        pictures = [
+            pipe(PROMPTS[0], generator=torch.Generator().manual_seed(7), **options, **w).images
             for w in ({}, {"guidance_scale": 1})
         ]
-        np.testing.assert_array_equal(*drawn)
+        np.testing.assert_array_equal(*pictures)
 
 
-def test_all_weights_are_trained_and_drawn_from(cached, new_run, train):
+def test_full_training_and_sampling(cached, new_run, train):
     full = new_run(cached)
-    trained(full, train, method="full", objective="finetune", learning_rate=1e-3, num_processes=1)
+    train_two_steps(full, train, method="full", objective="finetune", learning_rate=1e-3, num_processes=1)
     pipe = DiffusionPipeline.from_pretrained(full.model)
     assert type(pipe) is base_of(cached).pipeline_class
     tuned = load_sampler(full).sample("tuned", PROMPTS[:1], [7], STEPS)
     assert tuned.nfe == 2 * STEPS
-    how = {
+    options = {
         "height": SIZE,
         "width": SIZE,
         "num_inference_steps": STEPS,
@@ -218,19 +208,21 @@ def test_all_weights_are_trained_and_drawn_from(cached, new_run, train):
         "output_type": "np",
     }
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    [stock] = pipe(PROMPTS[0], generator=torch.Generator().manual_seed(7), **how).images
+    [stock] = pipe(PROMPTS[0], generator=torch.Generator().manual_seed(7), **options).images
     assert np.abs((stock * 255).round() - tuned.images[0]).max() <= 1
 
 
-def test_a_cache_has_pooled_texts_where_the_family_has_them(cached):
+def test_pooled_texts_are_cached_for_families_that_have_them(cached):
     cache = open_cache(cached.cache)
-    away = cache.unconditional
+    unconditional = cache.unconditional
     if type(base_of(cached)) is StableDiffusion:
-        assert set(away) == {"empty", "negative"} and away["empty"].abs().max() > 0
+        assert (
+            set(unconditional) == {"empty", "negative"} and unconditional["empty"].abs().max() > 0
+        )
     else:
         pooled = cache.embeddings(list(range(8)), "pooled")
-        assert pooled.shape == (8, 24) and away["empty_pooled"].shape == (24,)
-        assert not away["empty"].any() and not away["empty_pooled"].any(), (
+        assert pooled.shape == (8, 24) and unconditional["empty_pooled"].shape == (24,)
+        assert not unconditional["empty"].any() and not unconditional["empty_pooled"].any(), (
             "the stock pipeline guides away from zeros"
         )
         assert len(pooled.unique(dim=0)) == len(set(cache.captions)), "each caption's own"

@@ -24,10 +24,8 @@ from nbs_lib.models.origin import hub_id, license_of
 from nbs_lib.prepare import prepare
 
 FAMILIES = {"sd1": StableDiffusion, "sd2-v": StableDiffusion, "sdxl": StableDiffusionXL}
-TEXTS = [
-    "A person holding a cat!",
-    "a road " * 40,
-]  # the second is longer than the text encoders read
+# the second is longer than the text encoders read
+TEXTS = ["A person holding a cat!", "a road " * 40]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -38,7 +36,7 @@ def tiny(request, tiny_base, tmp_path_factory) -> tuple[str, Path]:
 
 @pytest.fixture
 def copied(tiny, tmp_path) -> tuple[str, Path]:
-    """One that may be changed."""
+    """A tiny base of each family that may be changed."""
     return tiny[0], shutil.copytree(tiny[1], tmp_path / "copied")
 
 
@@ -46,70 +44,63 @@ def change(file: Path, **settings):
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
 
 
-def test_the_index_tells_the_family_and_without_it_the_parts(copied):
+def test_the_family_comes_from_the_index_or_the_components(copied):
     kind, folder = copied
     assert type(find_base(str(folder))) is FAMILIES[kind]
     (folder / "model_index.json").unlink()
     base = find_base(str(folder))
     assert type(base) is FAMILIES[kind]
-    assert (
-        base.prediction_type == ("v_prediction" if kind == "sd2-v" else "epsilon")
-        and base.vae_scale_factor == 4
-    )
+    assert base.prediction_type == ("v_prediction" if kind == "sd2-v" else "epsilon")
+    assert base.vae_scale_factor == 4
 
 
-def given_to_unet(pipe: DiffusionPipeline, text: str, negative: str | None) -> dict:
-    """What a stock pipeline gives its UNet besides latents and timestep, in a guided step."""
-    seen = []
+def unet_arguments(pipe: DiffusionPipeline, text: str, negative: str | None) -> dict:
+    """Return what a stock pipeline gives its UNet besides latents and timestep, when guided."""
+    calls = []
     handle = pipe.unet.register_forward_pre_hook(
-        lambda unet, places, names: seen.append(names), with_kwargs=True
+        lambda unet, args, kwargs: calls.append(kwargs), with_kwargs=True
     )
     pipe.set_progress_bar_config(disable=True)
-    how = {
+    options = {
         "height": 32,
         "width": 32,
         "num_inference_steps": 2,
         "guidance_scale": 3.0,
         "output_type": "latent",
     }
-    pipe(text, negative_prompt=negative, **how)
+    pipe(text, negative_prompt=negative, **options)
     handle.remove()
-    return seen[0]
+    return calls[0]
 
 
-@pytest.mark.parametrize("how", ["plain", "negative prompt", "empty prompt embedded"])
-def test_the_unet_is_given_what_the_stock_pipeline_gives_it(copied, how):
+@pytest.mark.parametrize("negative_case", ["plain", "negative prompt", "empty prompt embedded"])
+def test_text_embeddings_equal_the_stock_pipeline_s(copied, negative_case):
     kind, folder = copied
-    negative = "blurry" if how == "negative prompt" else ""
-    if how == "empty prompt embedded":
+    negative = "blurry" if negative_case == "negative prompt" else ""
+    if negative_case == "empty prompt embedded":
         change(folder / "model_index.json", force_zeros_for_empty_prompt=False)
     base = find_base(str(folder))
     encoders = base.text_encoders()
     for pipe in (DiffusionPipeline.from_pretrained(folder), base.pipeline()):
         for text in TEXTS:
-            uncond, cond = (
-                base.encode_negative_prompt(encoders, negative),
-                base.encode_prompt([text], encoders),
-            )
-            stock = given_to_unet(pipe, text, negative or None)
+            uncond = base.encode_negative_prompt(encoders, negative)
+            cond = base.encode_prompt([text], encoders)
+            stock = unet_arguments(pipe, text, negative or None)
             assert torch.equal(
                 stock["encoder_hidden_states"], torch.cat([uncond.context, cond.context])
             )
             pooled = None if cond.pooled is None else torch.cat([uncond.pooled, cond.pooled])
-            added = base.added_cond_kwargs(
-                pooled, torch.zeros(2, 4, 32 // base.vae_scale_factor, 32 // base.vae_scale_factor)
-            )
+            side = 32 // base.vae_scale_factor
+            added = base.added_cond_kwargs(pooled, torch.zeros(2, 4, side, side))
             if kind == "sdxl":
                 assert set(added) == set(stock["added_cond_kwargs"])
-                assert all(
-                    torch.equal(added[name], given)
-                    for name, given in stock["added_cond_kwargs"].items()
-                )
+                for name, value in stock["added_cond_kwargs"].items():
+                    assert torch.equal(added[name], value), name
             else:
                 assert added is None and stock["added_cond_kwargs"] is None
 
 
-def test_noise_for_a_probe_has_the_shape_of_text(tiny):
+def test_random_text_has_the_shape_of_text_embeddings(tiny):
     base = find_base(str(tiny[1]))
     for noise, text in zip(
         base.random_text(2, 40, torch.Generator()),
@@ -123,19 +114,22 @@ STATISTICS = {"latents_mean": [0.5, -1.0, 2.0, 0.1], "latents_std": [0.5, 2.0, 3
 """Of a VAE's latents; only SDXL's stock pipeline reads them."""
 
 
-def test_latents_are_what_the_stock_pipeline_decodes(copied, monkeypatch):
-    """Its last latents are replaced by ours: what it hands to the VAE is what the VAE had encoded."""
+def test_the_stock_pipeline_decodes_our_latents(copied, monkeypatch):
+    """Our latents replace its last ones: the VAE must get what it had encoded."""
     kind, folder = copied
     for statistics in ({}, STATISTICS) if kind == "sdxl" else ({},):
         change(folder / "vae" / "config.json", **statistics)
-        base, seen = find_base(str(folder)), []
+        base = find_base(str(folder))
+        decoded = []
         pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
         pipe = base.pipeline()
         decode = pipe.vae.decode
         monkeypatch.setattr(
             pipe.vae,
             "decode",
-            lambda z, seen=seen, decode=decode, **how: seen.append(z) or decode(z, **how),
+            lambda z, decoded=decoded, decode=decode, **options: (
+                decoded.append(z) or decode(z, **options)
+            ),
         )
         ours = base.encode(pipe.vae, pixels)
         pipe(
@@ -145,15 +139,15 @@ def test_latents_are_what_the_stock_pipeline_decodes(copied, monkeypatch):
             num_inference_steps=1,
             callback_on_step_end=lambda *_, ours=ours: {"latents": ours},
         )
-        torch.testing.assert_close(seen[0], pipe.vae.encode(pixels).latent_dist.mode())
-        torch.testing.assert_close(base.decode(pipe.vae, ours), decode(seen[0]).sample)
+        torch.testing.assert_close(decoded[0], pipe.vae.encode(pixels).latent_dist.mode())
+        torch.testing.assert_close(base.decode(pipe.vae, ours), decode(decoded[0]).sample)
 
 
-def test_every_part_is_needed_by_name_and_hashed(tiny, tmp_path):
+def test_every_component_is_required_and_hashed(tiny, tmp_path):
     kind, folder = tiny
     parts = {path.name for path in folder.iterdir() if path.is_dir()}
     assert parts == set(FAMILIES[kind].parts)
-    whole = find_base(str(folder)).hash
+    complete = find_base(str(folder)).hash
     for part in parts:
         lacking = shutil.copytree(folder, tmp_path / f"lacks {part}")
         shutil.rmtree(lacking / part)
@@ -164,10 +158,10 @@ def test_every_part_is_needed_by_name_and_hashed(tiny, tmp_path):
             weights.write_bytes(weights.read_bytes()[:-1] + b"x")
         else:
             (other / part / CONFIGS[part]).open("a").write(" ")
-        assert find_base(str(other)).hash != whole, part
+        assert find_base(str(other)).hash != complete, part
 
 
-def test_how_sdxl_guides_without_a_prompt_is_hashed(tiny_base, tmp_path):
+def test_sdxl_s_setting_of_the_empty_prompt_is_hashed(tiny_base, tmp_path):
     folder = tiny_base("sdxl", tmp_path / "base")
     zeros = find_base(str(folder)).hash
     change(folder / "model_index.json", force_zeros_for_empty_prompt=False)
@@ -178,15 +172,17 @@ def test_how_sdxl_guides_without_a_prompt_is_hashed(tiny_base, tmp_path):
     "index",
     ['{"_class_name": "FluxPipeline"}', '{"_class_name": ["mine", "Mine"]}', "{", "[]", "{}"],
 )
-def test_another_family_is_refused_by_its_name(tmp_path, index):
+def test_another_family_is_refused(tmp_path, index):
     folder = shutil.copytree(EMBEDDED, tmp_path / "base")
     (folder / "model_index.json").write_text(index)
-    word = "made for .*allowed is a base for StableDiffusionPipeline or StableDiffusionXLPipeline|model_index.json is damaged"
-    with pytest.raises(BaseError, match=word):
+    with pytest.raises(
+        BaseError,
+        match="StableDiffusionPipeline or StableDiffusionXLPipeline|model_index.json",
+    ):
         find_base(str(folder))
 
 
-def test_a_vocabulary_in_two_files_as_on_the_hub_reads_the_same(tmp_path):
+def test_a_vocabulary_in_two_files_is_the_same_tokenizer(tmp_path):
     folder = shutil.copytree(EMBEDDED, tmp_path / "base")
     model = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())["model"]
     (folder / "tokenizer" / "tokenizer.json").unlink()
@@ -200,12 +196,12 @@ def test_a_vocabulary_in_two_files_as_on_the_hub_reads_the_same(tmp_path):
         assert base.tokenizer()(text).input_ids == embedded.tokenizer()(text).input_ids
 
 
-def test_a_scheduler_that_does_not_say_so_clips_no_latents(tiny_base, tmp_path):
+def test_a_scheduler_without_that_setting_clips_no_latents(tiny_base, tmp_path):
     folder = tiny_base("sdxl", tmp_path / "base")
     file = folder / "scheduler" / "scheduler_config.json"
-    told = json.loads(file.read_text())
-    told.pop("clip_sample")
-    file.write_text(json.dumps(told))
+    settings = json.loads(file.read_text())
+    settings.pop("clip_sample")
+    file.write_text(json.dumps(settings))
     assert find_base(str(folder)).scheduler().config.clip_sample is False
 
 
@@ -218,7 +214,7 @@ def test_the_embedded_base_loads_in_stock_pipelines_and_is_small():
     assert sum(path.stat().st_size for path in EMBEDDED.rglob("*")) < 25e6
 
 
-def test_a_local_folder_is_a_base_of_the_same_hash(tmp_path):
+def test_a_copied_base_has_the_same_hash(tmp_path):
     folder = tmp_path / "my bäse"
     shutil.copytree(EMBEDDED, folder)
     assert find_base(str(folder)).hash == find_base("embedded").hash
@@ -228,7 +224,7 @@ def test_a_local_folder_is_a_base_of_the_same_hash(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
-def test_a_folder_that_lacks_a_part_is_refused_by_the_part_s_name(tmp_path, part):
+def test_a_missing_component_is_named(tmp_path, part):
     folder = tmp_path / "base"
     shutil.copytree(EMBEDDED, folder)
     shutil.rmtree(folder / part)
@@ -236,7 +232,7 @@ def test_a_folder_that_lacks_a_part_is_refused_by_the_part_s_name(tmp_path, part
         find_base(str(folder))
 
 
-def test_pickled_weights_are_not_weights(tmp_path):
+def test_pickled_weights_are_refused(tmp_path):
     folder = tmp_path / "base"
     shutil.copytree(EMBEDDED, folder)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(
@@ -249,12 +245,10 @@ def test_pickled_weights_are_not_weights(tmp_path):
 @pytest.mark.parametrize(
     "part, file", [("vae", "diffusion_pytorch_model.safetensors"), ("unet", "config.json")]
 )
-def test_a_damaged_part_is_named(tmp_path, part, file):
+def test_a_damaged_component_is_named(tmp_path, part, file):
     folder = shutil.copytree(EMBEDDED, tmp_path / "base")
     (folder / part / file).write_bytes(b"{")
-    with pytest.raises(
-        BaseError, match=f"its {part} cannot be used .*damaged.*fetch {part}/ again"
-    ):
+    with pytest.raises(BaseError, match=f"{part} .*damaged.*{part}/"):
         find_base(str(folder))
 
 
@@ -301,34 +295,33 @@ UNFIT = {
         "takes 9 channels, 4 of latents and 5 of a mask .*text alone",
     ),
 }
-"""Bases that are whole and cannot be used, by what is changed in their settings and what is said of it."""
+"""Complete bases of unsupported kinds: the component, its settings, the facts in the error."""
 
 
-@pytest.mark.parametrize("what", UNFIT)
-def test_a_base_that_cannot_be_used_is_refused_in_prepare(copied, run_folder, what):
+@pytest.mark.parametrize("kind", UNFIT)
+def test_prepare_refuses_an_unsupported_base(copied, run_folder, kind):
     _, folder = copied
-    part, settings, said = UNFIT[what]
+    part, settings, message = UNFIT[kind]
     change(folder / part / CONFIGS[part], **settings)
-    if what == "inpainting":
+    if kind == "inpainting":
         with_weights(
             folder,
             "unet",
             lambda weights: weights.update({"conv_in.weight": torch.zeros(32, 9, 3, 3)}),
         )
-    with pytest.raises(BaseError, match=said) as refused:
+    with pytest.raises(BaseError, match=message) as refused:
         prepare(Prepare(str(run_folder), base=str(folder), max_examples=8))
-    assert str(refused.value).startswith(
-        f"base {str(folder)!r} cannot be used: "
-    ) and "fetch" not in str(refused.value)
+    assert str(folder) in str(refused.value)
+    assert "fetch" not in str(refused.value), "another copy would not help"
 
 
-def test_a_schedule_without_signal_at_its_end_fits_a_base_that_predicts_v(copied):
+def test_zero_terminal_snr_fits_a_base_that_predicts_v(copied):
     kind, folder = copied
     change(folder / "scheduler" / CONFIGS["scheduler"], prediction_type="v_prediction", **BESIDE)
     assert find_base(str(folder)).scheduler().alphas_cumprod[-1] == 0
 
 
-def test_a_base_that_holds_its_guidance_is_refused_in_prepare_and_can_be_sampled(
+def test_prepare_refuses_a_guidance_distilled_base_that_sampling_allows(
     tiny_base, tmp_path, run_folder
 ):
     folder = tiny_base("sd1", tmp_path / "base")
@@ -339,36 +332,30 @@ def test_a_base_that_holds_its_guidance_is_refused_in_prepare_and_can_be_sampled
         lambda weights: weights.update({"time_embedding.cond_proj.weight": torch.zeros(32, 8)}),
     )
     find_base(str(folder))
-    with pytest.raises(
-        BaseError, match="holds its guidance already.*give the base that it was made from"
-    ):
+    with pytest.raises(BaseError, match="time_cond_proj_dim is 8"):
         prepare(Prepare(str(run_folder), base=str(folder), max_examples=8))
 
 
 @pytest.mark.parametrize("name", ["sd.safetensors", "sd.ckpt", "notes.md"])
-def test_a_file_is_said_to_be_one(tmp_path, name):
+def test_a_single_file_is_refused(tmp_path, name):
     file = tmp_path / name
     file.write_bytes(b"weights")
-    said = (
-        "is a file and no base"
-        if name == "notes.md"
-        else f"a checkpoint in one file.*from_single_file.'{name}'"
-    )
-    with pytest.raises(BaseError, match=said):
+    message = "a file" if name == "notes.md" else f"from_single_file.'{name}'"
+    with pytest.raises(BaseError, match=message):
         find_base(str(file))
     file.unlink()
     with pytest.raises(BaseError, match="there is no such"):
         find_base(str(file))
 
 
-def test_a_snapshot_of_the_hub_is_known_by_its_repository(tiny_base, tmp_path):
+def test_a_snapshot_of_the_hub_has_its_repository_as_origin(tiny_base, tmp_path):
     revision = "0123456789abcdef" * 2 + "01234567"
     folder = tiny_base(
         "sd1", tmp_path / "hub" / "models--some-one--tiny-sd" / "snapshots" / revision
     )
     (tmp_path / "a link").symlink_to(folder)
-    for place in (folder, tmp_path / "a link"):
-        base = find_base(str(place))
+    for path in (folder, tmp_path / "a link"):
+        base = find_base(str(path))
         assert (base.title, base.origin) == ("some-one/tiny-sd", f"some-one/tiny-sd@{revision}")
     plain = find_base(str(folder.rename(tmp_path / "my base")))
     assert plain.title == "my base" and hub_id(plain.origin) == ""
@@ -391,15 +378,15 @@ def test_a_snapshot_of_the_hub_is_known_by_its_repository(tiny_base, tmp_path):
         (None, {}),
     ],
 )
-def test_the_license_of_a_base_is_what_its_card_says(tmp_path, card, license):
+def test_the_license_comes_from_the_card(tmp_path, card, license):
     if card is not None:
         (tmp_path / "README.md").write_bytes(card if isinstance(card, bytes) else card.encode())
     assert license_of(tmp_path) == license
     assert find_base("embedded").license == {"license": "mit"}
 
 
-def test_weights_that_are_not_those_of_the_settings_are_named(tiny, tmp_path):
-    """The libraries put random numbers in the place of a missing weight, and leave out one that is unexpected."""
+def test_weights_that_do_not_fit_the_settings_are_named(tiny, tmp_path):
+    """The libraries draw a missing weight at random and skip an unexpected one."""
     kind, folder = tiny
     for part in [part for part in FAMILIES[kind].parts if part in WEIGHTS]:
         name = sorted(load_file(folder / part / f"{WEIGHTS[part]}.safetensors"))[3]
@@ -416,35 +403,33 @@ def test_weights_that_are_not_those_of_the_settings_are_named(tiny, tmp_path):
             with_weights(other, part, change, f"{WEIGHTS[part]}{ending}.safetensors")
             with pytest.raises(BaseError) as refused:
                 find_base(str(other))
-            assert (
-                f"its {part} " in str(refused.value)
-                and word in str(refused.value)
-                and name in str(refused.value)
-            )
+            for fact in (part, word, name):
+                assert fact in str(refused.value)
 
 
 def in_shards(folder: Path, part: str) -> Path:
-    """Put a part's weights into two files behind an index, which is returned."""
-    whole = folder / part / f"{WEIGHTS[part]}.safetensors"
-    weights, places = load_file(whole), {}
+    """Split a component's weights into two files behind an index, and return the index."""
+    single = folder / part / f"{WEIGHTS[part]}.safetensors"
+    weights = load_file(single)
+    weight_map = {}
     for number in (1, 2):
         name = f"{WEIGHTS[part]}-0000{number}-of-00002.safetensors"
-        held = dict(sorted(weights.items())[number - 1 :: 2])
-        save_file(held, folder / part / name, {"format": "pt"})
-        places |= dict.fromkeys(held, name)
-    whole.unlink()
+        half = dict(sorted(weights.items())[number - 1 :: 2])
+        save_file(half, folder / part / name, {"format": "pt"})
+        weight_map |= dict.fromkeys(half, name)
+    single.unlink()
     index = folder / part / f"{WEIGHTS[part]}.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return index
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
-def test_weights_in_shards_load_and_have_to_be_those_of_their_index(tiny_base, tmp_path, part):
+def test_shards_load_and_must_match_their_index(tiny_base, tmp_path, part):
     folder = tiny_base("sd1", tmp_path / "base")
-    whole = getattr(find_base(str(folder)), part)().state_dict()
+    expected = getattr(find_base(str(folder)), part)().state_dict()
     index = in_shards(folder, part)
-    again = getattr(find_base(str(folder)), part)().state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+    loaded = getattr(find_base(str(folder)), part)().state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in expected.items())
     text = index.read_text()
     name = next(iter(json.loads(text)["weight_map"]))
     for wrong in (
@@ -457,15 +442,15 @@ def test_weights_in_shards_load_and_have_to_be_those_of_their_index(tiny_base, t
             find_base(str(folder))
     index.write_text(text)
     next(index.parent.glob("*-00002-of*")).unlink()
-    with pytest.raises(BaseError, match="not there: .*00002-of"):
+    with pytest.raises(BaseError, match="00002-of"):
         find_base(str(folder))
 
 
-def test_names_of_older_libraries_are_no_other_weights(tiny_base, tmp_path):
-    """As in the files of SD 1.x on the hub: a prefix and a buffer in the text encoder, other names in the VAE's attention."""
+def test_names_of_older_libraries_are_loaded(tiny_base, tmp_path):
+    """Files of SD 1.x have a prefix and a buffer in the text encoder, and old names in the VAE."""
     folder = tiny_base("sd1", tmp_path / "base")
     base = find_base(str(folder))
-    whole = {part: getattr(base, part)().state_dict() for part in ("text_encoder", "vae")}
+    expected = {part: getattr(base, part)().state_dict() for part in ("text_encoder", "vae")}
 
     def older_text(weights: dict):
         for name in list(weights):
@@ -491,9 +476,9 @@ def test_names_of_older_libraries_are_no_other_weights(tiny_base, tmp_path):
         for name in load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
     )
     base = find_base(str(folder))
-    for part, weights in whole.items():
-        again = getattr(base, part)().state_dict()
-        assert all(torch.equal(value, again[name]) for name, value in weights.items()), part
+    for part, weights in expected.items():
+        loaded = getattr(base, part)().state_dict()
+        assert all(torch.equal(value, loaded[name]) for name, value in weights.items()), part
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
@@ -502,17 +487,17 @@ def test_weights_that_are_no_numbers_are_named(tiny_base, tmp_path, value):
     with_weights(
         folder, "unet", lambda weights: weights["conv_in.weight"].view(-1)[:1].fill_(value)
     )
-    with pytest.raises(BaseError, match="its unet has weights that are no numbers .conv_in.weight"):
+    with pytest.raises(BaseError, match="unet .*conv_in.weight"):
         find_base(str(folder)).unet()
 
 
-def test_a_clip_that_lacks_a_weight_is_not_filled_with_random_ones(tmp_path):
+def test_a_clip_that_lacks_a_weight_is_refused(tmp_path):
     folder = shutil.copytree(EMBEDDED / "clip", tmp_path / "clip")
     assert load_clip_folder(folder).logit_scale.isfinite()
     weights = load_file(folder / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(BaseError, match="lacks 1 weights, for example visual_projection.weight"):
+    with pytest.raises(BaseError, match="visual_projection.weight"):
         load_clip_folder(folder)
 
 
@@ -546,20 +531,17 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("part, setting, value", HOSTILE)
-def test_hostile_settings_are_refused_by_the_part_s_name(
-    tiny_base, tmp_path_factory, part, setting, value
-):
-    whole = tmp_path_factory.getbasetemp() / "hostile sd1"
-    folder = shutil.copytree(
-        whole if whole.is_dir() else tiny_base("sd1", whole),
-        tmp_path_factory.mktemp("hostile") / "base",
-    )
+def test_hostile_settings_are_refused(tiny_base, tmp_path_factory, part, setting, value):
+    base = tmp_path_factory.getbasetemp() / "hostile sd1"
+    if not base.is_dir():
+        tiny_base("sd1", base)
+    folder = shutil.copytree(base, tmp_path_factory.mktemp("hostile") / "base")
     change(folder / part / CONFIGS[part], **{setting: value})
     with pytest.raises(BaseError, match=f"its {part} cannot be used"):
         find_base(str(folder))
 
 
-def test_settings_of_another_scheduler_are_refused_when_it_is_asked_for(tiny_base, tmp_path):
+def test_settings_of_another_scheduler_are_refused_when_it_is_built(tiny_base, tmp_path):
     folder = tiny_base("sd1", tmp_path / "base")
     change(folder / "scheduler" / "scheduler_config.json", final_sigmas_type="none of them")
     base = find_base(str(folder))
@@ -567,22 +549,22 @@ def test_settings_of_another_scheduler_are_refused_when_it_is_asked_for(tiny_bas
         base.scheduler(EulerDiscreteScheduler)
 
 
-def test_settings_that_name_code_to_fetch_are_left_alone(tiny_base, tmp_path):
+def test_settings_that_name_code_to_fetch_are_ignored(tiny_base, tmp_path):
     """transformers would look for such kernels on the hub, and run them."""
     folder = tiny_base("sd1", tmp_path / "base")
-    whole = find_base(str(folder)).text_encoder()
-    asked = {
+    original = find_base(str(folder)).text_encoder()
+    settings = {
         "attn_implementation": "evil/kernels",
         "_attn_implementation_internal": "evil/kernels",
         "auto_map": {"AutoModel": "x.Y"},
     }
-    change(folder / "text_encoder" / "config.json", **asked)
+    change(folder / "text_encoder" / "config.json", **settings)
     encoder = find_base(str(folder)).text_encoder()
-    assert encoder.config._attn_implementation == whole.config._attn_implementation
+    assert encoder.config._attn_implementation == original.config._attn_implementation
 
 
 @pytest.mark.parametrize("part", ["unet", "tokenizer"])
-def test_a_pipe_in_the_place_of_settings_is_not_waited_for(tiny_base, tmp_path, part):
+def test_a_pipe_instead_of_settings_is_refused(tiny_base, tmp_path, part):
     folder = tiny_base("sd1", tmp_path / "base")
     (folder / part / CONFIGS[part]).unlink()
     os.mkfifo(folder / part / CONFIGS[part])
@@ -590,31 +572,32 @@ def test_a_pipe_in_the_place_of_settings_is_not_waited_for(tiny_base, tmp_path, 
         find_base(str(folder))
 
 
-def test_prepare_refuses_such_a_base_before_it_encodes(tiny_base, run_folder, tmp_path):
-    """Its UNet too, which nothing but training loads."""
+def test_prepare_checks_the_unet_before_it_encodes(tiny_base, run_folder, tmp_path):
+    """Only training loads the UNet."""
     folder = tiny_base("sd1", tmp_path / "base")
     with_weights(folder, "unet", lambda weights: weights.pop("conv_out.bias"))
-    with pytest.raises(BaseError, match="its unet .*1 missing .conv_out.bias"):
+    with pytest.raises(BaseError, match="unet .*1 missing .conv_out.bias"):
         prepare(Prepare(str(run_folder), base=str(folder), max_examples=4, resolution=32))
     assert not list(run_folder.parent.glob("cache/*"))
 
 
-def test_weights_in_half_precision_are_taken_where_there_are_no_others(tiny, copied):
-    folder, weighty = copied[1], [part for part in FAMILIES[copied[0]].parts if part in WEIGHTS]
-    for part in weighty:
+def test_fp16_weights_are_loaded_if_there_are_no_others(tiny, copied):
+    kind, folder = copied
+    with_files = [part for part in FAMILIES[kind].parts if part in WEIGHTS]
+    for part in with_files:
         (folder / part / f"{WEIGHTS[part]}.safetensors").rename(
             folder / part / f"{WEIGHTS[part]}.fp16.safetensors"
         )
-    base, whole = find_base(str(folder)), find_base(str(tiny[1]))
-    for part in weighty:
-        alone, known = (getattr(each, part)().state_dict() for each in (base, whole))
-        assert all(
-            value.dtype == torch.float32 and torch.equal(value, known[name])
-            for name, value in alone.items()
-        ), part
+    base = find_base(str(folder))
+    fp32_base = find_base(str(tiny[1]))
+    for part in with_files:
+        expected = getattr(fp32_base, part)().state_dict()
+        for name, value in getattr(base, part)().state_dict().items():
+            assert value.dtype == torch.float32, name
+            assert torch.equal(value, expected[name]), name
 
 
-def test_files_that_are_not_loaded_do_not_make_another_base(tmp_path):
+def test_files_that_are_not_loaded_are_not_hashed(tmp_path):
     folder = tmp_path / "base"
     shutil.copytree(EMBEDDED, folder)
     for name in (
@@ -626,7 +609,7 @@ def test_files_that_are_not_loaded_do_not_make_another_base(tmp_path):
     assert find_base(str(folder)).hash == find_base("embedded").hash
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(BaseError, match="no such folder"):
         find_base(str(tmp_path / "absent"))
 
@@ -642,11 +625,12 @@ for revision in ("", "v1", "v2"):
 """
 
 
-def test_a_revision_on_the_hub_is_the_one_that_is_loaded(python, monkeypatch, tmp_path):
+def test_the_revision_on_the_hub_is_loaded(python, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    commits, hashes = {"main": "a" * 40, "v1": "b" * 40}, []
-    for ref, commit in commits.items():  # what an earlier download left, in the hub's layout
+    commits = {"main": "a" * 40, "v1": "b" * 40}
+    hashes = []
+    for ref, commit in commits.items():  # an earlier download, in the hub's layout
         folder = shutil.copytree(
             EMBEDDED, tmp_path / "models--someone--a-base" / "snapshots" / commit
         )
@@ -662,8 +646,8 @@ def test_a_revision_on_the_hub_is_the_one_that_is_loaded(python, monkeypatch, tm
 
 
 @pytest.mark.parametrize("name", ["embedded", str(EMBEDDED)])
-def test_what_is_not_on_the_hub_has_no_revision(name):
-    with pytest.raises(BaseError, match="revision: given 'v1' with base .* leave it empty"):
+def test_a_revision_of_a_local_base_is_refused(name):
+    with pytest.raises(BaseError, match="revision: given 'v1' with base"):
         find_base(name, "v1")
 
 
@@ -678,14 +662,12 @@ for name in sys.argv[1:]:
 """
 
 
-def test_a_hub_that_cannot_be_reached_names_all_that_was_tried(python, monkeypatch, tmp_path):
+def test_an_unreachable_hub_is_reported_with_all_mirrors(python, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv(
-        "HF_HUB_CACHE", str(tmp_path)
-    )  # what this machine has fetched before is none of the test's business
+    # this machine's own cache may hold a base
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     names = [*MIRRORS, "models/sd 15"]
-    for name, said in zip(names, python(EACH_BASE, *names).stdout.splitlines(), strict=True):
-        assert (
-            all(candidate in said for candidate in (name, *MIRRORS.get(name, ())))
-            and "local folder" in said
-        )
+    errors = python(EACH_BASE, *names).stdout.splitlines()
+    for name, error in zip(names, errors, strict=True):
+        for fact in (name, *MIRRORS.get(name, ()), "local folder"):
+            assert fact in error

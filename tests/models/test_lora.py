@@ -8,28 +8,26 @@ from safetensors.torch import save_file
 
 from nbs_lib.compare.sampling.adapters import AdapterLoader
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import (  # fmt: skip
+from nbs_lib.models.lora import (
     ADAPTER_NAME,
+    LORA_FILE,
     METADATA_FILE,
     METADATA_KEY,
     TARGETS,
-    WEIGHTS,
     AdapterError,
     add_lora,
     disable_lora,
     load_metadata,
     lora_layers,
     save_adapter,
-    verify_adapter,
 )
+from nbs_lib.models.lora_verification import verify_adapter
 
 
 def predict(unet):
     generator = torch.Generator().manual_seed(1)
-    x, context = (
-        torch.randn(2, 4, 16, 16, generator=generator),
-        torch.randn(2, 40, 192, generator=generator),
-    )
+    x = torch.randn(2, 4, 16, 16, generator=generator)
+    context = torch.randn(2, 40, 192, generator=generator)
     with torch.no_grad():
         return unet(x, torch.tensor([10, 700]), context).sample
 
@@ -57,22 +55,22 @@ def test_a_new_adapter_changes_nothing_and_is_all_that_trains(base):
     assert all(p.dtype == torch.float32 for p in parameters)
 
 
-def test_the_teacher_is_the_base_and_leaves_gradients_as_they_were(base):
+def test_disabling_lora_gives_the_base_and_keeps_requires_grad(base):
     unet = base.unet()
     before = predict(unet)
     add_lora(unet, rank=4, alpha=8.0, seed=0)
     trained_like(unet)
-    wanted = [p.requires_grad for p in unet.parameters()]
+    requires_grad = [p.requires_grad for p in unet.parameters()]
     tuned = predict(unet)
     assert not torch.allclose(tuned, before)
     with disable_lora(lora_layers(unet)):
         assert torch.equal(predict(unet), before)
     assert torch.equal(predict(unet), tuned)
-    assert [p.requires_grad for p in unet.parameters()] == wanted
+    assert [p.requires_grad for p in unet.parameters()] == requires_grad
 
 
 @pytest.mark.parametrize("alpha", [4.0, 16.0, 1.0])
-def test_a_stock_loader_gets_the_strength_right_whatever_alpha_is(base, tmp_path, alpha):
+def test_a_stock_loader_applies_the_right_strength_for_any_alpha(base, tmp_path, alpha):
     unet = base.unet()
     add_lora(unet, rank=4, alpha=alpha, seed=0)
     tuned = predict(trained_like(unet))
@@ -91,7 +89,7 @@ def test_a_stock_loader_gets_the_strength_right_whatever_alpha_is(base, tmp_path
 
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
-def test_every_method_on_every_preset_loads_the_stock_way(base, tmp_path, method, targets):
+def test_every_method_on_every_preset_loads_in_diffusers(base, tmp_path, method, targets):
     unet = base.unet()
     before = predict(unet)
     add_lora(unet, 4, 8.0, 0, targets, method, dropout=0.1)
@@ -105,7 +103,7 @@ def test_every_method_on_every_preset_loads_the_stock_way(base, tmp_path, method
     torch.testing.assert_close(predict(pipeline.unet), tuned, atol=1e-4, rtol=1e-4)
 
 
-def test_presets_are_on_the_layers_that_they_name(base):
+def test_presets_select_layers(base):
     counts = {}
     for targets in TARGETS:
         unet = base.unet()
@@ -139,7 +137,7 @@ def test_presets_are_on_the_layers_that_they_name(base):
 
 
 def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):
-    """As one for guidance and one for few steps would: what they add to the weights adds up."""
+    """One for guidance and one for few steps: their changes of the weights add up."""
     deltas, names = [], ("guidance", "steps")
     for seed, (name, targets) in enumerate(zip(names, ("attention", "all"), strict=True)):
         unet = base.unet()
@@ -165,7 +163,7 @@ def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):
     torch.testing.assert_close(predict(pipeline.unet), predict(by_hand), atol=1e-4, rtol=1e-4)
 
 
-def test_verify_refuses_a_file_of_another_strength(base, tmp_path):
+def test_verification_refuses_other_weights(base, tmp_path):
     unet = base.unet()
     add_lora(unet, rank=4, alpha=4.0, seed=0)
     save_adapter(tmp_path, trained_like(unet), {})
@@ -174,7 +172,7 @@ def test_verify_refuses_a_file_of_another_strength(base, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2-v", "sdxl"])
-def test_the_file_of_every_family_loads_back_the_stock_way(tiny_base, tmp_path, kind):
+def test_adapters_of_every_family_load_in_diffusers(tiny_base, tmp_path, kind):
     base = find_base(str(tiny_base(kind, tmp_path / "base")))
     unet = base.unet()
     add_lora(unet, rank=2, alpha=6.0, seed=0)
@@ -187,20 +185,20 @@ def test_the_file_of_every_family_loads_back_the_stock_way(tiny_base, tmp_path, 
             verify_adapter(tmp_path, unet, base, lean)
 
 
-def test_the_same_seed_attaches_the_same_adapter(base):
+def test_a_seed_fixes_the_adapter(base):
     first, again, other = (add_lora(base.unet(), 4, 4.0, seed) for seed in (0, 0, 1))
     assert all(map(torch.equal, first, again))
     assert not all(map(torch.equal, first, other))
 
 
-def test_a_folder_without_an_adapter_is_said(tmp_path):
+def test_a_folder_without_an_adapter_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="2_train"):
         load_metadata(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def small(tiny_base, tmp_path_factory) -> tuple:
-    """A tiny base, its pipeline, and the weights and the metadata of a right adapter of it; for reading only."""
+    """A tiny base, its pipeline, weights and metadata of a valid adapter; for reading only."""
     base = find_base(str(tiny_base("sd1", tmp_path_factory.mktemp("small") / "base")))
     unet = base.unet()
     unet.add_adapter(
@@ -219,16 +217,17 @@ def small(tiny_base, tmp_path_factory) -> tuple:
 
 
 def load_into(small: tuple, folder, weights: dict, metadata: dict):
-    """Put an adapter on a pipeline as sampling and the export do."""
+    """Load an adapter into a pipeline as sampling and export do."""
     base, pipe, *_ = small
-    save_file(weights, folder / WEIGHTS, metadata)
+    save_file(weights, folder / LORA_FILE, metadata)
     try:
         AdapterLoader(pipe, base).load(folder)
     finally:
         pipe.unload_lora_weights()
 
 
-UP, DOWN = "unet.conv_in.lora_B.weight", "unet.conv_in.lora_A.weight"
+UP = "unet.conv_in.lora_B.weight"
+DOWN = "unet.conv_in.lora_A.weight"
 WRONG_WEIGHTS = {
     "reaches 1e\\+30": {UP: lambda weight: weight.index_fill(0, torch.tensor([0]), 1e30)},
     "not numbers": {UP: lambda weight: weight.index_fill(0, torch.tensor([0]), float("nan"))},
@@ -243,21 +242,21 @@ WRONG_WEIGHTS = {
 }
 
 
-def test_a_right_adapter_is_loaded_whatever_its_type(small, tmp_path):
+def test_a_valid_adapter_of_any_type_is_loaded(small, tmp_path):
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         load_into(
             small, tmp_path, {name: weight.to(dtype) for name, weight in small[2].items()}, small[3]
         )
 
 
-@pytest.mark.parametrize("said", WRONG_WEIGHTS)
-def test_weights_that_do_not_fit_are_named_before_they_are_loaded(small, tmp_path, said):
+@pytest.mark.parametrize("message", WRONG_WEIGHTS)
+def test_weights_that_do_not_fit_are_named_before_they_are_loaded(small, tmp_path, message):
     weights = dict(small[2])
-    for name, change in WRONG_WEIGHTS[said].items():
+    for name, change in WRONG_WEIGHTS[message].items():
         weight = weights.pop(name)
         if change:
             weights[name] = change(weight)
-    with pytest.raises(AdapterError, match=said):
+    with pytest.raises(AdapterError, match=message):
         load_into(small, tmp_path, weights, small[3])
 
 
@@ -269,7 +268,7 @@ def test_weights_that_do_not_fit_are_named_before_they_are_loaded(small, tmp_pat
         "lora_unet_conv_in.alpha",
     ],
 )
-def test_weights_of_no_layer_are_named(small, tmp_path, name):
+def test_weights_of_an_unknown_layer_are_named(small, tmp_path, name):
     with pytest.raises(AdapterError, match=name):
         load_into(small, tmp_path, small[2] | {name: torch.zeros(2, 4, 3, 3)}, small[3])
 
@@ -300,8 +299,8 @@ WRONG_SETTINGS = [
 
 
 @pytest.mark.parametrize("setting, value", WRONG_SETTINGS)
-def test_settings_never_reach_peft_that_are_not_an_adapter_s(small, tmp_path, setting, value):
-    """A text in target_modules was run as a regular expression, for as long as it took."""
+def test_unsupported_settings_are_refused_before_peft_reads_them(small, tmp_path, setting, value):
+    """peft runs a text in target_modules as a regular expression, for as long as it takes."""
     settings = json.loads(small[3]["lora_adapter_metadata"]) | {f"unet.{setting}": value}
     with pytest.raises(AdapterError):
         load_into(
@@ -309,7 +308,7 @@ def test_settings_never_reach_peft_that_are_not_an_adapter_s(small, tmp_path, se
         )
 
 
-WRONG_FACTS = [
+WRONG_METADATA = [
     ("w_train", "3"),
     ("w_train", None),
     ("w_train", float("nan")),
@@ -325,9 +324,9 @@ WRONG_FACTS = [
 ]
 
 
-@pytest.mark.parametrize("name, value", WRONG_FACTS)
-def test_a_record_that_no_training_writes_is_refused(small, tmp_path, name, value):
-    """In an adapter's file, and beside a whole model."""
+@pytest.mark.parametrize("name, value", WRONG_METADATA)
+def test_metadata_that_no_training_writes_is_refused(small, tmp_path, name, value):
+    """It may be in an adapter's file or beside a whole model."""
     facts = json.loads(small[3][METADATA_KEY]) | {name: value}
     with pytest.raises(AdapterError):
         load_into(small, tmp_path, small[2], small[3] | {METADATA_KEY: json.dumps(facts)})
@@ -339,8 +338,8 @@ def test_a_record_that_no_training_writes_is_refused(small, tmp_path, name, valu
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"\xff" * 99, (10**9).to_bytes(8, "little") + b"{}", b"[" * 10**5]
 )
-def test_a_damaged_file_is_refused_in_a_sentence(tmp_path, data):
-    for name in (WEIGHTS, METADATA_FILE):
+def test_a_damaged_file_is_refused_with_a_short_error(tmp_path, data):
+    for name in (LORA_FILE, METADATA_FILE):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(AdapterError) as refused:
             load_metadata(tmp_path)

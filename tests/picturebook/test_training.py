@@ -1,4 +1,4 @@
-"""How the base is made: the training loop that all networks share, what CLIP learns from, and the whole of it, tiny."""
+"""The training of the base: the shared loop, CLIP's losses, and all of it on a tiny scale."""
 
 import json
 
@@ -11,14 +11,13 @@ from nbs_lib.picturebook.captions import ATTRIBUTES, Caption, Scene
 from nbs_lib.picturebook.dataset import draw_grouped_book
 from nbs_lib.picturebook.training import make_base, measure_base
 from nbs_lib.picturebook.training.clip import (
-    CaptionBatch,
+    ClipWithReader,
     new_clip,
     tokens,
     train_tokenizer,
-    true_elsewhere,
+    true_of_other_pictures,
 )
-from nbs_lib.picturebook.training.fit import Fit, fit
-from nbs_lib.picturebook.training.unet import timestep_weights
+from nbs_lib.picturebook.training.fit import Fit, train_network
 
 TINY = MakeBase(groups=16, vae_steps=2, clip_steps=2, unet_steps=2, captions=3)
 
@@ -29,7 +28,7 @@ def tokenizer():
 
 
 def fit_line(folder, steps: int, slope: float = 3.0) -> dict:
-    """A line through y = slope · x, from weights that are always the same; what `fit` returned, and where it ended."""
+    """Fit a line to y = slope · x from fixed weights; return the result of `fit` and the line."""
     model = torch.nn.Linear(1, 1)
     torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
 
@@ -40,22 +39,22 @@ def fit_line(folder, steps: int, slope: float = 3.0) -> dict:
     def loss(x, y):
         return (model(x).float() - y).square().mean()
 
-    told = fit("line", model, draw_batch, loss, Fit(steps, 16, 0.05), folder)
-    return told | {"weight": float(model.weight), "bias": float(model.bias)}
+    result = train_network("line", model, draw_batch, loss, Fit(steps, 16, 0.05), folder)
+    return result | {"weight": float(model.weight), "bias": float(model.bias)}
 
 
 def test_fit_learns_and_ends_with_averaged_weights(tmp_path):
-    told = fit_line(tmp_path, 1000)
-    assert told["steps"] == 1000 and told["samples"] == 16_000
-    assert told["weight"] == pytest.approx(3, abs=0.1) and told["bias"] == pytest.approx(0, abs=0.1)
+    result = fit_line(tmp_path, 1000)
+    assert result["steps"] == 1000 and result["samples"] == 16_000
+    assert result["weight"] == pytest.approx(3, abs=0.1)
+    assert result["bias"] == pytest.approx(0, abs=0.1)
     lines = [json.loads(line) for line in (tmp_path / "line.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(50, 1001, 50)) and lines[-1][
-        "loss"
-    ] == told["loss"]
+    assert [line["step"] for line in lines] == list(range(50, 1001, 50))
+    assert lines[-1]["loss"] == result["loss"]
 
 
 def test_an_interrupted_fit_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch):
-    whole = fit_line(tmp_path / "whole", 1000)
+    uninterrupted = fit_line(tmp_path / "uninterrupted", 1000)
     save = torch.nn.utils.clip_grad_norm_
     steps = iter(range(10_000))
 
@@ -68,27 +67,23 @@ def test_an_interrupted_fit_ends_where_an_uninterrupted_one_does(tmp_path, monke
         patch.setattr(torch.nn.utils, "clip_grad_norm_", interrupt)
         fit_line(tmp_path / "killed", 1000)
     resumed = fit_line(tmp_path / "killed", 1000)
-    assert (resumed["weight"], resumed["bias"]) == (whole["weight"], whole["bias"])
+    assert (resumed["weight"], resumed["bias"]) == (uninterrupted["weight"], uninterrupted["bias"])
 
 
-def test_a_finished_fit_is_kept_and_one_of_other_data_is_not(tmp_path):
+def test_a_finished_fit_is_reused_only_for_the_same_data(tmp_path):
     first = fit_line(tmp_path, 500)
     state = (tmp_path / "line.safetensors").stat().st_mtime_ns
-    assert (
-        fit_line(tmp_path, 500) == first
-        and (tmp_path / "line.safetensors").stat().st_mtime_ns == state
-    )
+    assert fit_line(tmp_path, 500) == first
+    assert (tmp_path / "line.safetensors").stat().st_mtime_ns == state
     other = fit_line(tmp_path, 500, slope=-3.0)
     assert other["weight"] < 0 and len((tmp_path / "line.jsonl").read_text().splitlines()) == 10
 
 
 def test_the_tokenizer_reads_unseen_words_and_marks_the_ends(tokenizer):
     ids = tokens(tokenizer, ["A boy is watching TV", "Zürich, 🎾!"])
-    assert (
-        ids.shape == (2, 40)
-        and (ids[:, 0] == tokenizer.bos_token_id).all()
-        and (ids[:, -1] == tokenizer.eos_token_id).all()
-    )
+    assert ids.shape == (2, 40)
+    assert (ids[:, 0] == tokenizer.bos_token_id).all()
+    assert (ids[:, -1] == tokenizer.eos_token_id).all()
     assert tokenizer.decode(ids[0], skip_special_tokens=True).strip() == "a boy is watching tv"
     assert tokenizer.decode(ids[1], skip_special_tokens=True).replace(" ", "") == "zürich,🎾!"
 
@@ -96,57 +91,50 @@ def test_the_tokenizer_reads_unseen_words_and_marks_the_ends(tokenizer):
 def test_a_caption_that_is_true_of_another_picture_is_no_negative():
     red, blue = (Scene("ball", (shirt, "green", "left", "day")) for shirt in ("red", "blue"))
     captions = [Caption(red, 0, frozenset({"ball"})), Caption(blue, 0, frozenset({"shirt"}))]
-    assert true_elsewhere(captions).tolist() == [[False, False], [True, False]]
+    assert true_of_other_pictures(captions).tolist() == [[False, False], [True, False]]
 
 
-def test_the_reader_is_asked_for_what_is_shown_and_for_what_is_named(tokenizer):
-    taught = CaptionBatch(new_clip(tokenizer, layers=1), seed=0)
+def test_the_reader_s_targets_are_the_scene_s_values_or_the_named_ones(tokenizer):
+    model = ClipWithReader(new_clip(tokenizer, layers=1), seed=0)
     caption = Caption(Scene("ball", ("red", "green", "right", "night")), 0, frozenset({"side"}))
-    names = list(taught.values)
-    shown, named = (
-        taught.targets([caption], named=False)[0].tolist(),
-        taught.targets([caption], named=True)[0].tolist(),
-    )
-    assert {n for n, i in zip(names, shown, strict=True) if i >= 0} == set(ATTRIBUTES["ball"])
+    names = list(model.values)
+    scene = model.targets([caption], named=False)[0].tolist()
+    named = model.targets([caption], named=True)[0].tolist()
+    assert {n for n, i in zip(names, scene, strict=True) if i >= 0} == set(ATTRIBUTES["ball"])
     assert {n: i for n, i in zip(names, named, strict=True) if i >= 0} == {"side": 1}
-    sizes = [len(values) for values in taught.values.values()]
+    sizes = [len(values) for values in model.values.values()]
     read = torch.zeros(1, sum(sizes))
-    target = taught.targets([caption], named=True)
-    assert float(taught.reading_loss(read, target)) == pytest.approx(np.log(2))
+    target = model.targets([caption], named=True)
+    assert float(model.reading_loss(read, target)) == pytest.approx(np.log(2))
     read[0, sum(sizes[: names.index("side")]) + 1] = 50.0  # sure of "right"
-    assert float(taught.reading_loss(read, target)) == pytest.approx(0, abs=1e-6)
+    assert float(model.reading_loss(read, target)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A base made from nothing in a path with a space and letters beyond ASCII, and what was spent on it."""
+def trained_base(tmp_path_factory):
+    """A tiny base in a path with a space and letters beyond ASCII, and its cost."""
     folder = tmp_path_factory.mktemp("make") / "my bäse"
     return folder, make_base(TINY, folder)
 
 
-def test_a_tiny_base_loads_in_a_stock_pipeline_and_is_measured(made):
+def test_a_tiny_base_loads_in_a_stock_pipeline_and_is_measured(trained_base):
     from diffusers import StableDiffusionPipeline
 
-    folder, spent = made
-    assert {name: told["samples"] for name, told in spent["networks"].items()} == {
-        "vae": 64,
-        "clip": 128,
-        "unet": 64,
-    }
+    folder, spent = trained_base
+    samples = {name: cost["samples"] for name, cost in spent["networks"].items()}
+    assert samples == {"vae": 64, "clip": 128, "unet": 64}
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     picture = pipe(
         "a cat", num_inference_steps=1, output_type="np", generator=torch.Generator().manual_seed(0)
     ).images
     assert picture.shape == (1, 64, 64, 3) and np.isfinite(picture).all()
-    told = measure_base(folder, captions=3, spent=spent, scales=(1.0, 2.0))
-    assert (
-        set(told["caption_first_by_guidance"]) == {"1", "2"}
-        and json.loads((folder / "card.json").read_text()) == told
-    )
+    results = measure_base(folder, captions=3, spent=spent, scales=(1.0, 2.0))
+    assert set(results["caption_first_by_guidance"]) == {"1", "2"}
+    assert json.loads((folder / "card.json").read_text()) == results
     assert "| sampled at w = 2" in (folder / "README.md").read_text()
 
 
-def test_a_seed_fixes_the_weights(made, tmp_path):
+def test_a_seed_fixes_the_weights(trained_base, tmp_path):
     make_base(TINY, tmp_path)
     for part in (
         "vae/diffusion_pytorch_model",
@@ -154,16 +142,9 @@ def test_a_seed_fixes_the_weights(made, tmp_path):
         "text_encoder/model",
         "unet/diffusion_pytorch_model",
     ):
-        first, again = (
-            (folder / f"{part}.safetensors").read_bytes() for folder in (made[0], tmp_path)
-        )
-        assert first == again, part
-
-
-def test_min_snr_weights_by_hand():
-    """SNR 1/9 and 1 count whole; SNR 9 counts 5/9."""
-    weights = timestep_weights(torch.tensor([0.9, 0.5, 0.1]))
-    assert weights.tolist() == pytest.approx([5 / 9, 1.0, 1.0])
+        first = (trained_base[0] / f"{part}.safetensors").read_bytes()
+        second = (tmp_path / f"{part}.safetensors").read_bytes()
+        assert first == second, part
 
 
 def test_groups_hold_no_two_equal_scenes():

@@ -15,9 +15,7 @@ import pytest
 from nbs_lib.config import STAGES, Compare, Prepare, Train
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, write_atomic
-from nbs_lib.run import environment as machine
-from nbs_lib.run import fingerprint as inputs
-from nbs_lib.run import run as module
+from nbs_lib.run import environment, fingerprint
 from nbs_lib.run.disk_space import explain_shortage, free_space
 from nbs_lib.run.environment import gpus
 from nbs_lib.run.locks import is_locked
@@ -39,13 +37,13 @@ with Run(config.run).stage(config):
 
 
 def finish(run: Run, config, name: str, content: str):
-    with run.stage(config) as told:
+    with run.stage(config) as results:
         (run.folder / name).write_text(content)
-        told["outputs"] = [name]
+        results["outputs"] = [name]
 
 
 @pytest.fixture
-def done(run_folder):
+def finished_run(run_folder):
     run = Run(run_folder)
     prepare, train = Prepare(run=str(run_folder)), Train(run=str(run_folder))
     finish(run, prepare, "cache.json", "a")
@@ -53,14 +51,14 @@ def done(run_folder):
     return run, prepare, train
 
 
-def test_a_finished_stage_with_unchanged_inputs_is_kept(done):
-    run, prepare, train = done
+def test_a_finished_stage_with_unchanged_inputs_is_kept(finished_run):
+    run, prepare, train = finished_run
     assert run.changed(prepare) == [] and run.changed(train) == []
     assert run.changed(Compare(run=str(run.folder))) == ["not done yet"]
 
 
-def test_what_changed_is_named(done):
-    run, prepare, train = done
+def test_changed_inputs_and_outputs_are_named(finished_run):
+    run, prepare, train = finished_run
     assert run.changed(Train(run=str(run.folder), steps=7)) == ["parameters"]
     finish(run, Prepare(run=str(run.folder), max_examples=9, replace=True), "cache.json", "other")
     assert run.changed(train) == ["prepare"]
@@ -68,13 +66,13 @@ def test_what_changed_is_named(done):
     assert "adapter" in run.changed(train)
 
 
-def test_a_finished_stage_of_other_parameters_is_replaced_only_when_asked_for(done):
-    run, prepare, train = done
+def test_a_finished_stage_of_other_parameters_is_replaced_only_when_asked_for(finished_run):
+    run, prepare, train = finished_run
     before = run.record.read_bytes()
     other = replace(train, steps=30, rank=4)
     with pytest.raises(
         RunError,
-        match=r"finished train stage.*rank was 16, is 4, steps was 400, is 30.*replace = True",
+        match=r"train.*rank was 16, is 4, steps was 400, is 30.*replace = True",
     ):
         finish(run, other, "adapter", "other")
     assert run.record.read_bytes() == before and (run.folder / "adapter").read_text() == "b"
@@ -84,8 +82,8 @@ def test_a_finished_stage_of_other_parameters_is_replaced_only_when_asked_for(do
     finish(run, other, "adapter", "other")
 
 
-def test_a_command_asks_for_what_it_is_given_while_it_is_at_work(done):
-    run, _, train = done
+def test_a_running_command_may_replace_a_stage_with_its_own_parameters(finished_run):
+    run, _, train = finished_run
     other = replace(train, steps=30)
     run.update(asked={"recipe": "demo", "train": as_parameters(other)})
     with pytest.raises(RunError, match="replace = True"):
@@ -96,16 +94,16 @@ def test_a_command_asks_for_what_it_is_given_while_it_is_at_work(done):
         finish(run, other, "adapter", "other")
 
 
-def test_a_parameter_that_is_new_is_no_other_one(done):
-    run, _, train = done
-    known = run.stage_record("train")["parameters"]
-    del known["checkpoints_total_limit"]
-    run.update_stage("train", parameters=known)
+def test_a_new_parameter_counts_as_its_default_in_an_older_run(finished_run):
+    run, _, train = finished_run
+    parameters = run.stage_record("train")["parameters"]
+    del parameters["checkpoints_total_limit"]
+    run.update_stage("train", parameters=parameters)
     finish(run, train, "adapter", "b")
 
 
-def test_the_report_says_while_it_is_out_of_date(done):
-    run, _, train = done
+def test_the_report_is_marked_while_it_is_out_of_date(finished_run):
+    run, _, train = finished_run
     compare = Compare(run=str(run.folder))
     finish(run, compare, "report.html", page := "<html><body><p>90 %</p></body></html>")
     assert run.report.read_text() == page and outdated_stages(run.read()) == {}
@@ -123,7 +121,7 @@ def test_the_report_says_while_it_is_out_of_date(done):
     assert outdated_stages(run.read()) == {"train": "prepare", "compare": "prepare"}
 
 
-def test_a_failure_is_recorded_with_its_words(run_folder):
+def test_a_failure_is_recorded_with_its_message(run_folder):
     run = Run(run_folder)
     with pytest.raises(ValueError, match="bad luck"), run.stage(Prepare(run=str(run_folder))):
         assert run.read()["status"] == "running"
@@ -141,8 +139,8 @@ def test_an_interrupt_is_not_a_failure(run_folder):
     assert run.stage_record("prepare")["status"] == "interrupted"
 
 
-def test_the_record_says_what_a_result_depends_on(done):
-    run, *_ = done
+def test_the_record_holds_versions_and_hardware(finished_run):
+    run, *_ = finished_run
     record = json.loads(run.record.read_text())
     assert (
         record["versions"]["torch"]
@@ -152,30 +150,32 @@ def test_the_record_says_what_a_result_depends_on(done):
     assert record["stages"]["train"]["parameters"]["steps"] == Train().steps
 
 
-def test_each_stage_s_record_keeps_what_it_was_done_with(done, monkeypatch):
+def test_each_stage_records_its_own_machine_and_commit(finished_run, monkeypatch):
     """As a run that is trained on one machine and compared on another."""
-    run, *_ = done
-    here = run.read()["machine"]
-    monkeypatch.setattr(machine, "hardware", lambda: {"cpu": "another"})
-    monkeypatch.setattr(machine, "git_commit", lambda: "later")
+    run, *_ = finished_run
+    hardware = run.read()["machine"]
+    monkeypatch.setattr(environment, "hardware", lambda: {"cpu": "another"})
+    monkeypatch.setattr(environment, "git_commit", lambda: "later")
     finish(run, Compare(run=str(run.folder)), "results", "c")
     record = run.read()
     assert record["machine"] == {"cpu": "another"} and record["commit"] == "later"
     train, compare = record["stages"]["train"], record["stages"]["compare"]
-    assert train["machine"] == here and train["commit"] != "later" and train["versions"]["numpy"]
+    assert (
+        train["machine"] == hardware and train["commit"] != "later" and train["versions"]["numpy"]
+    )
     assert compare["machine"] == {"cpu": "another"} and compare["commit"] == "later"
 
 
-def test_an_adapter_of_an_earlier_cache_is_not_compared(done):
-    run, prepare, train = done
+def test_an_adapter_of_an_earlier_cache_is_refused(finished_run):
+    run, prepare, train = finished_run
     run.require("train")
     finish(run, Prepare(run=str(run.folder), max_examples=9, replace=True), "cache.json", "other")
-    with pytest.raises(RunError, match="rests on another prepare .*2_train.ipynb again"):
+    with pytest.raises(RunError, match="prepare .*2_train.ipynb"):
         run.require("train")
     prepare = replace(prepare, replace=True)
     with pytest.raises(ValueError), run.stage(prepare):
         raise ValueError
-    with pytest.raises(RunError, match="1_prepare.ipynb again"):
+    with pytest.raises(RunError, match="1_prepare.ipynb"):
         run.require("train")
     finish(run, prepare, "cache.json", "a")
     run.require("train")
@@ -185,23 +185,23 @@ def test_an_adapter_of_an_earlier_cache_is_not_compared(done):
     "content",
     [b"", b'{"stages": {"prep', b"[]", b'{"stages": 5}', b'{"stages": {"train": 5}}', b"\xff\x00"],
 )
-def test_a_damaged_record_is_one_sentence(run_folder, content):
+def test_a_damaged_record_is_refused(run_folder, content):
     run = Run(run_folder)
     write_atomic(run.record, content)
-    with pytest.raises(RunError, match="run.json is damaged; remove it"):
+    with pytest.raises(RunError, match="run.json is damaged"):
         run.read()
 
 
-def test_a_run_is_one_process_s_until_its_orphaned_ranks_are_gone(run_folder):
+def test_a_run_is_locked_until_orphaned_ranks_have_ended(run_folder):
     run, config = Run(run_folder), Prepare(run=str(run_folder))
     command = [sys.executable, "-c", ORPHAN, run_folder]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as kernel:
         rank = int(kernel.stdout.readline())
         before = run.record.read_bytes()
-        with pytest.raises(RunError, match="being worked on by another process"), run.stage(config):
+        with pytest.raises(RunError, match="another process"), run.stage(config):
             pass
         kernel.kill()
-    with pytest.raises(RunError, match="wait until it has ended"), run.stage(config):
+    with pytest.raises(RunError, match="another process"), run.stage(config):
         pass
     assert run.record.read_bytes() == before
     os.kill(rank, signal.SIGKILL)
@@ -215,7 +215,7 @@ def test_a_run_is_one_process_s_until_its_orphaned_ranks_are_gone(run_folder):
     ]
 
 
-def test_a_lock_is_kept_by_a_rank_that_outlives_its_stage(run_folder):
+def test_a_rank_that_outlives_its_stage_keeps_the_lock(run_folder):
     run, config = Run(run_folder), Prepare(run=str(run_folder))
     with run.stage(config):
         rank = os.fork()
@@ -239,13 +239,9 @@ def project(tmp_path, monkeypatch) -> Path:
         ROOT / "nbs_lib", tmp_path / "nbs_lib", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    for home, name in (
-        (module, "NOTEBOOKS"),
-        (inputs, "PACKAGE"),
-        (inputs, "BASE"),
-        (inputs, "TRAINING"),
-    ):
-        monkeypatch.setattr(home, name, tmp_path / getattr(home, name).relative_to(ROOT))
+    for name in ("NOTEBOOKS", "PACKAGE", "BASE", "TRAINING"):
+        copy = tmp_path / getattr(fingerprint, name).relative_to(ROOT)
+        monkeypatch.setattr(fingerprint, name, copy)
     return tmp_path
 
 
@@ -258,12 +254,12 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
     change()
     after = [run.inputs(config) for config in configs]
     assert [set(inputs) for inputs in before] == [set(inputs) for inputs in after]
-    told = zip(STAGES, before, after, strict=True)
-    return {
-        stage: names
-        for stage, old, new in told
-        if (names := [name for name in old if old[name] != new[name]])
-    }
+    changed = {}
+    for stage, old, new in zip(STAGES, before, after, strict=True):
+        names = [name for name in old if old[name] != new[name]]
+        if names:
+            changed[stage] = names
+    return changed
 
 
 @pytest.mark.parametrize(
@@ -287,7 +283,7 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
         ("nbs_lib/pipeline/runner.py", {}),
     ],
 )
-def test_a_changed_file_is_an_input_of_the_stages_that_rest_on_it(
+def test_a_changed_file_changes_the_inputs_of_the_stages_that_depend_on_it(
     project, run_folder, file, changed
 ):
     def change():
@@ -298,19 +294,20 @@ def test_a_changed_file_is_an_input_of_the_stages_that_rest_on_it(
     assert changed_by(Run(run_folder), change) == changed
 
 
-def test_a_run_on_another_base_does_not_rest_on_the_shipped_one(project, run_folder):
+def test_a_run_on_another_base_does_not_depend_on_the_shipped_one(project, run_folder):
     def change():
         (project / "nbs_lib/picturebook/base/unet/config.json").write_text("{}")
 
     assert changed_by(Run(run_folder), change, "/some/folder") == {}
 
 
-def test_a_notebook_s_code_is_an_input_but_not_what_it_shows_or_is_given(project, run_folder):
+def test_a_notebook_s_code_is_an_input_but_not_its_outputs_or_parameters(project, run_folder):
     path = project / "notebooks" / "2_train.ipynb"
 
-    def change(place: int, **parts):
+    def change(index: int, **parts):
         notebook = json.loads(path.read_text())
-        [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][place].update(parts)
+        code_cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        code_cells[index].update(parts)
         notebook["metadata"]["widgets"] = {}
         path.write_text(json.dumps(notebook))
 
@@ -327,23 +324,23 @@ def test_a_notebook_s_code_is_an_input_but_not_what_it_shows_or_is_given(project
         "train": ["notebook"]
     }
     path.write_text("{")
-    with pytest.raises(RunError, match="2_train.ipynb is missing or no notebook"):
+    with pytest.raises(RunError, match="2_train.ipynb"):
         run.inputs(Train(run=str(run_folder)))
 
 
 def test_another_version_of_a_package_is_a_changed_input(run_folder, monkeypatch):
     def change():
         monkeypatch.setattr(
-            machine, "version", lambda package: "0.0" if package == "pillow" else "1"
+            environment, "version", lambda package: "0.0" if package == "pillow" else "1"
         )
 
     assert changed_by(Run(run_folder), change) == {stage: ["versions"] for stage in STAGES}
 
 
-def test_of_another_machine_s_process_it_is_the_lock_itself_that_tells(tmp_path):
-    """A container that was killed comes back under another name, and its lock's file is still there."""
+def test_the_lock_of_another_machine_s_process_is_tested_with_flock(tmp_path):
+    """A killed container comes back under another name, and its lock's file is still there."""
     path = tmp_path / ".stage.lock"
-    told = {
+    owner = {
         "pid": 1,
         "begun": "1",
         "parent": 0,
@@ -351,7 +348,7 @@ def test_of_another_machine_s_process_it_is_the_lock_itself_that_tells(tmp_path)
         "since": "then",
         "what": "onepass run demo",
     }
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(owner))
     assert not is_locked(path)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -359,7 +356,7 @@ def test_of_another_machine_s_process_it_is_the_lock_itself_that_tells(tmp_path)
     assert not is_locked(path) and not is_locked(tmp_path / "none")
 
 
-def test_a_disk_without_inodes_is_not_told_as_one_without_space(mount, tmp_path):
+def test_a_disk_without_inodes_is_reported_as_such(mount, tmp_path):
     disk = mount(tmp_path / "disk", "size=4m,nr_inodes=16")
     run = Run(disk / "run")
     with pytest.raises(OSError), run.stage(Prepare(run=str(run.folder))):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from nbs_lib.config import Train
 from nbs_lib.files import ROOT, read_jsonl
-from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.run.environment import gpus
 from nbs_lib.run.run import Run
 from nbs_lib.train import trained_weights
@@ -133,7 +133,7 @@ def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(
     if config.method != "full":
         assert any(
             value.abs().max() > 0
-            for key, value in load_file(run.adapter / WEIGHTS).items()
+            for key, value in load_file(run.adapter / LORA_FILE).items()
             if "lora_B" in key
         )
 
@@ -148,4 +148,4 @@ def test_a_kernel_that_has_touched_cuda_is_told_so_and_trains_afresh(new_run, to
         json.dumps(asdict(replace(config, launcher="subprocess"))),
     )
     assert afresh.returncode == 0, afresh.stdout + afresh.stderr
-    assert Path(config.run, "adapter", WEIGHTS).exists()
+    assert Path(config.run, "adapter", LORA_FILE).exists()

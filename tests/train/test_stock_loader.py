@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from nbs_lib.config import Train
 from nbs_lib.models import EMBEDDED, find_base
-from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.models.lora import LORA_FILE
 
 pytestmark = pytest.mark.slow
 SCALED = {"cross_attention_kwargs": {"scale": 0.5}}
@@ -88,7 +88,7 @@ def plain(loaded) -> torch.Tensor:
 
 def test_every_key_is_one_of_a_lora_of_the_unet(adapters):
     for folder in adapters:
-        keys = load_file(folder / WEIGHTS).keys()
+        keys = load_file(folder / LORA_FILE).keys()
         assert keys and all(key.startswith("unet.") and "lora" in key for key in keys)
 
 
@@ -99,7 +99,7 @@ def test_a_loaded_adapter_changes_pictures_and_an_unloaded_one_does_not(pipe, ad
     before = drawn(pipe)
     for folder in adapters:
         pipe.load_lora_weights(folder)
-        keys = load_file(folder / WEIGHTS)
+        keys = load_file(folder / LORA_FILE)
         assert layers(pipe) == {key.removeprefix("unet.").partition(".lora_")[0] for key in keys}
         assert not same(drawn(pipe), before)
         pipe.unload_lora_weights()
@@ -112,11 +112,11 @@ def test_every_way_to_load_loads_the_same(pipe, adapters):
     pipe.load_lora_weights(folder)
     wanted = drawn(pipe)
     ways = [
-        ((folder / WEIGHTS,), {}),
-        ((folder,), {"weight_name": WEIGHTS}),
+        ((folder / LORA_FILE,), {}),
+        ((folder,), {"weight_name": LORA_FILE}),
         ((folder,), {"low_cpu_mem_usage": True}),
         ((folder,), {"low_cpu_mem_usage": False}),
-        ((load_file(folder / WEIGHTS),), {}),
+        ((load_file(folder / LORA_FILE),), {}),
     ]
     for given, how in ways:
         pipe.unload_lora_weights()
@@ -233,7 +233,7 @@ def test_what_diffusers_saves_of_it_loads_again(pipe, adapters, tmp_path, which)
     StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=weights)
     pipe.unload_lora_weights()
     pipe.load_lora_weights(tmp_path)
-    assert load_file(tmp_path / WEIGHTS).keys() == load_file(adapters[which] / WEIGHTS).keys()
+    assert load_file(tmp_path / LORA_FILE).keys() == load_file(adapters[which] / LORA_FILE).keys()
     assert same(drawn(pipe), tuned)
 
 
@@ -242,7 +242,7 @@ def test_an_adapter_takes_the_place_of_another_while_it_is_loaded(pipe, adapters
     pipe.load_lora_weights(adapters[1])
     other = {
         key: -0.5 * value if "lora_B" in key else value
-        for key, value in load_file(adapters[1] / WEIGHTS).items()
+        for key, value in load_file(adapters[1] / LORA_FILE).items()
     }
     pipe.unload_lora_weights()
     pipe.load_lora_weights(other)
@@ -267,7 +267,7 @@ def test_a_weight_that_is_missing_or_unknown_is_said(pipe, adapters, caplog):
     """diffusers loads the rest; who looks at its log sees it."""
     import logging
 
-    weights = load_file(adapters[0] / WEIGHTS)
+    weights = load_file(adapters[0] / LORA_FILE)
     first = sorted(key for key in weights if "lora_A" in key)[0]
     logger = logging.getLogger("diffusers")
     logger.addHandler(caplog.handler)

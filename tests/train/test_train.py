@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from nbs_lib.config import Train
 from nbs_lib.files import read_jsonl
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import WEIGHTS, load_metadata
+from nbs_lib.models.lora import LORA_FILE, load_metadata
 from nbs_lib.run.run import Run
 from nbs_lib.train.dataset import DataError, check_cache
 
@@ -58,13 +58,13 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
         assert losses(run, "grad_norm") == pytest.approx(
             losses(runs["two"], "grad_norm"), rel=1e-4
         ), name
-        learned = load_file(run.adapter / WEIGHTS)
+        learned = load_file(run.adapter / LORA_FILE)
         assert any(
             value.abs().max() > 0
             for key, value in learned.items()
             if ".up." in key or "lora_B" in key
         ), "an empty adapter"
-        for key, value in load_file(runs["two"].adapter / WEIGHTS).items():
+        for key, value in load_file(runs["two"].adapter / LORA_FILE).items():
             assert learned[key] == pytest.approx(value, abs=2e-5), (name, key)
 
 

@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from ...files import ROOT
 from ...models import StableDiffusion, embedded_clip, load_clip_folder
-from ...picturebook.caption_ranking import features, pixels
+from ...picturebook.caption_ranking import clip_pixels, features
 
 BATCH = 64
 
@@ -52,7 +52,7 @@ class Clip:
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
         if self.processor:
             return self.processor(list(images), return_tensors="pt").pixel_values
-        return pixels(images, self.model)
+        return clip_pixels(images, self.model)
 
     def _words(self, texts: Sequence[str]) -> dict[str, Any]:
         told = self.tokenizer(

@@ -8,10 +8,10 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from ...picturebook.caption_ranking import caption_first
+from ...picturebook.caption_ranking import caption_ranked_first
 
 __all__ = [
-    "caption_first",
+    "caption_ranked_first",
     "clip_score",
     "fid",
     "guidance_recovered",

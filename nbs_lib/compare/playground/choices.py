@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from ...files import from_project
 from ...models import StableDiffusion
-from ...models.lora import WEIGHTS, load_metadata
+from ...models.lora import LORA_FILE, load_metadata
 from ...run.run import Run, RunError
 from ..sampling.sampler import Sampler
 
@@ -49,7 +49,7 @@ def refusal(run: Run, base: StableDiffusion) -> str:
             return "its training has not ended"
         if trained.get("parameters", {}).get("method") == "full":
             return "all its weights were trained; open the playground on this run itself"
-        if not (run.adapter / WEIGHTS).is_file():
+        if not (run.adapter / LORA_FILE).is_file():
             return "it has no adapter; train it first"
         facts = load_metadata(run.adapter)
     except (RunError, ValueError, OSError) as failure:

@@ -36,7 +36,7 @@ def draw_figures(
         for name, told in contenders.items()
     }
     notes["guided"] += f"\nw = {sampler.w_train:g}"
-    rows = [pages.Row(name, each.images, notes[name]) for name, each in drawn.items()]
+    rows = [pages.GridRow(name, each.images, notes[name]) for name, each in drawn.items()]
     quality = {name: rate["rate"] for name, rate in rated.items()} or {
         name: told["ssim"] for name, told in to_guided.items() if told["ssim"] is not None} | {"guided": 1.0}  # fmt: skip
     few = slice(0, COLUMNS)

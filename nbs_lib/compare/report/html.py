@@ -11,7 +11,7 @@ from PIL import Image
 
 from ...config.contenders import CONTENDERS
 from ...files import write_atomic
-from ...images.html import data_url, environment, inline
+from ...images.html import data_url, inline, template_environment
 from ...run.record import read_metrics
 from ...run.run import Run
 from .snippet import three_lines, usage_example
@@ -39,7 +39,7 @@ def write_report(run: Run) -> Path:
 
     Errors: FileNotFoundError where there is no comparison, or one of its pictures is gone.
     """
-    templates = environment(HERE)
+    templates = template_environment(HERE)
     templates.filters.update(number=number, percent=percent, value=value, titled=contender_title)
     template = templates.get_template("report.html.j2")
     count = len(read_results(run)["pictures"])

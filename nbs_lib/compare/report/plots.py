@@ -10,7 +10,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from ...images.style import COLOURS, INK, LINE, SOFT, contender_colour
+from ...images.style import CONTENDER_COLOURS, INK, RULE, SOFT, contender_colour
 
 PLACES = [
     (down, side)
@@ -69,7 +69,7 @@ def bars(rates: dict[str, dict[str, float]], count: int, nfe: dict[str, float]) 
     axes.set_title(
         f"Right caption first of 16, {count} held-out captions", loc="left", fontsize=11, color=INK
     )
-    axes.grid(axis="x", color=LINE, zorder=0)
+    axes.grid(axis="x", color=RULE, zorder=0)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
@@ -92,7 +92,7 @@ def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rate
         )
     ]
     [line] = axes.plot(
-        [n for n, _, _ in best], [q for _, q, _ in best], color=LINE, linewidth=2, zorder=1
+        [n for n, _, _ in best], [q for _, q, _ in best], color=RULE, linewidth=2, zorder=1
     )
     axes.margins(0.18)
     sizes = [
@@ -129,7 +129,7 @@ def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rate
         else "Similarity to guided's pictures (SSIM), by cost"
     )
     axes.set_title(title, loc="left", fontsize=11, color=INK)
-    axes.grid(color=LINE, zorder=0)
+    axes.grid(color=RULE, zorder=0)
     axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
     axes.spines[:].set_visible(False)
     return figure
@@ -192,13 +192,15 @@ def dial(told: dict[str, Any], w_train: float) -> Figure:
     found = np.array(
         [turn["w"] for turn in turns], float
     )  # none where it lies beyond what was tried
-    axes.plot(scales, found, color=COLOURS["tuned"], linewidth=2, marker="o", label="measured")
+    axes.plot(
+        scales, found, color=CONTENDER_COLOURS["tuned"], linewidth=2, marker="o", label="measured"
+    )
     for turn in turns:
         if turn["low"] is not None:
             axes.plot(
                 [turn["adapter_scale"]] * 2,
                 [turn["low"], turn["high"]],
-                color=COLOURS["tuned"],
+                color=CONTENDER_COLOURS["tuned"],
                 linewidth=1.2,
             )
     axes.set_xlabel("adapter scale λ", fontsize=9, color=SOFT)
@@ -210,7 +212,7 @@ def dial(told: dict[str, Any], w_train: float) -> Figure:
         color=INK,
     )
     axes.legend(frameon=False, fontsize=9)
-    axes.grid(color=LINE, zorder=0)
+    axes.grid(color=RULE, zorder=0)
     axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
     axes.spines[:].set_visible(False)
     return figure

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 from ...files import ROOT
 from ...models import BaseError, StableDiffusion
-from ...models.lora import WEIGHTS, load_metadata
+from ...models.lora import LORA_FILE, load_metadata
 from ...models.lora_file import check_adapter, lora_targets_of
 from ...run.run import Run
 
@@ -37,11 +37,11 @@ class AdapterLoader:
         facts = load_metadata(folder)
         check_same_base(self.base, facts, folder)
         if self._names.get(folder, ("", None))[1] != (
-            stamp := change_stamp(folder / WEIGHTS)
+            stamp := change_stamp(folder / LORA_FILE)
         ):  # it may be trained anew meanwhile
-            check_adapter(folder / WEIGHTS, self.layers)
+            check_adapter(folder / LORA_FILE, self.layers)
             name = f"onepass-{len(self._originals)}-{len(self._names)}-{stamp[0]}"
-            self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+            self.pipe.load_lora_weights(str(folder), weight_name=LORA_FILE, adapter_name=name)
             self.pipe.disable_lora()
             self._names[folder] = name, stamp
             for where, layer in self._changed():
@@ -109,7 +109,7 @@ def adapter_of(folder: str) -> Path:
             f"contender {folder!r}: its training has not ended; wait for it, or go on with `onepass resume`"
         )
     for place in (path, path / "adapter"):
-        if (place / WEIGHTS).is_file():
+        if (place / LORA_FILE).is_file():
             return place
     if (path / "model" / "model_index.json").is_file():
         raise FileNotFoundError(
@@ -117,5 +117,5 @@ def adapter_of(folder: str) -> Path:
         )
     raise FileNotFoundError(
         f"contender {folder!r}: there is no adapter in it; give a run that was trained (notebooks/2_train.ipynb), or a "
-        f"folder with a {WEIGHTS}"
+        f"folder with a {LORA_FILE}"
     )

@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 
 from ...models import StableDiffusion
 from ...models._torch_fixes import quote_torch_libraries
-from ...models.lora import prediction
+from ...models.lora_verification import predict_fixed_noise
 
 AGREE = 1e-3
 """The largest difference from eager's predictions on fixed noise, as a share of the largest prediction."""
@@ -23,13 +23,16 @@ def on_engine(unet: UNet2DConditionModel, engine: str, base: StableDiffusion) ->
     """The UNet of a base's family, evaluated by an engine from now on. Errors: RuntimeError where it disagrees with eager."""
     if engine == "eager":
         return unet
-    eager = prediction(unet, base)
+    eager = predict_fixed_noise(unet, base)
     if engine == "compile":
         quote_torch_libraries()
         unet.compile_repeated_blocks(dynamic=True)
     else:
         unet = _deepspeed(unet)
-    apart, largest = float((prediction(unet, base) - eager).abs().max()), float(eager.abs().max())
+    apart, largest = (
+        float((predict_fixed_noise(unet, base) - eager).abs().max()),
+        float(eager.abs().max()),
+    )
     if not apart <= AGREE * largest:
         raise RuntimeError(
             f"engine {engine!r}: its predictions are {apart:.2g} of {largest:.2g} from eager's; allowed is a share of "

@@ -9,8 +9,8 @@ from ... import models
 from ...files import file_hash
 from ...images import convert
 from ...models import find_base
-from ...models.lora import WEIGHTS
-from ...run.fingerprint import files_hash, files_of
+from ...models.lora import LORA_FILE
+from ...run.fingerprint import files_hash, source_files
 from .adapters import change_stamp
 from .sampler import Sampler
 from .settings import SamplingSettings
@@ -19,7 +19,7 @@ CODE = [
     Path(__file__).with_name(f"{name}.py")
     for name in ("adapters", "engines", "sampler", "settings")
 ]
-CODE += [Path(convert.__file__), *files_of(Path(models.__file__).parent)]
+CODE += [Path(convert.__file__), *source_files(Path(models.__file__).parent)]
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 
 
@@ -32,7 +32,7 @@ def provenance(sampler: Sampler, way: SamplingSettings) -> dict[str, Any]:
         "negative": way.negative,
         "scheduler": way.scheduler,
         "adapters": [
-            {"sha256": sha256_of(folder / WEIGHTS), "adapter_scale": scale}
+            {"sha256": sha256_of(folder / LORA_FILE), "adapter_scale": scale}
             for folder, scale in way.adapters
         ],
         "model": find_base(str(way.model)).hash if way.model else None,

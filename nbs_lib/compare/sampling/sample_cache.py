@@ -21,7 +21,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load, save
 
-from ...files import files_in, part_of, remove_stale_temporaries, value_hash
+from ...files import files_in, remove_stale_temporaries, temporary_path, value_hash
 from .provenance import provenance
 from .sampler import Sampler
 
@@ -125,7 +125,7 @@ def write_picture(file: Path, image: np.ndarray, latent: torch.Tensor, told: dic
     }
     text = PngImagePlugin.PngInfo()
     text.add_itxt(TEXT, json.dumps(told | hashes, ensure_ascii=False, sort_keys=True))
-    part = part_of(file)
+    part = temporary_path(file)
     part.write_bytes(
         latents
     )  # not synced: what a crash of the machine tears is found by its hash, and sampled again

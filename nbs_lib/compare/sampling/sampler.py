@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline
 from ...config.contenders import SCHEDULERS
 from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion, find_base
-from ...models.lora import WEIGHTS
+from ...models.lora import LORA_FILE
 from ...run.run import Run
 from .adapters import AdapterLoader, change_stamp
 from .engines import on_engine
@@ -262,7 +262,7 @@ class Sampler:
         files = (
             sorted(way.model.rglob("*.safetensors"))
             if way.model
-            else [folder / WEIGHTS for folder, _ in way.adapters]
+            else [folder / LORA_FILE for folder, _ in way.adapters]
         )
         return way.engine, way.model, way.adapters, *map(change_stamp, files)
 

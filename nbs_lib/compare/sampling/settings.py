@@ -7,7 +7,7 @@ from typing import Any
 
 from ...config.contenders import SCHEDULERS, Contender, parse_contender
 from ...models import StableDiffusion, find_base
-from ...models.lora import METADATA_FILE, WEIGHTS, load_metadata
+from ...models.lora import LORA_FILE, METADATA_FILE, load_metadata
 from ...models.sampling_recipe import sampling_recipe
 from .adapters import adapter_of, check_same_base
 
@@ -48,7 +48,7 @@ class SettingsResolver:
         self.w_train, self.negative = facts["w_train"], facts.get("negative", "")
         self.objective, self.whole = (
             facts.get("objective", "guidance"),
-            not (learned / WEIGHTS).exists(),
+            not (learned / LORA_FILE).exists(),
         )
         self.sampling = sampling_recipe(facts)
         self.tuned_steps, self.scheduler = tuned_steps or self.sampling["steps"], scheduler

@@ -1,4 +1,4 @@
-"""What a part's settings say its weights are, held against what its files hold: by headers alone, with no weight in memory."""
+"""The weights that a component's settings ask for against those in its files, by headers alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,180 +10,220 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import CLIPTextConfig
 
 from .component_settings import check_ranges, check_settings
-from .headers import FLOATS, FileError, first_line, read_header, read_settings
+from .headers import FLOATS, FileError, Weights, first_line, read_header, read_settings
 
+# Ends of names that older libraries wrote into text encoders' files and the class may lack.
 IGNORED = ("position_ids", "text_projection.weight", "logit_scale")
-"""Ends of names in text encoders' files that a text encoder without them leaves out: older libraries wrote them."""
+# Names in the VAEs of SD 1.x, and diffusers' names for them.
 DEPRECATED_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Names in the VAEs of SD 1.x, and what diffusers makes of them."""
+# Everything that a text encoder depends on.
 CLIP_SETTINGS = (
-    "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads",
-    "max_position_embeddings", "hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range",
-    "initializer_factor", "pad_token_id", "bos_token_id", "eos_token_id",
-)  # fmt: skip
-"""All that a text encoder depends on."""
-SHOWN = 5  # names in an error
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "projection_dim",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "hidden_act",
+    "layer_norm_eps",
+    "attention_dropout",
+    "initializer_range",
+    "initializer_factor",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+)
+MAX_NAMES = 5  # in an error
 Shapes = dict[str, tuple[int, ...]]
 
 
 def checked_model(cls: type, settings: dict[str, Any], files: list[Path]) -> torch.nn.Module:
-    """Build a part on the meta device, and hold it against the headers of its files.
+    """Return a component on the meta device after a comparison with the headers of its files.
 
-    Errors: FileError where the settings make no model, or a weight is missing, unexpected, misshapen or no float.
+    Errors: FileError if the settings make no model, or a weight is missing, unexpected, misshapen
+    or no float
     """
-    found = weights_in(files)
-    model = build_without_weights(cls, settings, most=len(found))
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    given = stored_name(found, wanted, model, sharded=len(files) > 1)
-    wrong = {
-        "missing": sorted(set(wanted) - set(given)),
-        "unexpected": sorted(set(given) - set(wanted)),
-        "misshapen": [
-            f"{name} is {list(given[name])}, wanted {list(wanted[name])}"
-            for name in sorted(set(given) & set(wanted))
-            if given[name] != wanted[name]
-        ],
+    stored = weights_in(files)
+    model = build_without_weights(cls, settings, n_weights=len(stored))
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    shapes = loaded_shapes(stored, expected, model, sharded=len(files) > 1)
+    both = sorted(expected.keys() & shapes.keys())
+    misshapen = [
+        f"{name} is {list(shapes[name])}, wanted {list(expected[name])}"
+        for name in both
+        if shapes[name] != expected[name]
+    ]
+    problems = {
+        "missing": sorted(expected.keys() - shapes.keys()),
+        "unexpected": sorted(shapes.keys() - expected.keys()),
+        "misshapen": misshapen,
     }
-    if told := [f"{len(names)} {what} ({_some(names)})" for what, names in wrong.items() if names]:
-        raise FileError(f"its weights are not those of its config.json: {'; '.join(told)}")
+    phrases = [
+        f"{len(names)} {problem} ({_first_names(names)})"
+        for problem, names in problems.items()
+        if names
+    ]
+    if phrases:
+        raise FileError(f"its weights are not those of its config.json: {'; '.join(phrases)}")
     return model
 
 
-def build_without_weights(cls: type, settings: dict[str, Any], most: int) -> torch.nn.Module:
-    """Build a model of a class without memory for weights. most: weights that its files hold; one of more is given up.
+def build_without_weights(cls: type, settings: dict[str, Any], n_weights: int) -> torch.nn.Module:
+    """Return a model of a class on the meta device.
 
-    Errors: FileError where the settings make no model.
+    n_weights: in its files; a model that needs many more is given up
+
+    Errors: FileError if the settings make no model
     """
+    # transformers would import what it names
     if settings.get("quantization_config") is not None:
         raise FileError("its config.json asks for quantized weights, which are not supported")
     try:
-        if is_clip(cls):
-            check_ranges(vars(config := config_of(settings)))
-        else:
+        # a model may need more than its files hold: buffers, and weights reported as missing
+        with torch.device("meta"), _limited_to(2 * n_weights + 100):
+            if is_clip(cls):
+                config = config_of(settings)
+                check_ranges(vars(config))
+                return cls(config)
             check_settings(cls, settings)
-        with torch.device("meta"), _at_most(2 * most + 100):
-            return cls(config) if is_clip(cls) else cls.from_config(settings)
+            return cls.from_config(settings)
     except FileError:
         raise
-    except (
-        Exception
-    ) as failure:  # settings of any kind reach the libraries' own code, which checks few of them
+    except Exception as failure:  # the libraries check few of the settings that reach them
         raise FileError(f"its config.json makes no {cls.__name__}: {first_line(failure)}") from None
 
 
 def is_clip(cls: type) -> bool:
-    """Whether a class is transformers', which takes its settings as an object."""
+    """Return True for a class of transformers, which takes its settings as an object."""
     return getattr(cls, "config_class", None) is CLIPTextConfig
 
 
 def config_of(settings: dict[str, Any]) -> CLIPTextConfig:
-    """Return a text encoder's settings, without those that name code or kernels to fetch."""
+    """Return a text encoder's settings, without any that name code or kernels to fetch."""
+    # a config of both towers
     if isinstance(settings.get("text_config"), dict):
         settings = settings["text_config"]
     return CLIPTextConfig(**{name: settings[name] for name in CLIP_SETTINGS if name in settings})
 
 
-def weights_in(files: list[Path]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return shape and type of every weight, in one file, or in shards behind the index that names them. Errors: FileError."""
+def weights_in(files: list[Path]) -> Weights:
+    """Return shape and type of every weight.
+
+    files: one file, or an index and its shards
+
+    Errors: FileError
+    """
     if len(files) == 1:
         return read_header(files[0]).weights
     index, *shards = files
-    places, found = expected_shapes(index), {}
-    if missing := sorted(set(places.values()) - {shard.name for shard in shards}):
-        raise FileError(f"{index.name} names files that are not there: {_some(missing)}")
+    file_of_weight = read_weight_map(index)
+    missing = sorted(set(file_of_weight.values()) - {shard.name for shard in shards})
+    if missing:
+        raise FileError(f"{index.name} names files that are not there: {_first_names(missing)}")
+    weights: Weights = {}
     for shard in shards:
-        if shard.name not in places.values():
-            continue  # of another save; no library reads it
-        here = {name for name, place in places.items() if place == shard.name}
-        held = read_header(shard).weights
-        if here != set(held):
+        expected = {name for name, file in file_of_weight.items() if file == shard.name}
+        if not expected:
+            continue  # a leftover of another save, which no library reads
+        header = read_header(shard)
+        different = sorted(expected ^ header.weights.keys())
+        if different:
             raise FileError(
-                f"{shard.name} does not hold the weights that {index.name} says: {_some(sorted(here ^ set(held)))}"
+                f"{shard.name} does not hold the weights that {index.name} says: "
+                f"{_first_names(different)}"
             )
-        found |= held
-    return found
+        weights |= header.weights
+    return weights
 
 
-def expected_shapes(index: Path) -> dict[str, str]:
-    """Return the file of each weight. Errors: FileError."""
+def read_weight_map(index: Path) -> dict[str, str]:
+    """Return the file of each weight according to an index. Errors: FileError."""
     settings = read_settings(index)
-    places = settings.get("weight_map")
-    plain = isinstance(places, dict) and all(
-        isinstance(place, str) and "/" not in place for place in places.values()
+    weight_map = settings.get("weight_map")
+    # a "/" could lead out of the base's folder
+    plain = (
+        isinstance(weight_map, dict)
+        and bool(weight_map)
+        and all(isinstance(file, str) and "/" not in file for file in weight_map.values())
     )
-    if not plain or not places or not isinstance(settings.get("metadata", {}), dict):
+    if not plain or not isinstance(settings.get("metadata", {}), dict):
         raise FileError(
-            f"{index.name} is damaged: its weight_map names no files in its folder, or its metadata is no object"
+            f"{index.name} is damaged: its weight_map names no files in its folder, "
+            "or its metadata is no object"
         )
-    return places
+    return weight_map
 
 
-def stored_name(
-    found: dict[str, tuple[tuple[int, ...], str]],
-    wanted: Shapes,
-    model: torch.nn.Module,
-    sharded: bool,
+def loaded_shapes(
+    stored: Weights, expected: Shapes, model: torch.nn.Module, sharded: bool
 ) -> Shapes:
-    """Return shapes by the names that the libraries load the weights under, without those that they leave out by right.
+    """Return shapes by the names under which the libraries load the weights.
 
-    Errors: FileError for two weights of one name, and for weights that are no floats.
+    Weights that the libraries rightly skip are left out.
+
+    Errors: FileError for two weights of one name, and for weights that are no floats
     """
-    given, clip = {}, is_clip(type(model))
-    old = [
+    shapes: Shapes = {}
+    clip = is_clip(type(model))
+    old_blocks = [
         path
-        for path, each in model.named_modules()
-        if getattr(each, "_from_deprecated_attn_block", False)
+        for path, module in model.named_modules()
+        if getattr(module, "_from_deprecated_attn_block", False)
     ]
-    for name, (shape, kind) in found.items():
-        known = _clip_name(name, wanted) if clip else name if sharded else _vae_name(name, old)
-        if clip and known not in wanted and known.endswith(IGNORED):
-            continue
+    for name, (shape, kind) in stored.items():
+        loaded = name
+        if clip:
+            loaded = _clip_name(name, expected)
+            if loaded not in expected and loaded.endswith(IGNORED):
+                continue
+        elif not sharded:
+            loaded = _vae_name(name, old_blocks)
         if kind not in FLOATS:
             raise FileError(f"{name:.150} is of type {kind}, allowed are {', '.join(FLOATS)}")
-        if known in given:
-            raise FileError(f"its weights hold {known:.150} twice")
-        given[known] = shape
-    return given
+        # under an old and a new name; which one is loaded depends on the library
+        if loaded in shapes:
+            raise FileError(f"its weights hold {loaded:.150} twice")
+        shapes[loaded] = shape
+    return shapes
 
 
-def _clip_name(name: str, wanted: Shapes) -> str:
-    """Return the name with the prefix that this version of the class has or has not."""
+def _clip_name(name: str, expected: Shapes) -> str:
+    """Return the name with or without the prefix, as this version of the class has it."""
     plain = name.removeprefix("text_model.")
-    return next((each for each in (plain, f"text_model.{plain}") if each in wanted), name)
+    variants = (plain, f"text_model.{plain}")
+    return next((variant for variant in variants if variant in expected), name)
 
 
-def _vae_name(name: str, old: list[str]) -> str:
-    """Return the name that diffusers gives a weight of an attention block of long ago. old: paths of such blocks."""
+def _vae_name(name: str, old_blocks: list[str]) -> str:
+    """Return diffusers' new name for a weight of a deprecated attention block."""
     path, _, last = name.rpartition(".")
-    above, _, own = path.rpartition(".")
-    return (
-        f"{above}.{DEPRECATED_ATTENTION[own]}.{last}"
-        if own in DEPRECATED_ATTENTION and above in old
-        else name
-    )
+    block, _, layer = path.rpartition(".")
+    if layer not in DEPRECATED_ATTENTION or block not in old_blocks:
+        return name
+    return f"{block}.{DEPRECATED_ATTENTION[layer]}.{last}"
 
 
 @contextmanager
-def _at_most(most: int) -> Iterator[None]:
-    """Give up a model that gets more weights: a number of layers of 10**9 would be built for days."""
+def _limited_to(max_weights: int) -> Iterator[None]:
+    """Give up a model that gets more weights; 10**9 layers would be built for days."""
     count = 0
 
-    def counted(*_):
+    def count_parameter(*_):
         nonlocal count
         count += 1
-        if count > most:
+        if count > max_weights:
             raise FileError(
                 "its config.json describes a model of many more weights than its files hold"
             )
 
-    handle = register_module_parameter_registration_hook(counted)
+    handle = register_module_parameter_registration_hook(count_parameter)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(f"{name:.150}" for name in names[:SHOWN]) + (
-        ", …" if len(names) > SHOWN else ""
-    )
+def _first_names(names: list[str]) -> str:
+    more = ", …" if len(names) > MAX_NAMES else ""
+    return ", ".join(f"{name:.150}" for name in names[:MAX_NAMES]) + more

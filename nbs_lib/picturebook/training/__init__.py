@@ -1,5 +1,15 @@
-"""How the embedded base is made from nothing: tokenizer, CLIP, VAE and UNet, trained on the picture-book."""
+"""The training of the embedded base from nothing: tokenizer, CLIP, VAE and UNet.
 
+clip      the tokenizer and the CLIP
+vae       the VAE
+unet      the UNet
+fit       one training loop for the three networks
+assemble  the trained networks as one folder
+measure   the base's quality, and its card
+look      figures for the notebook
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,36 +30,38 @@ __all__ = ["make_base", "measure_base"]
 def make_base(config: MakeBase, folder: Path) -> dict:
     """Train the three networks in turn and write the base to `folder`.
 
-    `folder/scratch` keeps their states and loss curves, so that a call after an interruption goes on from there.
-    Returns what was spent on each, by name: steps, samples, seconds, loss.
+    `folder/scratch` holds their states and losses, so that a call after an interruption resumes.
+
+    Returns the cost of each network by its name: steps, samples, seconds, loss.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scratch = folder / "scratch"
-    book = draw_grouped_book(config.groups, config.seed)
-    tokenizer = train_tokenizer(config.seed)
-    vae, clip, unet = (
-        _seeded(new, config.seed).to(device)
-        for new in (new_vae, lambda: new_clip(tokenizer), new_unet)
-    )
-    spent = {
-        "vae": train_vae(vae, book, Fit(config.vae_steps, 32, 2e-3, seed=config.seed), scratch),
-        "clip": train_clip(
-            clip, tokenizer, book, Fit(config.clip_steps, 64, 1e-3, seed=config.seed), scratch
-        ),
-    }
+    seed = config.seed
+    book = draw_grouped_book(config.groups, seed)
+    tokenizer = train_tokenizer(seed)
+    vae = _seeded(new_vae, seed).to(device)
+    clip = _seeded(lambda: new_clip(tokenizer), seed).to(device)
+    unet = _seeded(new_unet, seed).to(device)
+    vae_cost = train_vae(vae, book, Fit(config.vae_steps, 32, 2e-3, seed=seed), scratch)
+    # 64 examples are 8 groups of near misses
+    clip_fit = Fit(config.clip_steps, 64, 1e-3, seed=seed)
+    clip_cost = train_clip(clip, tokenizer, book, clip_fit, scratch)
+    # once, because the VAE is finished and every step would encode again
     latents = scaled_latents(vae, book)
-    how = Fit(config.unet_steps, 32, 1e-3, seed=config.seed)
-    spent["unet"] = train_unet(unet, clip.text_model, tokenizer, book, latents, how, scratch)
+    unet_fit = Fit(config.unet_steps, 32, 1e-3, seed=seed)
+    unet_cost = train_unet(unet, clip.text_model, tokenizer, book, latents, unet_fit, scratch)
     assemble(folder, tokenizer, clip, vae, unet)
-    return {"parameters": asdict(config), "book": len(book), "networks": spent}
+    costs = {"vae": vae_cost, "clip": clip_cost, "unet": unet_cost}
+    return {"parameters": asdict(config), "book": len(book), "networks": costs}
 
 
 def scaled_latents(vae, book: PictureBook) -> torch.Tensor:
-    """The book in the space that the UNet works in: [len(book), 4, 16, 16]."""
+    """Return the book's latents in the UNet's scale, [len(book), 4, 16, 16]."""
     return encode(vae, book.images) * vae.config.scaling_factor
 
 
-def _seeded(new, seed: int):
+def _seeded(new: Callable[[], torch.nn.Module], seed: int) -> torch.nn.Module:
+    # the libraries draw first weights from the global generator, which stays as it is
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return new()

@@ -1,4 +1,4 @@
-"""The trained networks as one folder that stock diffusers and transformers load."""
+"""The trained networks as one folder for stock diffusers and transformers."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def assemble(
     vae: AutoencoderKL,
     unet: UNet2DConditionModel,
 ):
-    """Write the base to `folder` in fp16: a StableDiffusionPipeline, and in `clip/` the CLIP with both its towers."""
+    """Write the base in fp16: a StableDiffusionPipeline, and both towers of CLIP in `clip/`."""
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),
         text_encoder=clip.half().text_model,
@@ -28,23 +28,23 @@ def assemble(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 64},
+        crop_size={"height": 64, "width": 64},
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
     pipeline.save_pretrained(folder, safe_serialization=True)
     clip.save_pretrained(folder / "clip", safe_serialization=True)
     tokenizer.save_pretrained(folder / "clip")
-    half = [0.5, 0.5, 0.5]
-    CLIPImageProcessorPil(
-        size={"shortest_edge": 64},
-        crop_size={"height": 64, "width": 64},
-        image_mean=half,
-        image_std=half,
-    ).save_pretrained(folder / "clip")
+    processor.save_pretrained(folder / "clip")
     for part in ("text_encoder", "clip"):
-        _load_in_fp32(folder / part / "config.json")
+        _set_fp32(folder / part / "config.json")
     open_to_others(folder)
 
 
-def _load_in_fp32(config: Path):
-    """transformers loads a model in the precision that its config names, diffusers in fp32 unless told otherwise: without
-    this, a stock pipeline would mix the two."""
-    told = json.loads(config.read_text())
-    config.write_text(json.dumps(told | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n")
+def _set_fp32(config: Path):
+    # transformers loads a model in its config's precision, diffusers in fp32 by default: without
+    # this, a stock pipeline would mix the two
+    settings = json.loads(config.read_text()) | {"dtype": "float32"}
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")

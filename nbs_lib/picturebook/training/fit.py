@@ -1,4 +1,4 @@
-"""One training loop for the three networks of the base: resumable, with averaged weights, the same on every run."""
+"""One training loop for the three networks of the base: resumable, deterministic, with EMA."""
 
 import json
 import math
@@ -15,145 +15,177 @@ from safetensors.torch import load_file, save_file
 
 from ...files import open_to_others
 
-Batch = tuple[torch.Tensor, ...]
+Tensors = tuple[torch.Tensor, ...]
+DrawBatch = Callable[[torch.Generator], Tensors]
+LOG_STEPS = 50
+SAVE_STEPS = 500
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How long and how fast to train one network."""
+    """Length and rate of one network's training."""
 
     steps: int
-    """Optimizer steps."""
-    batch: int
-    """Examples a step."""
-    lr: float
-    """Highest learning rate; a twentieth of the steps leads up to it, a cosine down from it to a hundredth."""
-    ema: float = 0.999
-    """Decay of the averaged weights, which are the ones that are kept."""
+    batch: int  # examples in a step
+    lr: float  # highest: a twentieth of the steps leads up to it, a cosine down to a hundredth
+    ema: float = 0.999  # decay of the averaged weights, which are the result
     seed: int = 0
 
 
-def fit(
+class Trainer:
+    """A network with its optimizer, its averaged weights, and its files of state and losses."""
+
+    def __init__(self, name: str, model: torch.nn.Module, options: Fit, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model = model
+        self.options = options
+        self.state_file = folder / f"{name}.safetensors"
+        self.log_file = folder / f"{name}.jsonl"
+        self.device = next(model.parameters()).device
+        self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, options.lr, betas=(0.9, 0.99), weight_decay=1e-3
+        )
+        # warmup, because the first weights are far from the result
+        self.average = EMAModel(self.parameters, decay=options.ema, use_ema_warmup=True, power=0.75)
+
+    def generator(self, step: int) -> torch.Generator:
+        """Return the generator of a step's batch, so a resumed training draws the same batches."""
+        return torch.Generator().manual_seed(self.options.seed * 1_000_003 + step)
+
+    def step(self, step: int, draw_batch: DrawBatch, loss: Callable[..., torch.Tensor]) -> float:
+        """Make one optimizer step and return its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.lr * _schedule(step, self.options.steps)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            batch = [tensor.to(self.device) for tensor in draw_batch(self.generator(step))]
+            value = loss(*batch)
+        value.backward()
+        # one bad batch must not ruin a short training
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.step(self.parameters)
+        return float(value.detach())
+
+    def key(self, draw_batch: DrawBatch) -> str:
+        """Return a hash of the options, the first weights and the first batch.
+
+        A state of another seed, book or earlier network has another key.
+        """
+        digest = sha256(repr(self.options).encode())
+        with torch.autocast(self.device.type, torch.bfloat16):
+            batch = draw_batch(self.generator(0))
+        for tensor in (*self.model.state_dict().values(), *batch):
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, metadata: dict[str, str]):
+        """Write the state, atomically."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for i, value in enumerate(self.average.shadow_params):
+            tensors[f"average.{i}"] = value
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+        # safetensors refuses channels_last and tensors that share memory
+        copies = {
+            name: value.detach().clone(memory_format=torch.contiguous_format)
+            for name, value in tensors.items()
+        }
+        part = self.state_file.with_suffix(".part")
+        save_file(copies, part, metadata)
+        open_to_others(part)
+        part.replace(self.state_file)
+
+    def resume(self, key: str) -> tuple[int, float]:
+        """Load the saved state if it has this key; return the next step and the seconds so far."""
+        if not self.state_file.exists():
+            return 0, 0.0
+        with safe_open(self.state_file, "pt") as opened:
+            metadata = opened.metadata()
+        if metadata.get("key") != key:
+            return 0, 0.0
+        weights = {}
+        states: dict[int, dict] = {}
+        for name, value in load_file(self.state_file).items():
+            kind, _, rest = name.partition(".")
+            if kind == "model":
+                weights[rest] = value
+            elif kind == "average":
+                self.average.shadow_params[int(rest)].copy_(value)
+            else:
+                index, _, field = rest.partition(".")
+                states.setdefault(int(index), {})[field] = value
+        self.model.load_state_dict(weights)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        self.average.optimization_step = int(metadata["step"])
+        return int(metadata["step"]), float(metadata["seconds"])
+
+
+def train_network(
     name: str,
     model: torch.nn.Module,
-    draw_batch: Callable[[torch.Generator], Batch],
+    draw_batch: DrawBatch,
     loss: Callable[..., torch.Tensor],
-    how: Fit,
+    options: Fit,
     folder: Path,
 ) -> dict:
-    """Train `model` in place; it ends with its averaged weights.
+    """Train a network in place; it ends with its averaged weights.
 
-    draw_batch: examples from a generator that is seeded by the step, so that a resumed training sees what an
-    uninterrupted one would. loss: the batch's scalar loss, under bf16 autocast. folder: `NAME.jsonl` gets a line each
-    50 steps, `NAME.safetensors` the state each 500; a later call goes on from there, if it has the same first weights, the
-    same first batch and the same `how`.
+    draw_batch: returns examples for a step's generator
+    loss: returns a batch's loss, under bf16 autocast
+    folder: of `NAME.jsonl`, a line for each 50 steps, and `NAME.safetensors`, the state at each
+        500; a later call resumes if first weights, first batch and options are the same
+
     Returns steps, samples, seconds and the mean loss of the last 50 steps.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    device = next(model.parameters()).device
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, how.lr, betas=(0.9, 0.99), weight_decay=1e-3)
-    average = EMAModel(parameters, decay=how.ema, use_ema_warmup=True, power=0.75)
-    key = _key(model, draw_batch, how)
-    first, seconds = _resume(folder / f"{name}.safetensors", key, model, optimizer, average)
+    trainer = Trainer(name, model, options, folder)
+    key = trainer.key(draw_batch)
+    first, seconds = trainer.resume(key)
     if not first:
-        (folder / f"{name}.jsonl").unlink(missing_ok=True)
-    start, recent, mean = time.perf_counter() - seconds, [], math.nan
+        trainer.log_file.unlink(missing_ok=True)
+    # counts the time before an interruption too
+    start = time.perf_counter() - seconds
+    losses = []
     model.train()
-    for step in range(first, how.steps):
-        generator = torch.Generator().manual_seed(how.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = how.lr * _schedule(step, how.steps)
-        with torch.autocast(device.type, torch.bfloat16):
-            value = loss(*(tensor.to(device) for tensor in draw_batch(generator)))
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.step(parameters)
-        recent.append(float(value.detach()))
-        if (step + 1) % 50 == 0 or step + 1 == how.steps:
-            mean, recent = sum(recent) / len(recent), []
+    for step in range(first, options.steps):
+        losses.append(trainer.step(step, draw_batch, loss))
+        finished = step + 1
+        is_last = finished == options.steps
+        if finished % LOG_STEPS == 0 or is_last:
             seconds = time.perf_counter() - start
-            with (folder / f"{name}.jsonl").open("a") as log:
-                log.write(
-                    json.dumps(
-                        {"step": step + 1, "loss": round(mean, 6), "seconds": round(seconds, 1)}
-                    )
-                    + "\n"
-                )
-        if (step + 1) % 500 == 0 or step + 1 == how.steps:
-            meta = {"key": key, "step": str(step + 1), "seconds": str(time.perf_counter() - start)}
-            _save(folder / f"{name}.safetensors", meta, model, optimizer, average)
-    average.copy_to(parameters)
+            mean = sum(losses) / len(losses)
+            _log(trainer.log_file, finished, mean, seconds)
+            losses = []
+        # a kill loses 500 steps at most
+        if finished % SAVE_STEPS == 0 or is_last:
+            elapsed = time.perf_counter() - start
+            trainer.save({"key": key, "step": str(finished), "seconds": str(elapsed)})
+    trainer.average.copy_to(trainer.parameters)
     model.eval()
     return {
-        "steps": how.steps,
-        "samples": how.steps * how.batch,
+        "steps": options.steps,
+        "samples": options.steps * options.batch,
         "seconds": round(seconds),
-        "loss": _last_loss(folder, name),
+        "loss": _last_loss(trainer.log_file),
     }
 
 
-def _last_loss(folder: Path, name: str) -> float:
-    return json.loads((folder / f"{name}.jsonl").read_text().splitlines()[-1])["loss"]
+def _log(file: Path, step: int, loss: float, seconds: float):
+    row = {"step": step, "loss": round(loss, 6), "seconds": round(seconds, 1)}
+    with file.open("a") as log:
+        log.write(json.dumps(row) + "\n")
+
+
+def _last_loss(file: Path) -> float:
+    return json.loads(file.read_text().splitlines()[-1])["loss"]
 
 
 def _schedule(step: int, steps: int) -> float:
-    warm = max(1, steps // 20)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def _key(model: torch.nn.Module, draw_batch: Callable[[torch.Generator], Batch], how: Fit) -> str:
-    """What a training's state belongs to: change the seed, the book or a network that came before, and it is another."""
-    digest = sha256(repr(how).encode())
-    with torch.autocast(next(model.parameters()).device.type, torch.bfloat16):
-        first = draw_batch(torch.Generator().manual_seed(how.seed * 1_000_003))
-    for tensor in (*model.state_dict().values(), *first):
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _save(path: Path, meta: dict[str, str], model, optimizer, average: EMAModel):
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"average.{i}": v for i, v in enumerate(average.shadow_params)}
-    tensors |= {
-        f"adam.{i}.{k}": v
-        for i, state in optimizer.state_dict()["state"].items()
-        for k, v in state.items()
-    }
-    beside = path.with_suffix(".part")
-    tensors = {
-        k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()
-    }
-    save_file(tensors, beside, meta)
-    open_to_others(beside)
-    beside.replace(path)
-
-
-def _resume(path: Path, key: str, model, optimizer, average: EMAModel) -> tuple[int, float]:
-    """Put back what `_save` wrote, if it is of this training; the next step and the seconds spent so far."""
-    if not path.exists():
-        return 0, 0.0
-    with safe_open(path, "pt") as opened:
-        meta = opened.metadata()
-    if meta.get("key") != key:
-        return 0, 0.0
-    tensors = load_file(path)
-    model.load_state_dict(
-        {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
-    )
-    for i, shadow in enumerate(average.shadow_params):
-        shadow.copy_(tensors[f"average.{i}"])
-    average.optimization_step = int(meta["step"])
-    state: dict = {}
-    for key, value in tensors.items():
-        if key.startswith("adam."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
-    return int(meta["step"]), float(meta["seconds"])
+    """Return the learning rate's factor: linear warmup, then a cosine down to 0.01."""
+    warmup = max(1, steps // 20)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,65 +1,70 @@
-"""What there is to look at while a base is made: the book, reconstructions, and the base's pictures by guidance scale."""
+"""Figures for the notebook: the book, reconstructions, and pictures by guidance scale."""
 
 from pathlib import Path
 from random import Random
 from textwrap import fill
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from ...config import REFERENCE_PROMPTS
 from ...images.convert import to_uint8
 from ...models import StableDiffusion
-from ..captions import ATTRIBUTES, KINDS, Scene, draw_caption
+from ..captions import SCENE_KINDS, draw_caption, draw_values
 from ..dataset import draw_book
-from ..draw import draw
+from ..draw import draw_picture
 from .measure import sample
-from .vae import pixels
+from .vae import vae_pixels
 
 
 def sheet(pictures: list[list], titles: list[list[str]], width: float = 1.5) -> Figure:
-    """Rows of pictures, each with a few words beneath."""
-    rows, columns = len(pictures), max(map(len, pictures))
-    figure = Figure((columns * width, rows * (width + 0.42)), dpi=100, layout="constrained")
+    """Return a figure with rows of pictures, each with a title below it.
+
+    width: of a picture, in inches
+    """
+    rows = len(pictures)
+    columns = max(map(len, pictures))
+    size = (columns * width, rows * (width + 0.42))
+    figure = Figure(size, dpi=100, layout="constrained")
     for row, cells in enumerate(figure.subplots(rows, columns, squeeze=False)):
-        for column, axes in enumerate(cells):
+        # also those without a picture
+        for axes in cells:
             axes.axis("off")
-            if column < len(pictures[row]):
-                axes.imshow(pictures[row][column], interpolation="nearest")
-                axes.set_title(fill(titles[row][column], 30), fontsize=6, y=-0.04, va="top")
+        for axes, picture, title in zip(cells, pictures[row], titles[row], strict=False):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_title(fill(title, 30), fontsize=6, y=-0.04, va="top")
     return figure
 
 
-def book_sheet(seed: int = 0, each: int = 6) -> Figure:
-    """A row for each kind of scene, with captions."""
+def book_sheet(seed: int = 0, columns: int = 6) -> Figure:
+    """Return a figure with a row of captioned pictures for each kind of scene."""
     rng = Random(f"sheet {seed}")
-    pictures, titles = [], []
-    for kind in KINDS:
-        scenes = [
-            Scene(kind, tuple(rng.choice(values) for values in ATTRIBUTES[kind].values()))
-            for _ in range(each)
-        ]
-        pictures.append([draw(scene, rng) for scene in scenes])
+    pictures = []
+    titles = []
+    for kind in SCENE_KINDS:
+        scenes = [draw_values(kind, rng) for _ in range(columns)]
+        pictures.append([draw_picture(scene, rng) for scene in scenes])
         titles.append([draw_caption(scene, rng).text for scene in scenes])
     return sheet(pictures, titles)
 
 
 @torch.no_grad()
 def reconstructions(folder: Path, count: int = 8) -> Figure:
-    """Held-out pictures above, what the VAE makes of them below."""
-    book, vae = draw_book(count, seed=2, held_out=True), StableDiffusion("embedded", folder).vae()
-    back = vae.decode(vae.encode(pixels(book.images)).latent_dist.mean).sample
-    return sheet(
-        [list(book.images), list(to_uint8(back))], [["drawn"] * count, ["through the VAE"] * count]
-    )
+    """Return a figure of held-out pictures above their reconstructions by the VAE."""
+    images = draw_book(count, seed=2, held_out=True).images
+    vae = StableDiffusion("embedded", folder).vae()
+    # the mean, not a sample: a reconstruction without noise
+    decoded = vae.decode(vae.encode(vae_pixels(images)).latent_dist.mean).sample
+    titles = [["drawn"] * count, ["through the VAE"] * count]
+    return sheet([list(images), list(to_uint8(decoded))], titles)
 
 
 def guidance_sheet(folder: Path, scales: list[float], seed: int = 0) -> Figure:
-    """The ten prompts of the reference comparison: a row for each guidance scale, from equal noise."""
+    """Return a figure with a row of the reference prompts for each scale, from equal noise."""
     pipeline = StableDiffusion("embedded", folder).pipeline()
-    pictures: list[np.ndarray] = [sample(pipeline, REFERENCE_PROMPTS, w, seed) for w in scales]
-    return sheet(
-        [list(row) for row in pictures],
-        [[f"w = {w:g}: {p}" for p in REFERENCE_PROMPTS] for w in scales],
-    )
+    pictures = []
+    titles = []
+    for w in scales:
+        pictures.append(list(sample(pipeline, REFERENCE_PROMPTS, w, seed)))
+        titles.append([f"w = {w:g}: {prompt}" for prompt in REFERENCE_PROMPTS])
+    return sheet(pictures, titles)

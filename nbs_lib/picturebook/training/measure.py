@@ -1,7 +1,8 @@
-"""What a base is worth: reconstruction, and how often the right caption comes first, drawn and sampled."""
+"""The base's quality: reconstruction, and how often CLIP ranks the right caption first."""
 
 import json
 import platform
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -14,14 +15,28 @@ from ...files import write_atomic
 from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion
 from ...run.environment import hardware
-from ..caption_ranking import caption_first
-from ..captions import held_out_captions
+from ..caption_ranking import caption_ranked_first
+from ..captions import Caption, held_out_captions
 from ..dataset import draw_book
-from ..draw import draw
+from ..draw import draw_picture
 from .vae import reconstruction_psnr
 
 SCALES = (1.0, 2.0, 3.0, 4.0)
-STEPS = 25  # of DDIM
+DDIM_STEPS = 25
+CARD_HEAD = """# The embedded base
+
+A tiny Stable Diffusion for 64 × 64 pictures, trained on the picture-book: \
+`StableDiffusionPipeline.from_pretrained`
+loads this folder, `CLIPModel.from_pretrained` its `clip/`. Made by `notebooks/picturebook.ipynb`;
+averaged weights, fp16.
+
+Measured on {captions} held-out captions, {steps} DDIM steps:
+
+| | |
+|---|---|
+| VAE reconstruction | {psnr_db:.1f} dB PSNR |
+| drawn pictures, right caption first of 16 | {drawn_rate:.1f} % |
+"""
 
 
 @torch.no_grad()
@@ -30,112 +45,103 @@ def sample(
     prompts: list[str],
     guidance: float,
     seed: int = 0,
-    steps: int = STEPS,
+    steps: int = DDIM_STEPS,
     batch: int = 50,
 ) -> np.ndarray:
-    """Pictures uint8 [n, 64, 64, 3]; picture i starts from the noise of seed + i, whatever the guidance."""
+    """Return pictures uint8 [n, 64, 64, 3].
+
+    Picture i starts from the noise of seed + i at every guidance scale.
+    """
     pictures = []
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
-        noise = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
-        out = pipeline(
+        seeds = range(seed + start, seed + start + len(part))
+        output = pipeline(
             part,
             num_inference_steps=steps,
             guidance_scale=guidance,
-            generator=noise,
+            generator=[torch.Generator().manual_seed(number) for number in seeds],
             output_type="np",
-        ).images
-        pictures.append(unit_to_uint8(out))
+        )
+        pictures.append(unit_to_uint8(output.images))
     return np.concatenate(pictures)
 
 
 def measure_base(
     folder: Path, captions: int = 500, spent: dict | None = None, scales: tuple[float, ...] = SCALES
 ) -> dict:
-    """Measure a base on held-out captions and write its card, `README.md`, and the figures, `card.json`, beside it.
+    """Measure a base on held-out captions and write `README.md` and `card.json` beside it.
 
-    spent: what `make_base` returned; recorded in the card.
+    spent: the result of `make_base`, for the card
     """
-    clip = CLIPModel.from_pretrained(
-        folder / "clip", use_safetensors=True, dtype=torch.float32
-    ).eval()
     base = StableDiffusion("embedded", folder)
-    tokenizer, pipeline = base.tokenizer(), base.pipeline()
-    asked = held_out_captions(captions)
-    drawn = np.stack(
-        [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(asked)]
-    )
-    told = {
+    tokenizer = base.tokenizer()
+    pipeline = base.pipeline()
+    clip_folder = folder / "clip"
+    clip = CLIPModel.from_pretrained(clip_folder, use_safetensors=True, dtype=torch.float32).eval()
+    examples = held_out_captions(captions)
+    pictures = [
+        np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(examples)
+    ]
+    book = draw_book(captions, seed=1, held_out=True)
+    hits = caption_ranked_first(np.stack(pictures), examples, clip, tokenizer)
+    results = {
         "captions": captions,
-        "steps": STEPS,
-        "psnr_db": round(
-            reconstruction_psnr(base.vae(), draw_book(captions, seed=1, held_out=True)), 2
-        ),
-        "caption_first_drawn": float(caption_first(drawn, asked, clip, tokenizer).float().mean()),
+        "steps": DDIM_STEPS,
+        "psnr_db": round(reconstruction_psnr(base.vae(), book), 2),
+        "caption_first_drawn": float(hits.float().mean()),
         "caption_first_by_guidance": {},
+        "by_kind": {},
     }
     for w in scales:
-        first = caption_first(
-            sample(pipeline, [c.text for c in asked], w), asked, clip, tokenizer
-        ).tolist()
-        told["caption_first_by_guidance"][f"{w:g}"] = float(np.mean(first))
-        kinds = {c.scene.kind for c in asked}
-        told.setdefault("by_kind", {})[f"{w:g}"] = {
-            kind: round(
-                float(
-                    np.mean([f for f, c in zip(first, asked, strict=True) if c.scene.kind == kind])
-                ),
-                3,
-            )
-            for kind in sorted(kinds)
-        }
-        print(f"w = {w:g}: right caption first {100 * np.mean(first):.1f} %", flush=True)
-    told["made"] = datetime.now(UTC).date().isoformat()
-    told |= {
+        images = sample(pipeline, [caption.text for caption in examples], w)
+        hits = caption_ranked_first(images, examples, clip, tokenizer).tolist()
+        rate = float(np.mean(hits))
+        results["caption_first_by_guidance"][f"{w:g}"] = rate
+        results["by_kind"][f"{w:g}"] = _rates_by_kind(hits, examples)
+        print(f"w = {w:g}: right caption first {100 * rate:.1f} %", flush=True)
+    results |= {
+        "made": datetime.now(UTC).date().isoformat(),
         "machine": hardware(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "spent": spent,
     }
-    write_atomic(folder / "card.json", json.dumps(told, indent=1) + "\n")
-    write_atomic(folder / "README.md", card(told))
-    return told
+    write_atomic(folder / "card.json", json.dumps(results, indent=1) + "\n")
+    write_atomic(folder / "README.md", base_card(results))
+    return results
 
 
-def card(told: dict) -> str:
-    """The model card in Markdown."""
-    rows = told["caption_first_by_guidance"]
-    best = max(rows, key=rows.get)
-    lines = [
-        "# The embedded base",
-        "",
-        "A tiny Stable Diffusion for 64 × 64 pictures, trained on the picture-book: `StableDiffusionPipeline.from_pretrained`",
-        "loads this folder, `CLIPModel.from_pretrained` its `clip/`. Made by `notebooks/picturebook.ipynb`;",
-        "averaged weights, fp16.",
-        "",
-        f"Measured on {told['captions']} held-out captions, {told['steps']} DDIM steps:",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| VAE reconstruction | {told['psnr_db']:.1f} dB PSNR |",
-        f"| drawn pictures, right caption first of 16 | {100 * told['caption_first_drawn']:.1f} % |",
-        *(
-            f"| sampled at w = {w}{' (best)' if w == best else ''} | {100 * rate:.1f} % |"
-            for w, rate in rows.items()
-        ),
-        "",
-    ]
-    if told["spent"]:
-        lines += ["| network | steps | samples | seconds | last loss |", "|---|---|---|---|---|"]
-        for name, spent in told["spent"]["networks"].items():
-            figures = (spent["steps"], spent["samples"], spent["seconds"], spent["loss"])
-            lines.append(f"| {name} | " + " | ".join(map(str, figures)) + " |")
-        lines += [
-            "",
-            f"Drawn scenes: {told['spent']['book']}; parameters: `{json.dumps(told['spent']['parameters'])}`.",
-        ]
-    cpu = told["machine"]
-    lines.append(
-        f"Machine: {cpu['cpu']}, {cpu['cores']} cores; torch {told['torch']}; {told['made']}."
+def _rates_by_kind(hits: list[bool], captions: list[Caption]) -> dict[str, float]:
+    by_kind = defaultdict(list)
+    for hit, caption in zip(hits, captions, strict=True):
+        by_kind[caption.scene.kind].append(hit)
+    return {kind: round(float(np.mean(by_kind[kind])), 3) for kind in sorted(by_kind)}
+
+
+def base_card(results: dict) -> str:
+    """Return the base's model card in Markdown."""
+    drawn_rate = 100 * results["caption_first_drawn"]
+    text = CARD_HEAD.format(**results, drawn_rate=drawn_rate)
+    rates = results["caption_first_by_guidance"]
+    best = max(rates, key=rates.get)
+    for w, rate in rates.items():
+        mark = " (best)" if w == best else ""
+        text += f"| sampled at w = {w}{mark} | {100 * rate:.1f} % |\n"
+    text += "\n"
+    if results["spent"]:
+        text += _cost_table(results["spent"])
+    machine = results["machine"]
+    return text + (
+        f"Machine: {machine['cpu']}, {machine['cores']} cores; torch {results['torch']}; "
+        f"{results['made']}.\n"
     )
-    return "\n".join(lines) + "\n"
+
+
+def _cost_table(spent: dict) -> str:
+    text = "| network | steps | samples | seconds | last loss |\n|---|---|---|---|---|\n"
+    for name, cost in spent["networks"].items():
+        figures = (cost["steps"], cost["samples"], cost["seconds"], cost["loss"])
+        text += f"| {name} | " + " | ".join(map(str, figures)) + " |\n"
+    parameters = json.dumps(spent["parameters"])
+    return f"{text}\nDrawn scenes: {spent['book']}; parameters: `{parameters}`.\n"

@@ -1,4 +1,4 @@
-"""The UNet of the base: noise prediction on the latents of the book, with captions dropped for guidance."""
+"""The UNet of the base: noise prediction on the book's latents, with dropped captions."""
 
 from pathlib import Path
 from random import Random
@@ -8,16 +8,18 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ...diffusion import weight_by_snr
 from ..captions import draw_caption
 from ..dataset import PictureBook
-from .clip import WIDTH, tokens
-from .fit import Fit, fit
+from .clip import TOWER_WIDTH, tokens
+from .fit import Fit, train_network
 
 SNR_LIMIT = 5.0  # gamma of arXiv 2303.09556
 CAPTION_DROPOUT = 0.1  # share of examples trained on the empty prompt (arXiv 2207.12598)
 
 
 def new_unet(channels: tuple[int, ...] = (64, 128)) -> UNet2DConditionModel:
+    """Return an untrained UNet."""
     blocks = len(channels)
     return UNet2DConditionModel(
         sample_size=16,
@@ -25,14 +27,14 @@ def new_unet(channels: tuple[int, ...] = (64, 128)) -> UNet2DConditionModel:
         block_out_channels=channels,
         down_block_types=["CrossAttnDownBlock2D"] * blocks,
         up_block_types=["CrossAttnUpBlock2D"] * blocks,
-        cross_attention_dim=WIDTH,
+        cross_attention_dim=TOWER_WIDTH,
         attention_head_dim=tuple(width // 32 for width in channels),
         norm_num_groups=16,
     )
 
 
 def noise_schedule() -> DDIMScheduler:
-    """Stable Diffusion's schedule."""
+    """Return Stable Diffusion's noise schedule."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -44,60 +46,54 @@ def noise_schedule() -> DDIMScheduler:
     )
 
 
-def timestep_weights(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """min(SNR, 5) / SNR for each timestep, [T]: the weights of a loss in eps. Source: arXiv 2303.09556, sec. 3.4."""
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    return snr.clamp(max=SNR_LIMIT) / snr
-
-
 def train_unet(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     book: PictureBook,
     latents: torch.Tensor,
-    how: Fit,
+    options: Fit,
     folder: Path,
 ) -> dict:
-    """The denoising loss (arXiv 2006.11239) with min-SNR weights (arXiv 2303.09556): what a picture shows is settled where
-    there is much noise, and the many steps with little would outweigh it.
+    """Train the UNet by the denoising loss with min-SNR weights.
 
-    latents: scaled, [len(book), 4, 16, 16].
+    latents: scaled, [len(book), 4, 16, 16]
+
+    Source: arXiv 2006.11239 (the loss), arXiv 2303.09556 (the weights).
     """
     unet.to(memory_format=torch.channels_last)
-    unet.set_attn_processor(
-        AttnProcessor()
-    )  # plain products: a quarter faster on a CPU at this size
+    # plain products: a quarter faster on a CPU at this size
+    unet.set_attn_processor(AttnProcessor())
     schedule = noise_schedule()
-    weights = timestep_weights(schedule.alphas_cumprod)
+    alphas = schedule.alphas_cumprod
+    # a picture's content is decided at high noise; without weights the many timesteps with little
+    # noise would dominate
+    weights = weight_by_snr(alphas / (1 - alphas), SNR_LIMIT, "epsilon")
+    # it is trained with CLIP, and the UNet adapts to it
     text_encoder.requires_grad_(False)
 
     def draw_batch(generator):
-        picked = torch.randint(len(book), (how.batch,), generator=generator)
+        picked = torch.randint(len(book), (options.batch,), generator=generator)
         rng = Random(int(torch.randint(2**31, (1,), generator=generator)))
-        captions = [
-            ""
-            if rng.random() < CAPTION_DROPOUT
-            else draw_caption(book.scenes[i], rng, complete=0.7).text
-            for i in picked
-        ]
-        t = torch.randint(1000, (how.batch,), generator=generator)
-        noise = torch.randn(how.batch, 4, 16, 16, generator=generator)
-        noised = schedule.add_noise(latents[picked], noise, t).contiguous(
-            memory_format=torch.channels_last
-        )
+        captions = [_text_or_empty(book.scenes[i], rng) for i in picked]
+        t = torch.randint(1000, (options.batch,), generator=generator)
+        noise = torch.randn(options.batch, 4, 16, 16, generator=generator)
+        noised = schedule.add_noise(latents[picked], noise, t)
+        ids = tokens(tokenizer, captions).to(text_encoder.device)
         with torch.no_grad():
-            context = text_encoder(
-                tokens(tokenizer, captions).to(text_encoder.device)
-            ).last_hidden_state.float()
-        return noised, t, context, noise
+            context = text_encoder(ids).last_hidden_state.float()
+        return noised.contiguous(memory_format=torch.channels_last), t, context, noise
 
     def loss(noised, t, context, noise):
-        errors = (
-            (unet(noised, t, context, return_dict=False)[0].float() - noise)
-            .square()
-            .mean((1, 2, 3))
-        )
+        prediction = unet(noised, t, context, return_dict=False)[0].float()
+        # one error for each picture, because each has its own timestep
+        errors = (prediction - noise).square().mean((1, 2, 3))
         return (errors * weights.to(t.device)[t]).mean()
 
-    return fit("unet", unet, draw_batch, loss, how, folder)
+    return train_network("unet", unet, draw_batch, loss, options, folder)
+
+
+def _text_or_empty(scene, rng: Random) -> str:
+    if rng.random() < CAPTION_DROPOUT:
+        return ""
+    return draw_caption(scene, rng, complete=0.7).text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...config.validation import ParameterError
-from ...files import PART, erase, is_left, remove, scan_folder
+from ...files import PART, erase, is_abandoned, remove, scan_folder
 from ...run.run import RECIPE_LOCK, Run, RunError
 from ..paths import NAME, find_run, outputs, run_names
 from .compiled_extensions import stale_extensions
@@ -135,7 +135,7 @@ def _abandoned(folder: Path) -> list[Path]:
 def _is_left(path: Path, at_work: bool) -> bool:
     """at_work: whether a process works on the run that a path is in."""
     if PART.fullmatch(path.name):
-        return is_left(path)
+        return is_abandoned(path)
     if path.name.startswith(".verify-") and path.is_dir() and not path.is_symlink():
         inner = [path / each.name for each in scan_folder(path) if re.fullmatch(NAME, each.name)]
         return not any(Run(each).is_active() for each in inner)

@@ -50,11 +50,11 @@ def refresh(run: Run | None = None) -> Path:
 
 def render_page(template: Path, **values: Any) -> str:
     """Return a page of ours from a template, with the style and script of the index."""
-    from ...images.html import environment, inline
+    from ...images.html import inline, template_environment
 
     style = (HERE / "index.css").read_text("utf-8")
     script = (HERE / "index.js").read_text("utf-8")
-    page = environment(template.parent).get_template(template.name)
+    page = template_environment(template.parent).get_template(template.name)
     return page.render(**values, **inline(style, script))
 
 

@@ -6,8 +6,8 @@ from random import Random
 
 from ...files import PACKAGE
 from ...picturebook.captions import draw_caption, draw_scene
-from ...picturebook.snowmen import draw_unseen
-from ...run.fingerprint import files_hash, files_of
+from ...picturebook.snowmen import draw_snowman
+from ...run.fingerprint import files_hash, source_files
 from ..examples import Example, SyntheticImage
 
 COMPLETE = 0.7  # how many of the picture-book's captions name every attribute
@@ -27,7 +27,7 @@ class PictureBookSource:
     def stamp(self) -> str:
         """The hash of the code that draws them."""
         return files_hash(
-            path for path in files_of(PACKAGE / "picturebook") if path.suffix == ".py"
+            path for path in source_files(PACKAGE / "picturebook") if path.suffix == ".py"
         )
 
     def __iter__(self) -> Iterator[Example]:
@@ -41,6 +41,6 @@ class PictureBookSource:
 
     def caption(self, i: int) -> str:
         if self.kind == "unseen":
-            return draw_unseen(Random(f"unseen {self.seed} {i}"))[1]
+            return draw_snowman(Random(f"unseen {self.seed} {i}"))[1]
         rng = Random(f"example {self.seed} {i}")
         return draw_caption(draw_scene(rng, held_out=False), rng, complete=COMPLETE).text

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache.format import CacheError, damage, load_metadata
+from ...cache.format import CacheError, damaged_files, read_cache_metadata
 from ...files import remove, scan_folder
 from .receipts import forget_without
 
@@ -54,7 +54,7 @@ def verify_caches(store: Path) -> dict[str, list[str]]:
         if folder.name.startswith("."):
             continue
         try:
-            found[folder.name] = damage(folder, load_metadata(folder))
+            found[folder.name] = damaged_files(folder, read_cache_metadata(folder))
         except CacheError:
             found[folder.name] = ["cache.json"]
     return found
@@ -129,7 +129,7 @@ def _of(folder: Path, runs: list[str], seen: set[int]) -> StoredCache:
             folder.name, size, runs, fault="being built, or left by a build that was cut off"
         )
     try:
-        meta = load_metadata(folder)
+        meta = read_cache_metadata(folder)
         answers = str((meta["answers"] or {}).get("states", ""))
         return StoredCache(folder.name, size, runs, meta["examples"], meta["base"], answers)
     except CacheError:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from ...cache.format import CAPTIONS, EXAMPLES, LATENTS, TEXTS, CacheError, load_metadata
+from ...cache.format import CAPTIONS, EXAMPLES, LATENTS, TEXTS, CacheError, read_cache_metadata
 from ...files import file_hash
 from ...run.progress_bar import write_above_bar
 from ..hashes import hash64
@@ -99,7 +99,7 @@ def _caches(store: Path, kind: str, space: str) -> list[tuple[Path, dict[str, An
     )
     for folder in sorted(folders, key=lambda each: each.stat().st_mtime, reverse=True):
         try:
-            meta = load_metadata(folder)
+            meta = read_cache_metadata(folder)
         except CacheError:
             continue
         if meta.get("spaces", {}).get(kind) == space:

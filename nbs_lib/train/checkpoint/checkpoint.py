@@ -29,10 +29,10 @@ from ...config.train import LATEST, NONE
 from ...files import value_hash, write_atomic
 from ...run.continuation import (
     RESUME_PARAMETER,
+    changed_parameters,
     checkpoint_name,
-    differing_parameters,
     fixed_parameters,
-    not_allowed,
+    resume_conflicts,
 )
 from ...run.disk_space import free_space
 from ..errors import GO_ON
@@ -102,7 +102,7 @@ def _named(folder: Path, inputs: dict[str, str], config: Train) -> Checkpoint:
         raise CheckpointError(
             f"{RESUME_PARAMETER}: given {name!r}, which is beyond the {config.steps} steps asked for; give more steps"
         )
-    differ = not_allowed(found.parameters, asdict(config))
+    differ = resume_conflicts(found.parameters, asdict(config))
     differ += [
         f"its {each} changed"
         for each in inputs
@@ -138,7 +138,7 @@ def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
     if not (checkpoints := _whole(folder)):
         return
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.step)
-    differ = differing_parameters(newest.parameters, asdict(config))
+    differ = changed_parameters(newest.parameters, asdict(config))
     differ += [
         f"its {name} changed"
         for name in inputs

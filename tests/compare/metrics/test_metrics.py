@@ -13,7 +13,7 @@ from nbs_lib.compare.metrics.confidence import (
 )
 from nbs_lib.compare.metrics.effective_guidance import nearest, scales_to_try
 from nbs_lib.compare.metrics.image_metrics import (
-    caption_first,
+    caption_ranked_first,
     clip_score,
     fid,
     guidance_recovered,
@@ -26,7 +26,7 @@ from nbs_lib.compare.metrics.image_metrics import (
 )
 from nbs_lib.models import embedded_clip, find_base
 from nbs_lib.picturebook.captions import held_out_captions
-from nbs_lib.picturebook.draw import draw
+from nbs_lib.picturebook.draw import draw_picture
 
 
 def test_guidance_recovered_by_hand():
@@ -142,7 +142,7 @@ def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
     assert embedded.name == "embedded" and load_clip("none", base) is None
     captions = held_out_captions(20, seed=3)
     images = np.stack(
-        [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)]
+        [np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(captions)]
     )
     texts = embedded.of_texts([caption.text for caption in captions])
     right = clip_score(embedded.of_images(images), texts).mean()
@@ -179,9 +179,9 @@ def test_the_interval_holds_the_rate_and_narrows_with_prompts():
 def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
     captions = held_out_captions(30, seed=5)
     images = np.stack(
-        [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)]
+        [np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(captions)]
     )
     clip, tokenizer = embedded_clip(), find_base("embedded").tokenizer()
-    right = caption_first(images, captions, clip, tokenizer)
-    wrong = caption_first(np.roll(images, 1, axis=0), captions, clip, tokenizer)
+    right = caption_ranked_first(images, captions, clip, tokenizer)
+    wrong = caption_ranked_first(np.roll(images, 1, axis=0), captions, clip, tokenizer)
     assert right.float().mean() > 0.5 and wrong.float().mean() < 0.2  # chance is 1/16

@@ -2,13 +2,13 @@ from matplotlib.path import Path
 from PIL import Image
 
 from nbs_lib.compare.report.plots import bars, dial, frontier
-from nbs_lib.images.style import COLOURS
+from nbs_lib.images.style import CONTENDER_COLOURS
 
 
 def test_the_bars_say_the_rates(tmp_path):
     rates = {
         name: {"rate": rate, "low": rate, "high": rate}
-        for name, rate in zip(COLOURS, (0.0, 1.0, 0.5), strict=True)
+        for name, rate in zip(CONTENDER_COLOURS, (0.0, 1.0, 0.5), strict=True)
     }
     figure = bars(rates, 100, {"unguided": 25, "guided": 50, "tuned": 25})
     [axes] = figure.axes
@@ -63,8 +63,8 @@ def test_labels_stand_beside_the_line_and_rates_are_in_percent():
 
 
 def test_points_that_coincide_are_rings_and_the_smaller_ones_lie_above():
-    costs = {name: {"nfe": 25, "seconds": 0.1} for name in COLOURS}
-    [axes] = frontier(dict.fromkeys(COLOURS, 0.5), costs, rates=True).axes
+    costs = {name: {"nfe": 25, "seconds": 0.1} for name in CONTENDER_COLOURS}
+    [axes] = frontier(dict.fromkeys(CONTENDER_COLOURS, 0.5), costs, rates=True).axes
     [large, middle, small] = [float(dots.get_sizes()[0]) for dots in axes.collections]
     assert large**0.5 - 5 > middle**0.5 > small**0.5 + 5
 

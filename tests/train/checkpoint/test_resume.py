@@ -9,7 +9,7 @@ import pytest
 
 from nbs_lib.config import Train
 from nbs_lib.files import file_hash, value_hash
-from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.run.run import Run
 from nbs_lib.train.checkpoint.checkpoint import NOTE, SHARED
 
@@ -77,7 +77,7 @@ def test_it_ends_in_the_same_adapter(whole, interrupted, start_training, way):
     again = interrupted(whole(way))
     resumed(start_training, way, again)
     assert again.stage_record("train")["resumed_from"] == 4
-    assert (again.adapter / WEIGHTS).read_bytes() == (whole(way).adapter / WEIGHTS).read_bytes()
+    assert (again.adapter / LORA_FILE).read_bytes() == (whole(way).adapter / LORA_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word_and_the_one_before_it_i
     said = resumed(start_training, way, run)
     assert f"{newest} is damaged and passed over: ValueError: {damaged}" in said
     assert run.stage_record("train")["resumed_from"] == 4
-    assert (run.adapter / WEIGHTS).read_bytes() == (whole(way).adapter / WEIGHTS).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (whole(way).adapter / LORA_FILE).read_bytes()
 
 
 class Malicious:
@@ -151,7 +151,7 @@ def test_no_pickle_of_a_checkpoint_is_ever_loaded(whole, tmp_path, start_trainin
         and f"{before} is damaged and passed over" in said
     )
     assert run.stage_record("train")["resumed_from"] == 0
-    assert (run.adapter / WEIGHTS).read_bytes() == (whole(way).adapter / WEIGHTS).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (whole(way).adapter / LORA_FILE).read_bytes()
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_sentence_and_not_opened(
@@ -213,7 +213,7 @@ def test_more_steps_at_a_constant_rate_go_on_and_end_as_from_the_beginning(finis
     ]
     train(of_steps(whole, 8, checkpoints_total_limit=3))
     assert whole.stage_record("train")["resumed_from"] == 0
-    assert (run.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (whole.adapter / LORA_FILE).read_bytes()
     fewer = start_training(of_steps(run, 6, checkpoints_total_limit=3))
     assert fewer.wait() == 0 and run.stage_record("train")["resumed_from"] == 6, fewer.said
 

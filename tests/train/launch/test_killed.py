@@ -10,7 +10,7 @@ import pytest
 
 from nbs_lib.config import Train
 from nbs_lib.files import read_jsonl
-from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.run.run import Run
 from nbs_lib.train.checkpoint.checkpoint import candidates
 
@@ -93,7 +93,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_adapter(
     train(every_step(killed, **how))
     record = killed.stage_record("train")
     assert record["status"] == "done" and record["resumed_from"] >= KILLS
-    assert (killed.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
+    assert (killed.adapter / LORA_FILE).read_bytes() == (whole.adapter / LORA_FILE).read_bytes()
     assert steps_of(killed, "loss") == list(range(1, STEPS + 1))
     assert steps_of(killed, "held_out_loss") == steps_of(whole, "held_out_loss")
     assert {path.name for path in killed.folder.rglob("*")} == {

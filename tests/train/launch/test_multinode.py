@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nbs_lib.config import Train
-from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(
     assert [host.wait() for host in hosts] == [0, 0], hosts[0].said + hosts[1].said
     record = two.stage_record("train")
     assert record["nodes"] == record["processes"] == 2 and record["parameters"]["node_rank"] == 0
-    assert (one.adapter / WEIGHTS).read_bytes() == (two.adapter / WEIGHTS).read_bytes()
+    assert (one.adapter / LORA_FILE).read_bytes() == (two.adapter / LORA_FILE).read_bytes()
 
 
 def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(
@@ -133,7 +133,7 @@ def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(
     alone = start(run, steps=STEPS)
     assert [each.wait() for each in (alone, never_lost)] == [0, 0], alone.said + never_lost.said
     assert run.stage_record("train")["resumed_from"] >= 4
-    assert (run.adapter / WEIGHTS).read_bytes() == (whole.adapter / WEIGHTS).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (whole.adapter / LORA_FILE).read_bytes()
 
 
 def test_hosts_that_do_not_mean_the_same_training_are_told(new_run, prepared_tiny, start, network):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from nbs_lib.config import Train
 from nbs_lib.files import read_jsonl
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import WEIGHTS
+from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.run.run import Run
 from nbs_lib.train import trained_weights
 
@@ -84,11 +84,11 @@ def test_an_adapter_is_learned_saved_and_resumed_alike(trained, resumed, way):
     )
     assert numbers(run, "loss") == pytest.approx(numbers(first, "loss"), rel=1e-5)
     assert numbers(run, "grad_norm") == pytest.approx(numbers(first, "grad_norm"), rel=1e-4)
-    learned = load_file(run.adapter / WEIGHTS)
+    learned = load_file(run.adapter / LORA_FILE)
     assert any(value.abs().max() > 0 for key, value in learned.items() if "lora_B" in key), (
         "an empty adapter"
     )
-    for key, value in load_file(first.adapter / WEIGHTS).items():
+    for key, value in load_file(first.adapter / LORA_FILE).items():
         assert learned[key] == pytest.approx(value, abs=2e-5), key
     checkpoint = run.checkpoints / "step-0000002"
     assert 3 * size(run.adapter) < size(checkpoint) < 4 * WEIGHTS_OF_THE_UNET / 2, (
@@ -98,7 +98,7 @@ def test_an_adapter_is_learned_saved_and_resumed_alike(trained, resumed, way):
     if way == "afresh":
         return  # but for how it was started it is the plain one
     again = resumed(run, config)
-    assert (again.adapter / WEIGHTS).read_bytes() == (run.adapter / WEIGHTS).read_bytes()
+    assert (again.adapter / LORA_FILE).read_bytes() == (run.adapter / LORA_FILE).read_bytes()
     assert numbers(again, "loss") == numbers(run, "loss")
 
 
@@ -126,7 +126,7 @@ def test_stage_3_learns_all_layers_as_stage_0_does(trained):
     runs = [
         trained(f"everywhere, {way}", WAYS[way] | everywhere)[0] for way in ("ZeRO 0", "ZeRO 3")
     ]
-    first, divided = (load_file(run.adapter / WEIGHTS) for run in runs)
+    first, divided = (load_file(run.adapter / LORA_FILE) for run in runs)
     for (
         key,
         value,

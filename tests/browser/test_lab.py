@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from shots import screenshot
 
-from nbs_lib.compare.playground.votes import tally
+from nbs_lib.compare.playground.blind_test import tally_votes
 from nbs_lib.files import ROOT, read_jsonl
 from nbs_lib.models.lora import add_lora, save_adapter
 from nbs_lib.pipeline.recipes import configs
@@ -367,7 +367,7 @@ def test_ten_blind_votes_are_kept(opened: Lab, run: Run):
         {vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2
         for vote in votes
     )
-    [told] = tally(votes)
+    [told] = tally_votes(votes)
     expect(lab.blind.get_by_role("listitem")).to_have_text([str(told)])
     assert told.for_a + told.for_b == 8 and told.neither == 2
     screenshot(lab.blind, "blind-tally")

@@ -219,7 +219,7 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
 
     compare(config(trained, captions=0))
     whole = trained.report.stat().st_size
-    monkeypatch.setattr(report, "LARGEST", whole - 1)
+    monkeypatch.setattr(report, "MAX_BYTES", whole - 1)
     report.write_report(trained)
     assert (
         trained.report.stat().st_size < whole and b"data:image/webp" in trained.report.read_bytes()
@@ -228,7 +228,7 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
         "<article" in trained.report.read_text()
         and "would be above" not in trained.report.read_text()
     )
-    monkeypatch.setattr(report, "LARGEST", 0)
+    monkeypatch.setattr(report, "MAX_BYTES", 0)
     report.write_report(trained)
     shown = trained.report.read_text()
     assert shown.count("<article") == 1 and "The first 1 of 2: " in shown

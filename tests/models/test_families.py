@@ -208,7 +208,8 @@ def test_all_weights_are_trained_and_drawn_from(cached, new_run, train):
     trained(full, train, method="full", objective="finetune", learning_rate=1e-3, num_processes=1)
     pipe = DiffusionPipeline.from_pretrained(full.model)
     assert type(pipe) is base_of(cached).pipeline_class
-    tuned = load_sampler(full).sample("tuned", PROMPTS[:1], [7], STEPS)
+    sampler = load_sampler(full)
+    tuned = sampler.sample(sampler.resolver.resolve("tuned", STEPS), PROMPTS[:1], [7])
     assert tuned.nfe == 2 * STEPS
     how = {
         "height": SIZE,

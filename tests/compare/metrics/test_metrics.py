@@ -8,12 +8,12 @@ from nbs_lib.compare.metrics.clip import ClipError, load_clip
 from nbs_lib.compare.metrics.confidence import (
     bootstrap_interval,
     by_prompt,
-    set_interval,
+    set_intervals,
+    wilson,
     with_interval,
 )
 from nbs_lib.compare.metrics.effective_guidance import nearest, scales_to_try
 from nbs_lib.compare.metrics.image_metrics import (
-    caption_first,
     clip_score,
     fid,
     guidance_recovered,
@@ -25,6 +25,7 @@ from nbs_lib.compare.metrics.image_metrics import (
     ssim,
 )
 from nbs_lib.models import embedded_clip, find_base
+from nbs_lib.picturebook.caption_ranking import caption_first
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.picturebook.draw import draw
 
@@ -101,18 +102,18 @@ def test_a_weighted_kid_is_that_of_the_pictures_without_those_of_weight_nothing(
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(9, 5, generator=generator), torch.randn(9, 5, generator=generator) + 0.3
     assert kid(a, b, np.array([1, 1, 1, 1, 1, 1, 0, 0, 0])) == pytest.approx(kid(a[:6], b[:6]))
-    told = set_interval(a, b, list("abcdefghi"))
+    told = set_intervals(a, b, list("abcdefghi"))
     for name, value in (("fid", fid(a, b)), ("kid", kid(a, b))):
         assert (
             told[name]["value"] == pytest.approx(value)
             and told[name]["low"] < value < told[name]["high"]
         )
-    assert set_interval(a, b, list("abcdefghi")) == told, "the draws are always the same"
-    few = set_interval(a, b, list("aaabbbccc"))
+    assert set_intervals(a, b, list("abcdefghi")) == told, "the draws are always the same"
+    few = set_intervals(a, b, list("aaabbbccc"))
     assert few["kid"]["high"] - few["kid"]["low"] != told["kid"]["high"] - told["kid"]["low"], (
         "prompts are drawn, not pictures"
     )
-    assert set_interval(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
+    assert set_intervals(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
 
 
 def test_an_interval_is_over_prompts_and_not_over_their_seeds():
@@ -144,9 +145,9 @@ def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
     images = np.stack(
         [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)]
     )
-    texts = embedded.of_texts([caption.text for caption in captions])
-    right = clip_score(embedded.of_images(images), texts).mean()
-    wrong = clip_score(embedded.of_images(np.roll(images, 1, axis=0)), texts).mean()
+    texts = embedded.text_features([caption.text for caption in captions])
+    right = clip_score(embedded.image_features(images), texts).mean()
+    wrong = clip_score(embedded.image_features(np.roll(images, 1, axis=0)), texts).mean()
     assert right > wrong + 10
     embedded.model.save_pretrained(tmp_path)
     embedded.tokenizer.save_pretrained(tmp_path)
@@ -156,8 +157,8 @@ def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
         tmp_path
     )
     local = load_clip(str(tmp_path), base)
-    assert torch.allclose(local.of_images(images), embedded.of_images(images), atol=1e-4)
-    assert local.of_texts(["A cat"]).shape == (1, embedded.of_texts(["A cat"]).shape[1])
+    assert torch.allclose(local.image_features(images), embedded.image_features(images), atol=1e-4)
+    assert local.text_features(["A cat"]).shape == (1, embedded.text_features(["A cat"]).shape[1])
     assert "Loading" not in capfd.readouterr().err
     with pytest.raises(ClipError, match="there is no such folder"):
         load_clip("/nowhere/at all", base)
@@ -185,3 +186,20 @@ def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
     right = caption_first(images, captions, clip, tokenizer)
     wrong = caption_first(np.roll(images, 1, axis=0), captions, clip, tokenizer)
     assert right.float().mean() > 0.5 and wrong.float().mean() < 0.2  # chance is 1/16
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        # by hand: z² = 3.841459; (0.8 + 0.192073 ± 1.959964 √(0.016 + 0.009604)) / 1.384146
+        (8, 10, 0.490162, 0.943318),
+        # (0 + z²/20 ± z · z/20) / (1 + z²/10): from 0 to z² / (10 + z²)
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        # 1/2 ± z / (2 √(n + z²)) = 1/2 ± 1.959964 / (2 · 4.454375), where half of 16 are
+        (8, 16, 0.279996, 0.720004),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_the_interval_is_the_one_of_a_calculation_by_hand(successes, trials, low, high):
+    assert wilson(successes, trials) == pytest.approx((low, high), abs=2e-6)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from nbs_lib.compare.playground.app import Playground, playground
-from nbs_lib.compare.playground.choices import contender_options, scaled
+from nbs_lib.compare.playground.controls import contender_options, scaled_name
 from nbs_lib.compare.playground.sampling_thread import SamplingThread, StoppedError
 from nbs_lib.compare.sampling.sampler import Sampler
 from nbs_lib.config import Play
@@ -65,7 +65,7 @@ def play(sampler, run):
 def test_a_second_page_lets_the_first_one_s_model_go(trained):
     config = Play(run=str(trained.folder), prompts=["a cat"], steps=1)
     first = playground(config)
-    model = weakref.ref(first.sampler.pipe.unet)
+    model = weakref.ref(first.sampler.pipelines.pipe.unet)
     del first
     second = playground(config)
     gc.collect()
@@ -78,13 +78,13 @@ def drawn(play: Playground, **fields) -> dict:
     """Draw with these fields; the newest row of the gallery."""
     for name, value in fields.items():
         setattr(play.panel, name, value)
-    play.panel.wanted += 1
-    play.drawer.wait()
+    play.panel.draw_requests += 1
+    play.thread.wait()
     return play.gallery.rows[0]
 
 
 def test_it_opens_with_pictures_and_the_trained_guidance(play):
-    assert play.panel.guidance == 2.5 and not play.panel.busy and play.viewer.words == ""
+    assert play.panel.guidance == 2.5 and not play.panel.busy and play.viewer.message == ""
     assert (play.viewer.before_label, play.viewer.after_label) == ("guided", "tuned")
     assert "4 UNet passes" in play.viewer.before_note and "2 UNet passes" in play.viewer.after_note
     plain = play.viewer.plain()
@@ -103,15 +103,15 @@ def test_every_prompt_and_seed_is_drawn_by_every_contender(play):
         ("a dog", 1),
         ("a dog", 2),
     ]
-    assert [shot["name"] for shot in first["shots"]] == ["unguided", "tuned"]
-    assert len({shot["url"] for row in rows for shot in row["shots"]}) == 8
+    assert [shot["name"] for shot in first["samples"]] == ["unguided", "tuned"]
+    assert len({shot["url"] for row in rows for shot in row["samples"]}) == 8
     assert play.panel.history[:3] == ["a cat", "a dog", "A person holding a cat"]
     assert play.viewer.alt == "a cat (seed 1)"
 
 
 def test_scales_belong_to_their_contenders(play):
     other = next(
-        each["name"] for each in play.panel.context["choices"] if each["label"] == "second"
+        each["name"] for each in play.panel.context["options"] if each["label"] == "second"
     )
     row = drawn(
         play,
@@ -119,11 +119,14 @@ def test_scales_belong_to_their_contenders(play):
         scales={"tuned": 0.5, other: 0.0},
         chosen=["guided", "tuned", other, "unguided"],
     )
-    urls = {shot["name"]: shot["url"] for shot in row["shots"]}
+    urls = {shot["name"]: shot["url"] for shot in row["samples"]}
     assert list(urls) == ["unguided", "guided at 4", "tuned at 0.5", f"{other} at 0"]
     assert urls[f"{other} at 0"] == urls["unguided"], "an adapter of no strength is the base"
     assert len(set(urls.values())) == 3
-    assert (scaled("tuned", 1.0, 1.0), scaled("tuned", -0.25, 1.0)) == ("tuned", "tuned at -0.25")
+    assert (scaled_name("tuned", 1.0, 1.0), scaled_name("tuned", -0.25, 1.0)) == (
+        "tuned",
+        "tuned at -0.25",
+    )
 
 
 def test_the_last_two_pictures_that_were_clicked_stand_in_the_viewer(play):
@@ -149,7 +152,7 @@ def test_locked_seeds_stay_and_others_are_drawn_anew(play):
 def test_another_scheduler_draws_another_picture(play):
     before = play.viewer.before
     drawn(play, scheduler="EulerDiscreteScheduler")
-    assert play.viewer.before != before and play.viewer.words == ""
+    assert play.viewer.before != before and play.viewer.message == ""
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_another_scheduler_draws_another_picture(play):
 def test_what_cannot_be_asked_is_said_and_nothing_is_drawn(play, fields, said):
     rows = play.gallery.rows
     drawn(play, **fields)
-    assert said in play.viewer.words and play.gallery.rows == rows and not play.panel.busy
+    assert said in play.viewer.message and play.gallery.rows == rows and not play.panel.busy
     assert (
         said.partition("'")[0] in play.viewer.plain() and play.viewer.plain().count("<img") == 2
     ), "the pictures stay"
@@ -181,8 +184,8 @@ def test_what_cannot_be_asked_is_said_and_nothing_is_drawn(play, fields, said):
 
 def test_a_contender_that_is_refused_has_its_words_beside_the_others_pictures(play, run, base):
     elsewhere = f"{run.folder.parent}/elsewhere"
-    row = drawn(play, chosen=["tuned"], more=f"best\n{elsewhere} at 0.5")
-    tuned, best, other = row["shots"]
+    row = drawn(play, chosen=["tuned"], other_contenders=f"best\n{elsewhere} at 0.5")
+    tuned, best, other = row["samples"]
     assert tuned["url"] and not best["url"] and "given 'best'; allowed is" in best["note"]
     assert (
         not other["url"] and "0123456789abcdef" in other["note"] and base.hash[:16] in other["note"]
@@ -190,12 +193,12 @@ def test_a_contender_that_is_refused_has_its_words_beside_the_others_pictures(pl
     play.look(row["number"], "best")
     assert play.viewer.before and not play.viewer.after and "given 'best'" in play.viewer.after_note
     drawn(play, chosen=[])
-    assert "given 'best'" in play.viewer.words, "where nobody drew, the words stand alone"
+    assert "given 'best'" in play.viewer.message, "where nobody drew, the words stand alone"
 
 
 def test_a_long_prompt_is_drawn_and_its_end_is_said_to_be_missing(play, capfd):
     row = drawn(play, prompts="cat " * 1000)
-    assert all(shot["url"] for shot in row["shots"])
+    assert all(shot["url"] for shot in row["samples"])
     assert (
         play.panel.note
         == "The text encoder reads 40 tokens, and the prompt has 1002: its end is not drawn."
@@ -212,34 +215,34 @@ def test_stop_ends_a_long_sampling_and_the_next_one_works(play):
         ["guided"],
     )
     rows, begun = play.gallery.rows, time.monotonic()
-    play.panel.wanted += 1
-    play.panel.wanted += 1  # which a busy page does not take
+    play.panel.draw_requests += 1
+    play.panel.draw_requests += 1  # which a busy page does not take
     assert play.panel.busy
-    while not play.panel.done:
+    while not play.panel.step:
         with suppress(TimeoutError):
-            play.drawer.wait(0.1)
-    play.drawer.stop()
-    play.drawer.wait()
+            play.thread.wait(0.1)
+    play.thread.stop()
+    play.thread.wait()
     assert time.monotonic() - begun < 30, "minutes, to its end"
     assert (
-        play.viewer.words == "Stopped; nothing was finished."
+        play.viewer.message == "Stopped; nothing was finished."
         and play.gallery.rows == rows
         and not play.panel.busy
     )
-    assert 0 < play.panel.done < play.panel.of == 500
+    assert 0 < play.panel.step < play.panel.n_steps == 500
     assert all(
         shot["url"]
-        for shot in drawn(play, steps=2, prompts="a cat", chosen=["guided", "tuned"])["shots"]
+        for shot in drawn(play, steps=2, prompts="a cat", chosen=["guided", "tuned"])["samples"]
     )
 
 
 def test_a_saved_row_is_in_the_run_with_its_parameters(play, run, base):
     row = drawn(play, prompts="a cat", seeds="7", scales={"tuned": 0.5})
     play.save(row["number"])
-    assert play.gallery.said[str(row["number"])].startswith("Saved: ")
+    assert play.gallery.messages[str(row["number"])].startswith("Saved: ")
     lines = read_jsonl(run.folder / "gallery" / "gallery.jsonl")[-2:]
     assert [line["contender"] for line in lines] == ["guided", "tuned at 0.5"]
-    for line, shot in zip(lines, row["shots"], strict=True):
+    for line, shot in zip(lines, row["samples"], strict=True):
         path = run.folder / "gallery" / line["file"]
         with Image.open(path) as picture, Image.open(_file(shot["url"])) as shown:
             told = json.loads(picture.text["onepass"])
@@ -279,13 +282,13 @@ def test_a_row_s_recipe_is_one_that_onepass_takes(play, run, tmp_path):
 def test_blind_votes_are_kept_without_a_name_on_the_page(play, run):
     play.config = Play(prompts=["a cat"], steps=2, pairs=3)
     play.start_blind()
-    play.drawer.wait()
+    play.thread.wait()
     for choice in (1, 2, 0):
         assert (
             set(play.blind.pair) == {"number", "prompt", "left", "right"}
-            and play.blind.result == []
+            and play.blind.results == []
         )
-        assert "guided" not in play.blind.said and "tuned" not in play.blind.said
+        assert "guided" not in play.blind.message and "tuned" not in play.blind.message
         number = play.blind.pair["number"]
         play.blind.vote(choice, number)
         play.blind.vote(choice, number)  # a second view of the page, which still showed it
@@ -296,7 +299,7 @@ def test_blind_votes_are_kept_without_a_name_on_the_page(play, run):
         {vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2
         for vote in votes
     )
-    assert len(play.blind.result) == 1 and "neither 1" in play.blind.result[0]
+    assert len(play.blind.results) == 1 and "neither 1" in play.blind.results[0]
 
 
 def test_a_blind_comparison_is_ended_before_all_is_voted_on(play):
@@ -304,28 +307,30 @@ def test_a_blind_comparison_is_ended_before_all_is_voted_on(play):
     play.panel.steps = 3  # other pictures than those of other votes
     play.start_blind()
     play.blind.end()
-    play.drawer.wait()
+    play.thread.wait()
     assert (
         play.blind.pair == {}
         and not play.blind.busy
-        and play.blind.said == "Stopped; there are no votes."
+        and play.blind.message == "Stopped; there are no votes."
     )
     play.start_blind()
-    play.drawer.wait()
+    play.thread.wait()
     play.blind.vote(0, 1)
     play.blind.end()
-    assert play.blind.pair == {} and play.blind.said.startswith("Stopped. All 1 vote of this run")
-    assert play.blind.of == 1 and "1 for neither" in play.blind.result[0]
+    assert play.blind.pair == {} and play.blind.message.startswith(
+        "Stopped. All 1 vote of this run"
+    )
+    assert play.blind.n_pairs == 1 and "1 for neither" in play.blind.results[0]
 
 
 def test_a_blind_comparison_of_one_is_refused_in_words(play):
     play.panel.chosen = ["tuned"]
     play.start_blind()
-    assert "needs two or more" in play.blind.said and not play.blind.busy
+    assert "needs two or more" in play.blind.message and not play.blind.busy
 
 
 def test_the_runs_beside_are_offered_and_those_that_cannot_be_say_why(run, sampler, base):
-    told = {choice["label"]: choice["why"] for choice in contender_options(run, sampler)}
+    told = {option.label: option.reason for option in contender_options(run, sampler)}
     assert list(told) == [
         "unguided",
         "guided",
@@ -354,24 +359,24 @@ def test_a_run_that_cannot_be_opened_says_what_to_do(run):
 
 
 def test_a_drawer_does_one_job_at_a_time_and_speaks_in_the_page_s_thread():
-    drawer, said = SamplingThread(), []
+    thread, said = SamplingThread(), []
 
     def job():
-        drawer.tell(lambda: said.append(current_thread()))
+        thread.post(lambda: said.append(current_thread()))
         while True:
-            drawer.check()
+            thread.check()
             time.sleep(0.01)
 
     def quiet():
         with pytest.raises(StoppedError):
             job()
 
-    assert drawer.start(quiet) and drawer.busy and not drawer.start(quiet)
+    assert thread.start(quiet) and thread.busy and not thread.start(quiet)
     with pytest.raises(TimeoutError, match="not drawn after 0.1 s"):
-        drawer.wait(0.1)
-    drawer.stop()
-    drawer.wait(10)
-    assert said == [main_thread()] and not drawer.busy
+        thread.wait(0.1)
+    thread.stop()
+    thread.wait(10)
+    assert said == [main_thread()] and not thread.busy
 
 
 def test_the_notebook_run_headlessly_has_plain_pictures(compared, tmp_path):

@@ -24,8 +24,7 @@ def test_differences_are_white_where_they_are_largest_and_black_where_there_are_
     a = np.zeros((1, 64, 64, 3), np.uint8)
     b = a.copy()
     b[:, :, 32:] = 100
-    maps = np.abs(a.astype(float) - b).mean(-1) / 255
-    page = np.asarray(differences_page(("guided", "tuned"), a, b, maps, ["A cat"], [0]))
+    page = np.asarray(differences_page(("guided", "tuned"), a, b, ["A cat"], [0]))
     black, brightest = (0, 0, 4), (252, 253, 191)  # the ends of magma
     assert (page == black).all(-1).sum() == (page == brightest).all(-1).sum() == 192 * 96
 
@@ -33,9 +32,9 @@ def test_differences_are_white_where_they_are_largest_and_black_where_there_are_
 def test_differences_of_a_prompt_s_seeds_are_told_apart(monkeypatch):
     said = []
     monkeypatch.setattr("nbs_lib.images.grid.captioned_table", lambda *_, notes: said.append(notes))
-    images, maps = np.zeros((2, 64, 64, 3), np.uint8), np.zeros((2, 64, 64))
+    images = np.zeros((2, 64, 64, 3), np.uint8)
     for seeds in ([3, 4], [3, 3]):
-        differences_page(("guided", "tuned"), images, images, maps, ["A cat"] * 2, seeds)
+        differences_page(("guided", "tuned"), images, images, ["A cat"] * 2, seeds)
     assert said == [["seed 3", "seed 4"], []]
     page = captioned_table(np.zeros((1, 2, 64, 64, 3), np.uint8), ["A cat"] * 2, ["guided"])
     assert (

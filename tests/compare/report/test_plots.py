@@ -1,7 +1,7 @@
 from matplotlib.path import Path
 from PIL import Image
 
-from nbs_lib.compare.report.plots import bars, dial, frontier
+from nbs_lib.compare.report.plots import effective_guidance, frontier, rate_bars
 from nbs_lib.images.style import COLOURS
 
 
@@ -10,7 +10,7 @@ def test_the_bars_say_the_rates(tmp_path):
         name: {"rate": rate, "low": rate, "high": rate}
         for name, rate in zip(COLOURS, (0.0, 1.0, 0.5), strict=True)
     }
-    figure = bars(rates, 100, {"unguided": 25, "guided": 50, "tuned": 25})
+    figure = rate_bars(rates, 100, {"unguided": 25, "guided": 50, "tuned": 25})
     [axes] = figure.axes
     assert [bar.get_width() for bar in axes.patches] == [0.0, 1.0, 0.5]
     assert [tick.get_text().split("\n") for tick in axes.get_yticklabels()][1] == [
@@ -101,7 +101,7 @@ def test_the_dial_draws_what_was_measured_beside_what_was_expected():
         {"adapter_scale": each, "w": 1 + 2 * each, "low": each, "high": 1 + 3 * each}
         for each in (0.5, 1.0)
     ]
-    figure = dial({"w": [1.0, 2.0], "turns": turns}, w_train=4.0)
+    figure = effective_guidance(turns, w_train=4.0)
     expected, measured, *intervals = figure.axes[0].lines
     assert list(expected.get_ydata()) == [1, 4] and list(measured.get_ydata()) == [2, 3]
     assert [list(each.get_ydata()) for each in intervals] == [[0.5, 2.5], [1.0, 4.0]]

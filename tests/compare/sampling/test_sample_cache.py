@@ -1,4 +1,4 @@
-"""Pictures that are kept: taken as they are, or sampled again where they are not as they were written."""
+"""Pictures that are cache: taken as they are, or sampled again where they are not as they were written."""
 
 import json
 
@@ -20,15 +20,18 @@ def sampler(base, adapter) -> Sampler:
     return Sampler(base, adapter, batch_size=2, resolution=64)
 
 
-def drawn_again(folder, sampler, *how, said=None, **more):
-    kept = SampleCache(folder, sampler, say=(said if said is not None else []).append)
-    return kept, kept.sample("tuned", PROMPTS, SEEDS, *(how or (2,)), **more)
+def sample(folder, sampler, steps=2, *options, messages=None):
+    """Return a new cache of a folder, and its pictures of `tuned`."""
+    cache = SampleCache(folder, sampler, warn=(messages if messages is not None else []).append)
+    settings = sampler.resolver.resolve("tuned", steps, *options)
+    return cache, cache.get_or_sample(settings, PROMPTS, SEEDS)
 
 
 def test_a_picture_says_how_it_was_made(tmp_path, sampler, adapter, base):
-    kept, drawn = drawn_again(tmp_path, sampler, 2, 0.5)
-    assert kept.fresh == len(kept) == 3
-    plain = sampler.sample("tuned", PROMPTS, SEEDS, 2, 0.5)
+    cache, drawn = sample(tmp_path, sampler, 2, 0.5)
+    assert cache.n_sampled == len(cache) == 3
+    settings = sampler.resolver.resolve("tuned", 2, 0.5)
+    plain = sampler.sample(settings, PROMPTS, SEEDS)
     assert np.array_equal(drawn.images, plain.images) and torch.equal(drawn.latents, plain.latents)
     for i, file in enumerate(drawn.files):
         with Image.open(file) as image:
@@ -48,14 +51,14 @@ def test_a_picture_says_how_it_was_made(tmp_path, sampler, adapter, base):
 
 
 def test_what_is_there_is_not_sampled_again_and_what_differs_is(tmp_path, sampler):
-    _, first = drawn_again(tmp_path, sampler)
-    kept, again = drawn_again(tmp_path, sampler)
-    assert kept.fresh == 0 and again.files == first.files
+    _, first = sample(tmp_path, sampler)
+    cache, again = sample(tmp_path, sampler)
+    assert cache.n_sampled == 0 and again.files == first.files
     assert np.array_equal(again.images, first.images) and torch.equal(again.latents, first.latents)
     for how in ((3,), (2, 0.5), (2, 1.0, None, "LCMScheduler")):
-        kept, other = drawn_again(tmp_path, sampler, *how)
-        assert kept.fresh == 3 and not set(other.files) & set(first.files)
-    kept.prune()
+        cache, other = sample(tmp_path, sampler, *how)
+        assert cache.n_sampled == 3 and not set(other.files) & set(first.files)
+    cache.prune()
     assert (
         sorted(tmp_path.glob("*.png")) == sorted(other.files) and len(list(tmp_path.iterdir())) == 6
     )
@@ -72,8 +75,8 @@ def test_pruning_takes_what_was_sampled_and_nothing_else(tmp_path, sampler):
         f".{'0' * 24}.png.{HOST}.4194303.part",
     ):
         (tmp_path / name).write_text("left")
-    kept, drawn = drawn_again(tmp_path, sampler)
-    kept.prune()
+    cache, drawn = sample(tmp_path, sampler)
+    cache.prune()
     own = {file.name for file in drawn.files} | {
         file.with_suffix(".safetensors").name for file in drawn.files
     }
@@ -93,7 +96,7 @@ def text(told: str) -> PngImagePlugin.PngInfo:
 
 @pytest.mark.parametrize("harm", [*HARMS, "JPEG", "nested text", "endless", "turned"])
 def test_a_damaged_picture_is_said_and_its_batch_sampled_again(tmp_path, sampler, harm):
-    _, first = drawn_again(tmp_path, sampler)
+    _, first = sample(tmp_path, sampler)
     file, latents = first.files[2], first.files[2].with_suffix(".safetensors")
     data = file.read_bytes()
     if harm == "cut":
@@ -121,10 +124,10 @@ def test_a_damaged_picture_is_said_and_its_batch_sampled_again(tmp_path, sampler
         Image.fromarray(first.images[2]).save(file)
     else:
         file.write_bytes(b"")
-    said = []
-    kept, again = drawn_again(tmp_path, sampler, said=said)
-    assert kept.fresh == 1, "the third picture is a batch by itself"
-    assert said == [f"{file.name} is damaged; it is sampled again"]
+    messages = []
+    cache, again = sample(tmp_path, sampler, messages=messages)
+    assert cache.n_sampled == 1, "the third picture is a batch by itself"
+    assert messages == [f"{file.name} is damaged; it is sampled again"]
     assert np.array_equal(again.images, first.images) and torch.equal(again.latents, first.latents)
     assert [each.read_bytes() for each in again.files][2] == data
 

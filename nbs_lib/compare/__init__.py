@@ -18,7 +18,6 @@ A comparison writes, beside the run's samples/ and report.html:
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..config import Compare
 from ..config.contenders import slug
@@ -38,16 +37,11 @@ __all__ = ["Comparison", "compare", "summary"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A finished comparison.
+    """A finished comparison."""
 
-    folder: compare/ of the run
-    results: the contents of results.json
-    report: the HTML page
-    """
-
-    folder: Path
-    results: dict[str, Any]
-    report: Path
+    folder: Path  # compare/ of the run
+    results: dict  # the contents of results.json
+    report: Path  # the HTML page
 
 
 def compare(config: Compare) -> Comparison:
@@ -69,7 +63,7 @@ def compare(config: Compare) -> Comparison:
             n_reused = len(cache) - cache.n_sampled
             if n_reused > 0:
                 write_above_bar(f"{n_reused} of {len(cache)} pictures were there already")
-            results = results_of(evaluation) | {"pictures": pictures, "figures": figures}
+            results = evaluation.results | {"pictures": pictures, "figures": figures}
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / "results.json").write_text(text + "\n", "utf-8")
         cache.prune()
@@ -83,46 +77,10 @@ def compare(config: Compare) -> Comparison:
     return Comparison(run.compare, results, report)
 
 
-def results_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the numbers and settings of a comparison, as results.json holds them."""
-    sampler = evaluation.sampler
-    resolver = sampler.resolver
-    config = evaluation.config
-    contenders = evaluation.contenders
-    tuned, guided = contenders["tuned"], contenders["guided"]
-    sampling = resolver.sampling | {"steps": resolver.tuned_steps or config.steps}
-    if config.scheduler:
-        sampling["scheduler"] = config.scheduler
-    return {
-        "base": sampler.base.name,
-        "base_origin": sampler.base.origin,
-        "base_hash": sampler.base.hash,
-        "objective": resolver.objective,
-        "whole_model": resolver.whole,
-        "sampling": sampling,
-        "w_train": resolver.w_train,
-        "negative": resolver.negative,
-        "steps": config.steps,
-        "resolution": sampler.resolution,
-        "scheduler": config.scheduler or type(sampler.pipelines.pipe.scheduler).__name__,
-        "adapter_scale": config.adapter_scale,
-        "seeds": config.seeds,
-        "contenders": contenders,
-        "clip": evaluation.clip,
-        "set": evaluation.reference_set,
-        "guidance_recovered": evaluation.guidance_recovered,
-        "to_guided": evaluation.to_guided,
-        "dial": evaluation.effective_guidance,
-        "time_ratio": tuned["seconds"] / guided["seconds"],
-        "nfe_ratio": tuned["nfe"] / guided["nfe"],
-        "cut_prompts": evaluation.cut_prompts,
-    }
-
-
-def save_pictures(evaluation: Evaluation, folder: Path) -> list[dict[str, Any]]:
+def save_pictures(evaluation: Evaluation, folder: Path) -> list[dict]:
     """Write every picture under its name; return prompt, seed and files, relative to `folder`."""
     (folder / "pictures").mkdir()
-    slugs: dict[str, str] = {}
+    slugs = {}
     for name in evaluation.samples:
         plain = slug(name)
         # two names may have one slug

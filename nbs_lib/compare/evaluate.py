@@ -1,6 +1,6 @@
 """The evaluation of a comparison: the pictures of every contender, and the numbers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -27,40 +27,21 @@ from .sampling.sample_cache import SampleCache
 from .sampling.sampler import Sampler
 from .sampling.settings import SamplingSettings, prompt_seed_pairs
 
-CAPTION_SEEDS = 10_000
-"""Seed of the first held-out caption's picture; the next ones follow."""
-MAX_NAME_LENGTH = 24
-"""Letters of a contender's name beside a progress bar."""
+CAPTION_SEEDS = 10_000  # seed of the first held-out caption's picture; the next ones follow
+MAX_NAME_LENGTH = 24  # letters of a contender's name beside a progress bar
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The pictures and the numbers of a comparison.
-
-    prompts, seeds: of each picture
-    samples: pictures by contender
-    contenders: costs, caption accuracy and scores by contender
-    to_guided: distances to the guided pictures by contender
-    guidance_recovered, effective_guidance: None if not measured
-    grid: uint8 [parts, rows, columns, h, w, 3], None without axes
-    clip: name of the CLIP that scored, None without one
-    reference_set: the set that FID and KID measure the distance from
-    cut_prompts: prompts that the text encoder cuts
-    """
+    """The pictures and the numbers of a comparison."""
 
     sampler: Sampler
     config: Compare
-    prompts: list[str]
-    seeds: list[int]
-    samples: SamplesByName
-    contenders: dict[str, dict[str, Any]]
-    to_guided: dict[str, dict[str, Any]]
-    guidance_recovered: dict[str, Any] | None
-    effective_guidance: dict[str, Any] | None
-    grid: np.ndarray | None
-    clip: str | None
-    reference_set: dict[str, Any] | None
-    cut_prompts: list[dict[str, Any]]
+    prompts: list[str]  # of each picture
+    seeds: list[int]  # of each picture
+    samples: SamplesByName  # pictures by contender
+    grid: np.ndarray | None  # uint8 [parts, rows, columns, h, w, 3], None without axes
+    results: dict  # the numbers and settings, as results.json holds them
 
 
 def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
@@ -73,15 +54,13 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     clip = load_clip(config.clip, sampler.base)
     cuts = report_cut_prompts(config.prompts, sampler.base.tokenizer())
     cells = grid_cells(resolver, config)  # refuses axes before anything is sampled
-    settings = {
-        name: resolver.resolve(name, config.steps, config.adapter_scale)
-        for name in config.contenders
-    }
+    settings = [
+        resolver.resolve(name, config.steps, config.adapter_scale) for name in config.contenders
+    ]
     costs = measure_costs(sampler, settings, config)
     prompts, seeds = prompt_seed_pairs(config.prompts, config.seeds)
     captions = captions_for(sampler, config)
     texts = [caption.text for caption in captions]
-    caption_seeds = [CAPTION_SEEDS + index for index in range(len(captions))]
     guided, tuned = guidance_settings(resolver, config)
     n_pictures = len(settings) * (len(prompts) + len(texts))
     n_pictures += (len(guided) + len(tuned)) * len(prompts) + len(cells)
@@ -90,6 +69,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
         samples = sample_contenders(cache, settings, prompts, seeds)
         scored = samples
         if captions:
+            caption_seeds = [CAPTION_SEEDS + index for index in range(len(captions))]
             scored = sample_contenders(cache, settings, texts, caption_seeds)
             reference = draw_references(captions)
         if tuned:
@@ -98,28 +78,49 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
             grid = sample_grid(cache, cells, config)
     rates, recovered = measure_caption_accuracy(scored, captions, resolver.objective)
     scores, reference_set = measure_scores(scored, texts or prompts, clip, reference)
-    contenders = {
-        name: costs[name] | {"caption_first": rates[name]} | scores.get(name, {})
-        for name in settings
+    contenders = {}
+    for name in config.contenders:
+        rate = {"caption_first": rates.get(name)}
+        contenders[name] = costs[name] | rate | scores.get(name, {})
+    results = settings_of(sampler, config) | {
+        "contenders": contenders,
+        "clip": clip.name if clip else None,
+        "set": reference_set,
+        "guidance_recovered": recovered,
+        "to_guided": measure_distances(samples, prompts),
+        "dial": effective_guidance,
+        "time_ratio": costs["tuned"]["seconds"] / costs["guided"]["seconds"],
+        "nfe_ratio": costs["tuned"]["nfe"] / costs["guided"]["nfe"],
+        "cut_prompts": cuts,
     }
-    return Evaluation(
-        sampler=sampler,
-        config=config,
-        prompts=prompts,
-        seeds=seeds,
-        samples=samples,
-        contenders=contenders,
-        to_guided=measure_distances(samples, prompts),
-        guidance_recovered=recovered,
-        effective_guidance=effective_guidance,
-        grid=grid,
-        clip=clip.name if clip else None,
-        reference_set=reference_set,
-        cut_prompts=cuts,
-    )
+    return Evaluation(sampler, config, prompts, seeds, samples, grid, results)
 
 
-def report_cut_prompts(prompts: Sequence[str], tokenizer: Any) -> list[dict[str, Any]]:
+def settings_of(sampler: Sampler, config: Compare) -> dict:
+    """Return the base and the settings of a comparison, as results.json holds them."""
+    base = sampler.base
+    resolver = sampler.resolver
+    sampling = resolver.sampling | {"steps": resolver.tuned_steps or config.steps}
+    if config.scheduler:
+        sampling["scheduler"] = config.scheduler
+    return {
+        "base": base.name,
+        "base_origin": base.origin,
+        "base_hash": base.hash,
+        "objective": resolver.objective,
+        "whole_model": resolver.full_model,
+        "sampling": sampling,
+        "w_train": resolver.w_train,
+        "negative": resolver.negative,
+        "steps": config.steps,
+        "resolution": sampler.resolution,
+        "scheduler": config.scheduler or type(sampler.pipelines.pipe.scheduler).__name__,
+        "adapter_scale": config.adapter_scale,
+        "seeds": config.seeds,
+    }
+
+
+def report_cut_prompts(prompts: Sequence[str], tokenizer: Any) -> list[dict]:
     """Print and return the prompts that the text encoder does not read to their end."""
     token_ids = tokenizer(list(prompts), verbose=False).input_ids
     limit = tokenizer.model_max_length
@@ -153,7 +154,7 @@ def sampling_bar(cache: SampleCache, n_pictures: int) -> Iterator[None]:
     """Show a progress bar over all pictures of the comparison, those on the disk too."""
     with progress_bar("compare", total=n_pictures, unit="picture", **BAR_OPTIONS) as bar:
 
-        def on_batch(name: str, pictures: int):
+        def on_batch(name, pictures):
             label = name if len(name) <= MAX_NAME_LENGTH else f"…{name[1 - MAX_NAME_LENGTH :]}"
             if bar.desc != f"{label}: ":
                 bar.set_description(label)
@@ -166,10 +167,7 @@ def sampling_bar(cache: SampleCache, n_pictures: int) -> Iterator[None]:
 
 
 def sample_contenders(
-    cache: SampleCache,
-    settings: Mapping[str, SamplingSettings],
-    prompts: list[str],
-    seeds: list[int],
+    cache: SampleCache, settings: Sequence[SamplingSettings], prompts: list[str], seeds: list[int]
 ) -> SamplesByName:
     """Return every contender's pictures of the same prompts and seeds."""
-    return {name: cache.get_or_sample(own, prompts, seeds) for name, own in settings.items()}
+    return {row.contender: cache.get_or_sample(row, prompts, seeds) for row in settings}

@@ -40,10 +40,8 @@ from .sampling.sample_cache import CachedSamples
 from .sampling.sampler import Sampler
 from .sampling.settings import SamplingSettings, prompt_seed_pairs
 
-REPETITIONS = 3
-"""Rounds of timing; the median counts."""
-MIN_SET_SIZE = 4
-"""Pictures of a set, for FID and KID."""
+REPETITIONS = 3  # rounds of timing; the median counts
+MIN_SET_SIZE = 4  # pictures of a set, for FID and KID
 BAR_OPTIONS = {"mininterval": 5, "ncols": 88}
 SamplesByName = Mapping[str, CachedSamples]
 
@@ -54,64 +52,65 @@ def counted(desc: str, items: Iterable[Any], unit: str) -> Iterable[Any]:
 
 
 def measure_costs(
-    sampler: Sampler, settings: Mapping[str, SamplingSettings], config: Compare
-) -> dict[str, dict[str, Any]]:
-    """Return NFE, seconds a picture (median, least, most) and memory by contender.
-
-    All sample the same batch in turns, so that a busy machine slows all of them.
-    """
+    sampler: Sampler, settings: Sequence[SamplingSettings], config: Compare
+) -> dict[str, dict]:
+    """Return NFE, seconds a picture (median, least, most) and memory by contender."""
     prompts, seeds = prompt_seed_pairs(config.prompts, config.seeds)
-    size = sampler.batch_size
-    rounds = []
+    batch = slice(0, sampler.batch_size)
+    timings = {row.contender: [] for row in settings}
     for _ in counted("timing", range(REPETITIONS), "round"):
-        rounds.append(
-            {
-                name: sampler.sample(own, prompts[:size], seeds[:size])
-                for name, own in settings.items()
-            }
-        )
+        # in turns, so that a machine that is busy for a while slows all contenders
+        for row in settings:
+            timings[row.contender].append(sampler.sample(row, prompts[batch], seeds[batch]))
     costs = {}
-    for name in settings:
-        timings = [samples[name] for samples in rounds]
-        seconds = [samples.seconds for samples in timings]
+    for name, rounds in timings.items():
+        seconds = [samples.seconds for samples in rounds]
         costs[name] = {
-            "nfe": timings[-1].nfe,
+            "nfe": rounds[-1].nfe,
             "seconds": median(seconds),
             "seconds_low": min(seconds),
             "seconds_high": max(seconds),
-            "memory_mib": round(max(samples.memory_mib for samples in timings), 1),
-            "memory_kind": timings[-1].memory_kind,
+            "memory_mib": round(max(samples.memory_mib for samples in rounds), 1),
+            "memory_kind": rounds[-1].memory_kind,
         }
     return costs
 
 
 def measure_caption_accuracy(
     samples: SamplesByName, captions: Sequence[Caption], objective: str
-) -> tuple[dict[str, dict[str, Any] | None], dict[str, Any] | None]:
+) -> tuple[dict[str, dict], dict | None]:
     """Return the caption accuracy by contender, and the guidance recovered.
 
-    The rates are None without captions. The recovered guidance is None too for the objective
-    `finetune`, which learns images, not guidance, and if guidance gains nothing.
+    There are no rates without captions. The recovered guidance is None without captions, for the
+    objective `finetune`, and if guidance gains nothing.
     """
     if not captions:
-        return dict.fromkeys(samples), None
+        return {}, None
     clip = embedded_clip()
     tokenizer = find_base("embedded").tokenizer()
-    texts = [caption.text for caption in captions]  # a caption may come twice
-    hits = {}
-    for name, own in counted("captions", samples.items(), "contender"):
-        hits[name] = caption_first(own.images, captions, clip, tokenizer).numpy()
-    rates = {name: _rate(own, texts) for name, own in hits.items()}
+    texts = [caption.text for caption in captions]
+    hits, rates = {}, {}
+    for name, cached in counted("captions", samples.items(), "contender"):
+        hits[name] = caption_first(cached.images, captions, clip, tokenizer).numpy()
+        rates[name] = _rate(hits[name], texts)
+    # fine-tuning learns images, not guidance
+    recovered = None if objective == "finetune" else _recovered(hits, texts)
+    return rates, recovered
+
+
+def _recovered(hits: dict[str, np.ndarray], texts: Sequence[str]) -> dict | None:
+    """Return the guidance recovered with its interval."""
     three = [hits[name] for name in CONTENDERS]
-    recovered = recovered_by_picture(*three)
-    if recovered is None or objective == "finetune":
-        return rates, None
-    sums = [sums_by_prompt(own, texts)[0] for own in three]
+    value = recovered_by_picture(*three)
+    if value is None:
+        return None
+    # by prompt, because a caption may come twice
+    sums = [sums_by_prompt(values, texts)[0] for values in three]
     low, high = bootstrap_interval(sums, recovered_by_picture)
-    return rates, {"value": recovered, "low": low, "high": high}
+    return {"value": value, "low": low, "high": high}
 
 
-def _rate(hits: np.ndarray, texts: Sequence[str]) -> dict[str, Any]:
+def _rate(hits: np.ndarray, texts: Sequence[str]) -> dict:
     """Return the share of hits with its interval."""
     n_hits = int(hits.sum())
     if 0 < n_hits < len(hits):
@@ -126,45 +125,46 @@ def _rate(hits: np.ndarray, texts: Sequence[str]) -> dict[str, Any]:
 
 def measure_scores(
     samples: SamplesByName, prompts: Sequence[str], clip: Clip | None, reference: np.ndarray | None
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+) -> tuple[dict[str, dict], dict | None]:
     """Return clip_score, fid and kid by contender, in the CLIP's space, and the set these refer to.
 
     clip: None for no scores
-    reference: pictures of the data for these prompts, uint8 [n, h, w, 3]; None for guided's, from
-        which guided itself has no distance
+    reference: pictures of the data for these prompts, uint8 [n, h, w, 3]; None for guided's
     """
     if clip is None:
         return {}, None
     texts = clip.text_features(prompts)
     features = {}
-    for name, own in counted("scores", samples.items(), "contender"):
-        features[name] = clip.image_features(own.images)
+    for name, cached in counted("scores", samples.items(), "contender"):
+        features[name] = clip.image_features(cached.images)
+    source = "guided"
     reference_features = features["guided"]
     if reference is not None:
+        source = "the data"
         reference_features = clip.image_features(reference)
     scores = {}
-    for name, own in features.items():
-        is_reference = reference is None and name == "guided"
+    for name, images in features.items():
         distances = {"fid": None, "kid": None}
-        if len(prompts) >= MIN_SET_SIZE and not is_reference:
-            distances = set_intervals(own, reference_features, prompts)
-        scores[name] = {"clip_score": with_interval(clip_score(own, texts), prompts)} | distances
-    source = "guided" if reference is None else "the data"
+        # the guided pictures have no distance from themselves
+        if len(prompts) >= MIN_SET_SIZE and name != source:
+            distances = set_intervals(images, reference_features, prompts)
+        score = with_interval(clip_score(images, texts), prompts)
+        scores[name] = {"clip_score": score} | distances
     return scores, {"of": source, "pictures": len(prompts)}
 
 
-def measure_distances(samples: SamplesByName, prompts: Sequence[str]) -> dict[str, dict[str, Any]]:
+def measure_distances(samples: SamplesByName, prompts: Sequence[str]) -> dict[str, dict]:
     """Return each contender's distances to the guided pictures, with their intervals."""
-    return {
-        name: _distances(own, samples["guided"], prompts)
-        for name, own in samples.items()
-        if name != "guided"
-    }
+    distances = {}
+    for name, cached in samples.items():
+        if name != "guided":
+            distances[name] = _distances(cached, samples["guided"], prompts)
+    return distances
 
 
-def _distances(a: CachedSamples, b: CachedSamples, prompts: Sequence[str]) -> dict[str, Any]:
+def _distances(a: CachedSamples, b: CachedSamples, prompts: Sequence[str]) -> dict:
+    # another pipeline's pictures may have another size
     if a.latents.shape != b.latents.shape or a.images.shape != b.images.shape:
-        # another pipeline's pictures may have another size
         return {"latent_mse": None, "ssim": None, "psnr": None, "intervals": {}}
     latents = with_interval(latent_mse(a.latents, b.latents), prompts)
     similarity = with_interval(ssim(a.images, b.images), prompts)

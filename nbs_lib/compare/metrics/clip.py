@@ -22,14 +22,12 @@ class ClipError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP with what prepares its inputs.
-
-    processor: prepares pictures; None for the embedded CLIP, which needs none
-    """
+    """A CLIP with what prepares its inputs."""
 
     name: str
     model: CLIPModel
     tokenizer: CLIPTokenizer
+    # prepares pictures; None for the embedded CLIP, which needs none
     processor: CLIPImageProcessorPil | None
 
     @torch.no_grad()
@@ -90,11 +88,15 @@ def load_clip(name: str, base: StableDiffusion) -> Clip | None:
             f"clip {name!r}: there is no such folder; give auto, none, embedded, a folder or a "
             "hub id"
         )
-    source = folder if folder.is_dir() else name
+    return _load_clip_from(folder if folder.is_dir() else name, name)
+
+
+def _load_clip_from(source: Path | str, name: str) -> Clip:
     try:
         model = load_clip_folder(source)
         tokenizer = CLIPTokenizer.from_pretrained(source)
         processor = CLIPImageProcessorPil.from_pretrained(source)
+    # the loaders raise errors of many types for files that are damaged or missing
     except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
         reason = str(failure).strip().splitlines()[0]
         raise ClipError(

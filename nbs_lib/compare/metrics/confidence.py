@@ -4,21 +4,19 @@ Source: Efron, Annals of Statistics 7 (1979), the percentile method.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 
 from .image_metrics import fid, kid
 
 LEVEL = 0.95
 RESAMPLES = 2000
-FID_RESAMPLES = 100
-"""Fewer, because each takes the roots of matrices."""
+FID_RESAMPLES = 100  # fewer, because each takes the roots of matrices
 KID_RESAMPLES = 500
+# The share of resamples without a value above which there is no interval.
 MAX_UNDEFINED = (1 - LEVEL) / 2
-"""The share of resamples without a value above which there is no interval."""
 Interval = tuple[float, float] | tuple[None, None]
 
 
@@ -30,34 +28,35 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the percentile interval of a statistic, (None, None) if there is none.
 
-    There is none for one prompt, and if more than MAX_UNDEFINED of the resamples have no value:
-    one end of the interval would rest on nothing.
     paired: an array [n], or several that are resampled at the same indices
     statistic: takes the arrays; None or a number that is not finite for no value
     """
-    arrays = [paired] if getattr(paired, "ndim", 0) == 1 else list(paired)
-    if len(arrays[0]) < 2:
+    arrays = [paired] if getattr(paired, "ndim", 0) == 1 else paired
+    n = len(arrays[0])
+    # one prompt says nothing of others
+    if n < 2:
         return None, None
 
-    def as_number(*arrays: np.ndarray) -> float:
-        value = statistic(*arrays)
-        return np.nan if value is None else value
+    def resampled(indices):
+        return statistic(*(values[indices] for values in arrays))
 
-    # batches keep the memory small; each resample draws the same indices with any batch
-    values = bootstrap(
-        arrays,
-        as_number,
-        n_resamples=resamples,
-        batch=100,
-        vectorized=False,
-        paired=True,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution
-    defined = values[np.isfinite(values)]
-    if len(defined) < resamples * (1 - MAX_UNDEFINED):
+    values = _resample(n, resampled, resamples, np.random.default_rng(seed))
+    # with fewer values, one end of the interval would rest on nothing
+    if len(values) < resamples * (1 - MAX_UNDEFINED):
         return None, None
-    return _percentiles(defined)
+    return _percentiles(values)
+
+
+def _resample(
+    n: int,
+    statistic: Callable[[np.ndarray], float | None],
+    resamples: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the finite values of a statistic of indices, n drawn with replacement."""
+    # not scipy's bootstrap: 2 to 3 times as slow, and it warns of statistics that may be undefined
+    values = [statistic(indices) for indices in rng.integers(0, n, (resamples, n))]
+    return np.array([value for value in values if value is not None and np.isfinite(value)])
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -90,7 +89,7 @@ def _prompt_indices(prompts: Sequence[str]) -> np.ndarray:
     return np.array([order[prompt] for prompt in prompts])
 
 
-def with_interval(values: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:
+def with_interval(values: np.ndarray, prompts: Sequence[str]) -> dict:
     """Return the mean of the pictures' values with its interval: value, low, high."""
     means = by_prompt(np.asarray(values, dtype=np.float64), prompts)
     low, high = bootstrap_interval(means, np.mean)
@@ -99,35 +98,37 @@ def with_interval(values: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:
 
 def set_intervals(
     a: torch.Tensor, b: torch.Tensor, prompts: Sequence[str], seed: int = 0
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict]:
     """Return FID and KID of two sets of features, each as value, low, high.
 
     a, b: features [n, d]; those at one index are of the prompt at that index
     """
     values = {"fid": fid(a, b), "kid": kid(a, b)}
+    ends = {"fid": (None, None), "kid": (None, None)}
     indices = _prompt_indices(prompts)
     n_prompts = indices.max() + 1
-    if n_prompts < 2:
-        return {name: {"value": value, "low": None, "high": None} for name, value in values.items()}
-    rng = np.random.default_rng(seed)
-    fids = []
-    for resample in rng.integers(0, n_prompts, (FID_RESAMPLES, n_prompts)):
-        rows = np.concatenate([np.flatnonzero(indices == index) for index in resample])
-        fids.append(fid(a[rows], b[rows]))
-    kids = []
-    for resample in rng.integers(0, n_prompts, (KID_RESAMPLES, n_prompts)):
-        weights = np.bincount(resample, minlength=n_prompts)[indices]
-        if np.count_nonzero(weights) > 1:  # one picture alone has no pairs
-            kids.append(kid(a, b, weights))
-    # A resample has fewer different pictures, which makes FID larger: its interval is moved back.
-    fids = np.array(fids) - np.mean(fids) + values["fid"]
-    intervals = {"fid": _percentiles(fids), "kid": _percentiles(kids)}
+    if n_prompts > 1:
+        rng = np.random.default_rng(seed)
+
+        def resampled_fid(sample):
+            rows = np.concatenate([np.flatnonzero(indices == prompt) for prompt in sample])
+            return fid(a[rows], b[rows])
+
+        def resampled_kid(sample):
+            weights = np.bincount(sample, minlength=n_prompts)[indices]
+            # one picture alone has no pairs
+            return kid(a, b, weights) if np.count_nonzero(weights) > 1 else None
+
+        fids = _resample(n_prompts, resampled_fid, FID_RESAMPLES, rng)
+        kids = _resample(n_prompts, resampled_kid, KID_RESAMPLES, rng)
+        # a resample has fewer different pictures, which makes FID larger: move its interval back
+        ends = {"fid": _percentiles(fids - fids.mean() + values["fid"]), "kid": _percentiles(kids)}
     return {
-        name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]}
+        name: {"value": value, "low": ends[name][0], "high": ends[name][1]}
         for name, value in values.items()
     }
 
 
-def _percentiles(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -6,7 +6,6 @@ because the adapter's change of the prediction is about linear in λ.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,8 +15,7 @@ from ..sampling.settings import SamplingSettings, SettingsResolver
 from .confidence import bootstrap_interval, by_prompt
 from .image_metrics import latent_mse
 
-POINTS = 11
-"""Guidance scales that are tried, from 1 upwards."""
+POINTS = 11  # guidance scales that are tried, from 1 upwards
 
 
 def guidance_settings(
@@ -28,7 +26,7 @@ def guidance_settings(
     Both are empty unless an adapter that holds guidance is to be measured.
     """
     scales = config.effective_guidance_at
-    if not scales or resolver.objective != "guidance" or resolver.whole:
+    if not scales or resolver.objective != "guidance" or resolver.full_model:
         return [], []
     guided = [
         resolver.resolve("guided", config.steps, guidance=w)
@@ -44,7 +42,7 @@ def measure_effective_guidance(
     tuned: Sequence[SamplingSettings],
     prompts: list[str],
     seeds: list[int],
-) -> dict[str, Any]:
+) -> dict:
     """Return the scales that were tried, `w`, and a row for each λ, `turns`.
 
     A row has the nearest w with its interval over prompts, None if it may lie beyond the scales
@@ -55,7 +53,7 @@ def measure_effective_guidance(
     scales = [settings.w for settings in guided]
     guided_latents = [cache.get_or_sample(settings, prompts, seeds).latents for settings in guided]
 
-    def nearest_of_means(*errors: np.ndarray) -> float | None:
+    def nearest_of_means(*errors: np.ndarray):
         return nearest(scales, np.array([values.mean() for values in errors]))
 
     rows = []

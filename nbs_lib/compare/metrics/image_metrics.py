@@ -104,7 +104,7 @@ def kid(a: torch.Tensor, b: torch.Tensor, weights: np.ndarray | None = None) -> 
     pair_weights = np.outer(n, n)
     np.fill_diagonal(pair_weights, 0)
 
-    def mean_kernel(p: np.ndarray, q: np.ndarray) -> float:
+    def mean_kernel(p, q):
         return (pair_weights * (p @ q.T + 1) ** 3).sum() / pair_weights.sum()
 
     return float(mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y))

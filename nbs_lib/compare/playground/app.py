@@ -17,21 +17,15 @@ from ..report.html import picture_url
 from ..sampling.long_prompts import no_truncation_warnings
 from ..sampling.sample_cache import provenance
 from ..sampling.sampler import Sampler, load_sampler
+from ..sampling.settings import SamplingSettings
 from .blind_test import BlindTest, plan_pairs
 from .controls import ControlPanel, panel_context
 from .gallery import Gallery, GalleryRow, page_row, save
-from .jobs import (
-    STOPPED,
-    PromptSamples,
-    resolve_contender,
-    sample_contenders,
-    truncation_note,
-)
+from .jobs import STOPPED, PromptSamples, resolve_contender, sample_contenders, truncation_note
 from .sampling_thread import SamplingThread
 from .viewer import Viewer
 
-MAX_ROWS = 100
-"""Rows of the gallery; the oldest are removed, or a long day would fill the memory."""
+MAX_ROWS = 100  # rows of the gallery; the oldest are removed, or a long day would fill the memory
 
 _open: list["Playground"] = []
 
@@ -52,7 +46,7 @@ class Playground:
         self.thread = SamplingThread()
         self.rows: dict[int, GalleryRow] = {}
         self._numbers = count(1)
-        self._shown = (0, "")  # the row and the contender at the right of the viewer
+        self._viewed = (0, "")  # the row and the contender at the right of the viewer
         own_prompts = run.stage_record("compare").get("parameters", {}).get("prompts")
         saved = read_jsonl(run.folder / "gallery" / "gallery.jsonl")
         history = [row["prompt"] for row in saved if isinstance(row.get("prompt"), str)]
@@ -64,15 +58,6 @@ class Playground:
         self.viewer = Viewer()
         self.gallery = Gallery()
         self.blind = BlindTest(run, self.thread)
-        self._actions = {
-            "stop": self.thread.stop,
-            "shuffle": self.shuffle,
-            "look": self.look,
-            "save": self.save,
-            "start": self.start_blind,
-            "vote": self.blind.vote,
-            "end": self.blind.end,
-        }
         for widget in (self.panel, self.gallery, self.blind):
             widget.on_msg(self._on_message)
         self.panel.observe(lambda _: self.draw_in_background(), "draw_requests")
@@ -86,7 +71,16 @@ class Playground:
 
     def _on_message(self, _, message: dict, buffers: list):
         """Do what a button of the page asks for."""
-        self._actions[message["do"]](*message.get("with", []))
+        actions = {
+            "stop": self.thread.stop,
+            "shuffle": self.shuffle,
+            "look": self.look,
+            "save": self.save,
+            "start": self.start_blind,
+            "vote": self.blind.vote,
+            "end": self.blind.end,
+        }
+        actions[message["do"]](*message.get("with", []))
 
     def close(self):
         """Stop the sampling and release the page."""
@@ -133,9 +127,9 @@ class Playground:
 
     def _sample(self, request: Play):
         """Sample in the sampling thread."""
-        rows: list[PromptSamples] = []
+        rows = []
 
-        def on_progress(step: int, n_steps: int, task: str):
+        def on_progress(step, n_steps, task):
             self.thread.post(lambda: self.panel.show_progress(step, n_steps, task))
 
         try:
@@ -167,9 +161,9 @@ class Playground:
     def look(self, number: int, name: str = ""):
         """Show a row of the gallery in the viewer. name: at the right, see `GalleryRow.sides`."""
         row = self.rows[number]
-        last_number, last_name = self._shown
+        last_number, last_name = self._viewed
         before, after = row.sides(name, last_name if last_number == number else "")
-        self._shown = number, after
+        self._viewed = number, after
         with self.viewer.hold_sync():
             for side, contender in (("before", before), ("after", after)):
                 sample = row.samples[contender]
@@ -203,16 +197,18 @@ class Playground:
         except (ValueError, OSError) as failure:
             self.blind.message = str(failure)
             return
-
-        def draw(name: str, prompt: str, seed: int) -> np.ndarray:
-            def check(step: int, n_steps: int):
-                self.thread.check()
-
-            with no_truncation_warnings():
-                return self.sampler.sample(settings[name], [prompt], [seed], check).images[0]
-
         parameters = {"steps": request.steps, "scheduler": request.scheduler, "made": hashes}
-        self.blind.start(pairs, parameters, draw)
+        self.blind.start(pairs, parameters, partial(self._draw_one, settings))
+
+    def _draw_one(
+        self, settings: dict[str, SamplingSettings], name: str, prompt: str, seed: int
+    ) -> np.ndarray:
+        """Return one picture of a blind test, in the sampling thread."""
+        with no_truncation_warnings():
+            samples = self.sampler.sample(
+                settings[name], [prompt], [seed], lambda *_: self.thread.check()
+            )
+        return samples.images[0]
 
 
 def unique(items: list[str]) -> list[str]:

@@ -12,10 +12,8 @@ from datetime import UTC, datetime
 from itertools import combinations, cycle, islice, product
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import anywidget
-import traitlets
+from traitlets import Bool, Dict, Int, List, Unicode
 
 from ...files import append_jsonl, read_jsonl
 from ...run.run import Run, RunError
@@ -23,7 +21,7 @@ from ..metrics.confidence import wilson
 from ..report.html import picture_url
 from .jobs import describe_failure
 from .sampling_thread import SamplingThread, StoppedError
-from .widgets import script, style
+from .widgets import LiveWidget, script, style
 
 Draw = Callable[[str, str, int], object]  # contender, prompt, seed -> uint8 [h, w, 3]
 
@@ -48,15 +46,15 @@ def plan_pairs(contenders: list[str], prompts: list[str], count: int, rng: Rando
         raise ValueError(f"contenders: given {names}; a blind comparison needs two or more")
     shuffled_prompts = rng.sample(prompts, len(prompts))
     # every two contenders on every prompt before any repeats: one prompt alone may favour a side
-    turns = cycle(product(shuffled_prompts, combinations(contenders, 2)))
+    schedule = cycle(product(shuffled_prompts, combinations(contenders, 2)))
     pairs = []
-    for prompt, two in islice(turns, count):
+    for prompt, two in islice(schedule, count):
         left, right = rng.sample(two, 2)
         pairs.append(Pair(prompt, rng.randrange(2**31), left, right))
     return pairs
 
 
-def add_vote(path: Path, pair: Pair, choice: int, parameters: dict[str, Any]):
+def add_vote(path: Path, pair: Pair, choice: int, parameters: dict):
     """Add a vote to the file.
 
     choice: 1 (left), 2 (right) or 0 (neither)
@@ -69,28 +67,26 @@ def add_vote(path: Path, pair: Pair, choice: int, parameters: dict[str, Any]):
     append_jsonl(path, asdict(pair) | {"choice": choice} | parameters | {"time": time})
 
 
-def read_votes(path: Path) -> list[dict[str, Any]]:
+def read_votes(path: Path) -> list[dict]:
     """Return the votes of the file, without lines that are none; [] without a file."""
     return [row for row in read_jsonl(path) if _is_vote(row)]
 
 
-def _is_vote(row: dict[str, Any]) -> bool:
+def _is_vote(row: dict) -> bool:
     has_names = all(isinstance(row.get(side), str) for side in ("left", "right"))
     return has_names and row.get("choice") in (0, 1, 2) and isinstance(row.get("made"), dict)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """The votes on two contenders: for a, for b, for neither.
-
-    rate: a's share of the votes for either, None without any; low, high: its 95 % interval
-    """
+    """The votes on two contenders: for a, for b, for neither."""
 
     a: str
     b: str
     for_a: int
     for_b: int
     neither: int
+    # a's share of the votes for either, None without any; low, high: its 95 % interval
     rate: float | None
     low: float
     high: float
@@ -103,9 +99,9 @@ class Tally:
         return f"{self.a} {self.for_a}, {self.b} {self.for_b}, neither {self.neither}: {share}"
 
 
-def tally_votes(votes: Sequence[dict[str, Any]]) -> list[Tally]:
+def tally_votes(votes: Sequence[dict]) -> list[Tally]:
     """Return the tally of each two contenders; a vote for neither counts in no rate."""
-    counts: dict[tuple[str, str], Counter] = {}
+    counts = {}
     for row in votes:
         two = tuple(sorted((row["left"], row["right"])))
         winner = {1: row["left"], 2: row["right"]}.get(row["choice"])
@@ -119,35 +115,34 @@ def tally_votes(votes: Sequence[dict[str, Any]]) -> list[Tally]:
     return tallies
 
 
-class BlindTest(anywidget.AnyWidget):
+class BlindTest(LiveWidget):
     """Pairs to vote on.
 
     The page sends `start`, `end` and `vote` (choice, number of the pair).
-    pair: number, left and right (as URLs) and prompt; empty without a pair
     n_votes, n_pairs: votes so far, and pairs in all
-    message: the state, in words
-    results: a line for each two contenders, at the end
     """
 
     _esm = script("blind")
     _css = style()
-    pair = traitlets.Dict().tag(sync=True)
-    n_votes = traitlets.Int(0).tag(sync=True)
-    n_pairs = traitlets.Int(0).tag(sync=True)
-    message = traitlets.Unicode().tag(sync=True)
-    results = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    busy = traitlets.Bool(False).tag(sync=True)
+    # number, left and right (as URLs) and prompt; empty without a pair
+    pair = Dict()
+    n_votes = Int(0)
+    n_pairs = Int(0)
+    message = Unicode()  # the state, in words
+    # a line for each two contenders, at the end
+    results = List(Unicode())
+    busy = Bool(False)
 
     def __init__(self, run: Run, thread: SamplingThread):
         super().__init__()
         self.path = run.folder / "votes.jsonl"
         self._run = run
         self._thread = thread
-        self._ready: list[tuple[Pair, list[str]]] = []
-        self._parameters: dict[str, Any] = {}
+        self._ready = []
+        self._parameters = {}
         self._ended = False
 
-    def start(self, pairs: list[Pair], parameters: dict[str, Any], draw: Draw):
+    def start(self, pairs: list[Pair], parameters: dict, draw: Draw):
         """Draw the pairs one after the other; a vote is possible once the first is drawn.
 
         parameters: further values of a vote's line
@@ -236,12 +231,12 @@ class BlindTest(anywidget.AnyWidget):
     def _show_tally(self, opening: str):
         """Show the tally of all votes of the run on these contenders, of earlier tests too."""
         current = self._parameters["made"]
-        shown = {name for pair, _ in self._ready for name in (pair.left, pair.right)}
+        names = {name for pair, _ in self._ready for name in (pair.left, pair.right)}
         rows = []
         for row in read_votes(self.path):
             two = {row["left"], row["right"]}
             # a contender of the same name may have been trained again since
-            if two <= shown and all(row["made"].get(name) == current[name] for name in two):
+            if two <= names and all(row["made"].get(name) == current[name] for name in two):
                 rows.append(row)
         if rows:
             self.results = [str(tally) for tally in tally_votes(rows)]

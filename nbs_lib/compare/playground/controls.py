@@ -1,10 +1,8 @@
 """The playground's controls: prompts, seeds, steps, contenders, and the progress of a sampling."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-import anywidget
-import traitlets
+from traitlets import Bool, Dict, Float, Int, List, Unicode
 
 from ...config import Play
 from ...config.contenders import SCHEDULERS
@@ -14,27 +12,20 @@ from ...models import StableDiffusion
 from ...models.lora import WEIGHTS, load_metadata
 from ...run.run import Run, RunError
 from ..sampling.sampler import Sampler
-from .widgets import script, style
+from .widgets import LiveWidget, script, style
 
 MIN_ADAPTER_SCALE, MAX_ADAPTER_SCALE = -1, 3
-MAX_GUIDANCE = 20.0
-"""The largest w of the slider, unless the adapter was trained for a larger one."""
+MAX_GUIDANCE = 20.0  # the largest w of the slider, unless the adapter was trained for a larger one
 
 
 @dataclass(frozen=True)
 class ContenderOption:
-    """A contender that the controls offer.
+    """A contender that the controls offer."""
 
-    name: the contender without its scale
-    label: its name on the page
-    scale: symbol of its scale, "w", "λ" or ""
-    reason: why it cannot be chosen, "" if it can
-    """
-
-    name: str
-    label: str
-    scale: str = ""
-    reason: str = ""
+    name: str  # the contender without its scale
+    label: str  # its name on the page
+    scale: str = ""  # symbol of its scale, "w", "λ" or ""
+    reason: str = ""  # why it cannot be chosen, "" if it can
 
 
 def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
@@ -42,7 +33,7 @@ def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
     options = [
         ContenderOption("unguided", "unguided"),
         ContenderOption("guided", "guided", "w"),
-        ContenderOption("tuned", "tuned", "" if sampler.resolver.whole else "λ"),
+        ContenderOption("tuned", "tuned", "" if sampler.resolver.full_model else "λ"),
     ]
     for record in sorted(run.folder.parent.glob("*/run.json")):
         other = Run(record.parent)
@@ -72,7 +63,7 @@ def refusal(run: Run, base: StableDiffusion) -> str:
     return f"its adapter is of another base, {theirs}; this page's is {base.name} ({base.hash:.8})"
 
 
-def panel_context(run: Run, sampler: Sampler, prompts: list[str]) -> dict[str, Any]:
+def panel_context(run: Run, sampler: Sampler, prompts: list[str]) -> dict:
     """Return what a panel's fields offer. prompts: of the run's own comparison."""
     return {
         "options": [asdict(option) for option in contender_options(run, sampler)],
@@ -82,38 +73,33 @@ def panel_context(run: Run, sampler: Sampler, prompts: list[str]) -> dict[str, A
     }
 
 
-class ControlPanel(anywidget.AnyWidget):
+class ControlPanel(LiveWidget):
     """The controls. The page sends `stop` and `shuffle`.
 
-    prompts: one a line
     steps, guidance, scales: None for an empty field; scales are the λ by contender
-    chosen: names of the chosen options
-    other_contenders: one a line
-    context: what the fields offer, see `panel_context`
-    draw_requests: presses of Draw. It is a trait, so that it arrives after the fields.
     step, n_steps, task: progress of a sampling
-    note: about the last sampling
     """
 
     _esm = script("panel")
     _css = style()
-    prompts = traitlets.Unicode().tag(sync=True)
-    seeds = traitlets.Unicode("0").tag(sync=True)
-    locked = traitlets.Bool(True).tag(sync=True)
-    steps = traitlets.Float(25, allow_none=True).tag(sync=True)
-    scheduler = traitlets.Unicode().tag(sync=True)
-    guidance = traitlets.Float(1, allow_none=True).tag(sync=True)
-    chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    scales = traitlets.Dict().tag(sync=True)
-    other_contenders = traitlets.Unicode().tag(sync=True)
-    context = traitlets.Dict().tag(sync=True)
-    draw_requests = traitlets.Int(0).tag(sync=True)
-    history = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    busy = traitlets.Bool(False).tag(sync=True)
-    step = traitlets.Int(0).tag(sync=True)
-    n_steps = traitlets.Int(0).tag(sync=True)
-    task = traitlets.Unicode().tag(sync=True)
-    note = traitlets.Unicode().tag(sync=True)
+    prompts = Unicode()  # one a line
+    seeds = Unicode("0")
+    locked = Bool(True)
+    steps = Float(25, allow_none=True)
+    scheduler = Unicode()
+    guidance = Float(1, allow_none=True)
+    chosen = List(Unicode())  # names of the chosen options
+    scales = Dict()
+    other_contenders = Unicode()  # one a line
+    context = Dict()  # what the fields offer, see `panel_context`
+    # presses of Draw. It is a trait, so that it arrives after the fields.
+    draw_requests = Int(0)
+    history = List(Unicode())
+    busy = Bool(False)
+    step = Int(0)
+    n_steps = Int(0)
+    task = Unicode()
+    note = Unicode()  # about the last sampling
 
     def show_progress(self, step: int, n_steps: int, task: str):
         """Show a task and its steps."""
@@ -144,12 +130,7 @@ class ControlPanel(anywidget.AnyWidget):
         prompts = split_lines(self.prompts)
         if not prompts:
             raise ParameterError("The prompt is empty; write what the picture is to show.")
-        if self.steps is None:
-            raise ParameterError("steps is empty; write a whole number from 1 to 100")
-        if not float(self.steps).is_integer():
-            raise ParameterError(
-                f"parameter steps: given {self.steps:g}; allowed is a whole number from 1 to 100"
-            )
+        steps = self._whole_steps()
         seeds = parse_seeds(self.seeds)
         # here, because 0 is allowed in the notebook's parameters: there it is the adapter's own w
         check_scale("w of guided", self.guidance, 1, self.context["max_guidance"])
@@ -162,11 +143,22 @@ class ControlPanel(anywidget.AnyWidget):
             config,
             prompts=prompts,
             seeds=seeds,
-            steps=int(self.steps),
+            steps=steps,
             scheduler=self.scheduler,
             guidance_scale=self.guidance,
             contenders=list(dict.fromkeys(contenders)),
         )
+
+    def _whole_steps(self) -> int:
+        """Return the steps in the field; `Play` checks their range."""
+        if self.steps is None:
+            raise ParameterError("steps is empty; write a whole number from 1 to 100")
+        # the field takes any number: 2.5 must be refused, not cut to 2
+        if not float(self.steps).is_integer():
+            raise ParameterError(
+                f"parameter steps: given {self.steps:g}; allowed is a whole number from 1 to 100"
+            )
+        return int(self.steps)
 
     def _scaled_name(self, option: dict[str, str], w_train: float) -> str:
         name = option["name"]

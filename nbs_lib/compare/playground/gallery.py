@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import anywidget
 import numpy as np
-import traitlets
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from traitlets import Dict, List
 
 from ...config import STAGES, Play
 from ...config.contenders import CONTENDERS, slug
@@ -20,42 +18,30 @@ from ...config.yaml12 import dump
 from ...files import append_jsonl, write_atomic
 from ...run.run import Run
 from ..report.html import picture_url
-from .widgets import script, style
+from .widgets import LiveWidget, script, style
 
-TEXT_KEY = "onepass"
-"""Key of a saved picture's text, which is JSON."""
-THUMBNAIL = 160
-"""Pixels of the longer side of a picture in the gallery, at most."""
+TEXT_KEY = "onepass"  # key of a saved picture's text, which is JSON
+THUMBNAIL = 160  # pixels of the longer side of a picture in the gallery, at most
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The picture of one contender, or the reason why there is none.
+    """The picture of one contender, or the reason why there is none."""
 
-    image: uint8 [h, w, 3], or None
-    note: the cost, or the reason
-    metadata: everything that the picture depends on
-    """
-
-    image: np.ndarray | None
-    note: str
-    metadata: dict[str, Any] = field(default_factory=dict)
+    image: np.ndarray | None  # uint8 [h, w, 3], or None
+    note: str  # the cost, or the reason
+    metadata: dict = field(default_factory=dict)  # everything that the picture depends on
 
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """A prompt and a seed, sampled by several contenders from the same noise.
+    """A prompt and a seed, sampled by several contenders from the same noise."""
 
-    number: counts the rows from 1
-    request: the parameters in the controls
-    samples: by contender
-    """
-
-    number: int
+    number: int  # counts the rows from 1
     prompt: str
     seed: int
-    request: Play
-    samples: dict[str, Sample]
+    request: Play  # the parameters in the controls
+    samples: dict[str, Sample]  # by contender
 
     def sides(self, name: str, last: str) -> tuple[str, str]:
         """Return the contenders at the left and the right of the viewer.
@@ -77,20 +63,17 @@ def _first_of_kind(names: list[str], kind: str) -> str:
     return next((name for name in names if name.startswith(kind)), names[0])
 
 
-class Gallery(anywidget.AnyWidget):
-    """Rows of pictures, the newest first. The page sends `look` (row, contender) and `save` (row).
-
-    rows: number, prompt, seed, recipe and samples of each; a sample is name, url and note
-    messages: about a row, by its number
-    """
+class Gallery(LiveWidget):
+    """Rows of pictures, the newest first. The page sends `look` and `save`."""
 
     _esm = script("gallery")
     _css = style()
-    rows = traitlets.List(traitlets.Dict()).tag(sync=True)
-    messages = traitlets.Dict().tag(sync=True)
+    # number, prompt, seed, recipe and samples of each; a sample is name, url and note
+    rows = List(Dict())
+    messages = Dict()  # about a row, by its number
 
 
-def page_row(run: Run, row: GalleryRow) -> dict[str, Any]:
+def page_row(run: Run, row: GalleryRow) -> dict:
     """Return a row as the page takes it."""
     samples = []
     for name, sample in row.samples.items():
@@ -119,26 +102,32 @@ def save(run: Run, row: GalleryRow) -> list[Path]:
     Errors: ValueError if there is no picture; OSError of the disk; RunError for a linked folder.
     """
     run.check_links()
+    folder = run.folder / "gallery"
     files = []
     time = datetime.now(UTC).isoformat(timespec="seconds")
+    # no colon: other systems allow none in a file's name
     stamp = time.replace(":", "").partition("+")[0]
     for name, sample in row.samples.items():
         if sample.image is None:
             continue
         metadata = {"prompt": row.prompt, "seed": row.seed, "contender": name} | sample.metadata
         metadata |= {"run": run.name, "time": time}
-        text = PngInfo()
-        text.add_itxt(TEXT_KEY, json.dumps(metadata, ensure_ascii=False))
-        buffer = BytesIO()
-        Image.fromarray(sample.image).save(buffer, "PNG", pnginfo=text)
-        file_name = f"{stamp}_{row.number:03}_s{row.seed}_{slug(name)}.png"
-        file = run.folder / "gallery" / file_name
-        write_atomic(file, buffer.getvalue())
-        append_jsonl(run.folder / "gallery" / "gallery.jsonl", {"file": file_name} | metadata)
+        file = folder / f"{stamp}_{row.number:03}_s{row.seed}_{slug(name)}.png"
+        write_atomic(file, _png(sample.image, metadata))
+        # after the picture: a line must not name a file that does not exist
+        append_jsonl(folder / "gallery.jsonl", {"file": file.name} | metadata)
         files.append(file)
     if not files:
         raise ValueError("there is no picture in this row")
     return files
+
+
+def _png(image: np.ndarray, metadata: dict) -> bytes:
+    text = PngInfo()
+    text.add_itxt(TEXT_KEY, json.dumps(metadata, ensure_ascii=False))
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
+    return buffer.getvalue()
 
 
 def recipe(run: Run, request: Play) -> str:

@@ -1,20 +1,18 @@
 """Sampling jobs of the playground: every contender's pictures, or the reason why there are none."""
 
 from collections.abc import Callable
-from typing import Any
 
 from ...config import Play
 from ...models import BaseError, StableDiffusion
 from ..sampling.long_prompts import no_truncation_warnings
 from ..sampling.sample_cache import provenance
-from ..sampling.sampler import Sampler, Samples
+from ..sampling.sampler import OnProgress, Sampler, Samples
 from ..sampling.settings import SamplingSettings, prompt_seed_pairs
 from .gallery import Sample
 from .sampling_thread import StoppedError
 
 STOPPED = "Stopped before it was finished."
-PromptSamples = tuple[str, int, dict[str, Sample]]
-"""Prompt, seed, and the samples by contender."""
+PromptSamples = tuple[str, int, dict[str, Sample]]  # prompt, seed, and the samples by contender
 
 
 def sample_contenders(
@@ -29,29 +27,38 @@ def sample_contenders(
     on_progress: called with the steps so far, the steps in all, and the task
     """
     prompts, seeds = prompt_seed_pairs(request.prompts, request.seeds)
-    samples: dict[str, list[Sample]] = {}
+    rows = [(prompt, seed, {}) for prompt, seed in zip(prompts, seeds, strict=True)]
     count = len(request.contenders)
     for number, name in enumerate(request.contenders, 1):
         task = f"{name} ({number} of {count})" if count > 1 else name
 
-        def watch(step: int, n_steps: int, task: str = task):
+        def watch(step, n_steps, task=task):
             check()
             on_progress(step, n_steps, task)
 
-        try:
-            check()
-            with no_truncation_warnings():
-                settings = resolve_contender(sampler, request, name)
-                batch = sampler.sample(settings, prompts, seeds, watch)
-            samples[name] = to_samples(batch, provenance(sampler, settings))
-        except StoppedError:
-            samples[name] = [Sample(None, STOPPED)] * len(prompts)
-        except Exception as failure:  # one contender's failure must not hide the others' pictures
-            samples[name] = [Sample(None, describe_failure(failure))] * len(prompts)
-    return [
-        (prompt, seed, {name: own[index] for name, own in samples.items()})
-        for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
-    ]
+        samples = _sample_contender(sampler, request, name, check, watch)
+        for (*_, by_name), sample in zip(rows, samples, strict=True):
+            by_name[name] = sample
+    return rows
+
+
+def _sample_contender(
+    sampler: Sampler, request: Play, name: str, check: Callable[[], None], watch: OnProgress
+) -> list[Sample]:
+    """Return a contender's pictures, or as many times the reason why there are none."""
+    prompts, seeds = prompt_seed_pairs(request.prompts, request.seeds)
+    try:
+        check()  # a Stop before the first step ends it too
+        with no_truncation_warnings():
+            settings = resolve_contender(sampler, request, name)
+            batch = sampler.sample(settings, prompts, seeds, watch)
+        return to_samples(batch, provenance(sampler, settings))
+    except StoppedError:
+        reason = STOPPED
+    except Exception as failure:
+        # one contender's failure must not hide the others' pictures
+        reason = describe_failure(failure)
+    return [Sample(None, reason)] * len(prompts)
 
 
 def resolve_contender(sampler: Sampler, request: Play, name: str) -> SamplingSettings:
@@ -59,7 +66,7 @@ def resolve_contender(sampler: Sampler, request: Play, name: str) -> SamplingSet
     return sampler.resolver.resolve(name, request.steps, scheduler=request.scheduler)
 
 
-def to_samples(batch: Samples, settings: dict[str, Any]) -> list[Sample]:
+def to_samples(batch: Samples, settings: dict) -> list[Sample]:
     """Return each picture of a contender with its cost and its settings."""
     note = f"{batch.nfe:g} UNet passes, {batch.seconds:.2f}\u00a0s"
     metadata = settings | {"nfe": batch.nfe, "seconds": round(batch.seconds, 3)}

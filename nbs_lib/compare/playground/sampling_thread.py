@@ -19,8 +19,8 @@ class SamplingThread:
 
     def __init__(self):
         self._stop = Event()
-        self._thread: Thread | None = None
-        self._changes: deque[Callable[[], None]] = deque()
+        self._thread = None
+        self._changes = deque()
         try:
             self._loop = asyncio.get_running_loop()  # a kernel's
         except RuntimeError:

@@ -3,41 +3,38 @@
 from html import escape
 from pathlib import Path
 
-import anywidget
 import ipywidgets
-import traitlets
+from traitlets import Bool, Enum, Int, Unicode
 
 from ...run.run import Run
 from ..report.html import PAIRS, picture_url, read_results
-from .widgets import script, style
+from .widgets import LiveWidget, script, style
 
-SIDE = 256
-"""Pixels of a plain picture."""
+SIDE = 256  # pixels of a plain picture
 MODES = ("slider", "side by side", "difference", "flip")
 
 
-class Viewer(anywidget.AnyWidget):
+class Viewer(LiveWidget):
     """Two pictures of one prompt; every mode takes pointer and keys.
 
     before, after: pictures as data URLs; the note of an empty one stands in its place
-    message: stands above both, or alone if there is no picture
-    position: percent of the width that shows `before`, in the mode `slider`
-    flipped: True if the mode `flip` shows `after`
     """
 
     _esm = script("viewer")
     _css = style("viewer")
-    before = traitlets.Unicode().tag(sync=True)
-    after = traitlets.Unicode().tag(sync=True)
-    before_label = traitlets.Unicode().tag(sync=True)
-    after_label = traitlets.Unicode().tag(sync=True)
-    before_note = traitlets.Unicode().tag(sync=True)
-    after_note = traitlets.Unicode().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
-    message = traitlets.Unicode().tag(sync=True)
-    mode = traitlets.Enum(MODES, MODES[0]).tag(sync=True)
-    position = traitlets.Int(50, min=0, max=100).tag(sync=True)
-    flipped = traitlets.Bool(False).tag(sync=True)
+    before = Unicode()
+    after = Unicode()
+    before_label = Unicode()
+    after_label = Unicode()
+    before_note = Unicode()
+    after_note = Unicode()
+    alt = Unicode()
+    # stands above both, or alone if there is no picture
+    message = Unicode()
+    mode = Enum(MODES, MODES[0])
+    # percent of the width that shows `before`, in the mode `slider`
+    position = Int(50, min=0, max=100)
+    flipped = Bool(False)  # true if the mode `flip` shows `after`
 
     def set_side(self, side: str, url: str, label: str, note: str):
         """Set the picture of a side, `before` or `after`, with its label and note."""

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import anywidget
+from traitlets import TraitType
+
 HERE = Path(__file__).parent
 
 
@@ -15,3 +18,13 @@ def script(name: str) -> str:
 def style(*names: str) -> str:
     """Return the style of a widget: files of these names, then the one that all share."""
     return "".join((HERE / f"{name}.css").read_text("utf-8") for name in (*names, "live"))
+
+
+class LiveWidget(anywidget.AnyWidget):
+    """A widget that shares all its traits with its page."""
+
+    def __init_subclass__(cls, **options):
+        for trait in vars(cls).values():
+            if isinstance(trait, TraitType):
+                trait.tag(sync=True)
+        super().__init_subclass__(**options)

@@ -16,10 +16,8 @@ from ..evaluate import Evaluation
 from ..measurements import counted
 from . import plots
 
-COLUMNS = 5
-"""Pictures in the figure of differences."""
-MAX_STEPS = 6
-"""Steps of a sampling that are shown."""
+COLUMNS = 5  # pictures in the figure of differences
+MAX_STEPS = 6  # steps of a sampling that are shown
 
 
 def draw_figures(evaluation: Evaluation, folder: Path) -> dict[str, str | None]:
@@ -39,10 +37,10 @@ def all_pictures(evaluation: Evaluation) -> Image.Image:
     """Return a grid of all pictures: a row for each contender."""
     rows = []
     for name, samples in evaluation.samples.items():
-        costs = evaluation.contenders[name]
+        costs = evaluation.results["contenders"][name]
         note = f"{costs['nfe']:g} NFE\n{costs['seconds']:.3g} s a picture"
         if name == "guided":
-            note += f"\nw = {evaluation.sampler.resolver.w_train:g}"
+            note += f"\nw = {evaluation.results['w_train']:g}"
         rows.append(grid.Row(name, samples.images, note))
     return grid.labelled_grid(rows, evaluation.prompts, evaluation.seeds)
 
@@ -52,12 +50,12 @@ def caption_rates(evaluation: Evaluation) -> Figure | None:
     rates = _rates(evaluation)
     if not rates:
         return None
-    nfe = {name: costs["nfe"] for name, costs in evaluation.contenders.items()}
+    nfe = {name: costs["nfe"] for name, costs in evaluation.results["contenders"].items()}
     return plots.rate_bars(rates, next(iter(rates.values()))["count"], nfe)
 
 
 def _rates(evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    contenders = evaluation.contenders.items()
+    contenders = evaluation.results["contenders"].items()
     return {name: row["caption_first"] for name, row in contenders if row["caption_first"]}
 
 
@@ -66,18 +64,18 @@ def frontier(evaluation: Evaluation) -> Figure:
     quality = {name: rate["rate"] for name, rate in _rates(evaluation).items()}
     rated = bool(quality)
     if not rated:
-        distances = evaluation.to_guided.items()
+        distances = evaluation.results["to_guided"].items()
         quality = {name: row["ssim"] for name, row in distances if row["ssim"] is not None}
         quality["guided"] = 1.0
-    return plots.frontier(quality, evaluation.contenders, rated)
+    return plots.frontier(quality, evaluation.results["contenders"], rated)
 
 
 def effective_guidance(evaluation: Evaluation) -> Figure | None:
     """Return a plot of the effective guidance; None if it was not measured."""
-    measured = evaluation.effective_guidance
+    measured = evaluation.results["dial"]
     if not measured:
         return None
-    return plots.effective_guidance(measured["turns"], evaluation.sampler.resolver.w_train)
+    return plots.effective_guidance(measured["turns"], evaluation.results["w_train"])
 
 
 def differences(evaluation: Evaluation) -> Image.Image:
@@ -134,7 +132,7 @@ def denoising_strip(evaluation: Evaluation, name: str) -> tuple[list[int], np.nd
     steps = sorted({round(step) for step in np.linspace(1, settings.steps, n_shown)})
     latents = []
 
-    def on_latents(step: int, now: torch.Tensor):
+    def on_latents(step, now):
         if step in steps:
             latents.append(now.clone())
 
@@ -169,6 +167,7 @@ def axes_page(pictures: np.ndarray, axes: Sequence[Axis]) -> Image.Image:
     return grid.stack_vertically(tables)
 
 
+# The figures by the names of their files.
 FIGURES: dict[str, Callable[[Evaluation], Image.Image | Figure | None]] = {
     "grid": all_pictures,
     "rates": caption_rates,
@@ -178,4 +177,3 @@ FIGURES: dict[str, Callable[[Evaluation], Image.Image | Figure | None]] = {
     "steps": denoising_steps,
     "axes": axes_grid,
 }
-"""The figures by the names of their files."""

@@ -18,20 +18,17 @@ from .snippet import short_example, usage_example
 from .summary import ALT, describe_contender
 
 HERE = Path(__file__).parent
-PAIRS = (("unguided", "tuned"), ("guided", "tuned"))
-"""The left and the right picture of a slider."""
+PAIRS = (("unguided", "tuned"), ("guided", "tuned"))  # the left and the right picture of a slider
 TITLES = {
     "guidance": "Guidance in one pass",
     "finetune": "Fine-tuned on its own images",
     "consistency": "A few steps instead of many",
 }
-SMALL = 256
-"""Pictures narrower than this are enlarged with square pixels."""
-MAX_BYTES = 10_000_000
-"""Size of a page, so that it can be sent by mail."""
+SMALL = 256  # pictures narrower than this are enlarged with square pixels
+MAX_BYTES = 10_000_000  # size of a page, so that it can be sent by mail
+# Qualities of WebP and the pixels that pictures are reduced to, for pages that would be larger; 0
+# for the PNGs themselves.
 QUALITIES = {0: 0, 85: 8000, 60: 4000, 35: 2000, 20: 1000}
-"""Qualities of WebP and the pixels that pictures are reduced to, for pages that would be larger; 0
-for the PNGs themselves."""
 
 
 def write_report(run: Run) -> Path:
@@ -54,7 +51,7 @@ def write_report(run: Run) -> Path:
     return run.report
 
 
-def read_results(run: Run) -> dict[str, Any]:
+def read_results(run: Run) -> dict:
     """Return the contents of results.json. Errors: FileNotFoundError, with what to do."""
     path = run.compare / "results.json"
     if not path.is_file():
@@ -84,7 +81,7 @@ def picture_url(picture: Path | np.ndarray, quality: int = 0) -> str:
     return data_url(buffer.getvalue(), "webp")
 
 
-def page(run: Run, quality: int = 0, max_cards: int | None = None) -> dict[str, Any]:
+def page(run: Run, quality: int = 0, max_cards: int | None = None) -> dict:
     """Return everything that the template shows.
 
     quality: of the pictures, see `picture_url`
@@ -94,9 +91,6 @@ def page(run: Run, quality: int = 0, max_cards: int | None = None) -> dict[str, 
     style = (HERE.parent / "playground" / "viewer.css").read_text("utf-8")
     style += (HERE / "report.css").read_text("utf-8")
     script = (HERE / "report.js").read_text("utf-8")
-    paths = {name: run.compare / file for name, file in results["figures"].items() if file}
-    for name in ("loss", "usage", "validation"):
-        paths[name] = run.folder / f"{name}.png"
     contenders = list(results["contenders"])
     values = {
         "run": run.name,
@@ -107,7 +101,7 @@ def page(run: Run, quality: int = 0, max_cards: int | None = None) -> dict[str, 
         "pairs": PAIRS,
         "cards": [card(run, picture, quality) for picture in results["pictures"][:max_cards]],
         "alt": ALT,
-        "figures": {name: embedded_figure(path, quality) for name, path in paths.items()},
+        "figures": embedded_figures(run, results, quality),
         "training": training(run),
         "title": TITLES[results["objective"]],
         "code": usage_example(run, results),
@@ -116,7 +110,7 @@ def page(run: Run, quality: int = 0, max_cards: int | None = None) -> dict[str, 
     return values | inline(style, script)
 
 
-def card(run: Run, picture: dict[str, Any], quality: int = 0) -> dict[str, Any]:
+def card(run: Run, picture: dict, quality: int = 0) -> dict:
     """Return a prompt and seed with the pictures of the three standard contenders."""
     files = {
         name: run.compare / picture["files"][name]
@@ -133,12 +127,16 @@ def card(run: Run, picture: dict[str, Any], quality: int = 0) -> dict[str, Any]:
     }
 
 
-def embedded_figure(path: Path, quality: int = 0) -> str | None:
-    """Return a figure as a URL that holds it, None without the file."""
-    return picture_url(path, quality) if path.is_file() else None
+def embedded_figures(run: Run, results: dict, quality: int = 0) -> dict[str, str]:
+    """Return the figures that exist as URLs that hold them, by name."""
+    paths = {name: run.compare / file for name, file in results["figures"].items() if file}
+    # the training's, which lie beside the report
+    for name in ("loss", "usage", "validation"):
+        paths[name] = run.folder / f"{name}.png"
+    return {name: picture_url(path, quality) for name, path in paths.items() if path.is_file()}
 
 
-def training(run: Run) -> dict[str, Any] | None:
+def training(run: Run) -> dict | None:
     """Return steps, first and last loss of the training; None if it left no metrics."""
     rows = [row for row in read_metrics(run.metrics) if "loss" in row]
     if not rows:

@@ -1,8 +1,8 @@
 """The plots of a comparison: rates as bars, quality against cost, effective guidance."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,23 +14,25 @@ from matplotlib.transforms import Bbox
 
 from ...images.style import COLOURS, INK, LINE, SOFT, contender_colour
 
+# Positions of a label at its point, the best first: lines below it, and right, left or under.
 LABEL_POSITIONS = [
     (lines, side)
     for lines in (0, 1, -1, 1.9, -1.9, 2.8, -2.8, 3.7, 4.6, 5.5, 6.4, 7.3)
     for side in (1, -1, 0)
     if lines or side
 ]
-"""Positions of a label at its point, the best first: lines below it, and right, left or under."""
 ALIGNMENTS = {1: "left", -1: "right", 0: "center"}
-DOT = 6.8
-"""Points across a dot."""
-RING = 6.0
-"""Points that a dot is wider than the one before it at the same place."""
+DOT = 6.8  # points across a dot
+RING = 6.0  # points that a dot is wider than the one before it at the same place
+# A box behind a text that a bar would run into.
 TEXT_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-"""A box behind a text that a bar would run into."""
 
 
-@dataclass(frozen=True)
+TITLE = {"loc": "left", "fontsize": 11, "color": INK}
+SMALL = {"fontsize": 9, "color": SOFT}
+
+
+@dataclass(frozen=True, order=True)
 class Point:
     """A contender on the frontier."""
 
@@ -46,7 +48,7 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def rate_bars(rates: dict[str, dict[str, float]], count: int, nfe: dict[str, float]) -> Figure:
+def rate_bars(rates: dict[str, dict], count: int, nfe: dict[str, float]) -> Figure:
     """Return a bar of each contender's caption accuracy, with its 95 % interval.
 
     rates: rate, low and high by contender, 0 to 1
@@ -55,73 +57,64 @@ def rate_bars(rates: dict[str, dict[str, float]], count: int, nfe: dict[str, flo
     """
     figure, axes = _axes(0.85 + 0.62 * len(rates))
     for y, (name, row) in enumerate(rates.items()):
-        axes.barh(y, row["rate"], color=contender_colour(name), height=0.58, zorder=2)
-        ends = row["low"], row["high"]
-        axes.plot(ends, (y, y), color=INK, linewidth=1.4, marker="|", markersize=9, zorder=3)
-        x = max(row["high"], row["rate"]) + 0.015
-        axes.text(x, y, f"{100 * row['rate']:.0f} %", va="center", color=INK, fontsize=11)
-    chance = 1 / 16
-    axes.axvline(chance, color=SOFT, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+        _bar(axes, y, contender_colour(name), row)
+    # one caption of 16 is right by chance
+    axes.axvline(1 / 16, color=SOFT, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     axes.text(
-        chance, -0.52, " chance", color=SOFT, fontsize=8, va="bottom", zorder=4, bbox=TEXT_BOX
+        1 / 16, -0.52, " chance", color=SOFT, fontsize=8, va="bottom", zorder=4, bbox=TEXT_BOX
     )
     names = [f"{name}\n{nfe[name]:g} NFE" for name in rates]
     axes.set_yticks(range(len(names)), names, fontsize=10, color=INK)
     ticks = np.arange(0, 1.01, 0.25)
-    axes.set_xticks(ticks, [f"{100 * tick:.0f} %" for tick in ticks], fontsize=9, color=SOFT)
+    axes.set_xticks(ticks, [f"{100 * tick:.0f} %" for tick in ticks], **SMALL)
+    # room for the percents at the right; the first contender is at the top
     axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.45, -0.75))
-    title = f"Right caption first of 16, {count} held-out captions"
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.set_title(f"Right caption first of 16, {count} held-out captions", **TITLE)
     axes.grid(axis="x", color=LINE, zorder=0)
     axes.tick_params(length=0)
     return figure
 
 
-def frontier(quality: dict[str, float], costs: dict[str, dict[str, Any]], rates: bool) -> Figure:
+def _bar(axes: Axes, y: int, colour: str, row: dict):
+    rate = row["rate"]
+    axes.barh(y, rate, color=colour, height=0.58, zorder=2)
+    axes.plot(
+        (row["low"], row["high"]),
+        (y, y),
+        color=INK,
+        linewidth=1.4,
+        marker="|",
+        markersize=9,
+        zorder=3,
+    )
+    # beside the interval, or its line would cross the text
+    x = max(row["high"], rate) + 0.015
+    axes.text(x, y, f"{100 * rate:.0f} %", va="center", color=INK, fontsize=11)
+
+
+def frontier(quality: dict[str, float], costs: dict[str, dict], rates: bool) -> Figure:
     """Return quality against NFE, a point for each contender, and a line through the best.
 
-    The best are those that no other beats in both. Points at the same place are rings around one
-    another.
+    The best are those that no other beats in both.
     quality: by contender, the caption accuracy, or the SSIM to guided's pictures if not `rates`
     costs: nfe and seconds by contender
     """
     figure, axes = _axes(3.6)
-    points = [Point(costs[name]["nfe"], value, name) for name, value in quality.items()]
-    points.sort(key=lambda point: (point.nfe, point.quality, point.name))
+    points = sorted(Point(costs[name]["nfe"], value, name) for name, value in quality.items())
     best = [point for point in points if not any(_beats(other, point) for other in points)]
-    [line] = axes.plot(
-        [point.nfe for point in best],
-        [point.quality for point in best],
-        color=LINE,
-        linewidth=2,
-        zorder=1,
-    )
+    x = [point.nfe for point in best]
+    y = [point.quality for point in best]
+    [line] = axes.plot(x, y, color=LINE, linewidth=2, zorder=1)
     axes.margins(0.18)
-    sizes = []
-    for index, point in enumerate(points):
-        below = [other for other in points[:index] if _same_place(other, point)]
-        sizes.append(DOT + RING * len(below))
-    # reversed: the small dots are drawn over the large ones
-    for point, size in reversed(list(zip(points, sizes, strict=True))):
-        axes.scatter(
-            point.nfe,
-            point.quality,
-            color=contender_colour(point.name),
-            s=size**2,
-            zorder=3,
-            edgecolors="white",
-            linewidths=0.8,
-        )
+    largest = _dots(axes, points)
+    # NFE are whole numbers, and few of them
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     title = "Similarity to guided's pictures (SSIM), by cost"
     if rates:
         title = "Right caption first of 16, by cost"
-        low, high = axes.get_ylim()
-        ticks = [tick for tick in axes.get_yticks() if max(0, low) <= tick <= min(1, high)]
-        axes.set_yticks(ticks)
-        axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.4g} %")
+        _percent_ticks(axes)
     labels = {point: f"{point.name}, {costs[point.name]['seconds']:.3g} s" for point in points}
-    _label(axes, labels, max(sizes), line)
+    _label(axes, labels, largest, line)
     _finish(axes, title, "UNet evaluations for a picture (NFE)")
     return figure
 
@@ -131,13 +124,39 @@ def _beats(a: Point, b: Point) -> bool:
     return cheaper or (a.nfe <= b.nfe and a.quality > b.quality)
 
 
-def _same_place(a: Point, b: Point) -> bool:
-    return (a.nfe, a.quality) == (b.nfe, b.quality)
+def _dots(axes: Axes, points: Sequence[Point]) -> float:
+    """Draw the points, those at one place as rings; return the size of the largest dot."""
+    sizes = {}
+    n_at = Counter()
+    for point in points:
+        position = point.nfe, point.quality
+        sizes[point] = DOT + RING * n_at[position]
+        n_at[position] += 1
+    # reversed: the small dots are drawn over the large ones
+    for point in reversed(points):
+        axes.scatter(
+            point.nfe,
+            point.quality,
+            color=contender_colour(point.name),
+            s=sizes[point] ** 2,  # matplotlib takes an area
+            zorder=3,
+            edgecolors="white",
+            linewidths=0.8,
+        )
+    return max(sizes.values())
+
+
+def _percent_ticks(axes: Axes):
+    # the margins reach beyond 0 and 100 %, where no rate is
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if max(0, low) <= tick <= min(1, high)]
+    axes.set_yticks(ticks)
+    axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.4g} %")
 
 
 def _finish(axes: Axes, title: str, x_label: str):
-    axes.set_xlabel(x_label, fontsize=9, color=SOFT)
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.set_xlabel(x_label, **SMALL)
+    axes.set_title(title, **TITLE)
     axes.grid(color=LINE, zorder=0)
     axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
 
@@ -148,23 +167,22 @@ def _label(axes: Axes, labels: dict[Point, str], size: float, line: Line2D):
     A position is free if it covers no point, no other label and not the line.
     size: points across the largest dot
     """
-    figure = axes.figure
-    figure.draw_without_rendering()  # the limits of the axes are known only after this
+    axes.figure.draw_without_rendering()  # the limits of the axes are known only after this
     plot = axes.get_window_extent()
-    side_pixels = size * figure.dpi / 72 + 6
+    pixels = size * axes.figure.dpi / 72 + 6
     covered = []
     for point in labels:
         x, y = axes.transData.transform((point.nfe, point.quality))
-        left, bottom = x - side_pixels / 2, y - side_pixels / 2
-        covered.append(Bbox.from_bounds(left, bottom, side_pixels, side_pixels))
+        covered.append(Bbox.from_bounds(x - pixels / 2, y - pixels / 2, pixels, pixels))
     path = Path(axes.transData.transform(line.get_xydata()))
 
-    def is_free(box: Bbox) -> bool:
+    def is_free(box):
+        # not the height: the layout makes room above and below, not at the sides
         inside = plot.x0 <= box.x0 and box.x1 <= plot.x1
         crossed = path.intersects_bbox(box.padded(4), False)
         return inside and not crossed and not any(box.overlaps(other) for other in covered)
 
-    # from the top: labels are moved down rather than up
+    # from the top, because most positions are below their point
     for point in sorted(labels, key=lambda point: (-point.quality, point.nfe)):
         label = axes.annotate(
             labels[point],
@@ -177,15 +195,14 @@ def _label(axes: Axes, labels: dict[Point, str], size: float, line: Line2D):
             zorder=4,
         )
         for lines, side in LABEL_POSITIONS:
-            offset = (size / 2 + 4.6) * side
-            label.set(position=(offset, -13 * lines), ha=ALIGNMENTS[side])
+            label.set(position=((size / 2 + 4.6) * side, -13 * lines), ha=ALIGNMENTS[side])
             box = label.get_window_extent()
             if is_free(box):
                 break
         covered.append(box)
 
 
-def effective_guidance(rows: Sequence[dict[str, Any]], w_train: float) -> Figure:
+def effective_guidance(rows: Sequence[dict], w_train: float) -> Figure:
     """Return the nearest w of each λ, with its interval, beside the expected line.
 
     rows: `turns` of `measure_effective_guidance`
@@ -209,7 +226,7 @@ def effective_guidance(rows: Sequence[dict[str, Any]], w_train: float) -> Figure
         if row["low"] is not None:
             x = [row["adapter_scale"]] * 2
             axes.plot(x, [row["low"], row["high"]], color=colour, linewidth=1.2)
-    axes.set_ylabel("nearest guidance scale w", fontsize=9, color=SOFT)
+    axes.set_ylabel("nearest guidance scale w", **SMALL)
     axes.legend(frameon=False, fontsize=9)
     title = "The dial: the guidance that an adapter scale amounts to"
     _finish(axes, title, "adapter scale λ")

@@ -3,8 +3,6 @@
 It runs from the project's folder.
 """
 
-from typing import Any
-
 from ...files import from_project
 from ...models.lora import WEIGHTS
 from ...run.run import Run
@@ -13,11 +11,11 @@ IMPORT = (
     "import nbs_lib  # which leaves out the libraries' remarks on parts that are not used here; "
     "the rest is diffusers alone"
 )
+# The picture of a comparison that has none.
 FIRST_PICTURE = {"prompt": "A person holding a cat", "seed": 0}
-"""The picture of a comparison that has none."""
 
 
-def model_paths(run: Run, results: dict[str, Any]) -> tuple[str, str]:
+def model_paths(run: Run, results: dict) -> tuple[str, str]:
     """Return the path or hub id of the stock pipeline, and the path of what was trained."""
     if results["whole_model"]:
         model = from_project(run.model)
@@ -29,7 +27,7 @@ def model_paths(run: Run, results: dict[str, Any]) -> tuple[str, str]:
     return results["base_origin"].partition("@")[0], adapter
 
 
-def short_example(run: Run, results: dict[str, Any]) -> str:
+def short_example(run: Run, results: dict) -> str:
     """Return the shortest code that samples a picture."""
     base, learned = model_paths(run, results)
     sampling = results["sampling"]
@@ -46,7 +44,7 @@ pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, safety_checker=None
 {load}pipe("a prompt", {options}).images[0]"""
 
 
-def usage_example(run: Run, results: dict[str, Any]) -> str:
+def usage_example(run: Run, results: dict) -> str:
     """Return code that samples the first picture of a comparison."""
     base, learned = model_paths(run, results)
     sampling = results["sampling"]

@@ -6,6 +6,7 @@ from typing import Any
 from ...config.contenders import SPLIT_CONTENDER, Contender, parse_contender
 from ...files import from_project
 
+# Alternative texts of the figures.
 ALT = {
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
     "rates": "How often the right caption comes first, a bar for each contender; "
@@ -18,7 +19,6 @@ ALT = {
     "steps": "The first prompt on its way from noise to a picture, guided and tuned",
     "axes": "Pictures over the axes that were asked for",
 }
-"""Alternative texts of the figures."""
 
 
 def figure_images(comparison: Any, *names: str) -> list[Any]:
@@ -87,7 +87,7 @@ def _table_row(
     return f"{name:{width}}{rate:>19}{score:>12}{nfe:>6}{seconds:>13}{mib:>8}"
 
 
-def _rate(row: dict[str, Any] | None, key: str) -> str:
+def _rate(row: dict | None, key: str) -> str:
     """Return a rate and its interval in percent."""
     if not row:
         return "–"
@@ -100,7 +100,7 @@ def _percent(rate: float) -> str:
     return f"{round(100 * rate)} %"
 
 
-def describe_contender(name: str, results: dict[str, Any]) -> str:
+def describe_contender(name: str, results: dict) -> str:
     """Return what a contender is, in a few words."""
     contender = parse_contender(name)
     words = _describe_model(contender, results)
@@ -114,7 +114,7 @@ def describe_contender(name: str, results: dict[str, Any]) -> str:
     return words
 
 
-def _describe_model(contender: Contender, results: dict[str, Any]) -> str:
+def _describe_model(contender: Contender, results: dict) -> str:
     if contender.kind == "tuned":
         if results["whole_model"]:
             return "all weights trained"

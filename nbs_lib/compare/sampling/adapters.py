@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
@@ -14,8 +13,7 @@ from ...models.lora import WEIGHTS, load_metadata
 from ...models.lora_file import check_adapter, lora_targets_of
 from ...run.run import Run
 
-ScaledAdapters = Sequence[tuple[Path, float]]
-"""Folders of adapters, each with its λ."""
+ScaledAdapters = Sequence[tuple[Path, float]]  # folders of adapters, each with its λ
 
 
 class AdapterLoader:
@@ -28,8 +26,8 @@ class AdapterLoader:
         self.pipe = pipe
         self.base = base
         self.layers = lora_targets_of(pipe.unet)
-        self._loaded: dict[Path, tuple[str, tuple[int, int]]] = {}
-        self._originals: dict[str, tuple[torch.nn.Parameter, torch.Tensor]] = {}
+        self._loaded = {}
+        self._originals = {}
 
     def load(self, folder: Path):
         """Load an adapter, unless it is loaded already.
@@ -94,7 +92,7 @@ def change_stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def check_same_base(base: StableDiffusion, metadata: dict[str, Any], folder: Path):
+def check_same_base(base: StableDiffusion, metadata: dict, folder: Path):
     """Raise BaseError if an adapter was trained on another base, by the recorded hash."""
     if base.hash != metadata["base_hash"]:
         raise BaseError(

@@ -16,8 +16,8 @@ from ...models import StableDiffusion
 from ...models._torch_fixes import quote_torch_libraries
 from ...models.lora import prediction
 
+# The largest difference from eager's predictions on fixed noise, as a share of the largest one.
 TOLERANCE = 1e-3
-"""The largest difference from eager's predictions on fixed noise, as a share of the largest one."""
 
 
 def on_engine(unet: UNet2DConditionModel, engine: str, base: StableDiffusion) -> torch.nn.Module:

@@ -3,7 +3,6 @@
 import warnings
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -60,9 +59,7 @@ def grid_cells(resolver: SettingsResolver, config: Compare) -> list[GridCell]:
     ]
 
 
-def _settings(
-    resolver: SettingsResolver, cell: dict[str, Any], config: Compare
-) -> SamplingSettings:
+def _settings(resolver: SettingsResolver, cell: dict, config: Compare) -> SamplingSettings:
     name = cell["contender"]
     steps = config.steps
     if cell["steps"]:
@@ -78,10 +75,10 @@ def _settings(
 def sample_grid(cache: SampleCache, cells: list[GridCell], config: Compare) -> np.ndarray:
     """Return the pictures of a grid: uint8 [parts, rows, columns, h, w, 3]."""
     # cells that differ in prompt and seed alone are sampled together
-    groups: dict[tuple[str, SamplingSettings], list[int]] = {}
+    groups = {}
     for index, cell in enumerate(cells):
         groups.setdefault((cell.settings.contender, cell.settings), []).append(index)
-    images: list[Any] = [None] * len(cells)
+    images = [None] * len(cells)
     for (_, settings), indices in groups.items():
         prompts = [cells[index].prompt for index in indices]
         seeds = [cells[index].seed for index in indices]

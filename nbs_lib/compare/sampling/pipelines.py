@@ -15,8 +15,7 @@ from .adapters import AdapterLoader, change_stamp
 from .engines import on_engine
 from .settings import SamplingSettings, SettingsResolver
 
-MAX_MODELS = 4
-"""Other pipelines, and UNets for engines, that are in memory at most."""
+MAX_MODELS = 4  # other pipelines, and UNets for engines, that are in memory at most
 
 
 class Pipelines:
@@ -34,13 +33,13 @@ class Pipelines:
         self._device = device
         self._learned = resolver.learned
         self._tuned_unet = None
-        if resolver.whole:
+        if resolver.full_model:
             self._tuned_unet = find_base(str(resolver.learned)).unet().to(device)
         else:
             self.adapters.load(resolver.learned)
-        self._pipes: dict[tuple, DiffusionPipeline] = {}
-        self._engines: dict[tuple, torch.nn.Module] = {}
-        self._warmed_up: dict[tuple, set[tuple]] = {}
+        self._pipes = {}
+        self._engines = {}
+        self._warmed_up = {}
 
     @contextmanager
     def prepared(self, settings: SamplingSettings) -> Iterator[DiffusionPipeline]:
@@ -78,7 +77,7 @@ class Pipelines:
     def _engine_unet(self, settings: SamplingSettings) -> torch.nn.Module:
         """Return the UNet of an engine, which is not shared because the engine may change it."""
 
-        def create() -> torch.nn.Module:
+        def create():
             if not settings.model:
                 unet = self.adapters.merged_unet(settings.adapters)
                 return on_engine(unet, settings.engine, self.base)

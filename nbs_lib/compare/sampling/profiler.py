@@ -8,8 +8,8 @@ from time import perf_counter
 import psutil
 import torch
 
+# Linux's account of this process' memory. Source: proc(5).
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-"""Linux's account of this process' memory. Source: proc(5)."""
 
 
 def memory_in_use(device: torch.device) -> float:

@@ -15,7 +15,6 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,10 +31,9 @@ from .adapters import change_stamp
 from .sampler import Sampler
 from .settings import SamplingSettings
 
+# Names of the files that this module writes or wrote; others in the folder are not ours.
 FILE_NAMES = re.compile(r"[0-9a-f]{24}\.(png|safetensors|\d+\.part)")
-"""Names of the files that this module writes or wrote; others in the folder are not ours."""
-TEXT_KEY = "onepass"
-"""Key of the text in a PNG."""
+TEXT_KEY = "onepass"  # key of the text in a PNG
 CODE = [
     Path(__file__).with_name(f"{name}.py")
     for name in ("adapters", "engines", "pipelines", "sampler", "settings")
@@ -44,19 +42,16 @@ CODE += [Path(convert.__file__), *files_of(Path(models.__file__).parent)]
 """Files of the library that decide what is sampled."""
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 
+Picture = tuple[np.ndarray, torch.Tensor]  # uint8 [h, w, 3], and its latents [c, h/8, w/8]
+
 
 @dataclass(frozen=True)
 class CachedSamples:
-    """Pictures of the cache.
+    """Pictures of the cache."""
 
-    images: uint8 [n, h, w, 3]
-    latents: fp32 [n, c, h/8, w/8]
-    files: the PNG of each
-    """
-
-    images: np.ndarray
-    latents: torch.Tensor
-    files: list[Path]
+    images: np.ndarray  # uint8 [n, h, w, 3]
+    latents: torch.Tensor  # fp32 [n, c, h/8, w/8]
+    files: list[Path]  # the PNG of each
 
 
 class SampleCache:
@@ -74,7 +69,7 @@ class SampleCache:
         self.warn = warn
         self.n_sampled = 0
         self.on_batch: Callable[[str, int], None] = lambda name, pictures: None
-        self._requested: set[Path] = set()
+        self._requested = set()
         folder.mkdir(parents=True, exist_ok=True)
 
     def __len__(self) -> int:
@@ -88,24 +83,31 @@ class SampleCache:
         pairs = zip(prompts, seeds, strict=True)
         records = [shared | {"prompt": prompt, "seed": seed} for prompt, seed in pairs]
         files = [self.folder / f"{value_hash(record)[:24]}.png" for record in records]
-        samples: list[tuple[np.ndarray, torch.Tensor]] = []
+        samples = []
         self.on_batch(settings.contender, 0)
         for start in range(0, len(records), self.sampler.batch_size):
-            part = slice(start, start + self.sampler.batch_size)
-            rows = list(zip(files[part], records[part], strict=True))
-            batch = [self._read(file, record) for file, record in rows]
-            # all of the batch again: a picture may differ by 1/255 in another batch
-            if None in batch:
-                sampled = self.sampler.sample(settings, prompts[part], seeds[part])
-                batch = list(zip(sampled.images, sampled.latents, strict=True))
-                for (file, record), (image, latents) in zip(rows, batch, strict=True):
-                    write_picture(file, image, latents, record)
-                self.n_sampled += len(batch)
-            samples += batch
-            self.on_batch(settings.contender, len(batch))
+            batch = slice(start, start + self.sampler.batch_size)
+            samples += self._get_batch(settings, files[batch], records[batch])
+            self.on_batch(settings.contender, len(files[batch]))
         self._requested |= set(files)
         images, latents = zip(*samples, strict=True)
         return CachedSamples(np.stack(images), torch.stack(latents), files)
+
+    def _get_batch(
+        self, settings: SamplingSettings, files: list[Path], records: list[dict]
+    ) -> list[Picture]:
+        pictures = list(map(self._read, files, records))
+        if None not in pictures:
+            return pictures
+        # all of the batch again: a picture may differ by 1/255 in another batch
+        prompts = [record["prompt"] for record in records]
+        seeds = [record["seed"] for record in records]
+        samples = self.sampler.sample(settings, prompts, seeds)
+        pictures = list(zip(samples.images, samples.latents, strict=True))
+        for file, record, picture in zip(files, records, pictures, strict=True):
+            write_picture(file, *picture, record)
+        self.n_sampled += len(pictures)
+        return pictures
 
     def prune(self):
         """Remove the pictures that were not requested since this cache was opened."""
@@ -117,7 +119,7 @@ class SampleCache:
             if FILE_NAMES.fullmatch(path.name) and path.name.split(".")[0] not in requested:
                 path.unlink(missing_ok=True)
 
-    def _read(self, file: Path, record: dict[str, Any]) -> tuple[np.ndarray, torch.Tensor] | None:
+    def _read(self, file: Path, record: dict) -> Picture | None:
         """Return a picture and its latents; None if missing, damaged or of another record."""
         if not file.exists():
             return None
@@ -132,7 +134,7 @@ class SampleCache:
         return None
 
 
-def write_picture(file: Path, image: np.ndarray, latents: torch.Tensor, record: dict[str, Any]):
+def write_picture(file: Path, image: np.ndarray, latents: torch.Tensor, record: dict):
     """Write a picture uint8 [h, w, 3] with its record, and its latents; the picture comes last."""
     latent_bytes = save({"latents": latents.contiguous()})
     hashes = {
@@ -149,7 +151,7 @@ def write_picture(file: Path, image: np.ndarray, latents: torch.Tensor, record: 
     part.replace(file)
 
 
-def read_picture(file: Path) -> tuple[np.ndarray, torch.Tensor, dict[str, Any]] | None:
+def read_picture(file: Path) -> tuple[np.ndarray, torch.Tensor, dict] | None:
     """Return a picture, its latents and its record; None unless all are as they were written."""
     try:
         # Pillow only warns of pictures that are too large
@@ -166,7 +168,7 @@ def read_picture(file: Path) -> tuple[np.ndarray, torch.Tensor, dict[str, Any]] 
         return None
 
 
-def provenance(sampler: Sampler, settings: SamplingSettings) -> dict[str, Any]:
+def provenance(sampler: Sampler, settings: SamplingSettings) -> dict:
     """Return everything that a picture depends on besides prompt and seed, as JSON values."""
     adapters = [
         {"sha256": weights_hash(folder / WEIGHTS), "adapter_scale": scale}

@@ -17,8 +17,8 @@ from .pipelines import Pipelines
 from .profiler import SamplingProfiler, memory_in_use
 from .settings import SamplingSettings, SettingsResolver
 
+# The UNet inputs of a pipeline that are twice as long while it guides.
 CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
-"""The UNet inputs of a pipeline that are twice as long while it guides."""
 OnProgress = Callable[[int, int], None]
 OnLatents = Callable[[int, torch.Tensor], None]
 
@@ -27,17 +27,13 @@ OnLatents = Callable[[int, torch.Tensor], None]
 class Samples:
     """Pictures of one contender, and the cost of one of them.
 
-    images: uint8 [n, h, w, 3]
-    latents: after the last step, fp32 on the CPU [n, c, h/8, w/8]
-    nfe: UNet evaluations for one picture, counted
-    seconds: wall clock for one picture, with the encoding of its prompt and the decoding
     memory_mib, memory_kind: see `SamplingProfiler.memory`
     """
 
-    images: np.ndarray
-    latents: torch.Tensor
-    nfe: float
-    seconds: float
+    images: np.ndarray  # uint8 [n, h, w, 3]
+    latents: torch.Tensor  # after the last step, fp32 on the CPU [n, c, h/8, w/8]
+    nfe: float  # UNet evaluations for one picture, counted
+    seconds: float  # wall clock for one picture, with the encoding of its prompt and the decoding
     memory_mib: float
     memory_kind: str
 
@@ -107,7 +103,7 @@ class Sampler:
             try:
                 for index, batch in enumerate(batches):
 
-                    def on_step(step: int, now: torch.Tensor, first: int = index * settings.steps):
+                    def on_step(step, now, first=index * settings.steps):
                         on_latents(step, now)
                         on_progress(first + step, n_steps)
 
@@ -161,7 +157,7 @@ class Sampler:
         conditions = [name for name in CONDITIONS if name in pipe._callback_tensor_inputs]
         last_latents = None
 
-        def on_step_end(pipe, step: int, t: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict:
+        def on_step_end(pipe, step, t, tensors):
             nonlocal last_latents
             last_latents = tensors["latents"]
             on_step(step + 1, last_latents)
@@ -197,10 +193,8 @@ def load_sampler(
     longer the one trained on.
     """
     if not run.folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no run {run.folder}; check its name, or begin it with "
-            "notebooks/1_prepare.ipynb"
-        )
+        first = "begin it with notebooks/1_prepare.ipynb"
+        raise FileNotFoundError(f"there is no run {run.folder}; check its name, or {first}")
     path = run.cache / "cache.json"
     if not path.is_file():
         raise FileNotFoundError(

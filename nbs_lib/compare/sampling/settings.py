@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ...config.contenders import SCHEDULERS, Contender, parse_contender
 from ...models import StableDiffusion, find_base
@@ -15,28 +14,17 @@ from .adapters import check_same_base, find_adapter
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Everything that a contender's pictures depend on besides the base, prompts and seeds.
+    """Everything that a contender's pictures depend on besides the base, prompts and seeds."""
 
-    contender: its name; it makes no difference between settings
-    steps: sampling steps
-    w: guidance scale
-    guided: share of the steps, from the first one on, that are guided, 0 to 1
-    negative: the prompt that guidance leads away from
-    scheduler: name of a class of diffusers
-    adapters: folders, each with its λ
-    model: folder of a UNet or of another pipeline, None for the base's
-    engine: one of ENGINES
-    """
-
-    contender: str = field(compare=False)
-    steps: int
-    w: float
-    negative: str
-    scheduler: str
-    guided: float = 1.0
-    adapters: tuple[tuple[Path, float], ...] = ()
-    model: Path | None = None
-    engine: str = "eager"
+    contender: str = field(compare=False)  # its name; it makes no difference between settings
+    steps: int  # sampling steps
+    w: float  # guidance scale
+    negative: str  # the prompt that guidance leads away from
+    scheduler: str  # name of a class of diffusers
+    guided: float = 1.0  # share of the steps, from the first one on, that are guided, 0 to 1
+    adapters: tuple[tuple[Path, float], ...] = ()  # folders, each with its λ
+    model: Path | None = None  # folder of a UNet or of another pipeline, None for the base's
+    engine: str = "eager"  # one of ENGINES
 
 
 class SettingsResolver:
@@ -44,7 +32,7 @@ class SettingsResolver:
 
     w_train, objective, sampling, negative: recorded at the training; the teacher was guided away
         from `negative`
-    whole: True if all weights were trained, not an adapter
+    full_model: True if all weights were trained, not an adapter
     tuned_steps: steps of `tuned`, None for as many as the base's
     """
 
@@ -66,7 +54,7 @@ class SettingsResolver:
         self.w_train: float = metadata["w_train"]
         self.negative: str = metadata.get("negative", "")
         self.objective: str = metadata.get("objective", "guidance")
-        self.whole = not (learned / WEIGHTS).exists()
+        self.full_model = not (learned / WEIGHTS).exists()
         self.sampling = sampling_recipe(metadata)
         self.tuned_steps: int | None = tuned_steps or self.sampling["steps"]
 
@@ -129,10 +117,16 @@ class SettingsResolver:
             return self._pipeline_settings(contender, steps)
         if contender.kind == "adapters":
             return self._adapter_settings(contender, steps)
+        return self._tuned_settings(contender, steps, adapter_scale)
+
+    def _tuned_settings(
+        self, contender: Contender, steps: int, adapter_scale: float
+    ) -> SamplingSettings:
+        """Return the settings of what this run trained."""
         scale = adapter_scale if contender.adapter_scale is None else contender.adapter_scale
         recipe = self.sampling | {"steps": self.tuned_steps}
         default = _recipe_settings(contender, recipe, steps, self.negative)
-        if not self.whole:
+        if not self.full_model:
             return replace(default, adapters=((self.learned, scale),))
         if scale != 1:
             raise ValueError(
@@ -143,7 +137,7 @@ class SettingsResolver:
     def _pipeline_settings(self, contender: Contender, steps: int) -> SamplingSettings:
         """Return the settings of another pipeline, which is guided like the base by default."""
         path = Path(find_base(contender.folders[0][0]).folder)
-        metadata: dict[str, Any] = {"sampling": {"guidance_scale": self.w_train}}
+        metadata = {"sampling": {"guidance_scale": self.w_train}}
         if (path / METADATA_FILE).is_file():
             metadata = load_metadata(path)
         negative = metadata.get("negative", self.negative)
@@ -164,7 +158,7 @@ class SettingsResolver:
 
 
 def _recipe_settings(
-    contender: Contender, recipe: dict[str, Any], steps: int, negative: str
+    contender: Contender, recipe: dict, steps: int, negative: str
 ) -> SamplingSettings:
     return SamplingSettings(
         contender.name,

@@ -52,10 +52,12 @@ def compare(config: Compare) -> Comparison:
     was trained on; ClipError.
     """
     run = Run(config.run)
+    # before the stage begins: a refused comparison must leave the record as it was
     run.require("train")
     with run.stage(config) as record:
         sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
         cache = SampleCache(run.samples, sampler, write_above_bar)
+        # the old comparison stays until the new one is complete
         with atomic_folder(run.compare, replace=True) as folder, no_truncation_warnings():
             evaluation = evaluate(cache, config)
             pictures = save_pictures(evaluation, folder)
@@ -64,8 +66,10 @@ def compare(config: Compare) -> Comparison:
             if n_reused > 0:
                 write_above_bar(f"{n_reused} of {len(cache)} pictures were there already")
             results = evaluation.results | {"pictures": pictures, "figures": figures}
+            # no NaN: it is no JSON, and other programs would refuse the file
             text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / "results.json").write_text(text + "\n", "utf-8")
+        # only now: an interrupted comparison resumes from all pictures
         cache.prune()
         # imported here, because Jinja is needed for the page alone
         from .report.html import write_report

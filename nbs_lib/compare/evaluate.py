@@ -62,6 +62,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     captions = captions_for(sampler, config)
     texts = [caption.text for caption in captions]
     guided, tuned = guidance_settings(resolver, config)
+    # a progress bar needs the number before the first picture
     n_pictures = len(settings) * (len(prompts) + len(texts))
     n_pictures += (len(guided) + len(tuned)) * len(prompts) + len(cells)
     effective_guidance = grid = reference = None
@@ -76,6 +77,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
             effective_guidance = measure_effective_guidance(cache, guided, tuned, prompts, seeds)
         if cells:
             grid = sample_grid(cache, cells, config)
+    # captions, if there are any: they are more pictures, and the CLIP knows their words
     rates, recovered = measure_caption_accuracy(scored, captions, resolver.objective)
     scores, reference_set = measure_scores(scored, texts or prompts, clip, reference)
     contenders = {}
@@ -143,6 +145,7 @@ def captions_for(sampler: Sampler, config: Compare) -> list[Caption]:
 
 def draw_references(captions: Sequence[Caption]) -> np.ndarray:
     """Return a picture of each caption as the data set draws them: uint8 [n, h, w, 3]."""
+    # fixed seeds, so that every comparison measures from the same set
     scenes = [
         draw(caption.scene, Random(f"real {index}")) for index, caption in enumerate(captions)
     ]
@@ -155,7 +158,9 @@ def sampling_bar(cache: SampleCache, n_pictures: int) -> Iterator[None]:
     with progress_bar("compare", total=n_pictures, unit="picture", **BAR_OPTIONS) as bar:
 
         def on_batch(name, pictures):
+            # the end of a long name: runs of one folder differ there
             label = name if len(name) <= MAX_NAME_LENGTH else f"…{name[1 - MAX_NAME_LENGTH :]}"
+            # set_description draws the bar again, which a log would show as another line
             if bar.desc != f"{label}: ":
                 bar.set_description(label)
             bar.update(pictures)

@@ -115,12 +115,18 @@ def _rate(hits: np.ndarray, texts: Sequence[str]) -> dict:
     n_hits = int(hits.sum())
     if 0 < n_hits < len(hits):
         low, high = bootstrap_interval(
-            sums_by_prompt(hits, texts), lambda sums, counts: sums.sum() / counts.sum()
+            sums_by_prompt(hits, texts),
+            lambda sums, counts: sums.sum() / counts.sum(),
         )
     else:
         # all resamples are equal, and a bootstrap's interval would be one point
         low, high = wilson(n_hits, len(hits))
-    return {"rate": float(hits.mean()), "low": low, "high": high, "count": len(hits)}
+    return {
+        "rate": float(hits.mean()),
+        "low": low,
+        "high": high,
+        "count": len(hits),
+    }
 
 
 def measure_scores(
@@ -165,9 +171,15 @@ def measure_distances(samples: SamplesByName, prompts: Sequence[str]) -> dict[st
 def _distances(a: CachedSamples, b: CachedSamples, prompts: Sequence[str]) -> dict:
     # another pipeline's pictures may have another size
     if a.latents.shape != b.latents.shape or a.images.shape != b.images.shape:
-        return {"latent_mse": None, "ssim": None, "psnr": None, "intervals": {}}
+        return {
+            "latent_mse": None,
+            "ssim": None,
+            "psnr": None,
+            "intervals": {},
+        }
     latents = with_interval(latent_mse(a.latents, b.latents), prompts)
     similarity = with_interval(ssim(a.images, b.images), prompts)
+    # errors, not decibels: a PSNR is taken over all pixels, and its mean is another number
     errors = by_prompt(squared_error(a.images, b.images), prompts)
     decibels = psnr(errors)
     return {

@@ -76,6 +76,7 @@ def load_clip(name: str, base: StableDiffusion) -> Clip | None:
     Errors: ClipError, with what to do.
     """
     if name == "auto":
+        # the embedded CLIP knows the picture-book alone, and says little of other bases
         name = "embedded" if base.name == "embedded" else "none"
     if name == "none":
         return None
@@ -83,6 +84,7 @@ def load_clip(name: str, base: StableDiffusion) -> Clip | None:
         return Clip("embedded", embedded_clip(), find_base("embedded").tokenizer(), None)
     folder = ROOT / Path(name).expanduser()
     is_hub_id = name.count("/") == 1 and not name.startswith((".", "~", "/"))
+    # refused here, or the hub would be asked for a mistyped folder
     if not folder.is_dir() and not is_hub_id:
         raise ClipError(
             f"clip {name!r}: there is no such folder; give auto, none, embedded, a folder or a "
@@ -98,6 +100,7 @@ def _load_clip_from(source: Path | str, name: str) -> Clip:
         processor = CLIPImageProcessorPil.from_pretrained(source)
     # the loaders raise errors of many types for files that are damaged or missing
     except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
+        # the first line: the rest is advice for another library's users
         reason = str(failure).strip().splitlines()[0]
         raise ClipError(
             f"clip {name!r}: it does not load ({reason}); give a folder or a hub id of a CLIPModel"

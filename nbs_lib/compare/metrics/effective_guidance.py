@@ -60,6 +60,7 @@ def measure_effective_guidance(
     for settings in tuned:
         [(_, adapter_scale)] = settings.adapters
         latents = cache.get_or_sample(settings, prompts, seeds).latents
+        # latents, not pictures: decoding would round the small differences away
         errors = [by_prompt(latent_mse(latents, other), prompts) for other in guided_latents]
         low, high = bootstrap_interval(errors, nearest_of_means)
         means = np.stack(errors).mean(1)
@@ -78,6 +79,7 @@ def measure_effective_guidance(
 
 def scales_to_try(w_train: float, adapter_scales: Sequence[float]) -> list[float]:
     """Return guidance scales from 1 to beyond the one expected of the largest λ."""
+    # 1.3: the nearest w may be larger than expected, and must lie within the scales
     highest = min(100.0, max(2.0, 1 + 1.3 * max(adapter_scales) * (w_train - 1)))
     return [round(float(w), 3) for w in np.linspace(1, highest, POINTS)]
 
@@ -93,6 +95,7 @@ def nearest(scales: Sequence[float], errors: np.ndarray) -> float | None:
     least = int(np.argmin(errors))
     if least == len(scales) - 1:
         return None
+    # a parabola needs a neighbour on both sides
     middle = max(least, 1)
     before, at, after = errors[middle - 1 : middle + 2]
     curvature = before - 2 * at + after
@@ -100,4 +103,5 @@ def nearest(scales: Sequence[float], errors: np.ndarray) -> float | None:
         return float(scales[least])
     spacing = scales[1] - scales[0]
     vertex = scales[middle] + spacing * (before - after) / (2 * curvature)
+    # below 1 there is no guidance
     return float(max(scales[0], vertex))

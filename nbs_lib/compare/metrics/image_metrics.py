@@ -81,6 +81,7 @@ def fid(a: torch.Tensor, b: torch.Tensor) -> float:
     a, b: [n, d] and [m, d], two pictures or more in each. Few pictures make it larger.
     Source: arXiv 1706.08500, in the space of another network than Inception.
     """
+    # in double: the root of a covariance of few pictures loses digits in fp32
     metric = FrechetInceptionDistance(feature=PrecomputedFeatures(a.shape[1]))
     metric.update(b.double(), real=True)
     metric.update(a.double(), real=False)

@@ -135,6 +135,7 @@ class Playground:
         try:
             rows = sample_contenders(self.sampler, request, self.thread.check, on_progress)
         finally:
+            # also after an error, or the page would stay busy
             self.thread.post(lambda: self._finish(request, rows))
 
     def _finish(self, request: Play, rows: list[PromptSamples]):
@@ -153,6 +154,7 @@ class Playground:
             self.rows[row.number] = row
             new_rows.append(page_row(self.run, row))
         self.gallery.rows = [*new_rows, *self.gallery.rows][:MAX_ROWS]
+        # the full pictures go with the rows of the page
         numbers = [row["number"] for row in self.gallery.rows]
         self.rows = {number: self.rows[number] for number in numbers}
         self.panel.note = truncation_note(request.prompts, self.sampler.base)
@@ -206,7 +208,10 @@ class Playground:
         """Return one picture of a blind test, in the sampling thread."""
         with no_truncation_warnings():
             samples = self.sampler.sample(
-                settings[name], [prompt], [seed], lambda *_: self.thread.check()
+                settings[name],
+                [prompt],
+                [seed],
+                lambda *_: self.thread.check(),
             )
         return samples.images[0]
 

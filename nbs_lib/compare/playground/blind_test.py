@@ -104,6 +104,7 @@ def tally_votes(votes: Sequence[dict]) -> list[Tally]:
     counts = {}
     for row in votes:
         two = tuple(sorted((row["left"], row["right"])))
+        # None for neither
         winner = {1: row["left"], 2: row["right"]}.get(row["choice"])
         counts.setdefault(two, Counter())[winner] += 1
     tallies = []
@@ -162,10 +163,12 @@ class BlindTest(LiveWidget):
 
     def vote(self, choice: int, number: int):
         """Record a vote and show the next pair; a vote on a pair that is not shown is ignored."""
+        # a second view of the page may still show the pair before
         if not self.pair or number != self.pair["number"]:
             return
         pair, _ = self._ready[self.n_votes]
         try:
+            # a link in the run could lead the file out of it
             self._run.check_links()
             add_vote(self.path, pair, choice, self._parameters)
         except (ValueError, OSError, RunError) as failure:
@@ -184,6 +187,7 @@ class BlindTest(LiveWidget):
             self._thread.stop()
         self.pair = {}
         self.n_pairs = self.n_votes
+        # replaced by the tally if there are any
         self.message = "Stopped; there are no votes."
         self._show_tally("Stopped.")
 

@@ -35,6 +35,7 @@ def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
         ContenderOption("guided", "guided", "w"),
         ContenderOption("tuned", "tuned", "" if sampler.resolver.full_model else "λ"),
     ]
+    # by name, so that the page looks the same each time
     for record in sorted(run.folder.parent.glob("*/run.json")):
         other = Run(record.parent)
         if other.folder != run.folder:
@@ -134,6 +135,7 @@ class ControlPanel(LiveWidget):
         seeds = parse_seeds(self.seeds)
         # here, because 0 is allowed in the notebook's parameters: there it is the adapter's own w
         check_scale("w of guided", self.guidance, 1, self.context["max_guidance"])
+        # in the order of the page, not of the clicks
         chosen = [option for option in self.context["options"] if option["name"] in self.chosen]
         contenders = [self._scaled_name(option, w_train) for option in chosen]
         contenders += split_lines(self.other_contenders)

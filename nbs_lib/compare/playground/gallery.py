@@ -101,6 +101,7 @@ def save(run: Run, row: GalleryRow) -> list[Path]:
     Each PNG holds its metadata as text.
     Errors: ValueError if there is no picture; OSError of the disk; RunError for a linked folder.
     """
+    # a link in the run could lead the files out of it
     run.check_links()
     folder = run.folder / "gallery"
     files = []

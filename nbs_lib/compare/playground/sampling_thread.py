@@ -36,6 +36,7 @@ class SamplingThread:
         if self.busy:
             return False
         self._stop.clear()
+        # daemon: a kernel that shuts down must not wait for pictures
         self._thread = Thread(target=job, name="onepass-sampling", daemon=True)
         self._thread.start()
         return True

@@ -80,6 +80,7 @@ def slider(folder: str | Path, width: int = 384) -> ipywidgets.VBox:
     def show(_=None):
         picture = pictures[prompt.value]
         before, after = pair.value
+        # at once: a page must not show one pair's picture under another's name
         with viewer.hold_sync():
             viewer.before = picture_url(run.compare / picture["files"][before])
             viewer.after = picture_url(run.compare / picture["files"][after])

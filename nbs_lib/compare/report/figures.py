@@ -62,6 +62,7 @@ def _rates(evaluation: Evaluation) -> dict[str, dict[str, float]]:
 def frontier(evaluation: Evaluation) -> Figure:
     """Return quality against cost: the caption accuracy, or else the similarity to guided's."""
     quality = {name: rate["rate"] for name, rate in _rates(evaluation).items()}
+    # without captions, the distance to guided is what is left to order contenders by
     rated = bool(quality)
     if not rated:
         distances = evaluation.results["to_guided"].items()
@@ -83,7 +84,11 @@ def differences(evaluation: Evaluation) -> Image.Image:
     first = slice(0, COLUMNS)
     guided, tuned = (evaluation.samples[name].images[first] for name in ("guided", "tuned"))
     return differences_page(
-        ("guided", "tuned"), guided, tuned, evaluation.prompts[first], evaluation.seeds[first]
+        ("guided", "tuned"),
+        guided,
+        tuned,
+        evaluation.prompts[first],
+        evaluation.seeds[first],
     )
 
 
@@ -96,6 +101,7 @@ def differences_page(
 ) -> Image.Image:
     """Return rows of two contenders' pictures uint8 [n, h, w, 3] and of their differences."""
     maps = np.abs(a.astype(np.float64) - b).mean(-1) / 255
+    # one scale for all maps, and not 0 if the pictures are equal
     largest = max(float(maps.max()), 1 / 255)
     heat = (colormaps["magma"](maps / largest)[..., :3] * 255).round().astype(np.uint8)
     scale = f"difference: black is none, white {100 * largest:.0f} % of the range"
@@ -134,6 +140,7 @@ def denoising_strip(evaluation: Evaluation, name: str) -> tuple[list[int], np.nd
 
     def on_latents(step, now):
         if step in steps:
+            # a copy: the scheduler may reuse the tensor
             latents.append(now.clone())
 
     sampler.sample(settings, config.prompts[:1], config.seeds[:1], on_latents=on_latents)

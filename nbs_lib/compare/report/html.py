@@ -28,7 +28,13 @@ SMALL = 256  # pictures narrower than this are enlarged with square pixels
 MAX_BYTES = 10_000_000  # size of a page, so that it can be sent by mail
 # Qualities of WebP and the pixels that pictures are reduced to, for pages that would be larger; 0
 # for the PNGs themselves.
-QUALITIES = {0: 0, 85: 8000, 60: 4000, 35: 2000, 20: 1000}
+QUALITIES = {
+    0: 0,
+    85: 8000,
+    60: 4000,
+    35: 2000,
+    20: 1000,
+}
 
 
 def write_report(run: Run) -> Path:
@@ -47,6 +53,7 @@ def write_report(run: Run) -> Path:
         html = template.render(page(run, quality, max_cards))
         if len(html.encode()) < MAX_BYTES:
             break
+    # after all pictures are read: a lost one must not cost the old report
     write_atomic(run.report, html)
     return run.report
 
@@ -88,6 +95,7 @@ def page(run: Run, quality: int = 0, max_cards: int | None = None) -> dict:
     max_cards: prompts and seeds whose pictures are shown, None for all
     """
     results = read_results(run)
+    # the slider looks the same on the page and in the notebook
     style = (HERE.parent / "playground" / "viewer.css").read_text("utf-8")
     style += (HERE / "report.css").read_text("utf-8")
     script = (HERE / "report.js").read_text("utf-8")
@@ -117,6 +125,7 @@ def card(run: Run, picture: dict, quality: int = 0) -> dict:
         for name in CONTENDERS
         if name in picture["files"]
     }
+    # one of them: pictures of a card have one size
     with Image.open(next(iter(files.values()))) as opened:
         small = opened.width < SMALL
     return {

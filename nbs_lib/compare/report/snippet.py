@@ -58,8 +58,10 @@ pipe.load_lora_weights({learned!r}, {load_options})
 pipe.set_adapters("onepass", {results["adapter_scale"]:g})
 """
     options = ""
+    # diffusers would sample at the base's own size
     if results["resolution"]:
         options += f"\n    height={results['resolution']},\n    width={results['resolution']},"
+    # without guidance a negative prompt has no effect
     if results.get("negative") and w > 1:
         options += f"\n    negative_prompt={results['negative']!r},"
     remark = "  # one pass a step: what was trained holds its guidance already" if w == 1 else ""

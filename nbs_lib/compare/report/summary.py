@@ -26,6 +26,7 @@ def figure_images(comparison: Any, *names: str) -> list[Any]:
 
     comparison: a Comparison
     """
+    # imported here, because only a notebook displays them
     from IPython.display import Image
 
     images = []
@@ -43,6 +44,7 @@ def summary(comparison: Any) -> str:
     """
     results = comparison.results
     contenders = results["contenders"]
+    # contenders may be folders with long names
     width = max(13, 2 + max(map(len, contenders)))
     head = ("right caption first", "CLIP score", "NFE", "s a picture", "MiB")
     lines = [_table_row("", width, *head)]

@@ -39,12 +39,15 @@ class AdapterLoader:
         # the file may have been trained again since it was loaded
         if folder in self._loaded and self._loaded[folder][1] == stamp:
             return
+        # before diffusers reads it, so that an error says what is wrong with the file
         check_adapter(folder / WEIGHTS, self.layers)
+        # a new name each time: peft refuses one that is loaded
         name = f"onepass-{len(self._originals)}-{len(self._loaded)}-{stamp[0]}"
         self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
         self.pipe.disable_lora()
         self._loaded[folder] = name, stamp
         for layer_name, layer in self._adapted_layers():
+            # copied before the first adapter is fused into it
             if layer_name not in self._originals:
                 self._originals[layer_name] = layer.weight, layer.weight.detach().clone()
 
@@ -89,6 +92,7 @@ class AdapterLoader:
 def change_stamp(path: Path) -> tuple[int, int]:
     """Return what changes when a file is written again: its time and size."""
     status = path.stat()
+    # in nanoseconds: two trainings may end within a second
     return status.st_mtime_ns, status.st_size
 
 
@@ -109,6 +113,7 @@ def find_adapter(folder: str) -> Path:
     Errors: FileNotFoundError, with what to do.
     """
     path = (ROOT / Path(folder).expanduser()).resolve()
+    # its adapter folder may hold an earlier training's
     if Run(path).stage_record("train").get("status") == "running":
         raise FileNotFoundError(
             f"contender {folder!r}: its training has not ended; wait for it, or resume it with "

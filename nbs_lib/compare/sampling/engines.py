@@ -29,6 +29,7 @@ def on_engine(unet: UNet2DConditionModel, engine: str, base: StableDiffusion) ->
         return unet
     eager = prediction(unet, base)
     if engine == "compile":
+        # torch's compiler command breaks at a space in its own path
         quote_torch_libraries()
         unet.compile_repeated_blocks(dynamic=True)
     else:

@@ -38,6 +38,7 @@ def grid_cells(resolver: SettingsResolver, config: Compare) -> list[GridCell]:
         "w": None,
         "adapter_scale": config.adapter_scale,
         "scheduler": "",
+        # tuned holds its guidance, so that w would guide it twice
         "contender": "guided" if "w" in names else "tuned",
     }
     combinations = product(*(axis.values for axis in reversed(axes)))
@@ -45,6 +46,7 @@ def grid_cells(resolver: SettingsResolver, config: Compare) -> list[GridCell]:
     for axis in axes:
         if axis.name in ("prompt", "seed", "contender"):
             continue
+        # in every cell: an axis may matter to one contender and not to another
         for cell in options:
             settings = {_settings(resolver, cell | {axis.name: v}, config) for v in axis.values}
             # labels would promise a difference that the pictures do not show
@@ -86,5 +88,6 @@ def sample_grid(cache: SampleCache, cells: list[GridCell], config: Compare) -> n
         for index, image in zip(indices, samples.images, strict=True):
             images[index] = image
     shape = [len(axis.values) for axis in reversed(config.grid_axes)]
+    # a grid of two axes has one part
     missing_axes = [1] * (3 - len(shape))
     return np.stack(images).reshape(*missing_axes, *shape, *images[0].shape)

@@ -46,6 +46,7 @@ class Pipelines:
         """Yield the pipeline that samples so; afterwards its weights are back, bit for bit."""
         base, pipe = self.for_settings(settings)
         unet, scheduler = pipe.unet, pipe.scheduler
+        # outside the try: an adapter that is refused has changed nothing
         for folder, _ in settings.adapters:
             self.adapters.load(folder)
         fused = nullcontext()
@@ -101,6 +102,7 @@ class Pipelines:
 
 def _unet_key(settings: SamplingSettings) -> tuple:
     """Return a key that is equal for settings with the same UNet, in its present state."""
+    # one UNet, whatever adapters are fused into it
     if settings.engine == "eager" and not settings.model:
         return settings.engine, bool(settings.adapters)
     files = [folder / WEIGHTS for folder, _ in settings.adapters]

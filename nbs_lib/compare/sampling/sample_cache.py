@@ -82,6 +82,7 @@ class SampleCache:
         shared = {"contender": settings.contender} | provenance(self.sampler, settings)
         pairs = zip(prompts, seeds, strict=True)
         records = [shared | {"prompt": prompt, "seed": seed} for prompt, seed in pairs]
+        # 24 digits, 96 bits: no two pictures share a name by chance
         files = [self.folder / f"{value_hash(record)[:24]}.png" for record in records]
         samples = []
         self.on_batch(settings.contender, 0)
@@ -111,6 +112,7 @@ class SampleCache:
 
     def prune(self):
         """Remove the pictures that were not requested since this cache was opened."""
+        # a link may lead to another run's pictures
         if self.folder.is_symlink():
             return
         remove_stale_temporaries(self.folder)

@@ -66,6 +66,7 @@ class Sampler:
         self.resolution = resolution
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipelines = Pipelines(self.resolver, self.device)
+        # before other models are loaded, which are no cost of one pipeline
         self._pipeline_mib = memory_in_use(self.device)
 
     def sample(
@@ -93,10 +94,15 @@ class Sampler:
         n_steps = len(batches) * settings.steps
         images, latents = [], []
         with self.pipelines.prepared(settings) as pipe:
+            # all sizes before the clock starts: the last batch may be smaller
             for batch in batches:
                 # step 0: on_progress can end the sampling during the warm-up too
                 self._warm_up(
-                    pipe, settings, prompts[batch], seeds[batch], lambda *_: on_progress(0, n_steps)
+                    pipe,
+                    settings,
+                    prompts[batch],
+                    seeds[batch],
+                    lambda *_: on_progress(0, n_steps),
                 )
             profiler = SamplingProfiler(self.device, self._pipeline_mib)
             hook = pipe.unet.register_forward_hook(profiler.count)
@@ -108,7 +114,12 @@ class Sampler:
                         on_progress(first + step, n_steps)
 
                     pictures, last_latents = self._sample_batch(
-                        pipe, settings, prompts[batch], seeds[batch], settings.steps, on_step
+                        pipe,
+                        settings,
+                        prompts[batch],
+                        seeds[batch],
+                        settings.steps,
+                        on_step,
                     )
                     images.append(pictures)
                     latents.append(last_latents)
@@ -152,8 +163,10 @@ class Sampler:
         on_step: OnLatents,
     ) -> tuple[np.ndarray, torch.Tensor]:
         """Return the pictures of one batch, and their last latents."""
+        # half up: Python's round would take halves to the even number
         guided_steps = math.floor(settings.guided * steps + 0.5)
         w = settings.w if guided_steps else 1.0
+        # SD has one of them, SDXL three
         conditions = [name for name in CONDITIONS if name in pipe._callback_tensor_inputs]
         last_latents = None
 

@@ -47,6 +47,7 @@ class SettingsResolver:
         Errors: BaseError if it was trained on another base.
         """
         metadata = load_metadata(learned)
+        # weights of another base would give noise, and no error
         check_same_base(base, metadata, learned)
         self.base = base
         self.learned = learned
@@ -79,6 +80,7 @@ class SettingsResolver:
         """
         contender = parse_contender(name)
         scheduler = scheduler or self.scheduler
+        # here too: the playground and Python code pass values that no config has checked
         if scheduler and scheduler not in SCHEDULERS:
             allowed = ", ".join(SCHEDULERS)
             raise ValueError(f"scheduler: given {scheduler!r}; allowed is one of {allowed}")
@@ -95,6 +97,7 @@ class SettingsResolver:
                 stacklevel=2,
             )
         guided = default.guided if contender.guided is None else contender.guided
+        # the name first: it is what figures and tables show
         w = contender.scale or guidance or default.w
         return replace(
             default,
@@ -111,7 +114,11 @@ class SettingsResolver:
         """Return a contender's settings before its name and the arguments change them."""
         if contender.kind == "base":
             return SamplingSettings(
-                contender.name, steps, self.w_train, self.negative, "DDIMScheduler"
+                contender.name,
+                steps,
+                self.w_train,
+                self.negative,
+                "DDIMScheduler",
             )
         if contender.kind == "pipeline":
             return self._pipeline_settings(contender, steps)

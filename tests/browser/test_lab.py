@@ -321,7 +321,7 @@ def test_what_cannot_be_drawn_is_said_above_the_picture(opened: Lab, base):
     lab.prompts.fill("a cat")
     lab.panel.get_by_label("w of guided, as a number").fill("50")
     lab.draw.click()
-    lab.says("guidance w: given 50; allowed is a number from 1 to 20")
+    lab.says("w of guided: given 50; allowed is a number from 1 to 20")
     lab.panel.get_by_label("w of guided, as a number").fill("3")
     lab.panel.get_by_label("λ of tuned, as a number").fill("7")
     lab.draw.click()

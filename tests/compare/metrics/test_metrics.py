@@ -64,7 +64,7 @@ def test_a_clip_score_by_hand():
 
 
 def test_the_distance_of_sets_by_hand():
-    """In one dimension: FID is the squared difference of the means and of the spreads; KID sums the kernel (xy + 1)³."""
+    """FID in one dimension is the squared difference of means and of spreads."""
     a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [7.0]])
     assert fid(a, b) == pytest.approx(16 + (2**0.5 - 8**0.5) ** 2, abs=1e-4)
     assert fid(a, a) == pytest.approx(0, abs=1e-4)
@@ -76,13 +76,13 @@ def test_the_distance_of_sets_by_hand():
     )
 
 
-def test_a_kid_is_unbiased_also_where_the_pictures_of_a_prompt_are_alike():
+def test_kid_is_unbiased_even_if_the_pictures_of_a_prompt_are_alike():
     generator = torch.Generator().manual_seed(0)
 
     def features(n: int) -> torch.Tensor:
         return torch.nn.functional.normalize(torch.randn(n, 8, generator=generator), dim=-1)
 
-    def drawn(alike: float) -> list[float]:
+    def null_values(alike: float) -> list[float]:
         pairs = [
             (a := features(12), torch.nn.functional.normalize(a * alike + features(12), dim=-1))
             for _ in range(400)
@@ -90,37 +90,37 @@ def test_a_kid_is_unbiased_also_where_the_pictures_of_a_prompt_are_alike():
         return [kid(a, b) for a, b in pairs]
 
     for alike in (0.0, 5.0):
-        found = np.array(drawn(alike))
-        assert abs(found.mean()) < 4 * found.std() / 20
+        values = np.array(null_values(alike))
+        assert abs(values.mean()) < 4 * values.std() / 20
     # equal means, other directions: only a kernel with x·y itself sees it
     left, right = features(200), features(200)
     left[:, 4:], right[:, :4] = 0, 0
-    assert kid(*(torch.nn.functional.normalize(each, dim=-1) for each in (left, right))) > 0.1
+    assert kid(*(torch.nn.functional.normalize(vectors, dim=-1) for vectors in (left, right))) > 0.1
 
 
-def test_a_weighted_kid_is_that_of_the_pictures_without_those_of_weight_nothing():
+def test_weighted_kid_ignores_pictures_of_weight_zero():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(9, 5, generator=generator), torch.randn(9, 5, generator=generator) + 0.3
     assert kid(a, b, np.array([1, 1, 1, 1, 1, 1, 0, 0, 0])) == pytest.approx(kid(a[:6], b[:6]))
-    told = set_intervals(a, b, list("abcdefghi"))
+    intervals = set_intervals(a, b, list("abcdefghi"))
     for name, value in (("fid", fid(a, b)), ("kid", kid(a, b))):
         assert (
-            told[name]["value"] == pytest.approx(value)
-            and told[name]["low"] < value < told[name]["high"]
+            intervals[name]["value"] == pytest.approx(value)
+            and intervals[name]["low"] < value < intervals[name]["high"]
         )
-    assert set_intervals(a, b, list("abcdefghi")) == told, "the draws are always the same"
+    assert set_intervals(a, b, list("abcdefghi")) == intervals, "the draws are always the same"
     few = set_intervals(a, b, list("aaabbbccc"))
-    assert few["kid"]["high"] - few["kid"]["low"] != told["kid"]["high"] - told["kid"]["low"], (
-        "prompts are drawn, not pictures"
-    )
+    assert (
+        few["kid"]["high"] - few["kid"]["low"] != intervals["kid"]["high"] - intervals["kid"]["low"]
+    ), "prompts are drawn, not pictures"
     assert set_intervals(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
 
 
-def test_an_interval_is_over_prompts_and_not_over_their_seeds():
+def test_intervals_resample_prompts_not_seeds():
     values, prompts = np.array([1.0, 3.0, 5.0, 5.0]), ["a", "a", "b", "b"]
     assert by_prompt(values, prompts).tolist() == [2, 5]
-    told = with_interval(np.tile([1.0, 3.0], 50), ["a"] * 100)
-    assert told == {"value": 2, "low": None, "high": None}, "one prompt says nothing of others"
+    intervals = with_interval(np.tile([1.0, 3.0], 50), ["a"] * 100)
+    assert intervals == {"value": 2, "low": None, "high": None}, "one prompt says nothing of others"
 
 
 def test_the_nearest_scale_is_the_vertex_of_a_parabola():
@@ -177,7 +177,7 @@ def test_the_interval_holds_the_rate_and_narrows_with_prompts():
     assert bootstrap_interval(few, np.mean) == bootstrap_interval(few, np.mean)
 
 
-def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
+def test_the_embedded_clip_ranks_captions_above_near_misses():
     captions = held_out_captions(30, seed=5)
     images = np.stack(
         [np.asarray(draw(caption.scene, Random(i))) for i, caption in enumerate(captions)]
@@ -201,5 +201,5 @@ def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
         (0, 0, 0.0, 1.0),
     ],
 )
-def test_the_interval_is_the_one_of_a_calculation_by_hand(successes, trials, low, high):
+def test_wilson_interval_by_hand(successes, trials, low, high):
     assert wilson(successes, trials) == pytest.approx((low, high), abs=2e-6)

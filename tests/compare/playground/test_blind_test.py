@@ -15,7 +15,7 @@ from nbs_lib.files import read_jsonl
 PAIR = Pair("a cat", 3, "tuned", "guided")
 
 
-def test_votes_are_kept_a_line_each_and_counted(tmp_path):
+def test_votes_are_appended_and_tallied(tmp_path):
     path = tmp_path / "run" / "votes.jsonl"
     other = Pair("a dog", 4, "guided", "tuned")
     for pair, choice in ((PAIR, 1), (other, 2), (other, 1), (PAIR, 0)):
@@ -25,9 +25,15 @@ def test_votes_are_kept_a_line_each_and_counted(tmp_path):
         ["prompt", "seed", "left", "right", "choice", "steps", "scheduler", "time"]
     ] * 4
     assert [json.loads(line)["choice"] for line in path.read_text().splitlines()] == [1, 2, 1, 0]
-    [told] = tally_votes(rows)
-    assert (told.a, told.b, told.for_a, told.for_b, told.neither) == ("guided", "tuned", 1, 2, 1)
-    assert told.rate == pytest.approx(1 / 3) and str(told).startswith(
+    [tally] = tally_votes(rows)
+    assert (tally.a, tally.b, tally.for_a, tally.for_b, tally.neither) == (
+        "guided",
+        "tuned",
+        1,
+        2,
+        1,
+    )
+    assert tally.rate == pytest.approx(1 / 3) and str(tally).startswith(
         "guided 1, tuned 2, neither 1: guided is better in 33 % ["
     )
 
@@ -40,7 +46,7 @@ def test_a_line_that_a_killed_process_left_does_not_spoil_the_next(tmp_path):
     assert [row["choice"] for row in read_jsonl(path)] == [1, 2]
 
 
-def test_another_choice_is_refused_and_nothing_is_kept(tmp_path):
+def test_an_invalid_choice_is_refused_and_not_saved(tmp_path):
     with pytest.raises(
         ValueError, match=r"choice: given 3; allowed is 1 \(left\), 2 \(right\) or 0"
     ):
@@ -49,10 +55,10 @@ def test_another_choice_is_refused_and_nothing_is_kept(tmp_path):
 
 
 def test_ties_alone_are_no_rate():
-    [told] = tally_votes([{"left": "a", "right": "b", "choice": 0}])
+    [tally] = tally_votes([{"left": "a", "right": "b", "choice": 0}])
     assert (
-        told == Tally("a", "b", 0, 0, 1, None, 0.0, 1.0)
-        and str(told) == "a and b: no vote for either, 1 for neither"
+        tally == Tally("a", "b", 0, 0, 1, None, 0.0, 1.0)
+        and str(tally) == "a and b: no vote for either, 1 for neither"
     )
 
 

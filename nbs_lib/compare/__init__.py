@@ -95,6 +95,7 @@ def save_pictures(evaluation: Evaluation, folder: Path) -> list[dict]:
         files = {}
         for name, samples in evaluation.samples.items():
             files[name] = f"pictures/p{index // n_seeds:02}_s{seed}_{slugs[name]}.png"
+            # a link takes no space, and survives the pruning of the cache
             hardlink_or_copy(samples.files[index], folder / files[name])
         pictures.append({"prompt": prompt, "seed": seed, "files": files})
     return pictures

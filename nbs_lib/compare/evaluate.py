@@ -124,6 +124,7 @@ def settings_of(sampler: Sampler, config: Compare) -> dict:
 
 def report_cut_prompts(prompts: Sequence[str], tokenizer: Any) -> list[dict]:
     """Print and return the prompts that the text encoder does not read to their end."""
+    # verbose=False: transformers would warn of the same
     token_ids = tokenizer(list(prompts), verbose=False).input_ids
     limit = tokenizer.model_max_length
     cuts = []
@@ -138,6 +139,7 @@ def report_cut_prompts(prompts: Sequence[str], tokenizer: Any) -> list[dict]:
 
 def captions_for(sampler: Sampler, config: Compare) -> list[Caption]:
     """Return the held-out captions to sample; only the embedded base knows their world."""
+    # the captions describe scenes of the picture-book
     if sampler.base.name != "embedded" or not config.captions:
         return []
     return held_out_captions(config.captions)
@@ -172,7 +174,10 @@ def sampling_bar(cache: SampleCache, n_pictures: int) -> Iterator[None]:
 
 
 def sample_contenders(
-    cache: SampleCache, settings: Sequence[SamplingSettings], prompts: list[str], seeds: list[int]
+    cache: SampleCache,
+    settings: Sequence[SamplingSettings],
+    prompts: list[str],
+    seeds: list[int],
 ) -> SamplesByName:
     """Return every contender's pictures of the same prompts and seeds."""
     return {row.contender: cache.get_or_sample(row, prompts, seeds) for row in settings}

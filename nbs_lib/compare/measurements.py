@@ -46,7 +46,11 @@ BAR_OPTIONS = {"mininterval": 5, "ncols": 88}
 SamplesByName = Mapping[str, CachedSamples]
 
 
-def counted(desc: str, items: Iterable[Any], unit: str) -> Iterable[Any]:
+def counted(
+    desc: str,
+    items: Iterable[Any],
+    unit: str,
+) -> Iterable[Any]:
     """Return the items with a progress bar that counts them."""
     return progress_bar(desc, iterable=items, unit=unit, **BAR_OPTIONS)
 
@@ -66,6 +70,7 @@ def measure_costs(
     for name, rounds in timings.items():
         seconds = [samples.seconds for samples in rounds]
         costs[name] = {
+            # counted, so it is the same in each round
             "nfe": rounds[-1].nfe,
             "seconds": median(seconds),
             "seconds_low": min(seconds),
@@ -77,7 +82,9 @@ def measure_costs(
 
 
 def measure_caption_accuracy(
-    samples: SamplesByName, captions: Sequence[Caption], objective: str
+    samples: SamplesByName,
+    captions: Sequence[Caption],
+    objective: str,
 ) -> tuple[dict[str, dict], dict | None]:
     """Return the caption accuracy by contender, and the guidance recovered.
 
@@ -98,7 +105,7 @@ def measure_caption_accuracy(
     return rates, recovered
 
 
-def _recovered(hits: dict[str, np.ndarray], texts: Sequence[str]) -> dict | None:
+def _recovered(hits, texts):
     """Return the guidance recovered with its interval."""
     three = [hits[name] for name in CONTENDERS]
     value = recovered_by_picture(*three)
@@ -110,7 +117,7 @@ def _recovered(hits: dict[str, np.ndarray], texts: Sequence[str]) -> dict | None
     return {"value": value, "low": low, "high": high}
 
 
-def _rate(hits: np.ndarray, texts: Sequence[str]) -> dict:
+def _rate(hits, texts):
     """Return the share of hits with its interval."""
     n_hits = int(hits.sum())
     if 0 < n_hits < len(hits):
@@ -168,7 +175,7 @@ def measure_distances(samples: SamplesByName, prompts: Sequence[str]) -> dict[st
     return distances
 
 
-def _distances(a: CachedSamples, b: CachedSamples, prompts: Sequence[str]) -> dict:
+def _distances(a, b, prompts):
     # another pipeline's pictures may have another size
     if a.latents.shape != b.latents.shape or a.images.shape != b.images.shape:
         return {

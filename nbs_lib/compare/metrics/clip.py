@@ -35,6 +35,7 @@ class Clip:
         """Return features [n, d] on the unit sphere of pictures uint8 [n, h, w, 3]."""
         batches = []
         for start in range(0, len(images), BATCH):
+            # in batches, which bound the memory
             x = self._pixels(images[start : start + BATCH])
             batches.append(features(self.model.get_image_features(pixel_values=x)))
         return torch.cat(batches)
@@ -48,12 +49,12 @@ class Clip:
             batches.append(features(self.model.get_text_features(**tokens)))
         return torch.cat(batches)
 
-    def _pixels(self, images: np.ndarray) -> torch.Tensor:
+    def _pixels(self, images):
         if self.processor:
             return self.processor(list(images), return_tensors="pt").pixel_values
         return pixels(images, self.model)
 
-    def _tokens(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    def _tokens(self, texts):
         tokens = self.tokenizer(
             list(texts),
             padding="max_length",
@@ -93,7 +94,7 @@ def load_clip(name: str, base: StableDiffusion) -> Clip | None:
     return _load_clip_from(folder if folder.is_dir() else name, name)
 
 
-def _load_clip_from(source: Path | str, name: str) -> Clip:
+def _load_clip_from(source, name):
     try:
         model = load_clip_folder(source)
         tokenizer = CLIPTokenizer.from_pretrained(source)

@@ -47,12 +47,7 @@ def bootstrap_interval(
     return _percentiles(values)
 
 
-def _resample(
-    n: int,
-    statistic: Callable[[np.ndarray], float | None],
-    resamples: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
+def _resample(n, statistic, resamples, rng):
     """Return the finite values of a statistic of indices, n drawn with replacement."""
     # not scipy's bootstrap: 2 to 3 times as slow, and it warns of statistics that may be undefined
     values = [statistic(indices) for indices in rng.integers(0, n, (resamples, n))]
@@ -83,7 +78,7 @@ def sums_by_prompt(values: np.ndarray, prompts: Sequence[str]) -> tuple[np.ndarr
     return np.bincount(indices, weights=values), np.bincount(indices)
 
 
-def _prompt_indices(prompts: Sequence[str]) -> np.ndarray:
+def _prompt_indices(prompts):
     """Return the index of each picture's prompt among the different prompts."""
     order = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
     return np.array([order[prompt] for prompt in prompts])
@@ -129,6 +124,6 @@ def set_intervals(
     }
 
 
-def _percentiles(values: np.ndarray) -> tuple[float, float]:
+def _percentiles(values):
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -26,6 +26,7 @@ def guidance_settings(
     Both are empty unless an adapter that holds guidance is to be measured.
     """
     scales = config.effective_guidance_at
+    # other objectives teach no guidance, and a full model has no λ
     if not scales or resolver.objective != "guidance" or resolver.full_model:
         return [], []
     guided = [
@@ -99,6 +100,7 @@ def nearest(scales: Sequence[float], errors: np.ndarray) -> float | None:
     middle = max(least, 1)
     before, at, after = errors[middle - 1 : middle + 2]
     curvature = before - 2 * at + after
+    # noise can bend the curve the other way, which has no least point
     if curvature <= 0:
         return float(scales[least])
     spacing = scales[1] - scales[0]

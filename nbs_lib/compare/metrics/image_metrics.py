@@ -9,7 +9,11 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 
-def guidance_recovered(unguided: float, guided: float, tuned: float) -> float | None:
+def guidance_recovered(
+    unguided: float,
+    guided: float,
+    tuned: float,
+) -> float | None:
     """Return the share of guidance's gain that tuned keeps, None if guidance gains nothing.
 
     (tuned − unguided) / (guided − unguided)
@@ -18,7 +22,9 @@ def guidance_recovered(unguided: float, guided: float, tuned: float) -> float | 
 
 
 def recovered_by_picture(
-    unguided: np.ndarray, guided: np.ndarray, tuned: np.ndarray
+    unguided: np.ndarray,
+    guided: np.ndarray,
+    tuned: np.ndarray,
 ) -> float | None:
     """Return `guidance_recovered` of three rates, from the hits of each picture: arrays [n]."""
     rates = [float(np.mean(hits)) for hits in (unguided, guided, tuned)]
@@ -88,7 +94,11 @@ def fid(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(metric.compute())
 
 
-def kid(a: torch.Tensor, b: torch.Tensor, weights: np.ndarray | None = None) -> float:
+def kid(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weights: np.ndarray | None = None,
+) -> float:
     """Return the squared maximum mean discrepancy of two sets, with the kernel (x·y + 1)³.
 
     It is unbiased, so it may be a little below 0.

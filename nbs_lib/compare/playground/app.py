@@ -8,7 +8,6 @@ from random import Random
 from typing import Any
 
 import ipywidgets
-import numpy as np
 
 from ...config import REFERENCE_PROMPTS, Compare, Play
 from ...files import read_jsonl, value_hash
@@ -17,11 +16,10 @@ from ..report.html import picture_url
 from ..sampling.long_prompts import no_truncation_warnings
 from ..sampling.sample_cache import provenance
 from ..sampling.sampler import Sampler, load_sampler
-from ..sampling.settings import SamplingSettings
 from .blind_test import BlindTest, plan_pairs
 from .controls import ControlPanel, panel_context
 from .gallery import Gallery, GalleryRow, page_row, save
-from .jobs import STOPPED, PromptSamples, resolve_contender, sample_contenders, truncation_note
+from .jobs import STOPPED, resolve_contender, sample_contenders, truncation_note
 from .sampling_thread import SamplingThread
 from .viewer import Viewer
 
@@ -69,7 +67,7 @@ class Playground:
         self._widgets = [self.widget, top, self.panel, self.viewer, self.gallery, self.blind]
         self.draw(self.thread.run_here)
 
-    def _on_message(self, _, message: dict, buffers: list):
+    def _on_message(self, _, message, buffers):
         """Do what a button of the page asks for."""
         actions = {
             "stop": self.thread.stop,
@@ -116,7 +114,7 @@ class Playground:
         self.panel.show_progress(0, 0, "Getting ready")
         start(partial(self._sample, request))
 
-    def _request(self) -> Play | None:
+    def _request(self):
         """Return the parameters in the controls; if they are wrong, show the error instead."""
         self.viewer.message = ""
         try:
@@ -125,7 +123,7 @@ class Playground:
             self.viewer.message = str(failure)
             return None
 
-    def _sample(self, request: Play):
+    def _sample(self, request):
         """Sample in the sampling thread."""
         rows = []
 
@@ -138,7 +136,7 @@ class Playground:
             # also after an error, or the page would stay busy
             self.thread.post(lambda: self._finish(request, rows))
 
-    def _finish(self, request: Play, rows: list[PromptSamples]):
+    def _finish(self, request, rows):
         """Show the pictures, or why there are none."""
         self.panel.busy = False
         self.panel.task = ""
@@ -202,9 +200,7 @@ class Playground:
         parameters = {"steps": request.steps, "scheduler": request.scheduler, "made": hashes}
         self.blind.start(pairs, parameters, partial(self._draw_one, settings))
 
-    def _draw_one(
-        self, settings: dict[str, SamplingSettings], name: str, prompt: str, seed: int
-    ) -> np.ndarray:
+    def _draw_one(self, settings, name, prompt, seed):
         """Return one picture of a blind test, in the sampling thread."""
         with no_truncation_warnings():
             samples = self.sampler.sample(

@@ -72,7 +72,7 @@ def read_votes(path: Path) -> list[dict]:
     return [row for row in read_jsonl(path) if _is_vote(row)]
 
 
-def _is_vote(row: dict) -> bool:
+def _is_vote(row):
     has_names = all(isinstance(row.get(side), str) for side in ("left", "right"))
     return has_names and row.get("choice") in (0, 1, 2) and isinstance(row.get("made"), dict)
 
@@ -191,7 +191,7 @@ class BlindTest(LiveWidget):
         self.message = "Stopped; there are no votes."
         self._show_tally("Stopped.")
 
-    def _draw(self, pairs: list[Pair], draw: Draw):
+    def _draw(self, pairs, draw):
         """Draw the pairs, in the sampling thread."""
         message = ""
         try:
@@ -205,12 +205,12 @@ class BlindTest(LiveWidget):
             message = describe_failure(failure)
         self._thread.post(lambda: self._finish_drawing(message))
 
-    def _add(self, pair: Pair, urls: list[str]):
+    def _add(self, pair, urls):
         self._ready.append((pair, urls))
         if not self.pair and not self._ended:
             self._show_next()
 
-    def _finish_drawing(self, message: str):
+    def _finish_drawing(self, message):
         self.busy = False
         if self._ended:
             return
@@ -232,7 +232,7 @@ class BlindTest(LiveWidget):
         else:
             self._show_tally("Done.")
 
-    def _show_tally(self, opening: str):
+    def _show_tally(self, opening):
         """Show the tally of all votes of the run on these contenders, of earlier tests too."""
         current = self._parameters["made"]
         names = {name for pair, _ in self._ready for name in (pair.left, pair.right)}

@@ -64,7 +64,11 @@ def refusal(run: Run, base: StableDiffusion) -> str:
     return f"its adapter is of another base, {theirs}; this page's is {base.name} ({base.hash:.8})"
 
 
-def panel_context(run: Run, sampler: Sampler, prompts: list[str]) -> dict:
+def panel_context(
+    run: Run,
+    sampler: Sampler,
+    prompts: list[str],
+) -> dict:
     """Return what a panel's fields offer. prompts: of the run's own comparison."""
     return {
         "options": [asdict(option) for option in contender_options(run, sampler)],
@@ -102,7 +106,12 @@ class ControlPanel(LiveWidget):
     task = Unicode()
     note = Unicode()  # about the last sampling
 
-    def show_progress(self, step: int, n_steps: int, task: str):
+    def show_progress(
+        self,
+        step: int,
+        n_steps: int,
+        task: str,
+    ):
         """Show a task and its steps."""
         with self.hold_sync():
             self.step = step
@@ -119,6 +128,7 @@ class ControlPanel(LiveWidget):
         self.scheduler = config.scheduler
         self.guidance = config.guidance_scale or w_train
         self.chosen = [name for name in config.contenders if name in names]
+        # contenders that no option stands for keep a place where they can be edited
         self.other_contenders = "\n".join(name for name in config.contenders if name not in names)
         scaled = [option["name"] for option in options if option["scale"] == "λ"]
         self.scales = dict.fromkeys(scaled, config.adapter_scale)
@@ -151,7 +161,7 @@ class ControlPanel(LiveWidget):
             contenders=list(dict.fromkeys(contenders)),
         )
 
-    def _whole_steps(self) -> int:
+    def _whole_steps(self):
         """Return the steps in the field; `Play` checks their range."""
         if self.steps is None:
             raise ParameterError("steps is empty; write a whole number from 1 to 100")
@@ -162,7 +172,7 @@ class ControlPanel(LiveWidget):
             )
         return int(self.steps)
 
-    def _scaled_name(self, option: dict[str, str], w_train: float) -> str:
+    def _scaled_name(self, option, w_train):
         name = option["name"]
         if option["scale"] == "w":
             return scaled_name(name, self.guidance, w_train)
@@ -173,7 +183,12 @@ class ControlPanel(LiveWidget):
         return scaled_name(name, scale, 1.0)
 
 
-def check_scale(name: str, scale: float | None, low: float, high: float):
+def check_scale(
+    name: str,
+    scale: float | None,
+    low: float,
+    high: float,
+):
     """Raise ParameterError unless a scale is between two numbers."""
     if scale is None:
         raise ParameterError(f"{name} is empty; write a number from {low:g} to {high:g}")
@@ -183,7 +198,11 @@ def check_scale(name: str, scale: float | None, low: float, high: float):
         )
 
 
-def scaled_name(name: str, scale: float, default: float) -> str:
+def scaled_name(
+    name: str,
+    scale: float,
+    default: float,
+) -> str:
     """Return a contender's name with its scale, if that is not the default."""
     return name if scale == default else f"{name} at {scale:g}"
 

@@ -58,7 +58,7 @@ class GalleryRow:
         return before, name
 
 
-def _first_of_kind(names: list[str], kind: str) -> str:
+def _first_of_kind(names, kind):
     """Return the first contender of a kind, or else the first."""
     return next((name for name in names if name.startswith(kind)), names[0])
 
@@ -77,6 +77,7 @@ def page_row(run: Run, row: GalleryRow) -> dict:
     """Return a row as the page takes it."""
     samples = []
     for name, sample in row.samples.items():
+        # reduced: the page holds every row until it is closed
         url = "" if sample.image is None else picture_url(thumbnail(sample.image))
         samples.append({"name": name, "note": sample.note, "url": url})
     return {
@@ -123,7 +124,7 @@ def save(run: Run, row: GalleryRow) -> list[Path]:
     return files
 
 
-def _png(image: np.ndarray, metadata: dict) -> bytes:
+def _png(image, metadata):
     text = PngInfo()
     text.add_itxt(TEXT_KEY, json.dumps(metadata, ensure_ascii=False))
     buffer = BytesIO()

@@ -6,7 +6,7 @@ from ...config import Play
 from ...models import BaseError, StableDiffusion
 from ..sampling.long_prompts import no_truncation_warnings
 from ..sampling.sample_cache import provenance
-from ..sampling.sampler import OnProgress, Sampler, Samples
+from ..sampling.sampler import Sampler, Samples
 from ..sampling.settings import SamplingSettings, prompt_seed_pairs
 from .gallery import Sample
 from .sampling_thread import StoppedError
@@ -42,9 +42,7 @@ def sample_contenders(
     return rows
 
 
-def _sample_contender(
-    sampler: Sampler, request: Play, name: str, check: Callable[[], None], watch: OnProgress
-) -> list[Sample]:
+def _sample_contender(sampler, request, name, check, watch):
     """Return a contender's pictures, or as many times the reason why there are none."""
     prompts, seeds = prompt_seed_pairs(request.prompts, request.seeds)
     try:
@@ -61,7 +59,11 @@ def _sample_contender(
     return [Sample(None, reason)] * len(prompts)
 
 
-def resolve_contender(sampler: Sampler, request: Play, name: str) -> SamplingSettings:
+def resolve_contender(
+    sampler: Sampler,
+    request: Play,
+    name: str,
+) -> SamplingSettings:
     """Return the settings of one of the request's contenders. Errors: see `SettingsResolver`."""
     return sampler.resolver.resolve(name, request.steps, scheduler=request.scheduler)
 
@@ -69,6 +71,7 @@ def resolve_contender(sampler: Sampler, request: Play, name: str) -> SamplingSet
 def to_samples(batch: Samples, settings: dict) -> list[Sample]:
     """Return each picture of a contender with its cost and its settings."""
     note = f"{batch.nfe:g} UNet passes, {batch.seconds:.2f}\u00a0s"
+    # saved with the picture, beside its settings
     metadata = settings | {"nfe": batch.nfe, "seconds": round(batch.seconds, 3)}
     return [Sample(image, note, metadata) for image in batch.images]
 
@@ -84,6 +87,7 @@ def truncation_note(prompts: list[str], base: StableDiffusion) -> str:
     """Return a sentence if the text encoder does not read all of a prompt, or else ""."""
     tokenizer = base.tokenizer()
     limit = tokenizer.model_max_length
+    # verbose=False: transformers would warn of the same
     longest = max(len(tokenizer(prompt, verbose=False).input_ids) for prompt in prompts)
     if longest <= limit:
         return ""

@@ -36,7 +36,13 @@ class Viewer(LiveWidget):
     position = Int(50, min=0, max=100)
     flipped = Bool(False)  # true if the mode `flip` shows `after`
 
-    def set_side(self, side: str, url: str, label: str, note: str):
+    def set_side(
+        self,
+        side: str,
+        url: str,
+        label: str,
+        note: str,
+    ):
         """Set the picture of a side, `before` or `after`, with its label and note."""
         setattr(self, side, url)
         setattr(self, f"{side}_label", label)
@@ -49,9 +55,15 @@ class Viewer(LiveWidget):
         return html + _figure(self.after, self.after_label, self.after_note, self.alt)
 
 
-def _figure(url: str, name: str, note: str, alt: str) -> str:
+def _figure(
+    url,
+    name,
+    note,
+    alt,
+):
     if not (url or name or note):
         return ""
+    # square pixels: pictures of the picture-book are 64 wide
     look = f'width="{SIDE}" style="image-rendering: pixelated"'
     image = f'<img src="{url}" alt="{escape(f"{name}: {alt}")}" {look}>' if url else ""
     caption = f"<figcaption>{escape(name)}: {escape(note)}</figcaption>"

@@ -25,6 +25,7 @@ class LiveWidget(anywidget.AnyWidget):
 
     def __init_subclass__(cls, **options):
         for trait in vars(cls).values():
+            # all of them, so that none is forgotten
             if isinstance(trait, TraitType):
                 trait.tag(sync=True)
         super().__init_subclass__(**options)

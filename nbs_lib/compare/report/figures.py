@@ -54,7 +54,7 @@ def caption_rates(evaluation: Evaluation) -> Figure | None:
     return plots.rate_bars(rates, next(iter(rates.values()))["count"], nfe)
 
 
-def _rates(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+def _rates(evaluation):
     contenders = evaluation.results["contenders"].items()
     return {name: row["caption_first"] for name, row in contenders if row["caption_first"]}
 
@@ -103,6 +103,7 @@ def differences_page(
     maps = np.abs(a.astype(np.float64) - b).mean(-1) / 255
     # one scale for all maps, and not 0 if the pictures are equal
     largest = max(float(maps.max()), 1 / 255)
+    # magma grows in lightness, so that it can be read in grey too
     heat = (colormaps["magma"](maps / largest)[..., :3] * 255).round().astype(np.uint8)
     scale = f"difference: black is none, white {100 * largest:.0f} % of the range"
     # a prompt's columns differ in their seeds alone
@@ -124,7 +125,7 @@ def denoising_steps(evaluation: Evaluation) -> Image.Image:
     return grid.stack_vertically(tables)
 
 
-def _step_labels(steps: Sequence[int]) -> list[str]:
+def _step_labels(steps):
     return [f"step {step}" for step in steps]
 
 

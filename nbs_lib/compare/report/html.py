@@ -76,6 +76,7 @@ def picture_url(picture: Path | np.ndarray, quality: int = 0) -> str:
     quality: of WebP, 0 for PNG
     """
     is_file = isinstance(picture, Path)
+    # the file as it is: its text says how the picture was sampled
     if is_file and not quality:
         return data_url(picture.read_bytes())
     image = Image.open(picture).convert("RGB") if is_file else Image.fromarray(picture)
@@ -118,7 +119,11 @@ def page(run: Run, quality: int = 0, max_cards: int | None = None) -> dict:
     return values | inline(style, script)
 
 
-def card(run: Run, picture: dict, quality: int = 0) -> dict:
+def card(
+    run: Run,
+    picture: dict,
+    quality: int = 0,
+) -> dict:
     """Return a prompt and seed with the pictures of the three standard contenders."""
     files = {
         name: run.compare / picture["files"][name]
@@ -136,7 +141,11 @@ def card(run: Run, picture: dict, quality: int = 0) -> dict:
     }
 
 
-def embedded_figures(run: Run, results: dict, quality: int = 0) -> dict[str, str]:
+def embedded_figures(
+    run: Run,
+    results: dict,
+    quality: int = 0,
+) -> dict[str, str]:
     """Return the figures that exist as URLs that hold them, by name."""
     paths = {name: run.compare / file for name, file in results["figures"].items() if file}
     # the training's, which lie beside the report
@@ -157,6 +166,7 @@ def number(x: float | None, digits: int = 3) -> str:
     """Return a number in so many significant digits, with an exponent only if it is very small."""
     if x == inf:
         return "∞"
+    # not measured, or undefined
     if x is None or not isfinite(x):
         return "–"
     text = f"{x:.{digits}g}"

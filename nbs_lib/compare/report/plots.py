@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
@@ -41,7 +39,7 @@ class Point:
     name: str
 
 
-def _axes(height: float) -> tuple[Figure, Axes]:
+def _axes(height):
     figure = Figure((7.2, height), dpi=144, layout="constrained", facecolor="white")
     axes = figure.subplots()
     axes.spines[:].set_visible(False)
@@ -75,7 +73,7 @@ def rate_bars(rates: dict[str, dict], count: int, nfe: dict[str, float]) -> Figu
     return figure
 
 
-def _bar(axes: Axes, y: int, colour: str, row: dict):
+def _bar(axes, y, colour, row):
     rate = row["rate"]
     axes.barh(y, rate, color=colour, height=0.58, zorder=2)
     axes.plot(
@@ -119,12 +117,12 @@ def frontier(quality: dict[str, float], costs: dict[str, dict], rates: bool) -> 
     return figure
 
 
-def _beats(a: Point, b: Point) -> bool:
+def _beats(a, b):
     cheaper = a.nfe < b.nfe and a.quality >= b.quality
     return cheaper or (a.nfe <= b.nfe and a.quality > b.quality)
 
 
-def _dots(axes: Axes, points: Sequence[Point]) -> float:
+def _dots(axes, points):
     """Draw the points, those at one place as rings; return the size of the largest dot."""
     sizes = {}
     n_at = Counter()
@@ -146,7 +144,7 @@ def _dots(axes: Axes, points: Sequence[Point]) -> float:
     return max(sizes.values())
 
 
-def _percent_ticks(axes: Axes):
+def _percent_ticks(axes):
     # the margins reach beyond 0 and 100 %, where no rate is
     low, high = axes.get_ylim()
     ticks = [tick for tick in axes.get_yticks() if max(0, low) <= tick <= min(1, high)]
@@ -154,14 +152,14 @@ def _percent_ticks(axes: Axes):
     axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.4g} %")
 
 
-def _finish(axes: Axes, title: str, x_label: str):
+def _finish(axes, title, x_label):
     axes.set_xlabel(x_label, **SMALL)
     axes.set_title(title, **TITLE)
     axes.grid(color=LINE, zorder=0)
     axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
 
 
-def _label(axes: Axes, labels: dict[Point, str], size: float, line: Line2D):
+def _label(axes, labels, size, line):
     """Label each point at the first position that is free and within the plot.
 
     A position is free if it covers no point, no other label and not the line.

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from ...config.contenders import SPLIT_CONTENDER, Contender, parse_contender
+from ...config.contenders import SPLIT_CONTENDER, parse_contender
 from ...files import from_project
 
+ROW = "{:{width}}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
 # Alternative texts of the figures.
 ALT = {
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
@@ -46,23 +47,22 @@ def summary(comparison: Any) -> str:
     contenders = results["contenders"]
     # contenders may be folders with long names
     width = max(13, 2 + max(map(len, contenders)))
-    head = ("right caption first", "CLIP score", "NFE", "s a picture", "MiB")
-    lines = [_table_row("", width, *head)]
+    head = ("", "right caption first", "CLIP score", "NFE", "s a picture", "MiB")
+    lines = [ROW.format(*head, width=width)]
     for name, row in contenders.items():
         score = row.get("clip_score")
-        lines.append(
-            _table_row(
-                name,
-                width,
-                _rate(row["caption_first"], "rate"),
-                f"{score['value']:.1f}" if score else "–",
-                f"{row['nfe']:g}",
-                f"{row['seconds']:.3g}",
-                f"{row['memory_mib']:.0f}",
-            )
+        cells = (
+            name,
+            _rate(row["caption_first"], "rate"),
+            f"{score['value']:.1f}" if score else "–",
+            f"{row['nfe']:g}",
+            f"{row['seconds']:.3g}",
+            f"{row['memory_mib']:.0f}",
         )
+        lines.append(ROW.format(*cells, width=width))
     if results["guidance_recovered"]:
         lines.append(f"guidance recovered: {_rate(results['guidance_recovered'], 'value')}")
+    # said, or a reader would look for the line
     elif contenders["guided"]["caption_first"] and results["objective"] != "finetune":
         lines.append(
             "guidance recovered: not defined, because guidance gained nothing on these captions"
@@ -83,13 +83,7 @@ def summary(comparison: Any) -> str:
     return "\n".join(lines)
 
 
-def _table_row(
-    name: str, width: int, rate: str, score: str, nfe: str, seconds: str, mib: str
-) -> str:
-    return f"{name:{width}}{rate:>19}{score:>12}{nfe:>6}{seconds:>13}{mib:>8}"
-
-
-def _rate(row: dict | None, key: str) -> str:
+def _rate(row, key):
     """Return a rate and its interval in percent."""
     if not row:
         return "–"
@@ -98,7 +92,7 @@ def _rate(row: dict | None, key: str) -> str:
     return f"{_percent(row[key])} [{_percent(row['low'])}, {_percent(row['high'])}]"
 
 
-def _percent(rate: float) -> str:
+def _percent(rate):
     return f"{round(100 * rate)} %"
 
 
@@ -116,7 +110,7 @@ def describe_contender(name: str, results: dict) -> str:
     return words
 
 
-def _describe_model(contender: Contender, results: dict) -> str:
+def _describe_model(contender, results):
     if contender.kind == "tuned":
         if results["whole_model"]:
             return "all weights trained"

@@ -96,8 +96,13 @@ def change_stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def check_same_base(base: StableDiffusion, metadata: dict, folder: Path):
+def check_same_base(
+    base: StableDiffusion,
+    metadata: dict,
+    folder: Path,
+):
     """Raise BaseError if an adapter was trained on another base, by the recorded hash."""
+    # by hash: two bases may have one name
     if base.hash != metadata["base_hash"]:
         raise BaseError(
             f"base {base.name!r} has hash {base.hash:.16}; {folder} was trained on "

@@ -27,6 +27,7 @@ def on_engine(unet: UNet2DConditionModel, engine: str, base: StableDiffusion) ->
     """
     if engine == "eager":
         return unet
+    # before the engine is set up, because it may change the UNet
     eager = prediction(unet, base)
     if engine == "compile":
         # torch's compiler command breaks at a space in its own path
@@ -45,7 +46,7 @@ def on_engine(unet: UNet2DConditionModel, engine: str, base: StableDiffusion) ->
     return unet
 
 
-def _deepspeed(unet: UNet2DConditionModel) -> torch.nn.Module:
+def _deepspeed(unet):
     # imported here, because it takes seconds and few comparisons use it
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     import deepspeed

@@ -61,7 +61,7 @@ def grid_cells(resolver: SettingsResolver, config: Compare) -> list[GridCell]:
     ]
 
 
-def _settings(resolver: SettingsResolver, cell: dict, config: Compare) -> SamplingSettings:
+def _settings(resolver, cell, config):
     name = cell["contender"]
     steps = config.steps
     if cell["steps"]:
@@ -74,7 +74,11 @@ def _settings(resolver: SettingsResolver, cell: dict, config: Compare) -> Sampli
         return resolver.resolve(name, steps, cell["adapter_scale"], cell["w"], cell["scheduler"])
 
 
-def sample_grid(cache: SampleCache, cells: list[GridCell], config: Compare) -> np.ndarray:
+def sample_grid(
+    cache: SampleCache,
+    cells: list[GridCell],
+    config: Compare,
+) -> np.ndarray:
     """Return the pictures of a grid: uint8 [parts, rows, columns, h, w, 3]."""
     # cells that differ in prompt and seed alone are sampled together
     groups = {}

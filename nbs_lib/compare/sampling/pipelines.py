@@ -1,9 +1,8 @@
 """Pipelines with the UNet that given sampling settings call for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
 
 import diffusers
 import torch
@@ -75,7 +74,7 @@ class Pipelines:
         """Return the sizes of batches that the UNet of these settings was evaluated on."""
         return self._warmed_up.setdefault(_unet_key(settings), set())
 
-    def _engine_unet(self, settings: SamplingSettings) -> torch.nn.Module:
+    def _engine_unet(self, settings):
         """Return the UNet of an engine, which is not shared because the engine may change it."""
 
         def create():
@@ -88,7 +87,7 @@ class Pipelines:
 
         return self._get(self._engines, _unet_key(settings), create)
 
-    def _get(self, models: dict[tuple, Any], key: tuple, create: Callable[[], Any]) -> Any:
+    def _get(self, models, key, create):
         """Return `models[key]`, created if missing; the oldest of MAX_MODELS is removed for it."""
         if key not in models:
             # a day of comparisons would fill the memory
@@ -100,7 +99,7 @@ class Pipelines:
         return models[key]
 
 
-def _unet_key(settings: SamplingSettings) -> tuple:
+def _unet_key(settings):
     """Return a key that is equal for settings with the same UNet, in its present state."""
     # one UNet, whatever adapters are fused into it
     if settings.engine == "eager" and not settings.model:

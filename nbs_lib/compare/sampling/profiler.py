@@ -43,7 +43,12 @@ class SamplingProfiler:
                 CLEAR.write_text("5")
         self._start = perf_counter()
 
-    def count(self, unet: torch.nn.Module, inputs: tuple, output: object):
+    def count(
+        self,
+        unet: torch.nn.Module,
+        inputs: tuple,
+        output: object,
+    ):
         """Count the rows of a batch that a UNet was evaluated on."""
         self.rows += inputs[0].shape[0]
 
@@ -61,6 +66,7 @@ class SamplingProfiler:
         """
         if self._gpu:
             return torch.cuda.max_memory_allocated() / 2**20 - self._other_mib, "GPU peak"
+        # other systems have no such file, or no such line in it
         with suppress(OSError, TypeError):
             peak_kib = int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
             return peak_kib / 2**10 - self._other_mib, "process peak"

@@ -62,7 +62,12 @@ class SampleCache:
         at its beginning
     """
 
-    def __init__(self, folder: Path, sampler: Sampler, warn: Callable[[str], None] = print):
+    def __init__(
+        self,
+        folder: Path,
+        sampler: Sampler,
+        warn: Callable[[str], None] = print,
+    ):
         """Create the folder. warn: called with a line about each damaged picture."""
         self.folder = folder
         self.sampler = sampler
@@ -76,7 +81,10 @@ class SampleCache:
         return len(self._requested)
 
     def get_or_sample(
-        self, settings: SamplingSettings, prompts: list[str], seeds: list[int]
+        self,
+        settings: SamplingSettings,
+        prompts: list[str],
+        seeds: list[int],
     ) -> CachedSamples:
         """Return the pictures of `Sampler.sample`, read from the folder where it holds them."""
         shared = {"contender": settings.contender} | provenance(self.sampler, settings)
@@ -95,7 +103,10 @@ class SampleCache:
         return CachedSamples(np.stack(images), torch.stack(latents), files)
 
     def _get_batch(
-        self, settings: SamplingSettings, files: list[Path], records: list[dict]
+        self,
+        settings: SamplingSettings,
+        files: list[Path],
+        records: list[dict],
     ) -> list[Picture]:
         pictures = list(map(self._read, files, records))
         if None not in pictures:
@@ -136,7 +147,12 @@ class SampleCache:
         return None
 
 
-def write_picture(file: Path, image: np.ndarray, latents: torch.Tensor, record: dict):
+def write_picture(
+    file: Path,
+    image: np.ndarray,
+    latents: torch.Tensor,
+    record: dict,
+):
     """Write a picture uint8 [h, w, 3] with its record, and its latents; the picture comes last."""
     latent_bytes = save({"latents": latents.contiguous()})
     hashes = {
@@ -201,6 +217,7 @@ def sampling_code_hash() -> str:
 
 def weights_hash(path: Path) -> str:
     """Return the hash of a file, read again only if the file was written again."""
+    # reading gigabytes of weights takes seconds
     return _hash_at(path, change_stamp(path))
 
 

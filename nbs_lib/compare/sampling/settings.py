@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...config.contenders import SCHEDULERS, Contender, parse_contender
+from ...config.contenders import SCHEDULERS, parse_contender
 from ...models import StableDiffusion, find_base
 from ...models.lora import METADATA_FILE, WEIGHTS, load_metadata
 from ...models.sampling_recipe import sampling_recipe
@@ -55,6 +55,7 @@ class SettingsResolver:
         self.w_train: float = metadata["w_train"]
         self.negative: str = metadata.get("negative", "")
         self.objective: str = metadata.get("objective", "guidance")
+        # only an adapter has this file; a full model is a whole pipeline
         self.full_model = not (learned / WEIGHTS).exists()
         self.sampling = sampling_recipe(metadata)
         self.tuned_steps: int | None = tuned_steps or self.sampling["steps"]
@@ -108,9 +109,7 @@ class SettingsResolver:
             engine=contender.engine,
         )
 
-    def _default_settings(
-        self, contender: Contender, steps: int, adapter_scale: float
-    ) -> SamplingSettings:
+    def _default_settings(self, contender, steps, adapter_scale):
         """Return a contender's settings before its name and the arguments change them."""
         if contender.kind == "base":
             return SamplingSettings(
@@ -126,9 +125,7 @@ class SettingsResolver:
             return self._adapter_settings(contender, steps)
         return self._tuned_settings(contender, steps, adapter_scale)
 
-    def _tuned_settings(
-        self, contender: Contender, steps: int, adapter_scale: float
-    ) -> SamplingSettings:
+    def _tuned_settings(self, contender, steps, adapter_scale):
         """Return the settings of what this run trained."""
         scale = adapter_scale if contender.adapter_scale is None else contender.adapter_scale
         recipe = self.sampling | {"steps": self.tuned_steps}
@@ -141,17 +138,18 @@ class SettingsResolver:
             )
         return replace(default, model=self.learned)
 
-    def _pipeline_settings(self, contender: Contender, steps: int) -> SamplingSettings:
+    def _pipeline_settings(self, contender, steps):
         """Return the settings of another pipeline, which is guided like the base by default."""
         path = Path(find_base(contender.folders[0][0]).folder)
         metadata = {"sampling": {"guidance_scale": self.w_train}}
+        # one that was trained here says whether it holds its guidance
         if (path / METADATA_FILE).is_file():
             metadata = load_metadata(path)
         negative = metadata.get("negative", self.negative)
         recipe = sampling_recipe(metadata)
         return replace(_recipe_settings(contender, recipe, steps, negative), model=path)
 
-    def _adapter_settings(self, contender: Contender, steps: int) -> SamplingSettings:
+    def _adapter_settings(self, contender, steps):
         """Return the settings of one or several adapters, each checked against the base."""
         adapters = tuple((find_adapter(folder), scale) for folder, scale in contender.folders)
         records = [load_metadata(folder) for folder, _ in adapters]
@@ -164,9 +162,7 @@ class SettingsResolver:
         return replace(default, adapters=adapters)
 
 
-def _recipe_settings(
-    contender: Contender, recipe: dict, steps: int, negative: str
-) -> SamplingSettings:
+def _recipe_settings(contender, recipe, steps, negative):
     return SamplingSettings(
         contender.name,
         recipe["steps"] or steps,

@@ -55,12 +55,7 @@ class Viewer(LiveWidget):
         return html + _figure(self.after, self.after_label, self.after_note, self.alt)
 
 
-def _figure(
-    url,
-    name,
-    note,
-    alt,
-):
+def _figure(url, name, note, alt):
     if not (url or name or note):
         return ""
     # square pixels: pictures of the picture-book are 64 wide

@@ -81,7 +81,7 @@ class AdapterLoader:
                     unet.get_submodule(name).weight.copy_(layer.weight)
         return unet
 
-    def _adapted_layers(self) -> list[tuple[str, torch.nn.Module]]:
+    def _adapted_layers(self):
         """Return the base's layers that adapters lie on, by their names in a UNet without any."""
         modules = self.pipe.unet.named_modules()
         return [

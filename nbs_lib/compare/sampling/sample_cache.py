@@ -102,12 +102,7 @@ class SampleCache:
         images, latents = zip(*samples, strict=True)
         return CachedSamples(np.stack(images), torch.stack(latents), files)
 
-    def _get_batch(
-        self,
-        settings: SamplingSettings,
-        files: list[Path],
-        records: list[dict],
-    ) -> list[Picture]:
+    def _get_batch(self, settings, files, records):
         pictures = list(map(self._read, files, records))
         if None not in pictures:
             return pictures
@@ -132,7 +127,7 @@ class SampleCache:
             if FILE_NAMES.fullmatch(path.name) and path.name.split(".")[0] not in requested:
                 path.unlink(missing_ok=True)
 
-    def _read(self, file: Path, record: dict) -> Picture | None:
+    def _read(self, file, record):
         """Return a picture and its latents; None if missing, damaged or of another record."""
         if not file.exists():
             return None
@@ -222,5 +217,5 @@ def weights_hash(path: Path) -> str:
 
 
 @cache
-def _hash_at(path: Path, stamp: tuple[int, int]) -> str:
+def _hash_at(path, stamp):
     return file_hash(path)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 
 from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion, find_base
@@ -130,14 +129,7 @@ class Sampler:
         nfe = profiler.rows / len(prompts)
         return Samples(np.concatenate(images), torch.cat(latents), nfe, seconds, *profiler.memory())
 
-    def _warm_up(
-        self,
-        pipe: DiffusionPipeline,
-        settings: SamplingSettings,
-        prompts: list[str],
-        seeds: list[int],
-        on_step: OnLatents,
-    ):
+    def _warm_up(self, pipe, settings, prompts, seeds, on_step):
         """Sample a step once for each UNet and batch size: a first pass is slower than others."""
         guidance_ends = 0 < settings.guided < 1
         warmed_up = self.pipelines.warmed_up_sizes(settings)
@@ -153,15 +145,7 @@ class Sampler:
         warmed_up.add(size)
 
     @torch.no_grad()
-    def _sample_batch(
-        self,
-        pipe: DiffusionPipeline,
-        settings: SamplingSettings,
-        prompts: list[str],
-        seeds: list[int],
-        steps: int,
-        on_step: OnLatents,
-    ) -> tuple[np.ndarray, torch.Tensor]:
+    def _sample_batch(self, pipe, settings, prompts, seeds, steps, on_step):
         """Return the pictures of one batch, and their last latents."""
         # half up: Python's round would take halves to the even number
         guided_steps = math.floor(settings.guided * steps + 0.5)

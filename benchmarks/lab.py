@@ -115,10 +115,11 @@ def overhead() -> dict:
 
     def by_lab(name: str):
         shutil.rmtree(run.samples, ignore_errors=True)
-        SampleCache(run.samples, sampler).sample(name, REFERENCE_PROMPTS, seeds, STEPS)
+        settings = sampler.resolver.resolve(name, STEPS)
+        SampleCache(run.samples, sampler).get_or_sample(settings, REFERENCE_PROMPTS, seeds)
 
     def by_pipeline(name: str):
-        w = sampler.w_train if name == "guided" else 1.0
+        w = sampler.resolver.w_train if name == "guided" else 1.0
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         with torch.no_grad():
             bare[name](

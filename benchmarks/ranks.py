@@ -12,17 +12,15 @@ from datetime import UTC, datetime
 import numpy as np
 import page
 
-from nbs_lib.compare import CAPTION_SEEDS
-from nbs_lib.compare.metrics.image_metrics import (
-    bootstrap_interval,
-    caption_ranked_first,
-    recovered_by_picture,
-)
+from nbs_lib.compare.evaluate import CAPTION_SEEDS
+from nbs_lib.compare.metrics.confidence import bootstrap_interval
+from nbs_lib.compare.metrics.image_metrics import recovered_by_picture
 from nbs_lib.compare.sampling.sampler import Sampler, load_sampler
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, link, read_jsonl
 from nbs_lib.models import embedded_clip
 from nbs_lib.models.lora import LORA_FILE, TARGETS
+from nbs_lib.picturebook.caption_ranking import caption_ranked_first
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
@@ -94,7 +92,7 @@ def first(sampler: Sampler, name: str) -> np.ndarray:
         [caption.text for caption in captions],
         [CAPTION_SEEDS + i for i in range(CAPTIONS)],
     )
-    images = sampler.sample(name, texts, seeds, 25).images
+    images = sampler.sample(sampler.resolver.resolve(name, 25), texts, seeds).images
     return caption_ranked_first(images, captions, embedded_clip(), sampler.base.tokenizer()).numpy()
 
 

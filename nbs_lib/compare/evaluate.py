@@ -1,186 +1,184 @@
-"""The numbers of a comparison: what each contender costs, and what its pictures are worth."""
+"""The evaluation of a comparison: the pictures of every contender, and the numbers."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from random import Random
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from ..config import Compare
-from ..config.contenders import CONTENDERS
-from ..models import embedded_clip, find_base
 from ..picturebook.captions import Caption, held_out_captions
 from ..picturebook.draw import draw_picture
-from .metrics.clip import Clip
-from .metrics.confidence import (
-    bootstrap_interval,
-    by_prompt,
-    set_interval,
-    sums_by_prompt,
-    with_interval,
+from ..run.progress_bar import progress_bar, write_above_bar
+from .measurements import (
+    BAR_OPTIONS,
+    SamplesByName,
+    measure_caption_accuracy,
+    measure_costs,
+    measure_distances,
+    measure_scores,
 )
-from .metrics.image_metrics import (
-    caption_ranked_first,
-    clip_score,
-    latent_mse,
-    psnr,
-    recovered_by_picture,
-    squared_error,
-    ssim,
-)
-from .playground.votes import wilson
-from .progress import steps
-from .sampling.sample_cache import CachedSamples, SampleCache
+from .metrics.clip import load_clip
+from .metrics.effective_guidance import guidance_settings, measure_effective_guidance
+from .sampling.grid import grid_cells, sample_grid
+from .sampling.sample_cache import SampleCache
 from .sampling.sampler import Sampler
+from .sampling.settings import SamplingSettings, prompt_seed_pairs
 
-REPETITIONS = 3
-"""How often the timed batch is sampled; the median counts."""
-CAPTION_SEEDS = 10_000
-"""Seed of the first held-out caption's picture; the next ones follow."""
-FEWEST = 4
-"""Pictures of a set, at least."""
+CAPTION_SEEDS = 10_000  # seed of the first held-out caption's picture; the next ones follow
+MAX_NAME_LENGTH = 24  # letters of a contender's name beside a progress bar
 
 
-def profile_contenders(sampler: Sampler, config: Compare) -> dict[str, dict[str, Any]]:
-    """NFE, seconds a picture (median, least and most) and memory of each contender, on one batch that they sample in turns.
+@dataclass(frozen=True)
+class Evaluation:
+    """The pictures and the numbers of a comparison."""
 
-    What a first pass takes more is left out by the sampler, see `Sampler.sample_way`.
+    sampler: Sampler
+    config: Compare
+    prompts: list[str]  # of each picture
+    seeds: list[int]  # of each picture
+    samples: SamplesByName  # pictures by contender
+    grid: np.ndarray | None  # uint8 [parts, rows, columns, h, w, 3], None without axes
+    results: dict  # the numbers and settings, as results.json holds them
+
+
+def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
+    """Sample the contenders from the same noise, and measure them.
+
+    Errors: ClipError; ValueError for an axis that changes no picture.
     """
-    pairs = [(prompt, seed) for seed in config.seeds for prompt in config.prompts][
-        : sampler.batch_size
+    sampler = cache.sampler
+    resolver = sampler.resolver
+    clip = load_clip(config.clip, sampler.base)
+    cuts = report_cut_prompts(config.prompts, sampler.base.tokenizer())
+    cells = grid_cells(resolver, config)  # refuses axes before anything is sampled
+    settings = [
+        resolver.resolve(name, config.steps, config.adapter_scale) for name in config.contenders
     ]
-    batch = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
-    rounds = [
-        {
-            name: sampler.sample(name, *batch, config.steps, config.adapter_scale)
-            for name in config.contenders
-        }
-        for _ in steps("timing", range(REPETITIONS), "round")
-    ]
-    last, told = rounds[-1], {}
+    costs = measure_costs(sampler, settings, config)
+    prompts, seeds = prompt_seed_pairs(config.prompts, config.seeds)
+    captions = captions_for(sampler, config)
+    texts = [caption.text for caption in captions]
+    guided, tuned = guidance_settings(resolver, config)
+    # a progress bar needs the number before the first picture
+    n_pictures = len(settings) * (len(prompts) + len(texts))
+    n_pictures += (len(guided) + len(tuned)) * len(prompts) + len(cells)
+    effective_guidance = grid = reference = None
+    with sampling_bar(cache, n_pictures):
+        samples = sample_contenders(cache, settings, prompts, seeds)
+        scored = samples
+        if captions:
+            caption_seeds = [CAPTION_SEEDS + index for index in range(len(captions))]
+            scored = sample_contenders(cache, settings, texts, caption_seeds)
+            reference = draw_references(captions)
+        if tuned:
+            effective_guidance = measure_effective_guidance(cache, guided, tuned, prompts, seeds)
+        if cells:
+            grid = sample_grid(cache, cells, config)
+    # captions, if there are any: they are more pictures, and the CLIP knows their words
+    rates, recovered = measure_caption_accuracy(scored, captions, resolver.objective)
+    scores, reference_set = measure_scores(scored, texts or prompts, clip, reference)
+    contenders = {}
     for name in config.contenders:
-        seconds = [each[name].seconds for each in rounds]
-        told[name] = {
-            "nfe": last[name].nfe,
-            "seconds": median(seconds),
-            "seconds_low": min(seconds),
-            "seconds_high": max(seconds),
-            "memory_mib": round(max(each[name].memory_mib for each in rounds), 1),
-            "memory_kind": last[name].memory_kind,
-        }
-    return told
-
-
-def distance(a: CachedSamples, b: CachedSamples, prompts: Sequence[str]) -> dict[str, Any]:
-    """How far pictures are from others, each number with its interval; a PSNR that is infinite is None, for JSON has no such
-    number, and so is all of what pictures of another size are."""
-    if a.latents.shape != b.latents.shape or a.images.shape != b.images.shape:
-        return {"latent_mse": None, "ssim": None, "psnr": None, "intervals": {}}
-    found = {"latent_mse": latent_mse(a.latents, b.latents), "ssim": ssim(a.images, b.images)}
-    found = {name: with_interval(values, prompts) for name, values in found.items()}
-    errors = by_prompt(squared_error(a.images, b.images), prompts)
-    low, high = bootstrap_interval(errors, psnr)
-    decibels = psnr(errors)
-    intervals = {name: [told["low"], told["high"]] for name, told in found.items()} | {
-        "psnr": [low, high]
+        rate = {"caption_first": rates.get(name)}
+        contenders[name] = costs[name] | rate | scores.get(name, {})
+    results = settings_of(sampler, config) | {
+        "contenders": contenders,
+        "clip": clip.name if clip else None,
+        "set": reference_set,
+        "guidance_recovered": recovered,
+        "to_guided": measure_distances(samples, prompts),
+        "dial": effective_guidance,
+        "time_ratio": costs["tuned"]["seconds"] / costs["guided"]["seconds"],
+        "nfe_ratio": costs["tuned"]["nfe"] / costs["guided"]["nfe"],
+        "cut_prompts": cuts,
     }
+    return Evaluation(sampler, config, prompts, seeds, samples, grid, results)
+
+
+def settings_of(sampler: Sampler, config: Compare) -> dict:
+    """Return the base and the settings of a comparison, as results.json holds them."""
+    base = sampler.base
+    resolver = sampler.resolver
+    sampling = resolver.sampling | {"steps": resolver.tuned_steps or config.steps}
+    if config.scheduler:
+        sampling["scheduler"] = config.scheduler
     return {
-        **{name: told["value"] for name, told in found.items()},
-        "psnr": decibels if math.isfinite(decibels) else None,
-        "intervals": intervals,
+        "base": base.name,
+        "base_origin": base.origin,
+        "base_hash": base.hash,
+        "objective": resolver.objective,
+        "whole_model": resolver.full_model,
+        "sampling": sampling,
+        "w_train": resolver.w_train,
+        "negative": resolver.negative,
+        "steps": config.steps,
+        "resolution": sampler.resolution,
+        "scheduler": config.scheduler or type(sampler.pipelines.pipe.scheduler).__name__,
+        "adapter_scale": config.adapter_scale,
+        "seeds": config.seeds,
     }
 
 
-def caption_accuracy(
-    drawn: dict[str, CachedSamples], captions: Sequence[Caption], objective: str
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
-    """How often each contender's picture of a held-out caption is told from its near misses, and the guidance recovered.
-
-    Where all are right, or none is, every draw of a bootstrap is like the others: the interval is Wilson's then.
-    """
-    clip, tokenizer = embedded_clip(), find_base("embedded").tokenizer()
-    texts = [caption.text for caption in captions]  # one may be asked for more than once
-    shown = steps("captions", drawn.items(), "contender")
-    first = {
-        name: caption_ranked_first(each.images, captions, clip, tokenizer).numpy()
-        for name, each in shown
-    }
-    rates = {}
-    for name, right in first.items():
-        hits, count = int(right.sum()), len(right)
-        low, high = wilson(hits, count)
-        if 0 < hits < count:
-            low, high = bootstrap_interval(
-                sums_by_prompt(right, texts), lambda hits, of: hits.sum() / of.sum()
+def report_cut_prompts(prompts: Sequence[str], tokenizer: Any) -> list[dict]:
+    """Print and return the prompts that the text encoder does not read to their end."""
+    # verbose=False: transformers would warn of the same
+    token_ids = tokenizer(list(prompts), verbose=False).input_ids
+    limit = tokenizer.model_max_length
+    cuts = []
+    for prompt, ids in zip(prompts, token_ids, strict=True):
+        if len(ids) > limit:
+            cuts.append({"prompt": prompt, "tokens": len(ids), "read": limit})
+            write_above_bar(
+                f"the text encoder reads {limit} of the {len(ids)} tokens of {prompt[:60]!r}…"
             )
-        rates[name] = {"rate": float(right.mean()), "low": low, "high": high, "count": count}
-    three = [first[name] for name in CONTENDERS]
-    recovered = recovered_by_picture(*three)
-    if recovered is None or objective == "finetune":  # which is to learn images, not guidance
-        return rates, None
-    low, high = bootstrap_interval(
-        [sums_by_prompt(each, texts)[0] for each in three], recovered_by_picture
-    )
-    return rates, {"value": recovered, "low": low, "high": high}
+    return cuts
 
 
-def score_contenders(
-    drawn: dict[str, CachedSamples], prompts: Sequence[str], clip: Clip, real: np.ndarray | None
-) -> dict[str, dict[str, Any]]:
-    """By contender: clip_score, and fid and kid to a set of as many pictures of the same prompts, in the CLIP's space.
-
-    real: pictures of the data for these prompts; without any, guided's are the set, and guided itself has no distance.
-    """
-    texts = clip.of_texts(prompts)
-    seen = {
-        name: clip.of_images(each.images)
-        for name, each in steps("scores", drawn.items(), "contender")
-    }
-    of = seen["guided"] if real is None else clip.of_images(real)
-    told = {}
-    for name, features in seen.items():
-        sets = dict.fromkeys(("fid", "kid"))
-        if len(prompts) >= FEWEST and not (real is None and name == "guided"):
-            sets = set_interval(features, of, prompts)
-        told[name] = {"clip_score": with_interval(clip_score(features, texts), prompts), **sets}
-    return told
+def captions_for(sampler: Sampler, config: Compare) -> list[Caption]:
+    """Return the held-out captions to sample; only the embedded base knows their world."""
+    # the captions describe scenes of the picture-book
+    if sampler.base.name != "embedded" or not config.captions:
+        return []
+    return held_out_captions(config.captions)
 
 
-def captions_of(sampler: Sampler, config: Compare) -> int:
-    """How many held-out captions every contender draws: they are the embedded base's alone."""
-    return config.captions if sampler.base.name == "embedded" else 0
-
-
-def draw_captions(
-    kept: SampleCache, config: Compare
-) -> tuple[list[Caption], dict[str, CachedSamples], np.ndarray]:
-    """Held-out captions, every contender's pictures of them, and the pictures that the data has of such."""
-    captions = held_out_captions(config.captions)
-    texts, seeds = (
-        [caption.text for caption in captions],
-        [CAPTION_SEEDS + i for i in range(len(captions))],
-    )
-    drawn = {
-        name: kept.sample(name, texts, seeds, config.steps, config.adapter_scale)
-        for name in config.contenders
-    }
-    real = np.stack(
-        [
-            np.asarray(draw_picture(caption.scene, Random(f"real {i}")))
-            for i, caption in enumerate(captions)
-        ]
-    )
-    return captions, drawn, real
-
-
-def cut_prompts(prompts: Sequence[str], tokenizer: Any) -> list[dict[str, Any]]:
-    """The prompts that the text encoder does not read to their end, and how many tokens they have."""
-    lengths = [len(ids) for ids in tokenizer(list(prompts), verbose=False).input_ids]
-    most = tokenizer.model_max_length
-    return [
-        {"prompt": prompt, "tokens": n, "read": most}
-        for prompt, n in zip(prompts, lengths, strict=True)
-        if n > most
+def draw_references(captions: Sequence[Caption]) -> np.ndarray:
+    """Return a picture of each caption as the data set draws them: uint8 [n, h, w, 3]."""
+    # fixed seeds, so that every comparison measures from the same set
+    scenes = [
+        draw_picture(caption.scene, Random(f"real {index}"))
+        for index, caption in enumerate(captions)
     ]
+    return np.stack([np.asarray(scene) for scene in scenes])
+
+
+@contextmanager
+def sampling_bar(cache: SampleCache, n_pictures: int) -> Iterator[None]:
+    """Show a progress bar over all pictures of the comparison, those on the disk too."""
+    with progress_bar("compare", total=n_pictures, unit="picture", **BAR_OPTIONS) as bar:
+
+        def on_batch(name, pictures):
+            # the end of a long name: runs of one folder differ there
+            label = name if len(name) <= MAX_NAME_LENGTH else f"…{name[1 - MAX_NAME_LENGTH :]}"
+            # set_description draws the bar again, which a log would show as another line
+            if bar.desc != f"{label}: ":
+                bar.set_description(label)
+            bar.update(pictures)
+
+        cache.on_batch = on_batch
+        yield
+        cache.on_batch = lambda name, pictures: None
+        bar.set_description("compare")
+
+
+def sample_contenders(
+    cache: SampleCache,
+    settings: Sequence[SamplingSettings],
+    prompts: list[str],
+    seeds: list[int],
+) -> SamplesByName:
+    """Return every contender's pictures of the same prompts and seeds."""
+    return {row.contender: cache.get_or_sample(row, prompts, seeds) for row in settings}

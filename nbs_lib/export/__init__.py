@@ -66,10 +66,14 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     check_export_folder(folder)
     sampler = _sampler(run)
     source = Source(
-        run, sampler.base, sampler.resolution, export_metadata(run, sampler.adapters.layers)
+        run,
+        sampler.base,
+        sampler.resolution,
+        export_metadata(run, sampler.pipelines.adapters.layers),
     )
     with draws_same_pixels():
-        wanted = sampler.sample("tuned", PROMPTS, SEEDS, STEPS).images
+        settings = sampler.resolver.resolve("tuned", STEPS)
+        wanted = sampler.sample(settings, PROMPTS, SEEDS).images
     with _without_traces(folder), atomic_folder(folder, replace=True) as part:
         WRITERS[to](part, source)
         (part / "README.md").write_text(export_card(to, source.facts), encoding="utf-8")
@@ -179,7 +183,7 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     Errors: ExportError where they are no numbers.
     """
     pipe.set_progress_bar_config(disable=True)
-    how, steps = sampler.sampling, sampler.tuned_steps or STEPS
+    how, steps = sampler.resolver.sampling, sampler.resolver.tuned_steps or STEPS
     pipe.scheduler = getattr(diffusers, how["scheduler"]).from_config(pipe.scheduler.config)
     noise = [torch.Generator("cpu").manual_seed(seed) for seed in SEEDS]
     size = {"height": pixels, "width": pixels}
@@ -191,7 +195,7 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     images = pipe(PROMPTS, output_type="np", **given, **size).images
     if not np.isfinite(images).all():
         raise ExportError(
-            f"{sampler.learned} makes pictures that are no numbers (NaN) on base {sampler.base.name!r}, which no program can "
+            f"{sampler.resolver.learned} makes pictures that are no numbers (NaN) on base {sampler.base.name!r}, which no program can "
             "show; train it again with a lower learning_rate, or on another base"
         )
     return unit_to_uint8(images)

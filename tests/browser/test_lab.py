@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from shots import screenshot
 
-from nbs_lib.compare.playground.votes import tally
+from nbs_lib.compare.playground.blind_test import tally_votes
 from nbs_lib.files import ROOT, read_jsonl
 from nbs_lib.models.lora import add_lora, save_adapter
 from nbs_lib.pipeline.recipes import configs
@@ -321,7 +321,7 @@ def test_what_cannot_be_drawn_is_said_above_the_picture(opened: Lab, base):
     lab.prompts.fill("a cat")
     lab.panel.get_by_label("w of guided, as a number").fill("50")
     lab.draw.click()
-    lab.says("guidance w: given 50; allowed is a number from 1 to 20")
+    lab.says("w of guided: given 50; allowed is a number from 1 to 20")
     lab.panel.get_by_label("w of guided, as a number").fill("3")
     lab.panel.get_by_label("λ of tuned, as a number").fill("7")
     lab.draw.click()
@@ -367,7 +367,7 @@ def test_ten_blind_votes_are_kept(opened: Lab, run: Run):
         {vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2
         for vote in votes
     )
-    [told] = tally(votes)
+    [told] = tally_votes(votes)
     expect(lab.blind.get_by_role("listitem")).to_have_text([str(told)])
     assert told.for_a + told.for_b == 8 and told.neither == 2
     screenshot(lab.blind, "blind-tally")

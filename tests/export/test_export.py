@@ -150,7 +150,8 @@ def test_each_export_draws_the_run_s_pictures_in_a_stock_pipeline(run, exported,
     assert done.returncode == 0, done.stderr
     sampler = load_sampler(run)
     unguided, tuned = (
-        sampler.sample(name, PROMPTS, SEEDS, STEPS).images for name in ("unguided", "tuned")
+        sampler.sample(sampler.resolver.resolve(name, STEPS), PROMPTS, SEEDS).images
+        for name in ("unguided", "tuned")
     )
     assert apart(unguided, tuned) > 50
     with np.load(tmp_path / "stock.npz") as stock:
@@ -255,7 +256,7 @@ def test_a_merged_export_can_be_compared_again(exported, run):
     """As another pipeline; nothing is learned from it, because it holds its guidance."""
     sampler = load_sampler(run)
     tuned, merged = (
-        sampler.sample(name, PROMPTS, SEEDS, STEPS)
+        sampler.sample(sampler.resolver.resolve(name, STEPS), PROMPTS, SEEDS)
         for name in ("tuned", f"pipeline {exported['merged']}")
     )
     assert apart(tuned.images, merged.images) <= 1 and merged.nfe == STEPS

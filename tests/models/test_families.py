@@ -79,7 +79,9 @@ def train_two_steps(run: Run, train, **options):
 @pytest.fixture(scope="module")
 def run(cached, train) -> Run:
     """The cached run, trained and compared."""
-    train_two_steps(cached, train, learning_rate=0.3, num_processes=PROCESSES[base_of(cached).folder.name])
+    train_two_steps(
+        cached, train, learning_rate=0.3, num_processes=PROCESSES[base_of(cached).folder.name]
+    )
     compare(Compare(str(cached.folder), PROMPTS, seeds=[7], steps=STEPS, captions=0))
     return cached
 
@@ -141,7 +143,9 @@ def student_of(run: Run) -> Student:
 
 def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(cached):
     """The teacher takes its texts from the cache, the stock pipeline from the captions."""
-    batch = Examples(cached.cache, Train(guidance_scale=W, validation_examples=0, batch_size=3)).batch(0, 0, 1)
+    batch = Examples(
+        cached.cache, Train(guidance_scale=W, validation_examples=0, batch_size=3)
+    ).batch(0, 0, 1)
     captions = [open_cache(cached.cache).captions[i] for i in batch.example]
     x_t = batch.noise
     calls = []
@@ -195,10 +199,13 @@ def test_exports_sample_the_run_s_pictures(run, to):
 
 def test_full_training_and_sampling(cached, new_run, train):
     full = new_run(cached)
-    train_two_steps(full, train, method="full", objective="finetune", learning_rate=1e-3, num_processes=1)
+    train_two_steps(
+        full, train, method="full", objective="finetune", learning_rate=1e-3, num_processes=1
+    )
     pipe = DiffusionPipeline.from_pretrained(full.model)
     assert type(pipe) is base_of(cached).pipeline_class
-    tuned = load_sampler(full).sample("tuned", PROMPTS[:1], [7], STEPS)
+    sampler = load_sampler(full)
+    tuned = sampler.sample(sampler.resolver.resolve("tuned", STEPS), PROMPTS[:1], [7])
     assert tuned.nfe == 2 * STEPS
     options = {
         "height": SIZE,

@@ -1,9 +1,8 @@
-"""A CLIP to score pictures with: the embedded base's own, a local folder, or a hub id."""
+"""The CLIP that scores pictures: the embedded base's own, a local folder, or a hub id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,85 +10,100 @@ from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from ...files import ROOT
-from ...models import StableDiffusion, embedded_clip, load_clip_folder
+from ...models import StableDiffusion, embedded_clip, find_base, load_clip_folder
 from ...picturebook.caption_ranking import clip_pixels, features
 
 BATCH = 64
 
 
 class ClipError(ValueError):
-    """A CLIP that cannot be used: what was given, what is wrong with it, what to do."""
+    """A CLIP that cannot be used."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """processor: of pictures; None for the embedded CLIP, which takes them as they are, 64 pixels a side, in [-1, 1]."""
+    """A CLIP with what prepares its inputs."""
 
     name: str
     model: CLIPModel
     tokenizer: CLIPTokenizer
+    # prepares pictures; None for the embedded CLIP, which needs none
     processor: CLIPImageProcessorPil | None
 
     @torch.no_grad()
-    def of_images(self, images: np.ndarray) -> torch.Tensor:
-        """Features of pictures uint8 [n, h, w, 3] on the unit sphere: [n, d]."""
-        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return torch.cat(
-            [
-                features(self.model.get_image_features(pixel_values=self._pixels(part)))
-                for part in parts
-            ]
-        )
+    def image_features(self, images: np.ndarray) -> torch.Tensor:
+        """Return features [n, d] on the unit sphere of pictures uint8 [n, h, w, 3]."""
+        batches = []
+        for start in range(0, len(images), BATCH):
+            # in batches, which bound the memory
+            x = self._pixels(images[start : start + BATCH])
+            batches.append(features(self.model.get_image_features(pixel_values=x)))
+        return torch.cat(batches)
 
     @torch.no_grad()
-    def of_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Features of texts on the unit sphere: [n, d]."""
-        parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
-        return torch.cat(
-            [features(self.model.get_text_features(**self._words(part))) for part in parts]
-        )
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return features [n, d] on the unit sphere of texts."""
+        batches = []
+        for start in range(0, len(texts), BATCH):
+            tokens = self._tokens(texts[start : start + BATCH])
+            batches.append(features(self.model.get_text_features(**tokens)))
+        return torch.cat(batches)
 
-    def _pixels(self, images: np.ndarray) -> torch.Tensor:
+    def _pixels(self, images):
         if self.processor:
             return self.processor(list(images), return_tensors="pt").pixel_values
         return clip_pixels(images, self.model)
 
-    def _words(self, texts: Sequence[str]) -> dict[str, Any]:
-        told = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, return_tensors="pt",
+    def _tokens(self, texts):
+        tokens = self.tokenizer(
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            return_tensors="pt",
             max_length=self.model.config.text_config.max_position_embeddings,
-        )  # fmt: skip
-        # the embedded text tower was trained without a mask
-        return {"input_ids": told.input_ids} | (
-            {"attention_mask": told.attention_mask} if self.processor else {}
         )
+        inputs = {"input_ids": tokens.input_ids}
+        if self.processor:
+            # not for the embedded CLIP: its text tower was trained without a mask
+            inputs["attention_mask"] = tokens.attention_mask
+        return inputs
 
 
 def load_clip(name: str, base: StableDiffusion) -> Clip | None:
-    """The CLIP of that name: "auto" is the embedded one for the embedded base, and none for any other; "none", "embedded", a
-    folder with a CLIPModel, its tokenizer and its preprocessor, or a hub id of such. Errors: ClipError."""
-    if name == "none" or name == "auto" and base.name != "embedded":
-        return None
-    if name in ("auto", "embedded"):
-        from ...models import find_base
+    """Return the CLIP of a name, None for "none".
 
+    name: "auto" for the embedded CLIP with the embedded base and none with any other, "none",
+        "embedded", or the folder or hub id of a CLIPModel with its tokenizer and preprocessor
+    Errors: ClipError, with what to do.
+    """
+    if name == "auto":
+        # the embedded CLIP knows the picture-book alone, and says little of other bases
+        name = "embedded" if base.name == "embedded" else "none"
+    if name == "none":
+        return None
+    if name == "embedded":
         return Clip("embedded", embedded_clip(), find_base("embedded").tokenizer(), None)
     folder = ROOT / Path(name).expanduser()
-    place: Any = folder if folder.is_dir() else name
-    if not folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "~", "/"))):
+    is_hub_id = name.count("/") == 1 and not name.startswith((".", "~", "/"))
+    # refused here, or the hub would be asked for a mistyped folder
+    if not folder.is_dir() and not is_hub_id:
         raise ClipError(
-            f"clip {name!r}: there is no such folder; give auto, none, embedded, a folder or a hub id"
+            f"clip {name!r}: there is no such folder; give auto, none, embedded, a folder or a "
+            "hub id"
         )
+    return _load_clip_from(folder if folder.is_dir() else name, name)
+
+
+def _load_clip_from(source, name):
     try:
-        model = load_clip_folder(place)
-        return Clip(
-            name,
-            model,
-            CLIPTokenizer.from_pretrained(place),
-            CLIPImageProcessorPil.from_pretrained(place),
-        )
+        model = load_clip_folder(source)
+        tokenizer = CLIPTokenizer.from_pretrained(source)
+        processor = CLIPImageProcessorPil.from_pretrained(source)
+    # the loaders raise errors of many types for files that are damaged or missing
     except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
-        said = str(failure).strip().splitlines()[0]
+        # the first line: the rest is advice for another library's users
+        reason = str(failure).strip().splitlines()[0]
         raise ClipError(
-            f"clip {name!r}: it does not load ({said}); give a folder or a hub id of a CLIPModel"
+            f"clip {name!r}: it does not load ({reason}); give a folder or a hub id of a CLIPModel"
         ) from failure
+    return Clip(name, model, tokenizer, processor)

@@ -1,245 +1,238 @@
-"""The playground: type prompts, see who draws what, from the same noise.
-
-panel     the controls
-drawing   what they ask for, in the thread of `drawer`
-viewer    two of the pictures against each other
-gallery   all that were made: saved to the run, copied as a recipe
-blind     pairs without names, and votes
-"""
+"""The playground: type prompts, and see each contender's pictures from the same noise."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from random import Random
+from typing import Any
 
 import ipywidgets
-import numpy as np
 
 from ...config import REFERENCE_PROMPTS, Compare, Play
 from ...files import read_jsonl, value_hash
 from ...run.run import Run, RunError
 from ..report.html import picture_url
 from ..sampling.long_prompts import no_truncation_warnings
-from ..sampling.provenance import provenance
-from ..sampling.sampler import SCHEDULERS, Sampler, load_sampler
-from .blind_test import BlindTest
-from .choices import contender_options
-from .controls import ControlPanel, offered_contenders
-from .gallery import Gallery, GalleryRow, row, save
-from .jobs import STOPPED, draw, truncated_prompts
+from ..sampling.sample_cache import provenance
+from ..sampling.sampler import Sampler, load_sampler
+from .blind_test import BlindTest, plan_pairs
+from .controls import ControlPanel, panel_context
+from .gallery import Gallery, GalleryRow, page_row, save
+from .jobs import STOPPED, resolve_contender, sample_contenders, truncation_note
 from .sampling_thread import SamplingThread
 from .viewer import Viewer
 
-KEPT = 100
-"""Rows of the gallery; older ones go when more are drawn, so that a long day does not fill the memory."""
+MAX_ROWS = 100  # rows of the gallery; the oldest are removed, or a long day would fill the memory
 
 _open: list["Playground"] = []
 
 
 class Playground:
-    """The page over one sampler. `widget` is what a notebook shows, and `blind` below it.
+    """The page over one sampler. A notebook shows `widget`, and `blind` below it.
 
-    Fields are changed and methods called from Python as on the page; `drawer.wait()` waits for what is being drawn.
+    Python code may change fields and call methods as the page does; `thread.wait()` waits for the
+    pictures.
     """
 
     def __init__(self, sampler: Sampler, run: Run, config: Play):
-        self.sampler, self.run, self.config, self.rng = sampler, run, config, Random()
-        self.drawer, self.drawn, self._number, self._looked = SamplingThread(), {}, 0, (0, "")
-        own = run.stage_record("compare").get("parameters", {}).get("prompts") or REFERENCE_PROMPTS
-        lines = read_jsonl(run.folder / "gallery" / "gallery.jsonl")
-        saved = [line["prompt"] for line in lines if isinstance(line.get("prompt"), str)]
-        context = offered_contenders(
-            contender_options(run, sampler), SCHEDULERS, own, sampler.w_train
+        """Create the page and draw its first pictures."""
+        self.sampler = sampler
+        self.run = run
+        self.config = config
+        self.rng = Random()
+        self.thread = SamplingThread()
+        self.rows: dict[int, GalleryRow] = {}
+        self._numbers = count(1)
+        self._viewed = (0, "")  # the row and the contender at the right of the viewer
+        own_prompts = run.stage_record("compare").get("parameters", {}).get("prompts")
+        saved = read_jsonl(run.folder / "gallery" / "gallery.jsonl")
+        history = [row["prompt"] for row in saved if isinstance(row.get("prompt"), str)]
+        self.panel = ControlPanel(
+            context=panel_context(run, sampler, own_prompts or REFERENCE_PROMPTS),
+            history=unique(history[::-1]),
         )
-        self.panel = ControlPanel(context=context, history=unique(saved[::-1]))
-        self.panel.open_with(config, sampler.w_train)
-        self.viewer, self.gallery, self.blind = Viewer(), Gallery(), BlindTest(run, self.drawer)
+        self.panel.fill(config, sampler.resolver.w_train)
+        self.viewer = Viewer()
+        self.gallery = Gallery()
+        self.blind = BlindTest(run, self.thread)
         for widget in (self.panel, self.gallery, self.blind):
-            widget.on_msg(self._heard)
-        self.panel.observe(lambda _: self.draw_on(), "wanted")
-        wide = {"overflow": "visible"}  # or else a focus ring at the edge would be cut off
-        self.panel.layout, self.viewer.layout = (
-            wide | {"flex": "1 1 340px"},
-            wide | {"flex": "1.4 1 400px"},
-        )
-        top = ipywidgets.HBox([self.panel, self.viewer], layout=wide | {"flex_flow": "row wrap"})
-        self.widget = ipywidgets.VBox([top, self.gallery], layout=wide)
+            widget.on_msg(self._on_message)
+        self.panel.observe(lambda _: self.draw_in_background(), "draw_requests")
+        visible = {"overflow": "visible"}  # or a focus ring at the edge would be cut off
+        self.panel.layout = visible | {"flex": "1 1 340px"}
+        self.viewer.layout = visible | {"flex": "1.4 1 400px"}
+        top = ipywidgets.HBox([self.panel, self.viewer], layout=visible | {"flex_flow": "row wrap"})
+        self.widget = ipywidgets.VBox([top, self.gallery], layout=visible)
         self._widgets = [self.widget, top, self.panel, self.viewer, self.gallery, self.blind]
-        self.draw(self.drawer.here)
+        self.draw(self.thread.run_here)
 
-    def _heard(self, _, told: dict, buffers: list):
-        """What a button of the page asks for."""
-        page = {
-            "stop": self.drawer.stop,
+    def _on_message(self, _, message, buffers):
+        """Do what a button of the page asks for."""
+        actions = {
+            "stop": self.thread.stop,
             "shuffle": self.shuffle,
             "look": self.look,
             "save": self.save,
+            "start": self.start_blind,
+            "vote": self.blind.vote,
+            "end": self.blind.end,
         }
-        page |= {"start": self.start_blind, "vote": self.blind.vote, "end": self.blind.end}
-        page[told["do"]](*told.get("with", []))
+        actions[message["do"]](*message.get("with", []))
 
     def close(self):
-        """End what is being drawn, and let go of the page: ipywidgets keeps every widget, and all that hears it."""
-        self.drawer.stop()
+        """Stop the sampling and release the page."""
+        self.thread.stop()
         with suppress(TimeoutError):
-            self.drawer.wait(60)
+            self.thread.wait(60)
+        # ipywidgets holds every widget until it is closed, and a widget holds its observers
         for widget in self._widgets:
             widget.close()
-        self.sampler = None  # the notebook may still have a name for this page
+        self.sampler = None  # the notebook may still hold this page, and the page the model
 
-    def draw_on(self):
-        """Draw what the controls say, beside the page; from other noise than before where the seeds are not locked."""
-        if not self.panel.locked and not self.drawer.busy:
+    def draw_in_background(self):
+        """Draw what the controls say, beside the page, from new noise unless it is locked."""
+        if not self.panel.locked and not self.thread.busy:
             self.shuffle()
-        self.draw(self.drawer.start)
+        self.draw(self.thread.start)
 
     def shuffle(self):
-        """Other seeds, as many as there are."""
-        count = max(1, len(self.panel.seeds.replace(",", " ").split()))
-        self.panel.seeds = ", ".join(str(self.rng.randrange(2**31)) for _ in range(count))
+        """Replace the seeds by as many others."""
+        n_seeds = max(1, len(self.panel.seeds.replace(",", " ").split()))
+        self.panel.seeds = ", ".join(str(self.rng.randrange(2**31)) for _ in range(n_seeds))
 
-    def draw(self, start: Callable[[Callable[[], None]], None]):
-        """start: how the drawing is done: `drawer.here` or `drawer.start`."""
-        asked = self._asked()
-        if asked is None:
+    def draw(self, start: Callable[[Callable[[], None]], Any]):
+        """Draw what the controls say. start: runs the job, `thread.run_here` or `thread.start`."""
+        request = self._request()
+        if request is None:
             return
-        if self.drawer.busy:
-            self.viewer.words = "Something is being drawn already; wait for it, or stop it."
+        if self.thread.busy:
+            self.viewer.message = "Something is being drawn already; wait for it, or stop it."
             return
-        self.panel.history = unique([*asked.prompts, *self.panel.history])
-        self.panel.busy, self.panel.done, self.panel.of, self.panel.doing = (
-            True,
-            0,
-            0,
-            "Getting ready",
-        )
-        start(partial(self._draw, asked))
+        self.panel.history = unique([*request.prompts, *self.panel.history])
+        self.panel.busy = True
+        self.panel.show_progress(0, 0, "Getting ready")
+        start(partial(self._sample, request))
 
-    def _asked(self) -> Play | None:
-        """What the controls say; where that cannot be done, None, and the words above the picture."""
+    def _request(self):
+        """Return the parameters in the controls; if they are wrong, show the error instead."""
+        self.viewer.message = ""
         try:
-            asked = self.panel.asked(self.config, self.sampler.w_train)
+            return self.panel.request(self.config, self.sampler.resolver.w_train)
         except ValueError as failure:
-            self.viewer.words = str(failure)
+            self.viewer.message = str(failure)
             return None
-        self.viewer.words = ""
-        return asked
 
-    def _draw(self, asked: Play):
-        """In the drawer's thread."""
-        rows, tell = [], self.drawer.tell
+    def _sample(self, request):
+        """Sample in the sampling thread."""
+        rows = []
+
+        def on_progress(step, n_steps, task):
+            self.thread.post(lambda: self.panel.show_progress(step, n_steps, task))
+
         try:
-            rows = draw(
-                self.sampler,
-                asked,
-                self.drawer.check,
-                lambda *how: tell(lambda: self.panel.progress(*how)),
-            )
+            rows = sample_contenders(self.sampler, request, self.thread.check, on_progress)
         finally:
-            tell(lambda: self._ended(asked, rows))
+            # also after an error, or the page would stay busy
+            self.thread.post(lambda: self._finish(request, rows))
 
-    def _ended(self, asked: Play, rows: list):
-        self.panel.busy, self.panel.doing = False, ""
-        if not any(shot.image is not None for *_, shots in rows for shot in shots.values()):
-            said = unique(
-                [f"{name}: {shot.note}" for *_, shots in rows for name, shot in shots.items()]
-            )
-            stopped = all(shot.note == STOPPED for *_, shots in rows for shot in shots.values())
-            self.viewer.words = "Stopped; nothing was finished." if stopped else "\n".join(said)
+    def _finish(self, request, rows):
+        """Show the pictures, or why there are none."""
+        self.panel.busy = False
+        self.panel.task = ""
+        samples = [item for *_, by_name in rows for item in by_name.items()]
+        if not any(sample.image is not None for _, sample in samples):
+            notes = unique([f"{name}: {sample.note}" for name, sample in samples])
+            stopped = all(sample.note == STOPPED for _, sample in samples)
+            self.viewer.message = "Stopped; nothing was finished." if stopped else "\n".join(notes)
             return
-        added = []
-        for prompt, seed, shots in rows:
-            self._number += 1
-            self.drawn[self._number] = drawn = GalleryRow(self._number, prompt, seed, asked, shots)
-            added.append(row(self.run, drawn))
-        self.gallery.rows = [*added, *self.gallery.rows][:KEPT]
-        self.drawn = {each["number"]: self.drawn[each["number"]] for each in self.gallery.rows}
-        self.panel.note = truncated_prompts(asked.prompts, self.sampler.base)
-        self.look(self.gallery.rows[0]["number"])
+        new_rows = []
+        for prompt, seed, by_name in rows:
+            row = GalleryRow(next(self._numbers), prompt, seed, request, by_name)
+            self.rows[row.number] = row
+            new_rows.append(page_row(self.run, row))
+        self.gallery.rows = [*new_rows, *self.gallery.rows][:MAX_ROWS]
+        # the full pictures go with the rows of the page
+        numbers = [row["number"] for row in self.gallery.rows]
+        self.rows = {number: self.rows[number] for number in numbers}
+        self.panel.note = truncation_note(request.prompts, self.sampler.base)
+        self.look(numbers[0])
 
     def look(self, number: int, name: str = ""):
-        """Put a row of the gallery into the viewer. name: goes to the right; what was there of the same row, to the left."""
-        drawn, (looked, was) = self.drawn[number], self._looked
-        failed = [
-            each for each, shot in drawn.shots.items() if shot.image is None
-        ]  # its words are to be seen
-        after = name or first([*failed, *drawn.shots], "tuned" if not failed else failed[0])
-        others = [each for each in drawn.shots if each != after] or [after]
-        before = was if looked == number and was in others else first(others, "guided")
-        self._looked = number, after
+        """Show a row of the gallery in the viewer. name: at the right, see `GalleryRow.sides`."""
+        row = self.rows[number]
+        last_number, last_name = self._viewed
+        before, after = row.sides(name, last_name if last_number == number else "")
+        self._viewed = number, after
         with self.viewer.hold_sync():
-            for side, who in (("before", before), ("after", after)):
-                shot = drawn.shots[who]
-                setattr(self.viewer, side, "" if shot.image is None else picture_url(shot.image))
-                setattr(self.viewer, f"{side}_label", who)
-                setattr(self.viewer, f"{side}_note", shot.note)
-            self.viewer.alt, self.viewer.words = f"{drawn.prompt} (seed {drawn.seed})", ""
+            for side, contender in (("before", before), ("after", after)):
+                sample = row.samples[contender]
+                url = "" if sample.image is None else picture_url(sample.image)
+                self.viewer.set_side(side, url, contender, sample.note)
+            self.viewer.alt = f"{row.prompt} (seed {row.seed})"
+            self.viewer.message = ""
 
     def save(self, number: int):
-        """Save a row's pictures to the run; what came of it is said beside the row."""
+        """Save a row's pictures to the run, and say beside the row what became of it."""
         try:
-            files = save(self.run, self.drawn[number], {"run": self.run.name})
-            said = f"Saved: {len(files)} pictures in {files[0].parent}"
+            files = save(self.run, self.rows[number])
+            message = f"Saved: {len(files)} pictures in {files[0].parent}"
         except (ValueError, OSError, RunError) as failure:
-            said = f"Not saved: {failure}"
-        self.gallery.said = self.gallery.said | {str(number): said}
+            message = f"Not saved: {failure}"
+        self.gallery.messages = self.gallery.messages | {str(number): message}
 
     def start_blind(self):
-        """A blind comparison of the chosen contenders, on the prompts of the controls."""
-        asked = self._asked()
-        if asked is None:
-            self.blind.said = self.viewer.words
+        """Start a blind test of the chosen contenders, on the prompts in the controls."""
+        request = self._request()
+        if request is None:
+            self.blind.message = self.viewer.message
             return
-
-        def picture(name: str, prompt: str, seed: int) -> np.ndarray:
-            watch = lambda done, of: self.drawer.check()  # noqa: E731
-            with no_truncation_warnings():
-                told = self.sampler.sample(
-                    name, [prompt], [seed], asked.steps, scheduler=asked.scheduler, watch=watch
-                )
-            return told.images[0]
-
+        settings, hashes = {}, {}
         try:
-            # a contender of the same name may be another one by tomorrow
-            ways = {
-                name: self.sampler.ways.of(name, asked.steps, scheduler=asked.scheduler)
-                for name in asked.contenders
-            }
-            who = {
-                name: value_hash(provenance(self.sampler, way))[:16] for name, way in ways.items()
-            }
-            parameters = {"steps": asked.steps, "scheduler": asked.scheduler, "made": who}
-            self.blind.start(
-                asked.contenders, asked.prompts, asked.pairs, parameters, picture, self.rng
-            )
+            for name in request.contenders:
+                settings[name] = resolve_contender(self.sampler, request, name)
+                # by tomorrow a contender of the same name may be another one
+                hashes[name] = value_hash(provenance(self.sampler, settings[name]))[:16]
+            pairs = plan_pairs(request.contenders, request.prompts, request.pairs, self.rng)
         except (ValueError, OSError) as failure:
-            self.blind.said = str(failure)
+            self.blind.message = str(failure)
+            return
+        parameters = {"steps": request.steps, "scheduler": request.scheduler, "made": hashes}
+        self.blind.start(pairs, parameters, partial(self._draw_one, settings))
 
-
-def first(names: list[str], kind: str) -> str:
-    """The first contender of a kind, or else the first."""
-    return next((name for name in names if name.startswith(kind)), names[0])
+    def _draw_one(self, settings, name, prompt, seed):
+        """Return one picture of a blind test, in the sampling thread."""
+        with no_truncation_warnings():
+            samples = self.sampler.sample(
+                settings[name],
+                [prompt],
+                [seed],
+                lambda *_: self.thread.check(),
+            )
+        return samples.images[0]
 
 
 def unique(items: list[str]) -> list[str]:
+    """Return the items without repetitions, in their order."""
     return list(dict.fromkeys(items))
 
 
 def playground(config: Play) -> Playground:
-    """A playground over a run's base and adapter. One of before is closed: two would hold two models.
+    """Return a playground over a run's base and adapter, and close an earlier one.
 
-    Errors: RunError while the run trains, FileNotFoundError where it has no adapter, BaseError where that is of another base.
+    Errors: RunError while the run trains, FileNotFoundError without an adapter, BaseError for an
+    adapter of another base.
     """
     run = Run(config.run)
     if run.stage_record("train").get("status") == "running":
         raise RunError(
-            f"{run.folder}: its training has not ended; wait for it, or open a finished run. If it was killed, "
-            f"notebooks/2_train.ipynb with this run goes on with it"
+            f"{run.folder}: its training has not ended; wait for it, or open a finished run. "
+            "If it was killed, notebooks/2_train.ipynb with this run resumes it"
         )
-    # as many at once as its comparison takes: what fits
-    batch_size = (
-        run.stage_record("compare").get("parameters", {}).get("batch_size", Compare().batch_size)
-    )
+    # the batch size of the run's comparison fits into the memory
+    parameters = run.stage_record("compare").get("parameters", {})
+    batch_size = parameters.get("batch_size", Compare().batch_size)
+    # closed first, or there would be two models in the memory
     while _open:
         _open.pop().close()
     _open.append(Playground(load_sampler(run, batch_size), run, config))

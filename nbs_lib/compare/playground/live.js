@@ -1,6 +1,6 @@
-// Helpers of the live widgets; they stand before each widget's own script.
+// Helpers of the live widgets, prepended to the script of each.
 
-// An element. Attributes: `text` and `on*` set the property, `true` an empty attribute; false and null are left out.
+// Return an element. Attributes: `text` and `on*` set the property, `true` an empty attribute; false and null are skipped.
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -10,7 +10,7 @@ function make(tag, attributes = {}, ...children) {
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
-  // JupyterLab's command mode would take the keys away: of arrows, of digits, of 0 that is pressed twice
+  // JupyterLab's command mode would take the keys: arrows, digits, 0 pressed twice
   if (element.matches("a, button, input, select, textarea, summary, [tabindex]")) {
     element.setAttribute("data-lm-suppress-shortcuts", "true");
   }
@@ -21,17 +21,17 @@ function button(text, onclick, attributes = {}) {
   return make("button", { type: "button", text, onclick, ...attributes });
 }
 
-// A control under its name.
+// Return a control under its name.
 function named(name, control, hint) {
   return make("label", { class: "named" }, make("span", { text: name }), control, hint ? make("small", { text: hint }) : null);
 }
 
-// A choice out of a few, as radio buttons; `chosen` is called with a value. The result has `show(value)`.
-function choice(name, values, chosen) {
+// Return radio buttons; `onChoice` is called with a value. The result has `show(value)`.
+function choice(name, values, onChoice) {
   const group = make("div", { class: "choice", role: "radiogroup", "aria-label": name });
   const key = "onepass-" + Math.random().toString(36).slice(2);
   const inputs = values.map((value) => {
-    const input = make("input", { type: "radio", name: key, value, onchange: () => chosen(value) });
+    const input = make("input", { type: "radio", name: key, value, onchange: () => onChoice(value) });
     group.append(make("label", {}, input, make("span", { text: value })));
     return input;
   });
@@ -39,17 +39,18 @@ function choice(name, values, chosen) {
   return group;
 }
 
-// Small pictures are enlarged with square pixels; shrinking large ones that way would drop pixels.
+// Enlarge small pictures with square pixels; large ones would lose pixels if they were reduced that way.
 function sharp(img) {
   img.addEventListener("load", () => img.classList.toggle("pixelated", img.naturalWidth < img.clientWidth));
   return img;
 }
 
-// Ask the kernel to do something.
-function ask(model, does, ...values) {
-  model.send({ do: does, with: values });
+// Ask the kernel for an action.
+function ask(model, action, ...values) {
+  model.send({ do: action, with: values });
 }
 
+// Call `show` now, and after each change of one of these values.
 function on(model, names, show) {
   for (const name of names) model.on("change:" + name, show);
   show();

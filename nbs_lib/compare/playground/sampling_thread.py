@@ -1,8 +1,7 @@
-"""Sampling beside the page: one thread, and a Stop that works.
+"""A thread that samples beside the page, and can be stopped.
 
-A button's callback does not run while a cell runs, so what a button starts must not run in one, or Stop could not be heard.
-What the thread has to say is done in the thread of the page, where the widgets' own messages arrive: two threads that change
-one widget can lose a change.
+A button's callback does not run while a cell runs, so the jobs that buttons start must not run in
+a cell, or a Stop could not arrive.
 """
 
 import asyncio
@@ -12,61 +11,66 @@ from threading import Event, Thread
 
 
 class StoppedError(Exception):
-    """Raised out of a sampling that was asked to stop."""
+    """The end of a sampling that was asked to stop."""
 
 
 class SamplingThread:
-    """Does one job at a time. To be made in the thread of the page."""
+    """A thread that does one job at a time. It must be created in the thread of the page."""
 
     def __init__(self):
-        self._asked, self._thread, self._said = Event(), None, deque()
+        self._stop = Event()
+        self._thread = None
+        self._changes = deque()
         try:
             self._loop = asyncio.get_running_loop()  # a kernel's
         except RuntimeError:
-            self._loop = None  # without one, `wait` does what the thread had to say
+            self._loop = None  # then `wait` makes the changes
 
     @property
     def busy(self) -> bool:
+        """Return True while a job runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, job: Callable[[], None]) -> bool:
-        """Do a job beside the page. False where one is being done."""
+        """Start a job in the thread; return False if another one runs."""
         if self.busy:
             return False
-        self._asked.clear()
-        self._thread = Thread(target=job, name="onepass-drawer", daemon=True)
+        self._stop.clear()
+        # daemon: a kernel that shuts down must not wait for pictures
+        self._thread = Thread(target=job, name="onepass-sampling", daemon=True)
         self._thread.start()
         return True
 
-    def here(self, job: Callable[[], None]):
-        """Do a job in this thread, to its end: a notebook that runs headlessly waits for its pictures."""
-        self._asked.clear()
+    def run_here(self, job: Callable[[], None]):
+        """Run a job to its end in the caller's thread: a headless notebook waits for pictures."""
+        self._stop.clear()
         job()
-        self._pump()
+        self._make_changes()
 
     def stop(self):
-        """Ask the job to end; it does at its next `check`."""
-        self._asked.set()
+        """Ask the job to end, which it does at its next `check`."""
+        self._stop.set()
 
     def check(self):
-        """Errors: StoppedError where the job was asked to end."""
-        if self._asked.is_set():
+        """Raise StoppedError if the job was asked to end."""
+        if self._stop.is_set():
             raise StoppedError
 
-    def tell(self, change: Callable[[], None]):
-        """Have a change of the page done, in the order of the calls, in the page's own thread."""
-        self._said.append(change)
+    def post(self, change: Callable[[], None]):
+        """Queue a change of the page; the page's own thread makes changes in their order."""
+        # not made here: two threads that change one widget can lose a change
+        self._changes.append(change)
         if self._loop:
-            self._loop.call_soon_threadsafe(self._pump)
+            self._loop.call_soon_threadsafe(self._make_changes)
 
     def wait(self, seconds: float = 600):
-        """Wait for the job, and for what it had to say. Errors: TimeoutError."""
+        """Wait for the job and make its changes. Errors: TimeoutError."""
         if self._thread:
             self._thread.join(seconds)
-        self._pump()
+        self._make_changes()
         if self.busy:
             raise TimeoutError(f"the pictures are not drawn after {seconds:g} s")
 
-    def _pump(self):
-        while self._said:
-            self._said.popleft()()
+    def _make_changes(self):
+        while self._changes:
+            self._changes.popleft()()

@@ -1,4 +1,4 @@
-// Two pictures against each other. One set of elements; the style shows them as the mode says.
+// Two pictures against each other, as one set of elements that the style shows as the mode says.
 function render({ model, el }) {
   const get = (name) => model.get(name);
   const set = (name, value) => {
@@ -13,11 +13,11 @@ function render({ model, el }) {
   const [leftWords, rightWords] = ["left", "right"].map((side) => make("p", { class: "words " + side }));
   const range = make("input", { type: "range", min: 0, max: 100 });
   range.addEventListener("input", () => set("position", Number(range.value)));
-  const turn = button("", () => set("turned", !get("turned")), { class: "turn" });
-  const box = make("div", { class: "onepass-slider" }, after, before, left, right, leftWords, rightWords, range, turn);
-  const words = make("p", { class: "words", role: "alert" });
+  const flip = button("", () => set("flipped", !get("flipped")), { class: "flip" });
+  const box = make("div", { class: "onepass-slider" }, after, before, left, right, leftWords, rightWords, range, flip);
+  const message = make("p", { class: "words", role: "alert" });
   const notes = make("p", { class: "notes" });
-  el.append(make("div", { class: "onepass-live onepass-viewer" }, modes, words, box, notes));
+  el.append(make("div", { class: "onepass-live onepass-viewer" }, modes, message, box, notes));
 
   const picture = (img, side) => {
     const url = get(side);
@@ -34,30 +34,30 @@ function render({ model, el }) {
     leftWords.textContent = get("before") ? "" : get("before_note");
     rightWords.textContent = get("after") ? "" : get("after_note");
     range.setAttribute("aria-label", `How much is ${get("before_label")}: ${get("alt")}`);
-    words.textContent = get("words");
-    words.hidden = !get("words");
+    message.textContent = get("message");
+    message.hidden = !get("message");
     const none = !get("before") && !get("after");
-    words.classList.toggle("alone", none);
-    box.hidden = notes.hidden = none && Boolean(get("words"));
+    message.classList.toggle("alone", none);
+    box.hidden = notes.hidden = none && Boolean(get("message"));
     const note = (side) => (get(side) && get(side + "_note") ? [`${get(side + "_label")}: ${get(side + "_note")}`] : []);
     notes.textContent = [...note("before"), ...note("after")].join(" · ");
     place();
   };
   const place = () => {
-    const whole = get("before") && get("after");
-    const mode = whole ? get("mode") : "side by side"; // words have a place of their own there
+    const both = get("before") && get("after");
+    const mode = both ? get("mode") : "side by side"; // the one with room for words beside a picture
     modes.show(get("mode"));
     box.dataset.mode = mode;
     range.value = get("position");
-    box.style.setProperty("--position", (mode === "slider" ? range.value : mode === "flip" && get("turned") ? 0 : 100) + "%");
+    box.style.setProperty("--position", (mode === "slider" ? range.value : mode === "flip" && get("flipped") ? 0 : 100) + "%");
     const [a, b] = [get("before_label"), get("after_label")];
     range.setAttribute("aria-valuetext", `${range.value} % ${a}, ${100 - range.value} % ${b}`);
-    turn.setAttribute("aria-label", `${get("turned") ? b : a} is shown; show ${get("turned") ? a : b}`);
-    left.hidden = mode === "flip" && get("turned");
-    right.hidden = mode === "flip" && !get("turned");
+    flip.setAttribute("aria-label", `${get("flipped") ? b : a} is shown; show ${get("flipped") ? a : b}`);
+    left.hidden = mode === "flip" && get("flipped");
+    right.hidden = mode === "flip" && !get("flipped");
     box.setAttribute("aria-label", `${a} and ${b}, ${mode}`);
   };
-  on(model, ["before", "after", "before_label", "after_label", "before_note", "after_note", "alt", "words"], show);
-  on(model, ["position", "mode", "turned"], place);
+  on(model, ["before", "after", "before_label", "after_label", "before_note", "after_note", "alt", "message"], show);
+  on(model, ["position", "mode", "flipped"], place);
 }
 export default { render };

@@ -1,52 +1,64 @@
-"""Two pictures against each other: an edge between them, side by side, their difference, one after the other."""
+"""The viewer: two pictures as a slider, side by side, as their difference, or in turns."""
 
 from html import escape
 from pathlib import Path
 
-import anywidget
 import ipywidgets
-import traitlets
+from traitlets import Bool, Enum, Int, Unicode
 
 from ...run.run import Run
 from ..report.html import PAIRS, picture_url, read_results
-from .widgets import script, style
+from .widgets import LiveWidget, script, style
 
 SIDE = 256  # pixels of a plain picture
 MODES = ("slider", "side by side", "difference", "flip")
 
 
-class Viewer(anywidget.AnyWidget):
+class Viewer(LiveWidget):
     """Two pictures of one prompt; every mode takes pointer and keys.
 
-    before, after: pictures as data URLs; where one is empty, its note stands in its place. position: percent of the width
-    that shows `before`, in the mode `slider`; turned: whether the mode `flip` shows `after`. words: stand above both, or alone
-    where there is no picture.
+    before, after: pictures as data URLs; the note of an empty one stands in its place
     """
 
-    _esm, _css = script("viewer"), style("viewer")
-    before = traitlets.Unicode().tag(sync=True)
-    after = traitlets.Unicode().tag(sync=True)
-    before_label = traitlets.Unicode().tag(sync=True)
-    after_label = traitlets.Unicode().tag(sync=True)
-    before_note = traitlets.Unicode().tag(sync=True)
-    after_note = traitlets.Unicode().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
-    words = traitlets.Unicode().tag(sync=True)
-    mode = traitlets.Enum(MODES, MODES[0]).tag(sync=True)
-    position = traitlets.Int(50, min=0, max=100).tag(sync=True)
-    turned = traitlets.Bool(False).tag(sync=True)
+    _esm = script("viewer")
+    _css = style("viewer")
+    before = Unicode()
+    after = Unicode()
+    before_label = Unicode()
+    after_label = Unicode()
+    before_note = Unicode()
+    after_note = Unicode()
+    alt = Unicode()
+    # stands above both, or alone if there is no picture
+    message = Unicode()
+    mode = Enum(MODES, MODES[0])
+    # percent of the width that shows `before`, in the mode `slider`
+    position = Int(50, min=0, max=100)
+    flipped = Bool(False)  # true if the mode `flip` shows `after`
+
+    def set_side(
+        self,
+        side: str,
+        url: str,
+        label: str,
+        note: str,
+    ):
+        """Set the picture of a side, `before` or `after`, with its label and note."""
+        setattr(self, side, url)
+        setattr(self, f"{side}_label", label)
+        setattr(self, f"{side}_note", note)
 
     def plain(self) -> str:
-        """What is shown, as HTML that needs no widget."""
-        sides = [
-            (self.before, self.before_label, self.before_note),
-            (self.after, self.after_label, self.after_note),
-        ]
-        words = f"<p>{escape(self.words)}</p>" if self.words else ""
-        return words + "".join(_figure(*side, self.alt) for side in sides if side != ("", "", ""))
+        """Return the two pictures as HTML that needs no widget."""
+        html = f"<p>{escape(self.message)}</p>" if self.message else ""
+        html += _figure(self.before, self.before_label, self.before_note, self.alt)
+        return html + _figure(self.after, self.after_label, self.after_note, self.alt)
 
 
-def _figure(url: str, name: str, note: str, alt: str) -> str:
+def _figure(url, name, note, alt):
+    if not (url or name or note):
+        return ""
+    # square pixels: pictures of the picture-book are 64 wide
     look = f'width="{SIDE}" style="image-rendering: pixelated"'
     image = f'<img src="{url}" alt="{escape(f"{name}: {alt}")}" {look}>' if url else ""
     caption = f"<figcaption>{escape(name)}: {escape(note)}</figcaption>"
@@ -54,30 +66,36 @@ def _figure(url: str, name: str, note: str, alt: str) -> str:
 
 
 def slider(folder: str | Path, width: int = 384) -> ipywidgets.VBox:
-    """The comparison of a run: choose the prompt and the pair, move the edge. Children: prompt, pair, Viewer.
+    """Return the comparison of a run as widgets: the prompt, the pair, and a Viewer.
 
-    Errors: FileNotFoundError where there is no comparison yet.
+    folder: the run's
+    width: pixels of a picture
+    Errors: FileNotFoundError without a comparison.
     """
     run = Run(folder)
     pictures = read_results(run)["pictures"]
-    names = [(f"{each['prompt']} (seed {each['seed']})", i) for i, each in enumerate(pictures)]
-    prompt = ipywidgets.Dropdown(
-        options=names, value=0, description="Prompt", layout={"width": f"{width}px"}
-    )
+    layout = {"width": f"{width}px"}
+    prompts = [
+        (f"{picture['prompt']} (seed {picture['seed']})", index)
+        for index, picture in enumerate(pictures)
+    ]
+    prompt = ipywidgets.Dropdown(options=prompts, value=0, description="Prompt", layout=layout)
     pairs = [(f"{left} | {right}", (left, right)) for left, right in PAIRS]
-    pair = ipywidgets.Dropdown(
-        options=pairs, value=PAIRS[0], description="Pair", layout={"width": f"{width}px"}
-    )
-    shown = Viewer(layout={"max_width": f"{2 * width}px"})
+    pair = ipywidgets.Dropdown(options=pairs, value=PAIRS[0], description="Pair", layout=layout)
+    viewer = Viewer(layout={"max_width": f"{2 * width}px"})
 
     def show(_=None):
-        picture, sides = pictures[prompt.value], pair.value
-        before, after = (picture_url(run.compare / picture["files"][side]) for side in sides)
-        with shown.hold_sync():
-            shown.before, shown.after, shown.alt = before, after, picture["prompt"]
-            shown.before_label, shown.after_label = sides
+        picture = pictures[prompt.value]
+        before, after = pair.value
+        # at once: a page must not show one pair's picture under another's name
+        with viewer.hold_sync():
+            viewer.before = picture_url(run.compare / picture["files"][before])
+            viewer.after = picture_url(run.compare / picture["files"][after])
+            viewer.before_label = before
+            viewer.after_label = after
+            viewer.alt = picture["prompt"]
 
     prompt.observe(show, "value")
     pair.observe(show, "value")
     show()
-    return ipywidgets.VBox([prompt, pair, shown])
+    return ipywidgets.VBox([prompt, pair, viewer])

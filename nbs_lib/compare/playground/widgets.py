@@ -1,20 +1,31 @@
-"""What the live widgets share: one style, and a few helpers of their scripts.
-
-An anywidget is one script, so the helpers stand before each.
-"""
+"""Scripts and styles of the live widgets."""
 
 from pathlib import Path
+
+import anywidget
+from traitlets import TraitType
 
 HERE = Path(__file__).parent
 
 
 def script(name: str) -> str:
-    """The source of a widget's module."""
-    return (HERE / "live.js").read_text(encoding="utf-8") + (HERE / f"{name}.js").read_text(
-        encoding="utf-8"
-    )
+    """Return the source of a widget's module, with the helpers that all share before it."""
+    # an anywidget is one script: it cannot import another file
+    helpers = (HERE / "live.js").read_text("utf-8")
+    return helpers + (HERE / f"{name}.js").read_text("utf-8")
 
 
-def style(*more: str) -> str:
-    """The style of a widget. more: of other files, before it."""
-    return "".join((HERE / f"{name}.css").read_text(encoding="utf-8") for name in (*more, "live"))
+def style(*names: str) -> str:
+    """Return the style of a widget: files of these names, then the one that all share."""
+    return "".join((HERE / f"{name}.css").read_text("utf-8") for name in (*names, "live"))
+
+
+class LiveWidget(anywidget.AnyWidget):
+    """A widget that shares all its traits with its page."""
+
+    def __init_subclass__(cls, **options):
+        for trait in vars(cls).values():
+            # all of them, so that none is forgotten
+            if isinstance(trait, TraitType):
+                trait.tag(sync=True)
+        super().__init_subclass__(**options)

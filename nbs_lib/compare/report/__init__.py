@@ -1,1 +1,8 @@
-"""What a comparison shows: figures, plots, a summary in text, and one offline HTML page."""
+"""The report of a comparison.
+
+figures   pictures in grids: all contenders, differences, steps of a sampling, axes
+plots     numbers as plots
+summary   numbers as text, and alternative texts of the figures
+snippet   Python code that samples what was trained
+html      the HTML page, from report.html.j2, report.css and report.js
+"""

@@ -1,94 +1,94 @@
-"""The figures of a comparison: pictures on pages, numbers drawn."""
+"""The figures of a comparison: pictures in grids, and plots."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image
 
-from ...config import Compare
 from ...config.grid_axes import Axis
-from ...images import grid as pages
-from ..progress import steps
-from ..sampling.sample_cache import CachedSamples
-from ..sampling.sampler import Sampler
+from ...images import grid
+from ...images.convert import to_uint8
+from ..evaluate import Evaluation
+from ..measurements import counted
 from . import plots
-from .grids import denoising_strip, difference
 
-COLUMNS = 5
-"""Pictures whose differences are shown."""
-
-
-def draw_figures(
-    sampler: Sampler, config: Compare, folder: Path, drawn: dict[str, CachedSamples], contenders: dict[str, dict],
-    to_guided: dict[str, dict], turned: dict[str, Any] | None, over: np.ndarray | None, of: tuple[list[str], list[int]],
-) -> dict[str, str | None]:  # fmt: skip
-    """Write the figures, as far as there is something to be seen on them; by what they show, their files. over: pictures over
-    the axes."""
-    prompts, seeds = of
-    rated = {
-        name: told["caption_first"] for name, told in contenders.items() if told["caption_first"]
-    }
-    notes = {
-        name: f"{told['nfe']:g} NFE\n{told['seconds']:.3g} s a picture"
-        for name, told in contenders.items()
-    }
-    notes["guided"] += f"\nw = {sampler.w_train:g}"
-    rows = [pages.GridRow(name, each.images, notes[name]) for name, each in drawn.items()]
-    quality = {name: rate["rate"] for name, rate in rated.items()} or {
-        name: told["ssim"] for name, told in to_guided.items() if told["ssim"] is not None} | {"guided": 1.0}  # fmt: skip
-    few = slice(0, COLUMNS)
-    pair = drawn["guided"].images[few], drawn["tuned"].images[few]
-    drawing: dict[str, Callable[[], Any] | None] = {
-        "grid": lambda: pages.labelled_grid(rows, prompts, seeds),
-        "rates": (lambda: plots.bars(rated, next(iter(rated.values()))["count"], {name: told["nfe"] for name, told in
-                  contenders.items()})) if rated else None,
-        "frontier": lambda: plots.frontier(quality, contenders, bool(rated)),
-        "dial": (lambda: plots.dial(turned, sampler.w_train)) if turned else None,
-        "differences": lambda: differences_page(("guided", "tuned"), *pair, difference(*pair), prompts[few], seeds[few]),
-        "steps": lambda: _steps(sampler, config),
-        "axes": (lambda: axes_page(over, config.grid_axes)) if over is not None else None,
-    }  # fmt: skip
-    for name in steps("figures", [name for name, draw in drawing.items() if draw], "figure"):
-        figure = drawing[name]()
-        (figure.save if hasattr(figure, "save") else figure.savefig)(folder / f"{name}.png")
-    return {name: f"{name}.png" if draw else None for name, draw in drawing.items()}
+COLUMNS = 5  # pictures in the figure of differences
+MAX_STEPS = 6  # steps of a sampling that are shown
 
 
-def _steps(sampler: Sampler, config: Compare) -> Any:
-    """The first prompt on its way from noise, guided and tuned."""
-    told = {name: denoising_strip(sampler, name, config.prompts[0], config.seeds[0], config.steps, config.adapter_scale)
-            for name in ("guided", "tuned")}  # fmt: skip
-    of = [
-        pages.captioned_table(images[None], [f"step {step}" for step in steps], [name])
-        for name, (steps, images) in told.items()
-    ]
-    if told["guided"][0] == told["tuned"][0]:
-        steps, _ = told["guided"]
-        return pages.captioned_table(
-            np.stack([images for _, images in told.values()]),
-            [f"step {step}" for step in steps],
-            list(told),
-        )
-    return pages.stack_vertically(of)
+def draw_figures(evaluation: Evaluation, folder: Path) -> dict[str, str | None]:
+    """Write the figures; return their files by name, None for a figure with nothing to show."""
+    files = {}
+    for name, draw in counted("figures", FIGURES.items(), "figure"):
+        figure = draw(evaluation)
+        files[name] = None if figure is None else f"{name}.png"
+        if isinstance(figure, Figure):
+            figure.savefig(folder / f"{name}.png")
+        elif figure is not None:
+            figure.save(folder / f"{name}.png")
+    return files
 
 
-def axes_page(pictures: np.ndarray, axes: Sequence[Axis]) -> Image.Image:
-    """Pictures uint8 [z, y, x, h, w, 3] over two or three axes: columns, rows, parts; a table for each part."""
-    columns, rows, *parts = axes
-    labels = [[axis.label(value) for value in axis.values] for axis in (columns, rows)]
-    titles = (
-        [f"{parts[0].name}: {parts[0].label(value)}" for value in parts[0].values]
-        if parts
-        else [""]
-    )
-    return pages.stack_vertically(
-        [
-            pages.captioned_table(each, *labels, title)
-            for each, title in zip(pictures, titles, strict=True)
-        ]
+def all_pictures(evaluation: Evaluation) -> Image.Image:
+    """Return a grid of all pictures: a row for each contender."""
+    rows = []
+    for name, samples in evaluation.samples.items():
+        costs = evaluation.results["contenders"][name]
+        note = f"{costs['nfe']:g} NFE\n{costs['seconds']:.3g} s a picture"
+        if name == "guided":
+            note += f"\nw = {evaluation.results['w_train']:g}"
+        rows.append(grid.GridRow(name, samples.images, note))
+    return grid.labelled_grid(rows, evaluation.prompts, evaluation.seeds)
+
+
+def caption_rates(evaluation: Evaluation) -> Figure | None:
+    """Return bars of the caption accuracy; None without captions."""
+    rates = _rates(evaluation)
+    if not rates:
+        return None
+    nfe = {name: costs["nfe"] for name, costs in evaluation.results["contenders"].items()}
+    return plots.rate_bars(rates, next(iter(rates.values()))["count"], nfe)
+
+
+def _rates(evaluation):
+    contenders = evaluation.results["contenders"].items()
+    return {name: row["caption_first"] for name, row in contenders if row["caption_first"]}
+
+
+def frontier(evaluation: Evaluation) -> Figure:
+    """Return quality against cost: the caption accuracy, or else the similarity to guided's."""
+    quality = {name: rate["rate"] for name, rate in _rates(evaluation).items()}
+    # without captions, the distance to guided is what is left to order contenders by
+    rated = bool(quality)
+    if not rated:
+        distances = evaluation.results["to_guided"].items()
+        quality = {name: row["ssim"] for name, row in distances if row["ssim"] is not None}
+        quality["guided"] = 1.0
+    return plots.frontier(quality, evaluation.results["contenders"], rated)
+
+
+def effective_guidance(evaluation: Evaluation) -> Figure | None:
+    """Return a plot of the effective guidance; None if it was not measured."""
+    measured = evaluation.results["dial"]
+    if not measured:
+        return None
+    return plots.effective_guidance(measured["turns"], evaluation.results["w_train"])
+
+
+def differences(evaluation: Evaluation) -> Image.Image:
+    """Return the first pictures of guided and tuned, and maps of their differences."""
+    first = slice(0, COLUMNS)
+    guided, tuned = (evaluation.samples[name].images[first] for name in ("guided", "tuned"))
+    return differences_page(
+        ("guided", "tuned"),
+        guided,
+        tuned,
+        evaluation.prompts[first],
+        evaluation.seeds[first],
     )
 
 
@@ -96,13 +96,92 @@ def differences_page(
     names: tuple[str, str],
     a: np.ndarray,
     b: np.ndarray,
-    maps: np.ndarray,
     prompts: Sequence[str],
     seeds: Sequence[int],
 ) -> Image.Image:
-    """Two contenders' pictures uint8 [n, h, w, 3] and the maps [n, h, w] of where they differ; columns as the grid's."""
-    most = max(float(maps.max()), 1 / 255)
-    heat = (colormaps["magma"](maps / most)[..., :3] * 255).round().astype(np.uint8)
-    labels = [*names, f"difference: black is none, white {100 * most:.0f} % of the range"]
+    """Return rows of two contenders' pictures uint8 [n, h, w, 3] and of their differences."""
+    maps = np.abs(a.astype(np.float64) - b).mean(-1) / 255
+    # one scale for all maps, and not 0 if the pictures are equal
+    largest = max(float(maps.max()), 1 / 255)
+    # magma grows in lightness, so that it can be read in grey too
+    heat = (colormaps["magma"](maps / largest)[..., :3] * 255).round().astype(np.uint8)
+    scale = f"difference: black is none, white {100 * largest:.0f} % of the range"
+    # a prompt's columns differ in their seeds alone
     notes = [f"seed {seed}" for seed in seeds] if len(set(seeds)) > 1 else []
-    return pages.captioned_table(np.stack([a, b, heat]), prompts, labels, notes=notes)
+    return grid.captioned_table(np.stack([a, b, heat]), prompts, [*names, scale], notes=notes)
+
+
+def denoising_steps(evaluation: Evaluation) -> Image.Image:
+    """Return the first prompt on its way from noise to a picture, guided and tuned."""
+    tables = []
+    strips = {name: denoising_strip(evaluation, name) for name in ("guided", "tuned")}
+    (guided_steps, guided), (tuned_steps, tuned) = strips.values()
+    if guided_steps == tuned_steps:
+        rows = np.stack([guided, tuned])
+        return grid.captioned_table(rows, _step_labels(guided_steps), list(strips))
+    # a few-step adapter has other steps, and so its own labels
+    for name, (steps, images) in strips.items():
+        tables.append(grid.captioned_table(images[None], _step_labels(steps), [name]))
+    return grid.stack_vertically(tables)
+
+
+def _step_labels(steps):
+    return [f"step {step}" for step in steps]
+
+
+@torch.no_grad()
+def denoising_strip(evaluation: Evaluation, name: str) -> tuple[list[int], np.ndarray]:
+    """Return the steps to show, and the latents decoded after each: uint8 [n, h, w, 3]."""
+    sampler = evaluation.sampler
+    config = evaluation.config
+    settings = sampler.resolver.resolve(name, config.steps, config.adapter_scale)
+    n_shown = min(MAX_STEPS, settings.steps)
+    steps = sorted({round(step) for step in np.linspace(1, settings.steps, n_shown)})
+    latents = []
+
+    def on_latents(step, now):
+        if step in steps:
+            # a copy: the scheduler may reuse the tensor
+            latents.append(now.clone())
+
+    sampler.sample(settings, config.prompts[:1], config.seeds[:1], on_latents=on_latents)
+    base, pipe = sampler.pipelines.for_settings(settings)
+    return steps, to_uint8(torch.cat([base.decode(pipe.vae, step) for step in latents]))
+
+
+def axes_grid(evaluation: Evaluation) -> Image.Image | None:
+    """Return the grid over the axes; None without axes."""
+    if evaluation.grid is None:
+        return None
+    return axes_page(evaluation.grid, evaluation.config.grid_axes)
+
+
+def axes_page(pictures: np.ndarray, axes: Sequence[Axis]) -> Image.Image:
+    """Return a table of pictures for each part of a grid.
+
+    pictures: uint8 [parts, rows, columns, h, w, 3]
+    axes: columns, rows, and the parts of three
+    """
+    columns, rows, *parts = axes
+    column_labels = [columns.label(value) for value in columns.values]
+    row_labels = [rows.label(value) for value in rows.values]
+    titles = [""]
+    if parts:
+        [part] = parts
+        titles = [f"{part.name}: {part.label(value)}" for value in part.values]
+    tables = []
+    for images, title in zip(pictures, titles, strict=True):
+        tables.append(grid.captioned_table(images, column_labels, row_labels, title))
+    return grid.stack_vertically(tables)
+
+
+# The figures by the names of their files.
+FIGURES: dict[str, Callable[[Evaluation], Image.Image | Figure | None]] = {
+    "grid": all_pictures,
+    "rates": caption_rates,
+    "frontier": frontier,
+    "dial": effective_guidance,
+    "differences": differences,
+    "steps": denoising_steps,
+    "axes": axes_grid,
+}

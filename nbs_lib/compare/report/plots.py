@@ -1,156 +1,190 @@
-"""Numbers drawn: rates as bars, quality against cost, the dial. Drawn with matplotlib."""
+"""The plots of a comparison: rates as bars, quality against cost, effective guidance."""
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from ...images.style import CONTENDER_COLOURS, INK, RULE, SOFT, contender_colour
 
-PLACES = [
-    (down, side)
-    for down in (0, 1, -1, 1.9, -1.9, 2.8, -2.8, 3.7, 4.6, 5.5, 6.4, 7.3)
+# Positions of a label at its point, the best first: lines below it, and right, left or under.
+LABEL_POSITIONS = [
+    (lines, side)
+    for lines in (0, 1, -1, 1.9, -1.9, 2.8, -2.8, 3.7, 4.6, 5.5, 6.4, 7.3)
     for side in (1, -1, 0)
-    if down or side
+    if lines or side
 ]
-"""Where a label may stand beside its point: lines below it, and to the right, to the left or under it; the best ones first."""
-DOT, RING = 6.8, 6.0  # points across a dot, and more for each that lies around it
-BEHIND = {
-    "facecolor": "white",
-    "edgecolor": "none",
-    "pad": 0.5,
-}  # a text that others would run into
+ALIGNMENTS = {1: "left", -1: "right", 0: "center"}
+DOT = 6.8  # points across a dot
+RING = 6.0  # points that a dot is wider than the one before it at the same place
+# A box behind a text that a bar would run into.
+TEXT_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
-def bars(rates: dict[str, dict[str, float]], count: int, nfe: dict[str, float]) -> Figure:
-    """How often the right caption comes first, by contender, with 95 % intervals. rates: name -> rate, low, high."""
-    figure = Figure(
-        (7.2, 0.85 + 0.62 * len(rates)), dpi=144, layout="constrained", facecolor="white"
-    )
+TITLE = {"loc": "left", "fontsize": 11, "color": INK}
+SMALL = {"fontsize": 9, "color": SOFT}
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """A contender on the frontier."""
+
+    nfe: float
+    quality: float
+    name: str
+
+
+def _axes(height):
+    figure = Figure((7.2, height), dpi=144, layout="constrained", facecolor="white")
     axes = figure.subplots()
-    names = list(rates)
-    for y, name in enumerate(names):
-        told = rates[name]
-        axes.barh(y, told["rate"], color=contender_colour(name), height=0.58, zorder=2)
-        axes.plot(
-            (told["low"], told["high"]),
-            (y, y),
-            color=INK,
-            linewidth=1.4,
-            marker="|",
-            markersize=9,
-            zorder=3,
-        )
-        axes.text(
-            max(told["high"], told["rate"]) + 0.015,
-            y,
-            f"{100 * told['rate']:.0f} %",
-            va="center",
-            color=INK,
-            fontsize=11,
-        )
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def rate_bars(rates: dict[str, dict], count: int, nfe: dict[str, float]) -> Figure:
+    """Return a bar of each contender's caption accuracy, with its 95 % interval.
+
+    rates: rate, low and high by contender, 0 to 1
+    count: number of captions
+    nfe: UNet evaluations by contender
+    """
+    figure, axes = _axes(0.85 + 0.62 * len(rates))
+    for y, (name, row) in enumerate(rates.items()):
+        _bar(axes, y, contender_colour(name), row)
+    # one caption of 16 is right by chance
     axes.axvline(1 / 16, color=SOFT, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-    axes.text(1 / 16, -0.52, " chance", color=SOFT, fontsize=8, va="bottom", zorder=4, bbox=BEHIND)
-    axes.set_yticks(
-        range(len(names)), [f"{name}\n{nfe[name]:g} NFE" for name in names], fontsize=10, color=INK
+    axes.text(
+        1 / 16, -0.52, " chance", color=SOFT, fontsize=8, va="bottom", zorder=4, bbox=TEXT_BOX
     )
-    axes.set_xticks(
-        np.arange(0, 1.01, 0.25),
-        [f"{tick:.0f} %" for tick in np.arange(0, 101, 25)],
-        fontsize=9,
-        color=SOFT,
-    )
+    names = [f"{name}\n{nfe[name]:g} NFE" for name in rates]
+    axes.set_yticks(range(len(names)), names, fontsize=10, color=INK)
+    ticks = np.arange(0, 1.01, 0.25)
+    axes.set_xticks(ticks, [f"{100 * tick:.0f} %" for tick in ticks], **SMALL)
+    # room for the percents at the right; the first contender is at the top
     axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.45, -0.75))
-    axes.set_title(
-        f"Right caption first of 16, {count} held-out captions", loc="left", fontsize=11, color=INK
-    )
+    axes.set_title(f"Right caption first of 16, {count} held-out captions", **TITLE)
     axes.grid(axis="x", color=RULE, zorder=0)
     axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
     return figure
 
 
-def frontier(quality: dict[str, float], costs: dict[str, dict[str, float]], rates: bool) -> Figure:
-    """Quality against NFE, a point for each contender; the line joins those that none beats in both.
-
-    quality: by contender: the rate of the right caption first, or, without rates, the similarity (SSIM) to guided's pictures.
-    Contenders at the same point are rings around one another.
-    """
-    figure = Figure((7.2, 3.6), dpi=144, layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    points = sorted((costs[name]["nfe"], value, name) for name, value in quality.items())
-    best = [
-        point
-        for point in points
-        if not any(
-            n <= point[0] and q > point[1] or n < point[0] and q >= point[1] for n, q, _ in points
-        )
-    ]
-    [line] = axes.plot(
-        [n for n, _, _ in best], [q for _, q, _ in best], color=RULE, linewidth=2, zorder=1
+def _bar(axes, y, colour, row):
+    rate = row["rate"]
+    axes.barh(y, rate, color=colour, height=0.58, zorder=2)
+    axes.plot(
+        (row["low"], row["high"]),
+        (y, y),
+        color=INK,
+        linewidth=1.4,
+        marker="|",
+        markersize=9,
+        zorder=3,
     )
+    # beside the interval, or its line would cross the text
+    x = max(row["high"], rate) + 0.015
+    axes.text(x, y, f"{100 * rate:.0f} %", va="center", color=INK, fontsize=11)
+
+
+def frontier(quality: dict[str, float], costs: dict[str, dict], rates: bool) -> Figure:
+    """Return quality against NFE, a point for each contender, and a line through the best.
+
+    The best are those that no other beats in both.
+    quality: by contender, the caption accuracy, or the SSIM to guided's pictures if not `rates`
+    costs: nfe and seconds by contender
+    """
+    figure, axes = _axes(3.6)
+    points = sorted(Point(costs[name]["nfe"], value, name) for name, value in quality.items())
+    best = [point for point in points if not any(_beats(other, point) for other in points)]
+    x = [point.nfe for point in best]
+    y = [point.quality for point in best]
+    [line] = axes.plot(x, y, color=RULE, linewidth=2, zorder=1)
     axes.margins(0.18)
-    sizes = [
-        DOT + RING * sum(other[:2] == point[:2] for other in points[:i])
-        for i, point in enumerate(points)
-    ]
-    for (nfe, value, name), size in reversed(
-        list(zip(points, sizes, strict=True))
-    ):  # the small ones over the large ones
+    largest = _dots(axes, points)
+    # NFE are whole numbers, and few of them
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    title = "Similarity to guided's pictures (SSIM), by cost"
+    if rates:
+        title = "Right caption first of 16, by cost"
+        _percent_ticks(axes)
+    labels = {point: f"{point.name}, {costs[point.name]['seconds']:.3g} s" for point in points}
+    _label(axes, labels, largest, line)
+    _finish(axes, title, "UNet evaluations for a picture (NFE)")
+    return figure
+
+
+def _beats(a, b):
+    cheaper = a.nfe < b.nfe and a.quality >= b.quality
+    return cheaper or (a.nfe <= b.nfe and a.quality > b.quality)
+
+
+def _dots(axes, points):
+    """Draw the points, those at one place as rings; return the size of the largest dot."""
+    sizes = {}
+    n_at = Counter()
+    for point in points:
+        position = point.nfe, point.quality
+        sizes[point] = DOT + RING * n_at[position]
+        n_at[position] += 1
+    # reversed: the small dots are drawn over the large ones
+    for point in reversed(points):
         axes.scatter(
-            nfe,
-            value,
-            color=contender_colour(name),
-            s=size**2,
+            point.nfe,
+            point.quality,
+            color=contender_colour(point.name),
+            s=sizes[point] ** 2,  # matplotlib takes an area
             zorder=3,
             edgecolors="white",
             linewidths=0.8,
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    if rates:
-        low, high = axes.get_ylim()
-        axes.set_yticks([tick for tick in axes.get_yticks() if max(0, low) <= tick <= min(1, high)])
-        axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.4g} %")
-    _label(
-        axes,
-        [(nfe, value, f"{name}, {costs[name]['seconds']:.3g} s") for nfe, value, name in points],
-        max(sizes),
-        line,
-    )
-    axes.set_xlabel("UNet evaluations for a picture (NFE)", fontsize=9, color=SOFT)
-    title = (
-        "Right caption first of 16, by cost"
-        if rates
-        else "Similarity to guided's pictures (SSIM), by cost"
-    )
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    return max(sizes.values())
+
+
+def _percent_ticks(axes):
+    # the margins reach beyond 0 and 100 %, where no rate is
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if max(0, low) <= tick <= min(1, high)]
+    axes.set_yticks(ticks)
+    axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.4g} %")
+
+
+def _finish(axes, title, x_label):
+    axes.set_xlabel(x_label, **SMALL)
+    axes.set_title(title, **TITLE)
     axes.grid(color=RULE, zorder=0)
     axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
-    axes.spines[:].set_visible(False)
-    return figure
 
 
-def _label(axes: Axes, points: list[tuple[float, float, str]], size: float, line: Line2D):
-    """A label near each point: where it is over no other point or label nor the line, the nearest such place, and within the
-    plot. size: points across the largest point."""
-    figure = axes.figure
-    figure.draw_without_rendering()  # the limits are known from here on
+def _label(axes, labels, size, line):
+    """Label each point at the first position that is free and within the plot.
+
+    A position is free if it covers no point, no other label and not the line.
+    size: points across the largest dot
+    """
+    axes.figure.draw_without_rendering()  # the limits of the axes are known only after this
     plot = axes.get_window_extent()
-    dots, wide = (
-        axes.transData.transform([(x, y) for x, y, _ in points]),
-        size * figure.dpi / 72 + 6,
-    )  # pixels
-    taken = [Bbox.from_bounds(x - wide / 2, y - wide / 2, wide, wide) for x, y in dots]
-    joined = Path(axes.transData.transform(line.get_xydata()))
-    for x, y, text in sorted(points, key=lambda each: (-each[1], each[0])):
+    pixels = size * axes.figure.dpi / 72 + 6
+    covered = []
+    for point in labels:
+        x, y = axes.transData.transform((point.nfe, point.quality))
+        covered.append(Bbox.from_bounds(x - pixels / 2, y - pixels / 2, pixels, pixels))
+    path = Path(axes.transData.transform(line.get_xydata()))
+
+    def is_free(box):
+        # not the height: the layout makes room above and below, not at the sides
+        inside = plot.x0 <= box.x0 and box.x1 <= plot.x1
+        crossed = path.intersects_bbox(box.padded(4), False)
+        return inside and not crossed and not any(box.overlaps(other) for other in covered)
+
+    # from the top, because most positions are below their point
+    for point in sorted(labels, key=lambda point: (-point.quality, point.nfe)):
         label = axes.annotate(
-            text,
-            (x, y),
+            labels[point],
+            (point.nfe, point.quality),
             (0, 0),
             textcoords="offset points",
             fontsize=8.5,
@@ -158,61 +192,40 @@ def _label(axes: Axes, points: list[tuple[float, float, str]], size: float, line
             va="center",
             zorder=4,
         )
-        for down, side in PLACES:
-            label.set(
-                position=((size / 2 + 4.6) * side, -13 * down),
-                ha={1: "left", -1: "right", 0: "center"}[side],
-            )
+        for lines, side in LABEL_POSITIONS:
+            label.set(position=((size / 2 + 4.6) * side, -13 * lines), ha=ALIGNMENTS[side])
             box = label.get_window_extent()
-            inside = plot.x0 <= box.x0 and box.x1 <= plot.x1
-            if (
-                inside
-                and not joined.intersects_bbox(box.padded(4), False)
-                and not any(box.overlaps(other) for other in taken)
-            ):
+            if is_free(box):
                 break
-        taken.append(box)
+        covered.append(box)
 
 
-def dial(told: dict[str, Any], w_train: float) -> Figure:
-    """The nearest w of each λ, with its interval, beside what is to be expected. told: see `dial.measured_dial`."""
-    figure = Figure((7.2, 3.8), dpi=144, layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    turns = told["turns"]
-    scales = np.array([turn["adapter_scale"] for turn in turns])
-    line = np.array([min(0.0, scales.min()), scales.max()])
+def effective_guidance(rows: Sequence[dict], w_train: float) -> Figure:
+    """Return the nearest w of each λ, with its interval, beside the expected line.
+
+    rows: `turns` of `measure_effective_guidance`
+    """
+    figure, axes = _axes(3.8)
+    scales = np.array([row["adapter_scale"] for row in rows])
+    ends = np.array([min(0.0, scales.min()), scales.max()])
     axes.plot(
-        line,
-        1 + line * (w_train - 1),
+        ends,
+        1 + ends * (w_train - 1),
         color=SOFT,
         linewidth=1.2,
         linestyle=(0, (4, 3)),
         label="1 + λ (w_train − 1)",
     )
-    found = np.array(
-        [turn["w"] for turn in turns], float
-    )  # none where it lies beyond what was tried
-    axes.plot(
-        scales, found, color=CONTENDER_COLOURS["tuned"], linewidth=2, marker="o", label="measured"
-    )
-    for turn in turns:
-        if turn["low"] is not None:
-            axes.plot(
-                [turn["adapter_scale"]] * 2,
-                [turn["low"], turn["high"]],
-                color=CONTENDER_COLOURS["tuned"],
-                linewidth=1.2,
-            )
-    axes.set_xlabel("adapter scale λ", fontsize=9, color=SOFT)
-    axes.set_ylabel("nearest guidance scale w", fontsize=9, color=SOFT)
-    axes.set_title(
-        "The dial: the guidance that an adapter scale amounts to",
-        loc="left",
-        fontsize=11,
-        color=INK,
-    )
+    # None becomes NaN, which is a gap: there w lies beyond the scales that were tried
+    measured = np.array([row["w"] for row in rows], float)
+    colour = CONTENDER_COLOURS["tuned"]
+    axes.plot(scales, measured, color=colour, linewidth=2, marker="o", label="measured")
+    for row in rows:
+        if row["low"] is not None:
+            x = [row["adapter_scale"]] * 2
+            axes.plot(x, [row["low"], row["high"]], color=colour, linewidth=1.2)
+    axes.set_ylabel("nearest guidance scale w", **SMALL)
     axes.legend(frameon=False, fontsize=9)
-    axes.grid(color=RULE, zorder=0)
-    axes.tick_params(length=0, labelsize=9, labelcolor=SOFT)
-    axes.spines[:].set_visible(False)
+    title = "The dial: the guidance that an adapter scale amounts to"
+    _finish(axes, title, "adapter scale λ")
     return figure

@@ -1,78 +1,83 @@
-"""How what was trained is used with a stock diffusers pipeline, as code that runs from the project's folder."""
+"""Python code that samples what was trained with a stock diffusers pipeline.
 
-from typing import Any
+It runs from the project's folder.
+"""
 
-from ...files import ROOT
+from ...files import from_project
+from ...models.lora import LORA_FILE
 from ...run.run import Run
 
+IMPORT = (
+    "import nbs_lib  # which leaves out the libraries' remarks on parts that are not used here; "
+    "the rest is diffusers alone"
+)
+# The picture of a comparison that has none.
+FIRST_PICTURE = {"prompt": "A person holding a cat", "seed": 0}
 
-def model_paths(run: Run, results: dict[str, Any]) -> tuple[str, str]:
-    """Where a stock pipeline is loaded from, and what was trained."""
-    learned = run.model if results["whole_model"] else run.adapter
-    place = str(learned.relative_to(ROOT) if learned.is_relative_to(ROOT) else learned)
+
+def model_paths(run: Run, results: dict) -> tuple[str, str]:
+    """Return the path or hub id of the stock pipeline, and the path of what was trained."""
     if results["whole_model"]:
-        return place, place
-    # what was loaded, which is not what was asked for where an id was taken down and a mirror served
-    return "nbs_lib/picturebook/base" if results["base"] == "embedded" else results[
-        "base_origin"
-    ].partition("@")[0], place
+        model = from_project(run.model)
+        return model, model
+    adapter = from_project(run.adapter)
+    if results["base"] == "embedded":
+        return "nbs_lib/picturebook/base", adapter
+    # the base that was loaded: a mirror's, if the id that the user gave was removed from the hub
+    return results["base_origin"].partition("@")[0], adapter
 
 
-def three_lines(run: Run, results: dict[str, Any]) -> str:
-    """The shortest way to a picture."""
-    base, place = model_paths(run, results)
-    load = "" if results["whole_model"] else f"pipe.load_lora_weights({place!r})\n"
-    how = results["sampling"]
-    name = how["scheduler"]  # of few steps; any other does what the base's own does
-    few = (
-        f"pipe.scheduler = diffusers.{name}.from_config(pipe.scheduler.config)\n"
-        if name != "DDIMScheduler"
-        else ""
+def short_example(run: Run, results: dict) -> str:
+    """Return the shortest code that samples a picture."""
+    base, learned = model_paths(run, results)
+    sampling = results["sampling"]
+    load = "" if results["whole_model"] else f"pipe.load_lora_weights({learned!r})\n"
+    name = sampling["scheduler"]
+    # few steps need their scheduler; otherwise the base's own serves as well
+    if name != "DDIMScheduler":
+        load += f"pipe.scheduler = diffusers.{name}.from_config(pipe.scheduler.config)\n"
+    options = (
+        f"guidance_scale={sampling['guidance_scale']:g}, num_inference_steps={sampling['steps']}"
     )
     return f"""\
 pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
-{load}{few}pipe("a prompt", guidance_scale={how["guidance_scale"]:g}, num_inference_steps={how["steps"]}).images[0]"""
+{load}pipe("a prompt", {options}).images[0]"""
 
 
-def usage_example(run: Run, results: dict[str, Any]) -> str:
-    """The first picture of a comparison."""
-    base, place = model_paths(run, results)
-    load = f"""\
-pipe.load_lora_weights({place!r}, weight_name="pytorch_lora_weights.safetensors", adapter_name="onepass")
+def usage_example(run: Run, results: dict) -> str:
+    """Return code that samples the first picture of a comparison."""
+    base, learned = model_paths(run, results)
+    sampling = results["sampling"]
+    w = sampling["guidance_scale"]
+    picture = results["pictures"][0] if results["pictures"] else FIRST_PICTURE
+    load = ""
+    if not results["whole_model"]:
+        load_options = f'weight_name="{LORA_FILE}", adapter_name="onepass"'
+        load = f"""\
+pipe.load_lora_weights({learned!r}, {load_options})
 pipe.set_adapters("onepass", {results["adapter_scale"]:g})
 """
-    how, one_pass = (
-        results["sampling"],
-        "  # one pass a step: what was trained holds its guidance already",
-    )
-    first = (
-        results["pictures"][0]
-        if results["pictures"]
-        else {"prompt": "A person holding a cat", "seed": 0}
-    )
-    size = (
-        f"\n    height={results['resolution']},\n    width={results['resolution']},"
-        if results["resolution"]
-        else ""
-    )
-    negative = (
-        f"\n    negative_prompt={results['negative']!r},"
-        if results.get("negative") and how["guidance_scale"] > 1
-        else ""
-    )
+    options = ""
+    # diffusers would sample at the base's own size
+    if results["resolution"]:
+        options += f"\n    height={results['resolution']},\n    width={results['resolution']},"
+    # without guidance a negative prompt has no effect
+    if results.get("negative") and w > 1:
+        options += f"\n    negative_prompt={results['negative']!r},"
+    remark = "  # one pass a step: what was trained holds its guidance already" if w == 1 else ""
     return f"""\
-import nbs_lib  # which leaves out the libraries' remarks on parts that are not used here; the rest is diffusers alone
+{IMPORT}
 import torch
-from diffusers import DiffusionPipeline, {how["scheduler"]}
+from diffusers import DiffusionPipeline, {sampling["scheduler"]}
 
 pipe = DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
-pipe.scheduler = {how["scheduler"]}.from_config(pipe.scheduler.config)
-{"" if results["whole_model"] else load}
+pipe.scheduler = {sampling["scheduler"]}.from_config(pipe.scheduler.config)
+{load}
 image = pipe(
-    {first["prompt"]!r},
-    num_inference_steps={how["steps"]},{size}{negative}
-    guidance_scale={how["guidance_scale"]:g},{one_pass if how["guidance_scale"] == 1 else ""}
-    generator=torch.Generator().manual_seed({first["seed"]}),
+    {picture["prompt"]!r},
+    num_inference_steps={sampling["steps"]},{options}
+    guidance_scale={w:g},{remark}
+    generator=torch.Generator().manual_seed({picture["seed"]}),
 ).images[0]
 image.save("picture.png")
 """

@@ -1,4 +1,4 @@
-"""A comparison told: its numbers as text, its figures with what is seen on them."""
+"""The summary of a comparison: its numbers as text, its figures with alternative texts."""
 
 from pathlib import Path
 from typing import Any
@@ -6,97 +6,125 @@ from typing import Any
 from ...config.contenders import SPLIT_CONTENDER, parse_contender
 from ...files import from_project
 
+ROW = "{:{width}}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
+# Alternative texts of the figures.
 ALT = {
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
-    "rates": "How often the right caption comes first, a bar for each contender; the numbers are in the table",
-    "frontier": "Quality of each contender against its UNet evaluations; the numbers are in the table",
-    "dial": "The guidance scale that each adapter scale amounts to, beside the line 1 + λ (w_train − 1)",
+    "rates": "How often the right caption comes first, a bar for each contender; "
+    "the numbers are in the table",
+    "frontier": "Quality of each contender against its UNet evaluations; "
+    "the numbers are in the table",
+    "dial": "The guidance scale that each adapter scale amounts to, "
+    "beside the line 1 + λ (w_train − 1)",
     "differences": "Guided's pictures, tuned's pictures, and maps of where they differ",
     "steps": "The first prompt on its way from noise to a picture, guided and tuned",
     "axes": "Pictures over the axes that were asked for",
 }
-"""Every figure of a comparison, in words."""
 
 
-def figure_images(compared: Any, *names: str) -> list[Any]:
-    """Those of these figures that there are, for a notebook to display. compared: a Compared."""
+def figure_images(comparison: Any, *names: str) -> list[Any]:
+    """Return the requested figures that exist, as IPython images.
+
+    comparison: a Comparison
+    """
+    # imported here, because only a notebook displays them
     from IPython.display import Image
 
-    found = {name: compared.results["figures"].get(name) for name in names}
-    return [Image(compared.folder / file, alt=ALT[name]) for name, file in found.items() if file]
+    images = []
+    for name in names:
+        file = comparison.results["figures"].get(name)
+        if file:
+            images.append(Image(comparison.folder / file, alt=ALT[name]))
+    return images
 
 
-def summary(compared: Any) -> str:
-    """The numbers as a table of text, and where the report is. compared: a Compared."""
-    results = compared.results
-    wide = max(13, 2 + max(map(len, results["contenders"])))
-    lines = [
-        f"{'':{wide}}{'right caption first':>19}{'CLIP score':>12}{'NFE':>6}{'s a picture':>13}{'MiB':>8}"
+def summary(comparison: Any) -> str:
+    """Return the numbers as a table in text, and the path of the report.
+
+    comparison: a Comparison
+    """
+    results = comparison.results
+    contenders = results["contenders"]
+    # contenders may be folders with long names
+    width = max(13, 2 + max(map(len, contenders)))
+    head = ("", "right caption first", "CLIP score", "NFE", "s a picture", "MiB")
+    lines = [ROW.format(*head, width=width)]
+    for name, row in contenders.items():
+        score = row.get("clip_score")
+        cells = (
+            name,
+            _rate(row["caption_first"], "rate"),
+            f"{score['value']:.1f}" if score else "–",
+            f"{row['nfe']:g}",
+            f"{row['seconds']:.3g}",
+            f"{row['memory_mib']:.0f}",
+        )
+        lines.append(ROW.format(*cells, width=width))
+    if results["guidance_recovered"]:
+        lines.append(f"guidance recovered: {_rate(results['guidance_recovered'], 'value')}")
+    # said, or a reader would look for the line
+    elif contenders["guided"]["caption_first"] and results["objective"] != "finetune":
+        lines.append(
+            "guidance recovered: not defined, because guidance gained nothing on these captions"
+        )
+    measured = results["dial"] or {"turns": []}
+    for row in measured["turns"]:
+        w = "beyond what was tried" if row["w"] is None else f"{row['w']:.2f}"
+        lines.append(
+            f"λ = {row['adapter_scale']:g}: nearest to w = {w}, expected {row['expected']:.2f}"
+        )
+    lines += [
+        f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} "
+        "of its NFE",
+        f"MiB: {contenders['tuned']['memory_kind']}; [ , ]: 95 % intervals; "
+        f"w = {results['w_train']:g}, {results['steps']} steps",
+        f"report: {from_project(comparison.report)}",
     ]
-    for name, told in results["contenders"].items():
-        rate, score = told["caption_first"], told.get("clip_score")
-        shown = (
-            f"{_percent(rate['rate'])} [{_percent(rate['low'])}, {_percent(rate['high'])}]"
-            if rate
-            else "–"
-        )
-        scored = f"{score['value']:.1f}" if score else "–"
-        lines.append(
-            f"{name:{wide}}{shown:>19}{scored:>12}{told['nfe']:>6g}{told['seconds']:>13.3g}{told['memory_mib']:>8.0f}"
-        )
-    recovered = results["guidance_recovered"]
-    if recovered:
-        interval = (
-            f" [{_percent(recovered['low'])}, {_percent(recovered['high'])}]"
-            if recovered["low"] is not None
-            else ""
-        )
-        lines.append(f"guidance recovered: {_percent(recovered['value'])}{interval}")
-    elif results["contenders"]["guided"]["caption_first"] and results["objective"] != "finetune":
-        lines.append(
-            "guidance recovered: not defined, for guidance gained nothing on these captions"
-        )
-    for turn in (results["dial"] or {"turns": []})["turns"]:
-        w = f"{turn['w']:.2f}" if turn["w"] is not None else "beyond what was tried"
-        lines.append(
-            f"λ = {turn['adapter_scale']:g}: nearest to w = {w}, expected {turn['expected']:.2f}"
-        )
-    lines.append(
-        f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} of its NFE"
-    )
-    memory = results["contenders"]["tuned"]["memory_kind"]
-    lines.append(
-        f"MiB: {memory}; [ , ]: 95 % intervals; w = {results['w_train']:g}, {results['steps']} steps"
-    )
-    return "\n".join([*lines, f"report: {from_project(compared.report)}"])
+    return "\n".join(lines)
 
 
-def _percent(rate: float) -> str:
+def _rate(row, key):
+    """Return a rate and its interval in percent."""
+    if not row:
+        return "–"
+    if row["low"] is None:
+        return _percent(row[key])
+    return f"{_percent(row[key])} [{_percent(row['low'])}, {_percent(row['high'])}]"
+
+
+def _percent(rate):
     return f"{round(100 * rate)} %"
 
 
-def describe_contender(name: str, results: dict[str, Any]) -> str:
-    """What a contender is, in a few words."""
-    who = parse_contender(name)
-    how = "".join(
-        [
-            f", in {who.steps} steps" * bool(who.steps),
-            f", on {who.engine}" * (who.engine != "eager"),
-        ]
-    )
-    if who.kind == "base":
-        if not who.guided:
-            return f"base, w = 1{how}"
-        w = f"base, w = {who.scale or results['w_train']:g}"
-        return (
-            f"{w}, but for the last {100 * (1 - who.guided):.0f} % of the steps{how}"
-            if who.guided < 1
-            else w + how
-        )
-    if who.kind != "tuned":
-        return " + ".join(f"{Path(folder).name}, λ = {scale:g}" if who.kind == "adapters" else f"pipeline {Path(folder).name}"
-                          for folder, scale in who.folders) + how  # fmt: skip
-    turn = results["adapter_scale"] if who.adapter_scale is None else who.adapter_scale
-    tuned = "all weights trained" if results["whole_model"] else f"base + adapter, λ = {turn:g}"
-    return f"{tuned}{how}" if who.guided is None else (
-        f"{tuned}, w = {SPLIT_CONTENDER:g} on the first {100 * who.guided:.0f} % of the steps{how}")  # fmt: skip
+def describe_contender(name: str, results: dict) -> str:
+    """Return what a contender is, in a few words."""
+    contender = parse_contender(name)
+    words = _describe_model(contender, results)
+    if contender.steps:
+        words += f", in {contender.steps} steps"
+    if contender.engine != "eager":
+        words += f", on {contender.engine}"
+    if contender.kind == "tuned" and contender.guided is not None:
+        share = 100 * contender.guided
+        words += f", w = {SPLIT_CONTENDER:g} on the first {share:.0f} % of the steps"
+    return words
+
+
+def _describe_model(contender, results):
+    if contender.kind == "tuned":
+        if results["whole_model"]:
+            return "all weights trained"
+        scale = contender.adapter_scale
+        scale = results["adapter_scale"] if scale is None else scale
+        return f"base + adapter, λ = {scale:g}"
+    if contender.kind == "pipeline":
+        return " + ".join(f"pipeline {Path(folder).name}" for folder, _ in contender.folders)
+    if contender.kind == "adapters":
+        parts = contender.folders
+        return " + ".join(f"{Path(folder).name}, λ = {scale:g}" for folder, scale in parts)
+    if not contender.guided:
+        return "base, w = 1"
+    w = f"base, w = {contender.scale or results['w_train']:g}"
+    if contender.guided == 1:
+        return w
+    return f"{w}, except for the last {100 * (1 - contender.guided):.0f} % of the steps"

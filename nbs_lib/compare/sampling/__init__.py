@@ -1,1 +1,12 @@
-"""Sampling the pictures of a contender through a stock pipeline, with a cache on disk."""
+"""Sampling of contenders through stock pipelines.
+
+settings      a contender's name turned into sampling settings
+sampler       the pictures of a contender, and the cost of each
+pipelines     pipelines with the UNet that settings call for
+adapters      adapters in a pipeline's weights
+engines       what evaluates a UNet: eager, torch.compile, DeepSpeed
+profiler      UNet evaluations, seconds and memory
+sample_cache  pictures on the disk, which later comparisons use again
+grid          pictures over two or three axes
+long_prompts  a filter for the libraries' warnings about long prompts
+"""

@@ -1,9 +1,8 @@
-"""What was trained, in the weights of a pipeline for a while: this run's adapter, those of other runs, or a whole UNet."""
+"""Adapters in the weights of a pipeline: this run's, and those of other runs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
@@ -14,108 +13,125 @@ from ...models.lora import LORA_FILE, load_metadata
 from ...models.lora_file import check_adapter, lora_targets_of
 from ...run.run import Run
 
-Scaled = Sequence[tuple[Path, float]]
-"""Folders of adapters, each with its λ."""
+ScaledAdapters = Sequence[tuple[Path, float]]  # folders of adapters, each with its λ
 
 
 class AdapterLoader:
-    """Adapters on the UNet of a base's pipeline, loaded the stock way when they are first asked for, and off until then.
+    """Adapters on the UNet of a base's pipeline, loaded the stock way and off until `fused`.
 
-    layers: all that an adapter may lie on, by name.
+    layers: all layers that an adapter may lie on, by name
     """
 
     def __init__(self, pipe: DiffusionPipeline, base: StableDiffusion):
-        self.pipe, self.base, self.layers = pipe, base, lora_targets_of(pipe.unet)
-        self._names: dict[Path, tuple[str, tuple]] = {}
-        self._originals: dict[str, tuple[torch.nn.Parameter, torch.Tensor]] = {}
+        self.pipe = pipe
+        self.base = base
+        self.layers = lora_targets_of(pipe.unet)
+        self._loaded = {}
+        self._originals = {}
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        """What is recorded with an adapter, which is there from now on.
+    def load(self, folder: Path):
+        """Load an adapter, unless it is loaded already.
 
-        Errors: BaseError where it is of another base, AdapterError where it cannot be used.
+        Errors: BaseError for an adapter of another base, AdapterError for one that cannot be used.
         """
-        facts = load_metadata(folder)
-        check_same_base(self.base, facts, folder)
-        if self._names.get(folder, ("", None))[1] != (
-            stamp := change_stamp(folder / LORA_FILE)
-        ):  # it may be trained anew meanwhile
-            check_adapter(folder / LORA_FILE, self.layers)
-            name = f"onepass-{len(self._originals)}-{len(self._names)}-{stamp[0]}"
-            self.pipe.load_lora_weights(str(folder), weight_name=LORA_FILE, adapter_name=name)
-            self.pipe.disable_lora()
-            self._names[folder] = name, stamp
-            for where, layer in self._changed():
-                if where not in self._originals:
-                    self._originals[where] = layer.weight, layer.weight.detach().clone()
-        return facts
+        check_same_base(self.base, load_metadata(folder), folder)
+        stamp = change_stamp(folder / LORA_FILE)
+        # the file may have been trained again since it was loaded
+        if folder in self._loaded and self._loaded[folder][1] == stamp:
+            return
+        # before diffusers reads it, so that an error says what is wrong with the file
+        check_adapter(folder / LORA_FILE, self.layers)
+        # a new name each time: peft refuses one that is loaded
+        name = f"onepass-{len(self._originals)}-{len(self._loaded)}-{stamp[0]}"
+        self.pipe.load_lora_weights(str(folder), weight_name=LORA_FILE, adapter_name=name)
+        self.pipe.disable_lora()
+        self._loaded[folder] = name, stamp
+        for layer_name, layer in self._adapted_layers():
+            # copied before the first adapter is fused into it
+            if layer_name not in self._originals:
+                self._originals[layer_name] = layer.weight, layer.weight.detach().clone()
 
     @contextmanager
-    def fused(self, scaled: Scaled) -> Iterator[None]:
-        """Adapters added into the weights, so that a pass costs a plain one; afterwards the base, bit for bit.
+    def fused(self, adapters: ScaledAdapters) -> Iterator[None]:
+        """Add adapters into the weights, so that a pass costs a plain one.
 
-        The strength is set with `set_adapters`: `fuse_lora(lora_scale=…)` multiplies into a layer and stays there.
+        Afterwards the base's weights are back, bit for bit.
         """
-        names = [self._names[folder][0] for folder, _ in scaled]
+        names = [self._loaded[folder][0] for folder, _ in adapters]
         try:
             self.pipe.enable_lora()
-            self.pipe.set_adapters(names, [scale for _, scale in scaled])
+            # not `fuse_lora(lora_scale=…)`: it multiplies into a layer and stays there
+            self.pipe.set_adapters(names, [scale for _, scale in adapters])
             self.pipe.fuse_lora(components=["unet"], adapter_names=names)
             yield
         finally:
             self.pipe.unfuse_lora(components=["unet"])
-            for weight, original in self._originals.values():  # unfusing subtracts, which rounds
+            # unfusing subtracts, which rounds; the copies restore the exact weights
+            for weight, original in self._originals.values():
                 weight.data.copy_(original)
             self.pipe.disable_lora()
 
     @torch.no_grad()
-    def plain(self, scaled: Scaled) -> UNet2DConditionModel:
-        """A UNet of its own without adapters' layers, with these added into its weights."""
+    def merged_unet(self, adapters: ScaledAdapters) -> UNet2DConditionModel:
+        """Return another UNet of the base, without adapters' layers, with these in its weights."""
         unet = self.base.unet().to(self.pipe.unet.device)
-        if scaled:
-            with self.fused(scaled):
-                for name, layer in self._changed():
+        if adapters:
+            with self.fused(adapters):
+                for name, layer in self._adapted_layers():
                     unet.get_submodule(name).weight.copy_(layer.weight)
         return unet
 
-    def _changed(self) -> list[tuple[str, torch.nn.Module]]:
-        """The layers of the base that an adapter lies on, by their names in a UNet without any."""
+    def _adapted_layers(self):
+        """Return the base's layers that adapters lie on, by their names in a UNet without any."""
+        modules = self.pipe.unet.named_modules()
         return [
-            (name, module.base_layer)
-            for name, module in self.pipe.unet.named_modules()
-            if hasattr(module, "base_layer")
+            (name, module.base_layer) for name, module in modules if hasattr(module, "base_layer")
         ]
 
 
 def change_stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file is written anew."""
-    told = path.stat()
-    return told.st_mtime_ns, told.st_size
+    """Return what changes when a file is written again: its time and size."""
+    status = path.stat()
+    # in nanoseconds: two trainings may end within a second
+    return status.st_mtime_ns, status.st_size
 
 
-def check_same_base(base: StableDiffusion, facts: dict[str, Any], folder: Path):
-    """Errors: BaseError where an adapter was trained on another base, by the recorded hash."""
-    if base.hash != facts["base_hash"]:
+def check_same_base(
+    base: StableDiffusion,
+    metadata: dict,
+    folder: Path,
+):
+    """Raise BaseError if an adapter was trained on another base, by the recorded hash."""
+    # by hash: two bases may have one name
+    if base.hash != metadata["base_hash"]:
         raise BaseError(
-            f"base {base.name!r} has hash {base.hash:.16}; {folder} was trained on {facts.get('base', 'one')!r} with hash "
-            f"{facts['base_hash']:.16}. Give the run that base again, or train on this one"
+            f"base {base.name!r} has hash {base.hash:.16}; {folder} was trained on "
+            f"{metadata.get('base', 'one')!r} with hash {metadata['base_hash']:.16}. "
+            "Give the run that base again, or train on this one"
         )
 
 
-def adapter_of(folder: str) -> Path:
-    """The folder of an adapter, given as that or as a run; a relative one is the project's. Errors: FileNotFoundError."""
+def find_adapter(folder: str) -> Path:
+    """Return the folder of an adapter.
+
+    folder: that folder or the folder of a run, absolute or relative to the project
+    Errors: FileNotFoundError, with what to do.
+    """
     path = (ROOT / Path(folder).expanduser()).resolve()
+    # its adapter folder may hold an earlier training's
     if Run(path).stage_record("train").get("status") == "running":
         raise FileNotFoundError(
-            f"contender {folder!r}: its training has not ended; wait for it, or go on with `onepass resume`"
+            f"contender {folder!r}: its training has not ended; wait for it, or resume it with "
+            "`onepass resume`"
         )
-    for place in (path, path / "adapter"):
-        if (place / LORA_FILE).is_file():
-            return place
+    for candidate in (path, path / "adapter"):
+        if (candidate / LORA_FILE).is_file():
+            return candidate
     if (path / "model" / "model_index.json").is_file():
         raise FileNotFoundError(
             f"contender {folder!r}: all its weights were trained; give `pipeline {folder}/model`"
         )
     raise FileNotFoundError(
-        f"contender {folder!r}: there is no adapter in it; give a run that was trained (notebooks/2_train.ipynb), or a "
-        f"folder with a {LORA_FILE}"
+        f"contender {folder!r}: there is no adapter in it; give a run that was trained "
+        f"(notebooks/2_train.ipynb), or a folder with a {LORA_FILE}"
     )

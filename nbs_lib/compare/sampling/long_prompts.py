@@ -1,26 +1,25 @@
-"""The libraries' remarks on a long prompt, left out: the page says it in a line; see `cut` and `cut_prompts`."""
+"""A filter for what the libraries print about long prompts; our own pages say it in one line."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-REMARKS = ("part of your input was truncated", "Token indices sequence length is longer")
+WARNINGS = ("part of your input was truncated", "Token indices sequence length is longer")
 
 
 @contextmanager
 def no_truncation_warnings() -> Iterator[None]:
-    """Without these remarks, which are a screenful in red."""
-    handlers = [
-        each for name in ("diffusers", "transformers") for each in logging.getLogger(name).handlers
-    ]
+    """Hide the libraries' warnings about long prompts, which fill a screen in red."""
+    handlers = logging.getLogger("diffusers").handlers + logging.getLogger("transformers").handlers
     try:
         for handler in handlers:
-            handler.addFilter(_no_remark)
+            # on the handlers: a logger's filter misses what its children log
+            handler.addFilter(_is_other_message)
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(_no_remark)
+            handler.removeFilter(_is_other_message)
 
 
-def _no_remark(record: logging.LogRecord) -> bool:
-    return not any(words in record.getMessage() for words in REMARKS)
+def _is_other_message(record):
+    return not any(text in record.getMessage() for text in WARNINGS)

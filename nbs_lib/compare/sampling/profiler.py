@@ -1,4 +1,4 @@
-"""What sampling costs: UNet evaluations, counted; seconds; memory at its peak."""
+"""The cost of sampling: UNet evaluations, counted; seconds; peak memory."""
 
 import re
 from contextlib import suppress
@@ -8,54 +8,66 @@ from time import perf_counter
 import psutil
 import torch
 
+# Linux's account of this process' memory. Source: proc(5).
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-"""Linux's account of this process' memory. Source: proc(5)."""
 
 
 def memory_in_use(device: torch.device) -> float:
-    """MiB that are taken now: by tensors on the GPU, or by the process."""
-    return (
-        torch.cuda.memory_allocated()
-        if device.type == "cuda"
-        else psutil.Process().memory_info().rss
-    ) / 2**20
+    """Return the MiB in use now: by tensors on the GPU, or by the process without one."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated() / 2**20
+    return psutil.Process().memory_info().rss / 2**20
 
 
 class SamplingProfiler:
-    """Counts from when it is made. `count` is a forward hook for UNets; rows: UNet evaluations so far.
+    """A measurement that begins when it is created.
 
-    own: MiB that one pipeline takes by itself; what else is held when the meter is made, such as other contenders' models, is
-    no cost of what is measured.
+    `count` is a forward hook for UNets; `rows` are the UNet evaluations so far.
     """
 
-    def __init__(self, device: torch.device, own: float):
-        self.rows, self._gpu = 0, device.type == "cuda"
-        self._others = memory_in_use(device) - own
+    def __init__(self, device: torch.device, pipeline_mib: float):
+        """Begin to measure.
+
+        pipeline_mib: MiB that one pipeline takes by itself. What the process holds beyond that,
+            such as other contenders' models, is no cost of what is measured.
+        """
+        self.rows = 0
+        self._gpu = device.type == "cuda"
+        self._other_mib = memory_in_use(device) - pipeline_mib
         if self._gpu:
-            torch.cuda.synchronize()  # what was asked for before is not measured
+            torch.cuda.synchronize()  # work that was queued before is not measured
             torch.cuda.reset_peak_memory_stats()
         else:
-            with suppress(
-                OSError
-            ):  # Linux: the high-water mark of this process' memory begins again from here
+            # Linux resets the high-water mark of the process; other systems have no such file
+            with suppress(OSError):
                 CLEAR.write_text("5")
         self._start = perf_counter()
 
-    def count(self, unet: torch.nn.Module, inputs: tuple, output: object):
+    def count(
+        self,
+        unet: torch.nn.Module,
+        inputs: tuple,
+        output: object,
+    ):
+        """Count the rows of a batch that a UNet was evaluated on."""
         self.rows += inputs[0].shape[0]
 
     def seconds(self) -> float:
-        """Since it was made."""
+        """Return the seconds since the beginning."""
         if self._gpu:
             torch.cuda.synchronize()
         return perf_counter() - self._start
 
     def memory(self) -> tuple[float, str]:
-        """MiB of one pipeline that samples so, and what they are: the most that tensors took on the GPU; or, without one, the
-        most that the process held, or what it holds now where the system does not tell."""
+        """Return the MiB of one pipeline that samples, and the kind of number this is.
+
+        The kinds: the peak of tensors on the GPU; without a GPU the peak of the process, or its
+        memory now if the system has no peak.
+        """
         if self._gpu:
-            return torch.cuda.max_memory_allocated() / 2**20 - self._others, "GPU peak"
+            return torch.cuda.max_memory_allocated() / 2**20 - self._other_mib, "GPU peak"
+        # other systems have no such file, or no such line in it
         with suppress(OSError, TypeError):
-            peak = int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1]) / 2**10
-            return peak - self._others, "process peak"
-        return psutil.Process().memory_info().rss / 2**20 - self._others, "process at the end"
+            peak_kib = int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
+            return peak_kib / 2**10 - self._other_mib, "process peak"
+        return psutil.Process().memory_info().rss / 2**20 - self._other_mib, "process at the end"

@@ -1,10 +1,9 @@
-"""Pictures that were sampled, kept in the run: each a PNG that says how it was made, so that sampling goes on where it ended.
+"""The sample cache: pictures in a folder of the run, so that an interrupted comparison resumes.
 
-    samples/KEY.png            its text "onepass" is JSON: prompt, seed, contender, steps, w, λ, scheduler, base's hash, …
+    samples/KEY.png            its text "onepass" is JSON: prompt, seed, contender, settings, …
     samples/KEY.safetensors    its final latents
 
-KEY is a hash over all that a picture depends on. A batch is sampled again as a whole where one picture of it is not there, or
-not whole: a picture may differ by 1/255 in other company.
+KEY is a hash over everything that a picture depends on.
 """
 
 import json
@@ -12,140 +11,211 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load, save
 
-from ...files import files_in, remove_stale_temporaries, temporary_path, value_hash
-from .provenance import provenance
+from ... import models
+from ...files import file_hash, files_in, remove_stale_temporaries, temporary_path, value_hash
+from ...images import convert
+from ...models import find_base
+from ...models.lora import LORA_FILE
+from ...run.fingerprint import files_hash, source_files
+from .adapters import change_stamp
 from .sampler import Sampler
+from .settings import SamplingSettings
 
-OWN = re.compile(r"[0-9a-f]{24}\.(png|safetensors|\d+\.part)")
-"""Names of files that this module writes, or wrote; all others in the folder are somebody else's."""
-TEXT = "onepass"
-"""The key of a picture's text."""
+# Names of the files that this module writes or wrote; others in the folder are not ours.
+FILE_NAMES = re.compile(r"[0-9a-f]{24}\.(png|safetensors|\d+\.part)")
+TEXT_KEY = "onepass"  # key of the text in a PNG
+CODE = [
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("adapters", "engines", "pipelines", "sampler", "settings")
+]
+CODE += [Path(convert.__file__), *source_files(Path(models.__file__).parent)]
+"""Files of the library that decide what is sampled."""
+LIBRARIES = ("torch", "diffusers", "transformers", "peft")
+
+Picture = tuple[np.ndarray, torch.Tensor]  # uint8 [h, w, 3], and its latents [c, h/8, w/8]
 
 
 @dataclass(frozen=True)
 class CachedSamples:
-    """images: uint8 [n, h, w, 3]; latents: fp32 [n, c, h/8, w/8]; files: the PNG of each."""
+    """Pictures of the cache."""
 
-    images: np.ndarray
-    latents: torch.Tensor
-    files: list[Path]
+    images: np.ndarray  # uint8 [n, h, w, 3]
+    latents: torch.Tensor  # fp32 [n, c, h/8, w/8]
+    files: list[Path]  # the PNG of each
 
 
 class SampleCache:
-    """The pictures of a folder. fresh: how many were sampled; say: is told of damaged ones; tell: of a contender and how many
-    of its pictures are there now, 0 as it begins."""
+    """The pictures in a folder; its length is the number of pictures requested so far.
 
-    def __init__(self, folder: Path, sampler: Sampler, say: Callable[[str], None] = print):
-        self.folder, self.sampler, self.say, self.fresh = folder, sampler, say, 0
-        self.tell: Callable[[str, int], None] = lambda name, pictures: None
-        self._used: set[Path] = set()
+    n_sampled: pictures that were sampled, not read
+    on_batch: called with a contender's name and the number of pictures that are now available, 0
+        at its beginning
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sampler: Sampler,
+        warn: Callable[[str], None] = print,
+    ):
+        """Create the folder. warn: called with a line about each damaged picture."""
+        self.folder = folder
+        self.sampler = sampler
+        self.warn = warn
+        self.n_sampled = 0
+        self.on_batch: Callable[[str, int], None] = lambda name, pictures: None
+        self._requested = set()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def sample(
-        self, name: str, prompts: list[str], seeds: list[int], steps: int, adapter_scale: float = 1.0,
-        guidance: float | None = None, scheduler: str = "",
-    ) -> CachedSamples:  # fmt: skip
-        """As `Sampler.sample`, but for pictures that are there."""
-        way, size = (
-            self.sampler.ways.of(name, steps, adapter_scale, guidance, scheduler),
-            self.sampler.batch_size,
-        )
-        shared = {"contender": name} | provenance(self.sampler, way)
-        told = [
-            shared | {"prompt": prompt, "seed": seed}
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
-        files = [self.folder / f"{value_hash(each)[:24]}.png" for each in told]
-        found: list[tuple[np.ndarray, torch.Tensor]] = []
-        self.tell(name, 0)
-        for start in range(0, len(told), size):
-            part = slice(start, start + size)
-            batch = [
-                self._read(file, each) for file, each in zip(files[part], told[part], strict=True)
-            ]
-            if None in batch:
-                drawn = self.sampler.sample_way(way, prompts[part], seeds[part])
-                batch = list(zip(drawn.images, drawn.latents, strict=True))
-                for file, each, (image, latent) in zip(files[part], told[part], batch, strict=True):
-                    write_picture(file, image, latent, each)
-                self.fresh += len(batch)
-            found += batch
-            self.tell(name, len(batch))
-        self._used |= set(files)
-        return CachedSamples(
-            np.stack([image for image, _ in found]),
-            torch.stack([latent for _, latent in found]),
-            files,
-        )
-
     def __len__(self) -> int:
-        """Pictures that were asked for."""
-        return len(self._used)
+        return len(self._requested)
+
+    def get_or_sample(
+        self,
+        settings: SamplingSettings,
+        prompts: list[str],
+        seeds: list[int],
+    ) -> CachedSamples:
+        """Return the pictures of `Sampler.sample`, read from the folder where it holds them."""
+        shared = {"contender": settings.contender} | provenance(self.sampler, settings)
+        pairs = zip(prompts, seeds, strict=True)
+        records = [shared | {"prompt": prompt, "seed": seed} for prompt, seed in pairs]
+        # 24 digits, 96 bits: no two pictures share a name by chance
+        files = [self.folder / f"{value_hash(record)[:24]}.png" for record in records]
+        samples = []
+        self.on_batch(settings.contender, 0)
+        for start in range(0, len(records), self.sampler.batch_size):
+            batch = slice(start, start + self.sampler.batch_size)
+            samples += self._get_batch(settings, files[batch], records[batch])
+            self.on_batch(settings.contender, len(files[batch]))
+        self._requested |= set(files)
+        images, latents = zip(*samples, strict=True)
+        return CachedSamples(np.stack(images), torch.stack(latents), files)
+
+    def _get_batch(self, settings, files, records):
+        pictures = list(map(self._read, files, records))
+        if None not in pictures:
+            return pictures
+        # all of the batch again: a picture may differ by 1/255 in another batch
+        prompts = [record["prompt"] for record in records]
+        seeds = [record["seed"] for record in records]
+        samples = self.sampler.sample(settings, prompts, seeds)
+        pictures = list(zip(samples.images, samples.latents, strict=True))
+        for file, record, picture in zip(files, records, pictures, strict=True):
+            write_picture(file, *picture, record)
+        self.n_sampled += len(pictures)
+        return pictures
 
     def prune(self):
-        """Remove the pictures that nobody asked for since this began."""
-        keep = {path.stem for path in self._used}
+        """Remove the pictures that were not requested since this cache was opened."""
+        # a link may lead to another run's pictures
         if self.folder.is_symlink():
             return
         remove_stale_temporaries(self.folder)
+        requested = {path.stem for path in self._requested}
         for path in files_in(self.folder):
-            if OWN.fullmatch(path.name) and path.name.split(".")[0] not in keep:
+            if FILE_NAMES.fullmatch(path.name) and path.name.split(".")[0] not in requested:
                 path.unlink(missing_ok=True)
 
-    def _read(self, file: Path, told: dict[str, Any]) -> tuple[np.ndarray, torch.Tensor] | None:
+    def _read(self, file, record):
+        """Return a picture and its latents; None if missing, damaged or of another record."""
         if not file.exists():
             return None
-        found = read_picture(file)
-        side = self.sampler.resolution
-        if (
-            found is None
-            or (side and found[0].shape != (side, side, 3))
-            or {name: found[2].get(name) for name in told} != told
-        ):
-            self.say(f"{file.name} is damaged; it is sampled again")
-            return None
-        return found[:2]
+        contents = read_picture(file)
+        if contents:
+            image, latents, written = contents
+            side = self.sampler.resolution
+            has_shape = not side or image.shape == (side, side, 3)
+            if has_shape and written.items() >= record.items():
+                return image, latents
+        self.warn(f"{file.name} is damaged; it is sampled again")
+        return None
 
 
-def write_picture(file: Path, image: np.ndarray, latent: torch.Tensor, told: dict[str, Any]):
-    """Write a picture uint8 [h, w, 3] that says how it was made, and its latents; the picture appears last."""
-    latents = save({"latents": latent.contiguous()})
+def write_picture(
+    file: Path,
+    image: np.ndarray,
+    latents: torch.Tensor,
+    record: dict,
+):
+    """Write a picture uint8 [h, w, 3] with its record, and its latents; the picture comes last."""
+    latent_bytes = save({"latents": latents.contiguous()})
     hashes = {
         "pixels_sha256": sha256(image.tobytes()).hexdigest(),
-        "latents_sha256": sha256(latents).hexdigest(),
+        "latents_sha256": sha256(latent_bytes).hexdigest(),
     }
     text = PngImagePlugin.PngInfo()
-    text.add_itxt(TEXT, json.dumps(told | hashes, ensure_ascii=False, sort_keys=True))
+    text.add_itxt(TEXT_KEY, json.dumps(record | hashes, ensure_ascii=False, sort_keys=True))
     part = temporary_path(file)
-    part.write_bytes(
-        latents
-    )  # not synced: what a crash of the machine tears is found by its hash, and sampled again
+    # no fsync: the hashes find what a crash of the machine tears, and it is sampled again
+    part.write_bytes(latent_bytes)
     part.replace(file.with_suffix(".safetensors"))
     Image.fromarray(image).save(part, "PNG", pnginfo=text)
     part.replace(file)
 
 
-def read_picture(file: Path) -> tuple[np.ndarray, torch.Tensor, dict[str, Any]] | None:
-    """The picture, its latents, and what it says of itself; None where any of it is not as it was written."""
+def read_picture(file: Path) -> tuple[np.ndarray, torch.Tensor, dict] | None:
+    """Return a picture, its latents and its record; None unless all are as they were written."""
     try:
-        with (
-            warnings.catch_warnings(action="error"),
-            Image.open(file, formats=["PNG"]) as opened,
-        ):  # a warning: it is too large
-            image, told = np.asarray(opened), json.loads(opened.text[TEXT])
-        latents = file.with_suffix(".safetensors").read_bytes()
-        whole = sha256(image.tobytes()).hexdigest() == told["pixels_sha256"]
-        if not whole or sha256(latents).hexdigest() != told["latents_sha256"]:
+        # Pillow only warns of pictures that are too large
+        with warnings.catch_warnings(action="error"), Image.open(file, formats=["PNG"]) as opened:
+            image = np.asarray(opened)
+            record = json.loads(opened.text[TEXT_KEY])
+        latent_bytes = file.with_suffix(".safetensors").read_bytes()
+        same_pixels = sha256(image.tobytes()).hexdigest() == record["pixels_sha256"]
+        same_latents = sha256(latent_bytes).hexdigest() == record["latents_sha256"]
+        if not same_pixels or not same_latents:
             return None
-        return image, load(latents)["latents"], told
-    except Exception:  # whatever Pillow and safetensors make of damaged bytes: there is no picture that can be used
+        return image, load(latent_bytes)["latents"], record
+    except Exception:  # Pillow and safetensors raise errors of many types for damaged bytes
         return None
+
+
+def provenance(sampler: Sampler, settings: SamplingSettings) -> dict:
+    """Return everything that a picture depends on besides prompt and seed, as JSON values."""
+    adapters = [
+        {"sha256": weights_hash(folder / LORA_FILE), "adapter_scale": scale}
+        for folder, scale in settings.adapters
+    ]
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {
+        "steps": settings.steps,
+        "w": settings.w,
+        "guided": settings.guided,
+        "negative": settings.negative,
+        "scheduler": settings.scheduler,
+        "adapters": adapters,
+        "model": find_base(str(settings.model)).hash if settings.model else None,
+        "engine": settings.engine,
+        "base": sampler.base.title,
+        "base_hash": sampler.base.hash,
+        "resolution": sampler.resolution,
+        "made_with": libraries | {"code": sampling_code_hash(), "device": sampler.device.type},
+    }
+
+
+@cache
+def sampling_code_hash() -> str:
+    """Return the hash of the library's code that samples."""
+    return files_hash(CODE)
+
+
+def weights_hash(path: Path) -> str:
+    """Return the hash of a file, read again only if the file was written again."""
+    # reading gigabytes of weights takes seconds
+    return _hash_at(path, change_stamp(path))
+
+
+@cache
+def _hash_at(path, stamp):
+    return file_hash(path)

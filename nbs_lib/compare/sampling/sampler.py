@@ -1,290 +1,204 @@
-"""Sampling: contenders through stock pipelines, from the same noise, each picture with its cost."""
+"""The sampler: contenders through stock pipelines, from the same noise, with the cost of each."""
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 
-from ...config.contenders import SCHEDULERS
 from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion, find_base
-from ...models.lora import LORA_FILE
 from ...run.run import Run
-from .adapters import AdapterLoader, change_stamp
-from .engines import on_engine
+from .pipelines import Pipelines
 from .profiler import SamplingProfiler, memory_in_use
 from .settings import SamplingSettings, SettingsResolver
 
-__all__ = ["SCHEDULERS", "Sampler", "Samples", "load_sampler"]
+# The UNet inputs of a pipeline that are twice as long while it guides.
 CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
-"""What a pipeline of a family gives its UNet, twice as long where it guides."""
-KEPT = 4  # other pipelines, and UNets of their own that engines have, at most
-Watch = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
+OnLatents = Callable[[int, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures of one contender, and what one of them cost.
+    """Pictures of one contender, and the cost of one of them.
 
-    images: uint8 [n, h, w, 3]; latents: fp32 on the CPU [n, c, h/8, w/8], as the last step left them.
-    nfe: UNet evaluations for one image, counted. seconds: wall clock for one picture, its prompt's encoding and the
-    decoding included. memory_mib, memory_kind: see `Meter.memory`.
+    memory_mib, memory_kind: see `SamplingProfiler.memory`
     """
 
-    images: np.ndarray
-    latents: torch.Tensor
-    nfe: float
-    seconds: float
+    images: np.ndarray  # uint8 [n, h, w, 3]
+    latents: torch.Tensor  # after the last step, fp32 on the CPU [n, c, h/8, w/8]
+    nfe: float  # UNet evaluations for one picture, counted
+    seconds: float  # wall clock for one picture, with the encoding of its prompt and the decoding
     memory_mib: float
     memory_kind: str
 
 
 class Sampler:
-    """A stock pipeline with the adapter loaded the stock way, on the GPU if there is one; and what else is compared with it.
+    """A stock pipeline of the base, and the adapters, pipelines and engines compared with it.
 
-    w_train, objective, whole, sampling, tuned_steps: see `Ways`.
+    resolver: the settings of each contender
+    pipelines: the pipeline that samples with given settings
     """
 
     def __init__(
-        self, base: StableDiffusion, learned: Path, batch_size: int = 20, resolution: int | None = None, tuned_steps: int = 0,
+        self,
+        base: StableDiffusion,
+        learned: Path,
+        batch_size: int = 20,
+        resolution: int | None = None,
+        tuned_steps: int = 0,
         scheduler: str = "",
-    ):  # fmt: skip
-        """learned: folder of an adapter or of a whole model; batch_size: pictures at once; resolution: pixels a side of a
-        picture, None for what the base was made for; tuned_steps: of `tuned`, 0 for what it was trained for; scheduler: one
-        of SCHEDULERS, "" for each contender's own."""
-        self.ways = SettingsResolver(base, learned, tuned_steps, scheduler)
-        self.w_train, self.objective, self.whole = (
-            self.ways.w_train,
-            self.ways.objective,
-            self.ways.whole,
-        )
-        self.sampling, self.tuned_steps = self.ways.sampling, self.ways.tuned_steps
-        self.base, self.learned, self.batch_size, self.resolution = (
-            base,
-            learned,
-            batch_size,
-            resolution,
-        )
+    ):
+        """Load the pipeline, onto the GPU if there is one, and what was trained.
+
+        batch_size: pictures sampled at once
+        resolution: pixels a side of a picture, None for the base's own
+        learned, tuned_steps, scheduler: see `SettingsResolver`
+        """
+        self.resolver = SettingsResolver(base, learned, tuned_steps, scheduler)
+        self.base = base
+        self.batch_size = batch_size
+        self.resolution = resolution
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.pipe = base.pipeline().to(self.device)
-        self.adapters = AdapterLoader(self.pipe, base)
-        self._unet = find_base(str(learned)).unet().to(self.device) if self.whole else None
-        if not self.whole:
-            self.adapters.load(learned)
-        self._own = memory_in_use(self.device)
-        self._pipes: dict[tuple, DiffusionPipeline] = {}
-        self._engines: dict[tuple, torch.nn.Module] = {}
-        self._warm: dict[tuple, set[tuple]] = {}
+        self.pipelines = Pipelines(self.resolver, self.device)
+        # before other models are loaded, which are no cost of one pipeline
+        self._pipeline_mib = memory_in_use(self.device)
 
     def sample(
         self,
-        name: str,
+        settings: SamplingSettings,
         prompts: list[str],
         seeds: list[int],
-        steps: int,
-        adapter_scale: float = 1.0,
-        guidance: float | None = None,
-        scheduler: str = "",
-        watch: Watch = lambda done, of: None,
+        on_progress: OnProgress = lambda step, n_steps: None,
+        on_latents: OnLatents = lambda step, latents: None,
     ) -> Samples:
-        """A picture for each prompt, from the noise of the seed at the same place; guidance is away from the teacher's own
-        negative prompt.
+        """Return a picture for each prompt, from the noise of the seed at the same index.
 
-        name: of a contender; what it says itself goes before the arguments. adapter_scale: for what was trained. guidance:
-        another scale than the contender's own: for `guided`, and for `tuned`, with a warning, since what was trained holds
-        its guidance already. scheduler: one of SCHEDULERS, "" for the sampler's, or the contender's own. watch: is told after
-        each step how many are done, of how many; what it raises ends the sampling.
-        Errors: ValueError for an unknown contender, scheduler or scale, or where prompts and seeds are not equally many;
-        BaseError for an adapter of another base; FileNotFoundError where a contender's folder has nothing to sample.
+        on_progress: called after each step with the steps so far and in all; what it raises ends
+            the sampling
+        on_latents: called with the latents after each step of a batch
+        Errors: ValueError unless there are prompts and as many seeds.
         """
         if len(prompts) != len(seeds) or not prompts:
             raise ValueError(
-                f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, and one or more"
+                f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, "
+                "and one or more"
             )
-        return self.sample_way(
-            self.ways.of(name, steps, adapter_scale, guidance, scheduler), prompts, seeds, watch
-        )
-
-    def sample_way(
-        self, way: SamplingSettings, prompts: list[str], seeds: list[int], watch: Watch = lambda done, of: None,
-        peek: Callable[[int, torch.Tensor], None] = lambda done, latents: None,
-    ) -> Samples:  # fmt: skip
-        """The same, of a way that is known. peek: is shown the latents after each step, batch by batch."""
-        parts = [
-            slice(first, first + self.batch_size)
-            for first in range(0, len(prompts), self.batch_size)
-        ]
-        of, drawn = len(parts) * way.steps, []
-        with self._ready(way) as pipe:
-            for part in parts:
+        starts = range(0, len(prompts), self.batch_size)
+        batches = [slice(start, start + self.batch_size) for start in starts]
+        n_steps = len(batches) * settings.steps
+        images, latents = [], []
+        with self.pipelines.prepared(settings) as pipe:
+            # all sizes before the clock starts: the last batch may be smaller
+            for batch in batches:
+                # step 0: on_progress can end the sampling during the warm-up too
                 self._warm_up(
-                    pipe, way, prompts[part], seeds[part], lambda done, latents: watch(0, of)
+                    pipe,
+                    settings,
+                    prompts[batch],
+                    seeds[batch],
+                    lambda *_: on_progress(0, n_steps),
                 )
-            meter = SamplingProfiler(self.device, self._own)
-            hook = pipe.unet.register_forward_hook(meter.count)
+            profiler = SamplingProfiler(self.device, self._pipeline_mib)
+            hook = pipe.unet.register_forward_hook(profiler.count)
             try:
-                for number, part in enumerate(parts):
+                for index, batch in enumerate(batches):
 
-                    def after(done: int, latents: torch.Tensor, before: int = number * way.steps):
-                        peek(done, latents)
-                        watch(before + done, of)
+                    def on_step(step, now, first=index * settings.steps):
+                        on_latents(step, now)
+                        on_progress(first + step, n_steps)
 
-                    drawn.append(
-                        self._draw(pipe, way, prompts[part], seeds[part], way.steps, after)
+                    pictures, last_latents = self._sample_batch(
+                        pipe,
+                        settings,
+                        prompts[batch],
+                        seeds[batch],
+                        settings.steps,
+                        on_step,
                     )
+                    images.append(pictures)
+                    latents.append(last_latents)
             finally:
                 hook.remove()
-            seconds = (
-                meter.seconds()
-            )  # the pictures are on the CPU by now, so a GPU's work is in it
-        images, latents = (
-            np.concatenate([each[0] for each in drawn]),
-            torch.cat([each[1] for each in drawn]),
-        )
-        return Samples(
-            images, latents, meter.rows / len(prompts), seconds / len(prompts), *meter.memory()
-        )
+            # the pictures are on the CPU by now, so a GPU's work is in the time
+            seconds = profiler.seconds() / len(prompts)
+        nfe = profiler.rows / len(prompts)
+        return Samples(np.concatenate(images), torch.cat(latents), nfe, seconds, *profiler.memory())
 
-    def _warm_up(
-        self, pipe: DiffusionPipeline, way: SamplingSettings, prompts: list[str], seeds: list[int],
-        after: Callable[[int, torch.Tensor], None],
-    ):  # fmt: skip
-        """Draw a step once for each UNet and each size of its batches: a first pass is slower, and is no cost of a picture.
-
-        Two steps where guidance ends on the way, because the batches after its end are of half the size.
-        """
-        ends = 0 < way.guided < 1
-        warm, size = self._warm.setdefault(self._key(way), set()), (len(prompts), way.w > 1, ends)
-        if size not in warm:
-            self._draw(
-                pipe, replace(way, guided=0.5) if ends else way, prompts, seeds, 1 + ends, after
-            )
-            warm.add(size)
+    def _warm_up(self, pipe, settings, prompts, seeds, on_step):
+        """Sample a step once for each UNet and batch size: a first pass is slower than others."""
+        guidance_ends = 0 < settings.guided < 1
+        warmed_up = self.pipelines.warmed_up_sizes(settings)
+        size = len(prompts), settings.w > 1, guidance_ends
+        if size in warmed_up:
+            return
+        steps = 1
+        if guidance_ends:
+            # a guided step and an unguided one, whose batch has half the size
+            settings = replace(settings, guided=0.5)
+            steps = 2
+        self._sample_batch(pipe, settings, prompts, seeds, steps, on_step)
+        warmed_up.add(size)
 
     @torch.no_grad()
-    def _draw(
-        self, pipe: DiffusionPipeline, way: SamplingSettings, prompts: list[str], seeds: list[int], steps: int,
-        after: Callable[[int, torch.Tensor], None] = lambda done, latents: None,
-    ) -> tuple[np.ndarray, torch.Tensor]:  # fmt: skip
-        """One batch: pictures and their last latents. Noise comes from the CPU, so it is the same on every machine."""
-        last, until = {}, math.floor(way.guided * steps + 0.5)
-        scale = way.w if until else 1.0
-        texts = [name for name in CONDITIONS if name in pipe._callback_tensor_inputs]
+    def _sample_batch(self, pipe, settings, prompts, seeds, steps, on_step):
+        """Return the pictures of one batch, and their last latents."""
+        # half up: Python's round would take halves to the even number
+        guided_steps = math.floor(settings.guided * steps + 0.5)
+        w = settings.w if guided_steps else 1.0
+        # SD has one of them, SDXL three
+        conditions = [name for name in CONDITIONS if name in pipe._callback_tensor_inputs]
+        last_latents = None
 
-        def keep(pipe, step: int, t: torch.Tensor, given: dict[str, torch.Tensor]) -> dict:
-            last["latents"] = given["latents"]
-            after(step + 1, given["latents"])
-            if step + 1 != until or not pipe.do_classifier_free_guidance:
+        def on_step_end(pipe, step, t, tensors):
+            nonlocal last_latents
+            last_latents = tensors["latents"]
+            on_step(step + 1, last_latents)
+            if step + 1 != guided_steps or not pipe.do_classifier_free_guidance:
                 return {}
-            # diffusers' own SDCFGCutoffCallback keeps the last row of a batch alone
+            # not diffusers' SDCFGCutoffCallback: it keeps only the last row of a batch
             pipe._guidance_scale = 1.0
-            return {name: given[name].chunk(2)[1] for name in texts}
+            return {name: tensors[name].chunk(2)[1] for name in conditions}
 
+        negative = settings.negative if w > 1 else ""
         pictures = pipe(
             prompts,
-            negative_prompt=[way.negative] * len(prompts) if way.negative and scale > 1 else None,
+            negative_prompt=[negative] * len(prompts) if negative else None,
             height=self.resolution,
             width=self.resolution,
             num_inference_steps=steps,
-            guidance_scale=scale,
+            guidance_scale=w,
+            # noise from the CPU is the same on every machine
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             output_type="np",
-            callback_on_step_end=keep,
-            callback_on_step_end_tensor_inputs=["latents", *texts],
+            callback_on_step_end=on_step_end,
+            callback_on_step_end_tensor_inputs=["latents", *conditions],
         ).images
-        return unit_to_uint8(pictures), last["latents"].float().cpu()
-
-    @contextmanager
-    def _ready(self, way: SamplingSettings) -> Iterator[DiffusionPipeline]:
-        """The pipeline that samples so, for a while; afterwards all is as it was, bit for bit."""
-        base, pipe = self.pipe_of(way)
-        was = pipe.unet, pipe.scheduler
-        for folder, _ in way.adapters:
-            self.adapters.load(folder)
-        try:
-            pipe.scheduler = base.scheduler(getattr(diffusers, way.scheduler))
-            if way.engine != "eager":
-                pipe.unet = self._on_engine(way, base)
-            elif way.model and pipe is self.pipe:
-                pipe.unet = self._unet
-            with (
-                self.adapters.fused(way.adapters)
-                if way.adapters and way.engine == "eager"
-                else nullcontext()
-            ):
-                yield pipe
-        finally:
-            pipe.unet, pipe.scheduler = was
-
-    def pipe_of(self, way: SamplingSettings) -> tuple[StableDiffusion, DiffusionPipeline]:
-        """The base's pipeline, which what was trained here is put into; another one's own."""
-        if way.model in (None, self.learned):
-            return self.base, self.pipe
-        base = find_base(str(way.model))
-        eager = self._key(replace(way, engine="eager"))
-        return base, self._kept(self._pipes, eager, lambda: base.pipeline().to(self.device))
-
-    def _on_engine(self, way: SamplingSettings, base: StableDiffusion) -> torch.nn.Module:
-        """A UNet of its own, which the engine may change."""
-
-        def make() -> torch.nn.Module:
-            unet = (
-                find_base(str(way.model)).unet().to(self.device)
-                if way.model
-                else self.adapters.plain(way.adapters)
-            )
-            return on_engine(unet, way.engine, base)
-
-        return self._kept(self._engines, self._key(way), make)
-
-    def _kept(self, held: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
-        """What is held under a key, made where it is not there; the oldest goes for it, or a long day would fill the memory."""
-        if key not in held:
-            while len(held) >= KEPT:
-                oldest = next(iter(held))
-                del held[oldest]
-                self._warm.pop(oldest, None)
-            held[key] = make()
-        return held[key]
-
-    def _key(self, way: SamplingSettings) -> tuple:
-        """Ways with the same are evaluated by the same UNet: not by one that was trained anew since."""
-        if way.engine == "eager" and not way.model:
-            return way.engine, bool(way.adapters)
-        files = (
-            sorted(way.model.rglob("*.safetensors"))
-            if way.model
-            else [folder / LORA_FILE for folder, _ in way.adapters]
-        )
-        return way.engine, way.model, way.adapters, *map(change_stamp, files)
+        return unit_to_uint8(pictures), last_latents.float().cpu()
 
 
 def load_sampler(
     run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler: str = ""
 ) -> Sampler:
-    """The sampler of a run: the base that its cache names, and what was trained.
+    """Return the sampler of a run: the base that its cache names, and what was trained.
 
-    Errors: FileNotFoundError without the run, its cache or adapter; BaseError where the base is no longer the one trained on.
+    Errors: FileNotFoundError without the run, its cache or adapter; BaseError if the base is no
+    longer the one trained on.
     """
     if not run.folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no run {run.folder}; check its name, or begin it with notebooks/1_prepare.ipynb"
-        )
+        first = "begin it with notebooks/1_prepare.ipynb"
+        raise FileNotFoundError(f"there is no run {run.folder}; check its name, or {first}")
     path = run.cache / "cache.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first"
         )
-    meta = json.loads(path.read_text("utf-8"))
+    metadata = json.loads(path.read_text("utf-8"))
     full = run.stage_record("train").get("parameters", {}).get("method") == "full"
+    base = find_base(metadata["base"], metadata.get("revision", ""))
     learned = run.model if full else run.adapter
-    base = find_base(meta["base"], meta.get("revision", ""))
-    return Sampler(base, learned, batch_size, meta["resolution"], tuned_steps, scheduler)
+    return Sampler(base, learned, batch_size, metadata["resolution"], tuned_steps, scheduler)

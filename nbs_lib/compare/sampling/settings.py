@@ -1,59 +1,66 @@
-"""How each contender is sampled: its steps, guidance, scheduler, and what of all that was trained is in the weights."""
+"""Sampling settings of a contender: steps, guidance, scheduler, and its adapters or model."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from ...config.contenders import SCHEDULERS, Contender, parse_contender
+from ...config.contenders import SCHEDULERS, parse_contender
 from ...models import StableDiffusion, find_base
 from ...models.lora import LORA_FILE, METADATA_FILE, load_metadata
 from ...models.sampling_recipe import sampling_recipe
-from .adapters import adapter_of, check_same_base
+from .adapters import check_same_base, find_adapter
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How pictures are sampled. w: guidance scale; guided: the share of the steps, from the first one on, that have it;
-    negative: what it is guided away from; scheduler: a class of diffusers; adapters: folders, each with its λ; model: folder
-    of a UNet or a pipeline of its own, None for the base's; engine: see `engines`."""
+    """Everything that a contender's pictures depend on besides the base, prompts and seeds."""
 
-    steps: int
-    w: float
-    guided: float
-    negative: str
-    scheduler: str
-    adapters: tuple[tuple[Path, float], ...] = ()
-    model: Path | None = None
-    engine: str = "eager"
+    contender: str = field(compare=False)  # its name; it makes no difference between settings
+    steps: int  # sampling steps
+    w: float  # guidance scale
+    negative: str  # the prompt that guidance leads away from
+    scheduler: str  # name of a class of diffusers
+    guided: float = 1.0  # share of the steps, from the first one on, that are guided, 0 to 1
+    adapters: tuple[tuple[Path, float], ...] = ()  # folders, each with its λ
+    model: Path | None = None  # folder of a UNet or of another pipeline, None for the base's
+    engine: str = "eager"  # one of ENGINES
 
 
 class SettingsResolver:
-    """The ways of a base and of what was trained on it.
+    """The sampling settings of every contender, given a base and what a run trained on it.
 
-    w_train, objective, sampling, negative: as they are recorded with it; negative is the prompt that the teacher guided away
-    from. whole: whether all weights were trained. tuned_steps: of `tuned`, None for as many as the base's. scheduler: of every
-    contender that is not asked for with another; "" for its own.
+    w_train, objective, sampling, negative: recorded at the training; the teacher was guided away
+        from `negative`
+    full_model: True if all weights were trained, not an adapter
+    tuned_steps: steps of `tuned`, None for as many as the base's
     """
 
     def __init__(
         self, base: StableDiffusion, learned: Path, tuned_steps: int = 0, scheduler: str = ""
     ):
-        """learned: folder of an adapter or of a whole model; tuned_steps: 0 for what it was trained for.
+        """Read what was recorded at the training.
 
-        Errors: BaseError where it was trained on another base.
+        learned: folder of an adapter or of a whole model
+        tuned_steps: steps of `tuned`, 0 for those that it was trained for
+        scheduler: scheduler of all contenders, "" for each contender's own
+        Errors: BaseError if it was trained on another base.
         """
-        self.base, self.learned, facts = base, learned, load_metadata(learned)
-        check_same_base(base, facts, learned)
-        self.w_train, self.negative = facts["w_train"], facts.get("negative", "")
-        self.objective, self.whole = (
-            facts.get("objective", "guidance"),
-            not (learned / LORA_FILE).exists(),
-        )
-        self.sampling = sampling_recipe(facts)
-        self.tuned_steps, self.scheduler = tuned_steps or self.sampling["steps"], scheduler
+        metadata = load_metadata(learned)
+        # weights of another base would give noise, and no error
+        check_same_base(base, metadata, learned)
+        self.base = base
+        self.learned = learned
+        self.scheduler = scheduler
+        self.w_train: float = metadata["w_train"]
+        self.negative: str = metadata.get("negative", "")
+        self.objective: str = metadata.get("objective", "guidance")
+        # only an adapter has this file; a full model is a whole pipeline
+        self.full_model = not (learned / LORA_FILE).exists()
+        self.sampling = sampling_recipe(metadata)
+        self.tuned_steps: int | None = tuned_steps or self.sampling["steps"]
 
-    def of(
+    def resolve(
         self,
         name: str,
         steps: int,
@@ -61,66 +68,111 @@ class SettingsResolver:
         guidance: float | None = None,
         scheduler: str = "",
     ) -> SamplingSettings:
-        """The way of a contender; see `Sampler.sample`."""
-        who, scheduler = parse_contender(name), scheduler or self.scheduler
+        """Return the settings of a contender; its name goes before the arguments.
+
+        name: a contender, see `config.contenders`
+        steps: sampling steps of the base, 1 or more
+        adapter_scale: λ of what this run trained, -10 to 10
+        guidance: guidance scale, 1 to 100, None for the contender's own. `tuned` is warned of: its
+            weights hold the guidance already.
+        scheduler: one of SCHEDULERS, "" for the resolver's, or else the contender's own
+        Errors: ValueError for an unknown contender or scheduler, or a scale out of range; BaseError
+        for an adapter of another base; FileNotFoundError for a folder with nothing to sample.
+        """
+        contender = parse_contender(name)
+        scheduler = scheduler or self.scheduler
+        # here too: the playground and Python code pass values that no config has checked
         if scheduler and scheduler not in SCHEDULERS:
-            raise ValueError(
-                f"scheduler: given {scheduler!r}; allowed is one of {', '.join(SCHEDULERS)}"
-            )
+            allowed = ", ".join(SCHEDULERS)
+            raise ValueError(f"scheduler: given {scheduler!r}; allowed is one of {allowed}")
         if guidance is not None and not 1 <= guidance <= 100:
             raise ValueError(f"guidance: given {guidance:g}; allowed is 1 to 100")
         if not -10 <= adapter_scale <= 10:
             raise ValueError(f"adapter_scale: given {adapter_scale:g}; allowed is -10 to 10")
-        if who.kind == "base":
-            w = who.scale or guidance or self.w_train
-            return SamplingSettings(
-                who.steps or steps, w if who.guided else 1.0, who.guided, self.negative, scheduler or "DDIMScheduler",
-                engine=who.engine,
-            )  # fmt: skip
-        own, negative, sampled = (
-            self._pipeline(who) if who.kind == "pipeline" else self._learned(who, adapter_scale)
-        )
-        w = own["guidance_scale"] if who.scale is None else who.scale
-        if guidance not in (None, w) and who.kind != "pipeline":
+        default = self._default_settings(contender, steps, adapter_scale)
+        trained_w = default.w if contender.scale is None else contender.scale
+        if guidance not in (None, trained_w) and contender.kind in ("tuned", "adapters"):
             warnings.warn(
-                f"guidance_scale: given {guidance:g}; this adapter was trained for {w:g}, and is guided twice",
-                stacklevel=3,
+                f"guidance_scale: given {guidance:g}; this adapter was trained for {trained_w:g}, "
+                "and is guided twice",
+                stacklevel=2,
             )
-        w = who.scale or guidance or w
-        guided = 1.0 if who.guided is None else who.guided
-        steps = who.steps or own["steps"] or steps
-        return SamplingSettings(
-            steps, w, guided, negative, scheduler or own["scheduler"], engine=who.engine, **sampled
+        guided = default.guided if contender.guided is None else contender.guided
+        # the name first: it is what figures and tables show
+        w = contender.scale or guidance or default.w
+        return replace(
+            default,
+            steps=contender.steps or default.steps,
+            w=w if guided else 1.0,
+            guided=guided,
+            scheduler=scheduler or default.scheduler,
+            engine=contender.engine,
         )
 
-    def _pipeline(self, who: Contender) -> tuple[dict[str, Any], str, dict[str, Any]]:
-        """Of another pipeline: how it is to be sampled, the prompt to go away from, and what is sampled."""
-        path = Path(find_base(who.folders[0][0]).folder)
-        facts = (
-            load_metadata(path)
-            if (path / METADATA_FILE).is_file()
-            else {"sampling": {"guidance_scale": self.w_train}}
-        )
-        return sampling_recipe(facts), facts.get("negative", self.negative), {"model": path}
+    def _default_settings(self, contender, steps, adapter_scale):
+        """Return a contender's settings before its name and the arguments change them."""
+        if contender.kind == "base":
+            return SamplingSettings(
+                contender.name,
+                steps,
+                self.w_train,
+                self.negative,
+                "DDIMScheduler",
+            )
+        if contender.kind == "pipeline":
+            return self._pipeline_settings(contender, steps)
+        if contender.kind == "adapters":
+            return self._adapter_settings(contender, steps)
+        return self._tuned_settings(contender, steps, adapter_scale)
 
-    def _learned(
-        self, who: Contender, adapter_scale: float
-    ) -> tuple[dict[str, Any], str, dict[str, Any]]:
-        """The same of adapters, or of what was trained here."""
-        if who.kind == "adapters":
-            scaled = tuple((adapter_of(folder), scale) for folder, scale in who.folders)
-            told = [load_metadata(folder) for folder, _ in scaled]
-            for (folder, _), facts in zip(scaled, told, strict=True):
-                check_same_base(self.base, facts, folder)
-            # one that holds its guidance would be guided twice if it were sampled as another is
-            facts = min(told, key=lambda facts: sampling_recipe(facts)["guidance_scale"])
-            return sampling_recipe(facts), facts.get("negative", ""), {"adapters": scaled}
-        own = self.sampling | {"steps": self.tuned_steps}
-        scale = adapter_scale if who.adapter_scale is None else who.adapter_scale
-        if not self.whole:
-            return own, self.negative, {"adapters": ((self.learned, scale),)}
+    def _tuned_settings(self, contender, steps, adapter_scale):
+        """Return the settings of what this run trained."""
+        scale = adapter_scale if contender.adapter_scale is None else contender.adapter_scale
+        recipe = self.sampling | {"steps": self.tuned_steps}
+        default = _recipe_settings(contender, recipe, steps, self.negative)
+        if not self.full_model:
+            return replace(default, adapters=((self.learned, scale),))
         if scale != 1:
             raise ValueError(
-                f"adapter_scale: given {scale:g}; allowed is 1, for all weights were trained"
+                f"adapter_scale: given {scale:g}; allowed is 1, because all weights were trained"
             )
-        return own, self.negative, {"model": self.learned}
+        return replace(default, model=self.learned)
+
+    def _pipeline_settings(self, contender, steps):
+        """Return the settings of another pipeline, which is guided like the base by default."""
+        path = Path(find_base(contender.folders[0][0]).folder)
+        metadata = {"sampling": {"guidance_scale": self.w_train}}
+        # one that was trained here says whether it holds its guidance
+        if (path / METADATA_FILE).is_file():
+            metadata = load_metadata(path)
+        negative = metadata.get("negative", self.negative)
+        recipe = sampling_recipe(metadata)
+        return replace(_recipe_settings(contender, recipe, steps, negative), model=path)
+
+    def _adapter_settings(self, contender, steps):
+        """Return the settings of one or several adapters, each checked against the base."""
+        adapters = tuple((find_adapter(folder), scale) for folder, scale in contender.folders)
+        records = [load_metadata(folder) for folder, _ in adapters]
+        for (folder, _), metadata in zip(adapters, records, strict=True):
+            check_same_base(self.base, metadata, folder)
+        # the least guidance: an adapter that holds its guidance would be guided twice by another's
+        metadata = min(records, key=lambda record: sampling_recipe(record)["guidance_scale"])
+        recipe = sampling_recipe(metadata)
+        default = _recipe_settings(contender, recipe, steps, metadata.get("negative", ""))
+        return replace(default, adapters=adapters)
+
+
+def _recipe_settings(contender, recipe, steps, negative):
+    return SamplingSettings(
+        contender.name,
+        recipe["steps"] or steps,
+        recipe["guidance_scale"],
+        negative,
+        recipe["scheduler"],
+    )
+
+
+def prompt_seed_pairs(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Return prompt and seed of each picture, as two lists: all seeds of the first prompt first."""
+    pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
+    return [prompt for prompt, _ in pairs], [seed for _, seed in pairs]

@@ -8,12 +8,12 @@ from nbs_lib.compare.metrics.clip import ClipError, load_clip
 from nbs_lib.compare.metrics.confidence import (
     bootstrap_interval,
     by_prompt,
-    set_interval,
+    set_intervals,
+    wilson,
     with_interval,
 )
 from nbs_lib.compare.metrics.effective_guidance import nearest, scales_to_try
 from nbs_lib.compare.metrics.image_metrics import (
-    caption_ranked_first,
     clip_score,
     fid,
     guidance_recovered,
@@ -25,6 +25,7 @@ from nbs_lib.compare.metrics.image_metrics import (
     ssim,
 )
 from nbs_lib.models import embedded_clip, find_base
+from nbs_lib.picturebook.caption_ranking import caption_ranked_first
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.picturebook.draw import draw_picture
 
@@ -63,7 +64,7 @@ def test_a_clip_score_by_hand():
 
 
 def test_the_distance_of_sets_by_hand():
-    """In one dimension: FID is the squared difference of the means and of the spreads; KID sums the kernel (xy + 1)³."""
+    """FID in one dimension is the squared difference of means and of spreads."""
     a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [7.0]])
     assert fid(a, b) == pytest.approx(16 + (2**0.5 - 8**0.5) ** 2, abs=1e-4)
     assert fid(a, a) == pytest.approx(0, abs=1e-4)
@@ -75,13 +76,13 @@ def test_the_distance_of_sets_by_hand():
     )
 
 
-def test_a_kid_is_unbiased_also_where_the_pictures_of_a_prompt_are_alike():
+def test_kid_is_unbiased_even_if_the_pictures_of_a_prompt_are_alike():
     generator = torch.Generator().manual_seed(0)
 
     def features(n: int) -> torch.Tensor:
         return torch.nn.functional.normalize(torch.randn(n, 8, generator=generator), dim=-1)
 
-    def drawn(alike: float) -> list[float]:
+    def null_values(alike: float) -> list[float]:
         pairs = [
             (a := features(12), torch.nn.functional.normalize(a * alike + features(12), dim=-1))
             for _ in range(400)
@@ -89,37 +90,37 @@ def test_a_kid_is_unbiased_also_where_the_pictures_of_a_prompt_are_alike():
         return [kid(a, b) for a, b in pairs]
 
     for alike in (0.0, 5.0):
-        found = np.array(drawn(alike))
-        assert abs(found.mean()) < 4 * found.std() / 20
+        values = np.array(null_values(alike))
+        assert abs(values.mean()) < 4 * values.std() / 20
     # equal means, other directions: only a kernel with x·y itself sees it
     left, right = features(200), features(200)
     left[:, 4:], right[:, :4] = 0, 0
-    assert kid(*(torch.nn.functional.normalize(each, dim=-1) for each in (left, right))) > 0.1
+    assert kid(*(torch.nn.functional.normalize(vectors, dim=-1) for vectors in (left, right))) > 0.1
 
 
-def test_a_weighted_kid_is_that_of_the_pictures_without_those_of_weight_nothing():
+def test_weighted_kid_ignores_pictures_of_weight_zero():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(9, 5, generator=generator), torch.randn(9, 5, generator=generator) + 0.3
     assert kid(a, b, np.array([1, 1, 1, 1, 1, 1, 0, 0, 0])) == pytest.approx(kid(a[:6], b[:6]))
-    told = set_interval(a, b, list("abcdefghi"))
+    intervals = set_intervals(a, b, list("abcdefghi"))
     for name, value in (("fid", fid(a, b)), ("kid", kid(a, b))):
         assert (
-            told[name]["value"] == pytest.approx(value)
-            and told[name]["low"] < value < told[name]["high"]
+            intervals[name]["value"] == pytest.approx(value)
+            and intervals[name]["low"] < value < intervals[name]["high"]
         )
-    assert set_interval(a, b, list("abcdefghi")) == told, "the draws are always the same"
-    few = set_interval(a, b, list("aaabbbccc"))
-    assert few["kid"]["high"] - few["kid"]["low"] != told["kid"]["high"] - told["kid"]["low"], (
-        "prompts are drawn, not pictures"
-    )
-    assert set_interval(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
+    assert set_intervals(a, b, list("abcdefghi")) == intervals, "the draws are always the same"
+    few = set_intervals(a, b, list("aaabbbccc"))
+    assert (
+        few["kid"]["high"] - few["kid"]["low"] != intervals["kid"]["high"] - intervals["kid"]["low"]
+    ), "prompts are drawn, not pictures"
+    assert set_intervals(a, b, ["a"] * 9)["fid"] == {"value": fid(a, b), "low": None, "high": None}
 
 
-def test_an_interval_is_over_prompts_and_not_over_their_seeds():
+def test_intervals_resample_prompts_not_seeds():
     values, prompts = np.array([1.0, 3.0, 5.0, 5.0]), ["a", "a", "b", "b"]
     assert by_prompt(values, prompts).tolist() == [2, 5]
-    told = with_interval(np.tile([1.0, 3.0], 50), ["a"] * 100)
-    assert told == {"value": 2, "low": None, "high": None}, "one prompt says nothing of others"
+    intervals = with_interval(np.tile([1.0, 3.0], 50), ["a"] * 100)
+    assert intervals == {"value": 2, "low": None, "high": None}, "one prompt says nothing of others"
 
 
 def test_the_nearest_scale_is_the_vertex_of_a_parabola():
@@ -144,9 +145,9 @@ def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
     images = np.stack(
         [np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(captions)]
     )
-    texts = embedded.of_texts([caption.text for caption in captions])
-    right = clip_score(embedded.of_images(images), texts).mean()
-    wrong = clip_score(embedded.of_images(np.roll(images, 1, axis=0)), texts).mean()
+    texts = embedded.text_features([caption.text for caption in captions])
+    right = clip_score(embedded.image_features(images), texts).mean()
+    wrong = clip_score(embedded.image_features(np.roll(images, 1, axis=0)), texts).mean()
     assert right > wrong + 10
     embedded.model.save_pretrained(tmp_path)
     embedded.tokenizer.save_pretrained(tmp_path)
@@ -156,8 +157,8 @@ def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
         tmp_path
     )
     local = load_clip(str(tmp_path), base)
-    assert torch.allclose(local.of_images(images), embedded.of_images(images), atol=1e-4)
-    assert local.of_texts(["A cat"]).shape == (1, embedded.of_texts(["A cat"]).shape[1])
+    assert torch.allclose(local.image_features(images), embedded.image_features(images), atol=1e-4)
+    assert local.text_features(["A cat"]).shape == (1, embedded.text_features(["A cat"]).shape[1])
     assert "Loading" not in capfd.readouterr().err
     with pytest.raises(ClipError, match="there is no such folder"):
         load_clip("/nowhere/at all", base)
@@ -176,7 +177,7 @@ def test_the_interval_holds_the_rate_and_narrows_with_prompts():
     assert bootstrap_interval(few, np.mean) == bootstrap_interval(few, np.mean)
 
 
-def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
+def test_the_embedded_clip_ranks_captions_above_near_misses():
     captions = held_out_captions(30, seed=5)
     images = np.stack(
         [np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(captions)]
@@ -185,3 +186,20 @@ def test_the_shipped_clip_knows_drawn_scenes_from_their_near_misses():
     right = caption_ranked_first(images, captions, clip, tokenizer)
     wrong = caption_ranked_first(np.roll(images, 1, axis=0), captions, clip, tokenizer)
     assert right.float().mean() > 0.5 and wrong.float().mean() < 0.2  # chance is 1/16
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        # by hand: z² = 3.841459; (0.8 + 0.192073 ± 1.959964 √(0.016 + 0.009604)) / 1.384146
+        (8, 10, 0.490162, 0.943318),
+        # (0 + z²/20 ± z · z/20) / (1 + z²/10): from 0 to z² / (10 + z²)
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        # 1/2 ± z / (2 √(n + z²)) = 1/2 ± 1.959964 / (2 · 4.454375), where half of 16 are
+        (8, 16, 0.279996, 0.720004),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson_interval_by_hand(successes, trials, low, high):
+    assert wilson(successes, trials) == pytest.approx((low, high), abs=2e-6)

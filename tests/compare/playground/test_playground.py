@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from nbs_lib.compare.playground.app import Playground, playground
-from nbs_lib.compare.playground.choices import contender_options, scaled
+from nbs_lib.compare.playground.controls import contender_options, scaled_name
 from nbs_lib.compare.playground.sampling_thread import SamplingThread, StoppedError
 from nbs_lib.compare.sampling.sampler import Sampler
 from nbs_lib.config import Play
@@ -26,7 +26,7 @@ from nbs_lib.run.run import Run, RunError
 
 @pytest.fixture(scope="module")
 def run(adapter, base, tmp_path_factory):
-    """A run that was trained; beside it one with an adapter too, and four whose adapters cannot be put on its base."""
+    """A trained run; beside it another, and four whose adapters cannot be put on its base."""
     outputs = tmp_path_factory.mktemp("my rüns") / "outputs"
     run = Run(outputs / "tiny")
     for name in ("tiny", "second"):
@@ -65,7 +65,7 @@ def play(sampler, run):
 def test_a_second_page_lets_the_first_one_s_model_go(trained):
     config = Play(run=str(trained.folder), prompts=["a cat"], steps=1)
     first = playground(config)
-    model = weakref.ref(first.sampler.pipe.unet)
+    model = weakref.ref(first.sampler.pipelines.pipe.unet)
     del first
     second = playground(config)
     gc.collect()
@@ -74,17 +74,17 @@ def test_a_second_page_lets_the_first_one_s_model_go(trained):
     assert second.panel.comm is None
 
 
-def drawn(play: Playground, **fields) -> dict:
+def draw(play: Playground, **fields) -> dict:
     """Draw with these fields; the newest row of the gallery."""
     for name, value in fields.items():
         setattr(play.panel, name, value)
-    play.panel.wanted += 1
-    play.drawer.wait()
+    play.panel.draw_requests += 1
+    play.thread.wait()
     return play.gallery.rows[0]
 
 
 def test_it_opens_with_pictures_and_the_trained_guidance(play):
-    assert play.panel.guidance == 2.5 and not play.panel.busy and play.viewer.words == ""
+    assert play.panel.guidance == 2.5 and not play.panel.busy and play.viewer.message == ""
     assert (play.viewer.before_label, play.viewer.after_label) == ("guided", "tuned")
     assert "4 UNet passes" in play.viewer.before_note and "2 UNet passes" in play.viewer.after_note
     plain = play.viewer.plain()
@@ -95,7 +95,7 @@ def test_it_opens_with_pictures_and_the_trained_guidance(play):
 
 
 def test_every_prompt_and_seed_is_drawn_by_every_contender(play):
-    first = drawn(play, prompts="a cat\n\n a dog ", seeds="1, 2", chosen=["tuned", "unguided"])
+    first = draw(play, prompts="a cat\n\n a dog ", seeds="1, 2", chosen=["tuned", "unguided"])
     rows = play.gallery.rows[:4]
     assert [(row["prompt"], row["seed"]) for row in rows] == [
         ("a cat", 1),
@@ -103,31 +103,34 @@ def test_every_prompt_and_seed_is_drawn_by_every_contender(play):
         ("a dog", 1),
         ("a dog", 2),
     ]
-    assert [shot["name"] for shot in first["shots"]] == ["unguided", "tuned"]
-    assert len({shot["url"] for row in rows for shot in row["shots"]}) == 8
+    assert [sample["name"] for sample in first["samples"]] == ["unguided", "tuned"]
+    assert len({sample["url"] for row in rows for sample in row["samples"]}) == 8
     assert play.panel.history[:3] == ["a cat", "a dog", "A person holding a cat"]
     assert play.viewer.alt == "a cat (seed 1)"
 
 
 def test_scales_belong_to_their_contenders(play):
     other = next(
-        each["name"] for each in play.panel.context["choices"] if each["label"] == "second"
+        option["name"] for option in play.panel.context["options"] if option["label"] == "second"
     )
-    row = drawn(
+    row = draw(
         play,
         guidance=4.0,
         scales={"tuned": 0.5, other: 0.0},
         chosen=["guided", "tuned", other, "unguided"],
     )
-    urls = {shot["name"]: shot["url"] for shot in row["shots"]}
+    urls = {sample["name"]: sample["url"] for sample in row["samples"]}
     assert list(urls) == ["unguided", "guided at 4", "tuned at 0.5", f"{other} at 0"]
     assert urls[f"{other} at 0"] == urls["unguided"], "an adapter of no strength is the base"
     assert len(set(urls.values())) == 3
-    assert (scaled("tuned", 1.0, 1.0), scaled("tuned", -0.25, 1.0)) == ("tuned", "tuned at -0.25")
+    assert (scaled_name("tuned", 1.0, 1.0), scaled_name("tuned", -0.25, 1.0)) == (
+        "tuned",
+        "tuned at -0.25",
+    )
 
 
-def test_the_last_two_pictures_that_were_clicked_stand_in_the_viewer(play):
-    number = drawn(play, chosen=["unguided", "guided", "tuned"])["number"]
+def test_the_viewer_shows_the_last_two_clicked_pictures(play):
+    number = draw(play, chosen=["unguided", "guided", "tuned"])["number"]
     sides = lambda: (play.viewer.before_label, play.viewer.after_label)  # noqa: E731
     assert sides() == ("guided", "tuned")
     play.look(number, "unguided")
@@ -138,9 +141,9 @@ def test_the_last_two_pictures_that_were_clicked_stand_in_the_viewer(play):
     assert sides() == ("tuned", "guided"), "another row begins anew"
 
 
-def test_locked_seeds_stay_and_others_are_drawn_anew(play):
-    assert drawn(play)["seed"] == 1
-    assert drawn(play, locked=False)["seed"] != 1
+def test_seeds_change_unless_locked(play):
+    assert draw(play)["seed"] == 1
+    assert draw(play, locked=False)["seed"] != 1
     play.panel.seeds, before = "4, 5, 6", play.panel.seeds
     play.shuffle()
     assert len(play.panel.seeds.split(", ")) == 3 and play.panel.seeds not in ("4, 5, 6", before)
@@ -148,16 +151,16 @@ def test_locked_seeds_stay_and_others_are_drawn_anew(play):
 
 def test_another_scheduler_draws_another_picture(play):
     before = play.viewer.before
-    drawn(play, scheduler="EulerDiscreteScheduler")
-    assert play.viewer.before != before and play.viewer.words == ""
+    draw(play, scheduler="EulerDiscreteScheduler")
+    assert play.viewer.before != before and play.viewer.message == ""
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"prompts": " \n "}, "The prompt is empty"),
-        ({"guidance": 0.0}, "guidance w: given 0; allowed is a number from 1 to 20"),
-        ({"guidance": 20.5}, "guidance w: given 20.5; allowed is a number from 1 to 20"),
+        ({"guidance": 0.0}, "w of guided: given 0; allowed is a number from 1 to 20"),
+        ({"guidance": 20.5}, "w of guided: given 20.5; allowed is a number from 1 to 20"),
         ({"scales": {"tuned": 3.5}}, "λ of tuned: given 3.5; allowed is a number from -1 to 3"),
         ({"steps": 2.5}, "steps: given 2.5; allowed is a whole number from 1 to 100"),
         ({"steps": 0}, "steps: given 0; allowed is a whole number from 1 to 100"),
@@ -170,38 +173,38 @@ def test_another_scheduler_draws_another_picture(play):
         ({"chosen": []}, "No contender is chosen"),
     ],
 )
-def test_what_cannot_be_asked_is_said_and_nothing_is_drawn(play, fields, said):
+def test_wrong_fields_give_an_error_and_no_pictures(play, fields, message):
     rows = play.gallery.rows
-    drawn(play, **fields)
-    assert said in play.viewer.words and play.gallery.rows == rows and not play.panel.busy
+    draw(play, **fields)
+    assert message in play.viewer.message and play.gallery.rows == rows and not play.panel.busy
     assert (
-        said.partition("'")[0] in play.viewer.plain() and play.viewer.plain().count("<img") == 2
+        message.partition("'")[0] in play.viewer.plain() and play.viewer.plain().count("<img") == 2
     ), "the pictures stay"
 
 
-def test_a_contender_that_is_refused_has_its_words_beside_the_others_pictures(play, run, base):
+def test_a_refused_contender_shows_its_error_beside_the_others_pictures(play, run, base):
     elsewhere = f"{run.folder.parent}/elsewhere"
-    row = drawn(play, chosen=["tuned"], more=f"best\n{elsewhere} at 0.5")
-    tuned, best, other = row["shots"]
+    row = draw(play, chosen=["tuned"], other_contenders=f"best\n{elsewhere} at 0.5")
+    tuned, best, other = row["samples"]
     assert tuned["url"] and not best["url"] and "given 'best'; allowed is" in best["note"]
     assert (
         not other["url"] and "0123456789abcdef" in other["note"] and base.hash[:16] in other["note"]
     )
     play.look(row["number"], "best")
     assert play.viewer.before and not play.viewer.after and "given 'best'" in play.viewer.after_note
-    drawn(play, chosen=[])
-    assert "given 'best'" in play.viewer.words, "where nobody drew, the words stand alone"
+    draw(play, chosen=[])
+    assert "given 'best'" in play.viewer.message, "where nobody drew, the words stand alone"
 
 
-def test_a_long_prompt_is_drawn_and_its_end_is_said_to_be_missing(play, capfd):
-    row = drawn(play, prompts="cat " * 1000)
-    assert all(shot["url"] for shot in row["shots"])
+def test_a_long_prompt_is_sampled_with_a_note_about_its_end(play, capfd):
+    row = draw(play, prompts="cat " * 1000)
+    assert all(sample["url"] for sample in row["samples"])
     assert (
         play.panel.note
         == "The text encoder reads 40 tokens, and the prompt has 1002: its end is not drawn."
     )
     assert "truncated" not in capfd.readouterr().err
-    drawn(play, prompts='"><script>alert(1)</script>')
+    draw(play, prompts='"><script>alert(1)</script>')
     assert play.panel.note == "" and "<script>" not in play.viewer.plain()
 
 
@@ -212,40 +215,40 @@ def test_stop_ends_a_long_sampling_and_the_next_one_works(play):
         ["guided"],
     )
     rows, begun = play.gallery.rows, time.monotonic()
-    play.panel.wanted += 1
-    play.panel.wanted += 1  # which a busy page does not take
+    play.panel.draw_requests += 1
+    play.panel.draw_requests += 1  # which a busy page does not take
     assert play.panel.busy
-    while not play.panel.done:
+    while not play.panel.step:
         with suppress(TimeoutError):
-            play.drawer.wait(0.1)
-    play.drawer.stop()
-    play.drawer.wait()
+            play.thread.wait(0.1)
+    play.thread.stop()
+    play.thread.wait()
     assert time.monotonic() - begun < 30, "minutes, to its end"
     assert (
-        play.viewer.words == "Stopped; nothing was finished."
+        play.viewer.message == "Stopped; nothing was finished."
         and play.gallery.rows == rows
         and not play.panel.busy
     )
-    assert 0 < play.panel.done < play.panel.of == 500
+    assert 0 < play.panel.step < play.panel.n_steps == 500
     assert all(
-        shot["url"]
-        for shot in drawn(play, steps=2, prompts="a cat", chosen=["guided", "tuned"])["shots"]
+        sample["url"]
+        for sample in draw(play, steps=2, prompts="a cat", chosen=["guided", "tuned"])["samples"]
     )
 
 
 def test_a_saved_row_is_in_the_run_with_its_parameters(play, run, base):
-    row = drawn(play, prompts="a cat", seeds="7", scales={"tuned": 0.5})
+    row = draw(play, prompts="a cat", seeds="7", scales={"tuned": 0.5})
     play.save(row["number"])
-    assert play.gallery.said[str(row["number"])].startswith("Saved: ")
+    assert play.gallery.messages[str(row["number"])].startswith("Saved: ")
     lines = read_jsonl(run.folder / "gallery" / "gallery.jsonl")[-2:]
     assert [line["contender"] for line in lines] == ["guided", "tuned at 0.5"]
-    for line, shot in zip(lines, row["shots"], strict=True):
+    for line, sample in zip(lines, row["samples"], strict=True):
         path = run.folder / "gallery" / line["file"]
-        with Image.open(path) as picture, Image.open(_file(shot["url"])) as shown:
-            told = json.loads(picture.text["onepass"])
-            assert picture.tobytes() == shown.tobytes()
-        assert told == {name: value for name, value in line.items() if name != "file"}
-        assert (told["prompt"], told["seed"], told["steps"], told["base_hash"]) == (
+        with Image.open(path) as picture, Image.open(_file(sample["url"])) as thumbnail:
+            record = json.loads(picture.text["onepass"])
+            assert picture.tobytes() == thumbnail.tobytes()
+        assert record == {name: value for name, value in line.items() if name != "file"}
+        assert (record["prompt"], record["seed"], record["steps"], record["base_hash"]) == (
             "a cat",
             7,
             2,
@@ -258,7 +261,7 @@ def _file(url: str) -> BytesIO:
 
 
 def test_a_row_s_recipe_is_one_that_onepass_takes(play, run, tmp_path):
-    row = drawn(
+    row = draw(
         play,
         prompts="a cat: one\na 'dog'",
         seeds="1, 2",
@@ -267,25 +270,30 @@ def test_a_row_s_recipe_is_one_that_onepass_takes(play, run, tmp_path):
     )
     path = tmp_path / "copied.yaml"
     path.write_text(row["recipe"], encoding="utf-8")
-    told = configs(str(path), run.folder)
-    assert told["compare"].prompts == ["a cat: one", "a 'dog'"] and told["compare"].seeds == [1, 2]
-    assert told["compare"].contenders == ["unguided", "guided", "tuned", "tuned at 0.5"]
-    assert told["compare"].scheduler == "LCMScheduler"
-    assert told["compare"].steps == 2 and told["train"].steps == 50, (
+    parameters = configs(str(path), run.folder)
+    assert parameters["compare"].prompts == ["a cat: one", "a 'dog'"] and parameters[
+        "compare"
+    ].seeds == [
+        1,
+        2,
+    ]
+    assert parameters["compare"].contenders == ["unguided", "guided", "tuned", "tuned at 0.5"]
+    assert parameters["compare"].scheduler == "LCMScheduler"
+    assert parameters["compare"].steps == 2 and parameters["train"].steps == 50, (
         "so that the run's own training is kept"
     )
 
 
-def test_blind_votes_are_kept_without_a_name_on_the_page(play, run):
+def test_blind_votes_are_saved_and_the_page_shows_no_name(play, run):
     play.config = Play(prompts=["a cat"], steps=2, pairs=3)
     play.start_blind()
-    play.drawer.wait()
+    play.thread.wait()
     for choice in (1, 2, 0):
         assert (
             set(play.blind.pair) == {"number", "prompt", "left", "right"}
-            and play.blind.result == []
+            and play.blind.results == []
         )
-        assert "guided" not in play.blind.said and "tuned" not in play.blind.said
+        assert "guided" not in play.blind.message and "tuned" not in play.blind.message
         number = play.blind.pair["number"]
         play.blind.vote(choice, number)
         play.blind.vote(choice, number)  # a second view of the page, which still showed it
@@ -296,37 +304,39 @@ def test_blind_votes_are_kept_without_a_name_on_the_page(play, run):
         {vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2
         for vote in votes
     )
-    assert len(play.blind.result) == 1 and "neither 1" in play.blind.result[0]
+    assert len(play.blind.results) == 1 and "neither 1" in play.blind.results[0]
 
 
-def test_a_blind_comparison_is_ended_before_all_is_voted_on(play):
+def test_a_blind_test_can_end_early(play):
     play.config = Play(prompts=["a cat"], steps=2, pairs=3)
     play.panel.steps = 3  # other pictures than those of other votes
     play.start_blind()
     play.blind.end()
-    play.drawer.wait()
+    play.thread.wait()
     assert (
         play.blind.pair == {}
         and not play.blind.busy
-        and play.blind.said == "Stopped; there are no votes."
+        and play.blind.message == "Stopped; there are no votes."
     )
     play.start_blind()
-    play.drawer.wait()
+    play.thread.wait()
     play.blind.vote(0, 1)
     play.blind.end()
-    assert play.blind.pair == {} and play.blind.said.startswith("Stopped. All 1 vote of this run")
-    assert play.blind.of == 1 and "1 for neither" in play.blind.result[0]
+    assert play.blind.pair == {} and play.blind.message.startswith(
+        "Stopped. All 1 vote of this run"
+    )
+    assert play.blind.n_pairs == 1 and "1 for neither" in play.blind.results[0]
 
 
-def test_a_blind_comparison_of_one_is_refused_in_words(play):
+def test_a_blind_test_of_one_contender_is_refused(play):
     play.panel.chosen = ["tuned"]
     play.start_blind()
-    assert "needs two or more" in play.blind.said and not play.blind.busy
+    assert "needs two or more" in play.blind.message and not play.blind.busy
 
 
-def test_the_runs_beside_are_offered_and_those_that_cannot_be_say_why(run, sampler, base):
-    told = {choice["label"]: choice["why"] for choice in contender_options(run, sampler)}
-    assert list(told) == [
+def test_neighbouring_runs_are_offered_or_refused_with_a_reason(run, sampler, base):
+    reasons = {option.label: option.reason for option in contender_options(run, sampler)}
+    assert list(reasons) == [
         "unguided",
         "guided",
         "tuned",
@@ -336,11 +346,13 @@ def test_the_runs_beside_are_offered_and_those_that_cannot_be_say_why(run, sampl
         "training",
         "whole",
     ]
-    assert told["second"] == "" and told["training"] == "its training has not ended"
-    assert "no adapter" in told["prepared"] and "all its weights were trained" in told["whole"]
+    assert reasons["second"] == "" and reasons["training"] == "its training has not ended"
     assert (
-        "another base, another-base (01234567)" in told["elsewhere"]
-        and f"embedded ({base.hash:.8})" in told["elsewhere"]
+        "no adapter" in reasons["prepared"] and "all its weights were trained" in reasons["whole"]
+    )
+    assert (
+        "another base, another-base (01234567)" in reasons["elsewhere"]
+        and f"embedded ({base.hash:.8})" in reasons["elsewhere"]
     )
 
 
@@ -353,34 +365,34 @@ def test_a_run_that_cannot_be_opened_says_what_to_do(run):
         playground(Play(run=str(run.folder.parent / "prepared")))
 
 
-def test_a_drawer_does_one_job_at_a_time_and_speaks_in_the_page_s_thread():
-    drawer, said = SamplingThread(), []
+def test_the_sampling_thread_does_one_job_and_posts_to_the_page_s_thread():
+    thread, callers = SamplingThread(), []
 
     def job():
-        drawer.tell(lambda: said.append(current_thread()))
+        thread.post(lambda: callers.append(current_thread()))
         while True:
-            drawer.check()
+            thread.check()
             time.sleep(0.01)
 
     def quiet():
         with pytest.raises(StoppedError):
             job()
 
-    assert drawer.start(quiet) and drawer.busy and not drawer.start(quiet)
+    assert thread.start(quiet) and thread.busy and not thread.start(quiet)
     with pytest.raises(TimeoutError, match="not drawn after 0.1 s"):
-        drawer.wait(0.1)
-    drawer.stop()
-    drawer.wait(10)
-    assert said == [main_thread()] and not drawer.busy
+        thread.wait(0.1)
+    thread.stop()
+    thread.wait(10)
+    assert callers == [main_thread()] and not thread.busy
 
 
 def test_the_notebook_run_headlessly_has_plain_pictures(compared, tmp_path):
     notebook, out = ROOT / "notebooks" / "playground.ipynb", tmp_path / "out.ipynb"
-    given = {"run": str(compared.folder), "prompts": ["a cat"], "steps": 2}
+    parameters = {"run": str(compared.folder), "prompts": ["a cat"], "steps": 2}
     papermill.execute_notebook(
-        notebook, out, given, kernel_name="python3", progress_bar=False, execution_timeout=300
+        notebook, out, parameters, kernel_name="python3", progress_bar=False, execution_timeout=300
     )
     cells = [cell for cell in nbformat.read(out, 4).cells if cell.cell_type == "code"]
-    shown = "".join(output.data.get("text/html", "") for output in cells[-1].outputs)
-    assert shown.count('<img src="data:image/png') == 2 and 'alt="tuned: a cat (seed 0)"' in shown
+    html = "".join(output.data.get("text/html", "") for output in cells[-1].outputs)
+    assert html.count('<img src="data:image/png') == 2 and 'alt="tuned: a cat (seed 0)"' in html
     assert not any(output.output_type == "stream" for cell in cells for output in cell.outputs)

@@ -12,54 +12,55 @@ def parts(compared):
     return slider(compared.folder).children
 
 
-def shows(compared, shown, number: int, left: str, right: str) -> bool:
+def shows(compared, viewer, number: int, left: str, right: str) -> bool:
     """Whether the slider holds exactly these two files, under their names."""
-    seen = [
-        b64decode(url.removeprefix("data:image/png;base64,")) for url in (shown.before, shown.after)
+    pictures = [
+        b64decode(url.removeprefix("data:image/png;base64,"))
+        for url in (viewer.before, viewer.after)
     ]
     files = [
         compared.compare / "pictures" / f"p{number:02}_s3_{name}.png" for name in (left, right)
     ]
-    return seen == [file.read_bytes() for file in files] and (
-        shown.before_label,
-        shown.after_label,
+    return pictures == [file.read_bytes() for file in files] and (
+        viewer.before_label,
+        viewer.after_label,
     ) == (left, right)
 
 
 def test_it_opens_on_the_first_prompt_half_and_half(compared, parts):
-    prompt, pair, shown = parts
-    assert shows(compared, shown, 0, "unguided", "tuned") and shown.position == 50
+    prompt, pair, viewer = parts
+    assert shows(compared, viewer, 0, "unguided", "tuned") and viewer.position == 50
     assert (
-        shown.alt.startswith("It's </code>")
+        viewer.alt.startswith("It's </code>")
         and [label for label, _ in prompt.options][1] == "A boy is watching TV (seed 3)"
     )
     assert [label for label, _ in pair.options] == ["unguided | tuned", "guided | tuned"]
 
 
 def test_a_chosen_pair_and_a_chosen_prompt_change_the_pictures(compared, parts):
-    prompt, pair, shown = parts
+    prompt, pair, viewer = parts
     changed = []
-    shown.observe(lambda change: changed.append(change["name"]), traitlets.All)
+    viewer.observe(lambda change: changed.append(change["name"]), traitlets.All)
     pair.value = ("guided", "tuned")
-    assert shows(compared, shown, 0, "guided", "tuned") and set(changed) == {
+    assert shows(compared, viewer, 0, "guided", "tuned") and set(changed) == {
         "before",
         "before_label",
     }
     prompt.value = 1
-    assert shows(compared, shown, 1, "guided", "tuned") and shown.alt == "A boy is watching TV"
+    assert shows(compared, viewer, 1, "guided", "tuned") and viewer.alt == "A boy is watching TV"
     assert {"before", "after", "alt"} <= set(changed)
 
 
 def test_the_position_is_between_0_and_100_and_stays_with_another_prompt(parts):
-    prompt, _, shown = parts
+    prompt, _, viewer = parts
     for position in (0, 100, 30):
-        shown.position = position
+        viewer.position = position
     prompt.value = 1
-    assert shown.position == 30
+    assert viewer.position == 30
     for position in (-1, 101):
         with pytest.raises(traitlets.TraitError, match="position"):
-            shown.position = position
-    assert shown.position == 30
+            viewer.position = position
+    assert viewer.position == 30
 
 
 def test_without_a_comparison_it_says_what_to_do(run_folder):
@@ -67,22 +68,22 @@ def test_without_a_comparison_it_says_what_to_do(run_folder):
         slider(run_folder)
 
 
-def test_every_mode_is_known_and_no_other():
-    shown = Viewer()
+def test_unknown_modes_are_refused():
+    viewer = Viewer()
     for mode in ("side by side", "difference", "flip", "slider"):
-        shown.mode = mode
+        viewer.mode = mode
     with pytest.raises(traitlets.TraitError, match="mode"):
-        shown.mode = "blink"
+        viewer.mode = "blink"
 
 
 def test_without_widgets_there_are_plain_pictures_with_their_names():
-    shown = Viewer(
+    viewer = Viewer(
         before="data:a",
         before_label="guided",
         after_label="best",
         after_note="<none> of that name",
         alt='a "cat"',
     )
-    plain = shown.plain()
+    plain = viewer.plain()
     assert 'alt="guided: a &quot;cat&quot;"' in plain and plain.count("<img") == 1
     assert "best: &lt;none&gt; of that name" in plain

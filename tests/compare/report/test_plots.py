@@ -1,16 +1,16 @@
 from matplotlib.path import Path
 from PIL import Image
 
-from nbs_lib.compare.report.plots import bars, dial, frontier
+from nbs_lib.compare.report.plots import effective_guidance, frontier, rate_bars
 from nbs_lib.images.style import CONTENDER_COLOURS
 
 
-def test_the_bars_say_the_rates(tmp_path):
+def test_rate_bars_show_the_rates(tmp_path):
     rates = {
         name: {"rate": rate, "low": rate, "high": rate}
         for name, rate in zip(CONTENDER_COLOURS, (0.0, 1.0, 0.5), strict=True)
     }
-    figure = bars(rates, 100, {"unguided": 25, "guided": 50, "tuned": 25})
+    figure = rate_bars(rates, 100, {"unguided": 25, "guided": 50, "tuned": 25})
     [axes] = figure.axes
     assert [bar.get_width() for bar in axes.patches] == [0.0, 1.0, 0.5]
     assert [tick.get_text().split("\n") for tick in axes.get_yticklabels()][1] == [
@@ -22,7 +22,7 @@ def test_the_bars_say_the_rates(tmp_path):
     assert Image.open(tmp_path / "rates.png").width > 600
 
 
-def test_the_frontier_joins_those_that_none_beats_in_both():
+def test_the_frontier_joins_contenders_that_no_other_beats():
     quality = {
         "unguided": 0.7,
         "guided": 0.95,
@@ -32,7 +32,7 @@ def test_the_frontier_joins_those_that_none_beats_in_both():
     }
     nfe = {"unguided": 25, "guided": 50, "tuned": 25, "selective-50": 38, "hybrid-20": 30}
     figure = frontier(
-        quality, {name: {"nfe": each, "seconds": 0.1} for name, each in nfe.items()}, rates=True
+        quality, {name: {"nfe": value, "seconds": 0.1} for name, value in nfe.items()}, rates=True
     )
     [line] = figure.axes[0].lines
     assert list(zip(*line.get_data(), strict=True)) == [(25, 0.93), (30, 0.94), (50, 0.95)]
@@ -49,7 +49,7 @@ def test_labels_stand_beside_the_line_and_rates_are_in_percent():
     }
     nfe = {"unguided": 25, "guided": 50, "tuned": 25, "selective-50": 38, "hybrid-20": 30}
     [axes] = frontier(
-        quality, {name: {"nfe": each, "seconds": 0.1} for name, each in nfe.items()}, rates=True
+        quality, {name: {"nfe": value, "seconds": 0.1} for name, value in nfe.items()}, rates=True
     ).axes
     line = Path(axes.transData.transform(axes.lines[0].get_xydata()))
     assert not any(line.intersects_bbox(text.get_window_extent(), False) for text in axes.texts)
@@ -88,20 +88,18 @@ def test_labels_of_points_that_coincide_do_not_overlap(tmp_path):
     )
     figure.savefig(tmp_path / "frontier.png")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    whole = figure.bbox
+    page = figure.bbox
     for i, box in enumerate(boxes):
-        assert (
-            whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
-        )
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
         assert not any(box.overlaps(other) for other in boxes[:i])
 
 
-def test_the_dial_draws_what_was_measured_beside_what_was_expected():
-    turns = [
-        {"adapter_scale": each, "w": 1 + 2 * each, "low": each, "high": 1 + 3 * each}
-        for each in (0.5, 1.0)
+def test_effective_guidance_is_drawn_beside_the_expectation():
+    rows = [
+        {"adapter_scale": value, "w": 1 + 2 * value, "low": value, "high": 1 + 3 * value}
+        for value in (0.5, 1.0)
     ]
-    figure = dial({"w": [1.0, 2.0], "turns": turns}, w_train=4.0)
+    figure = effective_guidance(rows, w_train=4.0)
     expected, measured, *intervals = figure.axes[0].lines
     assert list(expected.get_ydata()) == [1, 4] and list(measured.get_ydata()) == [2, 3]
-    assert [list(each.get_ydata()) for each in intervals] == [[0.5, 2.5], [1.0, 4.0]]
+    assert [list(value.get_ydata()) for value in intervals] == [[0.5, 2.5], [1.0, 4.0]]

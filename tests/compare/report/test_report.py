@@ -23,7 +23,7 @@ FETCHING = {"src", "href", "srcset", "poster", "data", "action", "formaction", "
 
 
 class Page(HTMLParser):
-    """A page's elements as (tag, attributes, text), in document order; an element's text is that of its descendants too."""
+    """A page's elements as (tag, attributes, text of it and its descendants), in their order."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -65,7 +65,7 @@ def copied(compared, run_folder) -> Run:
     return Run(run_folder)
 
 
-def test_the_page_names_nothing_outside_itself(page):
+def test_the_page_links_to_nothing_outside_itself(page):
     named = [
         url
         for _, attributes, _ in page.elements
@@ -104,12 +104,12 @@ def test_the_policy_admits_this_style_and_script_and_no_other(page):
 
 
 def test_its_pictures_are_those_of_the_run(page, results, compared):
-    shown = {a["alt"]: a["src"] for tag, a, _ in page.elements if tag == "img" and a.get("src")}
+    urls = {a["alt"]: a["src"] for tag, a, _ in page.elements if tag == "img" and a.get("src")}
     for picture in results["pictures"]:
         for name, file in picture["files"].items():
-            url = shown[f"{name.capitalize()}: {picture['prompt']}, seed {picture['seed']}"]
+            url = urls[f"{name.capitalize()}: {picture['prompt']}, seed {picture['seed']}"]
             assert b64decode(url.partition(",")[2]) == (compared.compare / file).read_bytes()
-    assert len(shown) == 6 + 5  # the grid, the rates, the frontier, the differences, the steps
+    assert len(urls) == 6 + 5  # the grid, the rates, the frontier, the differences, the steps
 
 
 def test_a_hostile_prompt_is_text(page, results):
@@ -121,30 +121,30 @@ def test_a_hostile_prompt_is_text(page, results):
 
 
 def numbers_in(text: str) -> list[float]:
-    return [float(found.replace(",", "")) for found in re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)]
+    return [float(match.replace(",", "")) for match in re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)]
 
 
 def test_the_numbers_are_those_of_results_json(page, results):
     cells = page.texts("td")
     for row, name in enumerate(("unguided", "guided", "tuned")):
-        told, near = results["contenders"][name], results["to_guided"].get(name)
+        row, near = results["contenders"][name], results["to_guided"].get(name)
         first, nfe, seconds, memory = cells[4 * row : 4 * row + 4]
         score, fid, kid, *distances = cells[12 + 6 * row : 18 + 6 * row]
         assert all(page.texts("th")[start + row].startswith(name.capitalize()) for start in (5, 15))
-        rates = [100 * told["caption_first"][key] for key in ("rate", "low", "high")]
+        rates = [100 * row["caption_first"][key] for key in ("rate", "low", "high")]
         assert numbers_in(first) == pytest.approx(rates, abs=0.51)
         for cell, kind, times in ((score, "clip_score", 1), (fid, "fid", 1), (kid, "kid", 1000)):
-            ends = [told[kind]["value"], told[kind]["low"], told[kind]["high"]]
-            assert numbers_in(cell) == pytest.approx([times * each for each in ends], rel=6e-3)
+            ends = [row[kind]["value"], row[kind]["low"], row[kind]["high"]]
+            assert numbers_in(cell) == pytest.approx([times * x for x in ends], rel=6e-3)
         for cell, kind in zip(distances, ("ssim", "psnr", "latent_mse"), strict=True):
             expected = [near[kind], *near["intervals"][kind]] if near else []
             assert numbers_in(cell) == pytest.approx(expected, rel=6e-3)
-        assert numbers_in(nfe) == [told["nfe"]]
-        expected = [told["seconds"], told["seconds_low"], told["seconds_high"]]
+        assert numbers_in(nfe) == [row["nfe"]]
+        expected = [row["seconds"], row["seconds_low"], row["seconds_high"]]
         assert numbers_in(seconds) == pytest.approx(expected, rel=6e-3)
         assert (
-            numbers_in(memory) == pytest.approx([told["memory_mib"]], abs=1)
-            and told["memory_kind"] in memory
+            numbers_in(memory) == pytest.approx([row["memory_mib"]], abs=1)
+            and row["memory_kind"] in memory
         )
     figures = " ".join(page.texts("dl")[0].split())
     assert numbers_in(figures.partition("Time, tuned to guided")[2])[0] == pytest.approx(
@@ -154,27 +154,27 @@ def test_the_numbers_are_those_of_results_json(page, results):
     assert "guidance scale 2.5 " in lead and "in 2 DDIM steps" in lead
 
 
-def test_its_code_gives_the_tuned_picture(page, results, compared, tmp_path):
+def test_the_snippet_samples_the_tuned_picture(page, results, compared, tmp_path):
     _, code = page.texts("pre")
     os.symlink(
         ROOT / "nbs_lib", tmp_path / "nbs_lib"
     )  # it is for the project's folder, and leaves its picture there
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     lines = [
         line
-        for line in re.split(r"[\r\n]+", done.stderr)
+        for line in re.split(r"[\r\n]+", process.stderr)
         if line and not BAR.fullmatch(line.strip())
     ]
-    assert lines == [] == done.stdout.splitlines(), "but for bars"
+    assert lines == [] == process.stdout.splitlines(), "nothing except bars"
     files = (tmp_path / "picture.png", compared.compare / results["pictures"][0]["files"]["tuned"])
     stock, tuned = (np.asarray(Image.open(path)).astype(int) for path in files)
     assert np.abs(stock - tuned).max() <= 1
 
 
-def test_its_code_says_what_was_loaded_and_at_which_scale(results):
+def test_the_snippet_names_base_adapter_and_scale(results):
     code = usage_example(Run("outputs/demo"), results | {"adapter_scale": 0.5})
     assert (
         "'nbs_lib/picturebook/base'" in code
@@ -186,7 +186,7 @@ def test_its_code_says_what_was_loaded_and_at_which_scale(results):
 
 
 @pytest.mark.parametrize(
-    ("changed", "title", "said", "coded"),
+    ("changed", "title", "sentence", "coded"),
     [
         (
             {
@@ -214,27 +214,25 @@ def test_its_code_says_what_was_loaded_and_at_which_scale(results):
         ),
     ],
 )
-def test_its_words_and_its_code_are_those_of_the_objective(
-    copied, results, changed, title, said, coded
+def test_title_text_and_snippet_follow_the_objective(
+    copied, results, changed, title, sentence, coded
 ):
     (copied.compare / "results.json").write_text(json.dumps(results | changed))
     page = Page(write_report(copied).read_text())
-    assert page.texts("h1") == [title] and any(said in text for text in page.texts("p"))
+    assert page.texts("h1") == [title] and any(sentence in text for text in page.texts("p"))
     _, code = page.texts("pre")
-    assert all(each in code for each in coded) and ("lora" in code) != changed.get(
-        "whole_model", False
-    )
+    assert all(x in code for x in coded) and ("lora" in code) != changed.get("whole_model", False)
     compile(code, "usage", "exec")
 
 
-def test_what_the_run_has_is_shown_and_what_it_has_not_is_left_out(copied, page):
+def test_the_page_leaves_out_parts_without_files(copied, page):
     assert not {"Training"} & set(page.texts("h2"))
     Image.new("RGB", (8, 8)).save(copied.folder / "loss.png")
     results = json.loads((copied.compare / "results.json").read_text())
     results["guidance_recovered"] = {"value": 0.853, "low": 0.7, "high": 1.02}
     results["figures"]["rates"] = None
-    for told in results["contenders"].values():
-        told["caption_first"] = None
+    for row in results["contenders"].values():
+        row["caption_first"] = None
     (copied.compare / "results.json").write_text(json.dumps(results))
     other = Page(write_report(copied).read_text())
     assert "Training" in other.texts(
@@ -255,7 +253,7 @@ def test_without_a_comparison_it_says_what_to_do(run_folder):
     assert not run_folder.exists()
 
 
-def test_a_lost_picture_is_said_and_the_old_report_stays(copied):
+def test_a_lost_picture_is_named_and_the_old_report_stays(copied):
     before = copied.report.read_bytes()
     next((copied.compare / "pictures").glob("*_tuned.png")).unlink()
     with pytest.raises(FileNotFoundError, match="_tuned.png"):
@@ -264,7 +262,7 @@ def test_a_lost_picture_is_said_and_the_old_report_stays(copied):
 
 
 @pytest.mark.parametrize(
-    "given, digits, shown",
+    "x, digits, text",
     [
         (0.123456, 3, "0.123"),
         (12.3456, 3, "12.3"),
@@ -282,12 +280,12 @@ def test_a_lost_picture_is_said_and_the_old_report_stays(copied):
         (float("-inf"), 3, "–"),
     ],
 )
-def test_a_number_has_its_significant_digits(given, digits, shown):
-    assert number(given, digits) == shown
+def test_a_number_has_its_significant_digits(x, digits, text):
+    assert number(x, digits) == text
 
 
 @pytest.mark.parametrize(
-    "given, shown",
+    "x, text",
     [
         (0.853, "85\u202f%"),
         (0, "0\u202f%"),
@@ -298,12 +296,12 @@ def test_a_number_has_its_significant_digits(given, digits, shown):
         (float("nan"), "–"),
     ],
 )
-def test_a_rate_is_in_percent(given, shown):
-    assert percent(given) == shown
+def test_a_rate_is_in_percent(x, text):
+    assert percent(x) == text
 
 
 @pytest.mark.parametrize(
-    "given, shown",
+    "x, text",
     [
         (1.0, "1"),
         (0.0001, "0.0001"),
@@ -315,5 +313,5 @@ def test_a_rate_is_in_percent(given, shown):
         ([], "none"),
     ],
 )
-def test_a_parameter_is_shown_as_it_was_written(given, shown):
-    assert value(given) == shown
+def test_parameters_are_written_as_a_reader_would(x, text):
+    assert value(x) == text

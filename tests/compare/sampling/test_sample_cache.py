@@ -1,4 +1,4 @@
-"""Pictures that are kept: taken as they are, or sampled again where they are not as they were written."""
+"""The sample cache: pictures are read, or sampled again if they are damaged."""
 
 import json
 
@@ -20,21 +20,26 @@ def sampler(base, adapter) -> Sampler:
     return Sampler(base, adapter, batch_size=2, resolution=64)
 
 
-def drawn_again(folder, sampler, *how, said=None, **more):
-    kept = SampleCache(folder, sampler, say=(said if said is not None else []).append)
-    return kept, kept.sample("tuned", PROMPTS, SEEDS, *(how or (2,)), **more)
+def sample(folder, sampler, steps=2, *options, messages=None):
+    """Return a new cache of a folder, and its pictures of `tuned`."""
+    cache = SampleCache(folder, sampler, warn=(messages if messages is not None else []).append)
+    settings = sampler.resolver.resolve("tuned", steps, *options)
+    return cache, cache.get_or_sample(settings, PROMPTS, SEEDS)
 
 
-def test_a_picture_says_how_it_was_made(tmp_path, sampler, adapter, base):
-    kept, drawn = drawn_again(tmp_path, sampler, 2, 0.5)
-    assert kept.fresh == len(kept) == 3
-    plain = sampler.sample("tuned", PROMPTS, SEEDS, 2, 0.5)
-    assert np.array_equal(drawn.images, plain.images) and torch.equal(drawn.latents, plain.latents)
-    for i, file in enumerate(drawn.files):
+def test_a_picture_holds_its_settings(tmp_path, sampler, adapter, base):
+    cache, samples = sample(tmp_path, sampler, 2, 0.5)
+    assert cache.n_sampled == len(cache) == 3
+    settings = sampler.resolver.resolve("tuned", 2, 0.5)
+    plain = sampler.sample(settings, PROMPTS, SEEDS)
+    assert np.array_equal(samples.images, plain.images) and torch.equal(
+        samples.latents, plain.latents
+    )
+    for i, file in enumerate(samples.files):
         with Image.open(file) as image:
-            told = json.loads(image.text["onepass"])
-            assert np.array_equal(np.asarray(image), drawn.images[i])
-        assert (told["prompt"], told["seed"], told["steps"], told["w"]) == (
+            record = json.loads(image.text["onepass"])
+            assert np.array_equal(np.asarray(image), samples.images[i])
+        assert (record["prompt"], record["seed"], record["steps"], record["w"]) == (
             PROMPTS[i],
             SEEDS[i],
             2,
@@ -42,26 +47,26 @@ def test_a_picture_says_how_it_was_made(tmp_path, sampler, adapter, base):
         )
         weights = file_hash(adapter / "pytorch_lora_weights.safetensors")
         assert (
-            told["adapters"] == [{"sha256": weights, "adapter_scale": 0.5}]
-            and told["base_hash"] == base.hash
+            record["adapters"] == [{"sha256": weights, "adapter_scale": 0.5}]
+            and record["base_hash"] == base.hash
         )
 
 
-def test_what_is_there_is_not_sampled_again_and_what_differs_is(tmp_path, sampler):
-    _, first = drawn_again(tmp_path, sampler)
-    kept, again = drawn_again(tmp_path, sampler)
-    assert kept.fresh == 0 and again.files == first.files
+def test_cached_pictures_are_reused_unless_settings_differ(tmp_path, sampler):
+    _, first = sample(tmp_path, sampler)
+    cache, again = sample(tmp_path, sampler)
+    assert cache.n_sampled == 0 and again.files == first.files
     assert np.array_equal(again.images, first.images) and torch.equal(again.latents, first.latents)
-    for how in ((3,), (2, 0.5), (2, 1.0, None, "LCMScheduler")):
-        kept, other = drawn_again(tmp_path, sampler, *how)
-        assert kept.fresh == 3 and not set(other.files) & set(first.files)
-    kept.prune()
+    for options in ((3,), (2, 0.5), (2, 1.0, None, "LCMScheduler")):
+        cache, other = sample(tmp_path, sampler, *options)
+        assert cache.n_sampled == 3 and not set(other.files) & set(first.files)
+    cache.prune()
     assert (
         sorted(tmp_path.glob("*.png")) == sorted(other.files) and len(list(tmp_path.iterdir())) == 6
     )
 
 
-def test_pruning_takes_what_was_sampled_and_nothing_else(tmp_path, sampler):
+def test_pruning_removes_only_our_files(tmp_path, sampler):
     for folder in ("@eaDir", ".ipynb_checkpoints"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{'0' * 24}.png").write_text("mine")
@@ -72,12 +77,12 @@ def test_pruning_takes_what_was_sampled_and_nothing_else(tmp_path, sampler):
         f".{'0' * 24}.png.{HOST}.4194303.part",
     ):
         (tmp_path / name).write_text("left")
-    kept, drawn = drawn_again(tmp_path, sampler)
-    kept.prune()
-    own = {file.name for file in drawn.files} | {
-        file.with_suffix(".safetensors").name for file in drawn.files
+    cache, samples = sample(tmp_path, sampler)
+    cache.prune()
+    expected = {file.name for file in samples.files} | {
+        file.with_suffix(".safetensors").name for file in samples.files
     }
-    assert {path.name for path in tmp_path.iterdir()} == own | {
+    assert {path.name for path in tmp_path.iterdir()} == expected | {
         "@eaDir",
         ".ipynb_checkpoints",
         "notes.png",
@@ -85,15 +90,15 @@ def test_pruning_takes_what_was_sampled_and_nothing_else(tmp_path, sampler):
     assert (tmp_path / "@eaDir" / f"{'0' * 24}.png").read_text() == "mine"
 
 
-def text(told: str) -> PngImagePlugin.PngInfo:
+def text(record: str) -> PngImagePlugin.PngInfo:
     info = PngImagePlugin.PngInfo()
-    info.add_itxt("onepass", told)
+    info.add_itxt("onepass", record)
     return info
 
 
 @pytest.mark.parametrize("harm", [*HARMS, "JPEG", "nested text", "endless", "turned"])
-def test_a_damaged_picture_is_said_and_its_batch_sampled_again(tmp_path, sampler, harm):
-    _, first = drawn_again(tmp_path, sampler)
+def test_a_damaged_picture_is_reported_and_its_batch_sampled_again(tmp_path, sampler, harm):
+    _, first = sample(tmp_path, sampler)
     file, latents = first.files[2], first.files[2].with_suffix(".safetensors")
     data = file.read_bytes()
     if harm == "cut":
@@ -115,29 +120,29 @@ def test_a_damaged_picture_is_said_and_its_batch_sampled_again(tmp_path, sampler
         Image.new("1", (60_000, 60_000)).save(file)
     elif harm == "turned":  # the same bytes, as a picture of another shape
         with Image.open(file) as opened:
-            told = opened.text["onepass"]
-        Image.fromarray(first.images[2].reshape(1, -1, 3)).save(file, pnginfo=text(told))
+            record = opened.text["onepass"]
+        Image.fromarray(first.images[2].reshape(1, -1, 3)).save(file, pnginfo=text(record))
     elif harm == "text gone":
         Image.fromarray(first.images[2]).save(file)
     else:
         file.write_bytes(b"")
-    said = []
-    kept, again = drawn_again(tmp_path, sampler, said=said)
-    assert kept.fresh == 1, "the third picture is a batch by itself"
-    assert said == [f"{file.name} is damaged; it is sampled again"]
+    messages = []
+    cache, again = sample(tmp_path, sampler, messages=messages)
+    assert cache.n_sampled == 1, "the third picture is a batch by itself"
+    assert messages == [f"{file.name} is damaged; it is sampled again"]
     assert np.array_equal(again.images, first.images) and torch.equal(again.latents, first.latents)
-    assert [each.read_bytes() for each in again.files][2] == data
+    assert [file.read_bytes() for file in again.files][2] == data
 
 
-def test_a_picture_comes_back_whole(tmp_path):
+def test_a_picture_is_read_as_written(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     latent = torch.arange(4.0).reshape(1, 2, 2)
     write_picture(tmp_path / "a.png", image, latent, {"prompt": "Ein Mädchen lächelt \U0001f600"})
-    found, latents, told = read_picture(tmp_path / "a.png")
+    image_again, latents, record = read_picture(tmp_path / "a.png")
     assert (
-        np.array_equal(found, image)
+        np.array_equal(image_again, image)
         and torch.equal(latents, latent)
-        and told["prompt"] == "Ein Mädchen lächelt \U0001f600"
+        and record["prompt"] == "Ein Mädchen lächelt \U0001f600"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.safetensors"}
     assert read_picture(tmp_path / "none.png") is None

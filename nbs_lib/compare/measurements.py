@@ -1,0 +1,201 @@
+"""The four measurements of a comparison.
+
+costs             UNet evaluations, seconds and memory
+caption accuracy  how often a picture fits its own held-out caption best
+scores            CLIP score, FID and KID
+distances         latent MSE, SSIM and PSNR to the guided pictures
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ..config import Compare
+from ..config.contenders import CONTENDERS
+from ..models import embedded_clip, find_base
+from ..picturebook.caption_ranking import caption_ranked_first
+from ..picturebook.captions import Caption
+from ..run.progress_bar import progress_bar
+from .metrics.clip import Clip
+from .metrics.confidence import (
+    bootstrap_interval,
+    by_prompt,
+    set_intervals,
+    sums_by_prompt,
+    wilson,
+    with_interval,
+)
+from .metrics.image_metrics import (
+    clip_score,
+    latent_mse,
+    psnr,
+    recovered_by_picture,
+    squared_error,
+    ssim,
+)
+from .sampling.sample_cache import CachedSamples
+from .sampling.sampler import Sampler
+from .sampling.settings import SamplingSettings, prompt_seed_pairs
+
+REPETITIONS = 3  # rounds of timing; the median counts
+MIN_SET_SIZE = 4  # pictures of a set, for FID and KID
+BAR_OPTIONS = {"mininterval": 5, "ncols": 88}
+SamplesByName = Mapping[str, CachedSamples]
+
+
+def counted(
+    desc: str,
+    items: Iterable[Any],
+    unit: str,
+) -> Iterable[Any]:
+    """Return the items with a progress bar that counts them."""
+    return progress_bar(desc, iterable=items, unit=unit, **BAR_OPTIONS)
+
+
+def measure_costs(
+    sampler: Sampler, settings: Sequence[SamplingSettings], config: Compare
+) -> dict[str, dict]:
+    """Return NFE, seconds a picture (median, least, most) and memory by contender."""
+    prompts, seeds = prompt_seed_pairs(config.prompts, config.seeds)
+    batch = slice(0, sampler.batch_size)
+    timings = {row.contender: [] for row in settings}
+    for _ in counted("timing", range(REPETITIONS), "round"):
+        # in turns, so that a machine that is busy for a while slows all contenders
+        for row in settings:
+            timings[row.contender].append(sampler.sample(row, prompts[batch], seeds[batch]))
+    costs = {}
+    for name, rounds in timings.items():
+        seconds = [samples.seconds for samples in rounds]
+        costs[name] = {
+            # counted, so it is the same in each round
+            "nfe": rounds[-1].nfe,
+            "seconds": median(seconds),
+            "seconds_low": min(seconds),
+            "seconds_high": max(seconds),
+            "memory_mib": round(max(samples.memory_mib for samples in rounds), 1),
+            "memory_kind": rounds[-1].memory_kind,
+        }
+    return costs
+
+
+def measure_caption_accuracy(
+    samples: SamplesByName,
+    captions: Sequence[Caption],
+    objective: str,
+) -> tuple[dict[str, dict], dict | None]:
+    """Return the caption accuracy by contender, and the guidance recovered.
+
+    There are no rates without captions. The recovered guidance is None without captions, for the
+    objective `finetune`, and if guidance gains nothing.
+    """
+    if not captions:
+        return {}, None
+    clip = embedded_clip()
+    tokenizer = find_base("embedded").tokenizer()
+    texts = [caption.text for caption in captions]
+    hits, rates = {}, {}
+    for name, cached in counted("captions", samples.items(), "contender"):
+        hits[name] = caption_ranked_first(cached.images, captions, clip, tokenizer).numpy()
+        rates[name] = _rate(hits[name], texts)
+    # fine-tuning learns images, not guidance
+    recovered = None if objective == "finetune" else _recovered(hits, texts)
+    return rates, recovered
+
+
+def _recovered(hits, texts):
+    """Return the guidance recovered with its interval."""
+    three = [hits[name] for name in CONTENDERS]
+    value = recovered_by_picture(*three)
+    if value is None:
+        return None
+    # by prompt, because a caption may come twice
+    sums = [sums_by_prompt(values, texts)[0] for values in three]
+    low, high = bootstrap_interval(sums, recovered_by_picture)
+    return {"value": value, "low": low, "high": high}
+
+
+def _rate(hits, texts):
+    """Return the share of hits with its interval."""
+    n_hits = int(hits.sum())
+    if 0 < n_hits < len(hits):
+        low, high = bootstrap_interval(
+            sums_by_prompt(hits, texts),
+            lambda sums, counts: sums.sum() / counts.sum(),
+        )
+    else:
+        # all resamples are equal, and a bootstrap's interval would be one point
+        low, high = wilson(n_hits, len(hits))
+    return {
+        "rate": float(hits.mean()),
+        "low": low,
+        "high": high,
+        "count": len(hits),
+    }
+
+
+def measure_scores(
+    samples: SamplesByName, prompts: Sequence[str], clip: Clip | None, reference: np.ndarray | None
+) -> tuple[dict[str, dict], dict | None]:
+    """Return clip_score, fid and kid by contender, in the CLIP's space, and the set these refer to.
+
+    clip: None for no scores
+    reference: pictures of the data for these prompts, uint8 [n, h, w, 3]; None for guided's
+    """
+    if clip is None:
+        return {}, None
+    texts = clip.text_features(prompts)
+    features = {}
+    for name, cached in counted("scores", samples.items(), "contender"):
+        features[name] = clip.image_features(cached.images)
+    source = "guided"
+    reference_features = features["guided"]
+    if reference is not None:
+        source = "the data"
+        reference_features = clip.image_features(reference)
+    scores = {}
+    for name, images in features.items():
+        distances = {"fid": None, "kid": None}
+        # the guided pictures have no distance from themselves
+        if len(prompts) >= MIN_SET_SIZE and name != source:
+            distances = set_intervals(images, reference_features, prompts)
+        score = with_interval(clip_score(images, texts), prompts)
+        scores[name] = {"clip_score": score} | distances
+    return scores, {"of": source, "pictures": len(prompts)}
+
+
+def measure_distances(samples: SamplesByName, prompts: Sequence[str]) -> dict[str, dict]:
+    """Return each contender's distances to the guided pictures, with their intervals."""
+    distances = {}
+    for name, cached in samples.items():
+        if name != "guided":
+            distances[name] = _distances(cached, samples["guided"], prompts)
+    return distances
+
+
+def _distances(a, b, prompts):
+    # another pipeline's pictures may have another size
+    if a.latents.shape != b.latents.shape or a.images.shape != b.images.shape:
+        return {
+            "latent_mse": None,
+            "ssim": None,
+            "psnr": None,
+            "intervals": {},
+        }
+    latents = with_interval(latent_mse(a.latents, b.latents), prompts)
+    similarity = with_interval(ssim(a.images, b.images), prompts)
+    # errors, not decibels: a PSNR is taken over all pixels, and its mean is another number
+    errors = by_prompt(squared_error(a.images, b.images), prompts)
+    decibels = psnr(errors)
+    return {
+        "latent_mse": latents["value"],
+        "ssim": similarity["value"],
+        "psnr": decibels if math.isfinite(decibels) else None,  # JSON has no infinity
+        "intervals": {
+            "latent_mse": [latents["low"], latents["high"]],
+            "ssim": [similarity["low"], similarity["high"]],
+            "psnr": list(bootstrap_interval(errors, psnr)),
+        },
+    }

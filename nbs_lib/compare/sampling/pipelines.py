@@ -1,0 +1,111 @@
+"""Pipelines with the UNet that given sampling settings call for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+
+from ...models import StableDiffusion, find_base
+from ...models.lora import LORA_FILE
+from .adapters import AdapterLoader, change_stamp
+from .engines import on_engine
+from .settings import SamplingSettings, SettingsResolver
+
+MAX_MODELS = 4  # other pipelines, and UNets for engines, that are in memory at most
+
+
+class Pipelines:
+    """The base's pipeline with what was trained, other pipelines, and UNets for engines.
+
+    pipe: the base's pipeline
+    adapters: the adapters on its UNet
+    """
+
+    def __init__(self, resolver: SettingsResolver, device: torch.device):
+        """Load the base's pipeline, and what was trained, onto the device."""
+        self.base = resolver.base
+        self.pipe = self.base.pipeline().to(device)
+        self.adapters = AdapterLoader(self.pipe, self.base)
+        self._device = device
+        self._learned = resolver.learned
+        self._tuned_unet = None
+        if resolver.full_model:
+            self._tuned_unet = find_base(str(resolver.learned)).unet().to(device)
+        else:
+            self.adapters.load(resolver.learned)
+        self._pipes = {}
+        self._engines = {}
+        self._warmed_up = {}
+
+    @contextmanager
+    def prepared(self, settings: SamplingSettings) -> Iterator[DiffusionPipeline]:
+        """Yield the pipeline that samples so; afterwards its weights are back, bit for bit."""
+        base, pipe = self.for_settings(settings)
+        unet, scheduler = pipe.unet, pipe.scheduler
+        # outside the try: an adapter that is refused has changed nothing
+        for folder, _ in settings.adapters:
+            self.adapters.load(folder)
+        fused = nullcontext()
+        try:
+            pipe.scheduler = base.scheduler(getattr(diffusers, settings.scheduler))
+            if settings.engine != "eager":
+                pipe.unet = self._engine_unet(settings)
+            elif settings.adapters:
+                fused = self.adapters.fused(settings.adapters)
+            elif settings.model and pipe is self.pipe:
+                pipe.unet = self._tuned_unet
+            with fused:
+                yield pipe
+        finally:
+            pipe.unet, pipe.scheduler = unet, scheduler
+
+    def for_settings(self, settings: SamplingSettings) -> tuple[StableDiffusion, DiffusionPipeline]:
+        """Return the base and the pipeline that sample so: our own, or another pipeline's."""
+        if settings.model in (None, self._learned):
+            return self.base, self.pipe
+        base = find_base(str(settings.model))
+        key = _unet_key(replace(settings, engine="eager"))
+        return base, self._get(self._pipes, key, lambda: base.pipeline().to(self._device))
+
+    def warmed_up_sizes(self, settings: SamplingSettings) -> set[tuple]:
+        """Return the sizes of batches that the UNet of these settings was evaluated on."""
+        return self._warmed_up.setdefault(_unet_key(settings), set())
+
+    def _engine_unet(self, settings):
+        """Return the UNet of an engine, which is not shared because the engine may change it."""
+
+        def create():
+            if not settings.model:
+                unet = self.adapters.merged_unet(settings.adapters)
+                return on_engine(unet, settings.engine, self.base)
+            model = find_base(str(settings.model))
+            base, _ = self.for_settings(settings)
+            return on_engine(model.unet().to(self._device), settings.engine, base)
+
+        return self._get(self._engines, _unet_key(settings), create)
+
+    def _get(self, models, key, create):
+        """Return `models[key]`, created if missing; the oldest of MAX_MODELS is removed for it."""
+        if key not in models:
+            # a day of comparisons would fill the memory
+            while len(models) >= MAX_MODELS:
+                oldest = next(iter(models))
+                del models[oldest]
+                self._warmed_up.pop(oldest, None)
+            models[key] = create()
+        return models[key]
+
+
+def _unet_key(settings):
+    """Return a key that is equal for settings with the same UNet, in its present state."""
+    # one UNet, whatever adapters are fused into it
+    if settings.engine == "eager" and not settings.model:
+        return settings.engine, bool(settings.adapters)
+    files = [folder / LORA_FILE for folder, _ in settings.adapters]
+    if settings.model:
+        files = sorted(settings.model.rglob("*.safetensors"))
+    # change stamps: a model that was trained again is another one
+    return settings.engine, settings.model, settings.adapters, *map(change_stamp, files)

@@ -47,6 +47,7 @@ from .shards import Shards
 META, EXAMPLES, CAPTIONS = "cache.json", "examples.parquet", "captions.parquet"
 LATENTS, TEXTS, ANSWERS, UNCONDITIONAL = "latents", "texts", "answers", "unconditional.safetensors"
 SHEET, AS_TRAINED = "contact_sheet.png", "as_trained.png"
+TIMESTEPS = 1000  # of the bases' noise schedules
 EXAMPLE_COLUMNS = pyarrow.schema(
     [("id", "string"), ("caption", "int32"), ("key", "string"), ("shard", "int32"), ("row", "int32"), ("prior", "bool"),
      ("flipped", "bool")]

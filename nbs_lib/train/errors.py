@@ -17,20 +17,18 @@ from ..run.locks import process_is_gone
 NOTE_PREFIX = ".failed-"
 NOTE_SIZE = 4096  # bytes that are reserved for a note
 MAX_MESSAGE = 500
+# Signals that come from outside or from a crash, not from the launcher that ends the rest.
 DEADLY_SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
-"""Signals that come from outside or from a crash, not from the launcher that ends the rest."""
+# Parts of the messages of a process that fails because another one is missing.
 DISCONNECTED = (
     "Connection closed by peer",
     "Connection reset by peer",
     "NCCL communicator was aborted",
     "Broken pipe",
 )
-"""Parts of the messages of a process that fails because another one is missing."""
+# The longest wait of a process for the others.
+# The main process validates, saves and verifies alone, and another host may still be preparing.
 COLLECTIVE_TIMEOUT = timedelta(hours=6)
-"""The longest wait of a process for the others.
-
-The main process validates, saves and verifies alone, and another host may still be preparing.
-"""
 GONE = "is gone"
 RESUME_HINT = "start again: training goes on from its newest checkpoint"
 

@@ -13,8 +13,8 @@ from ..diffusion import add_noise, boundary_scalings, get_velocity, min_snr_weig
 from .dataset import Batch
 from .student import Student
 
+# Timesteps that consistency is learned between: LCMScheduler's original_inference_steps.
 SOLVER_STEPS = 50
-"""Timesteps that consistency is learned between: LCMScheduler's original_inference_steps."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from .student import Student
 from .zero import gathered, partitioned
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Source: madvise(2).
 MADV_PAGEOUT = 21
-"""Source: madvise(2)."""
 
 
 @dataclass

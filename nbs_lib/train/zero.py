@@ -13,15 +13,13 @@ from diffusers.models.resnet import ResnetBlock2D
 from ..config import Train
 from ..models._torch_fixes import quote_torch_libraries
 
+# Numbers that DeepSpeed reduces or gathers at once.
 BUCKET_SIZE = 2**24
-"""Numbers that DeepSpeed reduces or gathers at once."""
+# Weights that a process may hold beyond its own part at stage 3.
 MAX_LIVE_WEIGHTS = 2**26
-"""Weights that a process may hold beyond its own part at stage 3."""
+# Blocks that ZeRO 3 gathers as one.
+# By default it gathers layer by layer, with hooks that take longer than small layers.
 LEAF_BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
-"""Blocks that ZeRO 3 gathers as one.
-
-By default it gathers layer by layer, with hooks that take longer than small layers.
-"""
 
 
 def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:

@@ -129,7 +129,7 @@ def test_finetune_loss_is_zero_for_a_right_prediction_and_min_snr_weighted(
 
 
 def test_a_consistent_student_has_no_consistency_loss(student, batch):
-    """A prediction of x_0 is the same at every timestep, and c_out is almost 1 far from the data."""
+    """A prediction of x_0 is the same at every timestep, and c_out is almost 1 above it."""
     knows = answering(student, batch.latents, "sample")
     high = replace(batch, t=torch.tensor([500, 900]))
     assert float(consistency(knows, knows, high, CONFIG).max()) < 1e-4

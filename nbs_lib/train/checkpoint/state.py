@@ -19,12 +19,12 @@ import torch
 from ..setup import TrainingState
 from ..zero import partitioned
 
+# Attributes of DeepSpeed's engine.
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
-"""Attributes of DeepSpeed's engine."""
+# An object in the state of a ZeRO optimizer.
 SCALER = "loss_scaler"
-"""An object in the state of a ZeRO optimizer."""
+# Another one, for DeepSpeed's own tools alone.
 SLICES = "param_slice_mappings"
-"""Another one, for DeepSpeed's own tools alone."""
 
 
 class CheckpointState:

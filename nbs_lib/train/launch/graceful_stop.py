@@ -84,7 +84,7 @@ class StopCoordinator:
         return bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
 
     def decision(self, step: int) -> tuple[bool, bool, torch.Tensor]:
-        """Return two flags, to save after this step and to end then, and the summed totals, flat."""
+        """Return whether to save now, whether to end then, and the summed totals, flat."""
         if self._pending:
             self._pending.wait()
         now = time.monotonic()

@@ -40,10 +40,10 @@ from .multinode import network_interface
 from .preflight import path_with_python, port_of, process_count
 from .start import PATIENCE, Job, fork_processes, start_processes
 
+# The result that the main process leaves in the run's folder.
 RESULT_FILE = ".launched.json"
-"""The result that the main process leaves in the run's folder."""
+# Signals whose handlers torch elastic replaces.
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Signals whose handlers torch elastic replaces."""
 
 
 def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from ...run.run import Run
 from ..errors import COLLECTIVE_TIMEOUT
 from .rendezvous import use_local_rendezvous
 
+# The order of new processes, a file in the run's folder for each host.
 ORDER_PREFIX = ".launch-"
-"""The order of new processes, a file in the run's folder for each host."""
+# Seconds in which processes have to end when they are asked to; see `graceful_stop` for theirs.
 PATIENCE = 60.0
-"""Seconds in which processes have to end when they are asked to; see `graceful_stop` for theirs."""
 RENDEZVOUS_TIMEOUT = int(COLLECTIVE_TIMEOUT.total_seconds())
 
 

@@ -24,18 +24,18 @@ FP32 = 4  # bytes
 BF16 = 2  # bytes
 MIB = 2**20  # bytes
 # The next four are measured on a CPU, see `make bench-machines`.
+# Bytes of DeepSpeed's engine, or of a plain one, and of its connections before the first step.
 ENGINE = {True: 45 * MIB, False: 10 * MIB}
-"""Bytes of DeepSpeed's engine, or of a plain one, and of its connections before the first step."""
+# Bytes in which a CPU's kernels work.
 KERNEL_BUFFERS = 60 * MIB
-"""Bytes in which a CPU's kernels work."""
+# Share of freed memory that the C library's allocator keeps.
 RETAINED = 0.85
-"""Share of freed memory that the C library's allocator keeps."""
+# Bytes that ZeRO 3 takes besides.
 PARTITIONING = 75 * MIB
-"""Bytes that ZeRO 3 takes besides."""
+# Numbers that an optimizer keeps for each trained weight.
 STATES = {"adamw": 2, "prodigy": 4}
-"""Numbers that an optimizer keeps for each trained weight."""
+# The folder in which the system says how much memory a container may use.
 CGROUP = Path("/sys/fs/cgroup")
-"""The folder in which the system says how much memory a container may use."""
 VERIFICATION = "checks at the end"
 PEAK = "a process at its peak"
 

@@ -123,7 +123,7 @@ class MetricsLog:
         mark_phase(self.run, "train")
 
     def write(self, line: dict):
-        """Append a line, from the main process; TensorBoard gets its numbers if it was asked for."""
+        """Append a line, from the main process; TensorBoard gets its numbers if asked for."""
         with self.run.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self.config.tensorboard:

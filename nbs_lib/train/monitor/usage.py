@@ -24,10 +24,10 @@ from .plots import png
 
 INTERVAL = 1.0  # seconds between two samples
 REDRAW_INTERVAL = 3.0  # seconds between two pictures
+# Share of one core's time that samples may cost; costly ones come less often.
 SAMPLING_SHARE = 0.004
-"""Share of one core's time that samples may cost; costly ones come less often."""
+# Share of one core's time that pictures may cost.
 DRAWING_SHARE = 0.03
-"""Share of one core's time that pictures may cost."""
 
 
 class UsageMonitor:

@@ -36,7 +36,7 @@ from ..run.continuation import (
 )
 from ..run.run import Run
 from .cache_reader import check_cache
-from .checkpoint.checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint, Inputs
 from .checkpoint.resume import (
     candidates,
     checkpoint_inputs,
@@ -45,7 +45,7 @@ from .checkpoint.resume import (
     refuse_others,
 )
 from .errors import COLLECTIVE_TIMEOUT, LaunchError
-from .launch.launcher import engine_environment, launch
+from .launch import launcher
 from .launch.preflight import check_machine, process_count
 from .launch.resolve import CHOICES, resolve_choices
 from .loop import training_function
@@ -117,8 +117,7 @@ def train(config: Train) -> TrainingResult:
     _import_deepspeed(config)
     plan = _plan(config, run)
     _check_checkpoints(run, given_config, inputs, all_hosts)
-    resumable = candidates(run.checkpoints, inputs, all_hosts, report=print)
-    checkpoint = resumable[0] if resumable else None
+    checkpoint = next(iter(candidates(run.checkpoints, inputs, all_hosts, report=print)), None)
     other_rate = _report_start(run, checkpoint, all_hosts)
     resolved = {name: getattr(config, name) for name in CHOICES}
     with run.stage(given_config) as record:
@@ -126,7 +125,7 @@ def train(config: Train) -> TrainingResult:
         # before the launch, or the live curve would be that of the training before
         start_metrics(run, checkpoint.step if checkpoint else 0)
         with UsageMonitor(run, resumed=checkpoint is not None) as monitor:
-            launched = launch(training_function, config, run, inputs)
+            launched = launcher.launch(training_function, config, run, inputs)
         draw_curves(run)
         launched["memory"] = {
             "planned_mib": plan.as_mib() if plan else None,
@@ -157,7 +156,7 @@ def _resolve(config: Train, run: Run) -> Train:
 def _import_deepspeed(config: Train):
     """Import DeepSpeed once, before the processes are forked, which then share its memory."""
     if config.deepspeed:
-        with patch_environment(**engine_environment()):
+        with patch_environment(**launcher.engine_environment()):
             import deepspeed  # noqa: F401
 
 
@@ -174,15 +173,14 @@ def _plan(config: Train, run: Run) -> MemoryPlan | None:
     return plan
 
 
-def _check_checkpoints(run: Run, config: Train, inputs: dict[str, str], all_hosts: Train):
+def _check_checkpoints(run: Run, config: Train, inputs: Inputs, all_hosts: Train):
     """Check that no unfinished training is lost. config: as given. Errors: CheckpointError."""
-    before = run.stage_record("train")
-    if before.get("status") == "done":
-        return
-    refuse_first_format(run.checkpoints, inputs, all_hosts)
-    # an equal training was begun like this already, and the user has seen the refusal
-    if before.get("inputs") != run.inputs(config):
-        refuse_others(run.checkpoints, inputs, all_hosts)
+    record = run.stage_record("train")
+    if record.get("status") != "done":
+        refuse_first_format(run.checkpoints, inputs, all_hosts)
+        # an equal training has begun before, so this refusal did not stop it
+        if record.get("inputs") != run.inputs(config):
+            refuse_others(run.checkpoints, inputs, all_hosts)
 
 
 def _report_start(run: Run, checkpoint: Checkpoint | None, config: Train) -> dict[str, str]:
@@ -217,7 +215,7 @@ def _train_with_host_0(config: Train, run: Run) -> TrainingResult:
         _await_host_0(run)
         config = _resolve(config, run)
         _import_deepspeed(config)
-        launch(training_function, config, run, {})
+        launcher.launch(training_function, config, run, {})
     while (record := run.stage_record("train")).get("status") == "running":
         time.sleep(POLL)
     if record.get("status") != "done":
@@ -245,11 +243,7 @@ def _await_host_0(run: Run):
 
 
 def _result(config: Train, run: Run, launched: dict, seconds: float) -> TrainingResult:
-    return TrainingResult(
-        weights=run.model if config.method == "full" else run.adapter,
-        loss=launched["loss"],
-        held_out_loss=launched["held_out_loss"],
-        launched=launched,
-        seconds=seconds,
-        resumed_from=launched["resumed_from"],
-    )
+    weights = run.model if config.method == "full" else run.adapter
+    names = ("loss", "held_out_loss", "resumed_from")
+    values = {name: launched[name] for name in names}
+    return TrainingResult(weights=weights, launched=launched, seconds=seconds, **values)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import DistributedType
+from torch.nn import Parameter
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..config import Train
@@ -85,9 +86,7 @@ def wrap_for_training(
     return wrapped
 
 
-def clip_at_step(
-    optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], max_norm: float
-):
+def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[Parameter], max_norm: float):
     """Clip the gradients to a norm of `max_norm` before each step of the optimizer."""
 
     def clip(optimizer: torch.optim.Optimizer, *_):

@@ -5,12 +5,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ..cache.format import (
     ANSWERS,
@@ -29,7 +29,7 @@ from ..config import Train
 from ..config.validation import setting
 from ..diffusion import noise_like
 
-TextPair = tuple[torch.Tensor, torch.Tensor | None]
+TextPair = tuple[Tensor, Tensor | None]
 
 
 class DataError(ValueError):
@@ -47,6 +47,7 @@ def check_cache(folder: Path, config: Train):
         open_cache(folder)
     except CacheError as damage:
         raise DataError(f"{damage}; {prepare} again, it is rebuilt") from None
+    # after every file was hashed, so these are the metadata that were written
     metadata = load_metadata(folder)
     answers = metadata["answers"]
     cached = config.teacher == "cached"
@@ -80,6 +81,7 @@ class CacheReader:
         captions = _read_table(folder / CAPTIONS, ["shard", "row"])
         self.text_shard = integers(captions["shard"])
         self.text_row = integers(captions["row"])
+        # of the empty prompt and of the negative one
         self.fixed_texts = load_file(folder / UNCONDITIONAL)
         self._map_tensors(folder)
         shapes = [tuple(shard["shape"]) for shard in self.meta["shards"]]
@@ -88,6 +90,7 @@ class CacheReader:
         self.shape = shape_of_shard[self.shard]
 
     def _map_tensors(self, folder: Path):
+        # a file is mapped when it is first read, so thousands of them cost nothing here
         shards = self.meta["shards"]
         texts = _paths(folder / TEXTS, self.meta["texts"], "name")
         self.latents = Shards(_paths(folder / LATENTS, shards, "name"), "latents")
@@ -106,31 +109,31 @@ class CacheReader:
     def nbytes(self) -> int:
         """Bytes of the tensors in memory; mapped ones do not count."""
         values = [*vars(self).values(), *self.fixed_texts.values()]
-        return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
+        return sum(value.nbytes for value in values if isinstance(value, Tensor))
 
-    def ids(self, example: torch.Tensor) -> list[str]:
+    def ids(self, example: Tensor) -> list[str]:
         """Return the names of examples. example: their indices [n]."""
         return self.id_column(example).to_pylist()
 
-    def id_column(self, example: torch.Tensor) -> pyarrow.ChunkedArray:
+    def id_column(self, example: Tensor) -> pyarrow.ChunkedArray:
         """Return the names of examples as pyarrow holds them."""
         # pyarrow.array would import pandas, in every process
         buffer = pyarrow.py_buffer(example.cpu().contiguous().numpy())
         indices = pyarrow.Array.from_buffers(pyarrow.int64(), len(example), [None, buffer])
         return self.table["id"].take(indices)
 
-    def shape_of(self, example: torch.Tensor) -> tuple[int, ...]:
+    def shape_of(self, example: Tensor) -> tuple[int, ...]:
         """Return [c, h, w] of the latents of examples, which all have one shape."""
         return self.shapes[int(self.shape[example[0]])]
 
-    def clean_latents(self, example: torch.Tensor) -> torch.Tensor:
+    def clean_latents(self, example: Tensor) -> Tensor:
         """Return the latents of examples of one shape, zeros for prompts without images."""
         # of these, only the cached states are used
         if not self.meta["images"]:
             return torch.zeros(len(example), *self.shape_of(example))
         return self.latents.take(self.shard[example], self.row[example])
 
-    def texts(self, example: torch.Tensor, dropped: torch.Tensor | None = None) -> TextPair:
+    def texts(self, example: Tensor, dropped: Tensor | None = None) -> TextPair:
         """Return context and pooled text of examples [n]; the latter is None in some families.
 
         dropped: bool [n], True for the empty prompt instead of the caption.
@@ -150,7 +153,7 @@ class CacheReader:
             pooled = pooled.expand(n, *pooled.shape)
         return context.expand(n, *context.shape), pooled
 
-    def cached_answers(self, example: torch.Tensor, chance: torch.Tensor) -> dict[str, Any]:
+    def cached_answers(self, example: Tensor, chance: Tensor) -> dict:
         """Return the fields of a batch that come from the teacher cache: t, noise, answers, x_t.
 
         example: indices [n] of examples of one shape.
@@ -167,20 +170,21 @@ class CacheReader:
         if "x_t" in self.answers:
             states = self.answers["x_t"].take(*choice).float()
             return fields | {"x_t": states, "noise": torch.zeros(len(example), *shape)}
+        # noise is drawn again from its example's key, bit for bit, instead of being stored
         keys = self.table["key"].take(example.tolist()).to_pylist()
         seed = self.meta["answers"]["seed"]
         noise = [noise_like(seed, *pair, shape) for pair in zip(keys, draw.tolist(), strict=True)]
         return fields | {"noise": torch.stack(noise)}
 
 
-def _drop(text: torch.Tensor, empty: torch.Tensor, dropped: torch.Tensor | None) -> torch.Tensor:
+def _drop(text: Tensor, empty: Tensor, dropped: Tensor | None) -> Tensor:
     """Return text [n, ...] with the empty prompt's in the dropped rows."""
     if dropped is None:
         return text
     return torch.where(dropped.view(-1, *[1] * empty.dim()), empty, text)
 
 
-def _paths(folder: Path, shards: list[dict[str, Any]], key: str) -> list[Path]:
+def _paths(folder: Path, shards: list[dict], key: str) -> list[Path]:
     return [folder / f"{shard[key]}.safetensors" for shard in shards]
 
 
@@ -192,6 +196,6 @@ def _read_table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
         return file.read(columns)
 
 
-def integers(column: pyarrow.ChunkedArray) -> torch.Tensor:
+def integers(column: pyarrow.ChunkedArray) -> Tensor:
     """Return a column without gaps as int64."""
     return torch.from_dlpack(column.cast(pyarrow.int64()).combine_chunks()).clone()

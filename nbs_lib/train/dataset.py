@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pyarrow.compute
 import torch
+from torch import Tensor
 
 from ..cache.format import TIMESTEPS
 from ..config import Train
@@ -29,24 +30,24 @@ class Batch:
     pooled, uncond_pooled: pooled texts [n, p]; None if the base's family has none.
     """
 
-    latents: torch.Tensor
-    noise: torch.Tensor
-    t: torch.Tensor
-    context: torch.Tensor
-    uncond: torch.Tensor
-    w: torch.Tensor
-    weight: torch.Tensor
-    example: torch.Tensor
-    answers: tuple[torch.Tensor, torch.Tensor] | None = None
-    x_t: torch.Tensor | None = None
-    pooled: torch.Tensor | None = None
-    uncond_pooled: torch.Tensor | None = None
+    latents: Tensor
+    noise: Tensor
+    t: Tensor
+    context: Tensor
+    uncond: Tensor
+    w: Tensor
+    weight: Tensor
+    example: Tensor
+    answers: tuple[Tensor, Tensor] | None = None
+    x_t: Tensor | None = None
+    pooled: Tensor | None = None
+    uncond_pooled: Tensor | None = None
 
     @property
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """The tensors by field, without the answers."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device, its answers in fp32."""
@@ -65,10 +66,10 @@ class Draws(NamedTuple):
     chance: two numbers in [0, 1) for each [n, 2]: of a cached draw or a dropped caption, and of w.
     """
 
-    example: torch.Tensor
-    t: torch.Tensor
-    noise: torch.Tensor
-    chance: torch.Tensor
+    example: Tensor
+    t: Tensor
+    noise: Tensor
+    chance: Tensor
 
     def rows(self, rows: slice) -> "Draws":
         """Return the draws of some rows."""
@@ -104,7 +105,7 @@ class Examples(CacheReader):
         self._training_by_shape = self._by_shape(self.training)
         self._prior_by_shape = self._by_shape(self.prior)
 
-    def _by_shape(self, example: torch.Tensor) -> list[torch.Tensor]:
+    def _by_shape(self, example: Tensor) -> list[Tensor]:
         return [example[self.shape[example] == index] for index in range(len(self.shapes))]
 
     def batch(self, step: int, share: int, n_shares: int) -> Batch:
@@ -137,10 +138,8 @@ class Examples(CacheReader):
         index = 0
         # each shape as often as it has examples
         if len(self.shapes) > 1:
-            first = self.training[torch.randint(len(self.training), (1,), generator=generator)]
-            index = int(self.shape[first])
-        training = self._training_by_shape[index]
-        example = training[torch.randint(len(training), (n,), generator=generator)]
+            index = int(self.shape[_choose(self.training, 1, generator)])
+        example = _choose(self._training_by_shape[index], n, generator)
         t = torch.randint(TIMESTEPS, (n,), generator=generator)
         noise = torch.randn(n, *self.shapes[index], generator=generator)
         chance = torch.rand(n, 2, generator=generator)
@@ -149,14 +148,14 @@ class Examples(CacheReader):
             if len(prior):
                 # from the first or the second on, so that steps of one example reach the prior too
                 start = int(torch.randint(2, (1,), generator=generator))
-                replaced = example[start::2]
-                replaced[:] = prior[torch.randint(len(prior), replaced.shape, generator=generator)]
+                example[start::2] = _choose(prior, len(example[start::2]), generator)
             offset = torch.randn(*noise.shape[:2], 1, 1, generator=generator)
             noise = noise + self.config.noise_offset * offset
         return Draws(example, t, noise, chance)
 
     def _batch(self, draws: Draws) -> Batch:
         """Return the batch of these draws."""
+        # all draws are made by now: the fields below depend on nothing else
         config = self.config
         n = len(draws.example)
         noised = {"t": draws.t, "noise": draws.noise}
@@ -181,3 +180,8 @@ class Examples(CacheReader):
             uncond_pooled=uncond_pooled,
             **noised,
         )
+
+
+def _choose(example: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n of these examples, with replacement."""
+    return example[torch.randint(len(example), (n,), generator=generator)]

@@ -16,7 +16,7 @@ from ..run.locks import process_is_gone
 
 NOTE_PREFIX = ".failed-"
 NOTE_SIZE = 4096  # bytes that are reserved for a note
-MAX_MESSAGE = 500
+MAX_MESSAGE = 500  # characters, so that a note always fits
 # Signals that come from outside or from a crash, not from the launcher that ends the rest.
 DEADLY_SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 # Parts of the messages of a process that fails because another one is missing.
@@ -50,11 +50,9 @@ def interrupted_error(step: int | None) -> InterruptedTraining:
 
     step: of its newest checkpoint; None without one, and on a host that cannot know it.
     """
-    if step:
-        message = f"interrupted: the checkpoint of step {step} is kept; {RESUME_HINT}"
-    else:
-        message = f"interrupted; {RESUME_HINT}, if there is one"
-    return InterruptedTraining(message)
+    if not step:
+        return InterruptedTraining(f"interrupted; {RESUME_HINT}, if there is one")
+    return InterruptedTraining(f"interrupted: the checkpoint of step {step} is kept; {RESUME_HINT}")
 
 
 def reserve_failure_note(folder: Path):

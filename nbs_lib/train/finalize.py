@@ -4,7 +4,6 @@ import ctypes
 import json
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -23,7 +22,13 @@ from .setup import TrainingState
 from .zero import gathered
 
 
-def finalize(config: Train, run: Run, training: TrainingState, log: MetricsLog, accelerator):
+def finalize(
+    config: Train,
+    run: Run,
+    training: TrainingState,
+    log: MetricsLog,
+    accelerator,
+):
     """Save the trained weights, check that they load the stock way, and write the result file.
 
     Every process must call this; the main one saves.
@@ -31,9 +36,11 @@ def finalize(config: Train, run: Run, training: TrainingState, log: MetricsLog, 
     training.apply_ema()
     main = accelerator.is_main_process
     metadata = adapter_metadata(config, training, accelerator.num_processes)
+    # at ZeRO 3 all processes gather, although one alone saves
     with gathered(training.parameters):
         stock_difference = save(config, run, training, metadata) if main else 0.0
     gpu = accelerator.device.type == "cuda"
+    # after the verification, which may be the peak
     peak = torch.tensor([measured_peak(gpu)], device=accelerator.device)
     peaks = accelerator.gather(peak).tolist()
     if not main:
@@ -46,7 +53,7 @@ def finalize(config: Train, run: Run, training: TrainingState, log: MetricsLog, 
     write_atomic(run.folder / RESULT_FILE, json.dumps(result))
 
 
-def adapter_metadata(config: Train, training: TrainingState, processes: int) -> dict[str, Any]:
+def adapter_metadata(config: Train, training: TrainingState, processes: int) -> dict:
     """Return the metadata that are stored with the weights."""
     base = training.base
     objective = OBJECTIVES[config.objective]
@@ -71,7 +78,7 @@ def adapter_metadata(config: Train, training: TrainingState, processes: int) -> 
     }
 
 
-def save(config: Train, run: Run, training: TrainingState, metadata: dict[str, Any]) -> float:
+def save(config: Train, run: Run, training: TrainingState, metadata: dict) -> float:
     """Write adapter/ or model/; return how far its predictions differ when it is loaded back."""
     # the folder of an earlier training with another method goes
     if config.method == "full":
@@ -101,7 +108,7 @@ def release_frozen_weights(unet: UNet2DConditionModel):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def save_model(run: Run, training: TrainingState, metadata: dict[str, Any]) -> float:
+def save_model(run: Run, training: TrainingState, metadata: dict) -> float:
     """Write model/, a whole pipeline in diffusers' layout; return the difference as `save` does."""
     pipe = training.base.pipeline()
     pipe.unet.load_state_dict(training.student.unet.state_dict())
@@ -119,9 +126,7 @@ def save_model(run: Run, training: TrainingState, metadata: dict[str, Any]) -> f
     return difference(before, prediction(loaded, training.base), run.model)
 
 
-def training_result(
-    config: Train, run: Run, training: TrainingState, accelerator
-) -> dict[str, Any]:
+def training_result(config: Train, run: Run, training: TrainingState, accelerator) -> dict:
     """Return what the run's record says of a finished training."""
     lines = read_metrics(run.metrics)
     losses = [line["loss"] for line in lines if "loss" in line]

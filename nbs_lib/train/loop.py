@@ -7,7 +7,7 @@ from ..config import Train
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 from ..run.run import Run
 from .accelerator import close_trackers, new_accelerator
-from .checkpoint.checkpoint import save_checkpoint
+from .checkpoint.checkpoint import Inputs, save_checkpoint
 from .checkpoint.resume import resume
 from .checkpoint.state import CheckpointState
 from .finalize import finalize
@@ -20,7 +20,7 @@ from .setup import TrainingState, build_training_state, learning_rate
 from .validation import Validation
 
 
-def training_function(config: Train, run: Run, inputs: dict[str, str]):
+def training_function(config: Train, run: Run, inputs: Inputs):
     """Train in one process; `launch` calls it in each. All results go through the run's files.
 
     Errors: StoppedError if a process was asked to end; a checkpoint is saved then.
@@ -61,6 +61,7 @@ def training_function(config: Train, run: Run, inputs: dict[str, str]):
 
     mark_phase(run, "finish")
     finalize(config, run, training, log, accelerator)
+    # the main process still verifies the adapter
     accelerator.wait_for_everyone()
     liveness.finish()
     stop.finish()
@@ -91,9 +92,12 @@ def train_step(
         batch = training.examples.batch(step - 1, share, passes * accelerator.num_processes)
         batch = batch.to(accelerator.device)
         with accelerator.accumulate(training.engine):
+            # the engine's pass has gradients; the student's own, and the teacher's, have none
             losses = loss_function(training.engine, training.student, batch, config)
+            # before the backward pass: a loss that is not finite must not reach the optimizer
             log.add_losses(losses, batch.t, partial(training.examples.ids, batch.example), step)
             if index == passes - 1:
+                # the vote travels while the backward pass computes
                 stop.start_vote(step, log.totals)
             # DeepSpeed's engine steps the optimizer in `backward`
             accelerator.backward((losses * batch.weight).mean())

@@ -1,7 +1,5 @@
 """The model card beside the trained weights."""
 
-from typing import Any
-
 from ..config import Train
 from ..files import write_atomic
 from ..models.card_metadata import front_matter, license_row
@@ -33,7 +31,7 @@ SUMMARIES = {
 }
 
 
-def write_card(run: Run, config: Train, metadata: dict[str, Any], result: dict[str, Any]):
+def write_card(run: Run, config: Train, metadata: dict, result: dict):
     """Write README.md beside the weights.
 
     metadata: as stored with the weights.
@@ -63,9 +61,10 @@ def write_card(run: Run, config: Train, metadata: dict[str, Any], result: dict[s
     write_atomic(folder / "README.md", card)
 
 
-def training_rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
+def training_rows(config: Train, result: dict) -> dict[str, str]:
     """Return the rows of the card's table about the training."""
     rows = {"objective": config.objective}
+    # finetune has no teacher
     if config.objective != "finetune":
         w = f"{config.guidance_scale:g}"
         w += f" to {config.guidance_scale_max:g}" if config.guidance_scale_max else ""
@@ -85,7 +84,7 @@ def training_rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
     return rows
 
 
-def engine_summary(result: dict[str, Any]) -> str:
+def engine_summary(result: dict) -> str:
     """Return the engine and the processes of a training in words."""
     stage = result["zero_stage"]
     engine = "no DeepSpeed" if stage is None else f"DeepSpeed, ZeRO {stage}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from ..config import Train
 from ..diffusion import add_noise, boundary_scalings, get_velocity, min_snr_weight, pseudo_huber
@@ -28,13 +29,13 @@ class Objective:
     steps: of sampling; None for the base's own.
     """
 
-    loss: Callable[[Callable, Student, Batch, Train], torch.Tensor]
+    loss: Callable[[Callable, Student, Batch, Train], Tensor]
     guided: bool
     scheduler: str = "DDIMScheduler"
     steps: int | None = None
 
 
-def guidance(engine: Callable, student: Student, batch: Batch, config: Train) -> torch.Tensor:
+def guidance(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
     """Return the squared error between the student's one pass and the guided teacher, in eps.
 
     Source: guidance distillation, arXiv 2210.03142, sec. 3.1, without the student's input w; on
@@ -46,7 +47,7 @@ def guidance(engine: Callable, student: Student, batch: Batch, config: Train) ->
     return _mean_square(student.eps(prediction, x_t, batch.t) - student.eps(target, x_t, batch.t))
 
 
-def finetune(engine: Callable, student: Student, batch: Batch, config: Train) -> torch.Tensor:
+def finetune(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
     """Return the denoising loss in the prediction's own space, with min-SNR weights.
 
     Offset noise and dropped captions are the batch's.
@@ -61,16 +62,18 @@ def finetune(engine: Callable, student: Student, batch: Batch, config: Train) ->
         "sample": batch.latents,
     }
     weight = min_snr_weight(alpha, sigma, config.snr_gamma, student.prediction_type).flatten()
+    # the weights are for an error in the prediction's own space
     return weight * _mean_square(prediction - targets[student.prediction_type])
 
 
-def consistency(engine: Callable, student: Student, batch: Batch, config: Train) -> torch.Tensor:
+def consistency(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
     """Return the distance between the student's guesses of x_0 at neighbouring solver timesteps.
 
     The second timestep is one skip interval nearer to the data, where the guided teacher's DDIM
     step leads.
     Source: LCM-LoRA, arXiv 2311.05556; arXiv 2310.04378, algorithm 1.
     """
+    # the last timestep of each interval, where LCMScheduler samples
     skip = len(student.alphas_cumprod) // SOLVER_STEPS
     start = batch.t // skip * skip + skip - 1
     end = (start - skip).clamp(min=0)
@@ -78,6 +81,7 @@ def consistency(engine: Callable, student: Student, batch: Batch, config: Train)
     x_start = student.noisy_latents(batch)
     prediction = engine(x_start, start, batch.context, batch.pooled)
     guess = _consistent(student, prediction, x_start, start)
+    # the target is the student itself, held still
     with torch.no_grad():
         answer = student.teacher(x_start, batch)
         x_0 = student.x_0(answer, x_start, start)
@@ -87,14 +91,12 @@ def consistency(engine: Callable, student: Student, batch: Batch, config: Train)
     return pseudo_huber(guess, target, config.huber_c).flatten(1).mean(1)
 
 
-def _consistent(
-    student: Student, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor
-) -> torch.Tensor:
+def _consistent(student: Student, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     c_skip, c_out = boundary_scalings(t)
     return c_skip * x_t + c_out * student.x_0(prediction, x_t, t)
 
 
-def _mean_square(difference: torch.Tensor) -> torch.Tensor:
+def _mean_square(difference: Tensor) -> Tensor:
     return difference.square().flatten(1).mean(1)
 
 

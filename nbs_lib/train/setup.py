@@ -14,6 +14,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.nn import Parameter
 
 from ..config import Train
 from ..models import BaseError, StableDiffusion, find_base
@@ -43,7 +45,7 @@ class TrainingState:
     student: Student
     engine: Any
     optimizer: Any
-    parameters: list[torch.nn.Parameter]
+    parameters: list[Parameter]
     ema: EMAModel | None
 
     def update_ema(self):
@@ -101,6 +103,7 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
         base.added_cond_kwargs,
     )
     optimizer = new_optimizer(parameters, config)
+    # at the other stages, and with fp16's loss scale, the engine itself has to clip
     if config.deepspeed and not config.zero_stage and config.mixed_precision != "fp16":
         clip_at_step(optimizer, parameters, config.max_grad_norm)
     choose_attention(unet, student.dtype, unet.device.type)
@@ -124,7 +127,7 @@ def allow_tf32(allowed: bool):
 
 def trainable(
     base: StableDiffusion, config: Train
-) -> tuple[UNet2DConditionModel, UNet2DConditionModel | None, list[torch.nn.Parameter]]:
+) -> tuple[UNet2DConditionModel, UNet2DConditionModel | None, list[Parameter]]:
     """Return the UNet, a frozen copy that teaches if it has no adapter, and the trained parameters.
 
     The parameters are in fp32.
@@ -182,7 +185,7 @@ def set_memory_format(unet: UNet2DConditionModel):
                 page_out(before)
 
 
-def page_out(tensor: torch.Tensor):
+def page_out(tensor: Tensor):
     """Let the system take back the memory of a tensor that is no longer read.
 
     Source: madvise(2), MADV_PAGEOUT.
@@ -199,7 +202,7 @@ def page_out(tensor: torch.Tensor):
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), length, MADV_PAGEOUT)
 
 
-def new_optimizer(parameters: list[torch.nn.Parameter], config: Train) -> torch.optim.Optimizer:
+def new_optimizer(parameters: list[Parameter], config: Train) -> torch.optim.Optimizer:
     """Return AdamW or Prodigy over the parameters."""
     options = {
         "lr": config.learning_rate,

@@ -6,12 +6,13 @@ If the whole UNet is trained, a frozen copy of it teaches.
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from ..diffusion import add_noise, alpha_sigma, classifier_free_guidance, to_eps, to_x_0
 from ..models.lora import disable_lora, lora_layers
 from .dataset import Batch
 
-AddedCondKwargs = Callable[[torch.Tensor | None, torch.Tensor], dict | None]
+AddedCondKwargs = Callable[[Tensor | None, Tensor], dict | None]
 
 
 class Student(torch.nn.Module):
@@ -23,7 +24,7 @@ class Student(torch.nn.Module):
     def __init__(
         self,
         unet,
-        alphas_cumprod: torch.Tensor,
+        alphas_cumprod: Tensor,
         prediction_type: str,
         dtype: torch.dtype,
         teacher_unet=None,
@@ -50,11 +51,11 @@ class Student(torch.nn.Module):
 
     def forward(
         self,
-        x_t: torch.Tensor,
-        t: torch.Tensor,
-        context: torch.Tensor,
-        pooled: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        x_t: Tensor,
+        t: Tensor,
+        context: Tensor,
+        pooled: Tensor | None = None,
+    ) -> Tensor:
         """Return the prediction [n, c, h, w] fp32.
 
         x_t: noisy latents [n, c, h, w].
@@ -64,14 +65,7 @@ class Student(torch.nn.Module):
         """
         return self._predict(self.unet, x_t, t, context, pooled)
 
-    def _predict(
-        self,
-        unet,
-        x_t: torch.Tensor,
-        t: torch.Tensor,
-        context: torch.Tensor,
-        pooled: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def _predict(self, unet, x_t, t, context, pooled) -> Tensor:
         # all convolutions then work in the faster layout
         x_t = x_t.contiguous(memory_format=torch.channels_last)
         # once, because autocast would cast it in each layer that reads it
@@ -82,31 +76,31 @@ class Student(torch.nn.Module):
             [prediction] = unet(x_t, t, context, added_cond_kwargs=added, return_dict=False)
         return prediction.float()
 
-    def levels(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return alpha and sigma [n, 1, 1, 1] at timesteps t [n]."""
         return alpha_sigma(self.alphas_cumprod, t)
 
-    def noisy_latents(self, batch: Batch) -> torch.Tensor:
+    def noisy_latents(self, batch: Batch) -> Tensor:
         """Return x_t of a batch: the cached states of the teacher, or the noised data."""
         if batch.x_t is not None:
             return batch.x_t
         return add_noise(batch.latents, batch.noise, *self.levels(batch.t))
 
-    def eps(self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def eps(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the noise that a prediction stands for."""
         return to_eps(prediction, x_t, *self.levels(t), self.prediction_type)
 
-    def x_0(self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def x_0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the clean latents that a prediction stands for."""
         return to_x_0(prediction, x_t, *self.levels(t), self.prediction_type)
 
     @torch.no_grad()
-    def teacher(self, x_t: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def teacher(self, x_t: Tensor, batch: Batch) -> Tensor:
         """Return the base's guided prediction at batch.w, cached or from one pass over 2n rows."""
         uncond, cond = batch.answers or self._teacher_passes(x_t, batch)
         return classifier_free_guidance(uncond, cond, batch.w.view(-1, 1, 1, 1))
 
-    def _teacher_passes(self, x_t: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, ...]:
+    def _teacher_passes(self, x_t: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """Return the base's predictions without and with the caption."""
         pooled = None
         if batch.pooled is not None:

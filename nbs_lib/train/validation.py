@@ -11,6 +11,7 @@ from pathlib import Path
 import diffusers
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from ..config import Train
 from ..diffusion import classifier_free_guidance
@@ -36,7 +37,14 @@ MIN_WIDTH = 128  # pixels to which small pictures are enlarged
 class Validation:
     """The validation of a training, called by all processes at the same steps."""
 
-    def __init__(self, run: Run, config: Train, training: TrainingState, accelerator, first: int):
+    def __init__(
+        self,
+        run: Run,
+        config: Train,
+        training: TrainingState,
+        accelerator,
+        first: int,
+    ):
         """Remove the pictures of other trainings and draw the fixed noise.
 
         first: steps that are finished; pictures of later ones are not of this training.
@@ -44,6 +52,7 @@ class Validation:
         self.run = run
         self.config = config
         self.training = training
+        self.examples = training.examples
         self.accelerator = accelerator
         self.folder = run.folder / "validation"
         self.n_images = image_count(config, training.examples)
@@ -64,7 +73,7 @@ class Validation:
     def due(self, step: int) -> bool:
         """Return True if there is something to validate at this step."""
         every = self.config.validation_steps
-        if not every or not (self.n_images or len(self.training.examples.held_out)):
+        if not every or not (self.n_images or len(self.examples.held_out)):
             return False
         return step % every == 0 or step == self.config.steps
 
@@ -79,7 +88,7 @@ class Validation:
             random_state = torch.get_rng_state()
             # the weights that would be saved now
             with self.training.ema_weights():
-                if len(self.training.examples.held_out):
+                if len(self.examples.held_out):
                     loss = self.held_out_loss()
                 if self.n_images:
                     latents = self.sample_all()
@@ -97,15 +106,14 @@ class Validation:
         """Return the mean loss of the held-out examples, on the same noise and timesteps always."""
         student = self.training.student
         loss_function = OBJECTIVES[self.config.objective].loss
-        losses = []
-        for batch in self.training.examples.held_out_batches():
-            batch = batch.to(self.accelerator.device)
-            losses.append(loss_function(student, student, batch, self.config))
+        batches = self.examples.held_out_batches()
+        on_device = (batch.to(self.accelerator.device) for batch in batches)
+        losses = [loss_function(student, student, batch, self.config) for batch in on_device]
         return float(torch.cat(losses).mean())
 
-    def _fixed_inputs(self) -> tuple[torch.Tensor, TextEmbeddings]:
+    def _fixed_inputs(self) -> tuple[Tensor, TextEmbeddings]:
         """Return noise [n, c, h, w] and texts of the pictures."""
-        examples = self.training.examples
+        examples = self.examples
         base = self.training.base
         example = examples.held_out if len(examples.held_out) else examples.training
         generator = torch.Generator().manual_seed(0)
@@ -118,7 +126,7 @@ class Validation:
         return noise, TextEmbeddings(*examples.texts(captioned))
 
     @torch.no_grad()
-    def sample_all(self) -> torch.Tensor:
+    def sample_all(self) -> Tensor:
         """Return scaled latents [n, c, h, w] of all pictures, sampled in chunks."""
         device = self.accelerator.device
         chunks = []
@@ -126,13 +134,11 @@ class Validation:
             rows = slice(start, start + CHUNK_SIZE)
             noise = self.noise[rows]
             text = TextEmbeddings(*(part if part is None else part[rows] for part in self.text))
-            uncond = TextEmbeddings(*self.training.examples.unconditional(len(noise)))
+            uncond = TextEmbeddings(*self.examples.unconditional(len(noise)))
             chunks.append(self.sample(noise.to(device), text.to(device), uncond.to(device)))
         return torch.cat(chunks)
 
-    def sample(
-        self, noise: torch.Tensor, text: TextEmbeddings, uncond: TextEmbeddings
-    ) -> torch.Tensor:
+    def sample(self, noise: Tensor, text: TextEmbeddings, uncond: TextEmbeddings) -> Tensor:
         """Return scaled latents [n, c, h, w], sampled as a model of this objective is to be.
 
         noise: standard normal [n, c, h, w].
@@ -141,6 +147,7 @@ class Validation:
         student = self.training.student
         scheduler = self.training.base.scheduler(getattr(diffusers, objective.scheduler))
         scheduler.set_timesteps(objective.steps or SAMPLING_STEPS, device=noise.device)
+        # for a scheduler that adds noise in each step, as LCM's does
         generator = torch.Generator().manual_seed(0)
         x = noise * scheduler.init_noise_sigma
         for t in scheduler.timesteps:
@@ -154,18 +161,17 @@ class Validation:
         return x
 
     @torch.no_grad()
-    def write_pictures(self, step: int, latents: torch.Tensor):
+    def write_pictures(self, step: int, latents: Tensor):
         """Write a row of pictures from scaled latents [n, c, h, w], and the strip of all rows."""
         base = self.training.base
         vae = base.vae().to(latents.device)
         pixels = torch.cat([base.decode(vae, chunk) for chunk in latents.split(CHUNK_SIZE)])
         images = [Image.fromarray(image) for image in to_uint8(pixels)]
-        self.folder.mkdir(exist_ok=True)
         write_png(image_row(images), self.folder / f"step-{step:07d}.png")
         write_png(progress_strip(self.folder), self.run.folder / "validation.png")
 
 
-def same_shape_held_out(examples: Examples) -> torch.Tensor:
+def same_shape_held_out(examples: Examples) -> Tensor:
     """Return the held-out examples of the first one's shape; pictures of a row have one size."""
     held_out = examples.held_out
     if not len(held_out):
@@ -190,6 +196,7 @@ def image_row(images: list[Image.Image]) -> Image.Image:
     height = images[0].height * factor
     row = Image.new("RGB", (len(images) * (width + GAP) - GAP, height), "white")
     for column, image in enumerate(images):
+        # square pixels, which show what the VAE has decoded
         enlarged = image.resize((width, height), Image.Resampling.NEAREST)
         row.paste(enlarged, (column * (width + GAP), 0))
     return row
@@ -209,6 +216,7 @@ def progress_strip(folder: Path) -> Image.Image:
     """Return the rows of a folder as one picture with their steps; of many, evenly chosen ones."""
     paths = validation_images(folder)
     n_rows = min(MAX_ROWS, len(paths))
+    # the first and the last row are always among them
     spacing = (len(paths) - 1) / max(1, n_rows - 1)
     chosen = [paths[round(index * spacing)] for index in range(n_rows)]
     rows = [Image.open(path) for path in chosen]

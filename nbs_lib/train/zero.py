@@ -9,6 +9,7 @@ from accelerate import DeepSpeedPlugin
 from accelerate.utils import patch_environment
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
+from torch.nn import Parameter
 
 from ..config import Train
 from ..models._torch_fixes import quote_torch_libraries
@@ -105,13 +106,13 @@ def require_input_gradient(unet: torch.nn.Module, inputs: tuple) -> tuple:
     return (x_t.detach().requires_grad_(torch.is_grad_enabled()), *others)
 
 
-def partitioned(parameters: list[torch.nn.Parameter]) -> bool:
+def partitioned(parameters: list[Parameter]) -> bool:
     """Return True if each process holds only a part of the weights, as at ZeRO 3."""
     return any(hasattr(parameter, "ds_id") for parameter in parameters)
 
 
 @contextmanager
-def gathered(parameters: list[torch.nn.Parameter], modified: bool = False) -> Iterator[None]:
+def gathered(parameters: list[Parameter], modified: bool = False) -> Iterator[None]:
     """Hold the whole weights in every process for a while; every process must enter it.
 
     modified: True if all processes change them alike in the meantime.
@@ -122,5 +123,6 @@ def gathered(parameters: list[torch.nn.Parameter], modified: bool = False) -> It
     # here: a training without DeepSpeed does not load it
     from deepspeed.runtime.zero import GatheredParameters
 
+    # with a modifier, rank 0's values replace those of the others at the end
     with GatheredParameters(parameters, modifier_rank=0 if modified else None):
         yield

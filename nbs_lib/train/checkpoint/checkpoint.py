@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import distributed
 
 from ...config import Train
 from ...files import value_hash, write_atomic
@@ -35,6 +35,9 @@ SHARED_FILE = "shared.safetensors"
 PROCESS_FILE = "process-{}.safetensors"
 FORMAT = 2  # the first one, without a number, consisted of pickles
 MAX_MANIFEST_SIZE = 1 << 20  # bytes
+
+# Hashes by name of what a result depends on: parameters, code, versions, outputs of prepare.
+Inputs = dict[str, str]
 
 
 class CheckpointError(RuntimeError):
@@ -57,8 +60,8 @@ class Checkpoint:
 
     step: int
     folder: Path
-    inputs: dict[str, str]
-    parameters: dict[str, Any]
+    inputs: Inputs
+    parameters: dict
     files: dict[str, str]
 
 
@@ -68,6 +71,7 @@ def checkpoints_in(folder: Path, report: Callable = lambda message: None) -> lis
     report: called with a sentence about each damaged one.
     """
     checkpoints = []
+    # an unfinished one has a hidden name, so it does not match
     for path in sorted(folder.glob("step-*")):
         try:
             checkpoints.append(read_checkpoint(path))
@@ -86,22 +90,25 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         files = manifest["files"]
         sizes = {name: entry["bytes"] for name, entry in files.items()}
         hashes = {name: entry["sha256"] for name, entry in files.items()}
+        # a file too many is as suspicious as one that is missing
         if _file_sizes(folder) != sizes or SHARED_FILE not in sizes:
             raise ValueError("a file is missing or cut off")
         step = manifest["step"]
         if not isinstance(step, int) or folder.name != checkpoint_name(step):
             raise ValueError(f"its {MANIFEST_FILE} is of another step")
+        # `dict` fails for another type than an object
         inputs = dict(manifest["inputs"])
         return Checkpoint(step, folder, inputs, dict(manifest["parameters"]), hashes)
     except (OSError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"its {MANIFEST_FILE} is missing or damaged") from None
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> dict:
     path = folder / MANIFEST_FILE
     # a link could lead to a file of another user
     if folder.is_symlink() or path.is_symlink() or not path.is_file():
         raise OSError
+    # a huge one would fill the memory before it is refused
     if path.stat().st_size > MAX_MANIFEST_SIZE:
         raise OSError
     try:
@@ -126,7 +133,12 @@ def _file_sizes(folder: Path) -> dict[str, int]:
 
 
 def save_checkpoint(
-    accelerator, state, folder: Path, step: int, inputs: dict[str, str], config: Train
+    accelerator,
+    state,
+    folder: Path,
+    step: int,
+    inputs: Inputs,
+    config: Train,
 ):
     """Write `step-N`, and remove all but the newest of these inputs. Every process must call this.
 
@@ -138,6 +150,7 @@ def save_checkpoint(
     main = accelerator.is_main_process
     if main:
         _remove_parts(folder)
+    # or the main process might remove the part that another one has begun
     accelerator.wait_for_everyone()
     try:
         part.mkdir(parents=True, exist_ok=True)
@@ -162,7 +175,11 @@ def save_checkpoint(
 
 
 def _write_manifest(
-    folder: Path, step: int, inputs: dict[str, str], config: Train, all_hashes: list[dict]
+    folder: Path,
+    step: int,
+    inputs: Inputs,
+    config: Train,
+    all_hashes: list[dict],
 ):
     files = {}
     for hashes in all_hashes:
@@ -176,12 +193,14 @@ def _write_manifest(
         "files": files,
     }
     signed = manifest | {"hash": value_hash(manifest)}
+    # last, because a folder without it is no checkpoint
     write_atomic(folder / MANIFEST_FILE, json.dumps(signed))
 
 
-def _publish(part: Path, checkpoint: Path, inputs: dict[str, str], limit: int):
+def _publish(part: Path, checkpoint: Path, inputs: Inputs, limit: int):
     """Rename a finished checkpoint to its place, and remove the ones that it replaces."""
     folder = checkpoint.parent
+    # a damaged one of the same step may be in the way
     _remove(checkpoint)
     part.rename(checkpoint)
     same = [other.folder for other in checkpoints_in(folder) if other.inputs == inputs]
@@ -209,8 +228,8 @@ def _remove(checkpoint: Path):
 
 def all_gather(value: Any) -> list[Any]:
     """Return the values of all processes, by rank. Every process must call this."""
-    if not torch.distributed.is_initialized():
+    if not distributed.is_initialized():
         return [value]
-    values = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
+    values = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
     return values

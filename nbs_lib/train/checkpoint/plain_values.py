@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from ...files import file_hash
 
@@ -49,6 +50,7 @@ def write(path: Path, value: Any) -> str:
         for part in _file_parts(value):
             file.write(part)
             digest.update(part)
+        # a checkpoint is renamed next: without this, a power loss could leave an empty file
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
@@ -59,6 +61,7 @@ def read(path: Path, digest: str) -> Any:
 
     Errors: ValueError if the file's SHA-256 is not `digest`; any, for a file of another writer.
     """
+    # a link could lead to a file that changes after it was hashed
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"{path.name} is no file of its own")
     if file_hash(path) != digest:
@@ -70,8 +73,8 @@ def read(path: Path, digest: str) -> Any:
 
 def _file_parts(value: Any) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file: the length of its header, the header, each tensor's data."""
-    tensors: dict[str, torch.Tensor] = {}
-    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(_encode(value, tensors))}}
+    tensors: dict[str, Tensor] = {}
+    header: dict = {"__metadata__": {KEY: json.dumps(_encode(value, tensors))}}
     # wide numbers first, so that all of them are aligned
     order = sorted(tensors, key=lambda name: -tensors[name].element_size())
     end = 0
@@ -90,12 +93,14 @@ def _file_parts(value: Any) -> Iterator[bytes | memoryview]:
         yield memoryview(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
-def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     """Return a value as JSON; its tensors are added to `tensors`."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         name = str(len(tensors))
+        # not copied yet: that happens when it is written
         tensors[name] = value.detach()
         return {"tensor": name}
+    # as pairs, because JSON's own keys are text only
     if isinstance(value, dict):
         items = value.items()
         return {"dict": [[_encode(key, tensors), _encode(item, tensors)] for key, item in items]}
@@ -108,7 +113,7 @@ def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     raise TypeError(f"{kind.__module__}.{kind.__qualname__} is no plain value and cannot be stored")
 
 
-def _decode(value: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
+def _decode(value: Any, tensor: Callable[[str], Tensor]) -> Any:
     """Return the value of such JSON. tensor: returns a tensor of the file by its name."""
     if isinstance(value, SCALARS):
         return value

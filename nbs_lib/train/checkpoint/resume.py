@@ -26,6 +26,7 @@ from .checkpoint import (
     Checkpoint,
     CheckpointError,
     FirstFormatError,
+    Inputs,
     all_gather,
     checkpoints_in,
     read_checkpoint,
@@ -33,7 +34,7 @@ from .checkpoint import (
 from .plain_values import read
 
 
-def checkpoint_inputs(inputs: dict[str, str], config: Train) -> dict[str, str]:
+def checkpoint_inputs(inputs: Inputs, config: Train) -> Inputs:
     """Return the hashes that a checkpoint depends on.
 
     inputs: of the stage.
@@ -43,32 +44,33 @@ def checkpoint_inputs(inputs: dict[str, str], config: Train) -> dict[str, str]:
 
 
 def candidates(
-    folder: Path, inputs: dict[str, str], config: Train, report: Callable = lambda message: None
+    folder: Path, inputs: Inputs, config: Train, report: Callable = lambda message: None
 ) -> list[Checkpoint]:
     """Return the checkpoints that a training may resume from, the best one first.
 
-    They have all their files, whose hashes only `resume` checks.
+    They have all their files; `resume` checks the hashes.
     report: called with a sentence about each damaged one.
     Errors: CheckpointError if one is named that cannot be used.
     """
+    # the hashes of a large state take long, and this is called several times
     usable = [
         checkpoint
         for checkpoint in reversed(checkpoints_in(folder, report))
         if checkpoint.inputs == inputs and checkpoint.step <= config.steps
     ]
-    if usable or getattr(config, RESUME_PARAMETER) in (LATEST, NONE):
+    if usable or config.resume_from_checkpoint in (LATEST, NONE):
         return usable
     return [_named_checkpoint(folder, inputs, config)]
 
 
-def newest(folder: Path) -> tuple[dict[str, Any], int]:
+def newest(folder: Path) -> tuple[dict, int]:
     """Return the parameters and the step of the newest checkpoint of any training, or {} and 0."""
     checkpoints = checkpoints_in(folder)
     return (checkpoints[-1].parameters, checkpoints[-1].step) if checkpoints else ({}, 0)
 
 
-def _named_checkpoint(folder: Path, inputs: dict[str, str], config: Train) -> Checkpoint:
-    name = getattr(config, RESUME_PARAMETER)
+def _named_checkpoint(folder: Path, inputs: Inputs, config: Train) -> Checkpoint:
+    name = config.resume_from_checkpoint
     problem = f"{RESUME_PARAMETER}: given {name!r}"
     checkpoints = {checkpoint.folder.name: checkpoint for checkpoint in checkpoints_in(folder)}
     if name not in checkpoints:
@@ -77,6 +79,7 @@ def _named_checkpoint(folder: Path, inputs: dict[str, str], config: Train) -> Ch
             f"{', '.join(checkpoints) or 'none'}"
         )
     checkpoint = checkpoints[name]
+    # its weights have learned in more steps than these
     if checkpoint.step > config.steps:
         raise CheckpointError(
             f"{problem}, which is beyond the {config.steps} steps asked for; give more steps"
@@ -91,14 +94,15 @@ def _named_checkpoint(folder: Path, inputs: dict[str, str], config: Train) -> Ch
     return checkpoint
 
 
-def _changed_inputs(checkpoint: Checkpoint, inputs: dict[str, str]) -> list[str]:
+def _changed_inputs(checkpoint: Checkpoint, inputs: Inputs) -> list[str]:
     """Return in words which inputs, without the parameters, are others than the checkpoint's."""
+    # of the parameters there is a better sentence, which names them
     before = checkpoint.inputs
     names = [name for name in inputs if name != "parameters" and before.get(name) != inputs[name]]
     return [f"its {name} changed" for name in names]
 
 
-def refuse_first_format(folder: Path, inputs: dict[str, str], config: Train):
+def refuse_first_format(folder: Path, inputs: Inputs, config: Train):
     """Check that checkpoints of the first format are not silently ignored.
 
     Errors: CheckpointError if there are some and no other one to resume from.
@@ -113,10 +117,11 @@ def refuse_first_format(folder: Path, inputs: dict[str, str], config: Train):
                 f"{path} cannot be used: {failure}; remove {folder} to start again from step 0"
             ) from None
         except ValueError:
+            # a damaged one says nothing of its format
             continue
 
 
-def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
+def refuse_others(folder: Path, inputs: Inputs, config: Train):
     """Check that checkpoints of another training are not silently lost.
 
     Errors: CheckpointError if there are some and none to resume from, with the differences.
@@ -135,13 +140,19 @@ def refuse_others(folder: Path, inputs: dict[str, str], config: Train):
     )
 
 
-def _starts_over(folder: Path, inputs: dict[str, str], config: Train) -> bool:
+def _starts_over(folder: Path, inputs: Inputs, config: Train) -> bool:
     """Return True if a training would resume, but has nothing to resume from."""
     resumable = candidates(folder, inputs, config)
-    return not resumable and getattr(config, RESUME_PARAMETER) == LATEST
+    return not resumable and config.resume_from_checkpoint == LATEST
 
 
-def resume(accelerator, state, folder: Path, inputs: dict[str, str], config: Train) -> int:
+def resume(
+    accelerator,
+    state,
+    folder: Path,
+    inputs: Inputs,
+    config: Train,
+) -> int:
     """Restore the best candidate that every process can load; return its step, 0 without one.
 
     Every process must call this. If one cannot load a checkpoint, all skip it.
@@ -151,6 +162,7 @@ def resume(accelerator, state, folder: Path, inputs: dict[str, str], config: Tra
     changed = False
     # the main process' list counts: others may see an older state of a shared folder
     for checkpoint in all_gather(candidates(folder, inputs, config))[0]:
+        # all processes read before one changes its state: a damaged file then costs nothing
         saved, failure = _try_in_all(_load, checkpoint, accelerator.process_index)
         if not failure:
             changed = True

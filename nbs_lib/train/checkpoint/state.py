@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import distributed
+from torch.nn import Parameter
 
 from ..setup import TrainingState
 from ..zero import partitioned
@@ -41,8 +43,9 @@ class CheckpointState:
         self.zero = hasattr(self.optimizer, SCALER)
         self.scaler = getattr(engine, "torch_autocast_z0_gradscaler", None) or accelerator.scaler
 
-    def shared_state(self) -> dict[str, Any]:
+    def shared_state(self) -> dict:
         """Return the state that is equal in every process."""
+        # read by the main process alone, so nothing here may need the others
         ema = self.training.ema
         counters = {}
         if self.deepspeed:
@@ -55,17 +58,18 @@ class CheckpointState:
             "counters": counters,
         }
 
-    def process_state(self) -> dict[str, Any]:
+    def process_state(self) -> dict:
         """Return the state of this process alone. Every process must call this."""
         with _assembled(self.optimizer):
             optimizer = self._optimizer_part() if self.zero else None
             return {"random": _generator_states(self.device), "optimizer": optimizer}
 
-    def restore(self, shared: dict[str, Any], process: dict[str, Any]):
+    def restore(self, shared: dict, process: dict):
         """Restore `shared_state` and `process_state`. Every process must call this.
 
         Errors: any, if a state does not fit; this one is then neither the old nor the new one.
         """
+        # in place, because the optimizer and DeepSpeed hold these very tensors
         with torch.no_grad():
             for parameter, saved in zip(self._weights(), shared["weights"], strict=True):
                 if parameter.shape != saved.shape:
@@ -79,6 +83,7 @@ class CheckpointState:
             self.optimizer.load_state_dict(shared["optimizer"])
         if self.training.ema:
             self.training.ema.load_state_dict(shared["mean"])
+            # its tensors come from the file, on the CPU
             self.training.ema.to(self.device)
         if self.scaler:
             self.scaler.load_state_dict(shared["scaler"])
@@ -87,27 +92,27 @@ class CheckpointState:
                 setattr(self.training.engine, name, shared["counters"][name])
         _restore_generators(process["random"], self.device)
 
-    def _weights(self) -> list[torch.nn.Parameter]:
+    def _weights(self) -> list[Parameter]:
         # at ZeRO 3 the parts of the optimizer hold them
         return [] if partitioned(self.training.parameters) else list(self.training.parameters)
 
-    def _optimizer_part(self) -> dict[str, Any]:
+    def _optimizer_part(self) -> dict:
         state = self.optimizer.state_dict()
+        # the scaler is an object of DeepSpeed's: only its numbers are plain values
         scaler = vars(state[SCALER])
         numbers = {
             name: value for name, value in scaler.items() if isinstance(value, bool | int | float)
         }
-        part = {name: value for name, value in state.items() if name != SLICES}
-        return part | {SCALER: numbers}
+        return {name: x for name, x in state.items() if name != SLICES} | {SCALER: numbers}
 
-    def _restore_optimizer_part(self, saved: dict[str, Any]):
+    def _restore_optimizer_part(self, saved: dict):
         scaler = self.optimizer.loss_scaler
         attributes = vars(scaler)
         attributes.update({k: v for k, v in saved[SCALER].items() if k in attributes})
         with _assembled(self.optimizer):
             # DeepSpeed takes the states of all ranks, and reads its own alone
-            states = [None] * torch.distributed.get_world_size()
-            states[torch.distributed.get_rank()] = saved | {SCALER: scaler}
+            states = [None] * distributed.get_world_size()
+            states[distributed.get_rank()] = saved | {SCALER: scaler}
             self.optimizer.load_state_dict(states, load_from_fp32_weights=True)
 
 
@@ -121,8 +126,9 @@ def _assembled(optimizer: Any) -> Iterator[None]:
         optimizer.checkpoint_event_epilogue()
 
 
-def _generator_states(device: torch.device) -> dict[str, Any]:
+def _generator_states(device: torch.device) -> dict:
     """Return the states of this process' random generators."""
+    # numpy's and Python's too, which some library may draw from
     kind, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -132,7 +138,7 @@ def _generator_states(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _restore_generators(states: dict[str, Any], device: torch.device):
+def _restore_generators(states: dict, device: torch.device):
     torch.set_rng_state(states["torch"])
     # None if it was trained on a CPU until here
     if device.type == "cuda" and states["gpu"] is not None:

@@ -15,13 +15,11 @@ from ..errors import LaunchError
 
 def extensions_folder() -> Path:
     """Return the folder of torch's compiled extensions, one for each Python environment."""
-    configured = os.environ.get("TORCH_EXTENSIONS_DIR")
-    if configured:
-        return Path(configured)
     # as torch.utils.cpp_extension finds its root, but importing that may touch CUDA
     root = Path(user_cache_dir("torch_extensions")).resolve()
     # environments would overwrite one another's extensions
-    return root / f"onepass-{value_hash(sys.prefix)[:8]}"
+    default = root / f"onepass-{value_hash(sys.prefix)[:8]}"
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or default)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import psutil
 import torch
+from torch import Tensor, distributed
 
 from ...config import Train
 from ..errors import COLLECTIVE_TIMEOUT, RESUME_HINT
@@ -50,14 +51,14 @@ class StopCoordinator:
         first: steps that are finished already.
         """
         self.group = None
-        if torch.distributed.get_world_size() > 1:
+        if distributed.get_world_size() > 1:
             # a group of its own, for numbers on the CPU: no GPU has to be waited for
-            self.group = torch.distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+            self.group = distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
         self._saved_at = self._step_ended = time.monotonic()
         self._saved_step = first
         self.training = True
 
-    def start_vote(self, step: int, totals: torch.Tensor):
+    def start_vote(self, step: int, totals: Tensor):
         """Send this process' vote, in the middle of a step. Every process must call this in each.
 
         totals: numbers that are summed over the processes; they travel for free here.
@@ -67,9 +68,7 @@ class StopCoordinator:
         self._pending = None
         if self.group:
             # asynchronous, so that nobody waits for it during the backward pass
-            self._pending = torch.distributed.all_reduce(
-                self._votes, group=self.group, async_op=True
-            )
+            self._pending = distributed.all_reduce(self._votes, group=self.group, async_op=True)
 
     def _save_is_due(self, step: int) -> bool:
         every = self.config.checkpointing_steps
@@ -83,7 +82,7 @@ class StopCoordinator:
             return True
         return bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
 
-    def decision(self, step: int) -> tuple[bool, bool, torch.Tensor]:
+    def decision(self, step: int) -> tuple[bool, bool, Tensor]:
         """Return whether to save now, whether to end then, and the summed totals, flat."""
         if self._pending:
             self._pending.wait()
@@ -92,6 +91,7 @@ class StopCoordinator:
         self._step_ended = now
         # one vote decides: each process has a clock of its own, and only one may get the signal
         due, stop = (self._votes[:2] > 0).tolist()
+        # after the last step it ends anyway
         stop = stop and step < self.config.steps
         save = (due or stop) and self._saved_step < step
         if save:

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
 
 import torch
 from accelerate.utils import patch_environment
@@ -25,6 +24,7 @@ from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
 from ...config import Train
 from ...run.run import Run
+from ..checkpoint.checkpoint import Inputs
 from ..checkpoint.resume import candidates
 from ..errors import (
     LaunchError,
@@ -46,7 +46,7 @@ RESULT_FILE = ".launched.json"
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
+def launch(function: Callable, config: Train, run: Run, inputs: Inputs) -> dict:
     """Run `function(config, run, inputs)` in every process; return what the main one has written.
 
     That is the content of `RESULT_FILE`, and {} on another host than the main one.
@@ -57,6 +57,7 @@ def launch(function: Callable, config: Train, run: Run, inputs: dict[str, str]) 
     processes = process_count(config)
     interface, address = network_interface(config)
     job = Job(run_in_process, (function, config, run, inputs), processes, address, port_of(config))
+    # the files of an earlier training would be taken for those of this one
     if config.node_rank == 0:
         result_path.unlink(missing_ok=True)
         clear_failures(run.folder)
@@ -122,7 +123,7 @@ def _restored_process() -> Iterator[None]:
             del os.environ[name]
 
 
-def run_in_process(function: Callable, config: Train, run: Run, inputs: dict[str, str]):
+def run_in_process(function: Callable, config: Train, run: Run, inputs: Inputs):
     """Run the function in a process of a training, and note the reason if it fails."""
     # the process dies with the one that started it; torch asks for SIGINT then, which a process
     # that waits for another one never takes

@@ -18,11 +18,13 @@ from ...config import PLACE, Train
 from ...config.validation import as_parameters
 from ...files import write_atomic
 from ...run.run import Run
+from ..checkpoint.checkpoint import Inputs
 from ..errors import LaunchError, missing_host_message, record_failure
 from .preflight import process_count
 
 LOST_AFTER = 30  # seconds without an answer
 KEEPALIVE = 5  # seconds between the system's probes
+KEEPALIVE_PROBES = LOST_AFTER // KEEPALIVE - 1  # without an answer, until it gives up
 HANDSHAKE_TIMEOUT = 5  # seconds for whoever connects to send the secret
 SECRET_SIZE = 16  # bytes
 RANK_SIZE = 16  # bytes
@@ -69,7 +71,7 @@ def _local_address(config: Train, addresses: dict[str, list[str]]) -> str:
     return candidates[0]
 
 
-def check_agreement(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[str, str]:
+def check_agreement(config: Train, run: Run, inputs: Inputs, accelerator) -> Inputs:
     """Return host 0's inputs, in every process.
 
     Errors: LaunchError if the hosts have other parameters, or do not share the run's folder.
@@ -91,12 +93,7 @@ def check_agreement(config: Train, run: Run, inputs: dict[str, str], accelerator
             f"num_processes: host {config.node_rank} has {local_count}, and all {config.num_nodes} "
             f"hosts together {accelerator.num_processes}; give every host the same number"
         )
-    for name, value in parameters.items():
-        if name not in PLACE and value != parameters_of_0[name]:
-            raise LaunchError(
-                f"host {config.node_rank} was given {name} {value!r}, host 0 "
-                f"{parameters_of_0[name]!r}; give both the same"
-            )
+    _check_same_parameters(config.node_rank, parameters, parameters_of_0)
     if not token_path.is_file() or token_path.read_text() != token:
         raise LaunchError(
             f"host {config.node_rank} does not see what host 0 writes in {run.folder}; give them "
@@ -106,6 +103,16 @@ def check_agreement(config: Train, run: Run, inputs: dict[str, str], accelerator
     if main:
         token_path.unlink()
     return inputs_of_0
+
+
+def _check_same_parameters(host: int, parameters: dict, parameters_of_0: dict):
+    for name, value in parameters.items():
+        # an address or a rank may differ from host to host
+        if name not in PLACE and value != parameters_of_0[name]:
+            raise LaunchError(
+                f"host {host} was given {name} {value!r}, host 0 {parameters_of_0[name]!r}; "
+                "give both the same"
+            )
 
 
 class HostLiveness:
@@ -123,6 +130,7 @@ class HostLiveness:
             return
         if accelerator.is_main_process:
             server = socket.create_server((network_interface(config)[1], 0))
+            # so that nobody else who connects is taken for a host
             secret = secrets.token_bytes(SECRET_SIZE)
             broadcast_object_list([server.getsockname()[1], secret])
             self._accept(server, secret, config.num_nodes - 1)
@@ -156,8 +164,7 @@ class HostLiveness:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
-        probes = LOST_AFTER // KEEPALIVE - 1
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
         self.connections.append(connection)
         threading.Thread(target=self._watch, args=(connection, host), daemon=True).start()
 

@@ -60,6 +60,7 @@ def path_with_python() -> str:
 
 
 def _check_extra(package: str):
+    # finds the package without importing it
     if importlib.util.find_spec(package) is None:
         raise LaunchError(
             f"package {package} is not installed; it comes with `pip install -e .[{package}]`"

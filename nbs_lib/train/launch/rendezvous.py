@@ -21,6 +21,7 @@ class LocalRendezvous(static_tcp_rendezvous.StaticTCPRendezvous):
                 listener = socket.create_server(address)
             except OSError as failure:
                 raise DistNetworkError(str(failure)) from None
+            # as the static rendezvous makes it, but on our socket
             self._store = TCPStore(
                 *address,
                 self.world_size,

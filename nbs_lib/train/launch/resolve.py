@@ -41,6 +41,7 @@ def resolve_steps(config: Train, cache: Path) -> Train:
     """Return the parameters with the steps that see as many examples as `epochs` passes."""
     if not config.epochs:
         return config
+    # an incomplete last step of an epoch is a step too
     passes = config.gradient_accumulation_steps * process_count(config) * config.num_nodes
     steps_per_epoch = ceil(len(Examples(cache, config).training) / (config.batch_size * passes))
     return replace(config, steps=config.epochs * steps_per_epoch)

@@ -20,6 +20,7 @@ from torch.numa.binding import AffinityMode, NumaOptions
 from ...config import Train
 from ...files import write_atomic
 from ...run.run import Run
+from ..checkpoint.checkpoint import Inputs
 from ..errors import COLLECTIVE_TIMEOUT
 from .rendezvous import use_local_rendezvous
 
@@ -40,7 +41,7 @@ class Job:
     """
 
     entry: Callable
-    arguments: tuple[Callable, Train, Run, dict[str, str]]
+    arguments: tuple[Callable, Train, Run, Inputs]
     processes: int
     address: str
     port: int
@@ -116,6 +117,7 @@ def start_processes(job: Job) -> dict[int, int]:
     name = f"{function.__module__}:{function.__qualname__}"
     order = {"function": name, "config": asdict(config), "inputs": inputs}
     write_atomic(order_path, json.dumps(order))
+    # a session of its own, so that an interrupt reaches it from here alone; and it ends with us
     child = subprocess.Popen(
         _launch_command(job, config, str(order_path)),
         stdout=subprocess.PIPE,
@@ -124,6 +126,7 @@ def start_processes(job: Job) -> dict[int, int]:
         preexec_fn=lambda: _prctl_pr_set_pdeathsig(signal.SIGTERM),
     )
     try:
+        # as the output comes: whole lines would hold back the progress bar
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while part := os.read(child.stdout.fileno(), 1 << 16):
             print(decoder.decode(part), end="", flush=True)

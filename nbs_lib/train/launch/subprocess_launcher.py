@@ -28,6 +28,7 @@ if __name__ == "__main__":
         codes = {rank: child.exitcode for rank, child in failure.failures.items()}
         write_atomic(Path(order), json.dumps(codes))
     except BaseException:
+        # also SystemExit, with which accelerate refuses its arguments
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()

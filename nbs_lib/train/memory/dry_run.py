@@ -22,6 +22,7 @@ import psutil
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import Parameter
 
 from ...cache.format import TIMESTEPS
 from ...config import Train
@@ -106,6 +107,7 @@ def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
     unet, teacher_unet, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
     trained = sum(parameter.nbytes for parameter in parameters)
     weights = _weights(unet, teacher_unet)
+    # as the training does, because attention decides on the activations
     choose_attention(unet, DTYPES[config.mixed_precision], "cuda" if gpu else "cpu")
     return DryRunSizes(
         resident=resident,
@@ -127,7 +129,7 @@ def _unet(base: StableDiffusion, dtype: torch.dtype = torch.float32) -> UNet2DCo
 
 def _weights(
     unet: UNet2DConditionModel, teacher_unet: UNet2DConditionModel | None
-) -> list[torch.nn.Parameter]:
+) -> list[Parameter]:
     return [*unet.parameters(), *(teacher_unet.parameters() if teacher_unet else [])]
 
 

@@ -7,7 +7,6 @@ the larger one counts. Forked processes share the pages of the libraries.
 import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pynvml
@@ -65,6 +64,7 @@ class MemoryPlan:
     @property
     def needed(self) -> int:
         """Bytes that have to fit into the room."""
+        # forked processes share these pages, until one of them writes
         return self.shared + self.processes * (self.peak - self.shared)
 
     @property
@@ -107,6 +107,7 @@ def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
         return MemoryPlan(parts, passing, processes, available_bytes(), parts["libraries"])
     if config.deepspeed and config.zero_stage:
         parts["buckets"] = 2 * FP32 * BUCKET_SIZE
+    # the room is the GPU's, and these are in the machine's memory
     for name in ("libraries", "engine", "examples", *(["optimizer"] if config.offload else [])):
         del parts[name]
     # the adapter is verified on the CPU
@@ -214,14 +215,15 @@ def _suggestion(plan: MemoryPlan, config: Train, cache: Path) -> str:
     )
 
 
-def _memory_savers(config: Train, processes: int) -> list[dict[str, Any]]:
+def _memory_savers(config: Train, processes: int) -> list[dict]:
     """Return changes of parameters that save memory, the least costly first."""
-    changes: list[dict[str, Any]] = []
+    changes: list[dict] = []
     if not config.gradient_checkpointing:
         changes.append({"gradient_checkpointing": True})
     if config.mixed_precision == "fp32":
         changes.append({"mixed_precision": "bf16"})
     if config.batch_size > 1:
+        # the same batches in more passes, so the training is the same
         passes = config.batch_size * config.gradient_accumulation_steps
         changes.append({"batch_size": 1, "gradient_accumulation_steps": passes})
     divisible = config.optimizer == "adamw" and config.mixed_precision != "fp16"

@@ -6,6 +6,7 @@ from typing import Any
 from weakref import finalize
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -23,7 +24,7 @@ def fake_model(model: torch.nn.Module, mode: FakeTensorMode):
                 module._buffers[name] = to_fake(buffer, mode)
 
 
-def to_fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
+def to_fake(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
     """Return a tensor without numbers that operations take for one on the CPU."""
     return FakeTensor(mode, tensor.to("meta"), torch.device("cpu"))
 
@@ -34,7 +35,7 @@ class LiveMemoryTracker(TorchDispatchMode):
     Source: torch.distributed._tools.mem_tracker, which does so by module.
     """
 
-    def __init__(self, existing: list[torch.Tensor]):
+    def __init__(self, existing: list[Tensor]):
         """Count from zero. existing: tensors that are not counted."""
         super().__init__()
         self.live = self.peak = 0  # bytes
@@ -45,7 +46,7 @@ class LiveMemoryTracker(TorchDispatchMode):
     ):
         result = func(*args, **kwargs or {})
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
+            if isinstance(leaf, Tensor):
                 self._count(leaf.untyped_storage())
         return result
 
@@ -56,6 +57,7 @@ class LiveMemoryTracker(TorchDispatchMode):
         self._seen_storages.add(key)
         self.live += storage.nbytes()
         self.peak = max(self.peak, self.live)
+        # called when nothing holds the storage any more
         finalize(storage, self._release, key, storage.nbytes())
 
     def _release(self, key: int, nbytes: int):
@@ -77,6 +79,6 @@ def norms_in_fp32() -> Iterator[None]:
 
 def _in_fp32(function: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any):
-        return function(*tree_map_only(torch.Tensor, torch.Tensor.float, args), **kwargs)
+        return function(*tree_map_only(Tensor, Tensor.float, args), **kwargs)
 
     return call

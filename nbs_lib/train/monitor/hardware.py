@@ -32,14 +32,15 @@ class HardwareSampler:
         # the same objects for every sample, because psutil measures the CPU since its last call
         self.processes: dict[str | int, psutil.Process] = {"kernel": psutil.Process()}
         for rank, pid in sorted(pids.items()):
+            # it may have failed already
             with suppress(psutil.NoSuchProcess):
                 self.processes[rank] = psutil.Process(pid)
         self.gpus = gpu_handles()
         self.sample()
 
-    def sample(self) -> dict[str, Any]:
+    def sample(self) -> dict:
         """Return a sample as in the module's docstring; CPU use is the mean since the last one."""
-        sample: dict[str, Any] = {"cpu_percent": psutil.cpu_percent(), "processes": []}
+        sample: dict = {"cpu_percent": psutil.cpu_percent(), "processes": []}
         for rank, process in self.processes.items():
             with suppress(psutil.NoSuchProcess), process.oneshot():
                 percent = process.cpu_percent()
@@ -62,6 +63,7 @@ def gpu_handles() -> list:
         pynvml.nvmlInit()
         if visible is None:
             return [_gpu_handle(str(index)) for index in range(pynvml.nvmlDeviceGetCount())]
+        # indices or UUIDs, as CUDA takes them
         names = [name.strip() for name in visible.split(",")]
         return [_gpu_handle(name) for name in names if name]
     except pynvml.NVMLError:

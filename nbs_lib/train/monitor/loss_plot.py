@@ -1,7 +1,5 @@
 """The loss curve of a training, from metrics.jsonl."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,7 +34,14 @@ def loss_figure(run: Run) -> Figure:
     smooth = running_mean(losses)
     # no line goes through one point
     marker = "o" if len(steps) == 1 else None
-    axes.plot(steps, smooth, color=MAIN, linewidth=2, marker=marker, label="running mean")
+    axes.plot(
+        steps,
+        smooth,
+        color=MAIN,
+        linewidth=2,
+        marker=marker,
+        label="running mean",
+    )
     held_out = _curve(lines, "held_out_loss")
     if held_out[0]:
         style = {"linewidth": 1.5, "marker": "o", "markersize": 4}
@@ -48,7 +53,7 @@ def loss_figure(run: Run) -> Figure:
     return figure
 
 
-def _curve(lines: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+def _curve(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
     """Return the steps and the values of the lines that have a number of this name."""
     lines = [line for line in lines if name in line]
     return [line["step"] for line in lines], [line[name] for line in lines]
@@ -59,6 +64,7 @@ def running_mean(losses: list[float]) -> np.ndarray:
     # the axis is logarithmic, where a geometric mean lies in the middle of its points; the
     # arithmetic one lies above them, and so does one that follows falling points
     reach = min(max(2, len(losses) // 20), MAX_REACH)
+    # a loss of 0 has no logarithm
     logs = np.log(np.maximum(losses, np.finfo(float).tiny))
     sums = np.concatenate([[0.0], logs.cumsum()])
     index = np.arange(len(losses))

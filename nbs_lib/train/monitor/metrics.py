@@ -12,9 +12,9 @@ import json
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...cache.format import TIMESTEPS
 from ...config import Train
@@ -27,7 +27,7 @@ from .phases import mark_phase
 BANDS = 4
 
 
-def start_metrics(run: Run, first: int) -> list[dict[str, Any]]:
+def start_metrics(run: Run, first: int) -> list[dict]:
     """Keep only the lines of the first `first` steps in metrics.jsonl, and return them."""
     lines = []
     if first:
@@ -39,7 +39,13 @@ def start_metrics(run: Run, first: int) -> list[dict[str, Any]]:
 class MetricsLog:
     """The losses of every process, which the main one writes."""
 
-    def __init__(self, run: Run, config: Train, first: int, accelerator):
+    def __init__(
+        self,
+        run: Run,
+        config: Train,
+        first: int,
+        accelerator,
+    ):
         """Start the log. first: steps that are finished; lines of later ones are dropped."""
         self.run = run
         self.config = config
@@ -58,13 +64,18 @@ class MetricsLog:
             )
 
     def add_losses(
-        self, losses: torch.Tensor, t: torch.Tensor, ids: Callable[[], list[str]], step: int
+        self,
+        losses: Tensor,
+        t: Tensor,
+        ids: Callable[[], list[str]],
+        step: int,
     ):
         """Add the losses [n] of this process' examples at timesteps t [n].
 
         ids: returns the names of the examples.
         Errors: FloatingPointError if one is not finite, with the step and the examples.
         """
+        # double, because many of them are summed
         losses = losses.detach().double().cpu()
         if not losses.isfinite().all():
             self._reject_losses(losses, ids(), step)
@@ -72,7 +83,7 @@ class MetricsLog:
         self.totals[0].index_add_(0, band, losses)
         self.totals[1].index_add_(0, band, torch.ones_like(losses))
 
-    def _reject_losses(self, losses: torch.Tensor, ids: list[str], step: int):
+    def _reject_losses(self, losses: Tensor, ids: list[str], step: int):
         pairs = zip(ids, losses.tolist(), strict=True)
         examples = [f"{name} (loss {loss})" for name, loss in pairs if not math.isfinite(loss)]
         raise FloatingPointError(
@@ -82,7 +93,11 @@ class MetricsLog:
         )
 
     def log_step(
-        self, step: int, lr: float, grad_norm: float | torch.Tensor | None, totals: torch.Tensor
+        self,
+        step: int,
+        lr: float,
+        grad_norm: float | Tensor | None,
+        totals: Tensor,
     ):
         """Write a line, if this step has one.
 
@@ -90,6 +105,7 @@ class MetricsLog:
         """
         if self.main:
             self.bar.update()
+        # the last step always has a line: it is what the card quotes
         if step % self.config.log_every and step != self.config.steps:
             return
         if self.main:
@@ -97,12 +113,17 @@ class MetricsLog:
         self.totals.zero_()
 
     def _write_step(
-        self, step: int, lr: float, grad_norm: float | torch.Tensor | None, totals: torch.Tensor
+        self,
+        step: int,
+        lr: float,
+        grad_norm: float | Tensor | None,
+        totals: Tensor,
     ):
         sums, counts = totals.tolist()
         now = time.perf_counter()
         bands = zip(sums, counts, strict=True)
         loss = round(sum(sums) / sum(counts), 8)
+        # fp16 skips a step whose norm is not finite; JSON has no such number
         finite = grad_norm is not None and math.isfinite(grad_norm)
         line = {
             "step": step,
@@ -124,9 +145,9 @@ class MetricsLog:
 
     def write(self, line: dict):
         """Append a line, from the main process; TensorBoard gets its numbers if asked for."""
+        # opened for each line, because a resumed training rewrites the file
         with self.run.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self.config.tensorboard:
             values = {name: value for name, value in line.items() if isinstance(value, int | float)}
-            step = values.pop("step")
-            self.accelerator.log(values, step=step)
+            self.accelerator.log(values, step=values.pop("step"))

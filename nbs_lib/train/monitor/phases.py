@@ -9,7 +9,6 @@ time: seconds of the monotonic clock, which all processes of a host share and wh
 import json
 import os
 import time
-from typing import Any
 
 from ...run.run import Run
 
@@ -43,7 +42,7 @@ class PhaseReader:
         self._offset = 0
         self.remove()
 
-    def new_marks(self) -> list[dict[str, Any]]:
+    def new_marks(self) -> list[dict]:
         """Return the marks since the last call."""
         if not self.path.exists():
             return []
@@ -52,6 +51,7 @@ class PhaseReader:
             content = file.read()
         # the last line may be half written
         complete = content[: content.rfind(b"\n") + 1]
+        # the next call reads on from here
         self._offset += len(complete)
         return [json.loads(line) for line in complete.splitlines()]
 

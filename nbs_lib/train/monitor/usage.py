@@ -42,7 +42,7 @@ class UsageMonitor:
         self.run = run
         self.seconds = 0.0
         self.share = 0.0
-        self._earlier: list[dict[str, Any]] = []
+        self._earlier: list[dict] = []
         if resumed:
             self._earlier = [row for row in read_jsonl(run.usage) if is_number(row.get("seconds"))]
         self._pids: dict[int, int] = {}
@@ -65,6 +65,7 @@ class UsageMonitor:
     def __exit__(self, *_: Any):
         end = time.monotonic()
         self._stop.set()
+        # the thread's last line must not come after the end's
         self._thread.join()
         self.seconds = end - self._start
         self.share = self._busy / self.seconds
@@ -99,6 +100,7 @@ class UsageMonitor:
         for mark in self._marks.new_marks():
             self._pids[mark["rank"]] = mark["pid"]
             self._n_processes = mark["of"]
+            # the main process alone validates and saves, so its phases are the training's
             if mark["rank"] == 0:
                 self._write(mark["time"], {"stage": mark["stage"]})
         return bool(self._pids) and len(self._pids) >= self._n_processes
@@ -107,7 +109,7 @@ class UsageMonitor:
         self._read_marks()
         self._write(time.monotonic(), sampler.sample())
 
-    def _write(self, moment: float, row: dict[str, Any]):
+    def _write(self, moment: float, row: dict):
         seconds = round(self._seconds_before + moment - self._start, 2)
         line = json.dumps({"seconds": seconds} | row) + "\n"
         # a full disk does not stop the monitor; the training reports it
@@ -115,12 +117,10 @@ class UsageMonitor:
             file.write(line)
 
     def _redraw(self):
+        # a picture is costly: only after new lines, and not before the first loss
         metrics = self.run.metrics
         size = metrics.stat().st_size if metrics.exists() else 0
-        if size == self._drawn_size:
-            return
-        # before the first loss the placeholder stays
-        if any("loss" in line for line in read_metrics(metrics)):
+        if size != self._drawn_size and any("loss" in line for line in read_metrics(metrics)):
             self._display.update(_Picture(png(loss_figure(self.run))))
             self._drawn_size = size
 
@@ -130,16 +130,6 @@ def _cost(work: Callable[[], Any]) -> float:
     before = time.thread_time()
     work()
     return time.thread_time() - before
-
-
-class _Placeholder:
-    """A text that a notebook shows without quotes."""
-
-    def __init__(self, text: str):
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 class _Picture:
@@ -159,9 +149,11 @@ def _display_handle() -> Any:
     """Return the display of the live curve; None outside of a notebook."""
     # here: a training on the command line needs no IPython
     from IPython import get_ipython
-    from IPython.display import display
+    from IPython.display import Pretty, display
 
     shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
+    # a terminal's IPython has no kernel, and cannot update what it has printed
+    if not hasattr(shell, "kernel"):
         return None
-    return display(_Placeholder("The loss curve appears here after some steps."), display_id=True)
+    # a plain string would be shown in quotes
+    return display(Pretty("The loss curve appears here after some steps."), display_id=True)

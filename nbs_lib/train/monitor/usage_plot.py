@@ -1,6 +1,6 @@
 """The phases and the usage of a training as a figure, from usage.jsonl."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -62,6 +62,7 @@ def usage_figure(run: Run) -> Figure:
     CPU, memory and power are stacked: a layer for each process or GPU, with their sum as the upper
     edge. The use of GPUs is a thin line for each, and their mean.
     """
+    # half a line that a killed process left is skipped
     rows = read_jsonl(run.usage)
     samples = [row for row in rows if "processes" in row]
     end = rows[-1]["seconds"] if rows else 1.0
@@ -94,29 +95,28 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _series(samples: list[dict[str, Any]], quantity: Quantity) -> Series:
+def _series(samples: list[dict], quantity: Quantity) -> Series:
     """Return the values of a quantity, 0 where a process or GPU was not there."""
-    columns: list[dict[str | int, float]] = []
-    for sample in samples:
-        entries = enumerate(sample.get(quantity.group, []))
-        column = {entry.get("rank", i): entry.get(quantity.key) for i, entry in entries}
-        columns.append({name: value for name, value in column.items() if value is not None})
-    members = list(dict.fromkeys(name for column in columns for name in column))
-    values = np.zeros((len(members), len(columns)))
-    for row, name in enumerate(members):
-        values[row] = [column.get(name, 0.0) for column in columns]
-    return Series(quantity, members, values / quantity.scale)
+    rows: dict[str | int, np.ndarray] = {}
+    for column, sample in enumerate(samples):
+        for index, entry in enumerate(sample.get(quantity.group, [])):
+            if quantity.key in entry:
+                # a GPU has no rank: it is named by its index
+                row = rows.setdefault(entry.get("rank", index), np.zeros(len(samples)))
+                row[column] = entry[quantity.key]
+    return Series(quantity, list(rows), np.array(list(rows.values())) / quantity.scale)
 
 
 def _thinned(values: np.ndarray) -> np.ndarray:
     """Return values [..., samples] as means of MAX_POINTS groups, if there are more samples."""
+    # a day of samples takes long to draw, and shows no more
     if values.shape[-1] <= MAX_POINTS:
         return values
     groups = np.array_split(values, MAX_POINTS, axis=-1)
     return np.stack([group.mean(-1) for group in groups], -1)
 
 
-def _phases(rows: list[dict[str, Any]], end: float) -> list[Phase]:
+def _phases(rows: list[dict], end: float) -> list[Phase]:
     """Return the phases; one that was cut off ends where another begins."""
     starts = [(row["stage"], row["seconds"]) for row in rows if "stage" in row]
     ends = [seconds for _, seconds in starts[1:]] + [end]
@@ -127,7 +127,9 @@ def _phases(rows: list[dict[str, Any]], end: float) -> list[Phase]:
 def _draw_phases(top: Axes, panels: list[Axes], phases: list[Phase], unit: float):
     """Draw a row for each phase, and shades into the panels. unit: of the time axis, in seconds."""
     style_axes(top)
-    names = [name for name in PHASES if name in {phase.name for phase in phases}]
+    # in the order in which a training goes through them
+    present = {phase.name for phase in phases}
+    names = [name for name in PHASES if name in present]
     top.set_yticks(range(len(names)), names, fontsize=8)
     top.set_ylim(len(names) - 0.4, -0.6)
     for phase in phases:
@@ -154,6 +156,7 @@ def _draw_series(axes: Axes, seconds: np.ndarray, series: Series):
     colour = CONTRAST if quantity.group == "gpus" else MAIN
     values = _thinned(series.values)
     if quantity.key == "percent":
+        # a sum of percents would say nothing
         total = series.values.mean(0)
         axes.plot(seconds, values.T, color=colour, linewidth=0.6, alpha=0.4)
         axes.plot(seconds, values.mean(0), color=colour, linewidth=1.8)
@@ -168,7 +171,11 @@ def _draw_series(axes: Axes, seconds: np.ndarray, series: Series):
 
 
 def _draw_layers(
-    axes: Axes, seconds: np.ndarray, members: list[str | int], values: np.ndarray, colour: str
+    axes: Axes,
+    seconds: np.ndarray,
+    members: list[str | int],
+    values: np.ndarray,
+    colour: str,
 ):
     """Draw values [members, samples] on top of each other; thick layers are named."""
     edges = np.cumsum(values, 0)
@@ -178,6 +185,7 @@ def _draw_layers(
         alpha = 0.7 if kernel else 0.15 + 0.2 * (i % 2)
         lower = edges[i] - values[i]
         axes.fill_between(seconds, lower, edges[i], color=shade, alpha=alpha, linewidth=0)
+        # a name has no room beside a thinner layer
         if np.median(values[i]) > 0.15 * edges[-1].max():
             kind = "GPU" if colour == CONTRAST else "rank"
             height = float(np.median(edges[i] - values[i] / 2))

@@ -79,17 +79,17 @@ class TrainingResult:
 
     @property
     def relative_weights(self) -> str:
-        """The folder of the weights, relative to the project."""
+        """Return the folder of the weights, relative to the project."""
         return from_project(self.weights)
 
     @property
     def engine(self) -> str:
-        """The engine and the processes, in words."""
+        """Return the engine and the processes, in words."""
         return engine_summary(self.launched)
 
     @property
     def memory(self) -> str:
-        """The planned and the measured peak of a process, in words."""
+        """Return the planned and the measured peak of a process, in words."""
         return describe_peaks(**self.launched["memory"])
 
 

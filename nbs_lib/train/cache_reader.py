@@ -107,7 +107,7 @@ class CacheReader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors in memory; mapped ones do not count."""
+        """Return the bytes of the tensors in memory; mapped ones do not count."""
         values = [*vars(self).values(), *self.fixed_texts.values()]
         return sum(value.nbytes for value in values if isinstance(value, Tensor))
 

@@ -45,7 +45,7 @@ class Batch:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors by field, without the answers."""
+        """Return the tensors by field, without the answers."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 

@@ -95,7 +95,7 @@ def save(config: Train, run: Run, training: TrainingState, metadata: dict) -> fl
 
 def release_frozen_weights(unet: UNet2DConditionModel):
     """Free the frozen weights."""
-    # the check loads a UNet of its own, and two might not fit
+    # the check loads a second UNet, and both might not fit
     for parameter in unet.parameters():
         if parameter.requires_grad:
             continue

@@ -79,7 +79,7 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
 
     Errors: BaseError if the base is not the one that the cache was made with.
     """
-    # dropout is the one draw without a generator of its own
+    # dropout is the only draw without its own generator
     torch.manual_seed(config.seed + accelerator.process_index)
     allow_tf32(config.allow_tf32)
     examples = Examples(run.cache, config)

@@ -63,7 +63,7 @@ def read(path: Path, digest: str) -> Any:
     """
     # a link could lead to a file that changes after it was hashed
     if path.is_symlink() or not path.is_file():
-        raise ValueError(f"{path.name} is no file of its own")
+        raise ValueError(f"{path.name} is a link or no file")
     if file_hash(path) != digest:
         raise ValueError(f"{path.name} does not have the hash it was written with")
     with safe_open(path, "pt") as file:

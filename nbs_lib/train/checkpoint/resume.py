@@ -1,6 +1,6 @@
 """The checkpoint that a training resumes from, found and loaded.
 
-A training resumes a checkpoint of its own inputs: the parameters as far as its steps depend on them
+A training resumes a checkpoint with equal inputs: the parameters as far as its steps depend on them
 (see `run/continuation.py`), the cache, the code and the process count. Another one is resumed only
 if it is named, and is removed when the first one of the new inputs is written.
 """

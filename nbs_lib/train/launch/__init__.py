@@ -2,7 +2,7 @@
 
 launcher              the one module that starts them and waits for their result
 start                 the two ways to start them: forked, or by accelerate's launch
-subprocess_launcher   accelerate's launch, in a process of its own
+subprocess_launcher   accelerate's launch, in a separate process
 subprocess_worker     a process that it starts
 rendezvous            the address on which they meet
 extensions            the folder of torch's compiled extensions

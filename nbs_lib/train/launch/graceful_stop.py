@@ -52,7 +52,7 @@ class StopCoordinator:
         """
         self.group = None
         if distributed.get_world_size() > 1:
-            # a group of its own, for numbers on the CPU: no GPU has to be waited for
+            # a separate group, for numbers on the CPU: no GPU has to be waited for
             self.group = distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
         self._saved_at = self._step_ended = time.monotonic()
         self._saved_step = first
@@ -89,7 +89,7 @@ class StopCoordinator:
         now = time.monotonic()
         self._slowest_step = max(self._slowest_step, now - self._step_ended)
         self._step_ended = now
-        # one vote decides: each process has a clock of its own, and only one may get the signal
+        # one vote decides: each process has its own clock, and only one may get the signal
         due, stop = (self._votes[:2] > 0).tolist()
         # after the last step it ends anyway
         stop = stop and step < self.config.steps

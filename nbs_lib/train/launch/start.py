@@ -117,7 +117,7 @@ def start_processes(job: Job) -> dict[int, int]:
     name = f"{function.__module__}:{function.__qualname__}"
     order = {"function": name, "config": asdict(config), "inputs": inputs}
     write_atomic(order_path, json.dumps(order))
-    # a session of its own, so that an interrupt reaches it from here alone; and it ends with us
+    # in a new session, so that an interrupt reaches it only from here; it ends with this process
     child = subprocess.Popen(
         _launch_command(job, config, str(order_path)),
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""accelerate's own launch in a process of its own.
+"""accelerate's own launch, in a separate process.
 
 It replaces the order's file by the exit codes of the processes that failed.
 

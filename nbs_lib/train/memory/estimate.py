@@ -58,23 +58,23 @@ class MemoryPlan:
 
     @property
     def peak(self) -> int:
-        """Bytes of one process at its peak."""
+        """Return the bytes of one process at its peak."""
         return sum(self.parts.values()) + max(self.passing.values())
 
     @property
     def needed(self) -> int:
-        """Bytes that have to fit into the room."""
+        """Return the bytes that have to fit into the room."""
         # forked processes share these pages, until one of them writes
         return self.shared + self.processes * (self.peak - self.shared)
 
     @property
     def fits(self) -> bool:
-        """True if the training has the memory it needs."""
+        """Return True if the training has the memory it needs."""
         return self.needed <= self.room
 
     @property
     def largest(self) -> str:
-        """The name of the largest part."""
+        """Return the name of the largest part."""
         sizes = self.parts | self.passing
         return max(sizes, key=sizes.get)
 

@@ -61,8 +61,8 @@ train(Train(**json.loads(sys.argv[1])))
 
 def on_gpu(source: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run Python source in a process of its own that sees the GPUs."""
-    kept_back = ("CUDA_VISIBLE_DEVICES", "PYTORCH_NVML_BASED_CUDA_CHECK")  # both are ours
-    environment = {name: value for name, value in os.environ.items() if name not in kept_back}
+    hidden = ("CUDA_VISIBLE_DEVICES", "PYTORCH_NVML_BASED_CUDA_CHECK")  # both are ours
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     command = [sys.executable, "-W", "ignore", "-c", source, *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
@@ -87,7 +87,7 @@ def losses(run: Run) -> list[float]:
 
 @pytest.fixture(scope="module")
 def on_cpu(new_run, train):
-    """`on_cpu(how)`: the losses of the same training on a CPU in fp32; each taken once."""
+    """`on_cpu(options)`: the losses of the same training on a CPU in fp32, computed once."""
     results = {}
 
     def call(options: dict) -> list[float]:

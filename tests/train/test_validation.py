@@ -23,7 +23,7 @@ SIDE = 128
 
 @pytest.fixture
 def validation(prepared, tmp_path, monkeypatch):
-    """`validation(**how)`: that of a training in one process, whose pictures take two steps."""
+    """`validation(**options)`: that of a training in one process, with pictures in two steps."""
     monkeypatch.setattr(validate, "SAMPLING_STEPS", 2)
 
     def call(**options) -> Validation:

@@ -64,7 +64,7 @@ def unfinished(run: Run, folder: Path) -> Run:
 
 
 def resumed(start_training, engine: str, run: Run) -> str:
-    """Train to the end; return what was said."""
+    """Train to the end; return the output."""
     kernel = start_training(config_of(engine, run))
     assert kernel.wait() == 0, kernel.said
     return kernel.said

@@ -21,25 +21,25 @@ torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_si
 clock = [0.0]
 graceful_stop.time.monotonic = lambda: clock[0]
 
-def decisions(steps, **how):
-    stop = graceful_stop.StopCoordinator(Train(steps=8, **how))
+def decisions(steps, **options):
+    stop = graceful_stop.StopCoordinator(Train(steps=8, **options))
     stop.begin(0)
-    told = []
+    decided_steps = []
     for step in range(1, steps + 1):
         clock[0] += 50
         stop.start_vote(step, torch.tensor([[0.5], [2.0]], dtype=torch.float64))
         *decided, seen = stop.decision(step)
         assert seen.tolist() == [0.5, 2.0]
-        told.append(decided)
-    return told
+        decided_steps.append(decided)
+    return decided_steps
 
-told = {
+decided_steps = {
     "steps": decisions(8, checkpointing_steps=3),
     "minutes": decisions(8, checkpointing_steps=0, checkpoint_minutes=2.0),
     "both": decisions(6, checkpointing_steps=2, checkpoint_minutes=1.5),
     "none": decisions(8, checkpointing_steps=0),
 }
-print(json.dumps(told))
+print(json.dumps(decided_steps))
 sys.stdout.flush()
 os._exit(0)
 """

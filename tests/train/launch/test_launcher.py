@@ -169,32 +169,32 @@ from nbs_lib.train.launch.launcher import launch
 
 def work(config, run, inputs):
     shutil.move(run.folder, run.folder.with_name("moved"))
-    if inputs:  # as a checkpoint that is written makes the folder anew
+    if inputs:  # as a checkpoint that is written makes the folder again
         (run.folder / "checkpoints").mkdir(parents=True)
     raise FileNotFoundError("it is not there")
 
-def main(folder, anew):
+def main(folder, outcome):
     import moved
     config = Train(run=folder, num_processes=1)
     run = Run(folder)
     try:
         with run.stage(config):
-            launch(moved.work, config, run, {"anew": "1"} if anew == "anew" else {})
+            launch(moved.work, config, run, {"again": "1"} if outcome == "again" else {})
     except Exception as failure:
         print(json.dumps([str(failure), sorted(path.name for path in run.folder.glob("*"))]))
 """
 
 
-@pytest.mark.parametrize("anew", ["gone", "anew"])
-def test_a_folder_that_is_moved_meanwhile_is_reported(python, tmp_path, monkeypatch, anew):
+@pytest.mark.parametrize("outcome", ["gone", "again"])
+def test_a_folder_that_is_moved_meanwhile_is_reported(python, tmp_path, monkeypatch, outcome):
     (tmp_path / "moved.py").write_text(MOVED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    process = python("import sys, moved; moved.main(*sys.argv[1:])", tmp_path / "a run", anew)
+    process = python("import sys, moved; moved.main(*sys.argv[1:])", tmp_path / "a run", outcome)
     message, files = json.loads(process.stdout.splitlines()[-1])
     assert (
         "was moved or removed while a stage worked in it" in message and "memory" not in message
     ), process.stderr
-    assert files == (["checkpoints"] if anew == "anew" else []), (
+    assert files == (["checkpoints"] if outcome == "again" else []), (
         "no record is made where the run was"
     )
     assert json.loads((tmp_path / "moved" / "run.json").read_text())["status"] == "running"

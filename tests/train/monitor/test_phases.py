@@ -96,7 +96,7 @@ def test_all_engines_train_save_and_resume_alike(trained, resumed, engine):
     )
     find_base("embedded").pipeline().load_lora_weights(run.adapter)
     if engine == "afresh":
-        return  # but for how it was started it is the plain one
+        return  # except for its launcher it is the plain one
     again = resumed(run, config)
     assert (again.adapter / WEIGHTS).read_bytes() == (run.adapter / WEIGHTS).read_bytes()
     assert numbers(again, "loss") == numbers(run, "loss")

@@ -12,7 +12,7 @@ import torch
 
 from nbs_lib.config import Train
 from nbs_lib.run.run import Run
-from nbs_lib.train.launch.launcher import RESULT, launch
+from nbs_lib.train.launch.launcher import RESULT_FILE, launch
 
 BATCH, STEPS, LEFT_OUT = 8, 12, 4
 OURS = ("live", "cached")
@@ -114,7 +114,7 @@ def reference(config: Train, run: Run, inputs: dict):
 
 def a_batch(of, n: int, device: torch.device):
     """Random numbers in the shape of a batch with answers. of: the UNet's config."""
-    from nbs_lib.train.batch import Batch
+    from nbs_lib.train.dataset import Batch
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, n, 4, of.sample_size, of.sample_size, generator=generator)
@@ -164,7 +164,7 @@ def finish(
     for each in told.values():
         each["share_of_matmul"] = each.pop("flops_per_s") / rate
     if accelerator.is_main_process:
-        (run.folder / RESULT).write_text(json.dumps(told))
+        (run.folder / RESULT_FILE).write_text(json.dumps(told))
     accelerator.wait_for_everyone()
 
 

@@ -242,9 +242,9 @@ def reading() -> float:
     examples = Examples(cache, Train(validation_examples=0))
     generator, rates = torch.Generator().manual_seed(0), []
     for _ in range(200):
-        places = torch.randint(len(examples.own), (BATCH,), generator=generator)
+        places = torch.randint(len(examples.training), (BATCH,), generator=generator)
         start = time.perf_counter()
-        latents = examples.clean(places)
+        latents = examples.clean_latents(places)
         rates.append(len(latents) / (time.perf_counter() - start))
     return median(rates[50:])
 

@@ -77,7 +77,7 @@ def floor(config: Train, run: Run, inputs: dict):
     batch = parts.examples.batch(0, accelerator.process_index, accelerator.num_processes).to(
         accelerator.device
     )
-    student, x_t, times = parts.student, parts.student.states(batch), []
+    student, x_t, times = parts.student, parts.student.noisy_latents(batch), []
     for _ in range(config.steps):
         start = time.perf_counter()
         loss = student(x_t, batch.t, batch.context, batch.pooled).square().mean()
@@ -90,13 +90,13 @@ def floor(config: Train, run: Run, inputs: dict):
 
 def note(run: Run, accelerator, times: list[float]):
     """Leave the seconds of each step, and what a launch leaves."""
-    from nbs_lib.train.launch.launcher import RESULT
+    from nbs_lib.train.launch.launcher import RESULT_FILE
 
     if accelerator.is_main_process:
         lines = [json.dumps({"step": i + 1, "seconds": seconds}) for i, seconds in enumerate(times)]
         write_atomic(run.metrics, "\n".join(lines) + "\n")
         write_atomic(
-            run.folder / RESULT,
+            run.folder / RESULT_FILE,
             json.dumps({"distributed_type": accelerator.distributed_type.value}),
         )
     accelerator.wait_for_everyone()

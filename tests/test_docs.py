@@ -319,10 +319,11 @@ def died(world: World) -> str:
 
 
 def other_checkpoints(world: World) -> str:
-    from nbs_lib.train.checkpoint.checkpoint import refuse_others, save_checkpoint
+    from nbs_lib.train.checkpoint.checkpoint import save_checkpoint
+    from nbs_lib.train.checkpoint.resume import refuse_others
 
     process = SimpleNamespace(is_main_process=True, process_index=0, wait_for_everyone=lambda: None)
-    state = SimpleNamespace(shared=dict, own=dict)
+    state = SimpleNamespace(shared_state=dict, process_state=dict)
     save_checkpoint(process, state, world.folder, 1, {"parameters": "a"}, Train(steps=300))
     return raised(
         refuse_others,
@@ -394,7 +395,7 @@ def other_base(world: World) -> str:
 def too_large(world: World) -> str:
     from nbs_lib.train.memory import estimate as memory
 
-    world.patch.setattr(memory, "_what_fits", lambda *_: "give batch_size = 1, which needs 900 MiB")
+    world.patch.setattr(memory, "_suggestion", lambda *_: "give batch_size = 1, which needs 900 MiB")
     plan = memory.MemoryPlan({"base": 2**30}, {"activations": 2**30}, 2, 2**30, 0)
     return raised(memory.check_fits, plan, Train(), world.folder)
 
@@ -447,9 +448,29 @@ def taken(world: World) -> str:
         return raised(port_of, Train(num_nodes=2, master_port=port)).replace(str(port), "29500")
 
 
+EMPTY_CACHE = {
+    "key": "",
+    "base": "",
+    "base_hash": "",
+    "resolution": 0,
+    "examples": 0,
+    "captions": 0,
+    "captions_cut": 0,
+    "text_shape": [],
+    "shapes": {},
+    "shards": [],
+    "texts": [],
+    "answers": None,
+    "images": True,
+    "spaces": {},
+    "files": {},
+}
+"""cache.json of a cache without files."""
+
+
 def cache_of(meta: dict | None, **parameters) -> Callable[[World], str]:
     def call(world: World) -> str:
-        from nbs_lib.train.dataset import check_cache
+        from nbs_lib.train.cache_reader import check_cache
 
         if meta is not None:
             (world.folder / "cache.json").write_text(json.dumps(meta))
@@ -491,7 +512,7 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     ),
     "CUDA was used before": machine({"torch.cuda.is_initialized": lambda: True}, deepspeed=False),
     "The cache is damaged": cache_of(None),
-    "No kept answers": cache_of({"files": {}, "answers": None, "images": True}, teacher="cached"),
+    "No kept answers": cache_of(EMPTY_CACHE, teacher="cached"),
     "More processes than GPUs": too_many,
     "The port is taken": taken,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What trains in each process: an Accelerator on DeepSpeed, or a plain data-parallel one, and whole weights out of it."""
+"""The Accelerator of each process, on DeepSpeed or on plain data parallelism, and what it wraps."""
 
 import io
 import os
@@ -8,60 +8,66 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import DistributedType
+from torch.nn import Parameter
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..config import Train
-from .errors import LONGEST, LaunchError
-from .zero import deepspeed_plugin, partitioned, with_a_gradient
+from .errors import COLLECTIVE_TIMEOUT, LaunchError
+from .zero import deepspeed_plugin, partitioned, require_input_gradient
 
 
 def new_accelerator(config: Train, folder: Path) -> Accelerator:
-    """An Accelerator that is what the parameters say; to be called inside a launched process. folder: of the run.
+    """Return an Accelerator as the parameters say; for a launched process only.
 
-    Precision is left to the student's own autocast: DeepSpeed's would cast the adapter. Only fp16 is the engine's, which
-    then scales the loss. Errors: LaunchError where accelerate gave something else than was asked for.
+    folder: of the run.
+    Errors: LaunchError if accelerate gives another engine or another process count.
     """
+    # a user's own settings are no parameters of a run, nor are those of accelerate's launch
     for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
-        del os.environ[
-            name
-        ]  # a user's own settings are no parameters of a run, nor are those of accelerate's launch
+        del os.environ[name]
     gpu = torch.cuda.is_available()
-    with redirect_stdout(
-        io.StringIO()
-    ):  # each process would say in the notebook that DeepSpeed's extension was built
+    # the student has its own autocast, because DeepSpeed's would cast the adapter;
+    # only fp16 is the engine's, which then scales the loss
+    engine_fp16 = config.mixed_precision == "fp16" and not config.deepspeed
+    process_group = InitProcessGroupKwargs(
+        backend="nccl" if gpu else "gloo", timeout=COLLECTIVE_TIMEOUT
+    )
+    # each process would print into the notebook that it has built DeepSpeed's extension
+    with redirect_stdout(io.StringIO()):
         accelerator = Accelerator(
-            cpu=not (
-                gpu or config.deepspeed
-            ),  # said of a CPU with DeepSpeed, it would drop DeepSpeed without a word
-            mixed_precision="fp16"
-            if config.mixed_precision == "fp16" and not config.deepspeed
-            else "no",
+            # with cpu=True accelerate would silently drop DeepSpeed
+            cpu=not gpu and not config.deepspeed,
+            mixed_precision="fp16" if engine_fp16 else "no",
             gradient_accumulation_steps=config.gradient_accumulation_steps,
             deepspeed_plugin=deepspeed_plugin(config) if config.deepspeed else None,
-            kwargs_handlers=[
-                InitProcessGroupKwargs(backend="nccl" if gpu else "gloo", timeout=LONGEST)
-            ],
+            kwargs_handlers=[process_group],
             log_with="tensorboard" if config.tensorboard else None,
             project_dir=folder,
         )
-    wanted, found = int(os.environ["WORLD_SIZE"]), accelerator.distributed_type
-    if (
-        found == DistributedType.DEEPSPEED
-    ) != config.deepspeed or accelerator.num_processes != wanted:
-        raise LaunchError(
-            f"asked for {'DeepSpeed' if config.deepspeed else 'plain training'} on {wanted} processes, got {found.value} on "
-            f"{accelerator.num_processes}; the versions of accelerate and deepspeed are not those of constraints.txt"
-        )
+    _check_engine(accelerator, config)
     if config.tensorboard:
         accelerator.init_trackers("tensorboard")
     return accelerator
 
 
-def close_trackers(accelerator: Accelerator):
-    """What accelerate's `end_training` does, but for destroying the process groups, which end with their process.
+def _check_engine(accelerator: Accelerator, config: Train):
+    """Check the engine and the process count, which accelerate changes without a warning."""
+    processes = int(os.environ["WORLD_SIZE"])
+    engine = accelerator.distributed_type
+    same_engine = (engine == DistributedType.DEEPSPEED) == config.deepspeed
+    if same_engine and accelerator.num_processes == processes:
+        return
+    raise LaunchError(
+        f"asked for {'DeepSpeed' if config.deepspeed else 'plain training'} on {processes} "
+        f"processes, got {engine.value} on {accelerator.num_processes}; the versions of "
+        "accelerate and deepspeed are not those of constraints.txt"
+    )
 
-    gloo's destructor waits, with Python's lock held, for its threads, and these may want the lock: some trainings
-    hung there on a busy machine, with all done and saved.
-    """
+
+def close_trackers(accelerator: Accelerator):
+    """Close the trackers, as accelerate's `end_training` does, but keep the process groups."""
+    # gloo's destructor waits for its threads with Python's lock held, and these may want the lock:
+    # some finished trainings hung there on a busy machine. The groups end with their process.
     for tracker in accelerator.trackers:
         tracker.finish()
 
@@ -69,29 +75,22 @@ def close_trackers(accelerator: Accelerator):
 def wrap_for_training(
     accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple:
-    """The model and the optimizer, wrapped. model: at stage 3 a `Student`.
-
-    accelerate tells transformers of ZeRO 3, which would then load every model in parts, in all processes at once: the main
-    process, which loads a pipeline alone to check what was learned, would wait for the others for ever.
-    """
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
+    """Return the model and the optimizer as accelerate wraps them. model: at ZeRO 3 a `Student`."""
     wrapped = accelerator.prepare(model, optimizer)
+    # accelerate tells transformers of ZeRO 3, which would then load every model in parts, in all
+    # processes at once: the main process loads a pipeline alone to verify the adapter, and would
+    # wait for the others for ever
     unset_hf_deepspeed_config()
     if partitioned(list(model.parameters())):
-        model.unet.register_forward_pre_hook(with_a_gradient)
+        model.unet.register_forward_pre_hook(require_input_gradient)
     return wrapped
 
 
-def clip_at_step(
-    optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], largest: float
-):
-    """Scale the gradients down to a norm of `largest` before each step, and leave the norm where DeepSpeed looks for it.
-
-    At ZeRO 0 DeepSpeed would clip them too, but tell the norm to nobody.
-    """
+def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[Parameter], max_norm: float):
+    """Clip the gradients to a norm of `max_norm` before each step of the optimizer."""
 
     def clip(optimizer: torch.optim.Optimizer, *_):
-        optimizer._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))
+        # where DeepSpeed looks for the norm; at ZeRO 0 it would clip too, but tell nobody the norm
+        optimizer._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
 
     optimizer.register_step_pre_hook(clip)

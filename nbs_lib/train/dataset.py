@@ -1,259 +1,187 @@
-"""Batches from a cache. A batch is a pure function of seed and step, so a resumed training sees what it would have seen.
+"""Batches from a cache, pure functions of seed and step: a resumed training sees the same ones."""
 
-The files of a cache are described in `nbs_lib/cache/format.py`, which writes them.
-"""
-
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
-import pyarrow
 import pyarrow.compute
-import pyarrow.parquet
 import torch
-from safetensors.torch import load_file
+from torch import Tensor
 
-from ..cache.shards import Shards
+from ..cache.format import N_TIMESTEPS
 from ..config import Train
-from ..config.validation import setting
-from ..diffusion import noise_like
-from ..files import file_hash
-from .batch import Batch
-
-TIMESTEPS = 1000
+from .cache_reader import CacheReader, integers
 
 
-class DataError(ValueError):
-    """A cache that cannot be trained on: which, and what to do."""
+@dataclass(frozen=True)
+class Batch:
+    """The inputs of one pass, for n examples.
+
+    latents, noise: [n, c, h, w].
+    t: timesteps [n], in [0, 1000).
+    context, uncond: texts [n, tokens, width]; of the captions, of which finetune drops some, and of
+        the negative prompt.
+    w: the teacher's guidance scale [n].
+    weight: of each example's loss [n].
+    example: index of each in the cache [n].
+    answers: cached predictions of the teacher without and with the caption, each [n, c, h, w].
+    x_t: the states that the answers are about [n, c, h, w], if these are not the noised latents.
+    pooled, uncond_pooled: pooled texts [n, p]; None if the base's family has none.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    t: Tensor
+    context: Tensor
+    uncond: Tensor
+    w: Tensor
+    weight: Tensor
+    example: Tensor
+    answers: tuple[Tensor, Tensor] | None = None
+    x_t: Tensor | None = None
+    pooled: Tensor | None = None
+    uncond_pooled: Tensor | None = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by field, without the answers."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device, its answers in fp32."""
+        moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        if self.answers:
+            moved["answers"] = tuple(tensor.to(device).float() for tensor in self.answers)
+        return replace(self, **moved)
 
 
-def check_cache(folder: Path, config: Train):
-    """Errors: DataError where a file of the cache is missing or is not, byte for byte, the one that was written, where the
-    teacher's kept answers are asked for and there are none, or where there are no images and they are needed."""
-    again = "run notebooks/1_prepare.ipynb"
-    try:
-        meta = json.loads((folder / "cache.json").read_text("utf-8"))
-        wrong = [
-            name for name, digest in meta["files"].items() if file_hash(folder / name) != digest
-        ]
-        answers, images = meta["answers"], meta["images"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(
-            f"cache {folder}: a file of it is missing or damaged; {again} again, it is rebuilt"
-        ) from None
-    if wrong:
-        raise DataError(
-            f"cache {folder}: {wrong[0]} is missing or damaged; {again} again, it is rebuilt"
-        )
-    if config.teacher == "cached" and not answers:
-        raise DataError(
-            f"cache {folder} has no answers of a teacher; {again} with {setting('prepare', 'teacher_cache', 'data')} or "
-            f"'trajectories', or train with {setting('train', 'teacher', 'live')}"
-        )
-    if not images and not (config.teacher == "cached" and answers["states"] == "trajectories"):
-        raise DataError(
-            f"cache {folder} has prompts without images; {again} with {setting('prepare', 'teacher_cache', 'trajectories')} "
-            f"and train with {setting('train', 'teacher', 'cached')}, or give it images"
-        )
+class Draws(NamedTuple):
+    """The random choices of a batch, for n examples of one shape.
+
+    example: indices [n].
+    t: timesteps [n].
+    noise: [n, c, h, w].
+    chance: two numbers in [0, 1) for each [n, 2]: of a cached draw or a dropped caption, and of w.
+    """
+
+    example: Tensor
+    t: Tensor
+    noise: Tensor
+    chance: Tensor
+
+    def rows(self, rows: slice) -> "Draws":
+        """Return the draws of some rows."""
+        return Draws(*(tensor[rows] for tensor in self))
 
 
-class Examples:
-    """A cache: small tables in memory, and tensors that are mapped, so that only what a batch needs is read.
+class Examples(CacheReader):
+    """The examples of a cache, divided by their use, as batches.
 
-    own, prior, held_out: places of the examples that are trained on, of those that keep what the base knew, and of those
-    that are never trained on, nor are their mirrored copies.
+    training: indices of the examples that are trained on.
+    prior: indices of those that preserve what the base knows.
+    held_out: indices of those that are never trained on, nor are their mirrored copies.
     """
 
     def __init__(self, folder: Path, config: Train):
-        self.config, self.meta = config, json.loads((folder / "cache.json").read_text("utf-8"))
-        self.table = _table(folder / "examples.parquet")
-        captions = _table(folder / "captions.parquet", ["shard", "row"])
-        self.shard, self.row, self.caption = (
-            _numbers(self.table[name]) for name in ("shard", "row", "caption")
-        )
-        self.text_shard, self.text_row = (_numbers(captions[name]) for name in ("shard", "row"))
-        shards, texts = (
-            self.meta["shards"],
-            [f"{each['name']}.safetensors" for each in self.meta["texts"]],
-        )
-        self.latents = Shards(
-            [folder / "latents" / f"{each['name']}.safetensors" for each in shards], "latents"
-        )
-        self.texts_of = {
-            name: Shards([folder / "texts" / file for file in texts], name)
-            for name in ("embeddings", "pooled")
-        }
-        self.away = load_file(folder / "unconditional.safetensors")
-        answers = [folder / "answers" / f"{each['answers']}.safetensors" for each in shards]
-        names = {"t", "uncond", "cond"} | (
-            {"x_t"} if (self.meta["answers"] or {}).get("states") == "trajectories" else set()
-        )
-        self.answers = (
-            {name: Shards(answers, name) for name in names} if config.teacher == "cached" else {}
-        )
-        self.shapes = sorted({tuple(each["shape"]) for each in shards})
-        self.shape = torch.tensor([self.shapes.index(tuple(each["shape"])) for each in shards])[
-            self.shard
-        ]
-        self._divide()
+        """Open the cache in a folder, one that `check_cache` has passed."""
+        super().__init__(folder, config)
+        prior = integers(self.table["prior"]).bool()
+        flipped = integers(self.table["flipped"]).bool()
+        originals = (~prior & ~flipped).nonzero().flatten()
+        n_held_out = 0
+        # if nobody validates, all examples are trained on
+        if config.validation_steps:
+            n_held_out = min(config.validation_examples, len(originals) // 4)
+        self.held_out = originals[len(originals) - n_held_out :]
+        self.prior = prior.nonzero().flatten()
+        trained = ~prior
+        if n_held_out:
+            # a mirrored copy has the id of its original
+            held_out_ids = self.id_column(self.held_out)
+            trained &= ~integers(pyarrow.compute.is_in(self.table["id"], held_out_ids)).bool()
+        self.training = trained.nonzero().flatten()
+        self._training_by_shape = self._by_shape(self.training)
+        self._prior_by_shape = self._by_shape(self.prior)
 
-    def _divide(self):
-        prior, flipped = (_numbers(self.table[name]).bool() for name in ("prior", "flipped"))
-        own = (~prior & ~flipped).nonzero().flatten()
-        kept = (
-            min(self.config.validation_examples, len(own) // 4)
-            if self.config.validation_steps
-            else 0
-        )
-        self.held_out, self.prior = own[len(own) - kept :], prior.nonzero().flatten()
-        learned = ~prior
-        if kept:
-            learned &= ~_numbers(
-                pyarrow.compute.is_in(self.table["id"], self._ids(self.held_out))
-            ).bool()
-        self.own = learned.nonzero().flatten()
-        self._own = [self.own[self.shape[self.own] == i] for i in range(len(self.shapes))]
-        self._prior = [self.prior[self.shape[self.prior] == i] for i in range(len(self.shapes))]
+    def _by_shape(self, example: Tensor) -> list[Tensor]:
+        return [example[self.shape[example] == index] for index in range(len(self.shapes))]
 
-    def ids(self, example: torch.Tensor) -> list[str]:
-        """The names of examples by their places."""
-        return self._ids(example).to_pylist()
-
-    def _ids(self, example: torch.Tensor) -> pyarrow.ChunkedArray:
-        places = pyarrow.py_buffer(example.cpu().contiguous().numpy())
-        return self.table["id"].take(
-            pyarrow.Array.from_buffers(pyarrow.int64(), len(example), [None, places])
-        )
-
-    def shape_of(self, example: torch.Tensor) -> tuple[int, ...]:
-        """[c, h, w] of the latents of examples, which are all of one shape."""
-        return self.shapes[int(self.shape[example[0]])]
-
-    def batch(self, step: int, share: int, shares: int) -> Batch:
-        """One share, `batch_size` examples, of the batch_size × shares that make step number `step`.
-
-        All of the step is drawn for each share, so its content does not depend on how many passes or processes share it.
-        """
+    def batch(self, step: int, share: int, n_shares: int) -> Batch:
+        """Return one share, `batch_size` examples, of a step's batch_size × n_shares examples."""
         size = self.config.batch_size
-        drawn = self._drawn(
-            torch.Generator().manual_seed(self.config.seed * 1_000_003 + step), size * shares
-        )
-        return self._batch(*(part[share * size : (share + 1) * size] for part in drawn))
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+        # the whole step, so that it does not depend on how many passes or processes share it
+        draws = self._draw(generator, size * n_shares)
+        return self._batch(draws.rows(slice(share * size, (share + 1) * size)))
 
     def held_out_batches(self) -> Iterator[Batch]:
-        """The held-out examples, each time with the same noise and timesteps, which are spread over all of them."""
-        n, generator = len(self.held_out), torch.Generator().manual_seed(0)
-        place = (torch.arange(n) + 0.5) / max(1, n)
-        t = (place * TIMESTEPS).long()
-        # of kept answers the draws in turn; no caption is dropped; w in the middle
-        chance = torch.stack([place if self.answers else torch.ones(n), torch.full((n,), 0.5)], 1)
-        for which, shape in enumerate(self.shapes):
-            rows = (self.shape[self.held_out] == which).nonzero().flatten()
+        """Yield the held-out examples, each time with the same noise and timesteps."""
+        n = len(self.held_out)
+        generator = torch.Generator().manual_seed(0)
+        # the timesteps are spread evenly over all examples
+        position = (torch.arange(n) + 0.5) / max(1, n)
+        t = (position * N_TIMESTEPS).long()
+        # cached draws in turn, no caption dropped, w in the middle of its range
+        draw = position if self.answers else torch.ones(n)
+        chance = torch.stack([draw, torch.full((n,), 0.5)], 1)
+        for index, shape in enumerate(self.shapes):
+            rows = (self.shape[self.held_out] == index).nonzero().flatten()
             noise = torch.randn(len(rows), *shape, generator=generator)
+            draws = Draws(self.held_out[rows], t[rows], noise, chance[rows])
             for start in range(0, len(rows), self.config.batch_size):
-                part = slice(start, start + self.config.batch_size)
-                yield self._batch(
-                    self.held_out[rows[part]], t[rows[part]], noise[part], chance[rows[part]]
-                )
+                yield self._batch(draws.rows(slice(start, start + self.config.batch_size)))
 
-    def _drawn(self, generator: torch.Generator, n: int) -> tuple[torch.Tensor, ...]:
-        """Places of examples of one shape, timesteps, noise, two numbers in [0, 1) for each; finetune takes every other one
-        of the prior, if that has examples of this shape."""
-        which = 0
-        if len(self.shapes) > 1:  # each as often as it has examples
-            which = int(
-                self.shape[self.own[torch.randint(len(self.own), (1,), generator=generator)]]
-            )
-        own, prior = self._own[which], self._prior[which]
-        picked = own[torch.randint(len(own), (n,), generator=generator)]
-        t = torch.randint(TIMESTEPS, (n,), generator=generator)
-        noise = torch.randn(n, *self.shapes[which], generator=generator)
+    def _draw(self, generator: torch.Generator, n: int) -> Draws:
+        """Draw n examples of one shape; finetune takes every other one from the prior of it."""
+        index = 0
+        # each shape as often as it has examples
+        if len(self.shapes) > 1:
+            index = int(self.shape[_choose(self.training, 1, generator)])
+        example = _choose(self._training_by_shape[index], n, generator)
+        t = torch.randint(N_TIMESTEPS, (n,), generator=generator)
+        noise = torch.randn(n, *self.shapes[index], generator=generator)
         chance = torch.rand(n, 2, generator=generator)
         if self.config.objective == "finetune":
-            if len(
-                prior
-            ):  # every other one, from the first or the second on: a step of one example has its turn too
-                others = picked[int(torch.randint(2, (1,), generator=generator)) :: 2]
-                others[:] = prior[torch.randint(len(prior), others.shape, generator=generator)]
-            noise = noise + self.config.noise_offset * torch.randn(
-                *noise.shape[:2], 1, 1, generator=generator
-            )
-        return picked, t, noise, chance
+            prior = self._prior_by_shape[index]
+            if len(prior):
+                # from the first or the second on, so that steps of one example reach the prior too
+                start = int(torch.randint(2, (1,), generator=generator))
+                example[start::2] = _choose(prior, len(example[start::2]), generator)
+            offset = torch.randn(*noise.shape[:2], 1, 1, generator=generator)
+            noise = noise + self.config.noise_offset * offset
+        return Draws(example, t, noise, chance)
 
-    def _batch(
-        self, example: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, chance: torch.Tensor
-    ) -> Batch:
-        config, n, kept = self.config, len(example), {}
+    def _batch(self, draws: Draws) -> Batch:
+        """Return the batch of these draws."""
+        # all draws are made by now: the fields below depend on nothing else
+        config = self.config
+        n = len(draws.example)
+        noised = {"t": draws.t, "noise": draws.noise}
         if self.answers:
-            draw = (chance[:, 0] * self.answers["t"].tensor_in(0).shape[1]).long()
-            t, noise, kept = self._answered(example, draw)
-        weight, dropped = torch.ones(n), torch.zeros(n, dtype=torch.bool)
+            noised = self.cached_answers(draws.example, draws.chance[:, 0])
+        weight = torch.ones(n)
+        dropped = torch.zeros(n, dtype=torch.bool)
         if config.objective == "finetune":
-            dropped = chance[:, 0] < config.caption_dropout
-            weight[torch.isin(example, self.prior)] = config.prior_loss_weight
-        w = config.guidance_scale + chance[:, 1] * max(
-            0.0, config.guidance_scale_max - config.guidance_scale
-        )
-        context, pooled = self.texts(example, dropped)
+            dropped = draws.chance[:, 0] < config.caption_dropout
+            weight[torch.isin(draws.example, self.prior)] = config.prior_loss_weight
+        w_range = max(0.0, config.guidance_scale_max - config.guidance_scale)
+        context, pooled = self.texts(draws.example, dropped)
         uncond, uncond_pooled = self.unconditional(n)
-        kept |= {"pooled": pooled, "uncond_pooled": uncond_pooled}
-        return Batch(self.clean(example), noise, t, context, uncond, w, weight, example, **kept)
-
-    def clean(self, example: torch.Tensor) -> torch.Tensor:
-        """The latents of examples of one shape; zeros for prompts without images, of which only kept states are used."""
-        if not self.meta["images"]:
-            return torch.zeros(len(example), *self.shape_of(example))
-        return self.latents.take(self.shard[example], self.row[example])
-
-    def texts(
-        self, example: torch.Tensor, dropped: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Context and pooled text of examples [n]: of their captions, or of the empty prompt where dropped [n] says so."""
-        found, caption = [], self.caption[example]
-        for name, empty in (
-            ("embeddings", self.away["empty"]),
-            ("pooled", self.away.get("empty_pooled")),
-        ):
-            text = None
-            if empty is not None:
-                text = self.texts_of[name].take(self.text_shard[caption], self.text_row[caption])
-            if text is not None and dropped is not None:
-                text = torch.where(dropped.view(-1, *[1] * empty.dim()), empty, text)
-            found.append(text)
-        return tuple(found)
-
-    def unconditional(self, n: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Context and pooled text of the negative prompt, n times."""
-        parts = (self.away["negative"], self.away.get("negative_pooled"))
-        return tuple(part if part is None else part.expand(n, *part.shape) for part in parts)
-
-    def _answered(
-        self, example: torch.Tensor, draw: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, dict]:
-        """Timesteps, noise and kept answers of one draw of each example."""
-        shape, here = self.shape_of(example), (self.shard[example], self.row[example], draw)
-        kept = {"answers": tuple(self.answers[side].take(*here) for side in ("uncond", "cond"))}
-        if "x_t" in self.answers:
-            kept["x_t"] = self.answers["x_t"].take(*here).float()
-            noise = torch.zeros(len(example), *shape)
-        else:
-            seed, keys = (
-                self.meta["answers"]["seed"],
-                self.table["key"].take(example.tolist()).to_pylist(),
-            )
-            noise = torch.stack(
-                [noise_like(seed, *each, shape) for each in zip(keys, draw.tolist(), strict=True)]
-            )
-        return self.answers["t"].take(*here), noise, kept
+        return Batch(
+            latents=self.clean_latents(draws.example),
+            context=context,
+            uncond=uncond,
+            w=config.guidance_scale + draws.chance[:, 1] * w_range,
+            weight=weight,
+            example=draws.example,
+            pooled=pooled,
+            uncond_pooled=uncond_pooled,
+            **noised,
+        )
 
 
-def _table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
-    """A parquet file. Not by pyarrow's `read_table`, nor are columns read by its `array` or `to_numpy`: they would import its
-    data sets and pandas in every process."""
-    with pyarrow.parquet.ParquetFile(path) as file:
-        return file.read(columns)
-
-
-def _numbers(column: pyarrow.ChunkedArray) -> torch.Tensor:
-    """A column without gaps, as a tensor of int64."""
-    return torch.from_dlpack(column.cast(pyarrow.int64()).combine_chunks()).clone()
+def _choose(example: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n of these examples, with replacement."""
+    return example[torch.randint(len(example), (n,), generator=generator)]

@@ -1,7 +1,7 @@
-"""What ended a training: a note from each process that failed, and one sentence from them all.
+"""The errors that end a training, and the notes in which processes leave the reason.
 
-A parent learns no more than that a child has failed. So each process leaves `.failed-RANK` in the run's folder, in space
-that it took at its start: on a full disk it could write nothing new.
+A parent learns only that a child failed. So each process leaves `.failed-RANK` in the run's folder,
+in space that it reserves at its start: on a full disk it could write nothing new.
 """
 
 import json
@@ -12,126 +12,143 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from ..run.locks import folder_gone_message as gone_away
+from ..run.locks import folder_gone_message
 
-RECORD = "run.json"
-FAILED = ".failed-"
-SPACE = 4096  # bytes taken beforehand for a note
-DEADLY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
-"""Signals that come from outside or from a crash, not from the launcher that ends the rest."""
-LOST = (
+NOTE_PREFIX = ".failed-"
+NOTE_SIZE = 4096  # bytes that are reserved for a note
+MAX_MESSAGE = 500  # characters, so that a note always fits
+# Signals that come from outside or from a crash, not from the launcher that ends the rest.
+DEADLY_SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
+# Parts of the messages of a process that fails because another one is missing.
+DISCONNECTED = (
     "Connection closed by peer",
     "Connection reset by peer",
     "NCCL communicator was aborted",
     "Broken pipe",
 )
-"""What a process says that fails for want of another one."""
-LONGEST = timedelta(hours=6)
-"""That a process waits for the others: the main one alone looks, saves and verifies; a host may still be preparing."""
+# The longest wait of a process for the others.
+# The main process validates, saves and verifies alone, and another host may still be preparing.
+COLLECTIVE_TIMEOUT = timedelta(hours=6)
 GONE = "is gone"
-GO_ON = "start again: training goes on from its newest checkpoint"
+RESUME_HINT = "start again: training goes on from its newest checkpoint"
 
 
 class LaunchError(RuntimeError):
-    """Processes that cannot be, did not become, or did not do what was asked for."""
+    """Processes that cannot start as the parameters say, or that failed."""
 
 
 class InterruptedTraining(KeyboardInterrupt):
-    """The kernel was interrupted while it trained; what is kept, and what to do."""
+    """An interrupt of the kernel during a training: the checkpoint's step, and what to do."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of the frames of torch elastic, which say nothing of a training."""
+        """Return the lines that IPython shows instead of torch elastic's frames."""
         return [str(self)]
 
 
-def interrupted(step: int | None) -> InterruptedTraining:
-    """What to raise. step: that of this training's newest checkpoint; None without one, and on a host that cannot tell."""
-    kept = f"interrupted: the checkpoint of step {step} is kept; {GO_ON}"
-    return InterruptedTraining(kept if step else f"interrupted; {GO_ON}, where there is one")
+def interrupted_error(step: int | None) -> InterruptedTraining:
+    """Return the error of an interrupted training.
+
+    step: of its newest checkpoint; None without one, and on a host that cannot know it.
+    """
+    if not step:
+        return InterruptedTraining(f"interrupted; {RESUME_HINT}, if there is one")
+    return InterruptedTraining(f"interrupted: the checkpoint of step {step} is kept; {RESUME_HINT}")
 
 
-def take_space(folder: Path):
-    """Make room for this process' note."""
-    _path(folder).write_bytes(b" " * SPACE)
+def reserve_failure_note(folder: Path):
+    """Write an empty note of this process into the run's folder."""
+    _note_path(folder).write_bytes(b" " * NOTE_SIZE)
 
 
-def record_failure(folder: Path, said: str):
-    """Leave what ended this process, in place."""
-    content = json.dumps({"seconds": time.time(), "said": said[:500]}).encode()
-    with suppress(OSError), _path(folder).open("r+b") as file:
-        file.write(content.ljust(SPACE))
+def record_failure(folder: Path, message: str):
+    """Write the reason why this process ends into its note."""
+    note = {"time": time.time(), "message": message[:MAX_MESSAGE]}
+    # in place: a new file would need space that a full disk does not have
+    with suppress(OSError), _note_path(folder).open("r+b") as file:
+        file.write(json.dumps(note).encode().ljust(NOTE_SIZE))
 
 
 def clear_failures(folder: Path):
-    """Remove the notes of an earlier training, or of one that went well."""
-    for path in folder.glob(f"{FAILED}*"):
+    """Remove all notes of a run."""
+    for path in folder.glob(f"{NOTE_PREFIX}*"):
         path.unlink(missing_ok=True)
 
 
 def first_failure(folder: Path, codes: dict[int, int]) -> str:
-    """What the first process to fail said, or what is known of one that could say nothing.
+    """Return in one sentence why a training failed: the reason of the first process that did.
 
     codes: exit codes by rank, as Popen has them, as far as the launcher knows them.
     """
     ranks = _ranks(folder)
-    if not ranks and not (folder / RECORD).is_file():  # each process had taken space for its note
-        return gone_away(folder)
-    killed = [(rank, code) for rank, code in codes.items() if -code in DEADLY]
-    if killed:  # the others fail for want of it, and leave notes of that
-        return _ended(*killed[0])
-    notes = {rank: told for rank in ranks if (told := _read(folder, rank))}
-    own = {
-        rank: notes[rank] for rank in codes if rank in notes
-    }  # that a host is gone, each says of another one
-    for said, among in ((_has_a_reason, notes), (_misses_a_host, own), (_misses_a_host, notes)):
-        if told := {rank: each for rank, each in among.items() if said(each["said"])}:
-            first = min(told, key=lambda rank: told[rank]["seconds"])
-            return f"training process {first} failed: {told[first]['said']}"
+    # every process has reserved a note, so without notes and record the folder is another one
+    if not ranks and not (folder / "run.json").is_file():
+        return folder_gone_message(folder)
+    killed = [(rank, code) for rank, code in codes.items() if -code in DEADLY_SIGNALS]
+    if killed:
+        # the others fail because it is missing, and their notes say only that
+        return _silent_end(*killed[0])
+    notes = {rank: note for rank in ranks if (note := _read_note(folder, rank))}
+    # this host's notes first: about a missing host, each host names another one
+    local = {rank: notes[rank] for rank in codes if rank in notes}
+    for matches, candidates in (
+        (_is_root_cause, notes),
+        (_names_missing_host, local),
+        (_names_missing_host, notes),
+    ):
+        matching = [rank for rank, note in candidates.items() if matches(note["message"])]
+        if matching:
+            first = min(matching, key=lambda rank: notes[rank]["time"])
+            return f"training process {first} failed: {notes[first]['message']}"
     silent = [rank for rank in ranks if rank not in notes] or [next(iter(codes), 0)]
-    return _ended(silent[0], codes.get(silent[0]))
+    return _silent_end(silent[0], codes.get(silent[0]))
 
 
-def processes_gone(host: int) -> str:
-    """What to note where a host is missed."""
-    return f"host {host} {GONE}: it ended, or cannot be reached; {GO_ON}, on every host"
+def missing_host_message(host: int) -> str:
+    """Return the note of a process that has lost the connection to a host."""
+    return f"host {host} {GONE}: it ended, or cannot be reached; {RESUME_HINT}, on every host"
 
 
-def _misses_a_host(said: str) -> bool:
-    return GONE in said
+def first_line(failure: BaseException) -> str:
+    """Return the first line of an error's message, "" if it has none."""
+    # a compiler's whole output may follow it
+    return (str(failure).strip().splitlines() or [""])[0]
 
 
-def _has_a_reason(said: str) -> bool:
-    """Of its own: not that another one is missed."""
-    return not _misses_a_host(said) and not any(lost in said for lost in LOST)
+def _names_missing_host(message: str) -> bool:
+    return GONE in message
 
 
-def _ended(rank: int, code: int | None) -> str:
-    """What is known of a process that left no note. code: as Popen has it; None where nobody knows it."""
+def _is_root_cause(message: str) -> bool:
+    """Return True unless the process failed because another one is missing."""
+    return not _names_missing_host(message) and not any(text in message for text in DISCONNECTED)
+
+
+def _silent_end(rank: int, code: int | None) -> str:
+    """Return the sentence about a process that left no note. code: None if nobody knows it."""
     if code is None:
-        how = "ended without a word"
+        end = "ended without a message"
+    elif code < 0:
+        end = f"was ended by {signal.Signals(-code).name}"
     else:
-        how = (
-            f"was ended by {signal.Signals(-code).name}"
-            if code < 0
-            else f"ended with exit code {code}"
-        )
+        end = f"ended with exit code {code}"
     return (
-        f"training process {rank} {how}, which the system does when memory runs out; give it fewer examples "
-        f"(batch_size) or processes, and {GO_ON}"
+        f"training process {rank} {end}, which the system does when memory runs out; give it "
+        f"fewer examples (batch_size) or processes, and {RESUME_HINT}"
     )
 
 
-def _path(folder: Path) -> Path:
-    return folder / f"{FAILED}{os.environ.get('RANK', 0)}"
+def _note_path(folder: Path) -> Path:
+    return folder / f"{NOTE_PREFIX}{os.environ.get('RANK', 0)}"
 
 
 def _ranks(folder: Path) -> list[int]:
-    found = (path.name.removeprefix(FAILED) for path in folder.glob(f"{FAILED}*"))
-    return sorted(int(rank) for rank in found if rank.isdecimal())
+    suffixes = [path.name.removeprefix(NOTE_PREFIX) for path in folder.glob(f"{NOTE_PREFIX}*")]
+    return sorted(int(suffix) for suffix in suffixes if suffix.isdecimal())
 
 
-def _read(folder: Path, rank: int) -> dict | None:
+def _read_note(folder: Path, rank: int) -> dict | None:
+    """Return a note, None if it is still empty."""
     try:
-        return json.loads((folder / f"{FAILED}{rank}").read_text("utf-8"))
+        return json.loads((folder / f"{NOTE_PREFIX}{rank}").read_text("utf-8"))
     except (OSError, ValueError):
         return None

@@ -1,10 +1,9 @@
-"""The end of a training: the adapter or the model saved, loaded back the stock way, and described."""
+"""The end of a training: the adapter or the model saved, loaded back the stock way, described."""
 
 import ctypes
 import json
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -15,8 +14,8 @@ from ..models.lora import METADATA_FILE, save_adapter
 from ..models.lora_verification import check_difference, predict_fixed_noise, verify_adapter
 from ..run.record import read_metrics
 from ..run.run import Run
-from .launch.launcher import RESULT
-from .memory.estimate import MIB, measured_peak
+from .launch.launcher import RESULT_FILE
+from .memory.estimate import MIB, measured_peak, verifies_in_bf16
 from .model_card import write_card
 from .monitor.metrics import MetricsLog
 from .objectives import OBJECTIVES
@@ -24,115 +23,117 @@ from .setup import TrainingState
 from .zero import gathered
 
 
-def finalize(config: Train, run: Run, parts: TrainingState, log: MetricsLog, accelerator):
-    """Save what was learned, check that it loads the stock way, and leave what the parent wants to know.
+def finalize(
+    config: Train,
+    run: Run,
+    training: TrainingState,
+    log: MetricsLog,
+    accelerator,
+):
+    """Save the trained weights, check that they load the stock way, and write the result file.
 
-    Every process must call this; the main one does it.
+    Every process must call this; the main one saves.
     """
-    if parts.ema:
-        with gathered(parts.parameters, changed=True):
-            parts.ema.copy_to(parts.parameters)
-    main, facts = (
-        accelerator.is_main_process,
-        adapter_metadata(config, parts, accelerator.num_processes),
-    )
-    with gathered(parts.parameters):
-        largest = save(config, run, parts, facts) if main else 0.0
-    peak = torch.tensor(
-        [measured_peak(accelerator.device.type == "cuda")], device=accelerator.device
-    )
+    training.apply_ema()
+    main = accelerator.is_main_process
+    metadata = adapter_metadata(config, training, accelerator.num_processes)
+    # at ZeRO 3 all processes gather, although one alone saves
+    with gathered(training.parameters):
+        stock_difference = save(config, run, training, metadata) if main else 0.0
+    gpu = accelerator.device.type == "cuda"
+    # after the verification, which may be the peak
+    peak = torch.tensor([measured_peak(gpu)], device=accelerator.device)
     peaks = accelerator.gather(peak).tolist()
-    if main:
-        log.bar.close()
-        result = result_of(config, run, parts, accelerator) | {
-            "resumed_from": log.first,
-            "stock_difference": largest,
-        }
-        write_card(run, config, facts, result)
-        write_atomic(
-            run.folder / RESULT,
-            json.dumps(result | {"measured_mib": [round(each / MIB, 1) for each in peaks]}),
-        )
+    if not main:
+        return
+    log.bar.close()
+    result = training_result(config, run, training, accelerator)
+    result |= {"resumed_from": log.first, "stock_difference": stock_difference}
+    write_card(run, config, metadata, result)
+    result["measured_mib"] = [round(size / MIB, 1) for size in peaks]
+    write_atomic(run.folder / RESULT_FILE, json.dumps(result))
 
 
-def adapter_metadata(config: Train, parts: TrainingState, processes: int) -> dict[str, Any]:
-    """What is recorded with the weights."""
-    base, how = parts.base, OBJECTIVES[config.objective]
+def adapter_metadata(config: Train, training: TrainingState, processes: int) -> dict:
+    """Return the metadata that are stored with the weights."""
+    base = training.base
+    objective = OBJECTIVES[config.objective]
+    parameters = {name: value for name, value in asdict(config).items() if name not in PLACE}
+    highest_w = max(config.guidance_scale, config.guidance_scale_max)
     return {
         "base": base.title,
         "base_origin": base.title if base.origin == base.name else base.origin,
         "base_hash": base.hash,
         "base_license": base.license,
-        "resolution": parts.examples.meta["resolution"],
+        "resolution": training.examples.meta["resolution"],
         "objective": config.objective,
-        # of several, a student that is not told which one learns the mean
-        "w_train": (config.guidance_scale + max(config.guidance_scale, config.guidance_scale_max))
-        / 2,
-        "negative": parts.examples.meta["negative"],
+        # a student that is not told w learns the mean of its range
+        "w_train": (config.guidance_scale + highest_w) / 2,
+        "negative": training.examples.meta["negative"],
         "sampling": {
-            "guidance_scale": config.guidance_scale if how.guided else 1.0,
-            "scheduler": how.scheduler,
-            "steps": how.steps,
+            "guidance_scale": config.guidance_scale if objective.guided else 1.0,
+            "scheduler": objective.scheduler,
+            "steps": objective.steps,
         },
-        "train": {name: value for name, value in asdict(config).items() if name not in PLACE}
-        | {"num_processes": processes},
+        "train": parameters | {"num_processes": processes},
     }
 
 
-def save(config: Train, run: Run, parts: TrainingState, facts: dict[str, Any]) -> float:
-    """Write adapter/ or model/; the largest difference of its predictions when loaded back."""
+def save(config: Train, run: Run, training: TrainingState, metadata: dict) -> float:
+    """Write adapter/ or model/; return how far its predictions differ when it is loaded back."""
+    # the folder of an earlier training with another method goes
     if config.method == "full":
-        largest = save_model(run, parts, facts)
-        remove(run.adapter)  # of an earlier training, with another method
+        largest = save_model(run, training, metadata)
+        remove(run.adapter)
         return largest
-    unet = parts.student.unet
-    save_adapter(run.adapter, unet, facts)
-    release_models(unet)
-    # where training kept the base in bf16, so does the check, or the peak of the memory would be here
-    largest = verify_adapter(
-        run.adapter,
-        unet,
-        parts.base,
-        lean=config.mixed_precision == "bf16" and config.method != "dora",
-    )
+    unet = training.student.unet
+    save_adapter(run.adapter, unet, metadata)
+    release_frozen_weights(unet)
+    largest = verify_adapter(run.adapter, unet, training.base, lean=verifies_in_bf16(config))
     remove(run.model)
     return largest
 
 
-def release_models(unet: UNet2DConditionModel):
-    """Free the frozen weights, for the check loads a UNet of its own, and two might not fit."""
-    for frozen in (each for each in unet.parameters() if not each.requires_grad):
-        frozen.data = frozen.data.new_empty(0)
-        if getattr(frozen, "ds_tensor", None) is not None:  # at ZeRO 3, this process' part of it
-            frozen.ds_tensor.data = frozen.ds_tensor.data.new_empty(0)
-    with suppress(AttributeError, OSError):  # glibc keeps what was freed until it is asked
+def release_frozen_weights(unet: UNet2DConditionModel):
+    """Free the frozen weights."""
+    # the check loads a second UNet, and both might not fit
+    for parameter in unet.parameters():
+        if parameter.requires_grad:
+            continue
+        parameter.data = parameter.data.new_empty(0)
+        # at ZeRO 3, this process' part of it
+        if getattr(parameter, "ds_tensor", None) is not None:
+            parameter.ds_tensor.data = parameter.ds_tensor.data.new_empty(0)
+    # glibc keeps freed memory until it is asked
+    with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def save_model(run: Run, parts: TrainingState, facts: dict[str, Any]) -> float:
-    """Write model/, a whole pipeline in diffusers' layout; the largest difference of its predictions when loaded back."""
-    pipe = parts.base.pipeline()
-    pipe.unet.load_state_dict(parts.student.unet.state_dict())
+def save_model(run: Run, training: TrainingState, metadata: dict) -> float:
+    """Write model/, a whole pipeline in diffusers' layout; return the difference as `save` does."""
+    pipe = training.base.pipeline()
+    pipe.unet.load_state_dict(training.student.unet.state_dict())
     with atomic_folder(run.model, replace=True) as folder:
-        pipe.unet.register_to_config(_name_or_path=parts.base.title)
-        pipe.save_pretrained(
-            folder, safe_serialization=True, max_shard_size="1TB"
-        )  # one file, whatever its size
-        write_atomic(folder / METADATA_FILE, json.dumps(facts, indent=1, sort_keys=True))
-    was = predict_fixed_noise(pipe.unet, parts.base)
+        pipe.unet.register_to_config(_name_or_path=training.base.title)
+        # one file, whatever its size
+        pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="1TB")
+        write_atomic(folder / METADATA_FILE, json.dumps(metadata, indent=1, sort_keys=True))
+    before = predict_fixed_noise(pipe.unet, training.base)
+    # two pipelines might not fit
     del pipe
-    fresh = UNet2DConditionModel.from_pretrained(
+    loaded = UNet2DConditionModel.from_pretrained(
         run.model / "unet", use_safetensors=True, local_files_only=True
     )
-    return check_difference(was, predict_fixed_noise(fresh, parts.base), run.model)
+    return check_difference(before, predict_fixed_noise(loaded, training.base), run.model)
 
 
-def result_of(config: Train, run: Run, parts: TrainingState, accelerator) -> dict[str, Any]:
-    """What came of it."""
+def training_result(config: Train, run: Run, training: TrainingState, accelerator) -> dict:
+    """Return what the run's record says of a finished training."""
     lines = read_metrics(run.metrics)
     losses = [line["loss"] for line in lines if "loss" in line]
-    recent = losses[-max(1, len(losses) // 10) :]
+    last_tenth = losses[-max(1, len(losses) // 10) :]
     held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
+    examples = training.examples
     return {
         "distributed_type": accelerator.distributed_type.value,
         "processes": accelerator.num_processes,
@@ -140,9 +141,11 @@ def result_of(config: Train, run: Run, parts: TrainingState, accelerator) -> dic
         "launcher": config.launcher,
         "nodes": config.num_nodes,
         "device": str(accelerator.device),
-        "loss": sum(recent) / len(recent),
+        "loss": sum(last_tenth) / len(last_tenth),
         "examples": {
-            name: len(getattr(parts.examples, name)) for name in ("own", "prior", "held_out")
+            "own": len(examples.training),
+            "prior": len(examples.prior),
+            "held_out": len(examples.held_out),
         },
         "held_out_loss": [held_out[0], held_out[-1]] if held_out else None,
     }

@@ -1,89 +1,109 @@
-"""The training function: what every process runs, from the Accelerator to the saved weights."""
+"""The training function, which every process runs: from the Accelerator to the saved weights."""
 
 from dataclasses import replace
+from functools import partial
 
 from ..config import Train
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 from ..run.run import Run
 from .accelerator import close_trackers, new_accelerator
-from .checkpoint.checkpoint import resume, save_checkpoint
-from .checkpoint.state import State
+from .checkpoint.checkpoint import Inputs, save_checkpoint
+from .checkpoint.resume import resume
+from .checkpoint.state import CheckpointState
 from .finalize import finalize
 from .launch.graceful_stop import StopCoordinator, stop_error
 from .launch.multinode import HostLiveness, check_agreement
 from .monitor.metrics import MetricsLog
 from .monitor.phases import mark_phase
 from .objectives import OBJECTIVES
-from .setup import build_training_state, learning_rate
+from .setup import TrainingState, build_training_state, learning_rate
 from .validation import Validation
 
 
-def training_function(config: Train, run: Run, inputs: dict[str, str]):
-    """Train; all results go through the run's files. To be called by `launch` in each process.
+def training_function(config: Train, run: Run, inputs: Inputs):
+    """Train in one process; `launch` calls it in each. All results go through the run's files.
 
-    Errors: StoppedError where a process was asked to end.
+    Errors: StoppedError if a process was asked to end; a checkpoint is saved then.
     """
     mark_phase(run, "build")
-    pause = StopCoordinator(config)
+    # first, because its thread takes the signals only if no other thread exists yet
+    stop = StopCoordinator(config)
     accelerator = new_accelerator(config, run.folder)
-    hosts = HostLiveness(config, run, accelerator)
+    liveness = HostLiveness(config, run, accelerator)
     inputs = check_agreement(config, run, inputs, accelerator)
-    parts, loss_of = (
-        build_training_state(config, run, accelerator),
-        OBJECTIVES[config.objective].loss,
-    )
-    whole = replace(config, num_processes=accelerator.num_processes)  # on all hosts
-    state = State(parts, accelerator)
-    first = resume(accelerator, state, run.checkpoints, inputs, whole)
-    log, validation = (
-        MetricsLog(run, config, first, accelerator),
-        Validation(run, config, parts, accelerator, first),
-    )
+    training = build_training_state(config, run, accelerator)
+    state = CheckpointState(training, accelerator)
+    # a checkpoint belongs to the process count of all hosts together
+    all_hosts = replace(config, num_processes=accelerator.num_processes)
+    first = resume(accelerator, state, run.checkpoints, inputs, all_hosts)
+    log = MetricsLog(run, config, first, accelerator)
+    validation = Validation(run, config, training, accelerator, first)
     if not first and validation.due(0):
-        validation.look(0, log)
-    pause.begin(first)
+        validation.validate(0, log)
+
+    stop.begin(first)
     mark_phase(run, "train")
-    for step in range(first, config.steps):
-        for group in parts.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        for part in range(config.gradient_accumulation_steps):
-            share = part * accelerator.num_processes + accelerator.process_index
-            batch = parts.examples.batch(
-                step, share, accelerator.num_processes * config.gradient_accumulation_steps
-            ).to(accelerator.device)
-            with accelerator.accumulate(parts.engine):
-                losses = loss_of(parts.engine, parts.student, batch, config)
-                log.losses(
-                    losses, batch.t, lambda batch=batch: parts.examples.ids(batch.example), step + 1
-                )
-                if part == config.gradient_accumulation_steps - 1:
-                    pause.ask(step + 1, log.seen)
-                accelerator.backward(
-                    (losses * batch.weight).mean()
-                )  # DeepSpeed's engine steps the optimizer in it
-                norm = (
-                    accelerator.clip_grad_norm_(parts.parameters, config.max_grad_norm)
-                    if accelerator.sync_gradients
-                    else None
-                )
-                parts.optimizer.step()
-                parts.optimizer.zero_grad()
-        parts.follow()
-        save, stop, seen = pause.agreed(step + 1)
-        log.step(step + 1, learning_rate(config, step), norm, seen)
-        if validation.due(step + 1):
-            validation.look(step + 1, log)
-            log.rest()
+    for step in range(first + 1, config.steps + 1):
+        rate = learning_rate(config, step - 1)
+        grad_norm = train_step(step, rate, config, training, accelerator, log, stop)
+        save, end, totals = stop.decision(step)
+        log.log_step(step, rate, grad_norm, totals)
+        if validation.due(step):
+            validation.validate(step, log)
+            log.resume_training()
         if save:
             mark_phase(run, "checkpoint")
-            with pause.saving():
-                save_checkpoint(accelerator, state, run.checkpoints, step + 1, inputs, whole)
-            log.rest()
-        if stop:
-            raise stop_error(step + 1)
+            with stop.saving():
+                save_checkpoint(accelerator, state, run.checkpoints, step, inputs, all_hosts)
+            log.resume_training()
+        if end:
+            raise stop_error(step)
+
     mark_phase(run, "finish")
-    finalize(config, run, parts, log, accelerator)
+    finalize(config, run, training, log, accelerator)
+    # the main process still verifies the adapter
     accelerator.wait_for_everyone()
-    hosts.part()
-    pause.over()
+    liveness.finish()
+    stop.finish()
     close_trackers(accelerator)
+
+
+def train_step(
+    step: int,
+    rate: float,
+    config: Train,
+    training: TrainingState,
+    accelerator,
+    log: MetricsLog,
+    stop: StopCoordinator,
+):
+    """Take an optimizer step in `gradient_accumulation_steps` passes; return the gradient norm.
+
+    step: counted from 1.
+    rate: the learning rate.
+    """
+    loss_function = OBJECTIVES[config.objective].loss
+    passes = config.gradient_accumulation_steps
+    for group in training.optimizer.param_groups:
+        group["lr"] = rate
+    grad_norm = None
+    for index in range(passes):
+        share = index * accelerator.num_processes + accelerator.process_index
+        batch = training.examples.batch(step - 1, share, passes * accelerator.num_processes)
+        batch = batch.to(accelerator.device)
+        with accelerator.accumulate(training.engine):
+            # the engine's pass has gradients; the student's own, and the teacher's, have none
+            losses = loss_function(training.engine, training.student, batch, config)
+            # before the backward pass: a loss that is not finite must not reach the optimizer
+            log.add_losses(losses, batch.t, partial(training.examples.ids, batch.example), step)
+            if index == passes - 1:
+                # the vote travels while the backward pass computes
+                stop.start_vote(step, log.totals)
+            # DeepSpeed's engine steps the optimizer in `backward`
+            accelerator.backward((losses * batch.weight).mean())
+            if accelerator.sync_gradients:
+                grad_norm = accelerator.clip_grad_norm_(training.parameters, config.max_grad_norm)
+            training.optimizer.step()
+            training.optimizer.zero_grad()
+    training.update_ema()
+    return grad_norm

@@ -1,6 +1,4 @@
-"""The model card beside what was learned."""
-
-from typing import Any
+"""The model card beside the trained weights."""
 
 from ..config import Train
 from ..files import write_atomic
@@ -11,7 +9,7 @@ from ..run.run import Run
 CARD = """{front}
 # {name}
 
-{warning}{what}: {usage}.
+{warning}{summary}: {usage}.
 
 {example}
 
@@ -23,66 +21,73 @@ CARD = """{front}
 | loss, mean of its last tenth | {loss:.5f} |
 | loaded back by stock diffusers | predictions differ by {stock_difference:.2g} at most |
 """
-WHAT = {
-    "guidance": "{kind} that makes one UNet pass predict what guidance at w = {w_train:g} needs two passes for",
+GUIDANCE_SUMMARY = (
+    "{kind} that makes one UNet pass predict what guidance at w = {w_train:g} needs two passes for"
+)
+SUMMARIES = {
+    "guidance": GUIDANCE_SUMMARY,
     "finetune": "{kind} trained on images of its own",
     "consistency": "{kind} that samples in few steps",
 }
 
 
-def write_card(run: Run, config: Train, facts: dict[str, Any], result: dict[str, Any]):
-    """Write README.md beside the weights. facts: as recorded with them; result: what the launch left."""
+def write_card(run: Run, config: Train, metadata: dict, result: dict):
+    """Write README.md beside the weights.
+
+    metadata: as stored with the weights.
+    result: of the training, as `finalize` writes it.
+    """
     full = config.method == "full"
     folder = run.model if full else run.adapter
-    kind = "A Stable Diffusion" if full else f"A {'DoRA' if config.method == 'dora' else 'LoRA'}"
-    values = facts | result | {"name": run.name, "kind": kind}
-    tags = [*([] if full else ["lora"]), "text-to-image", "stable-diffusion", config.objective]
+    if full:
+        kind = "A Stable Diffusion"
+        tags = []
+    else:
+        kind = "A DoRA" if config.method == "dora" else "A LoRA"
+        tags = ["lora"]
+    tags += ["text-to-image", "stable-diffusion", config.objective]
+    values = metadata | result | {"name": run.name, "kind": kind}
+    rows = training_rows(config, result)
     card = CARD.format(
         **values,
-        front=front_matter(facts, tags, "finetune" if full else "adapter"),
-        warning=warning(facts),
-        license=license_row(facts),
-        what=WHAT[config.objective].format(**values),
-        usage=usage_text(facts),
-        example=usage_code(facts, folder.name, full),
-        rows="\n".join(f"| {name} | {value} |" for name, value in rows(config, result).items()),
+        front=front_matter(metadata, tags, "finetune" if full else "adapter"),
+        warning=warning(metadata),
+        license=license_row(metadata),
+        summary=SUMMARIES[config.objective].format(**values),
+        usage=usage_text(metadata),
+        example=usage_code(metadata, folder.name, full),
+        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
     )
     write_atomic(folder / "README.md", card)
 
 
-def rows(config: Train, result: dict[str, Any]) -> dict[str, str]:
-    """The table of what it was trained with."""
-    told = {"objective": config.objective}
+def training_rows(config: Train, result: dict) -> dict[str, str]:
+    """Return the rows of the card's table about the training."""
+    rows = {"objective": config.objective}
+    # finetune has no teacher
     if config.objective != "finetune":
-        scales = (
-            f"{config.guidance_scale:g} to {config.guidance_scale_max:g}"
-            if config.guidance_scale_max
-            else f"{config.guidance_scale:g}"
-        )
-        told["guidance scale of the teacher"] = scales
+        w = f"{config.guidance_scale:g}"
+        w += f" to {config.guidance_scale_max:g}" if config.guidance_scale_max else ""
+        rows["guidance scale of the teacher"] = w
     if config.method != "full":
-        folded = "the scale is folded into the weights"
-        told["method"] = (
-            f"{config.method}, rank {config.rank}, alpha {config.alpha:g} ({folded}), on {config.target_modules} layers"
+        rows["method"] = (
+            f"{config.method}, rank {config.rank}, alpha {config.alpha:g} (the scale is folded "
+            f"into the weights), on {config.target_modules} layers"
         )
-    passes = (
-        f" × {config.gradient_accumulation_steps}" if config.gradient_accumulation_steps > 1 else ""
-    )
-    told["steps, batch, learning rate"] = (
+    accumulated = config.gradient_accumulation_steps
+    passes = f" × {accumulated}" if accumulated > 1 else ""
+    rows["steps, batch, learning rate"] = (
         f"{config.steps}, {config.batch_size} × {result['processes']}{passes}, "
         f"{config.learning_rate:g} ({config.optimizer}, {config.lr_scheduler})"
     )
-    told["launched as"] = f"{launched_as(result)}, {config.mixed_precision}"
-    return told
+    rows["launched as"] = f"{engine_summary(result)}, {config.mixed_precision}"
+    return rows
 
 
-def launched_as(result: dict[str, Any]) -> str:
-    """In words: what trained, on how many processes of how many hosts."""
-    engine = (
-        "no DeepSpeed"
-        if result["zero_stage"] is None
-        else f"DeepSpeed, ZeRO {result['zero_stage']}"
-    )
+def engine_summary(result: dict) -> str:
+    """Return the engine and the processes of a training in words."""
+    stage = result["zero_stage"]
+    engine = "no DeepSpeed" if stage is None else f"DeepSpeed, ZeRO {stage}"
     processes = result["processes"]
     hosts = f" on {result['nodes']} hosts" if result["nodes"] > 1 else ""
     return f"{engine}, {processes} process{'es' * (processes > 1)}{hosts}"

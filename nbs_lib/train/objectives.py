@@ -1,90 +1,102 @@
-"""What can be learned: a small pure function for each objective, behind one interface.
+"""The objectives that can be learned, each a small pure function behind one interface.
 
-An objective takes the wrapped student (whose forward pass carries gradients), the student itself, a batch and the
-parameters, and gives each example's loss, [n] fp32. The loop knows none of them by name.
+The loop knows none of them by name.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from ..config import Train
 from ..diffusion import add_noise, boundary_scalings, get_velocity, min_snr_weight, pseudo_huber
-from .batch import Batch
+from .dataset import Batch
 from .student import Student
+
+# Timesteps that consistency is learned between: LCMScheduler's original_inference_steps.
+SOLVER_STEPS = 50
 
 
 @dataclass(frozen=True)
 class Objective:
-    """loss: as described above. The rest is how its model is sampled: with the guidance scale w or in one pass a step, by
-    which of diffusers' schedulers, in how many steps where these are not the base's."""
+    """A loss, and how the model that it trains is sampled.
 
-    loss: Callable[[Callable, Student, Batch, Train], torch.Tensor]
+    loss: takes the engine, which wraps the student and whose pass carries gradients, the student,
+        a batch and the parameters; returns the loss of each example, [n] fp32.
+    guided: True if it is sampled with the guidance scale w, False for one pass a step.
+    scheduler: a class of diffusers.
+    steps: of sampling; None for the base's own.
+    """
+
+    loss: Callable[[Callable, Student, Batch, Train], Tensor]
     guided: bool
     scheduler: str = "DDIMScheduler"
     steps: int | None = None
 
 
-SOLVER_STEPS = 50
-"""Timesteps that consistency is learned between: LCMScheduler's original_inference_steps."""
+def guidance(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
+    """Return the squared error between the student's one pass and the guided teacher, in eps.
 
-
-def guidance(engine: Callable, student: Student, batch: Batch, config: Train) -> torch.Tensor:
-    """Squared error between the student's one pass and the guided teacher, both stated in eps.
-
-    Source: guidance distillation, arXiv 2210.03142, sec. 3.1, without the student's input w; on states of the teacher's
-    own trajectories, arXiv 2503.07274.
+    Source: guidance distillation, arXiv 2210.03142, sec. 3.1, without the student's input w; on
+    states of the teacher's own trajectories, arXiv 2503.07274.
     """
-    x_t = student.states(batch)
+    x_t = student.noisy_latents(batch)
     target = student.teacher(x_t, batch)
     prediction = engine(x_t, batch.t, batch.context, batch.pooled)
-    return _mean(student.eps(prediction, x_t, batch.t) - student.eps(target, x_t, batch.t))
+    return _mean_square(student.eps(prediction, x_t, batch.t) - student.eps(target, x_t, batch.t))
 
 
-def finetune(engine: Callable, student: Student, batch: Batch, config: Train) -> torch.Tensor:
-    """The denoising loss in the prediction's own space, with min-SNR weights; offset noise and dropped captions are the
-    batch's. Source: arXiv 2006.11239, eq. 14; arXiv 2303.09556."""
+def finetune(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
+    """Return the denoising loss in the prediction's own space, with min-SNR weights.
+
+    Offset noise and dropped captions are the batch's.
+    Source: arXiv 2006.11239, eq. 14; arXiv 2303.09556.
+    """
     alpha, sigma = student.levels(batch.t)
-    prediction = engine(
-        add_noise(batch.latents, batch.noise, alpha, sigma), batch.t, batch.context, batch.pooled
-    )
+    x_t = add_noise(batch.latents, batch.noise, alpha, sigma)
+    prediction = engine(x_t, batch.t, batch.context, batch.pooled)
     targets = {
         "epsilon": batch.noise,
         "v_prediction": get_velocity(batch.latents, batch.noise, alpha, sigma),
         "sample": batch.latents,
     }
     weight = min_snr_weight(alpha, sigma, config.snr_gamma, student.prediction_type).flatten()
-    return weight * _mean(prediction - targets[student.prediction_type])
+    # the weights are for an error in the prediction's own space
+    return weight * _mean_square(prediction - targets[student.prediction_type])
 
 
-def consistency(engine: Callable, student: Student, batch: Batch, config: Train) -> torch.Tensor:
-    """The student's guess of x_0 at one timestep of the solver against its own guess one skip interval nearer to the data,
-    where the guided teacher's DDIM step leads. Source: LCM-LoRA, arXiv 2311.05556; arXiv 2310.04378, algorithm 1."""
+def consistency(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
+    """Return the distance between the student's guesses of x_0 at neighbouring solver timesteps.
+
+    The second timestep is one skip interval nearer to the data, where the guided teacher's DDIM
+    step leads.
+    Source: LCM-LoRA, arXiv 2311.05556; arXiv 2310.04378, algorithm 1.
+    """
+    # the last timestep of each interval, where LCMScheduler samples
     skip = len(student.alphas_cumprod) // SOLVER_STEPS
     start = batch.t // skip * skip + skip - 1
     end = (start - skip).clamp(min=0)
-    at_start = batch.at(start)
-    x_start = student.states(at_start)
-    guess = _consistent(
-        student, engine(x_start, start, batch.context, batch.pooled), x_start, start
-    )
+    batch = replace(batch, t=start)
+    x_start = student.noisy_latents(batch)
+    prediction = engine(x_start, start, batch.context, batch.pooled)
+    guess = _consistent(student, prediction, x_start, start)
+    # the target is the student itself, held still
     with torch.no_grad():
-        answer = student.teacher(x_start, at_start)
-        step = student.x_0(answer, x_start, start), student.eps(answer, x_start, start)
-        x_end = add_noise(*step, *student.levels(end))
+        answer = student.teacher(x_start, batch)
+        x_0 = student.x_0(answer, x_start, start)
+        eps = student.eps(answer, x_start, start)
+        x_end = add_noise(x_0, eps, *student.levels(end))
         target = _consistent(student, student(x_end, end, batch.context, batch.pooled), x_end, end)
     return pseudo_huber(guess, target, config.huber_c).flatten(1).mean(1)
 
 
-def _consistent(
-    student: Student, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor
-) -> torch.Tensor:
+def _consistent(student: Student, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     c_skip, c_out = boundary_scalings(t)
     return c_skip * x_t + c_out * student.x_0(prediction, x_t, t)
 
 
-def _mean(difference: torch.Tensor) -> torch.Tensor:
+def _mean_square(difference: Tensor) -> Tensor:
     return difference.square().flatten(1).mean(1)
 
 

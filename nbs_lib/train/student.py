@@ -1,112 +1,114 @@
-"""The student and the teacher: the UNet with its adapter on and off, or, where all of it is trained, beside a frozen copy."""
+"""The student and its teacher: one UNet with its adapter on and off.
+
+If the whole UNet is trained, a frozen copy of it teaches.
+"""
 
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from ..diffusion import add_noise, alpha_sigma, classifier_free_guidance, to_eps, to_x_0
 from ..models.lora import disable_lora, lora_layers
-from .batch import Batch
+from .dataset import Batch
+
+AddedCondKwargs = Callable[[Tensor | None, Tensor], dict | None]
 
 
 class Student(torch.nn.Module):
-    """The UNet that is trained, as DeepSpeed's engine wraps it; predictions are of the base's own type, in fp32.
+    """The UNet that is trained, as DeepSpeed's engine wraps it.
 
-    The autocast stands inside, because the engine switches off one that it is called under.
+    Its predictions are of the base's own prediction type, in fp32.
     """
 
     def __init__(
         self,
         unet,
-        alphas_cumprod: torch.Tensor,
+        alphas_cumprod: Tensor,
         prediction_type: str,
         dtype: torch.dtype,
-        frozen=None,
-        added: Callable[
-            [torch.Tensor | None, torch.Tensor], dict | None
-        ] = lambda pooled, latents: None,
+        teacher_unet=None,
+        added_cond_kwargs: AddedCondKwargs = lambda pooled, latents: None,
     ):
-        """frozen: the teacher's UNet where the student has no adapter to switch off; it is not part of this module.
-        added: what the UNet takes besides the context, from the pooled text: the base's `added`."""
+        """Wrap a UNet.
+
+        unet: with an adapter, unless all of it is trained.
+        alphas_cumprod: of the base's schedule, [T].
+        prediction_type: as in diffusers' schedulers.
+        dtype: of the autocast.
+        teacher_unet: the frozen teacher, if there is no adapter to switch off.
+        added_cond_kwargs: the base's function from pooled text to what the UNet takes besides.
+        """
         super().__init__()
-        self.added_cond_kwargs = added
-        self.unet, self.prediction_type, self.dtype = unet, prediction_type, dtype
+        self.unet = unet
         self.alphas_cumprod = alphas_cumprod
-        self._frozen, self._adapted = (frozen,), lora_layers(unet)
+        self.prediction_type = prediction_type
+        self.dtype = dtype
+        self.added_cond_kwargs = added_cond_kwargs
+        # in a tuple, which hides it from torch: its weights are neither trained nor saved
+        self._teacher_unet = (teacher_unet,)
+        self._lora_layers = lora_layers(unet)
 
     def forward(
         self,
-        x_t: torch.Tensor,
-        t: torch.Tensor,
-        context: torch.Tensor,
-        pooled: torch.Tensor | None = None,
-    ):
-        """Prediction [n, c, h, w] fp32 from noisy latents x_t [n, c, h, w], timesteps t [n], context [n, tokens, width] and,
-        in a family that has it, pooled text [n, p]."""
-        return self._pass(self.unet, x_t, t, context, pooled)
+        x_t: Tensor,
+        t: Tensor,
+        context: Tensor,
+        pooled: Tensor | None = None,
+    ) -> Tensor:
+        """Return the prediction [n, c, h, w] fp32.
 
-    def _pass(
-        self,
-        unet,
-        x_t: torch.Tensor,
-        t: torch.Tensor,
-        context: torch.Tensor,
-        pooled: torch.Tensor | None,
-    ):
-        x_t = x_t.contiguous(
-            memory_format=torch.channels_last
-        )  # so that all convolutions work in the faster layout
-        context = context.to(
-            self.dtype
-        )  # once, for autocast would do it in each layer that reads it
+        x_t: noisy latents [n, c, h, w].
+        t: timesteps [n].
+        context: text [n, tokens, width].
+        pooled: text [n, p], in a family that has it.
+        """
+        return self._predict(self.unet, x_t, t, context, pooled)
+
+    def _predict(self, unet, x_t, t, context, pooled) -> Tensor:
+        # all convolutions then work in the faster layout
+        x_t = x_t.contiguous(memory_format=torch.channels_last)
+        # once, because autocast would cast it in each layer that reads it
+        context = context.to(self.dtype)
+        added = self.added_cond_kwargs(pooled, x_t)
+        # inside the module, because the engine switches off an autocast around it
         with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return unet(
-                x_t,
-                t,
-                context,
-                added_cond_kwargs=self.added_cond_kwargs(pooled, x_t),
-                return_dict=False,
-            )[0].float()
+            [prediction] = unet(x_t, t, context, added_cond_kwargs=added, return_dict=False)
+        return prediction.float()
 
-    def levels(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """alpha and sigma at timesteps t [n], [n, 1, 1, 1]."""
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return alpha and sigma [n, 1, 1, 1] at timesteps t [n]."""
         return alpha_sigma(self.alphas_cumprod, t)
 
-    def states(self, batch: Batch) -> torch.Tensor:
-        """The noisy latents x_t of a batch: the states that were kept with the teacher's answers, or the data noised."""
-        return (
-            add_noise(batch.latents, batch.noise, *self.levels(batch.t))
-            if batch.x_t is None
-            else batch.x_t
-        )
+    def noisy_latents(self, batch: Batch) -> Tensor:
+        """Return x_t of a batch: the cached states of the teacher, or the noised data."""
+        if batch.x_t is not None:
+            return batch.x_t
+        return add_noise(batch.latents, batch.noise, *self.levels(batch.t))
 
-    def eps(self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """What a prediction says of the noise."""
+    def eps(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the noise that a prediction stands for."""
         return to_eps(prediction, x_t, *self.levels(t), self.prediction_type)
 
-    def x_0(self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """What a prediction says of the clean latents."""
+    def x_0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the clean latents that a prediction stands for."""
         return to_x_0(prediction, x_t, *self.levels(t), self.prediction_type)
 
     @torch.no_grad()
-    def teacher(self, x_t: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The base's guided prediction at batch.w: kept answers, or both passes in one batch with the adapter off."""
-        if batch.answers is not None:
-            uncond, cond = batch.answers
-        else:
-            pooled = (
-                None if batch.pooled is None else torch.cat([batch.uncond_pooled, batch.pooled])
-            )
-            rows = (
-                x_t.repeat(2, 1, 1, 1),
-                batch.t.repeat(2),
-                torch.cat([batch.uncond, batch.context]),
-                pooled,
-            )
-            [frozen] = self._frozen
-            if frozen is not None:
-                uncond, cond = self._pass(frozen, *rows).chunk(2)
-            else:
-                with disable_lora(self._adapted):
-                    uncond, cond = self._pass(self.unet, *rows).chunk(2)
+    def teacher(self, x_t: Tensor, batch: Batch) -> Tensor:
+        """Return the base's guided prediction at batch.w, cached or from one pass over 2n rows."""
+        uncond, cond = batch.answers or self._teacher_passes(x_t, batch)
         return classifier_free_guidance(uncond, cond, batch.w.view(-1, 1, 1, 1))
+
+    def _teacher_passes(self, x_t: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the base's predictions without and with the caption."""
+        pooled = None
+        if batch.pooled is not None:
+            pooled = torch.cat([batch.uncond_pooled, batch.pooled])
+        context = torch.cat([batch.uncond, batch.context])
+        inputs = (x_t.repeat(2, 1, 1, 1), batch.t.repeat(2), context, pooled)
+        [teacher_unet] = self._teacher_unet
+        if teacher_unet is not None:
+            return self._predict(teacher_unet, *inputs).chunk(2)
+        with disable_lora(self._lora_layers):
+            return self._predict(self.unet, *inputs).chunk(2)

@@ -1,7 +1,7 @@
-"""Watching what is learned: the loss of held-out examples on fixed noise, and pictures of them from fixed noise.
+"""Validation during a training: the loss of held-out examples, and pictures, from fixed noise.
 
-validation/step-NNNNNNN.png   pictures of held-out captions, or of prompts that were given, as the student draws them then
-validation.png                all of them as one strip: a row for each look, the first one before training
+validation/step-NNNNNNN.png   pictures of held-out captions or of the parameters' prompts
+validation.png                all of them as one strip, a row for each step, the first at step 0
 """
 
 import io
@@ -11,6 +11,7 @@ from pathlib import Path
 import diffusers
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from ..config import Train
 from ..diffusion import classifier_free_guidance
@@ -24,184 +25,214 @@ from .objectives import OBJECTIVES
 from .setup import TrainingState
 from .zero import partitioned
 
-LOOK = re.compile(r"step-(\d{7,})\.png")
-STEPS, AT_ONCE, ROWS = (
-    25,
-    4,
-    8,
-)  # of sampling; pictures that are drawn together, rows of the strip, at most
-GAP, LEFT, SIDE = 6, 76, 128  # pixels between pictures, for the steps, of a small picture enlarged
+FILE_NAME = re.compile(r"step-(\d{7,})\.png")
+SAMPLING_STEPS = 25
+CHUNK_SIZE = 4  # pictures that are sampled together
+MAX_ROWS = 8  # of the strip
+GAP = 6  # pixels between pictures
+LABEL_WIDTH = 76  # pixels for the step beside a row
+MIN_WIDTH = 128  # pixels to which small pictures are enlarged
 
 
 class Validation:
-    """Called by every process at the same steps; the main one looks, the others wait."""
+    """The validation of a training, called by all processes at the same steps."""
 
-    def __init__(self, run: Run, config: Train, parts: TrainingState, accelerator, first: int):
-        """first: steps that are done already; pictures of another training than the one that goes on are removed."""
-        self.run, self.config, self.parts, self.accelerator = run, config, parts, accelerator
+    def __init__(
+        self,
+        run: Run,
+        config: Train,
+        training: TrainingState,
+        accelerator,
+        first: int,
+    ):
+        """Remove the pictures of other trainings and draw the fixed noise.
+
+        first: steps that are finished; pictures of later ones are not of this training.
+        """
+        self.run = run
+        self.config = config
+        self.training = training
+        self.examples = training.examples
+        self.accelerator = accelerator
         self.folder = run.folder / "validation"
-        self.pictures = pictures(config, parts.examples)
-        # of weights in parts, no process can make a pass alone
-        self.looks = accelerator.is_main_process or partitioned(parts.parameters)
-        if self.pictures and self.looks:
-            self.noise, self.text = self.drawn_from()
+        self.n_images = image_count(config, training.examples)
+        # of partitioned weights, no process can make a pass alone
+        self.active = accelerator.is_main_process or partitioned(training.parameters)
+        if self.n_images and self.active:
+            self.noise, self.text = self._fixed_inputs()
         if accelerator.is_main_process:
-            if not first:
-                (run.folder / "validation.png").unlink(missing_ok=True)
-            for path in validation_images(self.folder):
-                if not first or step_of(path) > first:
-                    path.unlink()
+            self._remove_pictures(first)
+
+    def _remove_pictures(self, first: int):
+        if not first:
+            (self.run.folder / "validation.png").unlink(missing_ok=True)
+        for path in validation_images(self.folder):
+            if not first or step_of(path) > first:
+                path.unlink()
 
     def due(self, step: int) -> bool:
+        """Return True if there is something to validate at this step."""
         every = self.config.validation_steps
-        wanted = every and (self.pictures or len(self.parts.examples.held_out))
-        return bool(wanted) and (step % every == 0 or step == self.config.steps)
+        if not every or not (self.n_images or len(self.examples.held_out)):
+            return False
+        return step % every == 0 or step == self.config.steps
 
-    def look(self, step: int, log):
-        """Held-out loss into the log, pictures into the folder."""
+    def validate(self, step: int, log):
+        """Write the held-out loss into the log, and pictures into the folder."""
         mark_phase(self.run, "validate")
-        loss = latents = None
-        if self.looks:
-            student, state = self.parts.student.eval(), torch.get_rng_state()
-            with self.parts.averaged():  # what is looked at is what would be saved
-                loss = self.loss() if len(self.parts.examples.held_out) else None
-                latents = self.sampled() if self.pictures else None
-            torch.set_rng_state(
-                state
-            )  # dropout's draws of the training go on as if nobody had looked
+        loss = None
+        latents = None
+        if self.active:
+            student = self.training.student.eval()
+            # the dropout of the training continues as if nothing had been drawn in between
+            random_state = torch.get_rng_state()
+            # the weights that would be saved now
+            with self.training.ema_weights():
+                if len(self.examples.held_out):
+                    loss = self.held_out_loss()
+                if self.n_images:
+                    latents = self.sample_all()
+            torch.set_rng_state(random_state)
             student.train()
         if self.accelerator.is_main_process:
             if loss is not None:
                 log.write({"step": step, "held_out_loss": round(loss, 8)})
             if latents is not None:
-                self.draw(step, latents)
+                self.write_pictures(step, latents)
         self.accelerator.wait_for_everyone()
 
     @torch.no_grad()
-    def loss(self) -> float:
-        """Mean loss of the held-out examples, each time on the same noise and timesteps."""
-        student, losses = self.parts.student, []
-        for batch in self.parts.examples.held_out_batches():
-            batch = batch.to(self.accelerator.device)
-            losses.append(
-                OBJECTIVES[self.config.objective].loss(student, student, batch, self.config)
-            )
+    def held_out_loss(self) -> float:
+        """Return the mean loss of the held-out examples, on the same noise and timesteps always."""
+        student = self.training.student
+        loss_function = OBJECTIVES[self.config.objective].loss
+        batches = self.examples.held_out_batches()
+        on_device = (batch.to(self.accelerator.device) for batch in batches)
+        losses = [loss_function(student, student, batch, self.config) for batch in on_device]
         return float(torch.cat(losses).mean())
 
-    def drawn_from(self) -> tuple[torch.Tensor, TextEmbeddings]:
-        """Noise [n, c, h, w] and texts of the pictures, the same at each look."""
-        examples, base, prompts = (
-            self.parts.examples,
-            self.parts.base,
-            self.config.validation_prompts,
-        )
-        shape = examples.shape_of(examples.held_out if len(examples.held_out) else examples.own)
-        if prompts:
-            texts = [prompt for prompt in prompts for _ in range(self.config.num_validation_images)]
-            text = base.encode_prompt(texts, base.text_encoders())
-        else:
-            text = TextEmbeddings(*examples.texts(of_first_shape(examples)[: self.pictures]))
-        return torch.randn(self.pictures, *shape, generator=torch.Generator().manual_seed(0)), text
+    def _fixed_inputs(self) -> tuple[Tensor, TextEmbeddings]:
+        """Return noise [n, c, h, w] and texts of the pictures."""
+        examples = self.examples
+        base = self.training.base
+        example = examples.held_out if len(examples.held_out) else examples.training
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(self.n_images, *examples.shape_of(example), generator=generator)
+        if self.config.validation_prompts:
+            repeats = range(self.config.num_validation_images)
+            prompts = [prompt for prompt in self.config.validation_prompts for _ in repeats]
+            return noise, base.encode_prompt(prompts, base.text_encoders())
+        captioned = same_shape_held_out(examples)[: self.n_images]
+        return noise, TextEmbeddings(*examples.texts(captioned))
 
     @torch.no_grad()
-    def sampled(self) -> torch.Tensor:
-        """Scaled latents of the pictures, sampled as a model of this objective is to be sampled, some at a time."""
-        device, parts = self.accelerator.device, []
-        for start in range(0, self.pictures, AT_ONCE):
-            rows = slice(start, start + AT_ONCE)
-            noise, text = (
-                self.noise[rows],
-                TextEmbeddings(*(part if part is None else part[rows] for part in self.text)),
-            )
-            uncond = TextEmbeddings(*self.parts.examples.unconditional(len(noise)))
-            parts.append(self.sample(noise.to(device), text.to(device), uncond.to(device)))
-        return torch.cat(parts)
+    def sample_all(self) -> Tensor:
+        """Return scaled latents [n, c, h, w] of all pictures, sampled in chunks."""
+        device = self.accelerator.device
+        chunks = []
+        for start in range(0, self.n_images, CHUNK_SIZE):
+            rows = slice(start, start + CHUNK_SIZE)
+            noise = self.noise[rows]
+            text = TextEmbeddings(*(part if part is None else part[rows] for part in self.text))
+            uncond = TextEmbeddings(*self.examples.unconditional(len(noise)))
+            chunks.append(self.sample(noise.to(device), text.to(device), uncond.to(device)))
+        return torch.cat(chunks)
 
-    @torch.no_grad()
-    def draw(self, step: int, latents: torch.Tensor):
-        """A row of pictures from scaled latents [n, c, h, w], and the strip of all rows so far."""
-        vae = self.parts.base.vae().to(latents.device)
-        pixels = torch.cat([self.parts.base.decode(vae, part) for part in latents.split(AT_ONCE)])
-        self.folder.mkdir(exist_ok=True)
-        save(
-            validation_page([Image.fromarray(each) for each in to_uint8(pixels)]),
-            self.folder / f"step-{step:07d}.png",
-        )
-        save(progress_strip(self.folder), self.run.folder / "validation.png")
+    def sample(self, noise: Tensor, text: TextEmbeddings, uncond: TextEmbeddings) -> Tensor:
+        """Return scaled latents [n, c, h, w], sampled as a model of this objective is to be.
 
-    def sample(
-        self, noise: torch.Tensor, text: TextEmbeddings, uncond: TextEmbeddings
-    ) -> torch.Tensor:
-        """Scaled latents [n, c, h, w] from standard normal noise of that shape."""
-        how, student = OBJECTIVES[self.config.objective], self.parts.student
-        scheduler = self.parts.base.scheduler(getattr(diffusers, how.scheduler))
-        scheduler.set_timesteps(how.steps or STEPS, device=noise.device)
-        x, generator = noise * scheduler.init_noise_sigma, torch.Generator().manual_seed(0)
+        noise: standard normal [n, c, h, w].
+        """
+        objective = OBJECTIVES[self.config.objective]
+        student = self.training.student
+        scheduler = self.training.base.scheduler(getattr(diffusers, objective.scheduler))
+        scheduler.set_timesteps(objective.steps or SAMPLING_STEPS, device=noise.device)
+        # for a scheduler that adds noise in each step, as LCM's does
+        generator = torch.Generator().manual_seed(0)
+        x = noise * scheduler.init_noise_sigma
         for t in scheduler.timesteps:
-            rows = t.expand(len(x))
-            prediction = student(x, rows, *text)
-            if how.guided:
-                prediction = classifier_free_guidance(
-                    student(x, rows, *uncond), prediction, self.config.guidance_scale
-                )
+            times = t.expand(len(x))
+            prediction = student(x, times, *text)
+            if objective.guided:
+                unguided = student(x, times, *uncond)
+                w = self.config.guidance_scale
+                prediction = classifier_free_guidance(unguided, prediction, w)
             x = scheduler.step(prediction, t, x, generator=generator).prev_sample
         return x
 
+    @torch.no_grad()
+    def write_pictures(self, step: int, latents: Tensor):
+        """Write a row of pictures from scaled latents [n, c, h, w], and the strip of all rows."""
+        base = self.training.base
+        vae = base.vae().to(latents.device)
+        pixels = torch.cat([base.decode(vae, chunk) for chunk in latents.split(CHUNK_SIZE)])
+        images = [Image.fromarray(image) for image in to_uint8(pixels)]
+        write_png(image_row(images), self.folder / f"step-{step:07d}.png")
+        write_png(progress_strip(self.folder), self.run.folder / "validation.png")
 
-def of_first_shape(examples: Examples) -> torch.Tensor:
-    """The held-out examples that have the first one's shape, for pictures of one row are of one size."""
+
+def same_shape_held_out(examples: Examples) -> Tensor:
+    """Return the held-out examples of the first one's shape; pictures of a row have one size."""
     held_out = examples.held_out
-    return (
-        held_out[examples.shape[held_out] == examples.shape[held_out[0]]]
-        if len(held_out)
-        else held_out
-    )
+    if not len(held_out):
+        return held_out
+    shape = examples.shape[held_out]
+    return held_out[shape == shape[0]]
 
 
-def pictures(config: Train, examples: Examples) -> int:
-    """How many pictures there are at each look."""
+def image_count(config: Train, examples: Examples) -> int:
+    """Return the number of pictures at each validation."""
     if not config.validation_steps:
         return 0
     if config.validation_prompts:
         return len(config.validation_prompts) * config.num_validation_images
-    return min(config.num_validation_images, len(of_first_shape(examples)))
+    return min(config.num_validation_images, len(same_shape_held_out(examples)))
 
 
-def validation_page(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures of one size in a row; small ones are enlarged by a whole factor, with square pixels."""
-    factor = max(1, SIDE // pictures[0].width)
-    width, height = pictures[0].width * factor, pictures[0].height * factor
-    row = Image.new("RGB", (len(pictures) * (width + GAP) - GAP, height), "white")
-    for i, picture in enumerate(pictures):
-        row.paste(picture.resize((width, height), Image.Resampling.NEAREST), (i * (width + GAP), 0))
+def image_row(images: list[Image.Image]) -> Image.Image:
+    """Return pictures of one size in a row; small ones are enlarged by a whole factor."""
+    factor = max(1, MIN_WIDTH // images[0].width)
+    width = images[0].width * factor
+    height = images[0].height * factor
+    row = Image.new("RGB", (len(images) * (width + GAP) - GAP, height), "white")
+    for column, image in enumerate(images):
+        # square pixels, which show what the VAE has decoded
+        enlarged = image.resize((width, height), Image.Resampling.NEAREST)
+        row.paste(enlarged, (column * (width + GAP), 0))
     return row
 
 
 def validation_images(folder: Path) -> list[Path]:
     """Return the pictures of a folder, in the order of their steps."""
-    return [path for path in files_in(folder) if LOOK.fullmatch(path.name)]
+    return [path for path in files_in(folder) if FILE_NAME.fullmatch(path.name)]
 
 
 def step_of(path: Path) -> int:
-    return int(LOOK.fullmatch(path.name)[1])
+    """Return the step of a picture."""
+    return int(FILE_NAME.fullmatch(path.name)[1])
 
 
 def progress_strip(folder: Path) -> Image.Image:
-    """The rows of a folder below each other with their steps, at most eight of them, evenly chosen."""
+    """Return the rows of a folder as one picture with their steps; of many, evenly chosen ones."""
     paths = validation_images(folder)
-    last = min(ROWS, len(paths)) - 1
-    chosen = [paths[round(i * (len(paths) - 1) / max(1, last))] for i in range(last + 1)]
+    n_rows = min(MAX_ROWS, len(paths))
+    # the first and the last row are always among them
+    spacing = (len(paths) - 1) / max(1, n_rows - 1)
+    chosen = [paths[round(index * spacing)] for index in range(n_rows)]
     rows = [Image.open(path) for path in chosen]
     width, height = rows[0].size
-    page = Image.new("RGB", (LEFT + width + GAP, len(rows) * (height + GAP) + GAP), "white")
-    for i, (path, row) in enumerate(zip(chosen, rows, strict=True)):
-        top = GAP + i * (height + GAP)
-        page.paste(row, (LEFT, top))
-        ImageDraw.Draw(page).text((GAP, top + height // 2), f"step {step_of(path)}", "black")
+    size = (LABEL_WIDTH + width + GAP, n_rows * (height + GAP) + GAP)
+    page = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(page)
+    for index, row in enumerate(rows):
+        top = GAP + index * (height + GAP)
+        page.paste(row, (LABEL_WIDTH, top))
+        draw.text((GAP, top + height // 2), f"step {step_of(chosen[index])}", "black")
     return page
 
 
-def save(image: Image.Image, path: Path):
-    """A PNG that is there whole or not at all."""
-    image.save(buffer := io.BytesIO(), "PNG")
+def write_png(image: Image.Image, path: Path):
+    """Write a PNG atomically."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
     write_atomic(path, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Everything that DeepSpeed is told: its settings by ZeRO stage, and whole weights out of their parts."""
+"""DeepSpeed's settings by ZeRO stage, and whole weights gathered from their parts."""
 
 import os
 from collections.abc import Iterator
@@ -9,107 +9,120 @@ from accelerate import DeepSpeedPlugin
 from accelerate.utils import patch_environment
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
+from torch.nn import Parameter
 
 from ..config import Train
 from ..models._torch_fixes import quote_torch_libraries
 
-BUCKET = 2**24
-"""Numbers that DeepSpeed is told to reduce or gather at once."""
-LIVE = 2**26
-"""Weights that a process may hold beyond its own part at stage 3."""
-BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
-"""What ZeRO 3 gathers at once. As it is, it gathers layer by layer, with hooks that take longer than small layers."""
-
-
-def _probe_in_silence():
-    """Have DeepSpeed try now what this machine can compile and link, which it does when it is first used: a linker's complaint
-    of what it cannot, which is nothing amiss, would be in every notebook, for what silences it elsewhere fails there."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        from deepspeed import ops
-
-        _ = ops.__compatible_ops__
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _know_muon():
-    """DeepSpeed looks at its optimizer Muon whatever the optimizer is, and has torch load its compiler for that, in each
-    process, unless torch is told to compile nothing."""
-    with patch_environment(torchdynamo_disable="1"):
-        from deepspeed.runtime.zero.muon import muon_optimizer  # noqa: F401
+# Numbers that DeepSpeed reduces or gathers at once.
+BUCKET_SIZE = 2**24
+# Weights that a process may hold beyond its own part at stage 3.
+MAX_LIVE_WEIGHTS = 2**26
+# Blocks that ZeRO 3 gathers as one.
+# By default it gathers layer by layer, with hooks that take longer than small layers.
+LEAF_BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
 
 
 def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
-    quote_torch_libraries()  # DeepSpeed has torch compile its extension
-    _probe_in_silence()
-    _know_muon()
-    clip = (
-        config.max_grad_norm if config.zero_stage or config.mixed_precision == "fp16" else 0.0
-    )  # see `clip_at_step`
+    """Return accelerate's plugin with all that DeepSpeed needs for these parameters."""
+    # torch compiles DeepSpeed's extension, and its own path may have spaces
+    quote_torch_libraries()
+    _probe_silently()
+    _import_muon()
+    # at ZeRO 0 without a loss scaler, `clip_at_step` clips
+    engine_clips = config.zero_stage or config.mixed_precision == "fp16"
+    max_norm = config.max_grad_norm if engine_clips else 0.0
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,
-        gradient_clipping=clip,
+        gradient_clipping=max_norm,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         offload_optimizer_device="cpu" if config.offload else "none",
         zero3_init_flag=False,
     )
-    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.batch_size
-    plugin.deepspeed_config["gradient_clipping"] = (
-        clip  # of 0 the plugin makes none, for which accelerate puts 1 in
-    )
+    settings = plugin.deepspeed_config
+    settings["train_micro_batch_size_per_gpu"] = config.batch_size
+    # the plugin leaves out a clipping of 0, and accelerate would fill in 1
+    settings["gradient_clipping"] = max_norm
     if config.zero_stage:
-        plugin.deepspeed_config["zero_optimization"] |= _sent_at_once(config.zero_stage)
-    # torch's own optimizer there too: DeepSpeed's for the CPU rounds in another way once it was resumed
-    plugin.deepspeed_config["zero_force_ds_cpu_optimizer"] = False
-    plugin.deepspeed_config["zero_allow_untested_optimizer"] = True  # Prodigy is one
+        settings["zero_optimization"] |= _transfer_sizes(config.zero_stage)
+    # torch's optimizer on the CPU too: DeepSpeed's rounds differently after it was resumed
+    settings["zero_force_ds_cpu_optimizer"] = False
+    # Prodigy is untested
+    settings["zero_allow_untested_optimizer"] = True
     if config.mixed_precision == "fp16":
-        plugin.deepspeed_config["torch_autocast"] = {"enabled": True, "dtype": "float16"}
+        settings["torch_autocast"] = {"enabled": True, "dtype": "float16"}
     return plugin
 
 
-def _sent_at_once(stage: int) -> dict:
-    """What DeepSpeed sends among the processes, or holds of it, at a time. As it is, gradients on a GPU are gathered for
-    reduction in 1.9 GiB, and at stage 3 a whole UNet stays gathered, for its every weight is used again soon."""
+def _probe_silently():
+    """Let DeepSpeed find out what this machine can compile and link, without its output."""
+    # it probes on first use, and the linker's complaints, which mean no harm, would be in every
+    # notebook: DeepSpeed's own way to silence them fails there
+    stderr = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, 2)
+        from deepspeed import ops
+
+        _ = ops.__compatible_ops__
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)
+
+
+def _import_muon():
+    """Import DeepSpeed's Muon without torch's compiler."""
+    # DeepSpeed looks at it whatever the optimizer is, and each process would load the compiler
+    with patch_environment(torchdynamo_disable="1"):
+        from deepspeed.runtime.zero.muon import muon_optimizer  # noqa: F401
+
+
+def _transfer_sizes(stage: int) -> dict:
+    """Return DeepSpeed's settings of what it sends or holds at once."""
+    # by default, gradients on a GPU are reduced in buckets of 1.9 GiB
     if stage < 3:
-        return {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+        return {"reduce_bucket_size": BUCKET_SIZE, "allgather_bucket_size": BUCKET_SIZE}
     return {
-        "reduce_bucket_size": BUCKET,
-        "stage3_max_live_parameters": LIVE,
-        "stage3_max_reuse_distance": LIVE,
-        "stage3_param_persistence_threshold": 0,  # small weights would stay whole, gathered one by one after each step
-        "leaf_module": {"classes": [f"{block.__module__}.{block.__name__}" for block in BLOCKS]},
+        "reduce_bucket_size": BUCKET_SIZE,
+        # by default a whole UNet stays gathered, because each weight is soon used again
+        "stage3_max_live_parameters": MAX_LIVE_WEIGHTS,
+        "stage3_max_reuse_distance": MAX_LIVE_WEIGHTS,
+        # small weights would stay whole, and be gathered one by one after each step
+        "stage3_param_persistence_threshold": 0,
+        "leaf_module": {
+            "classes": [f"{block.__module__}.{block.__name__}" for block in LEAF_BLOCKS]
+        },
     }
 
 
-def with_a_gradient(unet: torch.nn.Module, given: tuple) -> tuple:
-    """Have the latents want a gradient, in a pass that is to have any.
+def require_input_gradient(unet: torch.nn.Module, inputs: tuple) -> tuple:
+    """Set requires_grad on the input latents, in a pass that has gradients; a forward pre-hook.
 
-    A block's hook hands its gradients on once that of the block's input is there: of an input that wants none, before there
-    are any.
+    ZeRO 3 reduces a block's gradients when the gradient of its input arrives. An input without one
+    would trigger it before there are any.
     """
-    x_t, *others = given
+    x_t, *others = inputs
     return (x_t.detach().requires_grad_(torch.is_grad_enabled()), *others)
 
 
-def partitioned(parameters: list[torch.nn.Parameter]) -> bool:
-    """Whether each process holds a part of the weights only, as at ZeRO 3."""
+def partitioned(parameters: list[Parameter]) -> bool:
+    """Return True if each process holds only a part of the weights, as at ZeRO 3."""
     return any(hasattr(parameter, "ds_id") for parameter in parameters)
 
 
 @contextmanager
-def gathered(parameters: list[torch.nn.Parameter], changed: bool = False) -> Iterator[None]:
-    """The whole weights in every process for a while. changed: whether they are changed then, in all processes alike.
+def gathered(parameters: list[Parameter], modified: bool = False) -> Iterator[None]:
+    """Hold the whole weights in every process for a while; every process must enter it.
 
-    Every process must enter it.
+    modified: True if all processes change them alike in the meantime.
     """
     if not partitioned(parameters):
         yield
         return
+    # here: a training without DeepSpeed does not load it
     from deepspeed.runtime.zero import GatheredParameters
 
-    with GatheredParameters(parameters, modifier_rank=0 if changed else None):
+    # with a modifier, rank 0's values replace those of the others at the end
+    with GatheredParameters(parameters, modifier_rank=0 if modified else None):
         yield

@@ -137,7 +137,7 @@ def student_of(run: Run) -> Student:
         base.scheduler().alphas_cumprod,
         base.prediction_type,
         torch.float32,
-        added=base.added_cond_kwargs,
+        added_cond_kwargs=base.added_cond_kwargs,
     )
 
 

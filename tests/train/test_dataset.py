@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Train
 from nbs_lib.diffusion import noise_like
-from nbs_lib.train.dataset import DataError, Examples, check_cache
+from nbs_lib.train.cache_reader import DataError, check_cache
+from nbs_lib.train.dataset import Examples
 
 ONLY = Train(validation_examples=0, batch_size=4)
 
@@ -22,8 +23,9 @@ def examples(
     answers: dict | None = None,
     **more,
 ) -> Examples:
-    """A cache of n examples with three captions in two shards, the last `prior` of them there to keep what the base knew.
+    """Return a cache of n examples with three captions in two shards.
 
+    prior: number of prior-preservation examples, the last ones.
     more: columns of examples.parquet, or `pooled`, `shape` of the second shard, `meta`.
     """
     generator, half = torch.Generator().manual_seed(0), n // 2
@@ -34,19 +36,19 @@ def examples(
         latents = torch.randn(half, *shape, generator=generator)
         save_file({"latents": latents}, folder / "latents" / f"l{shard}.safetensors")
         if answers:
-            own = {
+            tensors = {
                 name: part[half * shard : half * (shard + 1)].contiguous()
                 for name, part in answers.items()
             }
-            save_file(own, folder / "answers" / f"a{shard}.safetensors")
+            save_file(tensors, folder / "answers" / f"a{shard}.safetensors")
     texts = torch.randn(3, 5, 6, generator=generator)
     away = {"empty": torch.zeros(5, 6), "negative": torch.ones(5, 6)}
     pooled = more.pop("pooled", False)
     for shard, rows in enumerate((texts[:2], texts[2:])):
-        own = {"embeddings": rows.contiguous()} | (
+        tensors = {"embeddings": rows.contiguous()} | (
             {"pooled": rows[:, 0, :4].clone()} if pooled else {}
         )
-        save_file(own, folder / "texts" / f"t{shard}.safetensors")
+        save_file(tensors, folder / "texts" / f"t{shard}.safetensors")
     away |= {f"{name}_pooled": part[0, :4].clone() for name, part in away.items()} if pooled else {}
     save_file(away, folder / "unconditional.safetensors")
     meta = {
@@ -86,27 +88,27 @@ def test_a_batch_depends_on_seed_and_step_alone(tmp_path):
 
 @pytest.mark.parametrize("objective", ["guidance", "finetune"])
 def test_two_processes_share_the_batch_that_one_would_have(tmp_path, objective):
-    how = {
+    options = {
         "objective": objective,
         "validation_examples": 0,
         "noise_offset": 0.1,
         "caption_dropout": 0.5,
     }
-    how["guidance_scale_max"] = 5.0 if objective == "guidance" else 0.0
-    whole = examples(tmp_path, Train(batch_size=8, **how), prior=2).batch(5, 0, 1)
-    cache = examples(tmp_path, Train(batch_size=4, **how), prior=2)
+    options["guidance_scale_max"] = 5.0 if objective == "guidance" else 0.0
+    combined = examples(tmp_path, Train(batch_size=8, **options), prior=2).batch(5, 0, 1)
+    cache = examples(tmp_path, Train(batch_size=4, **options), prior=2)
     halves = [cache.batch(5, rank, 2) for rank in (0, 1)]
     for name in ("latents", "noise", "t", "context", "w", "weight", "example"):
         assert torch.equal(
-            torch.cat([getattr(half, name) for half in halves]), getattr(whole, name)
+            torch.cat([getattr(half, name) for half in halves]), getattr(combined, name)
         ), name
 
 
-def test_pooled_texts_go_with_their_captions_where_there_are_such(tmp_path):
+def test_pooled_texts_belong_to_their_captions(tmp_path):
     plain = examples(tmp_path).batch(0, 0, 1)
     assert plain.pooled is None and plain.uncond_pooled is None
-    for objective, how in {"guidance": {}, "finetune": {"caption_dropout": 0.5}}.items():
-        config = Train(objective=objective, validation_examples=0, batch_size=64, **how)
+    for objective, options in {"guidance": {}, "finetune": {"caption_dropout": 0.5}}.items():
+        config = Train(objective=objective, validation_examples=0, batch_size=64, **options)
         batch = examples(tmp_path, config, pooled=True).batch(0, 0, 1)
         assert torch.equal(batch.pooled, batch.context[:, 0, :4]) and torch.equal(
             batch.uncond_pooled, batch.uncond[:, 0, :4]
@@ -115,7 +117,7 @@ def test_pooled_texts_go_with_their_captions_where_there_are_such(tmp_path):
         assert dropped.any() == (objective == "finetune") and not dropped.all()
 
 
-def test_an_example_keeps_its_own_caption(tmp_path):
+def test_an_example_has_its_caption(tmp_path):
     cache = examples(tmp_path, Train(validation_examples=0, batch_size=64))
     batch = cache.batch(0, 0, 1)
     for i, latent, context in zip(
@@ -143,12 +145,12 @@ def test_held_out_examples_are_never_trained_on_and_always_the_same(tmp_path):
     assert examples(tmp_path, Train(validation_examples=100)).held_out.tolist() == [6, 7], (
         "a quarter at most"
     )
-    assert len(examples(tmp_path, Train(validation_examples=2, validation_steps=0)).own) == 8, (
-        "nobody would look at them"
-    )
+    assert (
+        len(examples(tmp_path, Train(validation_examples=2, validation_steps=0)).training) == 8
+    ), "nobody would look at them"
 
 
-def test_w_is_fixed_or_drawn_from_its_range(tmp_path):
+def test_w_is_fixed_or_random_in_its_range(tmp_path):
     assert examples(tmp_path).batch(0, 0, 1).w.tolist() == [Train().guidance_scale] * 4
     w = (
         examples(
@@ -163,10 +165,10 @@ def test_w_is_fixed_or_drawn_from_its_range(tmp_path):
     assert 2 <= w.min() < 2.3 and 5.7 < w.max() < 6 and abs(float(w.mean()) - 4) < 0.3
 
 
-def test_finetune_drops_captions_and_mixes_the_prior_in_with_its_weight(tmp_path):
-    how = {"objective": "finetune", "validation_examples": 0, "batch_size": 256}
+def test_finetune_drops_captions_and_weighs_the_prior(tmp_path):
+    options = {"objective": "finetune", "validation_examples": 0, "batch_size": 256}
     batch = examples(
-        tmp_path, Train(caption_dropout=0.25, prior_loss_weight=0.5, **how), prior=3
+        tmp_path, Train(caption_dropout=0.25, prior_loss_weight=0.5, **options), prior=3
     ).batch(0, 0, 1)
     dropped = (batch.context == 0).all(-1).all(-1)
     assert 0.15 < dropped.float().mean() < 0.35
@@ -177,40 +179,40 @@ def test_finetune_drops_captions_and_mixes_the_prior_in_with_its_weight(tmp_path
     assert torch.equal(batch.weight, torch.where(prior, 0.5, 1.0))
 
 
-def test_a_step_of_one_example_meets_the_prior_too(tmp_path):
+def test_steps_of_one_example_reach_the_prior(tmp_path):
     config = Train(objective="finetune", validation_examples=0, batch_size=1)
     cache = examples(tmp_path, config, prior=3)
-    seen = [int(cache.batch(step, 0, 1).example) >= 5 for step in range(60)]
-    assert 15 < sum(seen) < 45
+    is_prior = [int(cache.batch(step, 0, 1).example) >= 5 for step in range(60)]
+    assert 15 < sum(is_prior) < 45
 
 
-def test_held_out_answers_are_of_all_draws(tmp_path):
+def test_held_out_examples_use_all_cached_draws(tmp_path):
     config = Train(teacher="cached", validation_examples=2, batch_size=64)
-    [batch] = examples(tmp_path, config, answers=kept_answers(False)).held_out_batches()
+    [batch] = examples(tmp_path, config, answers=cached_answers(False)).held_out_batches()
     assert [int(t) // 10 % 2 for t in batch.t] == [0, 1]
 
 
 def test_offset_noise_moves_whole_channels(tmp_path):
     """The mean of a channel of n pixels has a variance of 1/n + offset²."""
-    how = {"objective": "finetune", "validation_examples": 0, "batch_size": 2000}
+    options = {"objective": "finetune", "validation_examples": 0, "batch_size": 2000}
     means = [
-        examples(tmp_path, Train(noise_offset=offset, **how)).batch(0, 0, 1).noise.mean((2, 3))
+        examples(tmp_path, Train(noise_offset=offset, **options)).batch(0, 0, 1).noise.mean((2, 3))
         for offset in (0.0, 1.0)
     ]
     assert [float(mean.var()) for mean in means] == pytest.approx([0.25, 1.25], rel=0.1)
 
 
-def kept_answers(states: bool) -> dict[str, torch.Tensor]:
-    """Two answers for each of eight examples, which tell their example and draw."""
+def cached_answers(states: bool) -> dict[str, torch.Tensor]:
+    """Return two answers for each of eight examples, whose values name example and draw."""
     t = torch.arange(16).view(8, 2) * 10
     value = t.view(8, 2, 1, 1, 1).expand(8, 2, 4, 2, 2).half().contiguous()
     return {"t": t, "uncond": value, "cond": value + 1} | ({"x_t": value + 2} if states else {})
 
 
 @pytest.mark.parametrize("states", [False, True])
-def test_kept_answers_come_with_the_state_that_they_are_about(tmp_path, states):
+def test_cached_answers_belong_to_their_states(tmp_path, states):
     config = Train(teacher="cached", validation_examples=0, batch_size=64)
-    batch = examples(tmp_path, config, answers=kept_answers(states)).batch(0, 0, 1)
+    batch = examples(tmp_path, config, answers=cached_answers(states)).batch(0, 0, 1)
     assert {int(t) // 10 % 2 for t in batch.t} == {0, 1}, "both draws"
     for i in range(64):
         example, t = int(batch.example[i]), int(batch.t[i])
@@ -223,7 +225,7 @@ def test_kept_answers_come_with_the_state_that_they_are_about(tmp_path, states):
     assert states == (batch.x_t is not None)
 
 
-def test_a_batch_is_of_one_shape_and_every_shape_has_its_turn(tmp_path):
+def test_a_batch_has_one_shape_and_every_shape_is_used(tmp_path):
     cache = examples(tmp_path, Train(validation_examples=2, batch_size=4), shape=(4, 4, 1))
     shapes = [tuple(cache.batch(step, 0, 1).latents.shape[1:]) for step in range(30)]
     assert set(shapes) == {(4, 2, 2), (4, 4, 1)} and shapes.count((4, 4, 1)) > 3
@@ -231,33 +233,37 @@ def test_a_batch_is_of_one_shape_and_every_shape_has_its_turn(tmp_path):
     for step in range(30):
         batch = cache.batch(step, 0, 1)
         assert all(
-            (place >= 4) == (batch.latents.shape[2] == 4) for place in batch.example.tolist()
+            (index >= 4) == (batch.latents.shape[2] == 4) for index in batch.example.tolist()
         )
 
 
-def test_the_mirrored_copy_of_a_held_out_example_is_not_trained_on_either(tmp_path):
+def test_mirrored_copies_of_held_out_examples_are_not_trained_on(tmp_path):
     ids, flipped = ["a", "a", "b", "b", "c", "c", "d", "d"], [False, True] * 4
     cache = examples(tmp_path, Train(validation_examples=1, batch_size=4), id=ids, flipped=flipped)
-    assert cache.held_out.tolist() == [6] and cache.own.tolist() == [0, 1, 2, 3, 4, 5]
+    assert cache.held_out.tolist() == [6] and cache.training.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_prompts_without_images_are_learned_from_by_kept_states_alone(tmp_path):
+def test_prompts_without_images_need_cached_states(tmp_path):
     config, meta = Train(teacher="cached", validation_examples=0, batch_size=4), {"images": False}
-    batch = examples(tmp_path, config, answers=kept_answers(True), meta=meta).batch(0, 0, 1)
+    batch = examples(tmp_path, config, answers=cached_answers(True), meta=meta).batch(0, 0, 1)
     assert not batch.latents.any() and batch.x_t is not None
     for states, teacher in (("data", "cached"), ("trajectories", "live")):
-        told = {"files": {}, "images": False, "answers": {"states": states}}
-        (tmp_path / "cache.json").write_text(json.dumps(told))
-        with pytest.raises(
-            DataError, match="has prompts without images; run .* with teacher_cache = 'traj"
-        ):
+        write_metadata(tmp_path, images=False, answers={"states": states})
+        with pytest.raises(DataError, match="without images.* teacher_cache = 'trajectories'"):
             check_cache(tmp_path, Train(teacher=teacher))
 
 
-def test_answers_that_are_not_there_are_said(tmp_path):
-    (tmp_path / "cache.json").write_text('{"files": {}, "images": true, "answers": null}')
+def write_metadata(folder: Path, **values):
+    """Write cache.json of a cache without files."""
+    numbers = ("resolution", "examples", "captions", "captions_cut")
+    empty = {name: 0 for name in numbers} | {name: "" for name in ("key", "base", "base_hash")}
+    empty |= {name: [] for name in ("text_shape", "shards", "texts")}
+    empty |= {name: {} for name in ("shapes", "spaces", "files")}
+    (folder / "cache.json").write_text(json.dumps(empty | values))
+
+
+def test_missing_teacher_answers_are_named(tmp_path):
+    write_metadata(tmp_path, images=True, answers=None)
     check_cache(tmp_path, Train())
-    with pytest.raises(
-        DataError, match="has no answers of a teacher; run .* with teacher_cache = 'data'"
-    ):
+    with pytest.raises(DataError, match="no answers of a teacher.* teacher_cache = 'data'"):
         check_cache(tmp_path, Train(teacher="cached"))

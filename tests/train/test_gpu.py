@@ -1,4 +1,4 @@
-"""On a machine with a GPU: trainings there, against the same on a CPU. Elsewhere nothing of it can be tried."""
+"""Trainings on a GPU against the same ones on a CPU; skipped on a machine without a GPU."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from nbs_lib.run.environment import gpus
 from nbs_lib.run.run import Run
 from nbs_lib.train import trained_weights
 
-# CI has none either: unlike what `cannot` tells of, it is nothing that a machine could be given by an installation
+# CI has none either, and no installation could give it one
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not gpus(), reason="this machine has no GPU")]
 
 SMALL = {
@@ -29,7 +29,7 @@ SMALL = {
     "validation_examples": 4,
 }
 SMALL |= {"num_processes": min(2, len(gpus())), "mixed_precision": "bf16"}
-WAYS = {
+ENGINES = {
     "fp32": {"mixed_precision": "fp32", "zero_stage": 0},
     "fp32, TF32": {"mixed_precision": "fp32", "allow_tf32": True},
     "fp16": {"mixed_precision": "fp16", "zero_stage": 0},
@@ -60,11 +60,13 @@ train(Train(**json.loads(sys.argv[1])))
 
 
 def on_gpu(source: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Python source in a process of its own that sees the GPUs."""
-    kept_back = ("CUDA_VISIBLE_DEVICES", "PYTORCH_NVML_BASED_CUDA_CHECK")  # both are ours
-    known = {name: value for name, value in os.environ.items() if name not in kept_back}
+    """Run Python source in a process of its own that sees the GPUs."""
+    hidden = ("CUDA_VISIBLE_DEVICES", "PYTORCH_NVML_BASED_CUDA_CHECK")  # both are ours
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     command = [sys.executable, "-W", "ignore", "-c", source, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.fixture
@@ -85,14 +87,16 @@ def losses(run: Run) -> list[float]:
 
 @pytest.fixture(scope="module")
 def on_cpu(new_run, train):
-    """`on_cpu(how)`: the losses of the same training on a CPU in fp32; each taken once."""
-    made = {}
+    """`on_cpu(options)`: the losses of the same training on a CPU in fp32, computed once."""
+    results = {}
 
-    def call(how: dict) -> list[float]:
+    def call(options: dict) -> list[float]:
         same = {
-            name: how[name] for name in ("method", "target_modules", "learning_rate") if name in how
+            name: options[name]
+            for name in ("method", "target_modules", "learning_rate")
+            if name in options
         }
-        if str(same) not in made:
+        if str(same) not in results:
             run = new_run()
             train(
                 Train(
@@ -100,23 +104,21 @@ def on_cpu(new_run, train):
                     **SMALL | same | {"mixed_precision": "fp32", "deepspeed": False},
                 )
             )
-            made[str(same)] = losses(run)
-        return made[str(same)]
+            results[str(same)] = losses(run)
+        return results[str(same)]
 
     return call
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(
-    new_run, on_cpu, trained, interrupted, way
-):
-    how = WAYS[way]
-    config = Train(str(new_run().folder), **SMALL | how)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_training_matches_the_cpu_and_is_resumed(new_run, on_cpu, trained, interrupted, engine):
+    options = ENGINES[engine]
+    config = Train(str(new_run().folder), **SMALL | options)
     run = trained(config)
     record = run.stage_record("train")
     assert record["device"].startswith("cuda") and record["processes"] == SMALL["num_processes"]
     assert losses(run) == pytest.approx(
-        on_cpu(how),
+        on_cpu(options),
         rel=2e-3 if config.mixed_precision == "fp32" and not config.allow_tf32 else 3e-2,
     )
     assert (
@@ -127,7 +129,7 @@ def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(
     again = interrupted(run)
     trained(replace(config, run=str(again.folder)))
     assert again.stage_record("train")["resumed_from"] == 2
-    one, other = (load_file(trained_weights(each, config)) for each in (run, again))
+    one, other = (load_file(trained_weights(trained_run, config)) for trained_run in (run, again))
     for key, value in one.items():
         assert other[key] == pytest.approx(value, abs=2e-4), key
     if config.method != "full":
@@ -139,7 +141,7 @@ def test_a_training_learns_what_it_learns_on_a_cpu_and_is_resumed(
 
 
 @pytest.mark.parametrize("touched", ["torch.cuda.is_available()", "torch.zeros(1, device='cuda')"])
-def test_a_kernel_that_has_touched_cuda_is_told_so_and_trains_afresh(new_run, touched):
+def test_a_kernel_that_has_touched_cuda_is_refused_and_trains_in_subprocesses(new_run, touched):
     config = Train(str(new_run().folder), **SMALL)
     refused = on_gpu(f"import torch; {touched}\n{TRAIN}", json.dumps(asdict(config)))
     assert "LaunchError: CUDA was used in this kernel" in refused.stderr

@@ -7,7 +7,7 @@ from nbs_lib.config import Train
 from nbs_lib.diffusion import classifier_free_guidance, get_velocity, min_snr_weight
 from nbs_lib.models import find_base
 from nbs_lib.models.lora import add_lora
-from nbs_lib.train.batch import Batch
+from nbs_lib.train.dataset import Batch
 from nbs_lib.train.objectives import OBJECTIVES, consistency, finetune, guidance
 from nbs_lib.train.student import Student
 
@@ -36,7 +36,7 @@ def batch() -> Batch:
 
 
 class Answers(torch.nn.Module):
-    """A UNet that answers with what it is given, whatever it is asked."""
+    """A UNet that always returns the same answer."""
 
     def __init__(self, answer: torch.Tensor):
         super().__init__()
@@ -53,7 +53,7 @@ def answering(student: Student, answer: torch.Tensor, prediction_type: str) -> S
 
 
 def test_the_teacher_is_two_plain_passes_of_the_base(student, batch):
-    x_t, plain = student.states(batch), find_base("embedded").unet()
+    x_t, plain = student.noisy_latents(batch), find_base("embedded").unet()
     with torch.no_grad():
         uncond, cond = (
             plain(x_t, batch.t, context).sample for context in (batch.uncond, batch.context)
@@ -71,11 +71,11 @@ def test_the_teacher_is_two_plain_passes_of_the_base(student, batch):
     torch.testing.assert_close(student.teacher(x_t, differing), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_frozen_copy_teaches_like_the_adapter_switched_off(student, batch):
+def test_a_frozen_copy_teaches_like_the_disabled_adapter(student, batch):
     beside = Student(
         student.unet, student.alphas_cumprod, "epsilon", torch.float32, find_base("embedded").unet()
     )
-    x_t = student.states(batch)
+    x_t = student.noisy_latents(batch)
     torch.testing.assert_close(
         beside.teacher(x_t, batch), student.teacher(x_t, batch), atol=1e-5, rtol=1e-5
     )
@@ -84,13 +84,13 @@ def test_a_frozen_copy_teaches_like_the_adapter_switched_off(student, batch):
     ]
 
 
-def test_kept_answers_are_taken_for_the_teacher_s(student, batch):
-    x_t = student.states(batch)
-    kept = replace(
+def test_cached_answers_replace_the_teacher(student, batch):
+    x_t = student.noisy_latents(batch)
+    cached = replace(
         batch, answers=(torch.zeros_like(x_t), torch.ones_like(x_t)), x_t=torch.full_like(x_t, 2.0)
     )
-    assert torch.equal(student.states(kept), kept.x_t)
-    assert torch.equal(student.teacher(kept.x_t, kept), torch.full_like(x_t, 3.0))
+    assert torch.equal(student.noisy_latents(cached), cached.x_t)
+    assert torch.equal(student.teacher(cached.x_t, cached), torch.full_like(x_t, 3.0))
 
 
 def test_an_untrained_student_has_no_loss_at_w_1_and_some_at_w_3(student, batch):
@@ -101,18 +101,18 @@ def test_an_untrained_student_has_no_loss_at_w_1_and_some_at_w_3(student, batch)
 
 def test_the_guidance_loss_is_stated_in_eps_for_every_prediction_type(student, batch):
     """eps = sigma x_t + alpha v: an error of 1 in v is one of alpha in eps."""
-    kept = replace(batch, answers=(torch.zeros(2, 4, 16, 16), torch.zeros(2, 4, 16, 16)))
+    cached = replace(batch, answers=(torch.zeros(2, 4, 16, 16), torch.zeros(2, 4, 16, 16)))
     alpha, _ = student.levels(batch.t)
     for prediction_type, expected in (
         ("epsilon", torch.ones(2)),
         ("v_prediction", alpha.flatten().square()),
     ):
         ones = answering(student, torch.ones(2, 4, 16, 16), prediction_type)
-        torch.testing.assert_close(guidance(ones, ones, kept, CONFIG), expected)
+        torch.testing.assert_close(guidance(ones, ones, cached, CONFIG), expected)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_finetune_has_no_loss_where_the_prediction_is_right_and_min_snr_weights_elsewhere(
+def test_finetune_loss_is_zero_for_a_right_prediction_and_min_snr_weighted(
     student, batch, prediction_type
 ):
     alpha, sigma = student.levels(batch.t)
@@ -129,25 +129,25 @@ def test_finetune_has_no_loss_where_the_prediction_is_right_and_min_snr_weights_
 
 
 def test_a_consistent_student_has_no_consistency_loss(student, batch):
-    """A prediction of x_0 itself is the same at every timestep, and c_out is almost 1 but at the data."""
+    """A prediction of x_0 is the same at every timestep, and c_out is almost 1 above it."""
     knows = answering(student, batch.latents, "sample")
-    high = batch.at(torch.tensor([500, 900]))
+    high = replace(batch, t=torch.tensor([500, 900]))
     assert float(consistency(knows, knows, high, CONFIG).max()) < 1e-4
     assert float(consistency(student, student, high, CONFIG).min()) > 1e-3
 
 
-def test_consistency_asks_at_the_timesteps_that_the_scheduler_samples_at(student, batch):
+def test_consistency_uses_the_timesteps_of_the_scheduler(student, batch):
     from diffusers import LCMScheduler
 
-    asked = []
+    timesteps = []
 
     def engine(x_t, t, context, pooled):
-        asked.extend(t.tolist())
+        timesteps.extend(t.tolist())
         return student(x_t, t, context, pooled)
 
     for t in ([0, 999], [19, 20], [399, 400]):
-        consistency(engine, student, batch.at(torch.tensor(t)), CONFIG)
-    assert asked == [19, 999, 19, 39, 399, 419]
+        consistency(engine, student, replace(batch, t=torch.tensor(t)), CONFIG)
+    assert timesteps == [19, 999, 19, 39, 399, 419]
     scheduler = find_base("embedded").scheduler(LCMScheduler)
     scheduler.set_timesteps(4)
     assert all((t + 1) % 20 == 0 for t in scheduler.timesteps.tolist())

@@ -5,12 +5,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nbs_lib.config import Train
 from nbs_lib.models import find_base
 from nbs_lib.models.lora import lora_layers
-from nbs_lib.train.setup import learning_rate, new_optimizer, set_tf32, trainable
+from nbs_lib.train.setup import allow_tf32, learning_rate, new_optimizer, trainable
 from nbs_lib.train.student import Student
 
 
-def rates(**how) -> list[float]:
-    config = Train(learning_rate=1.0, steps=100, **how)
+def rates(**options) -> list[float]:
+    config = Train(learning_rate=1.0, steps=100, **options)
     return [learning_rate(config, step) for step in range(100)]
 
 
@@ -46,14 +46,14 @@ def test_restarts_and_powers_of_the_learning_rate_by_hand():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
 @pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2", "adam_epsilon", "adam_weight_decay"])
-def test_what_the_optimizer_is_given_changes_its_steps(optimizer, name):
+def test_optimizer_parameters_change_its_steps(optimizer, name):
     assert not torch.equal(
         stepped(Train(optimizer=optimizer, **{name: 0.5})), stepped(Train(optimizer=optimizer))
     )
 
 
 def stepped(config: Train) -> torch.Tensor:
-    """A weight after three steps on gradients that differ."""
+    """Return a weight after three steps on different gradients."""
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
     optimizer = new_optimizer([weight], config)
     for step in range(3):
@@ -63,21 +63,21 @@ def stepped(config: Train) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("how", "dtype", "share"),
+    ("options", "dtype", "share"),
     [
         ({"method": "lora", "mixed_precision": "bf16"}, torch.bfloat16, 0.2),
         ({"method": "dora", "mixed_precision": "fp32"}, torch.float32, 0.2),
         ({"method": "full", "mixed_precision": "bf16"}, torch.float32, 1.0),
     ],
 )
-def test_what_is_trained_is_fp32_and_the_frozen_rest_is_in_the_low_precision(how, dtype, share):
-    unet, frozen, parameters = trainable(find_base("embedded"), Train(**how))
+def test_trained_weights_are_fp32_and_frozen_ones_in_low_precision(options, dtype, share):
+    unet, frozen, parameters = trainable(find_base("embedded"), Train(**options))
     assert all(p.dtype == torch.float32 and p.requires_grad for p in parameters)
     rest = [p for p in unet.parameters() if not p.requires_grad]
     assert {p.dtype for p in rest} == ({dtype} if share < 1 else set())
     trained, every = (sum(p.numel() for p in some) for some in (parameters, unet.parameters()))
     assert 0 < trained <= share * every
-    assert (frozen is not None) == (how["method"] == "full")
+    assert (frozen is not None) == (options["method"] == "full")
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
@@ -114,16 +114,16 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_tf32_is_as_it_was_asked_for_in_products_and_convolutions(allowed):
+def test_tf32_is_set_for_products_and_convolutions(allowed):
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
-        set_tf32(allowed)
+        allow_tf32(allowed)
         assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def test_inputs_of_a_lora_are_cast_once_and_the_numbers_stay_the_same():
+def test_inputs_of_a_lora_are_cast_once_with_equal_gradients():
     gradients, casts = [], []
     for spared in (True, False):
         base = find_base("embedded")
@@ -145,7 +145,7 @@ def test_inputs_of_a_lora_are_cast_once_and_the_numbers_stay_the_same():
 
 
 class Casts(TorchDispatchMode):
-    """Counts the copies of tensors to another type."""
+    """A counter of the casts of tensors."""
 
     count = 0
 

@@ -15,15 +15,15 @@ from nbs_lib.files import read_jsonl
 from nbs_lib.models import find_base
 from nbs_lib.models.lora import LORA_FILE, load_metadata
 from nbs_lib.run.run import Run
-from nbs_lib.train.dataset import DataError, check_cache
+from nbs_lib.train.cache_reader import DataError, check_cache
 
 pytestmark = pytest.mark.slow
 
 
 def trained(new_run, train, **changed) -> Run:
-    """A run of four steps on the same cache."""
+    """Return a run of four steps on the same cache."""
     run = new_run()
-    how = {
+    options = {
         "steps": 4,
         "batch_size": 2,
         "log_every": 1,
@@ -31,7 +31,7 @@ def trained(new_run, train, **changed) -> Run:
         "validation_examples": 4,
         "validation_steps": 0,
     }
-    train(Train(str(run.folder), **how | changed))
+    train(Train(str(run.folder), **options | changed))
     return run
 
 
@@ -40,7 +40,7 @@ def losses(run: Run, name: str = "loss") -> list[float]:
 
 
 def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
-    """Four examples a step, however they are shared by processes and passes: the same batches, so the same training."""
+    """Four examples a step, divided among processes and passes, are the same training."""
     runs = {"two": trained(new_run, train, zero_stage=0)}
     runs["one"] = trained(new_run, train, zero_stage=0, num_processes=1, batch_size=4)
     runs["one in two passes"] = trained(
@@ -69,7 +69,7 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
 
 
 @pytest.mark.parametrize(
-    "how",
+    "options",
     [
         {"teacher": "cached", "guidance_scale_max": 6.0},
         {
@@ -96,10 +96,8 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
     ],
     ids=["cached", "finetune", "consistency", "prodigy", "low"],
 )
-def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loads(
-    new_run, train, how
-):
-    run = trained(new_run, train, validation_steps=2, **how)
+def test_every_objective_and_method_saves_an_adapter_for_a_stock_pipeline(new_run, train, options):
+    run = trained(new_run, train, validation_steps=2, **options)
     assert len(losses(run)) == 4 and all(loss > 0 for loss in losses(run))
     assert len(losses(run, "held_out_loss")) == 3
     assert sorted(path.name for path in (run.folder / "validation").iterdir()) == [
@@ -112,21 +110,21 @@ def test_every_objective_and_method_ends_in_an_adapter_that_a_stock_pipeline_loa
         facts["w_train"]
         == (
             facts["train"]["guidance_scale"]
-            + (how.get("guidance_scale_max") or facts["train"]["guidance_scale"])
+            + (options.get("guidance_scale_max") or facts["train"]["guidance_scale"])
         )
         / 2
     )
-    objective = how.get("objective", "guidance")
-    assert facts["objective"] == objective and facts["train"]["target_modules"] == how.get(
+    objective = options.get("objective", "guidance")
+    assert facts["objective"] == objective and facts["train"]["target_modules"] == options.get(
         "target_modules", "attention"
     )
-    told = ModelCard(card, ignore_metadata_errors=False).data.to_dict()
-    assert (told["library_name"], told["pipeline_tag"], told["license"]) == (
+    card_data = ModelCard(card, ignore_metadata_errors=False).data.to_dict()
+    assert (card_data["library_name"], card_data["pipeline_tag"], card_data["license"]) == (
         "diffusers",
         "text-to-image",
         "mit",
     )
-    assert {"lora", objective} <= set(told["tags"]) and "base_model" not in told
+    assert {"lora", objective} <= set(card_data["tags"]) and "base_model" not in card_data
     assert ("guides twice" in card) == (objective != "finetune")
     assert ("LCMScheduler" in card) == (objective == "consistency")
     assert ("guidance_scale=4" in card) == (objective == "finetune")
@@ -148,7 +146,7 @@ def test_all_weights_are_trained_and_saved_as_a_pipeline(new_run, train):
     assert size > sum(value.numel() for value in base.values()) * 4
 
 
-def test_a_training_that_explodes_says_the_step_and_the_examples(new_run, start_training):
+def test_a_loss_that_is_not_finite_is_reported_with_step_and_examples(new_run, start_training):
     run = new_run()
     config = Train(
         run=str(run.folder),
@@ -167,7 +165,7 @@ def test_a_training_that_explodes_says_the_step_and_the_examples(new_run, start_
     )
 
 
-def test_a_damaged_cache_is_named_before_any_process_starts(prepared, tmp_path):
+def test_a_damaged_cache_file_is_named(prepared, tmp_path):
     folder = tmp_path / "cache"
     shutil.copytree(prepared.cache, folder)
     check_cache(folder, Train())
@@ -180,9 +178,7 @@ def test_a_damaged_cache_is_named_before_any_process_starts(prepared, tmp_path):
         check_cache(folder, Train())
 
 
-def test_another_base_than_the_cache_s_is_refused_in_one_sentence(
-    prepared, tmp_path, start_training
-):
+def test_a_base_other_than_the_cache_s_is_refused(prepared, tmp_path, start_training):
     run = Run(tmp_path / "run")
     shutil.copytree(prepared.cache, run.cache)
     meta = json.loads((run.cache / "cache.json").read_text())

@@ -1,4 +1,4 @@
-"""What is looked at on the way: held-out losses, and pictures of held-out captions or of prompts that were given."""
+"""Validation: held-out losses, and pictures of held-out captions or of the parameters' prompts."""
 
 import shutil
 from contextlib import nullcontext
@@ -23,12 +23,12 @@ SIDE = 128
 
 @pytest.fixture
 def validation(prepared, tmp_path, monkeypatch):
-    """`validation(**how)`: that of a training in one process, whose pictures take two steps."""
-    monkeypatch.setattr(validate, "STEPS", 2)
+    """`validation(**options)`: that of a training in one process, with pictures in two steps."""
+    monkeypatch.setattr(validate, "SAMPLING_STEPS", 2)
 
-    def call(**how) -> Validation:
+    def call(**options) -> Validation:
         config, base = (
-            Train(str(tmp_path / "run"), objective="finetune", validation_steps=1, **how),
+            Train(str(tmp_path / "run"), objective="finetune", validation_steps=1, **options),
             find_base("embedded"),
         )
         student = Student(
@@ -39,7 +39,7 @@ def validation(prepared, tmp_path, monkeypatch):
             examples=Examples(prepared.cache, config),
             student=student,
             parameters=[],
-            averaged=nullcontext,
+            ema_weights=nullcontext,
         )
         alone = SimpleNamespace(
             is_main_process=True, device=torch.device("cpu"), wait_for_everyone=lambda: None
@@ -52,11 +52,11 @@ def validation(prepared, tmp_path, monkeypatch):
     return call
 
 
-def looked(validation: Validation) -> tuple[list[dict], int]:
-    """The lines of the log and how many pictures there are in the row, of one look."""
+def validated(validation: Validation) -> tuple[list[dict], int]:
+    """Return the lines of the log and the number of pictures in the row of one validation."""
     lines = []
     assert validation.due(1)
-    validation.look(1, SimpleNamespace(write=lines.append))
+    validation.validate(1, SimpleNamespace(write=lines.append))
     path = validation.folder / "step-0000001.png"
     if not path.exists():
         return lines, 0
@@ -64,33 +64,35 @@ def looked(validation: Validation) -> tuple[list[dict], int]:
         return lines, (row.width + validate.GAP) // (SIDE + validate.GAP)
 
 
-def test_prompts_of_one_s_own_are_drawn_also_where_nothing_is_held_out(validation):
+def test_prompts_are_sampled_without_held_out_examples(validation):
     prompts = ["A person holding a cat", "A house by a tree", "A red ball"]
-    own = validation(validation_examples=0, validation_prompts=prompts, num_validation_images=2)
-    assert looked(own) == ([], 6)
-    text = own.parts.base.encode_prompt(prompts, own.parts.base.text_encoders()).context
-    torch.testing.assert_close(own.text.context, text.repeat_interleave(2, 0), rtol=1e-4, atol=1e-5)
-    assert len({tuple(noise.flatten().tolist()) for noise in own.noise}) == 6, (
+    options = {"validation_prompts": prompts, "num_validation_images": 2}
+    prompted = validation(validation_examples=0, **options)
+    assert validated(prompted) == ([], 6)
+    base = prompted.training.base
+    text = base.encode_prompt(prompts, base.text_encoders()).context.repeat_interleave(2, 0)
+    torch.testing.assert_close(prompted.text.context, text, rtol=1e-4, atol=1e-5)
+    assert len({tuple(noise.flatten().tolist()) for noise in prompted.noise}) == 6, (
         "each from a noise of its own"
     )
-    assert not torch.equal(own.sampled()[0], own.sampled()[2])
+    assert not torch.equal(prompted.sample_all()[0], prompted.sample_all()[2])
 
 
-def test_so_many_held_out_captions_are_drawn_as_were_asked_for(validation):
-    lines, pictures = looked(validation(validation_examples=4, num_validation_images=3))
+def test_num_validation_images_limits_the_held_out_captions(validation):
+    lines, pictures = validated(validation(validation_examples=4, num_validation_images=3))
     assert pictures == 3 and [list(line) for line in lines] == [["step", "held_out_loss"]]
-    lines, pictures = looked(validation(validation_examples=4, num_validation_images=0))
+    lines, pictures = validated(validation(validation_examples=4, num_validation_images=0))
     assert pictures == 0 and len(lines) == 1
 
 
-def test_without_pictures_and_held_out_examples_nothing_is_looked_at(validation):
+def test_nothing_is_due_without_pictures_and_held_out_examples(validation):
     assert not validation(validation_examples=0).due(1)
     assert not validation(
         validation_examples=0, validation_prompts=["a cat"], num_validation_images=0
     ).due(1)
 
 
-def test_the_text_encoder_of_the_prompts_is_in_the_plan(prepared):
+def test_the_memory_plan_includes_the_text_encoder_of_prompts(prepared):
     with_prompts, without = (
         dry_run(
             Train(mixed_precision="bf16", validation_examples=0, validation_prompts=prompts),

@@ -1,11 +1,13 @@
-"""Plain values and tensors in one safetensors file, hashed as it is written and again before it is read.
+"""Plain values and tensors in one safetensors file, hashed when written and again before read.
 
-Values are dicts, lists, tuples, numbers, text, None and tensors. The tensors are those of the file, by their number; all else
-is JSON in its metadata, the key `value`, where whatever JSON does not know says what it is:
+Values are dicts, lists, tuples, numbers, text, None and tensors. Tensors are those of the file, by
+number; all else is JSON in its metadata, under the key `value`, with these forms for what JSON does
+not know:
 
     {"dict": [[key, value], ...]}   {"list": [...]}   {"tuple": [...]}   {"tensor": "0"}
 
-Nothing that is read is ever executed. Source of the format: https://github.com/huggingface/safetensors#format
+Nothing that is read is ever executed.
+Source of the format: https://github.com/huggingface/safetensors#format
 """
 
 import json
@@ -17,11 +19,13 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from ...files import file_hash
 
 KEY = "value"
-PLAIN = (bool, int, float, str)
+ALIGNMENT = 8  # bytes
+SCALARS = (bool, int, float, str, type(None))
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -39,24 +43,27 @@ DTYPES = {
 def write(path: Path, value: Any) -> str:
     """Write a value and wait until it is on the disk; return the SHA-256 of the file.
 
-    Tensors are copied to the CPU one at a time, so a large state needs no second place in memory.
     Errors: TypeError for a value that is not plain; OSError of the disk.
     """
     digest = sha256()
     with path.open("wb") as file:
-        for part in _parts(value):
+        for part in _file_parts(value):
             file.write(part)
             digest.update(part)
+        # a checkpoint is renamed next: without this, a power loss could leave an empty file
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
 
 
 def read(path: Path, digest: str) -> Any:
-    """Read a value, its tensors on the CPU. Errors: ValueError for a file of another SHA-256 than `digest`, and whatever else
-    a file raises that `write` did not write."""
+    """Return the value of a file, with its tensors on the CPU.
+
+    Errors: ValueError if the file's SHA-256 is not `digest`; any, for a file of another writer.
+    """
+    # a link could lead to a file that changes after it was hashed
     if path.is_symlink() or not path.is_file():
-        raise ValueError(f"{path.name} is no file of its own")
+        raise ValueError(f"{path.name} is a link or no file")
     if file_hash(path) != digest:
         raise ValueError(f"{path.name} does not have the hash it was written with")
     with safe_open(path, "pt") as file:
@@ -64,57 +71,55 @@ def read(path: Path, digest: str) -> Any:
         return _decode(json.loads(file.metadata()[KEY]), lambda name: file.get_tensor(name).clone())
 
 
-def _parts(value: Any) -> Iterator[bytes | memoryview]:
-    """The bytes of a file: the length of its header, the header, and each tensor's data."""
-    tensors: dict[str, torch.Tensor] = {}
-    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(_encode(value, tensors))}}
+def _file_parts(value: Any) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a file: the length of its header, the header, each tensor's data."""
+    tensors: dict[str, Tensor] = {}
+    header: dict = {"__metadata__": {KEY: json.dumps(_encode(value, tensors))}}
     # wide numbers first, so that all of them are aligned
     order = sorted(tensors, key=lambda name: -tensors[name].element_size())
     end = 0
     for name in order:
-        tensor, begin = tensors[name], end
+        tensor = tensors[name]
+        offsets = [end, end + tensor.nbytes]
+        dtype = DTYPES[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": offsets}
         end += tensor.nbytes
-        header[name] = {
-            "dtype": DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
-    yield len(head).to_bytes(8, "little")
-    yield head
+    content = json.dumps(header).encode()
+    content += b" " * (-len(content) % ALIGNMENT)
+    yield len(content).to_bytes(8, "little")
+    yield content
+    # copied to the CPU one at a time, so a large state needs no second place in memory
     for name in order:
         yield memoryview(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
-def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(value, torch.Tensor):
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return a value as JSON; its tensors are added to `tensors`."""
+    if isinstance(value, Tensor):
         name = str(len(tensors))
+        # not copied yet: that happens when it is written
         tensors[name] = value.detach()
         return {"tensor": name}
+    # as pairs, because JSON's own keys are text only
     if isinstance(value, dict):
-        return {
-            "dict": [[_encode(key, tensors), _encode(each, tensors)] for key, each in value.items()]
-        }
-    if isinstance(value, (list, tuple)):
-        return {
-            "list" if isinstance(value, list) else "tuple": [
-                _encode(each, tensors) for each in value
-            ]
-        }
-    if value is None or isinstance(value, PLAIN):
+        items = value.items()
+        return {"dict": [[_encode(key, tensors), _encode(item, tensors)] for key, item in items]}
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_encode(item, tensors) for item in value]}
+    if isinstance(value, SCALARS):
         return value
-    raise TypeError(
-        f"{type(value).__module__}.{type(value).__qualname__} is no plain value and cannot be kept"
-    )
+    kind = type(value)
+    raise TypeError(f"{kind.__module__}.{kind.__qualname__} is no plain value and cannot be stored")
 
 
-def _decode(value: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
-    if value is None or isinstance(value, PLAIN):
+def _decode(value: Any, tensor: Callable[[str], Tensor]) -> Any:
+    """Return the value of such JSON. tensor: returns a tensor of the file by its name."""
+    if isinstance(value, SCALARS):
         return value
-    [(kind, inside)] = value.items()
+    [(kind, content)] = value.items()
     if kind == "tensor":
-        return tensor(inside)
+        return tensor(content)
     if kind == "dict":
-        return {key: _decode(each, tensor) for key, each in inside}
-    return {"list": list, "tuple": tuple}[kind](_decode(each, tensor) for each in inside)
+        return {key: _decode(item, tensor) for key, item in content}
+    return {"list": list, "tuple": tuple}[kind](_decode(item, tensor) for item in content)

@@ -1,10 +1,11 @@
-"""What a checkpoint holds of a training, as plain values and tensors, and how it is put back.
+"""The state of a training that a checkpoint holds, as plain values and tensors.
 
-shared   equal in every process: the trained weights, the optimizer, the mean of the weights, the scaler of fp16, counters
-own      of one process: its random generators, and at ZeRO 1 to 3 its part of the optimizer
+shared    equal in every process: the trained weights, the optimizer, the moving average of the
+          weights, the scaler of fp16, counters
+process   of one process: its random generators, and at ZeRO 1 to 3 its part of the optimizer
 
-DeepSpeed's and accelerate's own checkpoints are pickles, which can run code when they are read. Of DeepSpeed's state, the
-objects of its classes stay where they are; only their numbers are kept.
+DeepSpeed's and accelerate's own checkpoints are pickles, which can run code when they are read. The
+objects of DeepSpeed's classes stay as they are; only their numbers are stored and restored.
 """
 
 import random
@@ -14,98 +15,110 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import distributed
+from torch.nn import Parameter
 
 from ..setup import TrainingState
 from ..zero import partitioned
 
+# Attributes of DeepSpeed's engine.
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
-"""Of DeepSpeed's engine."""
-SCALER, SLICES = "loss_scaler", "param_slice_mappings"
-"""Objects in the state of a ZeRO optimizer. The second one is for DeepSpeed's tools alone."""
+# An object in the state of a ZeRO optimizer.
+SCALER = "loss_scaler"
+# Another one, for DeepSpeed's own tools alone.
+SLICES = "param_slice_mappings"
 
 
-class State:
-    """The state of a training in this process."""
+class CheckpointState:
+    """The state of a training in this process, to be stored and restored."""
 
-    def __init__(self, parts: TrainingState, accelerator):
-        self.parts, self.device = parts, accelerator.device
-        engine = parts.engine
-        self.counted = hasattr(engine, COUNTERS[0])
-        # accelerate and DeepSpeed wrap the optimizer; at ZeRO 1 to 3 DeepSpeed's own is in its place
-        self.optimizer = engine.optimizer if self.counted else parts.optimizer.optimizer
+    def __init__(self, training: TrainingState, accelerator):
+        """Find the optimizer and the scaler inside their wrappers."""
+        self.training = training
+        self.device = accelerator.device
+        engine = training.engine
+        self.deepspeed = hasattr(engine, COUNTERS[0])
+        # accelerate and DeepSpeed wrap the optimizer; at ZeRO 1 to 3 DeepSpeed's own replaces it
+        self.optimizer = engine.optimizer if self.deepspeed else training.optimizer.optimizer
         self.zero = hasattr(self.optimizer, SCALER)
         self.scaler = getattr(engine, "torch_autocast_z0_gradscaler", None) or accelerator.scaler
 
-    def shared(self) -> dict[str, Any]:
-        """Return what is equal in every process."""
+    def shared_state(self) -> dict:
+        """Return the state that is equal in every process."""
+        # read by the main process alone, so nothing here may need the others
+        ema = self.training.ema
+        counters = {}
+        if self.deepspeed:
+            counters = {name: getattr(self.training.engine, name) for name in COUNTERS}
         return {
             "weights": self._weights(),
             "optimizer": None if self.zero else self.optimizer.state_dict(),
-            "mean": self.parts.ema.state_dict() if self.parts.ema else None,
+            "mean": ema.state_dict() if ema else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
-            "counters": {name: getattr(self.parts.engine, name) for name in COUNTERS}
-            if self.counted
-            else {},
+            "counters": counters,
         }
 
-    def own(self) -> dict[str, Any]:
-        """Return what this process alone has. Every process must call this."""
-        with _at_rest(self.optimizer):
-            return {
-                "random": _generators(self.device),
-                "optimizer": self._part() if self.zero else None,
-            }
+    def process_state(self) -> dict:
+        """Return the state of this process alone. Every process must call this."""
+        with _assembled(self.optimizer):
+            optimizer = self._optimizer_part() if self.zero else None
+            return {"random": _generator_states(self.device), "optimizer": optimizer}
 
-    def restore(self, shared: dict[str, Any], own: dict[str, Any]):
-        """Put back what `shared` and `own` returned. Every process must call this. Errors: whatever a state raises that does
-        not fit; this one is then neither the old nor the new."""
+    def restore(self, shared: dict, process: dict):
+        """Restore `shared_state` and `process_state`. Every process must call this.
+
+        Errors: any, if a state does not fit; this one is then neither the old nor the new one.
+        """
+        # in place, because the optimizer and DeepSpeed hold these very tensors
         with torch.no_grad():
             for parameter, saved in zip(self._weights(), shared["weights"], strict=True):
                 if parameter.shape != saved.shape:
                     raise ValueError(
-                        f"a weight of shape {list(saved.shape)} where {list(parameter.shape)} is trained"
+                        f"a weight of shape {list(saved.shape)}, for one of {list(parameter.shape)}"
                     )
                 parameter.copy_(saved)
         if self.zero:
-            self._restore_part(own["optimizer"])
+            self._restore_optimizer_part(process["optimizer"])
         else:
             self.optimizer.load_state_dict(shared["optimizer"])
-        if self.parts.ema:
-            self.parts.ema.load_state_dict(shared["mean"])
-            self.parts.ema.to(self.device)
+        if self.training.ema:
+            self.training.ema.load_state_dict(shared["mean"])
+            # its tensors come from the file, on the CPU
+            self.training.ema.to(self.device)
         if self.scaler:
             self.scaler.load_state_dict(shared["scaler"])
-        if self.counted:
+        if self.deepspeed:
             for name in COUNTERS:
-                setattr(self.parts.engine, name, shared["counters"][name])
-        _restore_generators(own["random"], self.device)
+                setattr(self.training.engine, name, shared["counters"][name])
+        _restore_generators(process["random"], self.device)
 
-    def _weights(self) -> list[torch.nn.Parameter]:
-        """The trained weights; at ZeRO 3 none, because they are in the parts of the optimizer."""
-        return [] if partitioned(self.parts.parameters) else list(self.parts.parameters)
+    def _weights(self) -> list[Parameter]:
+        # at ZeRO 3 the parts of the optimizer hold them
+        return [] if partitioned(self.training.parameters) else list(self.training.parameters)
 
-    def _part(self) -> dict[str, Any]:
+    def _optimizer_part(self) -> dict:
         state = self.optimizer.state_dict()
+        # the scaler is an object of DeepSpeed's: only its numbers are plain values
+        scaler = vars(state[SCALER])
         numbers = {
-            name: value
-            for name, value in vars(state[SCALER]).items()
-            if isinstance(value, (bool, int, float))
+            name: value for name, value in scaler.items() if isinstance(value, bool | int | float)
         }
-        return {name: value for name, value in state.items() if name != SLICES} | {SCALER: numbers}
+        return {name: x for name, x in state.items() if name != SLICES} | {SCALER: numbers}
 
-    def _restore_part(self, saved: dict[str, Any]):
+    def _restore_optimizer_part(self, saved: dict):
         scaler = self.optimizer.loss_scaler
-        known = {name: value for name, value in saved[SCALER].items() if name in vars(scaler)}
-        vars(scaler).update(known)
-        with _at_rest(self.optimizer):
-            states = [None] * torch.distributed.get_world_size()
-            states[torch.distributed.get_rank()] = saved | {SCALER: scaler}
+        attributes = vars(scaler)
+        attributes.update({k: v for k, v in saved[SCALER].items() if k in attributes})
+        with _assembled(self.optimizer):
+            # DeepSpeed takes the states of all ranks, and reads its own alone
+            states = [None] * distributed.get_world_size()
+            states[distributed.get_rank()] = saved | {SCALER: scaler}
             self.optimizer.load_state_dict(states, load_from_fp32_weights=True)
 
 
 @contextmanager
-def _at_rest(optimizer: Any) -> Iterator[None]:
-    """Have the optimizer of ZeRO 3 bring its parts together for a while, as DeepSpeed does around a checkpoint of its own."""
+def _assembled(optimizer: Any) -> Iterator[None]:
+    """Let the optimizer of ZeRO 3 assemble its parts, as DeepSpeed does around its checkpoints."""
     if hasattr(optimizer, "checkpoint_event_prologue"):
         optimizer.checkpoint_event_prologue()
     yield
@@ -113,8 +126,9 @@ def _at_rest(optimizer: Any) -> Iterator[None]:
         optimizer.checkpoint_event_epilogue()
 
 
-def _generators(device: torch.device) -> dict[str, Any]:
-    """The states of this process' random generators."""
+def _generator_states(device: torch.device) -> dict:
+    """Return the states of this process' random generators."""
+    # numpy's and Python's too, which some library may draw from
     kind, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -124,11 +138,10 @@ def _generators(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _restore_generators(states: dict[str, Any], device: torch.device):
+def _restore_generators(states: dict, device: torch.device):
     torch.set_rng_state(states["torch"])
-    if (
-        device.type == "cuda" and states["gpu"] is not None
-    ):  # None where it was trained on a CPU before
+    # None if it was trained on a CPU until here
+    if device.type == "cuda" and states["gpu"] is not None:
         torch.cuda.set_rng_state(states["gpu"], device)
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])

@@ -1,1 +1,13 @@
-"""The processes of a training: checks before the launch, the launch itself, several hosts, and a graceful stop."""
+"""The processes of a training.
+
+launcher              the one module that starts them and waits for their result
+start                 the two ways to start them: forked, or by accelerate's launch
+subprocess_launcher   accelerate's launch, in a separate process
+subprocess_worker     a process that it starts
+rendezvous            the address on which they meet
+extensions            the folder of torch's compiled extensions
+preflight             the needs of a training, checked before the start
+resolve               parameters that the machine and the cache decide
+multinode             several hosts: agreement, and the end when one disappears
+graceful_stop         the agreement after each step to save or to end
+"""

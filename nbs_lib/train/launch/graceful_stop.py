@@ -1,8 +1,8 @@
-"""Stopping between two steps: what the processes agree on in each of them.
+"""The stop between two steps, on which the processes agree in each of them.
 
-A process that is asked to end (SIGINT, SIGTERM) would leave the others waiting for it for ever. So all learn of it in that
-step or the next one, save together and end; a process that does not get that far in time ends where it stands. Where steps are
-slow there is more time, for what would be lost is worth more.
+A process that is asked to end (SIGINT, SIGTERM) would leave the others waiting for it for ever. So
+all learn of it in that step or the next one, save together and end. A process that does not get
+that far in time ends where it is. Slow steps get more time, because more would be lost.
 """
 
 import os
@@ -14,109 +14,123 @@ from contextlib import contextmanager
 
 import psutil
 import torch
+from torch import Tensor, distributed
 
 from ...config import Train
-from ..errors import GO_ON, LONGEST
+from ..errors import COLLECTIVE_TIMEOUT, RESUME_HINT
 
-GRACE = 4.0  # seconds from being asked to end until the process ends, whatever it is doing
-LONGEST_GRACE = 50.0  # where steps take long, or a checkpoint is being written; launchers and schedulers wait longer
+GRACE = 4.0  # seconds from the signal to the end of the process, whatever it is doing
+LONGEST_GRACE = 50.0  # for slow steps and checkpoints; launchers and schedulers wait longer
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+POLL = 0.05  # seconds
 
 
 class StoppedError(RuntimeError):
-    """Raised in every process when one was asked to end, after a checkpoint was saved."""
+    """The end of a training whose process was asked to end; a checkpoint was saved."""
 
 
 class StopCoordinator:
-    """Decides after each step whether to save and whether to end; the same in every process.
-
-    To be made before the first thread of its process: signals are then taken by a thread of its own, which works while the
-    others are in a library's code.
-    """
+    """The decision after each step to save and to end, the same in every process."""
 
     def __init__(self, config: Train):
-        self.config, self.asked, self.steps_have_begun, self.ended = config, False, False, False
-        self.slowest, self._saves = (
-            0.0,
-            False,
-        )  # slowest: seconds from one step's end to the next one's
+        """Start the thread that takes the signals; to be called before any other thread starts."""
+        self.config = config
+        self.requested = False
+        self.training = False
+        self.finished = False
+        self._saving = False
+        self._slowest_step = 0.0  # seconds
+        # other threads inherit the mask. The one that waits for signals works while the others are
+        # in a library's code.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        threading.Thread(target=self._take, daemon=True).start()
+        threading.Thread(target=self._wait_for_signal, daemon=True).start()
 
     def begin(self, first: int):
-        """The first step is next. Every process must call this."""
-        several = torch.distributed.get_world_size() > 1
-        # of its own: it holds numbers of the CPU, for which no GPU has to be waited for
-        self.group = (
-            torch.distributed.new_group(backend="gloo", timeout=LONGEST) if several else None
-        )
-        self.saved_at, self.saved = time.monotonic(), first
-        self.step_ended, self.steps_have_begun = time.monotonic(), True
+        """Start the clocks before the first step. Every process must call this.
 
-    def ask(self, step: int, seen: torch.Tensor):
-        """Tell the others, in the middle of a step, while all go on with it. Every process must call this once a step.
-
-        seen: numbers that are summed over the processes; they could be of anything, and travel for nothing here.
+        first: steps that are finished already.
         """
-        every, minutes = self.config.checkpointing_steps, self.config.checkpoint_minutes
-        # each has a clock of its own
-        due = (
-            every
-            and step % every == 0
-            or minutes
-            and time.monotonic() - self.saved_at >= 60 * minutes
-        )
-        due = (
-            due or (every or minutes) and step == self.config.steps
-        )  # before what is done at the end, which takes its time
-        self.told = torch.cat([torch.tensor([bool(due), self.asked]), seen.flatten()])
-        self.asking = (
-            torch.distributed.all_reduce(self.told, group=self.group, async_op=True)
-            if self.group
-            else None
-        )
+        self.group = None
+        if distributed.get_world_size() > 1:
+            # a separate group, for numbers on the CPU: no GPU has to be waited for
+            self.group = distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+        self._saved_at = self._step_ended = time.monotonic()
+        self._saved_step = first
+        self.training = True
 
-    def agreed(self, step: int) -> tuple[bool, bool, torch.Tensor]:
-        """Whether to save after this step, whether to end then, and the sums of what was seen, flat."""
-        if self.asking:
-            self.asking.wait()
+    def start_vote(self, step: int, totals: Tensor):
+        """Send this process' vote, in the middle of a step. Every process must call this in each.
+
+        totals: numbers that are summed over the processes; they travel for free here.
+        """
+        vote = torch.tensor([self._save_is_due(step), self.requested])
+        self._votes = torch.cat([vote, totals.flatten()])
+        self._pending = None
+        if self.group:
+            # asynchronous, so that nobody waits for it during the backward pass
+            self._pending = distributed.all_reduce(self._votes, group=self.group, async_op=True)
+
+    def _save_is_due(self, step: int) -> bool:
+        every = self.config.checkpointing_steps
+        minutes = self.config.checkpoint_minutes
+        if not every and not minutes:
+            return False
+        # before the final checks, which take their time
+        if step == self.config.steps:
+            return True
+        if every and step % every == 0:
+            return True
+        return bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
+
+    def decision(self, step: int) -> tuple[bool, bool, Tensor]:
+        """Return whether to save now, whether to end then, and the summed totals, flat."""
+        if self._pending:
+            self._pending.wait()
         now = time.monotonic()
-        self.slowest, self.step_ended = max(self.slowest, now - self.step_ended), now
-        due, stop = (self.told[:2] > 0).tolist()
+        self._slowest_step = max(self._slowest_step, now - self._step_ended)
+        self._step_ended = now
+        # one vote decides: each process has its own clock, and only one may get the signal
+        due, stop = (self._votes[:2] > 0).tolist()
+        # after the last step it ends anyway
         stop = stop and step < self.config.steps
-        save = (due or stop) and self.saved < step
+        save = (due or stop) and self._saved_step < step
         if save:
-            self.saved_at, self.saved = now, step
-        return save, stop, self.told[2:]
+            self._saved_at = now
+            self._saved_step = step
+        return save, stop, self._votes[2:]
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """While a checkpoint is written, which is given its time."""
-        self._saves = True
+        """Extend the time until a forced end while a checkpoint is written."""
+        self._saving = True
         yield
-        self._saves = False
+        self._saving = False
 
-    def over(self):
-        """The work is done: the process ends by itself now. One that was ended while it waits for its launcher to hear of it
-        would be waited for by the launcher for ever."""
-        self.ended = True
+    def finish(self):
+        """Ignore signals from here on, because the process is about to end by itself."""
+        # a launcher would wait for ever for a process that is ended while it waits for the launcher
+        self.finished = True
 
-    def _take(self):
+    def _wait_for_signal(self):
         signal.sigwait(SIGNALS)
-        self.asked, asked_at = True, time.monotonic()
-        while self.steps_have_begun and time.monotonic() - asked_at < self._grace():
-            time.sleep(0.05)
-        if self.ended:
+        self.requested = True
+        requested_at = time.monotonic()
+        while self.training and time.monotonic() - requested_at < self._grace():
+            time.sleep(POLL)
+        if self.finished:
             return
+        # a compiler that DeepSpeed called
         for child in psutil.Process().children(recursive=True):
-            child.kill()  # a compiler that DeepSpeed called
+            child.kill()
         os._exit(128 + signal.SIGTERM)
 
     def _grace(self) -> float:
-        """Seconds from being asked to end: enough for the step that goes on and another one, and to save then."""
-        return LONGEST_GRACE if self._saves else min(max(GRACE, 2 * self.slowest), LONGEST_GRACE)
+        """Return seconds that are enough for this step, another one and a checkpoint."""
+        if self._saving:
+            return LONGEST_GRACE
+        return min(max(GRACE, 2 * self._slowest_step), LONGEST_GRACE)
 
 
 def stop_error(step: int) -> StoppedError:
-    """What to raise after the checkpoint of a step."""
-    return StoppedError(f"it was asked to end; a checkpoint of step {step} is kept; {GO_ON}")
+    """Return the error to raise after the checkpoint of a step."""
+    return StoppedError(f"asked to end; a checkpoint of step {step} is kept; {RESUME_HINT}")

@@ -1,7 +1,8 @@
-"""Several hosts that train together: whether they mean the same training, and whether they are all still there.
+"""Multi-node training: check that all hosts mean the same training, and end when one disappears.
 
-Host 0 keeps a connection with each of the others, on which nothing is said. When a host ends or its network does, the
-system closes the connection or gives it up within `SILENCE`; a collective would wait for it for hours.
+Host 0 keeps a connection with each other host, on which nothing is sent. When a host or its network
+fails, the system closes the connection or gives it up within `LOST_AFTER`; a collective would wait
+for the host for hours.
 """
 
 import os
@@ -17,144 +18,169 @@ from ...config import PLACE, Train
 from ...config.validation import as_parameters
 from ...files import write_atomic
 from ...run.run import Run
-from ..errors import LaunchError, processes_gone, record_failure
+from ..checkpoint.checkpoint import Inputs
+from ..errors import LaunchError, missing_host_message, record_failure
 from .preflight import process_count
 
-SILENCE = 30  # seconds of silence until a host is given up
-PATIENCE = 5  # seconds that whoever connects is given to say who it is
-TOKEN = ".hosts"
+LOST_AFTER = 30  # seconds without an answer
+KEEPALIVE = 5  # seconds between the system's probes
+KEEPALIVE_PROBES = LOST_AFTER // KEEPALIVE - 1  # without an answer, until it gives up
+HANDSHAKE_TIMEOUT = 5  # seconds for whoever connects to send the secret
+SECRET_SIZE = 16  # bytes
+RANK_SIZE = 16  # bytes
+TOKEN_FILE = ".hosts"
 LOOPBACK = "127.0.0.1"
 
 
-def meeting_point(config: Train) -> tuple[str | None, str]:
-    """Return the network interface on which this host's processes meet one another and the other hosts, None where it has no
-    name, and the address of host 0 on it. Nothing listens on another interface.
+def network_interface(config: Train) -> tuple[str | None, str]:
+    """Return the network interface of the processes, and the address of host 0 on it.
 
-    gloo and NCCL would else take the one that the host's own name leads to. Errors: LaunchError where there is no way.
+    Nothing listens on another interface; gloo and NCCL would take that of the host's own name. The
+    interface is None if it has no name.
+    Errors: LaunchError if host 0 cannot be reached.
     """
-    addresses = {
-        name: [each.address for each in found if each.family == socket.AF_INET]
-        for name, found in psutil.net_if_addrs().items()
-    }
-    own = LOOPBACK if config.num_nodes == 1 else _own_address(config, addresses)
-    name = next((name for name, found in addresses.items() if own in found), None)
-    return name, config.master_addr if config.node_rank else own
+    addresses = {}
+    for name, entries in psutil.net_if_addrs().items():
+        addresses[name] = [entry.address for entry in entries if entry.family == socket.AF_INET]
+    local = LOOPBACK if config.num_nodes == 1 else _local_address(config, addresses)
+    name = next((name for name, bound in addresses.items() if local in bound), None)
+    return name, config.master_addr if config.node_rank else local
 
 
-def _own_address(config: Train, addresses: dict[str, list[str]]) -> str:
-    """The address of this host on the way to host 0."""
+def _local_address(config: Train, addresses: dict[str, list[str]]) -> str:
+    """Return the address from which this host reaches host 0."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(
-                (config.master_addr, config.master_port)
-            )  # sends nothing: it asks for the way
+            # sends nothing: it only asks the system for the route
+            probe.connect((config.master_addr, config.master_port))
         except OSError as failure:
             raise LaunchError(
                 f"master_addr: given {config.master_addr!r}, which cannot be reached: {failure}"
             ) from None
-        own = probe.getsockname()[0]
-    if not own.startswith("127.") or config.master_addr.startswith(("127.", "localhost")):
-        return own
-    # the name of this host leads to the loopback, as Debian has it: meant is the way to the other hosts
-    ways = [found[0] for found in addresses.values() if found and not found[0].startswith("127.")]
-    if len(ways) != 1:
+        local = probe.getsockname()[0]
+    if not local.startswith("127.") or config.master_addr.startswith(("127.", "localhost")):
+        return local
+    # this host's name leads to the loopback, as Debian has it: take the way to the other hosts
+    first = [bound[0] for bound in addresses.values() if bound]
+    candidates = [address for address in first if not address.startswith("127.")]
+    if len(candidates) != 1:
         raise LaunchError(
-            f"master_addr: given {config.master_addr!r}, which is {own} here; give the address by which the other hosts "
-            "reach this one"
+            f"master_addr: given {config.master_addr!r}, which is {local} here; give the address "
+            "by which the other hosts reach this one"
         )
-    return ways[0]
+    return candidates[0]
 
 
-def check_agreement(config: Train, run: Run, inputs: dict[str, str], accelerator) -> dict[str, str]:
-    """Host 0's inputs, in every process. Errors: LaunchError where hosts do not mean the same training or the same folder.
+def check_agreement(config: Train, run: Run, inputs: Inputs, accelerator) -> Inputs:
+    """Return host 0's inputs, in every process.
 
-    A file that host 0 writes now is to be seen by all of them.
+    Errors: LaunchError if the hosts have other parameters, or do not share the run's folder.
     """
     if config.num_nodes == 1:
         return inputs
     main = accelerator.is_main_process
-    told = [secrets.token_hex(8), as_parameters(config), inputs]
+    parameters = as_parameters(config)
+    token_path = run.folder / TOKEN_FILE
+    message = [secrets.token_hex(8), parameters, inputs]
+    # all hosts must see a file that host 0 writes now
     if main:
-        write_atomic(run.folder / TOKEN, told[0])
-    broadcast_object_list(told)
-    if accelerator.num_processes != process_count(config) * config.num_nodes:
+        write_atomic(token_path, message[0])
+    broadcast_object_list(message)
+    token, parameters_of_0, inputs_of_0 = message
+    local_count = process_count(config)
+    if accelerator.num_processes != local_count * config.num_nodes:
         raise LaunchError(
-            f"processes: host {config.node_rank} has {process_count(config)}, and all {config.num_nodes} hosts together "
-            f"{accelerator.num_processes}; give every host the same number"
+            f"num_processes: host {config.node_rank} has {local_count}, and all {config.num_nodes} "
+            f"hosts together {accelerator.num_processes}; give every host the same number"
         )
-    mine, others = as_parameters(config), told[1]
-    differing = [name for name in mine if name not in PLACE and mine[name] != others[name]]
-    if differing:
-        name = differing[0]
+    _check_same_parameters(config.node_rank, parameters, parameters_of_0)
+    if not token_path.is_file() or token_path.read_text() != token:
         raise LaunchError(
-            f"host {config.node_rank} was given {name} {mine[name]!r}, host 0 {others[name]!r}; give both the same"
-        )
-    token = run.folder / TOKEN
-    if not token.is_file() or token.read_text() != told[0]:
-        raise LaunchError(
-            f"host {config.node_rank} does not see what host 0 writes in {run.folder}; give them all a folder that they share"
+            f"host {config.node_rank} does not see what host 0 writes in {run.folder}; give them "
+            "all a folder that they share"
         )
     accelerator.wait_for_everyone()
     if main:
-        token.unlink()
-    return told[2]
+        token_path.unlink()
+    return inputs_of_0
+
+
+def _check_same_parameters(host: int, parameters: dict, parameters_of_0: dict):
+    for name, value in parameters.items():
+        # an address or a rank may differ from host to host
+        if name not in PLACE and value != parameters_of_0[name]:
+            raise LaunchError(
+                f"host {host} was given {name} {value!r}, host 0 {parameters_of_0[name]!r}; "
+                "give both the same"
+            )
 
 
 class HostLiveness:
-    """The connections between this host and the others, where there are several; a process ends when one breaks."""
+    """The connections between this host and the others; a process ends when one breaks."""
 
     def __init__(self, config: Train, run: Run, accelerator):
-        """Every process must call this. Errors: OSError where a host cannot be reached."""
-        self.run, self.links, self.over = run, [], False
+        """Connect the hosts, if there are several. Every process must call this.
+
+        Errors: OSError if a host cannot be reached.
+        """
+        self.run = run
+        self.connections: list[socket.socket] = []
+        self.finished = False
         if config.num_nodes == 1:
             return
-        main, server, place = accelerator.is_main_process, None, [0, secrets.token_bytes(16)]
-        if main:
-            server = socket.create_server((meeting_point(config)[1], 0))
-            place[0] = server.getsockname()[1]
-        broadcast_object_list(place)
-        port, secret = place
-        if main:
-            server.settimeout(2 * SILENCE)
-            while len(self.links) < config.num_nodes - 1:
-                link, _ = server.accept()
-                link.settimeout(PATIENCE)
-                with suppress(OSError):
-                    said = link.recv(32, socket.MSG_WAITALL)
-                    if said[:16] == secret:  # anybody may knock, and be silent then
-                        self._keep(link, int.from_bytes(said[16:]))
-                        continue
-                link.close()
-            server.close()
-        elif accelerator.is_local_main_process:
-            link = socket.create_connection((config.master_addr, port), 2 * SILENCE)
-            link.sendall(secret + config.node_rank.to_bytes(16))
-            self._keep(link, 0)
+        if accelerator.is_main_process:
+            server = socket.create_server((network_interface(config)[1], 0))
+            # so that nobody else who connects is taken for a host
+            secret = secrets.token_bytes(SECRET_SIZE)
+            broadcast_object_list([server.getsockname()[1], secret])
+            self._accept(server, secret, config.num_nodes - 1)
+            return
+        message = [None, None]
+        broadcast_object_list(message)
+        if accelerator.is_local_main_process:
+            port, secret = message
+            connection = socket.create_connection((config.master_addr, port), 2 * LOST_AFTER)
+            connection.sendall(secret + config.node_rank.to_bytes(RANK_SIZE))
+            self._keep(connection, 0)
 
-    def _keep(self, link: socket.socket, host: int):
-        link.settimeout(None)
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (
-            (socket.TCP_KEEPIDLE, 5),
-            (socket.TCP_KEEPINTVL, 5),
-            (socket.TCP_KEEPCNT, SILENCE // 5 - 1),
-        ):
-            link.setsockopt(socket.IPPROTO_TCP, option, value)
-        self.links.append(link)
-        threading.Thread(target=self._watch, args=(link, host), daemon=True).start()
+    def _accept(self, server: socket.socket, secret: bytes, n_hosts: int):
+        """Wait until so many hosts have connected."""
+        server.settimeout(2 * LOST_AFTER)
+        while len(self.connections) < n_hosts:
+            connection, _ = server.accept()
+            connection.settimeout(HANDSHAKE_TIMEOUT)
+            greeting = b""
+            # anybody may connect, and send nothing
+            with suppress(OSError):
+                greeting = connection.recv(SECRET_SIZE + RANK_SIZE, socket.MSG_WAITALL)
+            if greeting[:SECRET_SIZE] == secret:
+                self._keep(connection, int.from_bytes(greeting[SECRET_SIZE:]))
+            else:
+                connection.close()
+        server.close()
 
-    def _watch(self, link: socket.socket, host: int):
+    def _keep(self, connection: socket.socket, host: int):
+        connection.settimeout(None)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        self.connections.append(connection)
+        threading.Thread(target=self._watch, args=(connection, host), daemon=True).start()
+
+    def _watch(self, connection: socket.socket, host: int):
         try:
-            said = link.recv(1)
+            farewell = connection.recv(1)
         except OSError:
-            said = b""
-        if not said and not self.over:
-            record_failure(self.run.folder, processes_gone(host))
+            farewell = b""
+        if not farewell and not self.finished:
+            record_failure(self.run.folder, missing_host_message(host))
             os._exit(1)
 
-    def part(self):
-        """The training is over; nobody is missed from here on."""
-        self.over = True
-        for link in self.links:
-            with suppress(OSError):  # it may be gone already, having said so
-                link.sendall(b".")
+    def finish(self):
+        """Tell the other hosts that the training is over: nobody is missed from here on."""
+        self.finished = True
+        for connection in self.connections:
+            # the other host may be gone already, after it has said so
+            with suppress(OSError):
+                connection.sendall(b".")

@@ -1,6 +1,8 @@
-"""accelerate's own launch in a process of its own, which leaves the exit codes of those that failed in the order's place.
+"""accelerate's own launch, in a separate process.
 
-python -m nbs_lib.train.launch.subprocess_launcher ORDER ARGUMENTS_OF_ACCELERATE_LAUNCH     # by `launch`
+It replaces the order's file by the exit codes of the processes that failed.
+
+python -m nbs_lib.train.launch.subprocess_launcher ORDER ARGUMENTS_OF_ACCELERATE_LAUNCH
 """
 
 import json
@@ -13,20 +15,22 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from ...files import write_atomic
-from .rendezvous import on_one_address
+from .rendezvous import use_local_rendezvous
 
 if __name__ == "__main__":
     order, *arguments = sys.argv[1:]
     code = 1
     try:
-        on_one_address()
+        use_local_rendezvous()
         launch_command(launch_command_parser().parse_args(arguments))
         code = 0
     except ChildFailedError as failure:
-        codes = {rank: told.exitcode for rank, told in failure.failures.items()}
+        codes = {rank: child.exitcode for rank, child in failure.failures.items()}
         write_atomic(Path(order), json.dumps(codes))
     except BaseException:
+        # also SystemExit, with which accelerate refuses its arguments
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # see `worker`
+    # see `subprocess_worker`
+    os._exit(code)

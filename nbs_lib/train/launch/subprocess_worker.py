@@ -1,6 +1,8 @@
-"""What a process does that was started afresh: the function and the parameters of the order that lies in the run's folder.
+"""A process of a training that accelerate's own launch starts.
 
-python -m nbs_lib.train.launch.subprocess_worker ORDER     # by `launch`, through accelerate's own launch
+It calls the function of an order, which lies in the run's folder, with the order's parameters.
+
+python -m nbs_lib.train.launch.subprocess_worker ORDER
 """
 
 import importlib
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from ...config import Train
 from ...run.run import Run
-from .launcher import in_process
+from .launcher import run_in_process
 
 if __name__ == "__main__":
     order = json.loads(Path(sys.argv[1]).read_text("utf-8"))
@@ -20,14 +22,12 @@ if __name__ == "__main__":
     module, name = order["function"].split(":")
     code = 0
     try:
-        in_process(
-            getattr(importlib.import_module(module), name), config, Run(config.run), order["inputs"]
-        )
+        function = getattr(importlib.import_module(module), name)
+        run_in_process(function, config, Run(config.run), order["inputs"])
     except BaseException:
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(
-        code
-    )  # as a forked process ends: to clear away all modules first would take its time, also when interrupted
+    # as a forked process ends: to clear away all modules takes time, also on an interrupt
+    os._exit(code)

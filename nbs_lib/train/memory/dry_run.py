@@ -1,8 +1,8 @@
-"""A training step rehearsed on tensors without content: how much memory its parts would take.
+"""A dry run of a training step on tensors without numbers, which measures the memory of its parts.
 
-The step runs through the training's own code, on fake tensors that have shapes and no numbers, and every storage that it
-makes is counted while it lives. It does so in a process aside: autograd starts threads where there is a GPU, and a kernel
-with threads of autograd's can fork no process that trains.
+It runs the training's own code on fake tensors, and counts every storage while it lives. That
+happens in a forked process: autograd starts threads if there is a GPU, and a kernel with autograd's
+threads cannot fork processes that train.
 """
 
 import gc
@@ -12,190 +12,195 @@ import multiprocessing
 import os
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
+import psutil
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import Parameter
 
+from ...cache.format import N_TIMESTEPS
 from ...config import Train
-from .fake_tensors import LiveMemoryTracker, fake, norms_in_fp32, to_fake
+from ...models import StableDiffusion, find_base
+from ...models.components import WEIGHTS, weight_files
+from ..dataset import Batch, Examples
+from ..objectives import OBJECTIVES
+from ..setup import DTYPES, choose_attention, trainable
+from ..student import Student
+from ..validation import CHUNK_SIZE, image_count, same_shape_held_out
+from .fake_tensors import LiveMemoryTracker, fake_model, norms_in_fp32, to_fake
 
 
 @dataclass(frozen=True)
 class DryRunSizes:
-    """What a training is made of. Bytes, except for `trained`, the weights that learn, and `whole`, all of a UNet's.
+    """The sizes of a training's parts, in bytes unless another unit is named.
 
-    resident: a process with the libraries in it; examples: of the cache, in memory; frozen: weights that do not learn;
-    activations: at most at once in a step, beside the weights and their gradients; decoding: the VAE, and at most at once
-    while it draws validation's pictures.
+    resident: of a process with the libraries in it.
+    examples: of the cache, in memory.
+    frozen: of the weights that do not learn.
+    trained: number of weights that learn.
+    unet: number of weights of one UNet.
+    activations: peak of a step, beside the weights and their gradients.
+    decoding: of the VAE, with the peak while it decodes validation pictures.
     """
 
     resident: int
     examples: int
     frozen: int
     trained: int
-    whole: int
+    unet: int
     activations: int
     decoding: int
 
 
 def dry_run(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
-    """Rehearse a step of a training on a prepared cache, in a process aside; nothing here is touched.
+    """Run a step of a training on a prepared cache in a forked process; nothing here is touched.
 
-    Errors: RuntimeError with what the process said, where it failed.
+    gpu: True to compute norms as a GPU does.
+    Errors: RuntimeError with the reason, if the process failed.
     """
     context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(theirs, config, cache, gpu), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, config, cache, gpu)
+    process = context.Process(target=_send_sizes, args=arguments, daemon=True)
     process.start()
-    theirs.close()
+    # so that the pipe ends if the process is killed
+    sender.close()
     try:
-        told = json.loads(ours.recv_bytes())
+        sizes = json.loads(receiver.recv_bytes())
     except EOFError:
-        told = {"failed": "it was ended"}
+        sizes = {"failed": "it was ended"}
     process.join()
-    if "failed" in told:
-        raise RuntimeError(f"the memory of the training could not be planned: {told['failed']}")
-    return DryRunSizes(**told)
+    if "failed" in sizes:
+        raise RuntimeError(f"the memory of the training could not be planned: {sizes['failed']}")
+    return DryRunSizes(**sizes)
 
 
-def _tell(pipe: Any, config: Train, cache: Path, gpu: bool):
-    gc.freeze()  # see `launch.in_process`
-    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (libraries remark on what is no training)
+def _send_sizes(sender: Connection, config: Train, cache: Path, gpu: bool):
+    # see `launcher.run_in_process`
+    gc.freeze()
+    # OpenMP's threads do not survive a fork
+    torch.set_num_threads(1)
+    # libraries comment on a step that is no training
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     logging.disable()
     try:
-        told = {field: int(value) for field, value in vars(_rehearsed(config, cache, gpu)).items()}
+        message = asdict(_measure(config, cache, gpu))
     except Exception as failure:
-        told = {"failed": f"{type(failure).__name__}: {failure}"}
-    pipe.send_bytes(json.dumps(told).encode())
+        message = {"failed": f"{type(failure).__name__}: {failure}"}
+    sender.send_bytes(json.dumps(message).encode())
 
 
-def _rehearsed(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
-    import deepspeed  # noqa: F401  (a process that trains has it in memory, too)
-    import psutil
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    from ...models import find_base
-    from ..dataset import Examples
-    from ..setup import DTYPES, choose_attention, trainable
+def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
+    # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
+    import deepspeed  # noqa: F401
 
     resident = psutil.Process().memory_info().rss
     examples = Examples(cache, config)
-    base, mode = (
-        find_base(examples.meta["base"], examples.meta.get("revision", "")),
-        FakeTensorMode(),
-    )
-    unet, teacher, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
-    weights = [*unet.parameters(), *(teacher.parameters() if teacher else [])]
-    size, trained = sum(_bytes(each) for each in weights), sum(each.numel() for each in parameters)
+    base = find_base(examples.meta["base"], examples.meta.get("revision", ""))
+    mode = FakeTensorMode()
+    unet, teacher_unet, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
+    trained = sum(parameter.nbytes for parameter in parameters)
+    weights = _weights(unet, teacher_unet)
+    # as the training does, because attention decides on the activations
     choose_attention(unet, DTYPES[config.mixed_precision], "cuda" if gpu else "cpu")
-    activations = _step(config, base, examples, unet, teacher, mode, gpu)
-    decoding = _decoding(config, base, examples, mode)
     return DryRunSizes(
         resident=resident,
-        examples=sum(_bytes(each) for each in _tensors(examples)),
-        frozen=size - sum(_bytes(each) for each in parameters),
-        trained=trained,
-        whole=sum(each.numel() for each in _unet(base, torch.float32).parameters()),
-        activations=activations,
-        decoding=decoding,
+        examples=examples.nbytes,
+        frozen=sum(weight.nbytes for weight in weights) - trained,
+        trained=sum(parameter.numel() for parameter in parameters),
+        unet=sum(weight.numel() for weight in _unet(base).parameters()),
+        activations=_activations(config, base, examples, unet, teacher_unet, mode, gpu),
+        decoding=_decoding(config, base, examples, mode),
     )
 
 
-def _unet(base: Any, dtype: torch.dtype = torch.float32):
-    """A UNet of the base's shape, without content."""
-    from diffusers import UNet2DConditionModel
-
+def _unet(base: StableDiffusion, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    """Return a UNet of the base's shape, without numbers."""
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(base._settings("unet/config.json"))
     return unet.to(dtype).requires_grad_(False).eval()
 
 
-def _step(
-    config: Train, base: Any, examples: Any, unet: Any, teacher: Any, mode: Any, gpu: bool
-) -> int:
-    """Bytes of activations at most: one step of the objective, forward and backward, on the first batch."""
-    from ..objectives import OBJECTIVES
-    from ..setup import DTYPES
-    from ..student import Student
+def _weights(
+    unet: UNet2DConditionModel, teacher_unet: UNet2DConditionModel | None
+) -> list[Parameter]:
+    return [*unet.parameters(), *(teacher_unet.parameters() if teacher_unet else [])]
 
+
+def _activations(
+    config: Train,
+    base: StableDiffusion,
+    examples: Examples,
+    unet: UNet2DConditionModel,
+    teacher_unet: UNet2DConditionModel | None,
+    mode: FakeTensorMode,
+    gpu: bool,
+) -> int:
+    """Return the peak of one step of the objective, forward and backward, on the first batch."""
+    for model in filter(None, (unet, teacher_unet)):
+        fake_model(model, mode)
+    schedule = to_fake(torch.empty(N_TIMESTEPS, device="meta"), mode)
     dtype = DTYPES[config.mixed_precision]
-    for model in filter(None, (unet, teacher)):
-        fake(model, mode)
-    schedule = to_fake(torch.empty(1000, device="meta"), mode)
-    student = Student(unet, schedule, base.prediction_type, dtype, teacher, base.added_cond_kwargs)
+    student = Student(
+        unet, schedule, base.prediction_type, dtype, teacher_unet, base.added_cond_kwargs
+    )
+    # gradients are counted apart, because each is handed on when it is there
     for parameter in unet.parameters():
-        if (
-            parameter.requires_grad
-        ):  # gradients are counted apart, for they are handed on one by one
-            parameter.register_post_accumulate_grad_hook(
-                lambda parameter: setattr(parameter, "grad", None)
-            )
-    batch = _faked_batch(examples, mode)
-    known = [*unet.parameters(), *(teacher.parameters() if teacher else []), schedule]
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_drop_gradient)
+    batch = _fake_batch(examples, mode)
+    tracker = LiveMemoryTracker([*_weights(unet, teacher_unet), schedule])
     norms = norms_in_fp32() if gpu and config.mixed_precision != "fp32" else nullcontext()
-    with mode, LiveMemoryTracker(known) as counted, norms:
+    with mode, tracker, norms:
         losses = OBJECTIVES[config.objective].loss(student, student, batch, config)
         (losses * batch.weight).mean().backward()
-    return counted.peak
+    return tracker.peak
 
 
-def _decoding(config: Train, base: Any, examples: Any, mode: Any) -> int:
-    """Bytes that pictures on the way take, at most: of the VAE and of its decoding, or of the encoders of their prompts."""
-    from diffusers import AutoencoderKL
+def _drop_gradient(parameter: torch.nn.Parameter):
+    parameter.grad = None
 
-    from ..validation import AT_ONCE, of_first_shape, pictures
 
-    if not (count := pictures(config, examples)):
+def _fake_batch(examples: Examples, mode: FakeTensorMode) -> Batch:
+    batch = examples.batch(0, 0, 1).to(torch.device("cpu"))
+    tensors = {name: to_fake(tensor, mode) for name, tensor in batch.tensors.items()}
+    if batch.answers:
+        tensors["answers"] = tuple(to_fake(answer, mode) for answer in batch.answers)
+    return replace(batch, **tensors)
+
+
+def _decoding(
+    config: Train, base: StableDiffusion, examples: Examples, mode: FakeTensorMode
+) -> int:
+    """Return the peak of validation pictures: of the VAE, or of the encoders of their prompts."""
+    n_images = image_count(config, examples)
+    if not n_images:
         return 0
-    held_out = of_first_shape(examples)
+    held_out = same_shape_held_out(examples)
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(base._settings("vae/config.json")).eval()
-    shape = examples.shape_of(held_out if len(held_out) else examples.own)
-    latents = torch.empty(min(count, AT_ONCE), *shape, device="meta")
-    fake(vae, mode)
+    shape = examples.shape_of(held_out if len(held_out) else examples.training)
+    latents = torch.empty(min(n_images, CHUNK_SIZE), *shape, device="meta")
+    fake_model(vae, mode)
     latents = to_fake(latents, mode)
-    with mode, LiveMemoryTracker(list(vae.parameters())) as counted, torch.no_grad():
+    weights = list(vae.parameters())
+    with mode, LiveMemoryTracker(weights) as tracker, torch.no_grad():
         vae.decode(latents)
-    decoding = counted.peak + sum(_bytes(each) for each in vae.parameters())
-    return max(decoding, _encoders(base)) if config.validation_prompts else decoding
+    decoding = tracker.peak + sum(weight.nbytes for weight in weights)
+    return max(decoding, _encoder_bytes(base)) if config.validation_prompts else decoding
 
 
-def _encoders(base: Any) -> int:
-    """Bytes of the base's text encoders in fp32, by the sizes of their files."""
-    from ...models.components import WEIGHTS, weight_files
-
-    files = [
-        path
-        for part in base.text_parts
-        if part in WEIGHTS
-        for path in weight_files(base.folder, part)
-    ]
-    return sum(path.stat().st_size * (2 if ".fp16" in path.name else 1) for path in files)
-
-
-def _faked_batch(examples: Any, mode: Any):
-    batch = examples.batch(0, 0, 1).to(torch.device("cpu"))
-    told = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    weightless = {
-        name: to_fake(each, mode) for name, each in told.items() if isinstance(each, torch.Tensor)
-    }
-    if batch.answers:
-        weightless["answers"] = tuple(to_fake(each, mode) for each in batch.answers)
-    return replace(batch, **weightless)
-
-
-def _tensors(examples: Any) -> list[torch.Tensor]:
-    return [
-        each
-        for each in (*vars(examples).values(), *examples.away.values())
-        if isinstance(each, torch.Tensor)
-    ]
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+def _encoder_bytes(base: StableDiffusion) -> int:
+    """Return the bytes of the base's text encoders in fp32, by the sizes of their files."""
+    total = 0
+    for part in base.text_parts:
+        if part in WEIGHTS:
+            for path in weight_files(base.folder, part):
+                total += path.stat().st_size * (2 if ".fp16" in path.name else 1)
+    return total

@@ -1,7 +1,7 @@
-"""How much memory a training needs: planned by parts before it begins, measured after it.
+"""The memory that a training needs: planned by parts before it starts, measured after it.
 
-The plan is of one process, at its peak. What a step makes and the work at the end do not come together, so the largest of
-them counts. Of the ranks that share a machine's memory, forked processes share the libraries' pages too.
+The plan is for one process at its peak. A step and the work at the end do not happen together, so
+the larger one counts. Forked processes share the pages of the libraries.
 """
 
 import resource
@@ -9,32 +9,46 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+import pynvml
 import torch
 
 from ...config import Train
 from ..errors import LaunchError
 from ..launch.preflight import process_count
 from ..monitor.hardware import gpu_handles
-from ..zero import BUCKET, LIVE
+from ..zero import BUCKET_SIZE, MAX_LIVE_WEIGHTS
 from .dry_run import DryRunSizes, dry_run
 
-FP32, BF16, MIB = 4, 2, 2**20
+FP32 = 4  # bytes
+BF16 = 2  # bytes
+MIB = 2**20  # bytes
+# The next four are measured on a CPU, see `make bench-machines`.
+# Bytes of DeepSpeed's engine, or of a plain one, and of its connections before the first step.
 ENGINE = {True: 45 * MIB, False: 10 * MIB}
-"""What a process takes before its first step besides: DeepSpeed's engine, or a plain one, and its way to the others.
-Measured on a CPU, as are the next two; see `make bench-machines`."""
-BUFFERS, KEPT = 60 * MIB, 0.85
-"""On a CPU: what the kernels work in, and what the C library's allocator keeps of what passes, as a share of it."""
+# Bytes in which a CPU's kernels work.
+KERNEL_BUFFERS = 60 * MIB
+# Share of freed memory that the C library's allocator keeps.
+RETAINED = 0.85
+# Bytes that ZeRO 3 takes besides.
 PARTITIONING = 75 * MIB
-"""What ZeRO 3 takes besides, also measured on a CPU."""
-STATES = 2  # of AdamW, for each weight that is trained; Prodigy has twice as many
-TAKEN = Path("/sys/fs/cgroup")
-"""Where the system says what a container may use."""
+# Numbers that an optimizer keeps for each trained weight.
+STATES = {"adamw": 2, "prodigy": 4}
+# The folder in which the system says how much memory a container may use.
+CGROUP = Path("/sys/fs/cgroup")
+VERIFICATION = "checks at the end"
+PEAK = "a process at its peak"
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """parts: bytes of a process that stay; passing: bytes that come and go, of which the largest counts; room: bytes for all
-    processes of this host, or for each on its own GPU; shared: bytes that the processes have in common."""
+    """The memory of a training, in bytes.
+
+    parts: of a process, those that stay.
+    passing: of a process, those that come and go; the largest counts.
+    processes: that share the room.
+    room: free memory of this host, or of each GPU.
+    shared: that the processes have in common.
+    """
 
     parts: dict[str, int]
     passing: dict[str, int]
@@ -44,172 +58,192 @@ class MemoryPlan:
 
     @property
     def peak(self) -> int:
-        """Bytes of one process at most."""
+        """Return the bytes of one process at its peak."""
         return sum(self.parts.values()) + max(self.passing.values())
 
     @property
     def needed(self) -> int:
-        """Bytes that have to fit into the room."""
+        """Return the bytes that have to fit into the room."""
+        # forked processes share these pages, until one of them writes
         return self.shared + self.processes * (self.peak - self.shared)
 
     @property
     def fits(self) -> bool:
+        """Return True if the training has the memory it needs."""
         return self.needed <= self.room
 
-    def __str__(self) -> str:
-        """A table of MiB."""
-        rows = "\n".join(f"  {name:<22}{size:>10.1f}" for name, size in self.told().items() if size)
-        several = (
-            f"; {self.processes} processes need {self.needed / MIB:.0f} MiB"
-            if self.processes > 1
-            else ""
-        )
-        return f"memory planned for a process, MiB{several} of {self.room / MIB:.0f} that are free\n{rows}"
+    @property
+    def largest(self) -> str:
+        """Return the name of the largest part."""
+        sizes = self.parts | self.passing
+        return max(sizes, key=sizes.get)
 
-    def told(self) -> dict[str, float]:
-        """MiB of every part, and of a process at its peak."""
-        parts = self.parts | self.passing | {"a process at its peak": self.peak}
-        return {name: round(size / MIB, 1) for name, size in parts.items()}
+    def __str__(self) -> str:
+        """Return a table in MiB."""
+        several = ""
+        if self.processes > 1:
+            several = f"; {self.processes} processes need {self.needed / MIB:.0f} MiB"
+        title = f"memory planned for a process, MiB{several} of {self.room / MIB:.0f} that are free"
+        rows = [f"  {name:<22}{size:>10.1f}" for name, size in self.as_mib().items() if size]
+        return "\n".join([title, *rows])
+
+    def as_mib(self) -> dict[str, float]:
+        """Return the MiB of every part, and of a process at its peak."""
+        sizes = self.parts | self.passing | {PEAK: self.peak}
+        return {name: round(size / MIB, 1) for name, size in sizes.items()}
 
 
 def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
-    """What one of `processes` on this host will need. cache: of the run. Nothing is started and no device is touched, but
-    for a process aside that ends. Errors: RuntimeError where the rehearsal fails."""
+    """Return the plan of a training with so many processes on this host.
+
+    cache: of the run. Only a dry run is started, and no device is touched.
+    Errors: RuntimeError if the dry run fails.
+    """
     gpus = gpu_handles()[:processes] if torch.cuda.device_count() else []
-    rehearsal = dry_run(config, cache, bool(gpus))
-    parts, passing = estimate_bytes(config, rehearsal, processes * config.num_nodes)
+    sizes = dry_run(config, cache, bool(gpus))
+    parts, passing = estimate_bytes(config, sizes, processes * config.num_nodes)
     if not gpus:
-        parts["allocator"] = BUFFERS + int(KEPT * max(passing.values()))
+        parts["allocator"] = KERNEL_BUFFERS + int(RETAINED * max(passing.values()))
         return MemoryPlan(parts, passing, processes, available_bytes(), parts["libraries"])
-    import pynvml
-
     if config.deepspeed and config.zero_stage:
-        parts["buckets"] = 2 * FP32 * BUCKET
-    here = {name: size for name, size in parts.items() if name not in _in_host_memory(config)}
-    passing = {name: size for name, size in passing.items() if name != "checks at the end"}
-    return MemoryPlan(
-        here, passing, 1, min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus), 0
-    )
-
-
-def _in_host_memory(config: Train) -> set[str]:
-    return {"libraries", "engine", "examples"} | ({"optimizer"} if config.offload else set())
+        parts["buckets"] = 2 * FP32 * BUCKET_SIZE
+    # the room is the GPU's, and these are in the machine's memory
+    for name in ("libraries", "engine", "examples", *(["optimizer"] if config.offload else [])):
+        del parts[name]
+    # the adapter is verified on the CPU
+    del passing[VERIFICATION]
+    room = min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus)
+    return MemoryPlan(parts, passing, processes=1, room=room, shared=0)
 
 
 def estimate_bytes(
-    config: Train, of: DryRunSizes, ranks: int
+    config: Train, sizes: DryRunSizes, ranks: int
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes of a process by part: those that stay, and those that come and go. ranks: of all hosts.
+    """Return the bytes of a process by part: those that stay, and those that come and go.
 
-    Source: ZeRO, arXiv 1910.02054, sec. 3: stage 1 divides the optimizer among the ranks, stage 2 the gradients, stage 3 the
-    weights; DeepSpeed keeps fp32 copies of what it divides.
+    sizes: of the dry run.
+    ranks: processes of all hosts.
+    Source: ZeRO, arXiv 1910.02054, sec. 3: stage 1 divides the optimizer among the ranks, stage 2
+    the gradients, stage 3 the weights; DeepSpeed keeps fp32 copies of what it divides.
     """
-    stage = config.zero_stage if config.deepspeed else 0
-    divided = [ranks if stage >= each else 1 for each in (1, 2, 3)]  # optimizer, gradients, weights
-    trained = FP32 * of.trained
     full = config.method == "full"
-    weight, whole = (
-        FP32 if full or config.mixed_precision == "fp32" else BF16,
-        of.frozen + (trained if full else 0),
-    )
-    states = STATES * (2 if config.optimizer == "prodigy" else 1) + (1 if stage else 0)
+    stage = config.zero_stage if config.deepspeed else 0
+    trained = FP32 * sizes.trained
+    weight_size = FP32 if full or config.mixed_precision == "fp32" else BF16
+    states = STATES[config.optimizer]
+    partitioning = gathered = reduced = 0
+    optimizer_ranks = gradient_ranks = weight_ranks = 1
+    if stage >= 1:
+        optimizer_ranks = ranks
+        states += 1
+        reduced = trained
+    if stage >= 2:
+        gradient_ranks = ranks
+    if stage >= 3:
+        weight_ranks = ranks
+        partitioning = PARTITIONING
+        unet_bytes = sizes.frozen + (trained if full else 0)
+        # twice, with the weights that are on their way
+        gathered = 2 * min(MAX_LIVE_WEIGHTS * weight_size, unet_bytes)
     parts = {
-        "libraries": of.resident,
-        "engine": ENGINE[config.deepspeed] + (PARTITIONING if stage == 3 else 0),
-        "examples": of.examples,
-        "base": of.frozen // divided[2],
-        "gathered weights": 2 * min(LIVE * weight, whole)
-        if stage == 3
-        else 0,  # and those that are on their way
-        "trained weights": trained // (divided[2] if full else 1),
-        "gradients": trained // divided[1]
-        + (trained if config.deepspeed and stage else 0),  # and what is being reduced
-        "optimizer": states * trained // divided[0],
+        "libraries": sizes.resident,
+        "engine": ENGINE[config.deepspeed] + partitioning,
+        "examples": sizes.examples,
+        "base": sizes.frozen // weight_ranks,
+        "gathered weights": gathered,
+        "trained weights": trained // (weight_ranks if full else 1),
+        "gradients": trained // gradient_ranks + reduced,
+        "optimizer": states * trained // optimizer_ranks,
         "mean of the weights": trained if config.ema_decay else 0,
     }
-    lean = config.mixed_precision == "bf16" and config.method not in (
-        "full",
-        "dora",
-    )  # see `finish.save`
-    checks = (BF16 if lean else FP32) * of.whole - (
-        0 if full else of.frozen
-    )  # which are let go before
+    verification = (BF16 if verifies_in_bf16(config) else FP32) * sizes.unet
+    # the frozen weights are released before
+    verification -= 0 if full else sizes.frozen
     passing = {
-        "activations": of.activations,
-        "pictures": of.decoding,
-        "checks at the end": max(0, checks),
+        "activations": sizes.activations,
+        "pictures": sizes.decoding,
+        VERIFICATION: max(0, verification),
     }
     return parts, passing
 
 
+def verifies_in_bf16(config: Train) -> bool:
+    """Return True if the adapter is verified on a base in bf16."""
+    # as the training had it, or the verification would set the peak; DoRA reads the weights in fp32
+    return config.mixed_precision == "bf16" and config.method not in ("full", "dora")
+
+
 def available_bytes() -> int:
-    """Bytes that this machine has left, as far as this process may use them."""
-    found = [psutil.virtual_memory().available]
+    """Return the free memory of this machine, as far as this process may use it."""
+    available = psutil.virtual_memory().available
     try:
-        limit, used = (
-            (TAKEN / name).read_text().strip() for name in ("memory.max", "memory.current")
-        )
-        found += [int(limit) - int(used)] if limit != "max" else []
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = (CGROUP / "memory.current").read_text().strip()
+        return available if limit == "max" else min(available, int(limit) - int(used))
     except (OSError, ValueError):
-        pass  # no container, or one of another kind
-    return min(found)
+        # no container, or one of another kind
+        return available
 
 
-def check_fits(planned: MemoryPlan, config: Train, cache: Path):
-    """Errors: LaunchError where the plan does not fit: what is needed, what there is, and what would fit."""
-    if planned.fits:
+def check_fits(plan: MemoryPlan, config: Train, cache: Path):
+    """Check that a plan fits.
+
+    Errors: LaunchError with the memory that is needed, what is free, and changes that would fit.
+    """
+    if plan.fits:
         return
-    largest = max(planned.parts | planned.passing, key=(planned.parts | planned.passing).get)
-    several = f", {planned.processes} processes" if planned.processes > 1 else ""
+    several = f", {plan.processes} processes" if plan.processes > 1 else ""
     raise LaunchError(
-        f"memory: this training needs {planned.needed / MIB:.0f} MiB{several}, most of it for {largest!r}, and "
-        f"{planned.room / MIB:.0f} MiB are free; {_what_fits(planned, config, cache)}"
+        f"memory: this training needs {plan.needed / MIB:.0f} MiB{several}, most of it for "
+        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; "
+        f"{_suggestion(plan, config, cache)}"
     )
 
 
-def _what_fits(planned: MemoryPlan, config: Train, cache: Path) -> str:
-    """The first change that makes it fit, each added to those before it."""
-    changes, given = [], []
+def _suggestion(plan: MemoryPlan, config: Train, cache: Path) -> str:
+    """Return the first changes that make a training fit, each added to those before it."""
+    settings = []
+    for change in _memory_savers(config, plan.processes):
+        config = replace(config, **change)
+        settings += [f"{name} = {value}" for name, value in change.items()]
+        smaller = plan_memory(config, cache, process_count(config))
+        if smaller.fits:
+            return f"give {', '.join(settings)}, which needs {smaller.needed / MIB:.0f} MiB"
+    return (
+        "no change of batch_size, mixed_precision, gradient_checkpointing or num_processes makes "
+        "it fit; take a smaller base"
+    )
+
+
+def _memory_savers(config: Train, processes: int) -> list[dict]:
+    """Return changes of parameters that save memory, the least costly first."""
+    changes: list[dict] = []
     if not config.gradient_checkpointing:
         changes.append({"gradient_checkpointing": True})
     if config.mixed_precision == "fp32":
         changes.append({"mixed_precision": "bf16"})
     if config.batch_size > 1:
-        changes.append(
-            {
-                "batch_size": 1,
-                "gradient_accumulation_steps": config.batch_size
-                * config.gradient_accumulation_steps,
-            }
-        )
-    if (
-        config.deepspeed
-        and config.method == "full"
-        and config.optimizer == "adamw"
-        and config.mixed_precision != "fp16"
-    ):
+        # the same batches in more passes, so the training is the same
+        passes = config.batch_size * config.gradient_accumulation_steps
+        changes.append({"batch_size": 1, "gradient_accumulation_steps": passes})
+    divisible = config.optimizer == "adamw" and config.mixed_precision != "fp16"
+    if config.deepspeed and config.method == "full" and divisible:
         changes += [{"zero_stage": 3}, {"offload": True}]
-    if planned.processes > 1:
+    if processes > 1:
         changes.append({"num_processes": 1})
-    for change in changes:
-        config = replace(config, **change)
-        given += [f"{name} = {value}" for name, value in change.items()]
-        other = plan_memory(config, cache, process_count(config))
-        if other.fits:
-            return f"give {', '.join(given)}, which needs {other.needed / MIB:.0f} MiB"
-    return "no change of batch_size, mixed_precision, gradient_checkpointing or num_processes makes it fit; take a smaller base"
+    return changes
 
 
 def describe_peaks(planned_mib: dict[str, float] | None, measured_mib: list[float]) -> str:
-    """What was planned of a process at its peak and what was measured of each, in words."""
-    planned = (
-        f"{planned_mib['a process at its peak']:.0f} MiB planned" if planned_mib else "not planned"
-    )
-    return f"memory of a process at its peak: {planned}, {', '.join(f'{each:.0f}' for each in measured_mib)} measured"
+    """Return the planned peak of a process and the measured one of each, in words."""
+    planned = f"{planned_mib[PEAK]:.0f} MiB planned" if planned_mib else "not planned"
+    measured = ", ".join(f"{size:.0f}" for size in measured_mib)
+    return f"memory of a process at its peak: {planned}, {measured} measured"
 
 
 def measured_peak(gpu: bool) -> int:
-    """Bytes of this process at its peak so far: on its GPU, or else in memory."""
+    """Return the bytes of this process at its peak so far, on its GPU or in memory."""
     if gpu:
         return torch.cuda.max_memory_reserved()
+    # in KiB, on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,1 +1,10 @@
-"""What can be watched of a training: metrics, phases, hardware use and their plots."""
+"""A training observed while it runs.
+
+metrics     metrics.jsonl and the progress bar
+usage       usage.jsonl, and the live loss curve
+hardware    CPU, memory and GPUs at a moment
+phases      the phase of each process, and since when
+loss_plot   the loss curve
+usage_plot  the phases and the usage as a figure
+plots       loss.png and usage.png
+"""

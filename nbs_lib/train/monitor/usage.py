@@ -1,10 +1,10 @@
-"""Watching a training from the kernel: usage.jsonl, a line a second, and in a notebook a loss curve that moves.
+"""The usage of a training, sampled from the kernel: usage.jsonl, and a live loss curve.
 
-    {"seconds": 12.01, "cpu_percent": …, "processes": […], "gpus": […]}    what `meter` saw
-    {"seconds": 12.34, "stage": "validate"}                                what the main process began then
+    {"seconds": 12.01, "cpu_percent": …, "processes": […], "gpus": […]}    a sample, see `hardware`
+    {"seconds": 12.34, "stage": "validate"}                                a phase that begins
     {"seconds": 99.10, "stage": null}                                      the end
 
-seconds: since the training began; one that is resumed counts on from the last line before.
+seconds: since the training began; a resumed one continues from the last line.
 """
 
 import json
@@ -18,121 +18,122 @@ from ...files import read_jsonl, write_jsonl
 from ...run.record import is_number, read_metrics
 from ...run.run import Run
 from .hardware import HardwareSampler
+from .loss_plot import loss_figure
 from .phases import PhaseReader
-from .plots import loss_figure, png
+from .plots import png
 
-EVERY, REDRAW = 1.0, 3.0  # seconds from one look to the next, and from one picture to the next
-SHARE, PICTURES = 0.004, 0.03
-"""Of one core's time, the most that looks may cost, and that pictures may: dear ones come less often."""
+INTERVAL = 1.0  # seconds between two samples
+REDRAW_INTERVAL = 3.0  # seconds between two pictures
+# Share of one core's time that samples may cost; costly ones come less often.
+SAMPLING_SHARE = 0.004
+# Share of one core's time that pictures may cost.
+DRAWING_SHARE = 0.03
 
 
 class UsageMonitor:
-    """A context in which a thread notes usage and, in a notebook, redraws the loss curve.
+    """A context whose thread records usage and, in a notebook, redraws the loss curve.
 
-    seconds: that the training took. share: of them, those in which the thread kept a core busy; 0.01 is 1 %.
-    Until all processes have marked that they are there, the thread only looks for their marks: a lock of a library that it
-    held while one is forked would stay locked in it.
+    seconds: of the training.
+    share: of these seconds, the part in which the thread kept a core busy.
     """
 
     def __init__(self, run: Run, resumed: bool = False):
-        """resumed: the lines of the training that goes on are kept, and time is counted on from them."""
-        self.run, self.seconds, self.share = run, 0.0, 0.0
-        self._kept = (
-            [line for line in read_jsonl(run.usage) if is_number(line.get("seconds"))]
-            if resumed
-            else []
-        )
+        """Prepare the thread. resumed: True to continue the lines of the training before."""
+        self.run = run
+        self.seconds = 0.0
+        self.share = 0.0
+        self._earlier: list[dict] = []
+        if resumed:
+            self._earlier = [row for row in read_jsonl(run.usage) if is_number(row.get("seconds"))]
         self._pids: dict[int, int] = {}
+        self._n_processes = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._busy, self._picture, self._drawn = 0.0, None, 0
+        self._busy = 0.0  # seconds
+        self._display: Any = None
+        self._drawn_size = 0  # bytes of metrics.jsonl when the curve was drawn
 
     def __enter__(self) -> "UsageMonitor":
         self._start = time.monotonic()
-        self._before = self._kept[-1]["seconds"] if self._kept else 0.0
-        write_jsonl(self.run.usage, self._kept)
+        self._seconds_before = self._earlier[-1]["seconds"] if self._earlier else 0.0
+        write_jsonl(self.run.usage, self._earlier)
         self._marks = PhaseReader(self.run)
-        self._picture = _display_handle()
+        self._display = _display_handle()
         self._thread.start()
         return self
 
     def __exit__(self, *_: Any):
         end = time.monotonic()
         self._stop.set()
+        # the thread's last line must not come after the end's
         self._thread.join()
         self.seconds = end - self._start
         self.share = self._busy / self.seconds
-        self._all_there()
+        self._read_marks()
         self._write(end, {"stage": None})
         self._marks.remove()
-        if self._picture:
+        if self._display:
             self._redraw()
 
     def _watch(self):
         try:
-            while not self._all_there():
-                if self._stop.wait(EVERY):
+            # only read marks until all processes exist: if a library's lock were held here while
+            # one is forked, it would stay locked there
+            while not self._read_marks():
+                if self._stop.wait(INTERVAL):
                     return
-            meter, pause, due = HardwareSampler(self._pids), EVERY, time.monotonic()
-            while not self._stop.wait(pause):
-                pause = max(EVERY, _cost(lambda: self._look(meter)) / SHARE)
-                if self._picture and time.monotonic() > due:
-                    cost = _cost(self._redraw)
-                    due = time.monotonic() + max(REDRAW, cost / PICTURES)
+            self._sample_until_stopped(HardwareSampler(self._pids))
         finally:
             self._busy = time.thread_time()
 
-    def _all_there(self) -> bool:
-        """Note what was marked since the last call; whether all processes have marked something by now."""
-        for mark in self._marks.new():
-            self._pids[mark["rank"]], self._expected = mark["pid"], mark["of"]
+    def _sample_until_stopped(self, sampler: HardwareSampler):
+        pause = INTERVAL
+        redraw_at = time.monotonic()
+        while not self._stop.wait(pause):
+            pause = max(INTERVAL, _cost(lambda: self._sample(sampler)) / SAMPLING_SHARE)
+            if self._display and time.monotonic() > redraw_at:
+                cost = _cost(self._redraw)
+                redraw_at = time.monotonic() + max(REDRAW_INTERVAL, cost / DRAWING_SHARE)
+
+    def _read_marks(self) -> bool:
+        """Record the new marks; return True when all processes have marked a phase."""
+        for mark in self._marks.new_marks():
+            self._pids[mark["rank"]] = mark["pid"]
+            self._n_processes = mark["of"]
+            # the main process alone validates and saves, so its phases are the training's
             if mark["rank"] == 0:
                 self._write(mark["time"], {"stage": mark["stage"]})
-        return bool(self._pids) and len(self._pids) >= self._expected
+        return bool(self._pids) and len(self._pids) >= self._n_processes
 
-    def _look(self, meter: HardwareSampler):
-        self._all_there()
-        self._write(time.monotonic(), meter.look())
+    def _sample(self, sampler: HardwareSampler):
+        self._read_marks()
+        self._write(time.monotonic(), sampler.sample())
 
-    def _write(self, moment: float, told: dict[str, Any]):
-        with (
-            suppress(OSError),
-            self.run.usage.open("a") as file,
-        ):  # a disk that is full is no matter of this thread
-            file.write(
-                json.dumps({"seconds": round(self._before + moment - self._start, 2)} | told) + "\n"
-            )
+    def _write(self, moment: float, row: dict):
+        seconds = round(self._seconds_before + moment - self._start, 2)
+        line = json.dumps({"seconds": seconds} | row) + "\n"
+        # a full disk does not stop the monitor; the training reports it
+        with suppress(OSError), self.run.usage.open("a") as file:
+            file.write(line)
 
     def _redraw(self):
-        size = self.run.metrics.stat().st_size if self.run.metrics.exists() else 0
-        if size == self._drawn:  # nothing has come since
-            return
-        if any(
-            "loss" in line for line in read_metrics(self.run.metrics)
-        ):  # before that the words stay
-            self._picture.update(_Picture(png(loss_figure(self.run))))
-            self._drawn = size
+        # a picture is costly: only after new lines, and not before the first loss
+        metrics = self.run.metrics
+        size = metrics.stat().st_size if metrics.exists() else 0
+        if size != self._drawn_size and any("loss" in line for line in read_metrics(metrics)):
+            self._display.update(_Picture(png(loss_figure(self.run))))
+            self._drawn_size = size
 
 
 def _cost(work: Callable[[], Any]) -> float:
-    """Seconds for which `work` keeps this thread's core busy."""
+    """Return the seconds for which `work` keeps this thread's core busy."""
     before = time.thread_time()
     work()
     return time.thread_time() - before
 
 
-class _Words:
-    """Words as a notebook shows them, where a plain string would stand in quotes."""
-
-    def __init__(self, words: str):
-        self.words = words
-
-    def __repr__(self) -> str:
-        return self.words
-
-
 class _Picture:
-    """A PNG as a notebook shows it, with a text for those who cannot see it."""
+    """A PNG that a notebook shows, with an alternative text."""
 
     def __init__(self, content: bytes):
         self.content = content
@@ -144,11 +145,15 @@ class _Picture:
         return "Loss of the training by step"
 
 
-def _display_handle():
+def _display_handle() -> Any:
+    """Return the display of the live curve; None outside of a notebook."""
+    # here: a training on the command line needs no IPython
     from IPython import get_ipython
-    from IPython.display import display
+    from IPython.display import Pretty, display
 
     shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
+    # a terminal's IPython has no kernel, and cannot update what it has printed
+    if not hasattr(shell, "kernel"):
         return None
-    return display(_Words("The loss curve appears here after some steps."), display_id=True)
+    # a plain string would be shown in quotes
+    return display(Pretty("The loss curve appears here after some steps."), display_id=True)

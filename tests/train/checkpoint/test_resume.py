@@ -1,4 +1,4 @@
-"""Trainings that go on from a checkpoint: from a damaged one, and from one that somebody else wrote."""
+"""Trainings resumed from checkpoints, also damaged and foreign ones."""
 
 import json
 import pickle
@@ -11,7 +11,7 @@ from nbs_lib.config import Train
 from nbs_lib.files import file_hash, value_hash
 from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.run.run import Run
-from nbs_lib.train.checkpoint.checkpoint import NOTE, SHARED
+from nbs_lib.train.checkpoint.checkpoint import MANIFEST_FILE, SHARED_FILE
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ SMALL = {
     "checkpointing_steps": 2,
     "validation_steps": 0,
 }
-WAYS = {
+ENGINES = {
     "plain": {"deepspeed": False, "ema_decay": 0.9, "lora_dropout": 0.1},
     "ZeRO 0": {"zero_stage": 0, "ema_decay": 0.9, "optimizer": "prodigy", "learning_rate": 1.0},
     "ZeRO 2": {
@@ -37,66 +37,72 @@ WAYS = {
 
 
 @pytest.fixture(scope="module")
-def whole(new_run, prepared_tiny, train):
+def uninterrupted(new_run, prepared_tiny, train):
     """`whole(way)`: a training that was never interrupted; each is trained once."""
-    made: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
 
-    def call(way: str) -> Run:
-        if way not in made:
-            made[way] = new_run(prepared_tiny)
-            train(config_of(way, made[way]))
-        return made[way]
+    def call(engine: str) -> Run:
+        if engine not in runs:
+            runs[engine] = new_run(prepared_tiny)
+            train(config_of(engine, runs[engine]))
+        return runs[engine]
 
     return call
 
 
-def config_of(way: str, run: Run) -> Train:
-    return Train(str(run.folder), **SMALL | WAYS[way])
+def config_of(engine: str, run: Run) -> Train:
+    return Train(str(run.folder), **SMALL | ENGINES[engine])
 
 
-def unfinished(run: Run, place: Path) -> Run:
+def unfinished(run: Run, folder: Path) -> Run:
     """A copy of a trained run with both of its checkpoints, as if its end had never come."""
-    other = Run(place / "run")
+    other = Run(folder / "run")
     shutil.copytree(run.folder, other.folder, symlinks=True)
     shutil.rmtree(other.adapter)
     other.update_stage("train", status="interrupted")
     return other
 
 
-def resumed(start_training, way: str, run: Run) -> str:
-    """Train to the end; return what was said."""
-    kernel = start_training(config_of(way, run))
+def resumed(start_training, engine: str, run: Run) -> str:
+    """Train to the end; return the output."""
+    kernel = start_training(config_of(engine, run))
     assert kernel.wait() == 0, kernel.said
     return kernel.said
 
 
 @pytest.mark.parametrize(
-    "way", ["ZeRO 0", "ZeRO 1, offloaded", "ZeRO 3"]
+    "engine", ["ZeRO 0", "ZeRO 1, offloaded", "ZeRO 3"]
 )  # the others are resumed below
-def test_it_ends_in_the_same_adapter(whole, interrupted, start_training, way):
-    again = interrupted(whole(way))
-    resumed(start_training, way, again)
+def test_a_resumed_training_ends_in_the_same_adapter(
+    uninterrupted, interrupted, start_training, engine
+):
+    again = interrupted(uninterrupted(engine))
+    resumed(start_training, engine, again)
     assert again.stage_record("train")["resumed_from"] == 4
-    assert (again.adapter / LORA_FILE).read_bytes() == (whole(way).adapter / LORA_FILE).read_bytes()
+    assert (again.adapter / LORA_FILE).read_bytes() == (
+        uninterrupted(engine).adapter / LORA_FILE
+    ).read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("way", "damaged"), [("plain", SHARED), ("ZeRO 2", "process-1.safetensors")]
+    ("engine", "damaged"), [("plain", SHARED_FILE), ("ZeRO 2", "process-1.safetensors")]
 )
-def test_a_damaged_checkpoint_is_passed_over_with_a_word_and_the_one_before_it_is_used(
-    whole, tmp_path, start_training, way, damaged
+def test_a_damaged_checkpoint_is_reported_and_skipped(
+    uninterrupted, tmp_path, start_training, engine, damaged
 ):
-    run = unfinished(whole(way), tmp_path)
+    run = unfinished(uninterrupted(engine), tmp_path)
     newest = run.checkpoints / "step-0000006"
     content = bytearray((newest / damaged).read_bytes())
     content[-40:-36] = bytes(
-        255 - each for each in content[-40:-36]
+        255 - byte for byte in content[-40:-36]
     )  # four bytes, and the size is as before
     (newest / damaged).write_bytes(content)
-    said = resumed(start_training, way, run)
-    assert f"{newest} is damaged and passed over: ValueError: {damaged}" in said
+    output = resumed(start_training, engine, run)
+    assert f"{newest} is damaged and passed over: ValueError: {damaged}" in output
     assert run.stage_record("train")["resumed_from"] == 4
-    assert (run.adapter / LORA_FILE).read_bytes() == (whole(way).adapter / LORA_FILE).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (
+        uninterrupted(engine).adapter / LORA_FILE
+    ).read_bytes()
 
 
 class Malicious:
@@ -114,62 +120,66 @@ def poison(checkpoint: Path, names: list[str], marker: Path):
     for name in names:
         (checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
         (checkpoint / name).write_bytes(pickle.dumps(Malicious(marker)))
-    note = json.loads((checkpoint / NOTE).read_text())
-    del note["hash"]
-    paths = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != NOTE]
-    note["files"] = {
+    manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
+    del manifest["hash"]
+    paths = [
+        path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST_FILE
+    ]
+    manifest["files"] = {
         str(path.relative_to(checkpoint)): {"bytes": path.stat().st_size, "sha256": file_hash(path)}
         for path in paths
     }
-    (checkpoint / NOTE).write_text(json.dumps(note | {"hash": value_hash(note)}))
+    (checkpoint / MANIFEST_FILE).write_text(json.dumps(manifest | {"hash": value_hash(manifest)}))
 
 
-EARLIER = ["optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl", "latest"]
-EARLIER += [
+FIRST_FORMAT_FILES = ["optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl", "latest"]
+FIRST_FORMAT_FILES += [
     "pytorch_model/mp_rank_00_model_states.pt",
     "pytorch_model/zero_pp_rank_0_mp_rank_00_optim_states.pt",
 ]
 
 
-@pytest.mark.parametrize("way", ["plain", "ZeRO 0", "ZeRO 2"])
-def test_no_pickle_of_a_checkpoint_is_ever_loaded(whole, tmp_path, start_training, way):
-    run, marker = unfinished(whole(way), tmp_path), tmp_path / "was here"
+@pytest.mark.parametrize("engine", ["plain", "ZeRO 0", "ZeRO 2"])
+def test_no_pickle_of_a_checkpoint_is_ever_loaded(uninterrupted, tmp_path, start_training, engine):
+    run, marker = unfinished(uninterrupted(engine), tmp_path), tmp_path / "was here"
     pickle.loads(pickle.dumps(Malicious(marker)))
     assert marker.exists(), "so they do what they are to do"
     marker.unlink()
     last, before = run.checkpoints / "step-0000006", run.checkpoints / "step-0000004"
-    poison(last, [SHARED], marker)
+    poison(last, [SHARED_FILE], marker)
     poison(
         before, [path.name for path in before.iterdir() if path.name.startswith("process-")], marker
     )
     for folder in (last, before):
         poison(folder, ["optimizer.bin"], marker)  # flat, so that the note can list it
-    said = resumed(start_training, way, run)
+    output = resumed(start_training, engine, run)
     assert not marker.exists()
     assert (
-        f"{last} is damaged and passed over" in said
-        and f"{before} is damaged and passed over" in said
+        f"{last} is damaged and passed over" in output
+        and f"{before} is damaged and passed over" in output
     )
     assert run.stage_record("train")["resumed_from"] == 0
-    assert (run.adapter / LORA_FILE).read_bytes() == (whole(way).adapter / LORA_FILE).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (
+        uninterrupted(engine).adapter / LORA_FILE
+    ).read_bytes()
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_sentence_and_not_opened(
-    whole, tmp_path, start_training
+def test_a_checkpoint_of_the_first_format_is_refused_and_not_opened(
+    uninterrupted, tmp_path, start_training
 ):
-    run, marker = unfinished(whole("plain"), tmp_path), tmp_path / "was here"
+    run, marker = unfinished(uninterrupted("plain"), tmp_path), tmp_path / "was here"
     shutil.rmtree(run.checkpoints / "step-0000006")
     folder = run.checkpoints / "step-0000004"
-    poison(folder, EARLIER, marker)
-    note = json.loads((folder / NOTE).read_text())
-    earlier = {name: note[name] for name in ("step", "inputs", "parameters")}
-    earlier["files"] = {name: told["bytes"] for name, told in note["files"].items()}
-    (folder / NOTE).write_text(json.dumps(earlier))
+    poison(folder, FIRST_FORMAT_FILES, marker)
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    earlier = {name: manifest[name] for name in ("step", "inputs", "parameters")}
+    earlier["files"] = {name: entry["bytes"] for name, entry in manifest["files"].items()}
+    (folder / MANIFEST_FILE).write_text(json.dumps(earlier))
     kernel = start_training(config_of("plain", run))
     assert kernel.wait() != 0 and not marker.exists() and folder.exists()
     assert all(
-        said in kernel.said
-        for said in ("CheckpointError", "earlier version", f"remove {run.checkpoints} to start")
+        output in kernel.said
+        for output in ("CheckpointError", "earlier version", f"remove {run.checkpoints} to start")
     )
 
 
@@ -183,13 +193,13 @@ LONGER = {
 }
 
 
-def of_steps(run: Run, steps: int, **how) -> Train:
-    return Train(str(run.folder), **SMALL | LONGER | {"steps": steps, "replace": True} | how)
+def of_steps(run: Run, steps: int, **options) -> Train:
+    return Train(str(run.folder), **SMALL | LONGER | {"steps": steps, "replace": True} | options)
 
 
 @pytest.fixture(scope="module")
 def finished(new_run, prepared_tiny, train):
-    """Two finished trainings: of four steps at a constant learning rate, and of four at a falling one."""
+    """Two finished trainings of four steps, at a constant and at a falling learning rate."""
     runs = {}
     for schedule in ("constant", "cosine"):
         runs[schedule] = new_run(prepared_tiny)
@@ -197,30 +207,29 @@ def finished(new_run, prepared_tiny, train):
     return runs
 
 
-def copied(run: Run, place: Path) -> Run:
-    shutil.copytree(run.folder, place / "run", symlinks=True)
-    return Run(place / "run")
+def copied(run: Run, folder: Path) -> Run:
+    shutil.copytree(run.folder, folder / "run", symlinks=True)
+    return Run(folder / "run")
 
 
-def test_more_steps_at_a_constant_rate_go_on_and_end_as_from_the_beginning(finished, new_run, prepared_tiny, tmp_path,
-                                                                          start_training, train):  # fmt: skip
-    run, whole = copied(finished["constant"], tmp_path), new_run(prepared_tiny)
+def test_more_steps_at_a_constant_rate_resume(
+    finished, new_run, prepared_tiny, tmp_path, start_training, train
+):
+    run, uninterrupted = copied(finished["constant"], tmp_path), new_run(prepared_tiny)
     kernel = start_training(of_steps(run, 8, checkpoints_total_limit=3))
     assert kernel.wait() == 0 and "goes on from step 4 of 8" in kernel.said, kernel.said
     assert run.stage_record("train")["resumed_from"] == 4
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [
         f"step-{step:07d}" for step in (4, 6, 8)
     ]
-    train(of_steps(whole, 8, checkpoints_total_limit=3))
-    assert whole.stage_record("train")["resumed_from"] == 0
-    assert (run.adapter / LORA_FILE).read_bytes() == (whole.adapter / LORA_FILE).read_bytes()
+    train(of_steps(uninterrupted, 8, checkpoints_total_limit=3))
+    assert uninterrupted.stage_record("train")["resumed_from"] == 0
+    assert (run.adapter / LORA_FILE).read_bytes() == (uninterrupted.adapter / LORA_FILE).read_bytes()
     fewer = start_training(of_steps(run, 6, checkpoints_total_limit=3))
     assert fewer.wait() == 0 and run.stage_record("train")["resumed_from"] == 6, fewer.said
 
 
-def test_more_steps_at_a_falling_rate_begin_again_and_say_so_unless_a_checkpoint_is_named(
-    finished, tmp_path, start_training
-):
+def test_more_steps_at_a_falling_rate_need_a_named_checkpoint(finished, tmp_path, start_training):
     run = copied(finished["cosine"], tmp_path)
     wrong = start_training(
         of_steps(run, 8, lr_scheduler="cosine", rank=8, resume_from_checkpoint="step-0000002")

@@ -28,16 +28,17 @@ handlers = [signal.getsignal(each) for each in taken]
 try:
     train(config)
 except BaseException as ended:
-    told = {"said": ended._render_traceback_(), "ended": time.time(), "record": Run(config.run).stage_record("train")}
-told["handlers"] = handlers == [signal.getsignal(each) for each in taken]
-print("\n" + json.dumps(told), flush=True)
+    result = {"message": ended._render_traceback_(), "ended": time.time()}
+    result["record"] = Run(config.run).stage_record("train")
+result["handlers"] = handlers == [signal.getsignal(each) for each in taken]
+print("\n" + json.dumps(result), flush=True)
 again = train(config)
 print("\n" + json.dumps({"resumed_from": again.resumed_from}), flush=True)
 """
 
 
 @pytest.mark.parametrize("launcher", ["notebook", "subprocess"])
-def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, launcher):
+def test_an_interrupted_training_saves_and_the_next_cell_resumes(new_run, launcher):
     run = new_run()
     config = {
         "run": str(run.folder),
@@ -63,15 +64,15 @@ def test_interrupted_it_saves_ends_soon_and_the_next_cell_goes_on(new_run, launc
         os.killpg(process.pid, signal.SIGINT)  # a kernel is interrupted with its group
         lines = [line for line in process.stdout if line.startswith("{")]
     assert process.wait(240) == 0, (run.folder / "err").read_text()
-    told, again = map(json.loads, lines)
-    assert told["ended"] - begun < 5 and told["handlers"]
-    [said] = told["said"]  # all that a notebook shows
+    first, again = map(json.loads, lines)
+    assert first["ended"] - begun < 5 and first["handlers"]
+    [message] = first["message"]  # all that a notebook shows
     assert re.fullmatch(
         r"interrupted: the checkpoint of step \d+ is kept; start again: training goes on from .*",
-        said,
+        message,
     )
     assert "death signal" not in (run.folder / "err").read_text()
-    assert told["record"]["status"] == "interrupted" and "error" not in told["record"]
+    assert first["record"]["status"] == "interrupted" and "error" not in first["record"]
     assert again["resumed_from"] > 0, (
         "from the checkpoint that was saved when it was interrupted; none was due"
     )

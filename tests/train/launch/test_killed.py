@@ -12,7 +12,7 @@ from nbs_lib.config import Train
 from nbs_lib.files import read_jsonl
 from nbs_lib.models.lora import LORA_FILE
 from nbs_lib.run.run import Run
-from nbs_lib.train.checkpoint.checkpoint import candidates
+from nbs_lib.train.checkpoint.resume import candidates
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ SCHEDULE = {
 }
 
 
-def every_step(run: Run, **how) -> Train:
+def every_step(run: Run, **options) -> Train:
     """A training with a checkpoint after every step: as often as not, one is being written."""
     small = {
         "steps": STEPS,
@@ -34,7 +34,7 @@ def every_step(run: Run, **how) -> Train:
         "checkpointing_steps": 1,
         "validation_steps": 0,
     }
-    return Train(str(run.folder), **small | {"mixed_precision": "bf16"} | how)
+    return Train(str(run.folder), **small | {"mixed_precision": "bf16"} | options)
 
 
 def newest_step(run: Run) -> int:
@@ -50,15 +50,15 @@ def kill(kernel, whom: str, chance: random.Random):
     doomed = {"a rank": [chance.choice(ranks)], "the parent": [parent], "all": [parent, *ranks]}[
         whom
     ]
-    for each in doomed:
-        each.kill()
+    for victim in doomed:
+        victim.kill()
     kernel.wait(60)
     _, alive = psutil.wait_procs(ranks, 10)
     assert not alive
 
 
 @pytest.mark.parametrize(
-    "how",
+    "options",
     [
         {"zero_stage": 0},
         {
@@ -73,14 +73,14 @@ def kill(kernel, whom: str, chance: random.Random):
     ],
     ids=["ZeRO 0", "ZeRO 2, with every state"],
 )
-def test_killed_at_random_moments_it_ends_in_the_same_adapter(
-    new_run, prepared_tiny, start_training, train, how
+def test_a_training_killed_at_random_moments_ends_in_the_same_adapter(
+    new_run, prepared_tiny, start_training, train, options
 ):
-    chance, whole, killed = random.Random(0), new_run(prepared_tiny), new_run(prepared_tiny)
-    train(every_step(whole, **how))
+    chance, uninterrupted, killed = random.Random(0), new_run(prepared_tiny), new_run(prepared_tiny)
+    train(every_step(uninterrupted, **options))
     kills = 0
     while kills < KILLS:
-        kernel, before = start_training(every_step(killed, **how)), newest_step(killed)
+        kernel, before = start_training(every_step(killed, **options)), newest_step(killed)
         while kernel.poll() is None and newest_step(killed) < before + chance.randint(1, 3):
             time.sleep(0.002)
         time.sleep(chance.random() * 0.2)
@@ -90,14 +90,14 @@ def test_killed_at_random_moments_it_ends_in_the_same_adapter(
         assert not killed.adapter.exists(), "it was through before it was killed often enough"
     (killed.checkpoints / ".step-0000099.part").mkdir()
     assert killed.stage_record("train")["status"] == "running"
-    train(every_step(killed, **how))
+    train(every_step(killed, **options))
     record = killed.stage_record("train")
     assert record["status"] == "done" and record["resumed_from"] >= KILLS
-    assert (killed.adapter / LORA_FILE).read_bytes() == (whole.adapter / LORA_FILE).read_bytes()
+    assert (killed.adapter / LORA_FILE).read_bytes() == (uninterrupted.adapter / LORA_FILE).read_bytes()
     assert steps_of(killed, "loss") == list(range(1, STEPS + 1))
-    assert steps_of(killed, "held_out_loss") == steps_of(whole, "held_out_loss")
+    assert steps_of(killed, "held_out_loss") == steps_of(uninterrupted, "held_out_loss")
     assert {path.name for path in killed.folder.rglob("*")} == {
-        path.name for path in whole.folder.rglob("*")
+        path.name for path in uninterrupted.folder.rglob("*")
     }
 
 
@@ -106,7 +106,7 @@ def steps_of(run: Run, name: str) -> list[int]:
     return [line["step"] for line in read_jsonl(run.metrics) if name in line]
 
 
-def test_a_full_disk_ends_it_in_a_sentence_and_the_checkpoint_before_is_good(
+def test_a_full_disk_is_reported_and_the_checkpoint_before_is_good(
     new_run, prepared_tiny, start_training, small_disk
 ):
     run = new_run(prepared_tiny, folder=small_disk / "rün")

@@ -19,10 +19,11 @@ import torch
 from nbs_lib.config import Train
 from nbs_lib.run.run import Run
 from nbs_lib.train.errors import LaunchError
-from nbs_lib.train.launch.launcher import RESULT, launch
+from nbs_lib.train.launch.launcher import RESULT_FILE, launch
 
 def work(config, run, inputs):
-    torch.randn(900, 900) @ torch.randn(900, 900)  # would hang for ever on threads that did not survive the fork
+    # would hang for ever on threads that did not survive the fork
+    torch.randn(900, 900) @ torch.randn(900, 900)
     rank = int(os.environ["RANK"])
     if run.name == "fail" and rank == 1:
         raise ValueError("the second one cannot")
@@ -31,55 +32,59 @@ def work(config, run, inputs):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)  # as one that waits for the other
     if rank == 0:
-        told = {"world": os.environ["WORLD_SIZE"], "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
-        (run.folder / RESULT).write_text(json.dumps(told | inputs))
+        result = {"world": os.environ["WORLD_SIZE"], "pid": os.getpid()}
+        result["threads"] = os.environ["OMP_NUM_THREADS"]
+        (run.folder / RESULT_FILE).write_text(json.dumps(result | inputs))
 
 def main(folder, launcher):
     import cases
     torch.set_num_threads(2)
     torch.randn(900, 900) @ torch.randn(900, 900)  # a kernel whose threads have begun
-    handler, environment, told = signal.getsignal(signal.SIGTERM), dict(os.environ), {"pid": os.getpid()}
+    handler = signal.getsignal(signal.SIGTERM)
+    environment = dict(os.environ)
+    results = {"pid": os.getpid()}
     for name in ("two", "one", "fail", "die"):
         run = Run(Path(folder) / name)
         run.folder.mkdir(parents=True)
-        config = Train(run=str(run.folder), num_processes=1 if name == "one" else 2, launcher=launcher)
+        processes = 1 if name == "one" else 2
+        config = Train(run=str(run.folder), num_processes=processes, launcher=launcher)
         try:
-            told[name] = launch(cases.work, config, run, {"given": "so"})
+            results[name] = launch(cases.work, config, run, {"input": "hash"})
         except LaunchError as error:
-            told[name] = str(error)
-        told[name + " left"] = [path.name for path in run.folder.iterdir()]
-    told["handler"] = signal.getsignal(signal.SIGTERM) == handler
-    told["environment"] = sorted(set(os.environ.items()) ^ set(environment.items()))
-    (Path(folder) / "told.json").write_text(json.dumps(told))
+            results[name] = str(error)
+        results[name + " left"] = [path.name for path in run.folder.iterdir()]
+    results["handler"] = signal.getsignal(signal.SIGTERM) == handler
+    results["environment"] = sorted(set(os.environ.items()) ^ set(environment.items()))
+    (Path(folder) / "results.json").write_text(json.dumps(results))
 """
 
 
 @pytest.mark.parametrize("launcher", ["notebook", "subprocess"])
-def test_processes_work_fail_and_die_and_the_kernel_is_told(
-    python, tmp_path, monkeypatch, launcher
-):
+def test_processes_that_work_fail_or_die_are_reported(python, tmp_path, monkeypatch, launcher):
     (tmp_path / "cases.py").write_text(CASES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv(
         "ACCELERATE_USE_CPU", "true"
     )  # as a user's own settings, which are no parameters
-    done = python("import cases, sys; cases.main(*sys.argv[1:])", tmp_path, launcher)
-    assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "told.json").read_text())
+    process = python("import cases, sys; cases.main(*sys.argv[1:])", tmp_path, launcher)
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
     assert (
-        told["two"]["world"] == "2"
-        and told["one"]["world"] == "1"
-        and told["two"]["threads"] == "1"
+        results["two"]["world"] == "2"
+        and results["one"]["world"] == "1"
+        and results["two"]["threads"] == "1"
     )
-    assert told["pid"] not in (told["two"]["pid"], told["one"]["pid"]), "never in the kernel itself"
-    assert told["two"]["given"] == "so"
-    assert told["fail"] == "training process 1 failed: ValueError: the second one cannot"
+    assert results["pid"] not in (results["two"]["pid"], results["one"]["pid"]), (
+        "never in the kernel itself"
+    )
+    assert results["two"]["input"] == "hash"
+    assert results["fail"] == "training process 1 failed: ValueError: the second one cannot"
     assert (
-        "training process 1 was ended by SIGKILL" in told["die"]
-        and "newest checkpoint" in told["die"]
+        "training process 1 was ended by SIGKILL" in results["die"]
+        and "newest checkpoint" in results["die"]
     )
-    assert told["two left"] == told["one left"] == [] and told["handler"]
-    assert told["environment"] == []
+    assert results["two left"] == results["one left"] == [] and results["handler"]
+    assert results["environment"] == []
 
 
 IN_A_FOLDER_WITH_A_SPACE = """
@@ -89,14 +94,14 @@ import torch
 from nbs_lib.config import Train
 from nbs_lib.run.run import Run
 from nbs_lib.train.accelerator import new_accelerator
-from nbs_lib.train.launch.launcher import RESULT, launch
+from nbs_lib.train.launch.launcher import RESULT_FILE, launch
 
 assert " " in torch.__file__, torch.__file__
 
 def work(config, run, inputs):
     accelerator = new_accelerator(config, run.folder)
     if accelerator.is_main_process:
-        (run.folder / RESULT).write_text(json.dumps(accelerator.distributed_type.value))
+        (run.folder / RESULT_FILE).write_text(json.dumps(accelerator.distributed_type.value))
     accelerator.wait_for_everyone()
 
 print(launch(work, Train(), Run(sys.argv[1]), {}))
@@ -118,28 +123,28 @@ print(sorted({"pandas", "pyarrow.dataset", "torch._inductor.compile_fx"} & set(s
 """
 
 
-def test_a_process_that_trains_loads_no_compiler_and_no_tables_of_others(python, prepared):
+def test_a_training_process_imports_no_compiler_and_no_pandas(python, prepared):
     """They would be loaded in every process, for nothing."""
-    done = python(LOADED, prepared.cache)
-    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+    process = python(LOADED, prepared.cache)
+    assert process.stdout.splitlines()[-1:] == ["[]"], process.stdout + process.stderr
 
 
-def test_a_lock_that_a_killed_compilation_left_is_cleared_away(python, tmp_path):
+def test_the_lock_of_a_killed_compilation_is_removed(python, tmp_path):
     left = tmp_path / "compiled" / "deepspeed_shm_comm" / "lock"
     left.parent.mkdir(parents=True)
     left.touch()
     source = """
 import os, sys
 os.environ["TORCH_EXTENSIONS_DIR"] = sys.argv[1]
-from nbs_lib.train.launch.launcher import _compiling_alone
-with _compiling_alone():
+from nbs_lib.train.launch.extensions import exclusive_compilation
+with exclusive_compilation():
     print(os.path.exists(sys.argv[2]))
     open(sys.argv[2], "w").close()
-    with _compiling_alone():  # another training: its compilation may be at work
+    with exclusive_compilation():  # another training: its compilation may be at work
         print(os.path.exists(sys.argv[2]))
 """
-    done = python(source, tmp_path / "compiled", left)
-    assert done.stdout.split() == ["False", "True"], done.stderr
+    process = python(source, tmp_path / "compiled", left)
+    assert process.stdout.split() == ["False", "True"], process.stderr
 
 
 def test_deepspeed_compiles_its_extension_where_the_path_has_spaces(tmp_path):
@@ -151,8 +156,8 @@ def test_deepspeed_compiles_its_extension_where_the_path_has_spaces(tmp_path):
         "TORCH_EXTENSIONS_DIR": str(tmp_path / "compiled"),
     }
     command = [sys.executable, "-c", IN_A_FOLDER_WITH_A_SPACE, tmp_path]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "DEEPSPEED" in done.stdout, done.stderr
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0 and "DEEPSPEED" in process.stdout, process.stderr
     assert list((tmp_path / "compiled").rglob("*.so"))
 
 
@@ -164,32 +169,32 @@ from nbs_lib.train.launch.launcher import launch
 
 def work(config, run, inputs):
     shutil.move(run.folder, run.folder.with_name("moved"))
-    if inputs:  # as a checkpoint that is written makes the folder anew
+    if inputs:  # as a checkpoint that is written makes the folder again
         (run.folder / "checkpoints").mkdir(parents=True)
     raise FileNotFoundError("it is not there")
 
-def main(folder, anew):
+def main(folder, outcome):
     import moved
     config = Train(run=folder, num_processes=1)
     run = Run(folder)
     try:
         with run.stage(config):
-            launch(moved.work, config, run, {"anew": "1"} if anew == "anew" else {})
+            launch(moved.work, config, run, {"again": "1"} if outcome == "again" else {})
     except Exception as failure:
         print(json.dumps([str(failure), sorted(path.name for path in run.folder.glob("*"))]))
 """
 
 
-@pytest.mark.parametrize("anew", ["gone", "anew"])
-def test_a_folder_that_is_moved_meanwhile_is_told_as_that(python, tmp_path, monkeypatch, anew):
+@pytest.mark.parametrize("outcome", ["gone", "again"])
+def test_a_folder_that_is_moved_meanwhile_is_reported(python, tmp_path, monkeypatch, outcome):
     (tmp_path / "moved.py").write_text(MOVED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    done = python("import sys, moved; moved.main(*sys.argv[1:])", tmp_path / "a run", anew)
-    said, there = json.loads(done.stdout.splitlines()[-1])
-    assert "was moved or removed while a stage worked in it" in said and "memory" not in said, (
-        done.stderr
-    )
-    assert there == (["checkpoints"] if anew == "anew" else []), (
+    process = python("import sys, moved; moved.main(*sys.argv[1:])", tmp_path / "a run", outcome)
+    message, files = json.loads(process.stdout.splitlines()[-1])
+    assert (
+        "was moved or removed while a stage worked in it" in message and "memory" not in message
+    ), process.stderr
+    assert files == (["checkpoints"] if outcome == "again" else []), (
         "no record is made where the run was"
     )
     assert json.loads((tmp_path / "moved" / "run.json").read_text())["status"] == "running"

@@ -1,4 +1,4 @@
-"""Two hosts, each with an address and a network of its own: two network namespaces, joined by a cable that can be cut."""
+"""Two hosts as two network namespaces, joined by a cable that can be cut."""
 
 import socket
 import subprocess
@@ -26,9 +26,9 @@ STEPS = 60  # of a training that loses a host after a few
 
 
 def ip(*arguments: str):
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    process = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if process.returncode:
+        raise OSError(f"ip {' '.join(arguments)}: {process.stderr.strip()}")
 
 
 @pytest.fixture
@@ -64,19 +64,21 @@ def network(cannot):
 
 @pytest.fixture
 def start(start_training):
-    """`start(run, host)`: a training of one process on a host of two; `start(run)`: of two processes on one."""
+    """`start(run, host)`: one process on one of two hosts; `start(run)`: two on one host."""
 
-    def call(run: Run, host: int | None = None, **how):
+    def call(run: Run, host: int | None = None, **options):
         if host is None:
-            return start_training(Train(str(run.folder), **SMALL | {"num_processes": 2} | how))
-        place = {
+            return start_training(Train(str(run.folder), **SMALL | {"num_processes": 2} | options))
+        location = {
             "num_processes": 1,
             "num_nodes": 2,
             "node_rank": host,
             "master_addr": ADDRESSES[0],
             "master_port": 29511,
         }
-        return start_training(Train(str(run.folder), **SMALL | place | how), network=NAMES[host])
+        return start_training(
+            Train(str(run.folder), **SMALL | location | options), network=NAMES[host]
+        )
 
     return call
 
@@ -88,13 +90,14 @@ def listening(pid: int) -> set[str]:
         for kind in ("tcp", "tcp6")
         for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]
     ]
-    places = [bytes.fromhex(line[1].split(":")[0]) for line in lines if line[3] == "0A"]
-    return {socket.inet_ntoa(place[::-1]) if len(place) == 4 else place.hex() for place in places}
+    encoded = [bytes.fromhex(line[1].split(":")[0]) for line in lines if line[3] == "0A"]
+    return {
+        socket.inet_ntoa(location[::-1]) if len(location) == 4 else location.hex()
+        for location in encoded
+    }
 
 
-def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(
-    new_run, prepared_tiny, start, network
-):
+def test_two_hosts_train_the_same_adapter_as_one(new_run, prepared_tiny, start, network):
     one, two = new_run(prepared_tiny), new_run(prepared_tiny)
     alone = start(one)
     assert alone.wait() == 0, alone.said
@@ -105,10 +108,8 @@ def test_two_hosts_end_in_the_adapter_of_one_with_two_processes(
     assert (one.adapter / LORA_FILE).read_bytes() == (two.adapter / LORA_FILE).read_bytes()
 
 
-def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(
-    new_run, prepared_tiny, start, network
-):
-    run, whole = new_run(prepared_tiny), new_run(prepared_tiny)
+def test_a_lost_host_is_named_and_the_other_resumes_alone(new_run, prepared_tiny, start, network):
+    run, uninterrupted = new_run(prepared_tiny), new_run(prepared_tiny)
     hosts = [start(run, host, steps=STEPS) for host in (0, 1)]
     end = time.monotonic() + 200
     while not list(run.checkpoints.glob("step-*4")):
@@ -119,7 +120,7 @@ def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(
         "-n", NAMES[1], "link", "set", "onepass0", "down"
     )  # no goodbye: packets are lost from here on
     lost = time.monotonic()
-    never_lost = start(whole, steps=STEPS)
+    never_lost = start(uninterrupted, steps=STEPS)
     assert (
         hosts[0].wait(120) != 0
         and "host 1 is gone: it ended, or cannot be reached; start again" in hosts[0].said
@@ -131,16 +132,16 @@ def test_a_host_is_lost_and_the_other_ends_with_a_word_and_goes_on_alone(
     )
     assert hosts[1].wait(60) != 0 and "host 0 is gone" in hosts[1].said
     alone = start(run, steps=STEPS)
-    assert [each.wait() for each in (alone, never_lost)] == [0, 0], alone.said + never_lost.said
+    assert [kernel.wait() for kernel in (alone, never_lost)] == [0, 0], alone.said + never_lost.said
     assert run.stage_record("train")["resumed_from"] >= 4
-    assert (run.adapter / LORA_FILE).read_bytes() == (whole.adapter / LORA_FILE).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (uninterrupted.adapter / LORA_FILE).read_bytes()
 
 
-def test_hosts_that_do_not_mean_the_same_training_are_told(new_run, prepared_tiny, start, network):
+def test_hosts_with_other_parameters_are_refused(new_run, prepared_tiny, start, network):
     run = new_run(prepared_tiny)
     hosts = [start(run, host, learning_rate=[1e-3, 2e-3][host]) for host in (0, 1)]
     assert all([host.wait(120) for host in hosts])
     assert (
-        "host 1 was given lr 0.002, host 0 0.001; give both the same"
+        "host 1 was given learning_rate 0.002, host 0 0.001; give both the same"
         in hosts[0].said + hosts[1].said
     )

@@ -1,4 +1,4 @@
-"""What a training listens on while it trains, all of its processes: nobody on another machine can reach one of one host."""
+"""The addresses on which a training listens: no other machine can reach one of one host."""
 
 import ipaddress
 import os
@@ -16,16 +16,16 @@ pytestmark = pytest.mark.slow
 
 
 def listening(pid: int) -> set[tuple[str, int]]:
-    """Where a process and all that it started listen."""
-    found = set()
+    """Return the addresses on which a process and its children listen."""
+    addresses = set()
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
-            found |= {
-                tuple(each.laddr)
-                for each in process.net_connections("inet")
-                if each.status == psutil.CONN_LISTEN
+            addresses |= {
+                tuple(connection.laddr)
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
             }
-    return found
+    return addresses
 
 
 def wait_for_a_step(run: Run, kernel):
@@ -36,7 +36,7 @@ def wait_for_a_step(run: Run, kernel):
 
 
 @pytest.mark.parametrize(
-    "how",
+    "options",
     [
         {"zero_stage": 2},
         {"launcher": "subprocess", "deepspeed": False},
@@ -45,7 +45,7 @@ def wait_for_a_step(run: Run, kernel):
     ids=["forked", "afresh", "one process"],
 )
 def test_a_training_on_one_host_listens_on_the_loopback_only(
-    new_run, prepared_tiny, start_training, how
+    new_run, prepared_tiny, start_training, options
 ):
     run = new_run(prepared_tiny)
     small = {
@@ -56,9 +56,11 @@ def test_a_training_on_one_host_listens_on_the_loopback_only(
         "checkpointing_steps": 0,
         "num_processes": 2,
     }
-    kernel = start_training(Train(str(run.folder), **small | how))
+    kernel = start_training(Train(str(run.folder), **small | options))
     wait_for_a_step(run, kernel)
-    places = listening(kernel.pid)
+    addresses = listening(kernel.pid)
     os.killpg(kernel.pid, signal.SIGKILL)
-    assert places, "the processes meet somewhere"
-    assert [place for place in places if not ipaddress.ip_address(place[0]).is_loopback] == []
+    assert addresses, "the processes meet somewhere"
+    assert [
+        address for address in addresses if not ipaddress.ip_address(address[0]).is_loopback
+    ] == []

@@ -20,7 +20,7 @@ def cache(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "wanted"),
+    ("options", "expected"),
     [
         ({"teacher": "cached", "batch_size": 1}, "fp32"),
         ({"teacher": "cached", "batch_size": 2}, "bf16"),
@@ -31,15 +31,17 @@ def cache(tmp_path):
         ({"batch_size": 1, "mixed_precision": "fp32"}, "fp32"),
     ],
 )
-def test_on_a_cpu_small_batches_are_in_fp32_and_others_in_bf16(cache, monkeypatch, how, wanted):
+def test_on_a_cpu_small_batches_are_in_fp32_and_others_in_bf16(
+    cache, monkeypatch, options, expected
+):
     monkeypatch.setattr(resolve, "multiplies_bf16", lambda: True)
-    assert resolve_choices(Train(**how), cache).mixed_precision == wanted
+    assert resolve_choices(Train(**options), cache).mixed_precision == expected
     monkeypatch.setattr(resolve, "multiplies_bf16", lambda: False)
-    assert resolve_choices(Train(**how), cache).mixed_precision == "fp32"
+    assert resolve_choices(Train(**options), cache).mixed_precision == "fp32"
 
 
 @pytest.mark.parametrize(
-    ("capability", "how", "wanted"),
+    ("capability", "options", "expected"),
     [
         ((8, 0), {}, "bf16"),
         ((7, 5), {}, "fp16"),
@@ -47,17 +49,15 @@ def test_on_a_cpu_small_batches_are_in_fp32_and_others_in_bf16(cache, monkeypatc
         ((9, 0), {"zero_stage": 3}, "bf16"),
     ],
 )
-def test_on_a_gpu_the_driver_says_whether_it_has_bf16(cache, monkeypatch, capability, how, wanted):
+def test_on_a_gpu_the_driver_decides_on_bf16(cache, monkeypatch, capability, options, expected):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr(resolve, "gpu_handles", lambda: ["a GPU"])
     monkeypatch.setattr("pynvml.nvmlDeviceGetCudaComputeCapability", lambda gpu: capability)
-    assert resolve_choices(Train(**how), cache).mixed_precision == wanted
+    assert resolve_choices(Train(**options), cache).mixed_precision == expected
 
 
 @pytest.mark.slow
-def test_epochs_and_auto_are_trained_and_recorded_as_what_they_came_to(
-    new_run, prepared_tiny, start_training
-):
+def test_epochs_and_auto_are_resolved_and_recorded(new_run, prepared_tiny, start_training):
     run = new_run(prepared_tiny)
     config = Train(
         str(run.folder),
@@ -70,8 +70,8 @@ def test_epochs_and_auto_are_trained_and_recorded_as_what_they_came_to(
     )
     kernel = start_training(config)
     assert kernel.wait() == 0, kernel.said
-    own = run.stage_record("train")["examples"]["own"]
-    steps = 2 * -(-own // 2)
+    n_training = run.stage_record("train")["examples"]["own"]
+    steps = 2 * -(-n_training // 2)
     assert f"2 epochs: {steps} steps" in kernel.said and "mixed_precision: " in kernel.said
     record = run.stage_record("train")
     assert record["resolved"]["steps"] == steps and record["resolved"]["mixed_precision"] in (
@@ -88,9 +88,9 @@ def test_epochs_and_auto_are_trained_and_recorded_as_what_they_came_to(
     assert run.changed(config) == [], "asked again, it is kept"
 
 
-def test_the_last_process_s_share_is_a_step_too(monkeypatch, cache):
+def test_an_incomplete_last_step_of_an_epoch_counts(monkeypatch, cache):
     monkeypatch.setattr(
-        resolve, "Examples", lambda folder, config: type("Ten", (), {"own": range(10)})
+        resolve, "Examples", lambda folder, config: type("Ten", (), {"training": range(10)})
     )
     config = Train(
         epochs=3,

@@ -11,7 +11,7 @@ from nbs_lib.files import ROOT
 from nbs_lib.prepare import prepare
 from nbs_lib.run.run import Run
 from nbs_lib.train.errors import LaunchError
-from nbs_lib.train.memory import estimate as memory
+from nbs_lib.train.memory import estimate
 from nbs_lib.train.memory.dry_run import DryRunSizes, dry_run
 from nbs_lib.train.memory.estimate import (
     MIB,
@@ -27,13 +27,13 @@ from sizes import ten_times  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-OF = DryRunSizes(
-    resident=100, examples=10, frozen=2000, trained=40, whole=1000, activations=500, decoding=30
+SIZES = DryRunSizes(
+    resident=100, examples=10, frozen=2000, trained=40, unet=1000, activations=500, decoding=30
 )
 
 
 @pytest.mark.parametrize(
-    ("how", "ranks", "base", "weights", "gradients", "optimizer"),
+    ("options", "ranks", "base", "weights", "gradients", "optimizer"),
     [
         (
             {"deepspeed": False},
@@ -59,25 +59,26 @@ OF = DryRunSizes(
         ({"zero_stage": 0, "optimizer": "prodigy"}, 2, 2000, 160, 160, 640),
     ],
 )
-def test_parts_by_hand(how, ranks, base, weights, gradients, optimizer):
-    parts, passing = estimate_bytes(Train(mixed_precision="bf16", **how), OF, ranks)
-    told = [
+def test_estimated_parts_by_hand(options, ranks, base, weights, gradients, optimizer):
+    parts, passing = estimate_bytes(Train(mixed_precision="bf16", **options), SIZES, ranks)
+    record = [
         parts[name]
         for name in ("base", "trained weights", "gradients", "optimizer", "mean of the weights")
     ]
-    assert told == [base, weights, gradients, optimizer, 0]
-    whole = 2000 + (160 if how.get("method") == "full" else 0)
-    assert parts["gathered weights"] == (2 * whole if how.get("zero_stage") == 3 else 0)
+    assert record == [base, weights, gradients, optimizer, 0]
+    unet = 2000 + (160 if options.get("method") == "full" else 0)
+    assert parts["gathered weights"] == (2 * unet if options.get("zero_stage") == 3 else 0)
     checks = (
-        4000 if how.get("method") == "full" else 0
+        4000 if options.get("method") == "full" else 0
     )  # of a LoRA in bf16, whose frozen weights were as large
     assert passing == {"activations": 500, "pictures": 30, "checks at the end": checks}
     assert (
-        estimate_bytes(Train(mixed_precision="fp32"), OF, 1)[1]["checks at the end"] == 4000 - 2000
+        estimate_bytes(Train(mixed_precision="fp32"), SIZES, 1)[1]["checks at the end"]
+        == 4000 - 2000
     )
 
 
-def test_of_what_passes_the_largest_counts_and_libraries_are_shared():
+def test_the_largest_passing_part_counts_and_libraries_are_shared():
     planned = MemoryPlan(
         {"libraries": 100, "base": 50},
         {"activations": 30, "pictures": 40},
@@ -100,34 +101,37 @@ def larger(tmp_path_factory) -> Run:
     ).run
 
 
-def test_a_training_that_does_not_fit_is_refused_with_what_would(prepared, monkeypatch):
+def test_a_training_that_does_not_fit_is_refused_with_a_suggestion(prepared, monkeypatch):
     config, cache = Train(batch_size=256, num_processes=2, mixed_precision="bf16"), prepared.cache
     planned, saving = (
         plan_memory(config, cache, 2),
         plan_memory(replace(config, gradient_checkpointing=True), cache, 2),
     )
     assert saving.needed < planned.needed
-    monkeypatch.setattr(memory, "available_bytes", lambda: (planned.needed + saving.needed) // 2)
+    monkeypatch.setattr(estimate, "available_bytes", lambda: (planned.needed + saving.needed) // 2)
     tight = plan_memory(config, cache, 2)
     with pytest.raises(LaunchError) as refused:
         check_fits(tight, config, cache)
-    said = str(refused.value)
+    message = str(refused.value)
     assert (
-        f"needs {planned.needed / MIB:.0f} MiB, 2 processes, most of it for 'activations'" in said
+        f"needs {planned.needed / MIB:.0f} MiB, 2 processes, most of it for 'activations'"
+        in message
     )
-    assert "give checkpointing = True, which needs" in said
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1)
+    assert "give gradient_checkpointing = True, which needs" in message
+    monkeypatch.setattr(estimate, "available_bytes", lambda: 1)
     with pytest.raises(LaunchError, match="no change of batch_size"):
         check_fits(plan_memory(config, cache, 2), config, cache)
     check_fits(planned, config, cache)
 
 
-def test_a_gpus_step_is_rehearsed_with_gradient_checkpointing_too(prepared):
+def test_the_dry_run_of_a_gpu_includes_gradient_checkpointing(prepared):
     activations = [
         dry_run(
-            Train(gradient_checkpointing=each, mixed_precision="bf16"), prepared.cache, gpu=True
+            Train(gradient_checkpointing=checkpointing, mixed_precision="bf16"),
+            prepared.cache,
+            gpu=True,
         ).activations
-        for each in (True, False)
+        for checkpointing in (True, False)
     ]
     assert 0 < activations[0] < activations[1] / 2
     assert (
@@ -136,44 +140,44 @@ def test_a_gpus_step_is_rehearsed_with_gradient_checkpointing_too(prepared):
     ), "a CPU's norms are not in fp32"
 
 
-def test_room_is_what_the_machine_has_left_or_a_container_allows(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "TAKEN", tmp_path)
-    assert abs(memory.available_bytes() - psutil.virtual_memory().available) < 2**30
+def test_available_memory_of_the_machine_or_its_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "CGROUP", tmp_path)
+    assert abs(estimate.available_bytes() - psutil.virtual_memory().available) < 2**30
     (tmp_path / "memory.max").write_text("5000000\n")
     (tmp_path / "memory.current").write_text("2000000\n")
-    assert memory.available_bytes() == 3_000_000
+    assert estimate.available_bytes() == 3_000_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available_bytes() > 3_000_000
+    assert estimate.available_bytes() > 3_000_000
 
 
 @pytest.mark.parametrize(
-    ("base", "how"),
+    ("base", "options"),
     [
         ("embedded", {"batch_size": 24, "validation_steps": 2, "validation_examples": 4}),
         ("ten times", {"batch_size": 8, "target_modules": "all", "zero_stage": 3}),
         ("ten times", {"batch_size": 4, "method": "full", "zero_stage": 2, "learning_rate": 1e-4}),
     ],
 )
-def test_a_real_training_takes_what_was_planned_within_a_fifth(
-    prepared, larger, new_run, start_training, base, how
+def test_a_real_training_matches_its_plan_within_a_fifth(
+    prepared, larger, new_run, start_training, base, options
 ):
     run = new_run(prepared if base == "embedded" else larger)
-    kernel = start_training(Train(str(run.folder), **{"steps": 2, "validation_steps": 0} | how))
+    kernel = start_training(Train(str(run.folder), **{"steps": 2, "validation_steps": 0} | options))
     assert kernel.wait() == 0, kernel.said
-    told = run.stage_record("train")["memory"]
-    assert len(told["measured_mib"]) == 2 and "memory planned for a process" in kernel.said
-    assert told["planned_mib"]["a process at its peak"] == pytest.approx(
-        max(told["measured_mib"]), rel=0.2
+    record = run.stage_record("train")["memory"]
+    assert len(record["measured_mib"]) == 2 and "memory planned for a process" in kernel.said
+    assert record["planned_mib"]["a process at its peak"] == pytest.approx(
+        max(record["measured_mib"]), rel=0.2
     )
 
 
-def test_peaks_are_told_in_words():
-    told = {
+def test_peaks_in_words():
+    record = {
         "planned_mib": {"base": 1.0, "a process at its peak": 640.4},
         "measured_mib": [655.2, 649.9],
     }
     assert (
-        describe_peaks(**told)
+        describe_peaks(**record)
         == "memory of a process at its peak: 640 MiB planned, 655, 650 measured"
     )
     assert (

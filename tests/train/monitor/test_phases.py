@@ -1,4 +1,4 @@
-"""Every way that DeepSpeed or a plain engine trains in: the same training, saved, resumed, and loaded by stock diffusers."""
+"""All engines, of DeepSpeed and plain: the same training, saved, resumed, loaded by diffusers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from nbs_lib.train import trained_weights
 pytestmark = pytest.mark.slow
 
 ZERO = {f"ZeRO {stage}": {"zero_stage": stage} for stage in (0, 1, 2, 3)}
-WAYS = ZERO | {
+ENGINES = ZERO | {
     "offloaded": {"zero_stage": 2, "offload": True},
     "plain": {"deepspeed": False},
     "afresh": {"deepspeed": False, "launcher": "subprocess"},
@@ -30,10 +30,10 @@ WEIGHTS_OF_THE_UNET = 4_373_124
 
 @pytest.fixture(scope="module")
 def trained(new_run, train):
-    """`trained(name, how)`: a run of four steps, with a checkpoint after two; made once for each name."""
-    made = {}
+    """`trained(name, options)`: a run of four steps with a checkpoint after two, once by name."""
+    runs = {}
 
-    def call(name: str, how: dict) -> tuple[Run, Train]:
+    def call(name: str, options: dict) -> tuple[Run, Train]:
         small = {
             "steps": 4,
             "batch_size": 2,
@@ -42,19 +42,19 @@ def trained(new_run, train):
             "checkpointing_steps": 2,
             "validation_steps": 0,
         }
-        if name not in made:
+        if name not in runs:
             run = new_run()
-            config = Train(str(run.folder), **small | {"ema_decay": 0.5} | how)
+            config = Train(str(run.folder), **small | {"ema_decay": 0.5} | options)
             train(config)
-            made[name] = run, config
-        return made[name]
+            runs[name] = run, config
+        return runs[name]
 
     return call
 
 
 @pytest.fixture
 def resumed(train, interrupted):
-    """`resumed(run, config)`: the same training as if it had been interrupted after its checkpoint, gone on with."""
+    """`resumed(run, config)`: the same training, interrupted after its checkpoint and resumed."""
 
     def call(run: Run, config: Train) -> Run:
         other = interrupted(run)
@@ -73,10 +73,10 @@ def numbers(run: Run, name: str) -> list[float]:
     return [line[name] for line in read_jsonl(run.metrics) if name in line]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_an_adapter_is_learned_saved_and_resumed_alike(trained, resumed, way):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_all_engines_train_save_and_resume_alike(trained, resumed, engine):
     first, _ = trained("ZeRO 0", ZERO["ZeRO 0"])
-    run, config = trained(way, WAYS[way])
+    run, config = trained(engine, ENGINES[engine])
     record = run.stage_record("train")
     assert (
         record["distributed_type"] == ("DEEPSPEED" if config.deepspeed else "MULTI_CPU")
@@ -95,17 +95,17 @@ def test_an_adapter_is_learned_saved_and_resumed_alike(trained, resumed, way):
         "the optimizer's, but never the base"
     )
     find_base("embedded").pipeline().load_lora_weights(run.adapter)
-    if way == "afresh":
-        return  # but for how it was started it is the plain one
+    if engine == "afresh":
+        return  # except for its launcher it is the plain one
     again = resumed(run, config)
     assert (again.adapter / LORA_FILE).read_bytes() == (run.adapter / LORA_FILE).read_bytes()
     assert numbers(again, "loss") == numbers(run, "loss")
 
 
-@pytest.mark.parametrize("way", FULL)
-def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, resumed, way):
+@pytest.mark.parametrize("engine", FULL)
+def test_all_weights_are_trained_with_a_partitioned_optimizer(trained, resumed, engine):
     first, _ = trained("full, ZeRO 2", FULL["ZeRO 2"])
-    run, config = trained(f"full, {way}", FULL[way])
+    run, config = trained(f"full, {engine}", FULL[engine])
     assert numbers(run, "loss") == pytest.approx(numbers(first, "loss"), rel=1e-5)
     checkpoint = run.checkpoints / "step-0000002"
     states = sorted(path.stat().st_size for path in checkpoint.glob("process-*.safetensors"))
@@ -116,7 +116,7 @@ def test_all_weights_are_learned_and_the_optimizer_is_shared_out(trained, resume
     StableDiffusionPipeline.from_pretrained(again.model)
 
 
-def test_stage_3_learns_all_layers_as_stage_0_does(trained):
+def test_stage_3_trains_all_layers_like_stage_0(trained):
     everywhere = {
         "target_modules": "all",
         "gradient_checkpointing": True,
@@ -124,7 +124,8 @@ def test_stage_3_learns_all_layers_as_stage_0_does(trained):
         "checkpointing_steps": 0,
     }
     runs = [
-        trained(f"everywhere, {way}", WAYS[way] | everywhere)[0] for way in ("ZeRO 0", "ZeRO 3")
+        trained(f"everywhere, {engine}", ENGINES[engine] | everywhere)[0]
+        for engine in ("ZeRO 0", "ZeRO 3")
     ]
     first, divided = (load_file(run.adapter / LORA_FILE) for run in runs)
     for (
@@ -136,7 +137,7 @@ def test_stage_3_learns_all_layers_as_stage_0_does(trained):
         assert value.abs().max() > 0 and divided[key] == pytest.approx(value, abs=2e-5), key
 
 
-def test_gradients_are_clipped_where_the_parameters_say_at_every_stage(trained):
+def test_gradients_are_clipped_at_max_grad_norm_at_every_stage(trained):
     loud = {
         "guidance_scale": 60.0,
         "alpha": 512.0,
@@ -146,8 +147,8 @@ def test_gradients_are_clipped_where_the_parameters_say_at_every_stage(trained):
         "checkpointing_steps": 0,
     }
     norms = {
-        way: numbers(trained(f"loud, {way}", WAYS[way] | loud)[0], "grad_norm")
-        for way in ("plain", "ZeRO 0", "ZeRO 2")
+        engine: numbers(trained(f"loud, {engine}", ENGINES[engine] | loud)[0], "grad_norm")
+        for engine in ("plain", "ZeRO 0", "ZeRO 2")
     }
     assert min(norms["plain"]) > 1, "or nobody would see that they were clipped at 1"
     assert norms["ZeRO 0"] == pytest.approx(norms["plain"], rel=1e-4) == norms["ZeRO 2"]

@@ -1,4 +1,4 @@
-"""What a training uses, noted from the kernel, and the curves of it."""
+"""The usage of a training, recorded from the kernel, and its curves."""
 
 import json
 import math
@@ -11,32 +11,32 @@ from PIL import Image
 
 from nbs_lib.files import read_jsonl
 from nbs_lib.run.run import Run
-from nbs_lib.train.monitor import hardware as meter
-from nbs_lib.train.monitor import usage as watch
+from nbs_lib.train.monitor import hardware, usage
+from nbs_lib.train.monitor.loss_plot import loss_figure, running_mean
 from nbs_lib.train.monitor.phases import mark_phase
-from nbs_lib.train.monitor.plots import draw_curves, loss_figure, running_mean
+from nbs_lib.train.monitor.plots import draw_curves
 from nbs_lib.train.monitor.usage import UsageMonitor
 
 RANKS = """
 import os, sys, time
 from nbs_lib.run.run import Run
-from nbs_lib.train.monitor.phases import mark
-from nbs_lib.train import watch
+from nbs_lib.train.monitor.phases import mark_phase
+from nbs_lib.train.monitor import usage
 
-watch.EVERY = 0.1
+usage.INTERVAL = 0.1
 run = Run(sys.argv[1])
 
 def rank(number):
     os.environ.update(RANK=str(number), LOCAL_WORLD_SIZE="2")
-    mark(run, "build")
+    mark_phase(run, "build")
     block = bytearray(b"x" * ((64 + 64 * number) << 20))
-    mark(run, "train")
+    mark_phase(run, "train")
     end = time.monotonic() + 2
     while time.monotonic() < end:  # the second one works, the first one sleeps
         number or time.sleep(0.01)
     os._exit(len(block) & 0)
 
-with watch.Watch(run) as watching:
+with usage.UsageMonitor(run) as monitor:
     pids = []
     for number in (0, 1):
         if not (pid := os.fork()):
@@ -44,7 +44,7 @@ with watch.Watch(run) as watching:
         pids.append(pid)
     for pid in pids:
         os.waitpid(pid, 0)
-print(watching.seconds, watching.share)
+print(monitor.seconds, monitor.share)
 """
 
 
@@ -55,33 +55,33 @@ def run(run_folder) -> Run:
     return run
 
 
-def test_each_process_is_noted_by_its_rank_with_what_it_uses_and_the_stages(run, python):
-    done = python(RANKS, run.folder)
-    assert done.returncode == 0, done.stderr
-    seconds, share = map(float, done.stdout.split())
+def test_usage_is_recorded_by_rank_and_phase(run, python):
+    process = python(RANKS, run.folder)
+    assert process.returncode == 0, process.stderr
+    seconds, share = map(float, process.stdout.split())
     lines = read_jsonl(run.usage)
     assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
     assert [line["stage"] for line in lines if "stage" in line] == ["build", "train", None]
     looks = [line for line in lines if "processes" in line]
     both = [look for look in looks if len(look["processes"]) == 3]
     assert len(both) > 4 and all(0 <= look["cpu_percent"] <= 100 for look in looks)
-    last = {each["rank"]: each for each in both[-2]["processes"]}
+    last = {entry["rank"]: entry for entry in both[-2]["processes"]}
     assert set(last) == {"kernel", 0, 1}
     assert last[1]["memory_mib"] - last[0]["memory_mib"] == pytest.approx(64, abs=4)
     assert last[1]["cpu_percent"] > 5 * last[0]["cpu_percent"]
     assert seconds > 2 and 0 < share < 1 and not list(run.folder.glob(".stages*"))
 
 
-def test_the_share_is_the_time_in_which_the_thread_kept_a_core_busy(run, monkeypatch):
+def test_the_share_counts_the_busy_time_of_the_thread(run, monkeypatch):
     def work(_):
         total = 0
         for i in range(3_000_000):
             total += i
         return {"processes": [], "total": total}
 
-    monkeypatch.setattr(meter.HardwareSampler, "look", work)
-    monkeypatch.setattr(watch, "EVERY", 0.01)
-    monkeypatch.setattr(watch, "SHARE", 1.0)
+    monkeypatch.setattr(hardware.HardwareSampler, "sample", work)
+    monkeypatch.setattr(usage, "INTERVAL", 0.01)
+    monkeypatch.setattr(usage, "SAMPLING_SHARE", 1.0)
     with UsageMonitor(run) as watching:
         mark_phase(run, "train")
         while run.usage.read_text().count("total") < 5:
@@ -91,10 +91,10 @@ def test_the_share_is_the_time_in_which_the_thread_kept_a_core_busy(run, monkeyp
     )
 
 
-def test_looks_that_are_dear_come_less_often(run, monkeypatch):
+def test_costly_samples_come_less_often(run, monkeypatch):
     costs = iter([0.5] * 100)
-    monkeypatch.setattr(watch, "_cost", lambda work: (work(), next(costs))[1])
-    monkeypatch.setattr(watch, "EVERY", 0.01)
+    monkeypatch.setattr(usage, "_cost", lambda work: (work(), next(costs))[1])
+    monkeypatch.setattr(usage, "INTERVAL", 0.01)
     with UsageMonitor(run) as watching:
         mark_phase(run, "train")
         while run.usage.read_text().count("processes") < 1:
@@ -105,7 +105,7 @@ def test_looks_that_are_dear_come_less_often(run, monkeypatch):
     )
 
 
-def test_a_resumed_training_goes_on_in_the_same_record(run):
+def test_a_resumed_training_continues_usage_jsonl(run):
     run.usage.write_text(
         '{"seconds": 7.0, "cpu_percent": 50.0, "processes": []}\n{"seconds": 8.0, "cpu'
     )
@@ -118,63 +118,61 @@ def test_a_resumed_training_goes_on_in_the_same_record(run):
     assert [line["stage"] for line in read_jsonl(run.usage)] == [None]
 
 
-def test_the_words_stay_until_there_is_a_loss_to_draw(run, monkeypatch):
-    shown = []
-    monkeypatch.setattr(watch, "_display_handle", lambda: SimpleNamespace(update=shown.append))
+def test_the_placeholder_stays_until_the_first_loss(run, monkeypatch):
+    pictures = []
+    monkeypatch.setattr(usage, "_display_handle", lambda: SimpleNamespace(update=pictures.append))
     run.metrics.write_text('{"step": 1, "lo')
     with UsageMonitor(run):
         pass
-    assert shown == []
+    assert pictures == []
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
     with UsageMonitor(run):
         pass
-    assert [picture._repr_png_()[1:4] for picture in shown] == [b"PNG"]
+    assert [picture._repr_png_()[1:4] for picture in pictures] == [b"PNG"]
 
 
-def test_the_picture_is_drawn_every_few_seconds_and_only_where_there_is_something_new(
-    run, monkeypatch
-):
-    shown = []
-    monkeypatch.setattr(watch, "_display_handle", lambda: SimpleNamespace(update=shown.append))
-    monkeypatch.setattr(watch, "EVERY", 0.01)
-    monkeypatch.setattr(watch, "SHARE", 1.0)
-    monkeypatch.setattr(watch, "PICTURES", 1.0)
-    assert watch.REDRAW <= 3
-    monkeypatch.setattr(watch, "REDRAW", 0.02)
+def test_the_curve_is_redrawn_only_after_new_metrics(run, monkeypatch):
+    pictures = []
+    monkeypatch.setattr(usage, "_display_handle", lambda: SimpleNamespace(update=pictures.append))
+    monkeypatch.setattr(usage, "INTERVAL", 0.01)
+    monkeypatch.setattr(usage, "SAMPLING_SHARE", 1.0)
+    monkeypatch.setattr(usage, "DRAWING_SHARE", 1.0)
+    assert usage.REDRAW_INTERVAL <= 3
+    monkeypatch.setattr(usage, "REDRAW_INTERVAL", 0.02)
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
     with UsageMonitor(run) as watching:
         mark_phase(run, "train")
-        while len(shown) < 1:
+        while len(pictures) < 1:
             pass
         looks = run.usage.read_text().count("processes")
         while run.usage.read_text().count("processes") < looks + 20:
             pass
-        assert len(shown) == 1
+        assert len(pictures) == 1
         with run.metrics.open("a") as file:
             file.write('{"step": 2, "loss": 0.4}\n')
-        while len(shown) < 2:
+        while len(pictures) < 2:
             pass
-    assert len(shown) == 2 and watching.share > 0
+    assert len(pictures) == 2 and watching.share > 0
 
 
-def test_pictures_take_three_hundredths_of_a_core_at_most(run, monkeypatch):
-    shown, costs = [], iter([0.0, 0.5] * 1000)  # a look, and then a picture
-    monkeypatch.setattr(watch, "_display_handle", lambda: SimpleNamespace(update=shown.append))
-    monkeypatch.setattr(watch, "_cost", lambda work: (work(), next(costs))[1])
-    monkeypatch.setattr(watch, "EVERY", 0.01)
-    monkeypatch.setattr(watch, "REDRAW", 0.02)
+def test_pictures_take_at_most_three_percent_of_a_core(run, monkeypatch):
+    pictures, costs = [], iter([0.0, 0.5] * 1000)  # a look, and then a picture
+    monkeypatch.setattr(usage, "_display_handle", lambda: SimpleNamespace(update=pictures.append))
+    monkeypatch.setattr(usage, "_cost", lambda work: (work(), next(costs))[1])
+    monkeypatch.setattr(usage, "INTERVAL", 0.01)
+    monkeypatch.setattr(usage, "REDRAW_INTERVAL", 0.02)
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n')
     with UsageMonitor(run) as watching:
         mark_phase(run, "train")
-        while len(shown) < 1:
+        while len(pictures) < 1:
             pass
         run.metrics.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.5}\n')
         assert not watching._stop.wait(0.3)
-        assert len(shown) == 1, "the next one is due after 0.5 s / 0.03"
+        assert len(pictures) == 1, "the next one is due after 0.5 s / 0.03"
 
 
 @pytest.mark.parametrize("count", [10, 40, 400])
-def test_the_running_mean_lies_amid_the_points_though_they_fall_and_begin_with_a_spike(count):
+def test_the_running_mean_lies_amid_falling_points(count):
     rng = Random(count)
     losses = [(0.1 + 5 * math.exp(-i / 3)) * rng.lognormvariate(0, 0.5) for i in range(count)]
     below = (
@@ -196,7 +194,7 @@ def test_steps_are_whole_on_the_axis(run):
         assert all(tick.is_integer() for tick in loss_figure(run).axes[0].get_xticks())
 
 
-def test_a_gpu_that_does_not_tell_a_number_leaves_the_others(monkeypatch):
+def test_a_number_that_a_gpu_does_not_give_is_left_out(monkeypatch):
     class Memory:
         used = 3 << 30
 
@@ -206,10 +204,10 @@ def test_a_gpu_that_does_not_tell_a_number_leaves_the_others(monkeypatch):
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", refuse)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _: Memory)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda _: 412_600)
-    assert meter.gpu_use(object()) == {"memory_mib": 3072.0, "power_w": 412.6}
+    assert hardware.gpu_use(object()) == {"memory_mib": 3072.0, "power_w": 412.6}
 
 
-def test_curves_are_drawn_from_what_a_killed_run_left(run):
+def test_curves_are_drawn_from_the_files_of_a_killed_run(run):
     run.metrics.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n{"step": 3, "lo')
     look = {
         "cpu_percent": 50.0,

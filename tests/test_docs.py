@@ -395,7 +395,9 @@ def other_base(world: World) -> str:
 def too_large(world: World) -> str:
     from nbs_lib.train.memory import estimate as memory
 
-    world.patch.setattr(memory, "_suggestion", lambda *_: "give batch_size = 1, which needs 900 MiB")
+    world.patch.setattr(
+        memory, "_suggestion", lambda *_: "give batch_size = 1, which needs 900 MiB"
+    )
     plan = memory.MemoryPlan({"base": 2**30}, {"activations": 2**30}, 2, 2**30, 0)
     return raised(memory.check_fits, plan, Train(), world.folder)
 

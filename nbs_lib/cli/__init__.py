@@ -1,6 +1,16 @@
-"""The `onepass` command. Each module adds its commands to the app; importing one imports all."""
+"""The `onepass` command.
 
-from . import clean, inspect, run
+app       the application, its errors, output and exit status
+run       run, resume, verify
+sweep     sweep
+inspect   list, show, diff, recipes, index, lab
+doctor    doctor
+clean     rm, gc, export, cache
+
+Each module adds its commands to the application, so importing one imports all.
+"""
+
+from . import clean, doctor, inspect, run, sweep
 from .app import main
 
-__all__ = ["clean", "inspect", "main", "run"]
+__all__ = ["clean", "doctor", "inspect", "main", "run", "sweep"]

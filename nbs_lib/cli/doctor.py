@@ -1,4 +1,4 @@
-"""What a machine lacks for Onepass, and the command that mends it."""
+"""The command `doctor`, and its checks of this machine."""
 
 import json
 import os
@@ -7,252 +7,205 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-
-import psutil
+from dataclasses import asdict, dataclass
 
 from ..files import ROOT
-from ..pipeline.paths import outputs
-from ..run.environment import gpus
+from .app import AsJson, app, echo, exit_with, print_result, report_errors
 
-GIB = 2**30
-ENOUGH_DISK, ENOUGH_MEMORY = (
-    5.0,
-    4.0,
-)  # GiB: for the demo and its caches, and for its three processes
-SETUP = "make setup"
-OPERATORS = """
-import json
-from deepspeed.ops.op_builder import CPUAdamBuilder, FusedAdamBuilder
+INSTALL = f"{sys.executable} -m pip install -c constraints.txt"
+CUDA = "import torch, json; torch.zeros(1, device='cuda'); print(json.dumps(torch.version.cuda))"
+# is_compatible compiles nothing
+OPERATORS = """import json, deepspeed.ops.op_builder as ops
 from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
-builders = (CPUAdamBuilder, FusedAdamBuilder, ShareMemCommBuilder)
-print(json.dumps({each.NAME: bool(each().is_compatible(verbose=False)) for each in builders}))
-"""
-PATIENCE = 60  # seconds for each question that is asked of another process
+builders = (ops.CPUAdamBuilder, ops.FusedAdamBuilder, ShareMemCommBuilder)
+print(json.dumps({each.NAME: bool(each().is_compatible(verbose=False)) for each in builders}))"""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """what: that was looked at; state: good, note (something will not be there) or wrong; found; mend: a command, or ""."""
+    """A check's result. state: good, wrong, or note for a limit; fix: a command, or ""."""
 
-    what: str
+    check: str
     state: str
-    found: str
-    mend: str = ""
+    result: str
+    fix: str = ""
 
 
-def examine() -> Iterator[Finding]:
-    """Every finding, as it is made."""
-    yield python()
-    yield packages()
-    yield from tools()
-    yield from graphics()
-    yield memory()
-    yield disk()
-    yield operators()
-    yield hub()
-    yield models()
+@app.command()
+def doctor(as_json: AsJson = False):
+    """Check this machine and print a fix for each problem. Exits 1 if anything is wrong."""
+    findings = []
+    with report_errors():
+        # printed one by one, because some checks take seconds
+        for finding in run_checks():
+            findings.append(finding)
+            if not as_json:
+                fix = f"\n{'':8}fix: {finding.fix}" if finding.fix else ""
+                echo(f"{finding.state:6}  {finding.check}: {finding.result}{fix}")
+        if as_json:
+            print_result([asdict(finding) for finding in findings], [], True)
+        wrong = [finding.check for finding in findings if finding.state == "wrong"]
+        if wrong:
+            exit_with(f"wrong here: {', '.join(wrong)}", 1)
 
 
-def python() -> Finding:
-    told = re.search(
-        r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text("utf-8")
-    )
-    low, high = int(told[1]), int(told[2]) - 1
-    found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[0] == 3 and low <= sys.version_info[1] <= high:
-        return Finding("Python", "good", found)
-    return Finding(
-        "Python",
-        "wrong",
-        f"{found}; 3.{low} to 3.{high} is needed",
-        f"make setup PYTHON=python3.{low}",
-    )
-
-
-def packages() -> Finding:
-    """Those that the project asks for, against the versions that were tested."""
+def run_checks() -> Iterator[Finding]:
+    """Yield each finding as soon as its check is done."""
+    # imported here: every command imports this module
     import tomllib
 
-    lines = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
-    wanted = [re.match(r"[\w.-]+", line)[0] for line in lines]
-    pins = dict(
-        line.lower().split("==")
-        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-        if "==" in line
-    )
-    other = []
-    for name in wanted:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    yield check_python(*re.findall(r"3\.(\d+)", project["requires-python"]))
+    yield check_packages(project["dependencies"])
+    # DeepSpeed compiles its operators with both
+    yield check_tool("C++ compiler", [os.environ.get("CXX") or "c++", "g++"], "apt-get install g++")
+    yield check_tool("ninja", ["ninja"], f"{INSTALL} ninja")
+    yield check_gpus()
+    yield from check_space()
+    yield check_operators()
+    yield check_hub()
+    yield list_models()
+
+
+def _finding(
+    check: str,
+    good: object,
+    result: str,
+    fix: str = "",
+    other: str = "wrong",
+) -> Finding:
+    return Finding(check, "good", result) if good else Finding(check, other, result, fix)
+
+
+def check_python(low: str, high: str) -> Finding:
+    """Check that the interpreter is at least 3.`low` and below 3.`high`."""
+    good = (3, int(low)) <= sys.version_info[:2] < (3, int(high))
+    result = ".".join(map(str, sys.version_info[:3]))
+    result += "" if good else f"; 3.{low} to 3.{int(high) - 1} is needed"
+    return _finding("Python", good, result, f"make setup PYTHON=python3.{low}")
+
+
+def check_packages(dependencies: list[str]) -> Finding:
+    """Check the installed packages against the versions that were tested."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    lines = (ROOT / "constraints.txt").read_text("utf-8").lower().splitlines()
+    pins = dict(line.replace("_", "-").split("==") for line in lines if "==" in line)
+    wrong = []
+    for dependency in dependencies:
+        name = re.match(r"[\w.-]+", dependency)[0]
+        pin = pins.get(name.lower().replace("_", "-"))
         try:
-            here = version(name).partition("+")[0]
+            # torch's version ends in +cpu or +cu130, its pin does not
+            installed = version(name).partition("+")[0]
         except PackageNotFoundError:
-            here = "absent"
-        if here != (
-            pin := pins.get(
-                name.lower().replace("_", "-"), pins.get(name.lower().replace("-", "_"))
-            )
-        ):
-            other.append(f"{name} {here}, tested with {pin}")
-    if not other:
-        return Finding("packages", "good", f"{len(wanted)}, as tested")
-    return Finding(
-        "packages",
-        "wrong",
-        "; ".join(other),
-        f"{sys.executable} -m pip install -c constraints.txt -e .",
-    )
+            installed = "absent"
+        if installed != pin:
+            wrong.append(f"{name} {installed}, tested with {pin}")
+    result = "; ".join(wrong) or f"{len(dependencies)}, as tested"
+    return _finding("packages", not wrong, result, f"{INSTALL} -e .")
 
 
-def tools() -> Iterator[Finding]:
-    """What DeepSpeed compiles its operators with."""
-    compiler = os.environ.get("CXX") or "c++"
-    found = shutil.which(compiler) or shutil.which("g++")
-    if found:
-        yield Finding("C++ compiler", "good", found)
+def check_tool(check: str, names: list[str], fix: str) -> Finding:
+    """Check that a program is installed under one of several names."""
+    # the environment's own programs are not on PATH unless it is activated
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    location = next(filter(None, [shutil.which(name, path=path) for name in names]), None)
+    return _finding(check, location, location or f"no {', no '.join(names)}", fix)
+
+
+def check_gpus() -> Finding:
+    """Check that the GPUs' driver answers, and that torch can use them."""
+    from ..run.environment import gpus
+
+    if names := ", ".join(gpus()):
+        cuda = _ask_process(CUDA)
+        result = f"{names}; torch {f'has CUDA {cuda}' if cuda else 'cannot use them'}"
+        return _finding("GPUs", cuda, result, f"{INSTALL} --force-reinstall torch")
+    if shutil.which("nvidia-smi"):
+        # the program is there, so a GPU is meant to be
+        return Finding("GPUs", "wrong", "the driver does not answer", "nvidia-smi")
+    return Finding("GPUs", "note", "none: the embedded base trains on processors")
+
+
+def check_space() -> Iterator[Finding]:
+    """Check the free memory and disk for the demo, and that outputs/ can be written to."""
+    import psutil
+
+    from ..pipeline.paths import outputs
+
+    memory = psutil.virtual_memory().available / 2**30
+    result = f"{memory:.1f} GiB free; the demo's processes need about 4"
+    # too little is no error: another program may free it
+    yield _finding("memory", memory >= 4, result, "ps aux --sort=-rss | head", "note")
+    # outputs/ may not exist yet, and its parent tells the disk
+    folder = next(path for path in (outputs(), *outputs().parents) if path.exists())
+    disk = shutil.disk_usage(folder).free / 2**30
+    if os.access(folder, os.W_OK):
+        result = f"{disk:.1f} GiB free in {folder}; the demo and its caches need about 5"
+        yield _finding("disk", disk >= 5, result, "onepass gc")
     else:
-        yield Finding("C++ compiler", "wrong", f"no {compiler}, no g++", "apt-get install g++")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    if ninja := shutil.which("ninja", path=path):
-        yield Finding("ninja", "good", ninja)
-    else:
-        yield Finding(
-            "ninja", "wrong", "none", f"{sys.executable} -m pip install -c constraints.txt ninja"
-        )
+        yield Finding("disk", "wrong", f"{folder} cannot be written to", f"chmod u+w {folder}")
 
 
-def graphics() -> Iterator[Finding]:
-    names = gpus()
-    if not names:
-        hidden = shutil.which("nvidia-smi") is not None
-        said = (
-            "the driver does not answer"
-            if hidden
-            else "none: the embedded base trains on processors"
-        )
-        yield Finding("GPUs", "wrong" if hidden else "note", said, "nvidia-smi" if hidden else "")
-        return
-    yield Finding("GPUs", "good", ", ".join(names))
-    if said := _asked(
-        "import torch, json; torch.zeros(1, device='cuda'); print(json.dumps(torch.version.cuda))"
-    ):
-        yield Finding("torch and CUDA", "good", f"CUDA {said}")
-    else:
-        found = f"this torch ({version('torch')}) cannot use them"
-        again = (
-            f"{sys.executable} -m pip install --force-reinstall -c constraints.txt torch==2.13.0"
-        )
-        yield Finding("torch and CUDA", "wrong", found, again)
+def check_operators() -> Finding:
+    """Check which of DeepSpeed's operators can be compiled here."""
+    from ..run.environment import gpus
+
+    check = "DeepSpeed's operators"
+    compatible = _ask_process(OPERATORS)
+    if compatible is None:
+        fix = "onepass run demo -p train.deepspeed=false"
+        return Finding(check, "wrong", "DeepSpeed cannot be imported; without it:", fix)
+    # fused_adam is for GPUs alone
+    names = [name for name in compatible if name != "fused_adam" or gpus()]
+    missing = ", ".join(name for name in names if not compatible[name])
+    result = f"cannot be compiled: {missing}" if missing else ", ".join(names)
+    return _finding(check, not missing, result, "ds_report", "note")
 
 
-def memory() -> Finding:
-    told = psutil.virtual_memory()
-    found = f"{told.available / GIB:.1f} GiB free of {told.total / GIB:.1f}"
-    if told.available >= ENOUGH_MEMORY * GIB:
-        return Finding("memory", "good", found)
-    return Finding(
-        "memory",
-        "note",
-        f"{found}; the demo wants about {ENOUGH_MEMORY:g}",
-        "ps aux --sort=-rss | head",
-    )
+def check_hub() -> Finding:
+    """Check that the hub answers, which the embedded base does not need."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
 
-
-def disk() -> Finding:
-    """Room in outputs/, and whether it can be written to."""
-    folder = next(each for each in (outputs(), *outputs().parents) if each.exists())
-    free = shutil.disk_usage(folder).free
-    probe = folder / f".doctor.{os.getpid()}.part"
-    try:
-        probe.write_bytes(b"x")
-    except OSError as failure:
-        return Finding(
-            "disk",
-            "wrong",
-            f"{folder} cannot be written to: {failure.strerror}",
-            f"chmod u+w {folder}",
-        )
-    finally:
-        try:
-            probe.unlink(missing_ok=True)
-        except OSError:
-            pass
-    found = f"{free / GIB:.1f} GiB free in {folder}"
-    return (
-        Finding("disk", "good", found)
-        if free >= ENOUGH_DISK * GIB
-        else Finding("disk", "wrong", found, "onepass gc")
-    )
-
-
-def operators() -> Finding:
-    """DeepSpeed's operators that can be compiled here; none is compiled for the answer."""
-    told = _asked(OPERATORS)
-    if not isinstance(told, dict):
-        mend = "onepass run demo -p train.deepspeed=false"
-        return Finding(
-            "DeepSpeed's operators", "wrong", "DeepSpeed cannot be imported; without it:", mend
-        )
-    able = [
-        name for name, there in told.items() if there and not (name == "fused_adam" and not gpus())
-    ]
-    lacks = [
-        name
-        for name, there in told.items()
-        if not there and not (name == "fused_adam" and not gpus())
-    ]
-    if lacks:
-        return Finding(
-            "DeepSpeed's operators", "note", f"cannot be compiled: {', '.join(lacks)}", "ds_report"
-        )
-    return Finding("DeepSpeed's operators", "good", ", ".join(able))
-
-
-def hub() -> Finding:
-    """Whether the hub answers. Not needed for the embedded base."""
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
         return Finding("hub", "note", "not asked: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE")
-    import urllib.error
-    import urllib.request
-
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=5):
-            return Finding("hub", "good", f"{address} answers")
-    except urllib.error.HTTPError as answer:
+        # HEAD: no page is transferred
+        urlopen(Request(address, method="HEAD"), timeout=5).close()
+    except HTTPError as answer:
+        # an error page is an answer too
         return Finding("hub", "good", f"{address} answers with {answer.code}")
     except (OSError, ValueError) as failure:
-        found = f"{address} does not answer ({getattr(failure, 'reason', failure)}); embedded and local bases work without it"
-        return Finding("hub", "note", found, "export HF_HUB_OFFLINE=1")
+        reason = getattr(failure, "reason", failure)
+        result = f"{address} does not answer ({reason}); embedded and local bases work without it"
+        return Finding("hub", "note", result, "export HF_HUB_OFFLINE=1")
+    return Finding("hub", "good", f"{address} answers")
 
 
-def models() -> Finding:
-    """What of the hub lies on this machine."""
+def list_models() -> Finding:
+    """List the hub's models on this machine."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        told = sorted(scan_cache_dir().repos, key=lambda each: each.repo_id)
+        models = [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
     except (CacheNotFound, OSError):
-        told = []
-    names = [
-        f"{each.repo_id} ({each.size_on_disk / GIB:.1f} GiB)"
-        for each in told
-        if each.repo_type == "model"
-    ]
-    return Finding(
-        "models of the hub", "good" if names else "note", ", ".join(names) or "none on this machine"
-    )
+        # no model was ever fetched
+        models = []
+    names = sorted(f"{model.repo_id} ({model.size_on_disk / 2**30:.1f} GiB)" for model in models)
+    result = ", ".join(names) or "none on this machine"
+    return _finding("models of the hub", models, result, other="note")
 
 
-def _asked(source: str):
-    """What a fresh process says as JSON in its last line; None where it fails."""
+def _ask_process(source: str):
+    """Return the JSON that a fresh process prints last, None if it fails."""
     command = [sys.executable, "-W", "ignore", "-c", source]
+    # in a process of its own, because importing DeepSpeed and CUDA changes the process
+    options = {"cwd": ROOT, "stderr": subprocess.DEVNULL, "text": True, "timeout": 60}
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
-        )
-        return json.loads(done.stdout.strip().splitlines()[-1])
+        return json.loads(subprocess.check_output(command, **options).strip().splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None

@@ -1,65 +1,58 @@
-"""Commands that look: list, show, diff, recipes, params, index, doctor, lab."""
+"""Commands that look at runs, recipes and parameters: list, show, diff, recipes, params, index, lab.
+
+Each imports its modules when it is called: every command imports this one.
+"""
 
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from .app import AsJson, RunName, app, echo, exit_with, print_result, report_errors
+from .app import AsJson, RunName, app, print_result, report_errors
+
+PATTERN_HELP = "Names to list, e.g. 'demo*'; all if left out."
+WHERE_HELP = "Only runs with this value, e.g. status=failed, train.rank=8, 'loss<0.1'."
+STAGE_HELP = "prepare, train, compare, playground or picturebook."
+SORT_HELP = "Smallest first: loss; largest first: --sort=-rate."
 
 
 @app.command("list")
 def list_runs(
-    pattern: Annotated[
-        str, typer.Argument(help="Names to list, e.g. 'demo*'; all if left out.")
-    ] = "",
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Only runs with this value, e.g. status=failed, train.rank=8, 'loss<0.1'.",
-        ),
-    ] = None,
-    sort: Annotated[
-        str, typer.Option(metavar="NAME", help="Smallest first: loss; largest first: --sort=-rate.")
-    ] = "",
+    pattern: Annotated[str, typer.Argument(help=PATTERN_HELP)] = "",
+    where: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=WHERE_HELP)] = None,
+    sort: Annotated[str, typer.Option(metavar="NAME", help=SORT_HELP)] = "",
     as_json: AsJson = False,
 ):
     """List the runs of outputs/."""
-    from ..pipeline.runs.table import (
-        COLUMNS,
-        align_columns,
-        columns,
-        list_rows,
-        resolve_name,
-        select_rows,
-    )
+    from ..pipeline.runs.query import resolve_name, select_rows, value_names
+    from ..pipeline.runs.table import COLUMNS, align_columns, columns, list_rows
 
     with report_errors():
-        found = select_rows(
-            list_rows(None if where or sort or as_json else COLUMNS), pattern, where or [], sort
-        )
-        by = (
-            resolve_name(
-                sort.removeprefix("-"), sorted({name for each in found for name in each}), "--sort"
-            )
-            if sort
-            else ""
-        )
-        heads = [*COLUMNS, *([by] if by and by not in COLUMNS else [])]
-        print_result(found, align_columns(columns(found, heads)) if found else ["no runs"], as_json)
+        # all values are read only if one of them may be asked for: reading few is much quicker
+        rows = list_rows(None if where or sort or as_json else COLUMNS)
+        rows = select_rows(rows, pattern, where or [], sort)
+        names = list(COLUMNS)
+        # the value that the rows are sorted by is shown, whatever it is
+        if sort:
+            name = resolve_name(sort.removeprefix("-"), value_names(rows), "--sort")
+            if name not in names:
+                names.append(name)
+        lines = align_columns(columns(rows, names)) if rows else ["no runs"]
+        print_result(rows, lines, as_json)
 
 
 @app.command()
 def show(run: RunName, as_json: AsJson = False):
-    """Show a run: its status, what was asked for, what it came to, and where its files are."""
+    """Show a run: its status, its parameters, its results, and where its files are."""
     from ..pipeline.paths import find_run
     from ..pipeline.runs.show import describe_run
     from ..pipeline.runs.table import run_values
 
     with report_errors():
-        found = find_run(run)
-        print_result(found.read() | {"values": run_values(found)}, describe_run(found), as_json)
+        existing = find_run(run)
+        # the record as it is stored, and the values that --where and --sort know
+        record = existing.read() | {"values": run_values(existing)}
+        print_result(record, describe_run(existing), as_json)
 
 
 @app.command()
@@ -69,11 +62,11 @@ def diff(first: RunName, second: RunName, as_json: AsJson = False):
     from ..pipeline.runs.diff import describe_difference, difference
 
     with report_errors():
-        runs = find_run(first), find_run(second)
-        found = difference(*runs)
-        print_result(
-            asdict(found) | {"same": found.same}, describe_difference(*runs, found), as_json
-        )
+        # both are looked up before one is read
+        runs = (find_run(first), find_run(second))
+        result = difference(*runs)
+        lines = describe_difference(*runs, result)
+        print_result(asdict(result) | {"same": result.same}, lines, as_json)
 
 
 @app.command()
@@ -83,40 +76,39 @@ def recipes(as_json: AsJson = False):
     from ..pipeline.runs.table import align_columns
 
     with report_errors():
-        told = {name: recipe_description(find_recipe(name)) for name in recipe_names()}
-        print_result(
-            [{"name": name, "about": said} for name, said in told.items()],
-            align_columns(list(map(list, told.items()))),
-            as_json,
-        )
+        table = [[name, recipe_description(find_recipe(name))] for name in recipe_names()]
+        value = [{"name": name, "about": description} for name, description in table]
+        print_result(value, align_columns(table), as_json)
+
+
+@app.command()
+def params(
+    stage: Annotated[str, typer.Argument(help=STAGE_HELP)],
+    as_json: AsJson = False,
+):
+    """Print the parameters of a stage: name, default, meaning, allowed values."""
+    from ..config import NOTEBOOKS
+    from ..config.fields import describe
+    from ..config.tables import reference_table
+    from ..config.validation import ParameterError
+
+    with report_errors():
+        stages = {stem.lstrip("123_"): cls for stem, cls in NOTEBOOKS.items()}
+        if stage not in stages:
+            raise ParameterError(f"params: given {stage!r}; allowed is one of {', '.join(stages)}")
+        parameters = describe(stages[stage])
+        rows = [asdict(parameter) for parameter in parameters]
+        print_result(rows, reference_table(parameters).splitlines(), as_json)
 
 
 @app.command()
 def index(as_json: AsJson = False):
-    """Write outputs/index.html, the table of all runs, anew from their folders."""
+    """Write outputs/index.html, the table of all runs, again from their folders."""
     from ..pipeline.runs.index_page import refresh
 
     with report_errors():
         page = refresh()
         print_result({"page": str(page)}, [f"index: {page}"], as_json)
-
-
-@app.command()
-def doctor(as_json: AsJson = False):
-    """Look at this machine: what is wrong, and the command that mends it. Status 1 where something is."""
-    from .doctor import examine
-
-    found = []
-    with report_errors():
-        for each in examine():
-            found.append(each)
-            if not as_json:
-                mend = f"\n{'':8}mend it: {each.mend}" if each.mend else ""
-                echo(f"{each.state:6}  {each.what}: {each.found}{mend}")
-        if as_json:
-            print_result([asdict(each) for each in found], [], True)
-        if wrong := [each.what for each in found if each.state == "wrong"]:
-            exit_with(f"wrong here: {', '.join(wrong)}", 1)
 
 
 @app.command()
@@ -133,29 +125,8 @@ def lab(
     from ..files import ROOT
 
     with report_errors():
+        # the notebooks find the library from there
         os.chdir(ROOT)
-        given = ["--ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks", *(flags or [])]
-        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *given])
-
-
-@app.command()
-def params(
-    stage: Annotated[
-        str, typer.Argument(help="prepare, train, compare, playground or picturebook.")
-    ],
-    as_json: AsJson = False,
-):
-    """Print the parameters of a stage: name, default, meaning, allowed values."""
-    from ..config import NOTEBOOKS
-    from ..config.fields import describe
-    from ..config.tables import reference_table
-    from ..config.validation import ParameterError
-
-    with report_errors():
-        stages = {stem.lstrip("123_"): cls for stem, cls in NOTEBOOKS.items()}
-        if stage not in stages:
-            raise ParameterError(f"params: given {stage!r}; allowed is one of {', '.join(stages)}")
-        parameters = describe(stages[stage])
-        print_result(
-            [asdict(each) for each in parameters], reference_table(parameters).splitlines(), as_json
-        )
+        options = ["--ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks", *(flags or [])]
+        # exec, so that Ctrl-C goes to JupyterLab alone
+        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *options])

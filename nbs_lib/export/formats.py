@@ -1,17 +1,16 @@
-"""The forms of an export: how each is written, and how a stock pipeline loads it."""
+"""The formats of an export: how each is written, and how a stock pipeline loads it."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging as diffusers_bars
+from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers.utils import logging as transformers_bars
+from transformers.utils import logging as transformers_logging
 
 from ..models import StableDiffusion
 from ..models.lora import LORA_FILE, METADATA_KEY
@@ -23,52 +22,55 @@ from .one_pass import mark_guidance_as_embedded
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported: the adapter of a run, on its base; pixels: a side of its pictures; facts: as of `card.told`."""
+    """The adapter of a run, on its base.
+
+    pixels: side of its pictures
+    facts: see `model_card.export_metadata`
+    """
 
     run: Run
     base: StableDiffusion
     pixels: int
-    facts: dict[str, Any]
+    facts: dict
 
     @property
     def kohya_file(self) -> str:
-        """A1111 and ComfyUI show an adapter by its file's name."""
+        """File name of the kohya export, by which A1111 and ComfyUI show an adapter."""
         return f"{self.run.name}.safetensors"
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The facts as an entry of a weight file's header."""
+        return {METADATA_KEY: json.dumps(self.facts, sort_keys=True)}
 
 
 def write_diffusers(part: Path, source: Source):
-    """The run's own weights, with all that is told of them in the header."""
-    with safe_open(source.run.adapter / LORA_FILE, "pt") as opened:
-        weights, metadata = (
-            {key: opened.get_tensor(key) for key in opened.keys()},
-            opened.metadata(),
-        )
-    save_file(
-        weights,
-        part / LORA_FILE,
-        metadata | {METADATA_KEY: json.dumps(source.facts, sort_keys=True)},
-    )
+    """Write the run's own weights, with the facts in the header."""
+    with safe_open(source.run.adapter / LORA_FILE, "pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}
+        metadata = file.metadata()
+    # the run's header stays, because its lora_adapter_metadata holds the scales
+    save_file(weights, part / LORA_FILE, metadata | source.header)
 
 
 def write_kohya(part: Path, source: Source):
-    """One file, by the run's name."""
-    unet, facts = _with_adapter(source.base, source.run.adapter, LORA_FILE).unet, source.facts
-    weights = kohya_weights(unet, facts["train"].get("alpha"))
-    metadata = kohya_metadata(
-        weights, unet.config.cross_attention_dim, source.base, facts["name"], source.pixels
-    )
-    metadata |= {
-        "modelspec.usage_hint": facts["usage"],
-        METADATA_KEY: json.dumps(facts, sort_keys=True),
-    }
-    save_file(weights, part / source.kohya_file, metadata)
+    """Write one file, named after the run."""
+    unet = _load_with_adapter(source.base, source.run.adapter, LORA_FILE).unet
+    weights = kohya_weights(unet, source.facts["train"].get("alpha"))
+    width = unet.config.cross_attention_dim
+    metadata = kohya_metadata(weights, width, source.base, source.facts["name"], source.pixels)
+    metadata["modelspec.usage_hint"] = source.facts["usage"]
+    save_file(weights, part / source.kohya_file, metadata | source.header)
 
 
 def write_merged(part: Path, source: Source):
-    """The whole pipeline. Where its base lay on this machine is left out of it."""
-    pipe = _with_adapter(source.base, source.run.adapter, LORA_FILE)
+    """Write the whole pipeline, without the base's path on this machine."""
+    pipe = _load_with_adapter(source.base, source.run.adapter, LORA_FILE)
+    # the text encoders have no adapter
     pipe.fuse_lora(components=["unet"])
+    # otherwise the layers of PEFT would be saved, not the base's own
     pipe.unload_lora_weights()
+    # a stock pipeline would guide a second time at its default scale
     if holds_guidance(source.facts):
         mark_guidance_as_embedded(pipe.unet)
     with _without_bars():
@@ -79,35 +81,32 @@ WRITERS = {"diffusers": write_diffusers, "kohya": write_kohya, "merged": write_m
 
 
 def stock_pipeline(part: Path, to: str, source: Source) -> DiffusionPipeline:
-    """The export as a program with nothing but diffusers loads it."""
+    """Return the export as a program with nothing but diffusers loads it."""
     if to != "merged":
-        return _with_adapter(
-            source.base, part, LORA_FILE if to == "diffusers" else source.kohya_file
-        )
+        file = LORA_FILE if to == "diffusers" else source.kohya_file
+        return _load_with_adapter(source.base, part, file)
+    pipeline_class = source.base.pipeline_class
+    # local files only: the hub is not asked for a file that is missing
     with _without_bars():
-        return source.base.pipeline_class.from_pretrained(
-            part, use_safetensors=True, local_files_only=True
-        )
+        return pipeline_class.from_pretrained(part, use_safetensors=True, local_files_only=True)
 
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No progress bars of the libraries for a while: they would stand in a notebook for good."""
-    barred = [
-        library
-        for library in (diffusers_bars, transformers_bars)
-        if library.is_progress_bar_enabled()
-    ]
-    for library in barred:
+    """Disable the libraries' progress bars, which would stay in a notebook for ever."""
+    libraries = (diffusers_logging, transformers_logging)
+    enabled = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in enabled:
         library.disable_progress_bar()
     try:
         yield
     finally:
-        for library in barred:
+        for library in enabled:
             library.enable_progress_bar()
 
 
-def _with_adapter(base: StableDiffusion, folder: Path, file: str) -> DiffusionPipeline:
+def _load_with_adapter(base: StableDiffusion, folder: Path, file: str) -> DiffusionPipeline:
+    # a stock pipeline of its own, so that the sampler's stays as it is
     pipe = base.pipeline()
     pipe.load_lora_weights(str(folder), weight_name=file)
     return pipe

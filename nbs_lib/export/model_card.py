@@ -1,8 +1,7 @@
-"""What is told of an export: as plain values, and as its README.md."""
+"""The card of an export: its values, and its README.md."""
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from ..config.contenders import CONTENDERS
 from ..models.checks.headers import FileError, read_header
@@ -22,111 +21,124 @@ from ..run.run import Run, RunError
 CARD = """{front}
 # {name}
 
-{warning}{what}: {usage}.
+{warning}{title}: {usage}.
 
-{how}
+{text}
 
 | | |
 |---|---|
 {rows}
 """
-WHAT = {
+TITLES = {
     "diffusers": "{kind} on `{base}` for diffusers alone",
     "kohya": "{kind} on `{base}` for A1111, ComfyUI and sd-scripts",
     "merged": "`{base}` with {kind_small} merged into it, a whole pipeline for diffusers",
 }
 PROGRAMS = (
-    "Which export is for which program: `kohya` for ComfyUI, A1111 and sd-scripts, `diffusers` for `load_lora_weights` of "
-    "diffusers, `merged` for all that load a whole pipeline in diffusers' layout. ComfyUI does not know the names in "
-    f"`{LORA_FILE}`: it says `lora key not loaded`, and draws the base's pictures."
+    "Which export is for which program: `kohya` for ComfyUI, A1111 and sd-scripts, `diffusers` for "
+    "`load_lora_weights` of diffusers, `merged` for all that load a whole pipeline in diffusers' "
+    f"layout. ComfyUI does not know the names in `{LORA_FILE}`: it says `lora key not loaded`, and "
+    "draws the base's pictures."
 )
 UNGUIDED = "diffusers leaves guidance out of this pipeline by itself, whatever `guidance_scale` is."
-MISSED = (
-    "**{program} does not load {count} of this adapter's layers ({layers}), and gives no error: its pictures differ there. "
-    "Take the merged export for it (`onepass export RUN --to merged`), or train again: `target_modules` leaves these layers "
-    "out now.**"
+MISSING_LAYERS = (
+    "**{program} does not load {count} of this adapter's layers ({layers}), and gives no error: "
+    "its pictures differ there. Take the merged export for it (`onepass export RUN --to merged`), "
+    "or train again: `target_modules` leaves these layers out now.**"
 )
 KOHYA = (
-    "Put `{name}.safetensors` into `models/Lora` of A1111 or `models/loras` of ComfyUI, and set the CFG scale to "
-    "{guidance_scale:g}."
+    "Put `{name}.safetensors` into `models/Lora` of A1111 or `models/loras` of ComfyUI, and set "
+    "the CFG scale to {guidance_scale:g}."
 )
 
 
-def export_metadata(run: Run, layers: Iterable[str]) -> dict[str, Any]:
-    """What is known of a run's adapter: what training recorded in it, which of its layers other programs miss, and the
-    numbers of the comparison, if there is one.
+def export_metadata(run: Run, layers: Iterable[str]) -> dict:
+    """Return what is known of a run's adapter: its training, its use, and its comparison.
 
-    layers: of the base's UNet. Errors: FileNotFoundError without an adapter; AdapterError where it is damaged.
+    layers: of the base's UNet, to find those that other programs miss
+
+    Errors: FileNotFoundError without an adapter; AdapterError if it is damaged.
     """
+    # another program's adapter does not record its base
     facts = {"base": "a base that is not recorded"} | load_metadata(run.adapter)
-    train = facts.get("train", {})
-    objective = facts.get("objective", "guidance")
-    own = {"name": run.name, "objective": objective, "usage": usage_text(facts), "train": train}
     try:
         keys = read_header(run.adapter / LORA_FILE).weights
     except FileError as failure:
         raise AdapterError(run.adapter, failure) from None
-    put = {key.removeprefix("unet.").partition(".lora_")[0] for key in keys}
-    missed = {
-        program: [name for name in names if name in put]
-        for program, names in unsupported_layers(layers).items()
+    # the layers that this adapter changes
+    adapted = {key.removeprefix("unet.").partition(".lora_")[0] for key in keys}
+    missed = {}
+    for program, names in unsupported_layers(layers).items():
+        if missing := [name for name in names if name in adapted]:
+            missed[program] = missing
+    return facts | {
+        "name": run.name,
+        "objective": facts.get("objective", "guidance"),
+        "usage": usage_text(facts),
+        "train": facts.get("train", {}),
+        "layers_missed": missed,
+        "compared": comparison_results(run),
     }
-    own["layers_missed"] = {program: names for program, names in missed.items() if names}
-    return facts | own | {"compared": comparison_lines(run)}
 
 
-def comparison_lines(run: Run) -> dict[str, Any] | None:
-    """The numbers of compare/results.json; None where there are none, or they are those of another adapter."""
+def comparison_results(run: Run) -> dict | None:
+    """Return the numbers of compare/results.json, None if they are not this adapter's."""
     try:
         run.require("compare")
+        # the numbers are of an adapter that was replaced by hand
         if run.altered("train"):
             return None
         results = json.loads((run.compare / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RunError):
         return None
-    rates = {name: told["caption_first"] for name, told in results["contenders"].items()}
+    contenders = results["contenders"]
+    rates = {name: contenders[name]["caption_first"] for name in contenders}
     names = ("steps", "scheduler", "adapter_scale", "guidance_recovered", "time_ratio", "nfe_ratio")
     return {name: results[name] for name in names} | {
-        "nfe": {name: told["nfe"] for name, told in results["contenders"].items()},
+        "nfe": {name: contenders[name]["nfe"] for name in contenders},
+        # without a scoring model there are no rates
         "caption_first": rates if all(rates.values()) else None,
     }
 
 
-def export_card(to: str, facts: dict[str, Any]) -> str:
-    """README.md of an export, from what `told` gave."""
+def export_card(to: str, facts: dict) -> str:
+    """Return README.md of an export. facts: see `export_metadata`."""
     kind = "DoRA" if facts["train"].get("method") == "dora" else "LoRA"
+    # one mapping for all texts of the card
     values = facts | sampling_recipe(facts) | {"kind": f"A {kind}", "kind_small": f"a {kind}"}
-    tags = [
-        *([] if to == "merged" else ["lora"]),
-        "text-to-image",
-        "stable-diffusion",
-        facts["objective"],
-    ]
-    how = [KOHYA.format(**values) if to == "kohya" else usage_code(facts, "FOLDER", to == "merged")]
-    how += missed_sentences(facts) if to == "kohya" else []
-    how += [UNGUIDED] if to == "merged" and holds_guidance(facts) else []
-    how += [PROGRAMS]
+    tags = ["text-to-image", "stable-diffusion", facts["objective"]]
+    relation = "finetune"
+    # a merged export is no LoRA any more
+    if to != "merged":
+        tags.insert(0, "lora")
+        relation = "adapter"
+    if to == "kohya":
+        text = [KOHYA.format(**values), *missing_layer_warnings(facts)]
+    else:
+        text = [usage_code(facts, "FOLDER", to == "merged")]
+    if to == "merged" and holds_guidance(facts):
+        text.append(UNGUIDED)
     return CARD.format(
         **values,
-        front=front_matter(facts, tags, "finetune" if to == "merged" else "adapter"),
+        front=front_matter(facts, tags, relation),
         warning=warning(facts),
-        what=WHAT[to].format(**values),
-        how="\n\n".join(how),
+        title=TITLES[to].format(**values),
+        text="\n\n".join([*text, PROGRAMS]),
         rows="\n".join(f"| {name} | {value} |" for name, value in _rows(facts)),
     )
 
 
-def missed_sentences(facts: dict[str, Any]) -> list[str]:
+def missing_layer_warnings(facts: dict) -> list[str]:
     """Return a sentence for each program that does not load all layers of the adapter."""
-    return [
-        MISSED.format(
-            program=program, count=len(layers), layers=", ".join(f"`{layer}`" for layer in layers)
-        )
-        for program, layers in facts["layers_missed"].items()
-    ]
+    warnings = []
+    for program, names in facts["layers_missed"].items():
+        layers = ", ".join(f"`{name}`" for name in names)
+        warnings.append(MISSING_LAYERS.format(program=program, count=len(names), layers=layers))
+    return warnings
 
 
-def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(facts: dict) -> list[tuple[str, str]]:
+    """Return the names and values of the card's table."""
     rows = [
         ("base", f"`{facts['base']}`"),
         ("base's hash", f"`{facts['base_hash']}`"),
@@ -134,23 +146,24 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("objective", facts["objective"]),
         ("guidance scale of its teacher, or of its pictures", f"{facts['w_train']:g}"),
     ]
-    if numbers := facts["compared"]:
-        rows += _compared_rows(numbers)
-    recipe = ", ".join(f"{name} = {value}" for name, value in facts["train"].items())
-    return rows + [("recipe", recipe or "not recorded")]
+    if facts["compared"]:
+        rows += _comparison_rows(facts["compared"])
+    parameters = ", ".join(f"{name} = {value}" for name, value in facts["train"].items())
+    return [*rows, ("recipe", parameters or "not recorded")]
 
 
-def _compared_rows(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+def _comparison_rows(results: dict) -> list[tuple[str, str]]:
     rows = []
-    if rates := numbers["caption_first"]:
-        shown = ", ".join(f"{name} {_percent(rates[name]['rate'])}" for name in CONTENDERS)
-        rows.append((f"right caption first, of {rates['tuned']['count']}", shown))
-    if recovered := numbers["guidance_recovered"]:
+    if rates := results["caption_first"]:
+        texts = ", ".join(f"{name} {_percent(rates[name]['rate'])}" for name in CONTENDERS)
+        rows.append((f"right caption first, of {rates['tuned']['count']}", texts))
+    if recovered := results["guidance_recovered"]:
         rows.append(("guidance recovered", _percent(recovered["value"])))
-    nfe = ", ".join(f"{name} {numbers['nfe'][name]:g}" for name in CONTENDERS)
-    measured = f"{numbers['steps']} steps, {numbers['scheduler']}, adapter scale {numbers['adapter_scale']:g}"
-    rows.append(("UNet evaluations for one image", f"{nfe} ({measured})"))
-    return rows + [("time of tuned, of guided's", f"{numbers['time_ratio']:.2f}")]
+    nfe = ", ".join(f"{name} {results['nfe'][name]:g}" for name in CONTENDERS)
+    settings = f"{results['steps']} steps, {results['scheduler']}"
+    settings += f", adapter scale {results['adapter_scale']:g}"
+    rows.append(("UNet evaluations for one image", f"{nfe} ({settings})"))
+    return [*rows, ("time of tuned, of guided's", f"{results['time_ratio']:.2f}")]
 
 
 def _percent(rate: float) -> str:

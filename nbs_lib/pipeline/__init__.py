@@ -1,25 +1,25 @@
-"""The room behind the `onepass` command: recipes run as runs, runs looked at, compared, repeated and cleared away.
+"""The `onepass` command's recipes, runs and sweeps.
 
-places    where recipes and runs are, and what a run may be called
-recipes   a recipe and the command line -> the checked parameters of the three notebooks
-stages    one run: what has changed, what is done anew, what is kept
-execute   one notebook through papermill, with its log and its page
-progress  what a stage is at, in words
-page      an executed notebook as one HTML page
-listing   runs as rows of plain values, read from their folders alone
-index     outputs/index.html
-differ    two runs against one another
-sweeps    a recipe with several values of some parameters
-verify    a run done again in a fresh folder
-tidy      runs and leftovers removed
-cluster   job scripts for Slurm and manifests for Kubernetes
-doctor    what a machine lacks, and the command that mends it
+paths           paths of recipes, notebooks and runs, and the names a run may have
+recipes         a recipe and the command line, read into the configs of the three notebooks
+runner          one run: stages whose inputs changed are executed, the others are kept
+plan            the reasons to execute or keep the stages of a run
+notebook        one stage's notebook executed, with its log, page and record of a failure
+kernel          one notebook executed by papermill in a kernel
+notebook_html   an executed notebook as one HTML page
+progress        the progress of a stage in words
+dry_run         base, source, machine, memory and time of a run, checked before it begins
+planned_cache   a cache of zeros, on which a dry run plans the memory
+reproduce       a run executed again in a fresh folder and compared
+cluster         job scripts for Slurm and manifests for Kubernetes
+runs            runs listed, shown, compared and removed
+sweep           a recipe with several values of some parameters
 
     from nbs_lib.pipeline import run, sweep
-    done = run("demo", {"train.steps": 50}, name="quick")
+    result = run("demo", {"train.steps": 50}, name="quick")
     best = sweep("demo", {"train.rank": [4, 8, 16]}).best
 
-Nothing here imports torch: `onepass list` answers at once.
+Only planned_cache imports torch, and only a dry run imports it: `onepass list` answers at once.
 """
 
 from .runner import resume, run

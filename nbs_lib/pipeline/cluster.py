@@ -1,35 +1,44 @@
-"""Job scripts for Slurm and manifests for Kubernetes, to be submitted by whoever may.
+"""Job scripts for Slurm and manifests for Kubernetes, which the user submits.
 
-One task a node, each with its own rank of `train.num_nodes`; they meet at the first of them. A sweep is an array: one member
-an index. What is killed or runs out of time goes on from its newest checkpoint when it is started again.
+Each node has one task with its own rank of `train.num_nodes`; the tasks meet at the first node. A
+sweep is an array with one member an index. A job that is killed or runs out of time resumes from
+its newest checkpoint when it is started again.
 """
 
+import math
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ..config.validation import ParameterError
 from ..files import ROOT, value_hash, write_atomic
 from .paths import recipes
 
-KINDS = {"slurm": ("job.sh", "sbatch"), "k8s": ("job.yaml", "kubectl apply -f")}
-"""Of each kind the file that is written, and the command that submits it."""
 PORT = 29500
-HOME, IMAGE, CLAIM = "/onepass", "onepass:latest", "onepass-outputs"
-"""In a cluster of Kubernetes: the checkout in the image, the image, and the claim of the volume that all pods share."""
-GRACE = 120
-"""Seconds from being asked to end until a pod is killed, as with Slurm: a training may take 50 to end its step and save."""
+# the checkout in the image that Kubernetes runs
+HOME = "/onepass"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run. name: of the run or sweep; members: the options of each `onepass run`; nodes: that each needs;
-    gpus: on each node, 0 for all; at_once: members of a sweep that may run at a time."""
+    """One or several commands for a cluster.
+
+    name: the run's or sweep's
+    folder: where the job's file is written
+    recipe: file of the recipe
+    members: options of each `onepass run`
+    nodes: nodes of each member
+    gpus: GPUs on each node, 0 for all
+    max_parallel: members of a sweep that may run at the same time, 0 if the job is one run
+    """
 
     name: str
     folder: Path
@@ -37,202 +46,144 @@ class Job:
     members: list[list[str]]
     nodes: int
     gpus: int
-    at_once: int = 0
+    max_parallel: int = 0
 
     @property
-    def array(self) -> bool:
-        return self.at_once > 0
+    def is_array(self) -> bool:
+        """True for a sweep."""
+        return self.max_parallel > 0
 
 
 def write_job(kind: str, job: Job) -> tuple[Path, str]:
-    """Write the file; it and the command that submits it. Errors: ParameterError."""
-    if kind not in KINDS:
-        raise ParameterError(f"--on: given {kind!r}; allowed is one of {', '.join(KINDS)}")
-    file, submit = KINDS[kind]
-    path = job.folder / file
-    write_atomic(path, {"slurm": slurm, "k8s": kubernetes}[kind](job))
+    """Write the job's file; return it and the command that submits it. Errors: ParameterError."""
+    kinds = {
+        "slurm": (slurm_script, "job.sh", "sbatch"),
+        "k8s": (kubernetes_manifest, "job.yaml", "kubectl apply -f"),
+    }
+    if kind not in kinds:
+        raise ParameterError(f"--on: given {kind!r}; allowed is one of {', '.join(kinds)}")
+    render, name, submit = kinds[kind]
+    path = job.folder / name
+    write_atomic(path, render(job))
     return path, f"{submit} {shlex.quote(str(path))}"
 
 
 def dns_name(name: str) -> str:
-    """A name as Kubernetes takes it: a DNS label, short enough for the pods' own names; a hash tells changed ones apart."""
+    """Return a DNS label for Kubernetes, short enough for the names it gives the pods."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
-    return (
-        f"onepass-{plain}" if plain == name else f"onepass-{plain or 'run'}-{value_hash(name)[:6]}"
+    if plain == name:
+        return f"onepass-{plain}"
+    # letters were lost: without the hash, `a b` and `a_b` would be one job
+    return f"onepass-{plain or 'run'}-{value_hash(name)[:6]}"
+
+
+def slurm_script(job: Job) -> str:
+    """Return a batch script. It finds the rendezvous on the nodes, which are not known before."""
+    # sys.executable: the nodes have the same file system, and with it this environment
+    command = [sys.executable, "-m", "nbs_lib", "run", str(_recipe_argument(job.recipe, ROOT))]
+    log = job.folder / f"slurm-{'%A_%a' if job.is_array else '%j'}.log"
+    name = dns_name(job.name)
+    return _render("job.sh.j2", shell_text, job=job, name=name, log=log, root=ROOT, command=command)
+
+
+def kubernetes_manifest(job: Job) -> str:
+    """Return an indexed Job, whose indices are nodes or members of a sweep.
+
+    With several nodes each member has a Job, and a Service by which its nodes meet.
+
+    Errors: ParameterError for a recipe outside of the checkout, which no image of it holds.
+    """
+    if not job.recipe.resolve().is_relative_to(ROOT):
+        allowed = f"one in {ROOT}, which an image has"
+        raise ParameterError(
+            f"recipe: given {str(job.recipe)!r}; allowed with --on k8s is {allowed}"
+        )
+    if job.nodes == 1:
+        jobs = [(dns_name(job.name), _members_script(job))]
+        completions = len(job.members)
+    else:
+        names = [dns_name(options[options.index("--name") + 1]) for options in job.members]
+        pairs = zip(names, job.members, strict=True)
+        jobs = [(name, _nodes_script(job, name, options)) for name, options in pairs]
+        completions = job.nodes
+    # nodes of one training have to run at the same time, whatever max_parallel is
+    limit = job.max_parallel if job.nodes == 1 else 0
+    return _render(
+        "job.yaml.j2",
+        yaml_text,
+        job=job,
+        jobs=[(name, escape_dollars(script)) for name, script in jobs],
+        completions=completions,
+        parallelism=min(completions, limit or completions),
+        one_pod_a_member=job.nodes == 1 and job.is_array,
+        home=HOME,
+        port=PORT,
     )
 
 
-def slurm(job: Job) -> str:
-    """A batch script. The rendezvous is worked out on the nodes, which are not known before."""
-    log = str(job.folder / f"slurm-{'%A_%a' if job.array else '%j'}.log")
-    head = {
-        "job-name": dns_name(job.name),
-        "nodes": job.nodes,
-        "ntasks-per-node": 1,
-        **({"gpus-per-node": job.gpus} if job.gpus else {"exclusive": None}),
-        **({"array": f"0-{len(job.members) - 1}%{job.at_once}"} if job.array else {}),
-        "output": f'"{log}"' if " " in log else log,
-        "open-mode": "append",
-        "signal": "TERM@120",
-    }
-    options = [
-        f"#SBATCH --{name}" if value is None else f"#SBATCH --{name}={value}"
-        for name, value in head.items()
-    ]
-    command = shlex.join([sys.executable, "-m", "nbs_lib", "run", str(_recipe(job.recipe, ROOT))])
-    own = 'exec "$@"'
-    if job.nodes > 1:
-        own += (
-            ' -p train.num_nodes="$SLURM_NNODES" -p train.node_rank="$SLURM_NODEID"'
-            ' -p train.master_addr="$MASTER_ADDR" -p train.master_port="$MASTER_PORT"'
-        )
-    return "\n".join([
-        "#!/bin/bash",
-        *options,
-        "# What else the cluster asks for, such as --partition, --account, --time and --mem, goes here or to sbatch itself.",
-        "# SIGTERM comes two minutes before the end of the time: the training saves, and goes on when it is submitted again.",
-        "set -euo pipefail",
-        f"cd {shlex.quote(str(ROOT))}",
-        'read -r MASTER_ADDR < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
-        "MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))  # two jobs on a node do not meet",
-        "export MASTER_ADDR MASTER_PORT",
-        *_cases(job, "SLURM_ARRAY_TASK_ID"),
-        "# shellcheck disable=SC2016  # what stands in single quotes is for the tasks",
-        f"srun --kill-on-bad-exit=1 bash -c {shlex.quote(own)} onepass {command} \"${{given[@]}}\"",
-        "",
-    ])  # fmt: skip
-
-
-def _cases(job: Job, index: str) -> list[str]:
-    """Lines of bash that set `given` to the options of this member."""
-    if not job.array:
-        return [f"given=({shlex.join(job.members[0])})"]
+def _members_script(job: Job) -> str:
+    # the options are quoted for the shell here, and the script for YAML in the template
     cases = [
-        f"    {place}) given=({shlex.join(options)}) ;;"
-        for place, options in enumerate(job.members)
+        f"{index}) set -- {shlex.join(options)} ;;" for index, options in enumerate(job.members)
     ]
-    return [
-        f'case "${index}" in',
-        *cases,
-        f'    *) echo "there is no member ${index}" >&2; exit 2 ;;',
-        "esac",
-    ]
+    return f'case "$JOB_COMPLETION_INDEX" in {" ".join(cases)} esac; exec {_pod_command(job)} "$@"'
 
 
-def _recipe(recipe: Path, home: Path) -> Path | str:
-    """A recipe as it is named where the job runs: by its name, or by its place in the checkout."""
+def _nodes_script(job: Job, name: str, options: list[str]) -> str:
+    # the first pod's name in the Service of its job
+    rendezvous = (
+        f'-p train.num_nodes={job.nodes} -p train.node_rank="$JOB_COMPLETION_INDEX" '
+        f"-p train.master_addr={name}-0.{name} -p train.master_port={PORT}"
+    )
+    return f"exec {_pod_command(job)} {shlex.join(options)} {rendezvous}"
+
+
+def _pod_command(job: Job) -> str:
+    recipe = str(_recipe_argument(job.recipe, Path(HOME)))
+    return shlex.join(["python", "-m", "nbs_lib", "run", recipe])
+
+
+def _recipe_argument(recipe: Path, home: Path) -> Path | str:
+    """Return a recipe's name, or its path below `home`, where the job finds the checkout."""
     path = recipe.resolve()
     if path.parent == recipes().resolve():
         return path.stem
     return path if home == ROOT else home / path.relative_to(ROOT)
 
 
-def kubernetes(job: Job) -> str:
-    """Manifests: an indexed Job, whose indices are nodes or members; with several nodes a Service, by which they meet.
+def escape_dollars(text: str) -> str:
+    """Return the text that Kubernetes expands to `text`.
 
-    Errors: ParameterError for a recipe that is not in the checkout, and so not in an image of it.
-    """
-    if not job.recipe.resolve().is_relative_to(ROOT):
-        raise ParameterError(
-            f"recipe: given {str(job.recipe)!r}; allowed with --on k8s is one in {ROOT}, which an image has"
-        )
-    if job.nodes == 1:
-        parts = [_job(job, dns_name(job.name), job.members)]
-    else:
-        names = [dns_name(options[options.index("--name") + 1]) for options in job.members]
-        parts = [
-            part
-            for name, given in zip(names, job.members, strict=True)
-            for part in _met(job, name, given)
-        ]
-    head = (
-        "# Needed in the cluster: an image with this checkout, installed, in "
-        f"{HOME}\n# ({IMAGE}), and a volume that every pod may write to ({CLAIM}).\n"
-    )
-    return head + yaml.safe_dump_all(parts, sort_keys=False, width=1000)
-
-
-def _met(job: Job, name: str, given: list[str]) -> list[dict[str, Any]]:
-    return [_service(name), _job(job, name, [given])]
-
-
-def _service(name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name},
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,
-            "selector": {"batch.kubernetes.io/job-name": name},
-            "ports": [{"name": "rendezvous", "port": PORT}],
-        },
-    }
-
-
-def _job(job: Job, name: str, members: list[list[str]]) -> dict[str, Any]:
-    count = len(members) if job.nodes == 1 else job.nodes
-    alone = job.nodes == 1
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name},
-        "spec": {
-            "completionMode": "Indexed",
-            "completions": count,
-            "parallelism": min(count, job.at_once or count) if alone else count,
-            # of a sweep, one that fails does not stop the others
-            **({"backoffLimitPerIndex": 2} if alone and job.array else {"backoffLimit": 4}),
-            "podFailurePolicy": {"rules": [_wrong_input(name, alone and job.array)]},
-            "template": {"spec": _pod(job, name, members)},
-        },
-    }
-
-
-def _wrong_input(name: str, member: bool) -> dict[str, Any]:
-    """Status 2 says that what was given is wrong, which no second try mends."""
-    exits = {"containerName": "onepass", "operator": "In", "values": [2]}
-    return {"action": "FailIndex" if member else "FailJob", "onExitCodes": exits}
-
-
-def unexpanded(text: str) -> str:
-    """Return the text that Kubernetes turns into `text`: it reads $$ as $, and $(NAME) as a variable of the container.
-
+    It reads $$ as $, and $(NAME) as a variable of the container.
     Source: Kubernetes API reference, v1.Container, `command`.
     """
+    # all of them: a $ that begins no $(NAME) may stand before another $
     return text.replace("$", "$$")
 
 
-def _pod(job: Job, name: str, members: list[list[str]]) -> dict[str, Any]:
-    command = shlex.join(["python", "-m", "nbs_lib", "run", str(_recipe(job.recipe, Path(HOME)))])
-    if job.nodes == 1:
-        cases = " ".join(
-            f"{place}) set -- {shlex.join(given)} ;;" for place, given in enumerate(members)
-        )
-        script = f'case "$JOB_COMPLETION_INDEX" in {cases} esac; exec {command} "$@"'
-    else:
-        meet = f'-p train.num_nodes={job.nodes} -p train.node_rank="$JOB_COMPLETION_INDEX"'
-        meet += f" -p train.master_addr={name}-0.{name} -p train.master_port={PORT}"
-        script = f"exec {command} {shlex.join(members[0])} {meet}"
-    return {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE,
-        **({"subdomain": name} if job.nodes > 1 else {}),
-        "containers": [
-            {
-                "name": "onepass",
-                "image": IMAGE,
-                "workingDir": HOME,
-                "command": ["/bin/sh", "-c", unexpanded(script)],
-                "resources": {"limits": {"nvidia.com/gpu": job.gpus or 1}},
-                "volumeMounts": [
-                    {"name": "outputs", "mountPath": f"{HOME}/outputs"},
-                    {"name": "shared-memory", "mountPath": "/dev/shm"},
-                ],
-            }
-        ],
-        "volumes": [
-            {"name": "outputs", "persistentVolumeClaim": {"claimName": CLAIM}},
-            {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
-        ],
-    }
+def shell_text(value: Any) -> str:
+    """Return a value as words of a shell, quoted."""
+    return shlex.join(value) if isinstance(value, list) else shlex.quote(str(value))
+
+
+def yaml_text(value: Any) -> str:
+    """Return a number, or a text in double quotes, as one line of YAML."""
+    if isinstance(value, int):
+        return str(value)
+    # double quotes escape newlines, and one endless line needs no indentation
+    return yaml.safe_dump(value, default_style='"', width=math.inf).strip()
+
+
+def _render(template: str, quote: Callable[[Any], str], **values: Any) -> str:
+    """Return a template of this folder with every value quoted, except those marked `safe`."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        # neither file is HTML, so autoescape would be the wrong quotes: `finalize` quotes instead
+        autoescape=False,
+        finalize=lambda value: value if isinstance(value, Markup) else quote(value),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(**values)

@@ -1,4 +1,4 @@
-"""What can be known of a run before it begins: its base and source, the machine, memory and time. Nothing is kept of it."""
+"""A preview of a run: base, source, machine, memory and time. It writes nothing that stays."""
 
 import contextlib
 import io
@@ -6,167 +6,189 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..config import DRAWN, PLACE, STAGES, Prepare, Train
+from ..config import DRAWN, STAGES, Prepare, Train
 from ..config.validation import ParameterError, as_parameters
 from ..run.environment import environment
 from ..run.run import Run, RunError
 from .paths import outputs, run_names
 from .progress import format_duration
+from .recipes import result_parameters
 
-PATIENCE = 10.0
-"""Seconds that the hub is given to answer."""
-HERE = ("cpu", "gpus")
-"""Of a machine what a stage's seconds depend on most."""
+# seconds that the hub has to answer
+HUB_TIMEOUT = 10.0
+# the parts of a machine that decide how long a stage takes
+HARDWARE = ("cpu", "gpus")
 
 
 def preview_run(
-    run: Run, recipe: str, stages: dict[str, Any], why: dict[str, list[str]]
+    run: Run,
+    recipe: str,
+    stages: dict,
+    reasons: dict[str, list[str]],
 ) -> dict[str, str]:
-    """Return what is known of a run before it begins, in words.
+    """Return what is known of a run before it begins, by name, in words.
 
-    Errors: ParameterError where it could not be done: a base or a source that is not there, or a machine that cannot do what is
-    asked for.
+    stages: the config of each stage
+    reasons: why each stage would be executed, [] if it is kept; see `plan.plan`
+
+    Errors: ParameterError if the run would fail: the base or the source is missing, or this machine
+    cannot do what the parameters ask for.
     """
     from ..models import BaseError
     from ..prepare.examples import SourceError
     from ..train.errors import LaunchError
 
-    prepare, train = stages["prepare"], stages["train"]
+    # heavy modules are imported inside the functions, so that other commands stay quick
+    prepare = stages["prepare"]
     try:
-        base = _base(prepare)
-        told = {"base": _named(prepare, base)}
-        told |= {
-            name: _source(prepare, name)
-            for name in ("source", "prior_preservation_source")
-            if getattr(prepare, name)
-        }
-        told |= _machine(train, run, base, prepare, kept=not why["prepare"])
+        base = _find_base(prepare)
+        preview = {"base": _describe_base(prepare, base)}
+        for name in ("source", "prior_preservation_source"):
+            if getattr(prepare, name):
+                preview[name] = _describe_source(prepare, name)
+        cache_is_current = not reasons["prepare"] and (run.cache / "cache.json").is_file()
+        cache = run.cache if cache_is_current else None
+        preview |= _preview_training(stages["train"], prepare, base, cache)
     except (BaseError, SourceError, LaunchError) as failure:
         raise ParameterError(str(failure)) from failure
-    return told | _times(recipe, stages, why)
+    return preview | estimate_times(recipe, stages, reasons)
 
 
-def _base(config: Prepare) -> Any:
-    """Return the base, or None where it is on the hub, which answers for it. Errors: BaseError."""
+def _find_base(config: Prepare) -> Any:
+    """Return the base, or None if it is on the hub and not here. Errors: BaseError."""
     from ..models.loading import check_hub_access, find_base
     from ..prepare import check_resolution
 
-    if check_hub_access(config.base, config.revision, PATIENCE):
+    if check_hub_access(config.base, config.revision, HUB_TIMEOUT):
         return None
     base = find_base(config.base, config.revision)
+    # refused here as a preparation would
     check_resolution(base, config.resolution)
     return base
 
 
-def _named(config: Prepare, base: Any) -> str:
-    return (
-        f"{config.base}, on the hub"
-        if base is None
-        else f"{config.base}, {type(base).__name__} in {base.folder}"
-    )
+def _describe_base(config: Prepare, base: Any) -> str:
+    location = "on the hub" if base is None else f"{type(base).__name__} in {base.folder}"
+    return f"{config.base}, {location}"
 
 
-def _source(config: Prepare, name: str) -> str:
-    """Return how many examples there are. Errors: SourceError."""
+def _describe_source(config: Prepare, name: str) -> str:
+    """Return a source and the number of its examples. Errors: SourceError."""
     from ..prepare.sources import DIFFUSIONDB, HUB, check_source_on_hub, open_source, source_options
 
-    source, most = (
-        getattr(config, name),
-        config.max_examples if name == "source" else config.prior_preservation_max_examples,
-    )
-    if source.startswith((HUB, DIFFUSIONDB)):
-        check_source_on_hub(source, PATIENCE)
-        return f"{source}, on the hub" + (f", {most} examples at most" if most else "")
+    source = getattr(config, name)
+    # 0: no limit
+    limit = config.max_examples
+    if name != "source":
+        limit = config.prior_preservation_max_examples
     if source in DRAWN:
-        return f"{source}, {most} examples"
-    there = open_source(source, source_options(config, most)).total()
-    if there is None:
-        return f"{source}, which does not say how many examples it has" + (
-            f"; {most} at most" if most else ""
-        )
-    return f"{source}, {there} examples" + (
-        f", of which {most} at most are taken" if most and most < there else ""
-    )
+        return f"{source}, {limit} examples"
+    if source.startswith((HUB, DIFFUSIONDB)):
+        check_source_on_hub(source, HUB_TIMEOUT)
+        return f"{source}, on the hub" + (f", {limit} examples at most" if limit else "")
+    total = open_source(source, source_options(config, limit)).total()
+    if total is None:
+        limited = f"; {limit} at most" if limit else ""
+        return f"{source}, which does not say how many examples it has{limited}"
+    limited = f", of which {limit} at most are used" if 0 < limit < total else ""
+    return f"{source}, {total} examples{limited}"
 
 
-def _machine(config: Train, run: Run, base: Any, prepare: Prepare, kept: bool) -> dict[str, str]:
-    """Return processes, precision and memory. Errors: LaunchError for what this machine cannot do, or has no memory for."""
+def _preview_training(
+    config: Train,
+    prepare: Prepare,
+    base: Any,
+    cache: Path | None,
+) -> dict[str, str]:
+    """Return processes, precision and memory. cache: one that is up to date, or None.
+
+    Errors: LaunchError for what this machine cannot do, or has no memory for.
+    """
     from ..train.launch.preflight import check_machine, process_count
 
     check_machine(config)
-    told = {"processes": str(process_count(config) * config.num_nodes)}
-    if kept and (run.cache / "cache.json").is_file():
-        return told | _planned(config, run.cache)
+    preview = {"processes": str(process_count(config) * config.num_nodes)}
+    if cache:
+        return preview | _plan_memory(config, cache)
     if base is None:
-        return told | {"memory": "planned when the base is here"}
+        # its shapes are in files that are not fetched for a preview
+        return preview | {"memory": "planned when the base is here"}
     from .planned_cache import write_planned_cache
 
     with tempfile.TemporaryDirectory(prefix="onepass-") as folder:
         write_planned_cache(Path(folder), base, prepare, config)
-        return told | _planned(config, Path(folder))
+        return preview | _plan_memory(config, Path(folder))
 
 
-def _planned(config: Train, cache: Path) -> dict[str, str]:
+def _plan_memory(config: Train, cache: Path) -> dict[str, str]:
     from ..train.launch.preflight import process_count
     from ..train.launch.resolve import resolve_choices
     from ..train.memory.estimate import MIB, check_fits, plan_memory
 
     config = resolve_choices(config, cache)
-    told = {"mixed_precision": config.mixed_precision}
+    preview = {"mixed_precision": config.mixed_precision}
     try:
+        # the plan prints what a notebook shows; here it is part of the result
         with contextlib.redirect_stdout(io.StringIO()):
-            planned = plan_memory(config, cache, process_count(config))
+            plan = plan_memory(config, cache, process_count(config))
     except RuntimeError as failure:
-        return told | {"memory": str(failure)}
-    check_fits(planned, config, cache)
-    several = (
-        f" of {planned.processes}, {planned.needed / MIB:.0f} MiB together"
-        if planned.processes > 1
-        else ""
-    )
-    return told | {
-        "memory": f"{planned.peak / MIB:.0f} MiB planned for a process{several}; {planned.room / MIB:.0f} MiB are free"
-    }
+        # a plan that cannot be made forbids no training
+        return preview | {"memory": str(failure)}
+    check_fits(plan, config, cache)
+    memory = f"{plan.peak / MIB:.0f} MiB planned for a process"
+    if plan.processes > 1:
+        memory += f" of {plan.processes}, {plan.needed / MIB:.0f} MiB together"
+    return preview | {"memory": f"{memory}; {plan.room / MIB:.0f} MiB are free"}
 
 
-def _times(recipe: str, stages: dict[str, Any], why: dict[str, list[str]]) -> dict[str, str]:
-    """Return how long each stage that is to be done took in another run: of the recipe, on this machine, as it is asked for.
+def estimate_times(
+    recipe: str,
+    stages: dict,
+    reasons: dict[str, list[str]],
+) -> dict[str, str]:
+    """Return how long each stage took in an earlier run of the recipe with equal parameters.
 
-    Of a training the number of steps may be another one. Nothing is said where no run tells.
+    Only runs on this machine count. A training may have had another number of steps. A stage that
+    is kept, or that no run tells about, is left out.
     """
-    machine, found = environment()["machine"], {}
-    here = {name: machine[name] for name in HERE}
+    hardware = _hardware(environment())
+    pending = [stage for stage in STAGES if reasons[stage]]
+    times = {}
+    # names often count up (demo-1, demo-2): the last one is the likeliest to resemble this run
     for name in reversed(run_names()):
         try:
             record = Run(outputs() / name).read()
         except RunError:
+            # a damaged run is another command's matter
             continue
         if record.get("asked", {}).get("recipe") != recipe:
             continue
-        for stage, config in stages.items():
-            known = record.get("stages", {}).get(stage, {})
-            same = {part: known.get("machine", {}).get(part) for part in HERE} == here
-            if (
-                why[stage]
-                and stage not in found
-                and same
-                and (seconds := _seconds(stage, config, known))
-            ):
-                found[stage] = f"about {format_duration(seconds)}, as in the run {name}"
-    return {f"time of {stage}": found[stage] for stage in STAGES if stage in found}
+        for stage in pending:
+            earlier = record.get("stages", {}).get(stage, {})
+            key = f"time of {stage}"
+            if key in times or _hardware(earlier) != hardware:
+                continue
+            if seconds := _estimate_seconds(stage, stages[stage], earlier):
+                times[key] = f"about {format_duration(seconds)}, as in the run {name}"
+    return times
 
 
-def _seconds(stage: str, config: Any, known: dict[str, Any]) -> float | None:
-    """Return the seconds that a stage would take by what it took another time; None where that says nothing."""
-    if known.get("status") != "done" or known.get("reused") or known.get("resumed_from"):
+def _hardware(record: dict) -> list[Any]:
+    machine = record.get("machine", {})
+    return [machine.get(part) for part in HARDWARE]
+
+
+def _estimate_seconds(stage: str, config: Any, earlier: dict) -> float | None:
+    """Return the seconds a stage would take, judged by its earlier record, or None."""
+    # a stage that reused results or resumed took less than it would from the start
+    if earlier.get("status") != "done" or earlier.get("reused") or earlier.get("resumed_from"):
         return None
-    then, now = (
-        {n: v for n, v in each.items() if n not in PLACE}
-        for each in (known["parameters"], as_parameters(config))
-    )
+    before = result_parameters(earlier["parameters"])
+    now = result_parameters(as_parameters(config))
+    # the steps of epochs depend on the number of examples, which may be another one
     if stage != "train" or config.epochs:
-        return known["seconds"] if then == now else None
-    steps = then.get("steps")
-    if not isinstance(steps, int) or steps < 1 or then != {**now, "steps": steps}:
+        return earlier["seconds"] if before == now else None
+    steps = before.get("steps")
+    if not isinstance(steps, int) or steps < 1 or before != now | {"steps": steps}:
         return None
-    return known["seconds"] * config.steps / steps
+    return earlier["seconds"] * config.steps / steps

@@ -1,217 +1,158 @@
-"""One notebook through papermill: its log, its page, and what became of it."""
+"""Execution of one stage's notebook: its log, its page, and the record of a failure."""
 
-import logging
-import os
-import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..config.validation import COMMAND, as_parameters
+from ..config.validation import as_parameters
 from ..files import from_project
 from ..run.disk_space import explain_shortage
 from ..run.locks import folder_gone_message
 from ..run.run import REFUSALS, STAGE_LOCK, Run
 from ..run.termination import TerminatedError
+from .kernel import Log, run_notebook
 from .notebook_html import write_page
 from .paths import notebooks
-from .progress import Progress
+from .progress import Progress, Say
 
-CELL_TIMEOUT = 24 * 3600  # seconds; no headless run waits for ever
-ORPHANS = 60.0  # seconds, as below, that the kernel of a killed command is given to end
-OUTPUT = 60  # that a kernel is given to hand on what a cell has printed; Jupyter's 4 are too few on a busy machine
-SHUTDOWN = 140.0  # that one that trains is given when it is asked to; after half of them it is asked again, and must be done
-STARTS, UNBORN = 3, "Kernel died before replying"
-"""How often a kernel is started that ends before it has begun: of the ports that were chosen for it, another process may take
-one before it does, as where several runs begin at once."""
-MEMORY = "most often memory ran out: a smaller batch_size or resolution needs less of it"
-REFUSED, STOPPED = "CheckpointError", ("KeyboardInterrupt", "InterruptedTraining")
-"""What a notebook fails with where it would lose an unfinished training, and where its kernel was told to stop."""
-INPUT = ("ParameterError", *REFUSALS, "ClipError")
-"""What a notebook fails with where what was given cannot be used: a wrong parameter, a base or a source that is not there."""
-COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# seconds the kernel of a killed command has to end before its run is refused
+ORPHAN_TIMEOUT = 60.0
+# seconds the kernel of a training has to end when it is asked to.
+# a training's launcher asks its processes again after half of this, and they must be done by then
+TRAIN_SHUTDOWN_TIMEOUT = 140.0
+# the same for the other stages, Jupyter's default
+SHUTDOWN_TIMEOUT = 5.0
+# the error of a notebook that refuses to replace an unfinished training
+WOULD_LOSE_TRAINING = "CheckpointError"
+# errors of a notebook whose kernel was asked to stop
+STOPPED = ("KeyboardInterrupt", "InterruptedTraining")
+# errors of a notebook that was given a wrong parameter, base or source
+INPUT_ERRORS = ("ParameterError", *REFUSALS, "ClipError")
+OUT_OF_MEMORY = "; most often memory ran out: a smaller batch_size or resolution needs less of it"
 
 
 class StageError(RuntimeError):
-    """A stage's notebook did not come to its end; its executed notebook shows where. said: why, in words; code: the command's
-    exit status; name: of the error that ended it, "" where there was none."""
+    """A failed or interrupted stage. Its executed notebook shows where it ended.
 
-    def __init__(self, said: str, code: int = 1, notebook: Path | None = None, name: str = ""):
-        super().__init__(f"{said}\n{notebook} shows where" if notebook else said)
-        self.said, self.code, self.name = said, code, name
+    message: the reason
+    code: exit status for the command
+    name: name of the error that ended the notebook, "" if there was none
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: int = 1,
+        notebook: Path | None = None,
+        name: str = "",
+    ):
+        super().__init__(f"{message}\n{notebook} shows where" if notebook else message)
+        self.message = message
+        self.code = code
+        self.name = name
 
     @property
     def refused(self) -> bool:
-        """Whether what was asked for cannot be done to this run, which is as it was before."""
-        return self.name == REFUSED
+        """True if the stage refused the request and left the run as it was."""
+        return self.name == WOULD_LOSE_TRAINING
 
 
-class Log:
-    """log.txt of a run: what its command says, with the time, and what its notebooks print, as they print it.
+def execute(
+    run: Run,
+    stage: str,
+    config: Any,
+    say: Say | None = None,
+):
+    """Execute a stage's notebook.
 
-    It goes on from try to try. A disk that is full does not end a run because of its log.
+    say: prints lines about the progress, None for no progress
+
+    Errors: StageError, with the executed notebook kept; RunError if another process works on the
+    run.
     """
-
-    def __init__(self, path: Path):
-        self.path, self.seen = path, ""
-
-    def write(self, text: str):
-        """Printed by a notebook. seen: the last line of it."""
-        self.seen = (self.seen + COLOURS.sub("", text))[-2000:]
-        self._add(text)
-
-    def flush(self):
-        pass  # papermill asks for it; every write is one
-
-    def say(self, line: str):
-        self.seen = ""
-        self._add(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {line}\n")
-
-    def _add(self, text: str):
-        with suppress(OSError), self.path.open("a", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-
-
-def execute(run: Run, stage: str, config: Any, say: Callable[[str], None] | None = None):
-    """One notebook through papermill, which tells of its progress if it is given where to. Errors: StageError, with the
-    notebook kept; RunError where another process works on the run."""
-    host = getattr(config, "node_rank", 0)
     notebook = run.notebook(stage)
-    if host:
+    log = Log(run.log)
+    before = None
+    if host := getattr(config, "node_rank", 0):
+        # on a shared disk the files of the run are the first host's, and so is its record
         run.folder.mkdir(parents=True, exist_ok=True)
         run.check_links()
         notebook = notebook.with_stem(f"{notebook.stem}-host{host}")
+        log = Log(run.log.with_stem(f"log-host{host}"))
     else:
-        with run.exclusive(STAGE_LOCK, ORPHANS):
-            pass  # refused here, before the notebook of the stage that is at work is written over
-    before = run.stage_record(stage)
-    log = Log(run.log if not host else run.log.with_stem(f"log-host{host}"))
+        # refuse here, before the executed notebook of the other process is overwritten
+        with run.exclusive(STAGE_LOCK, ORPHAN_TIMEOUT):
+            before = run.stage_record(stage)
+    shutdown_timeout = TRAIN_SHUTDOWN_TIMEOUT if stage == "train" else SHUTDOWN_TIMEOUT
+    parameters = as_parameters(config) | {"run": from_project(run.folder)}
+    source = notebooks() / run.notebook(stage).name
     try:
         with Progress(run, stage, config, log, say):
-            shutdown = SHUTDOWN if stage == "train" else 5.0  # Jupyter's own
-            parameters = as_parameters(config) | {"run": from_project(run.folder)}
-            _papermill(run.notebook(stage).name, notebook, parameters, log, shutdown)
+            run_notebook(source, notebook, parameters, log, shutdown_timeout)
     except BaseException as failure:
-        said, code = _settle(run, stage, failure, None if host else before)
-        log.say(said)
-        raise StageError(said, code, notebook, getattr(failure, "ename", "")) from failure
+        message, code = _record_failure(run, stage, failure, before)
+        log.say(message)
+        raise StageError(message, code, notebook, getattr(failure, "ename", "")) from failure
     finally:
-        with suppress(Exception):  # a page that cannot be made is no reason for a stage to fail
+        # a stage does not fail because its page cannot be made
+        with suppress(Exception):
             write_page(notebook)
 
 
-@contextmanager
-def _without_grammars() -> Iterator[None]:
-    """Without rfc3987_syntax for a while, which jsonschema imports if it is there, and which then compiles its grammars, in
-    every command: most of the time that papermill takes to import. They are for `iri`, a format that notebooks do not have."""
-    absent = sys.modules.setdefault("rfc3987_syntax", None) is None
-    try:
-        yield
-    finally:
-        if absent:
-            del sys.modules["rfc3987_syntax"]
-
-
-def _kernels(log: Path) -> type:
-    """Kernels whose process writes into the log what it says beside its notebook, as one may while it ends: it would else
-    be among what the command says."""
-    from jupyter_client import AsyncKernelManager
-
-    class LoggedKernel(AsyncKernelManager):
-        async def start_kernel(self, **given: Any):
-            environment = (given.pop("env", None) or os.environ) | {COMMAND: "1"}
-            with log.open("ab") as said:
-                await super().start_kernel(stdout=said, stderr=said, env=environment, **given)
-
-    return LoggedKernel
-
-
-def _verbatim(path: Path) -> str:
-    """Return a path as papermill takes it, which fills in parameters between braces."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _papermill(name: str, notebook: Path, parameters: dict[str, Any], log: Log, shutdown: float):
-    """shutdown: seconds that the kernel is given to end when it is asked to."""
-    with _without_grammars():
-        import papermill
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # it warns of each parameter that a cell does not list
-    from traitlets.config import Config
-
-    begin = partial(
-        papermill.execute_notebook,
-        *map(_verbatim, (notebooks() / name, notebook)),
-        parameters=parameters,
-        kernel_name="python3",
-        cwd=notebooks(),
-        execution_timeout=CELL_TIMEOUT,
-        progress_bar=False,
-        coalesce_streams=True,
-        stdout_file=log,
-        stderr_file=log,
-        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # it logs what the notebook shows
-        iopub_timeout=OUTPUT,
-        kernel_manager_class=_kernels(log.path),
-        config=Config(KernelManager={"shutdown_wait_time": shutdown}),
-    )
-    for left in reversed(range(STARTS)):
-        try:
-            return begin()
-        except RuntimeError as failure:
-            if not left or UNBORN not in str(failure):
-                raise
-
-
-def _code(name: str) -> int:
-    """Return the status that a command ends with whose notebook failed with an error of that name."""
-    return 2 if name in INPUT else 1
-
-
-def _settle(
-    run: Run, stage: str, failure: BaseException, before: dict[str, Any] | None
+def _record_failure(
+    run: Run,
+    stage: str,
+    failure: BaseException,
+    before: dict | None,
 ) -> tuple[str, int]:
-    """What ended a stage in words, and the status that the command ends with. Where a kernel could not note it, it is noted:
-    it was killed, or failed before it began to take notes. before: the stage's record by then; None where another keeps it."""
+    """Return why a stage ended and the exit status, and update run.json if the kernel did not.
+
+    before: the stage's record before it was executed, None on a host that keeps no record
+    """
     from papermill.exceptions import PapermillExecutionError
 
     if before is not None and not run.folder.is_dir():
         return f"{stage} failed: {folder_gone_message(run.folder)}", 1
-    if isinstance(failure, PapermillExecutionError) and failure.ename not in STOPPED:
-        said = ": ".join(filter(None, [failure.ename, failure.evalue])) + explain_shortage(
-            failure.evalue, run.folder
-        )
-        if before is not None and run.stage_record(stage) == before and failure.ename != REFUSED:
-            with suppress(OSError):
-                run.update(name=run.name, status="failed")
-        return (
-            f"{stage} failed: {said}{f'; {MEMORY}' if failure.ename == 'MemoryError' else ''}",
-            _code(failure.ename),
-        )
-    status, told = "failed", {}
-    if isinstance(
-        failure, KeyboardInterrupt | PapermillExecutionError
-    ):  # here, or in the kernel alone
-        status, said = (
-            "interrupted",
-            f"{stage} was interrupted; the same command goes on from there",
-        )
-    elif isinstance(failure, Exception):  # the kernel died, a cell took too long, the disk is full
-        said = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}{explain_shortage(failure, run.folder)}"
-        if type(failure).__name__ == "DeadKernelError":
-            said += f"; {MEMORY}"
-        told = {"error": said}
-        said = f"{stage} failed: {said}"
-    else:
+    in_a_cell = isinstance(failure, PapermillExecutionError)
+    if in_a_cell and failure.ename not in STOPPED:
+        return _record_cell_error(run, stage, failure, before)
+    if in_a_cell or isinstance(failure, KeyboardInterrupt):
+        # the signal reached this process, or the kernel alone
+        _settle(run, stage, before, "interrupted")
+        code = 143 if isinstance(failure, TerminatedError) else 130
+        return f"{stage} was interrupted; the same command goes on from there", code
+    if not isinstance(failure, Exception):
         raise failure
-    if before is not None:
-        with suppress(OSError):  # a full disk is no reason to hide what happened
-            run.settle(stage, status, **told)
-    return said, {False: 1, True: 143 if isinstance(failure, TerminatedError) else 130}[
-        status == "interrupted"
-    ]
+    # papermill failed: the kernel died, a cell took too long, or the disk is full
+    # the rest is a traceback, which is in the notebook
+    first_line = str(failure).strip().partition("\n")[0]
+    error = f"{type(failure).__name__}: {first_line}{explain_shortage(failure, run.folder)}"
+    if type(failure).__name__ == "DeadKernelError":
+        error += OUT_OF_MEMORY
+    _settle(run, stage, before, "failed", error=error)
+    return f"{stage} failed: {error}", 1
+
+
+def _record_cell_error(
+    run: Run,
+    stage: str,
+    failure: Any,
+    before: dict | None,
+) -> tuple[str, int]:
+    error = ": ".join(filter(None, [failure.ename, failure.evalue]))
+    error += explain_shortage(failure.evalue, run.folder)
+    if failure.ename == "MemoryError":
+        error += OUT_OF_MEMORY
+    # an unchanged record: the notebook failed before the stage began to keep it
+    unrecorded = before is not None and run.stage_record(stage) == before
+    if unrecorded and failure.ename != WOULD_LOSE_TRAINING:
+        with suppress(OSError):
+            run.update(name=run.name, status="failed")
+    return f"{stage} failed: {error}", 2 if failure.ename in INPUT_ERRORS else 1
+
+
+def _settle(run: Run, stage: str, before: dict | None, status: str, **fields: Any):
+    # a full disk must not hide what happened
+    with suppress(OSError):
+        if before is not None:
+            run.settle(stage, status, **fields)

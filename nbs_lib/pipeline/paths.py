@@ -1,77 +1,78 @@
-"""Where recipes, notebooks and runs are, and what a run may be called."""
+"""Paths of recipes, notebooks and runs, and the names a run may have."""
 
 import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..config.validation import ParameterError
 from ..files import ROOT
 from ..run.run import Run
 
-RESERVED = ("cache", "base", "index.html")
-"""Names in outputs/ that are no run's."""
-NAME = r"\w[\w .-]*"
-LONGEST = 200
-"""Bytes of a name: a file system takes 255, and hidden names beside a folder are longer than its own."""
+# names in outputs/ that no run may have
+RESERVED_NAMES = ("cache", "base", "index.html")
+RUN_NAME = r"\w[\w .-]*"
+# a file system takes 255; temporary names beside a folder are longer than the folder's own
+MAX_NAME_BYTES = 200
 
 
 def outputs() -> Path:
+    """Return the folder of all runs."""
     return ROOT / "outputs"
 
 
 def notebooks() -> Path:
+    """Return the folder of the notebooks."""
     return ROOT / "notebooks"
 
 
 def recipes() -> Path:
+    """Return the folder of the recipes."""
     return notebooks() / "recipes"
 
 
-def did_you_mean(given: str, known: list[str]) -> str:
-    """`; did you mean NAME?`, or nothing where no name is near."""
-    near = difflib.get_close_matches(given, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean NAME?`, or "" if no name is similar."""
+    matches = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def run_folder(name: str) -> Path:
-    """outputs/NAME. Errors: ParameterError for a name that is no plain folder name, so none leads out of outputs/."""
-    if (
-        not re.fullmatch(NAME, name)
-        or name.rstrip(" .") != name
-        or name in RESERVED
-        or len(name.encode()) > LONGEST
-    ):
+    """Return outputs/NAME.
+
+    Errors: ParameterError for a name that is no plain folder name, so that none leads out of
+    outputs/.
+    """
+    # some file systems drop a space or a dot at the end
+    plain = re.fullmatch(RUN_NAME, name) and name.rstrip(" .") == name
+    if not plain or name in RESERVED_NAMES or len(name.encode()) > MAX_NAME_BYTES:
         raise ParameterError(
-            f"--name: given {name[:LONGEST]!r}; allowed are {LONGEST} letters, digits, '_', '-', '.' and spaces, "
-            f"the first and the last no space or '.', and not {', '.join(RESERVED)}"
+            f"--name: given {name[:MAX_NAME_BYTES]!r}; allowed are {MAX_NAME_BYTES} letters, "
+            "digits, '_', '-', '.' and spaces, the first and the last no space or '.', and not "
+            f"{', '.join(RESERVED_NAMES)}"
         )
     return outputs() / name
 
 
 def run_names() -> list[str]:
-    """The names of all runs, in order: folders with a record."""
-    folder = outputs()
-    return (
-        sorted(path.parent.name for path in folder.glob("[!.]*/run.json"))
-        if folder.is_dir()
-        else []
-    )
+    """Return the sorted names of all runs: the folders with a record."""
+    if not outputs().is_dir():
+        return []
+    # hidden folders are half-made or half-removed runs
+    return sorted(path.parent.name for path in outputs().glob("[!.]*/run.json"))
 
 
-def find_run(name: str) -> Run:
-    """A run by its name, or by its folder. Errors: ParameterError where there is none."""
-    given = name.rstrip("/")
-    plain = (
-        given.rpartition("/")[2] if Path(given).resolve().parent == outputs().resolve() else given
-    )
-    if (
-        re.fullmatch(NAME, plain)
-        and plain not in RESERVED
-        and (outputs() / plain / "run.json").is_file()
-    ):
-        return Run(outputs() / plain)
-    known = run_names()
-    hint = did_you_mean(plain, known) or (
-        f"; `onepass list` names all {len(known)}" if known else "; there is none yet"
-    )
-    raise ParameterError(f"run: given {name!r}; there is no such run in {outputs()}{hint}")
+def find_run(run: str) -> Run:
+    """Return a run by its name or its folder. Errors: ParameterError if there is none."""
+    name = run.rstrip("/")
+    # a folder counts only directly in outputs/, so `rm ../notebooks` finds nothing
+    if Path(name).resolve().parent == outputs().resolve():
+        name = name.rpartition("/")[2]
+    allowed = re.fullmatch(RUN_NAME, name) and name not in RESERVED_NAMES
+    if allowed and (outputs() / name / "run.json").is_file():
+        return Run(outputs() / name)
+    names = run_names()
+    hint = did_you_mean(name, names)
+    if not hint:
+        hint = f"; `onepass list` names all {len(names)}" if names else "; there is none yet"
+    raise ParameterError(f"run: given {run!r}; there is no such run in {outputs()}{hint}")

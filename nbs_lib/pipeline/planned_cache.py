@@ -1,4 +1,4 @@
-"""A cache of zeros in the shapes that a preparation would give: what a training's memory is planned on before there is one."""
+"""A cache of zeros, shaped as a preparation would shape it, to plan a training's memory on."""
 
 import json
 from pathlib import Path
@@ -27,23 +27,29 @@ from ..prepare.encode.keys import teacher_request
 SHARD = "zeros"
 
 
-def write_planned_cache(folder: Path, base: StableDiffusion, config: Prepare, train: Train):
-    """Write a cache as of square images, with enough examples for a batch and the held-out ones.
-
-    The examples of a real cache are mapped and not held in memory, so their number hardly counts.
-    """
+def write_planned_cache(
+    folder: Path,
+    base: StableDiffusion,
+    config: Prepare,
+    train: Train,
+):
+    """Write a cache of square images, with enough examples for a batch and the held-out ones."""
+    # a training maps the examples instead of loading them, so their number hardly counts
     rows = max(16, 4 * train.validation_examples, train.batch_size)
     side = config.resolution // base.vae_scale_factor
     shape = (base.latent_channels, side, side)
+    # random, because the shapes are all that matters
     text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
+    texts = {"embeddings": torch.zeros_like(text.context)}
+    if text.pooled is not None:
+        texts["pooled"] = torch.zeros_like(text.pooled)
     _write_tables(folder, rows)
-    _save(folder / LATENTS, {"latents": torch.zeros(rows, *shape)})
-    pooled = {} if text.pooled is None else {"pooled": torch.zeros_like(text.pooled)}
-    _save(folder / TEXTS, {"embeddings": torch.zeros_like(text.context)} | pooled)
-    _save_away(folder / UNCONDITIONAL, text)
+    _write_shard(folder / LATENTS, {"latents": torch.zeros(rows, *shape)})
+    _write_shard(folder / TEXTS, texts)
+    _write_unconditional(folder / UNCONDITIONAL, text)
     if config.teacher_cache != "none":
-        _save(folder / ANSWERS, _answers(rows, config, shape))
-    meta = {
+        _write_shard(folder / ANSWERS, _teacher_predictions(rows, config, shape))
+    metadata = {
         "base": base.name,
         "revision": config.revision,
         "base_hash": base.hash,
@@ -56,7 +62,7 @@ def write_planned_cache(folder: Path, base: StableDiffusion, config: Prepare, tr
         "images": True,
         "files": {},
     }
-    (folder / META).write_text(json.dumps(meta), "utf-8")
+    (folder / META).write_text(json.dumps(metadata), "utf-8")
 
 
 def _write_tables(folder: Path, rows: int):
@@ -65,32 +71,41 @@ def _write_tables(folder: Path, rows: int):
         "caption": [0] * rows,
         "key": [""] * rows,
         "shard": [0] * rows,
+        "row": list(range(rows)),
+        "prior": [False] * rows,
+        "flipped": [False] * rows,
     }
-    columns |= {"row": list(range(rows)), "prior": [False] * rows, "flipped": [False] * rows}
     pyarrow.parquet.write_table(pyarrow.table(columns, schema=EXAMPLE_COLUMNS), folder / EXAMPLES)
     caption = {"caption": [""], "tokens": [0], "shard": [0], "row": [0]}
     pyarrow.parquet.write_table(pyarrow.table(caption, schema=CAPTION_COLUMNS), folder / CAPTIONS)
 
 
-def _answers(rows: int, config: Prepare, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    answer = torch.zeros(rows, config.teacher_samples, *shape, dtype=torch.float16)
-    told = {
-        "t": torch.zeros(rows, config.teacher_samples, dtype=torch.int64),
-        "uncond": answer,
-        "cond": answer.clone(),
+def _teacher_predictions(
+    rows: int,
+    config: Prepare,
+    shape: tuple[int, ...],
+) -> dict[str, torch.Tensor]:
+    names = ["uncond", "cond"]
+    if config.teacher_cache == "trajectories":
+        names.append("x_t")
+    # safetensors refuses tensors that share memory, so each name has zeros of its own
+    tensors = {
+        name: torch.zeros(rows, config.teacher_samples, *shape, dtype=torch.float16)
+        for name in names
     }
-    return told | ({"x_t": answer.clone()} if config.teacher_cache == "trajectories" else {})
+    return tensors | {"t": torch.zeros(rows, config.teacher_samples, dtype=torch.int64)}
 
 
-def _save(folder: Path, tensors: dict[str, torch.Tensor]):
+def _write_shard(folder: Path, tensors: dict[str, torch.Tensor]):
+    # a real cache has several shards, and a training maps them all the same way
     folder.mkdir()
     save_file(tensors, folder / f"{SHARD}.safetensors")
 
 
-def _save_away(path: Path, text: Any):
-    away = {name: torch.zeros_like(text.context[0]) for name in ("empty", "negative")}
-    if text.pooled is not None:
-        away |= {
-            f"{name}_pooled": torch.zeros_like(text.pooled[0]) for name in ("empty", "negative")
-        }
-    save_file(away, path)
+def _write_unconditional(path: Path, text: Any):
+    tensors = {}
+    for name in ("empty", "negative"):
+        tensors[name] = torch.zeros_like(text.context[0])
+        if text.pooled is not None:
+            tensors[f"{name}_pooled"] = torch.zeros_like(text.pooled[0])
+    save_file(tensors, path)

@@ -1,11 +1,12 @@
-"""What a stage is at: in a terminal a line that moves, elsewhere a plain line now and then.
+"""The progress of a stage: a moving line in a terminal, elsewhere a plain line now and then.
 
-It is read from what the run leaves in its folder anyway, metrics.jsonl and what the notebook prints, so a stage needs to
-know nothing of it.
+A stage does nothing for it: the progress is read from metrics.jsonl and from what the notebook
+prints.
 """
 
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -16,133 +17,148 @@ from ..run.record import metrics_line
 from ..run.run import Run
 from ..run.terminal_text import printable
 
-MOVES, PLAIN = (
-    0.5,
-    30.0,
-)  # seconds from one look to the next in a terminal, and from one plain line to the next
-TAIL = 4096
-"""Bytes at the end of metrics.jsonl that hold its last line."""
-BAR = re.compile(
-    r"(?:(?P<name>.*\S) ?: +)?\d+%\|.*\| (?P<done>[\d.]+\w?)/(?P<all>[\d.]+\w?) \[.*<(?P<left>[\d:?]+).*"
-)
-"""A bar of tqdm's, without what it is drawn with."""
+# seconds between two states of the moving line
+MOVING_INTERVAL = 0.5
+# seconds between two plain lines
+PLAIN_INTERVAL = 30.0
+# bytes at the end of metrics.jsonl that hold its last lines
+TAIL_SIZE = 4096
+# the drawn part of a tqdm bar: the numbers around it say the same in words
+BAR = re.compile(r"\d+%\|[^|]*\| *")
+Say = Callable[[str], None]
+CLEAR_LINE = "\r\x1b[K"
 
 
 def print_progress(line: str):
-    """Print a line, as long as anybody reads them; a stage goes on without."""
+    """Print a line. Once nobody reads the lines any more, print nothing, so the stage goes on."""
     try:
         print(line, flush=True)
-    except OSError:  # the reader is gone, or the disk that they go to is full
+    except OSError:
+        # the reader is gone, or the disk that the lines go to is full
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-SPOKEN = (print, print_progress)
-"""Where lines go to a terminal, in which one may move."""
+# functions whose lines go to the terminal, where a line may move
+PRINTERS = (print, print_progress)
 
 
 class Progress:
-    """A context in which a thread shows the progress of a stage. say: where plain lines go; None shows nothing."""
+    """A context in which a thread shows the progress of a stage.
 
-    def __init__(self, run: Run, stage: str, config: Any, log, say: Callable[[str], None] | None):
-        self.run, self.stage, self.config, self.log, self.say = run, stage, config, log, say
-        self.moving = say in SPOKEN and sys.stderr.isatty()
+    log: the log with the notebook's output
+    say: prints plain lines, None shows nothing
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        stage: str,
+        config: Any,
+        log,
+        say: Say | None,
+    ):
+        self.run = run
+        self.stage = stage
+        self.config = config
+        self.log = log
+        self.say = say
+        self.moving = say in PRINTERS and sys.stderr.isatty()
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._show, daemon=True)
-        self.before = self._stamp()
-        self.first: tuple[int, float] | None = None
+        self.start = time.monotonic()
+        # until the file changes, its lines are those of an earlier training
+        self.earlier_metrics = self._metrics_version()
+        self.first = None
 
     def __enter__(self):
-        self.start = time.monotonic()
         if self.say:
             self.thread.start()
         return self
 
     def __exit__(self, *_):
         self.ended.set()
+        # joined, or its last line could come after the command's next one
         if self.say:
             self.thread.join()
 
     def _show(self):
-        while not self.ended.wait(MOVES if self.moving else PLAIN):
+        while not self.ended.wait(MOVING_INTERVAL if self.moving else PLAIN_INTERVAL):
             if self.moving:
-                print(
-                    f"\r\x1b[K      {self.words()[: _columns() - 7]}",
-                    end="",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                # a line as wide as the terminal would wrap, and could not be cleared
+                width = shutil.get_terminal_size().columns - 7
+                self._write(f"{CLEAR_LINE}      {self.describe()[:width]}")
             else:
-                self.say(f"      {self.words()}")
+                self.say(f"      {self.describe()}")
         if self.moving:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._write(CLEAR_LINE)
 
-    def words(self) -> str:
-        """The stage, how long it has been at work, and how far it is."""
+    def _write(self, text: str):
+        print(text, end="", file=sys.stderr, flush=True)
+
+    def describe(self) -> str:
+        """Return the stage, the time since it began, and its step or its last line of output."""
         now = time.monotonic()
-        at = self._step(now) or BAR.sub(
-            _in_words, re.split(r"[\r\n]+", self.log.seen.strip())[-1].strip()
-        )
-        return (
-            f"{self.stage} {format_duration(now - self.start)}{': ' if at else ''}{printable(at)}"
-        )
+        detail = self._training_step(now)
+        if not detail:
+            last_line = re.split(r"[\r\n]+", self.log.tail.strip())[-1].strip()
+            # a bar is drawn again and again on one line, each time after \r
+            detail = BAR.sub("", last_line)
+        separator = ": " if detail else ""
+        return f"{self.stage} {format_duration(now - self.start)}{separator}{printable(detail)}"
 
-    def _step(self, now: float) -> str:
-        """Step, loss and time left of a training; "" for another stage, and until its first line of metrics."""
-        if self.stage != "train" or self._stamp() == self.before or not (line := self._last()):
+    def _training_step(self, now: float) -> str:
+        """Return step, loss and time left of a training, "" until its first line of metrics."""
+        if self.stage != "train" or self._metrics_version() == self.earlier_metrics:
             return ""
-        step, steps = line["step"], self.config.steps
-        if self.config.epochs:  # which the training has turned into steps
+        metrics = self._last_metrics()
+        if not metrics:
+            return ""
+        step = metrics["step"]
+        steps = self.config.steps
+        if self.config.epochs:
+            # the training has turned the epochs into steps
             steps = self.run.stage_record("train").get("resolved", {}).get("steps", steps)
+        text = f"step {step} of {steps}"
+        if "loss" in metrics:
+            text += f", loss {metrics['loss']:.4f}"
+        # a resumed training does not begin at step 0, so its speed counts from the first step seen
         self.first = self.first or (step, now)
-        done, seconds = step - self.first[0], now - self.first[1]
-        left = f", {format_duration(seconds / done * (steps - step))} left" if done > 0 else ""
-        loss = f", loss {line['loss']:.4f}" if "loss" in line else ""
-        return f"step {step} of {steps}{loss}{left}"
+        first_step, first_time = self.first
+        if step > first_step:
+            seconds_per_step = (now - first_time) / (step - first_step)
+            text += f", {format_duration(seconds_per_step * (steps - step))} left"
+        return text
 
-    def _last(self) -> dict[str, Any]:
-        """The last line of the metrics with a loss, or else the last whole one; {} where there is none."""
+    def _last_metrics(self) -> dict:
+        """Return the last line of the metrics with a loss, or the last whole line, or {}."""
         try:
             with self.run.metrics.open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - TAIL))
-                lines = [
-                    line
-                    for text in file.read().split(b"\n")[:-1][-5:]
-                    if (line := metrics_line(text))
-                ]
+                file.seek(max(0, file.seek(0, 2) - TAIL_SIZE))
+                # what follows the last newline is a line that is still being written
+                texts = file.read().split(b"\n")[:-1]
         except OSError:
             return {}
-        return next(
-            (line for line in reversed(lines) if "loss" in line), lines[-1] if lines else {}
-        )
+        # a line without the loss may stand last
+        rows = [row for row in map(metrics_line, texts[-5:]) if row]
+        # a line of a validation has no loss
+        with_loss = [row for row in rows if "loss" in row]
+        return (with_loss or rows or [{}])[-1]
 
-    def _stamp(self) -> tuple[int, int] | None:
-        """What tells a file of metrics from that of an earlier training."""
+    def _metrics_version(self) -> tuple[int, int] | None:
+        """Return a value that changes with metrics.jsonl, None if there is no file."""
         try:
-            told = self.run.metrics.stat()
+            status = self.run.metrics.stat()
         except OSError:
             return None
-        return told.st_mtime_ns, told.st_size
-
-
-def _in_words(bar: re.Match) -> str:
-    name = f"{bar['name']} " if bar["name"] else ""
-    left = f", {bar['left']} left" if bar["left"] not in ("?", "00:00") else ""
-    return f"{name}{bar['done']} of {bar['all']}{left}"
-
-
-def _columns() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
+        # both, because a clock may be coarse
+        return status.st_mtime_ns, status.st_size
 
 
 def format_duration(seconds: float) -> str:
-    """`4 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return (
-        f"{whole // 60} min {whole % 60} s"
-        if whole < 3600
-        else f"{whole // 3600} h {whole % 3600 // 60} min"
-    )
+    """Return `4 s`, `3 min 20 s` or `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

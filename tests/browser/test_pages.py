@@ -1,13 +1,14 @@
 """The pages beside the report as their readers have them: a run's executed notebooks, the index of runs."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
 from playwright.sync_api import Browser
 from shots import screenshot
 
 from nbs_lib.pipeline.notebook_html import write_page
-from nbs_lib.pipeline.runs.index_page import FILES, SHOWN, render_page
-from nbs_lib.pipeline.runs.table import format_cell
+from nbs_lib.pipeline.runs.index_page import FILES, FOLDER, HEADS, render_page
 
 pytestmark = pytest.mark.browser
 TABLE = "             right caption first  CLIP score   NFE  s a picture     MiB\nunguided        25 % [0 %, 75 %]        54.1\n"
@@ -38,19 +39,15 @@ def test_a_notebook_s_cells_are_as_tall_as_their_text_and_its_tables_keep_their_
     page.close()
 
 
+def write_index(folder: Path, runs: list[dict]):
+    page = render_page(FOLDER / "index.html.j2", runs=runs, heads=HEADS)
+    (folder / "index.html").write_text(page)
+
+
 def test_the_index_breaks_no_run_s_name_in_the_middle_of_a_word(chromium: Browser, tmp_path):
-    cells = [{"name": name, "text": "100 % [51 %, 100 %]", "by": ""} for name in SHOWN]
-    runs = [
-        {
-            "cells": [cells[0] | {"text": "swept.rank-4.seed-0"}, *cells[1:]],
-            "files": [],
-            "picture": None,
-            "status": "done",
-        }
-    ]
-    (tmp_path / "index.html").write_text(
-        render_page("index.html.j2", "index", {"runs": runs, "heads": SHOWN})
-    )
+    row = dict.fromkeys(HEADS, "100 % [51 %, 100 %]") | {"seconds": 1.0, "status": "done"}
+    runs = [{"row": row | {"name": "swept.rank-4.seed-0"}, "files": [], "picture": None}]
+    write_index(tmp_path, runs)
     page = chromium.new_page(viewport={"width": 1400, "height": 700})
     page.goto((tmp_path / "index.html").as_uri())
     screenshot(page, "index-1400")
@@ -78,12 +75,8 @@ def test_nothing_of_the_index_is_cut_off(chromium: Browser, tmp_path):
         "rate": 0.98765,
         "compare.time_ratio": 0.512345,
     }
-    cells = [{"name": name, "text": format_cell(name, row[name]), "by": ""} for name in SHOWN]
     files = [{"url": url, "word": word} for url, word in FILES.items()]
-    runs = [{"cells": cells, "files": files, "picture": "data:,", "status": "interrupted"}] * 12
-    (tmp_path / "index.html").write_text(
-        render_page("index.html.j2", "index", {"runs": runs, "heads": SHOWN})
-    )
+    write_index(tmp_path, [{"row": row, "files": files, "picture": "data:,"}] * 12)
     beyond = "each => each.scrollWidth - each.clientWidth"
     for width, all_seen in ((1400, True), (390, False)):
         page = chromium.new_page(viewport={"width": width, "height": 900})

@@ -1,4 +1,6 @@
-"""What people and machines do wrong: one clear sentence, the right status, nothing half-written, and the next command works.
+"""Mistakes of people and machines: one clear sentence, the right status, nothing half-written.
+
+The next command works.
 
 Real processes throughout, on notebooks that do little.
 """
@@ -30,10 +32,12 @@ def name(request) -> str:
     return re.sub(r"\W+", "-", request.node.name).strip("-")[:80]
 
 
-def said_once(done: subprocess.CompletedProcess, word: str):
+def check_one_sentence(finished: subprocess.CompletedProcess, word: str):
     """One sentence, with the word in it."""
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("onepass: ") and word in lines[0], done.stderr
+    lines = finished.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("onepass: ") and word in lines[0], (
+        finished.stderr
+    )
 
 
 WRONG = {
@@ -118,18 +122,18 @@ WRONG = {
 
 
 @pytest.fixture(scope="module")
-def whole(project):
+def finished_run(project):
     """A run that is there."""
     project.onepass("run", "demo", "--name", "whole-run")
     return project
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_wrong_input_is_one_sentence_and_writes_nothing(whole, mistake):
+def test_wrong_input_is_one_sentence_and_writes_nothing(finished_run, mistake):
     arguments, word = WRONG[mistake]
-    before = sorted(whole.outputs.rglob("*"))
-    said_once(whole.onepass(*arguments, status=2), word)
-    assert sorted(whole.outputs.rglob("*")) == before
+    before = sorted(finished_run.outputs.rglob("*"))
+    check_one_sentence(finished_run.onepass(*arguments, status=2), word)
+    assert sorted(finished_run.outputs.rglob("*")) == before
 
 
 RECIPES = {
@@ -139,30 +143,29 @@ RECIPES = {
     "a cycle in a list": ("compare:\n  seeds: &s [1, *s]\n", "parameter compare.seeds"),
     "a misspelt stage": ("trian:\n  steps: 1\n", "did you mean train?"),
     "a misspelt parameter": ("train:\n  setps: 1\n", "did you mean steps?"),
-    "nothing in it": ("", "to be a mapping"),
-    "no text": (b"\xff\xfe\x00", "no text that can be read"),
+    "nothing in it": ("", "must be a mapping"),
+    "no text": (b"\xff\xfe\x00", "cannot be read as text"),
     "an anchor that is none": ("train: *x\n", "undefined alias"),
 }
 
 
 @pytest.mark.parametrize("mistake", RECIPES)
-def test_a_recipe_that_is_none_is_one_sentence(project, tmp_path, mistake):
+def test_damaged_recipe_is_one_sentence(project, tmp_path, mistake):
     content, word = RECIPES[mistake]
     path = tmp_path / RECIPE
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    said_once(project.onepass("run", path, "--name", "never", status=2), word)
+    check_one_sentence(project.onepass("run", path, "--name", "never", status=2), word)
     assert not (project.outputs / "never").exists()
 
 
-def test_a_recipe_that_is_a_folder_or_unreadable_is_one_sentence(project, tmp_path):
-    said_once(project.onepass("run", tmp_path, status=2), "allowed is one of")
+def test_recipe_that_is_a_folder_is_one_sentence(project, tmp_path):
+    check_one_sentence(project.onepass("run", tmp_path, status=2), "allowed is one of")
 
 
 def failed(project, name: str, stage: str, does: str, word: str):
-    """A stage that fails is told of in two lines, the second of which says where to look; the next command goes on."""
-    done = project.onepass("run", "demo", "--name", name, status=1, **{f"DOES_{stage}": does})
-    assert len(said := done.stderr.strip().splitlines()) == 2, said
-    first, second = said
+    """Check the two lines about a failed stage, its evidence, and that the next command resumes."""
+    finished = project.onepass("run", "demo", "--name", name, status=1, **{f"DOES_{stage}": does})
+    first, second = finished.stderr.strip().splitlines()
     folder = project.outputs / name
     page = folder / f"{list(STAGES).index(stage) + 1}_{stage}.ipynb"
     assert word in first and second == f"{page} shows where"
@@ -177,17 +180,17 @@ def failed(project, name: str, stage: str, does: str, word: str):
         and record["stages"][stage]["error"]
     )
     assert f"{name}  failed" in re.sub(" +", "  ", project.onepass("list", name).stdout)
-    assert whole_again(project, name)
+    assert resumes(project, name)
 
 
-def whole_again(project, name: str) -> bool:
+def resumes(project, name: str) -> bool:
     """The next command ends well, and nothing is left half-written."""
     project.onepass("resume", name)
     hidden = [path for path in (project.outputs / name).rglob(".*")]
     return project.record(name)["status"] == "done" and hidden == []
 
 
-def test_a_stage_that_fails_says_why(project, name):
+def test_failed_stage_prints_its_error(project, name):
     failed(
         project,
         name,
@@ -197,31 +200,33 @@ def test_a_stage_that_fails_says_why(project, name):
     )
 
 
-def test_a_dry_run_finds_a_base_that_is_not_there(project, name):
+def test_dry_run_refuses_a_missing_base(project, name):
     dry = ("run", "demo", "--name", name, "--dry-run", "-p", "prepare.base=/no/such/base")
-    said_once(project.onepass(*dry, status=2), "base '/no/such/base': there is no such folder")
+    check_one_sentence(
+        project.onepass(*dry, status=2), "base '/no/such/base': there is no such folder"
+    )
     assert not (project.outputs / name).exists()
 
 
-def test_a_finished_training_that_is_replaced_is_told_of_before(project, name):
-    given = ["run", "demo", "--name", name]
-    project.onepass(*given)
-    done = project.onepass(*given, "-p", "train.steps=50").stdout
-    said = "begins at step 0, and what it has learned takes the place of the finished training's"
-    assert f"[2/3] train: steps was 400, is 50; {said}" in done
+def test_replacing_a_finished_training_is_announced(project, name):
+    command = ["run", "demo", "--name", name]
+    project.onepass(*command)
+    finished = project.onepass(*command, "-p", "train.steps=50").stdout
+    text = "begins at step 0, and what it has learned takes the place of the finished training's"
+    assert f"[2/3] train: steps was 400, is 50; {text}" in finished
     assert project.record(name)["stages"]["train"]["parameters"]["steps"] == 50
 
 
 @pytest.mark.parametrize("error", REFUSALS)
-def test_a_new_run_whose_source_or_base_is_refused_leaves_nothing(project, name, error):
+def test_refused_source_or_base_leaves_no_run(project, name, error):
     refused = f"from nbs_lib.config.validation import setting\nclass {error}(ValueError): pass\n"
     refused += (
         f"raise {error}('it has nothing in it; give ' + setting('prepare', 'captions', 'names'))"
     )
-    done = project.onepass("run", "demo", "--name", name, status=2, DOES_prepare=refused)
+    finished = project.onepass("run", "demo", "--name", name, status=2, DOES_prepare=refused)
     assert (
-        done.stderr
-        == f"onepass: prepare failed: {error}: it has nothing in it; give -p prepare.captions=names\n"
+        finished.stderr == f"onepass: prepare failed: {error}: it has nothing in it; "
+        "give -p prepare.captions=names\n"
     )
     assert not [path for path in project.outputs.iterdir() if name in path.name]
     assert (
@@ -237,7 +242,7 @@ def test_a_new_run_whose_source_or_base_is_refused_leaves_nothing(project, name,
     )
 
 
-def test_a_killed_kernel_is_one_sentence(project, name):
+def test_killed_kernel_is_one_sentence(project, name):
     failed(
         project,
         name,
@@ -247,15 +252,15 @@ def test_a_killed_kernel_is_one_sentence(project, name):
     )
 
 
-def test_what_a_kernel_s_process_says_beside_its_notebook_is_in_the_log(project, name):
-    """As Python does where a thread is in its way at the end. (Under pytest, ipykernel leaves the file descriptors alone.)"""
+def test_output_of_the_kernel_process_goes_to_the_log(project, name):
+    # Python itself prints such text if a thread is still running at its end
     says = "os.write(2, b'said by no notebook')"
-    done = project.onepass("run", "demo", "--name", name, DOES_train=says)
-    assert done.stderr == "" and "said by no notebook" not in done.stdout
+    finished = project.onepass("run", "demo", "--name", name, DOES_train=says)
+    assert finished.stderr == "" and "said by no notebook" not in finished.stdout
     assert "said by no notebook" in (project.outputs / name / "log.txt").read_text()
 
 
-TAKES_ITS_PORT = """
+PORT_THIEF = """
 import json, os, socket, sys
 taken, file, *others = sys.argv[1:]
 if not os.path.exists(taken):
@@ -266,18 +271,18 @@ os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", "-f", file
 """
 
 
-def test_a_kernel_whose_port_is_taken_meanwhile_is_started_again(project, name, tmp_path):
-    """Jupyter chooses the ports of a kernel, which binds them when it has begun; by then another process may have one."""
+def test_kernel_whose_port_is_taken_is_started_again(project, name, tmp_path):
+    # Jupyter chooses the ports, and the kernel binds them later: another process may be quicker
     spec = tmp_path / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
-    command = [sys.executable, "-c", TAKES_ITS_PORT, str(tmp_path / "taken"), "{connection_file}"]
+    command = [sys.executable, "-c", PORT_THIEF, str(tmp_path / "taken"), "{connection_file}"]
     spec.write_text(json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}))
     project.onepass("run", "demo", "--name", name, JUPYTER_PATH=str(tmp_path))
     assert "Address already in use" in (project.outputs / name / "log.txt").read_text()
     assert project.record(name)["status"] == "done"
 
 
-def test_a_kernel_out_of_memory_is_one_sentence(project, name):
+def test_kernel_out_of_memory_is_one_sentence(project, name):
     failed(project, name, "prepare", "bytearray(1 << 62)", "MemoryError; most often memory ran out")
 
 
@@ -285,7 +290,7 @@ def test_a_kernel_out_of_memory_is_one_sentence(project, name):
 @pytest.mark.parametrize(
     ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
-def test_a_signal_in_each_stage_ends_the_command_with_a_word(project, name, stage, sent, status):
+def test_signal_in_a_stage_interrupts_the_run(project, name, stage, sent, status):
     """Sent to the command alone, as `kill` and a cluster do; a terminal sends SIGINT to all."""
     process = project.start("run", "demo", "--name", name, **{f"DOES_{stage}": "time.sleep(100)"})
     begun(project, name, stage, process)
@@ -299,7 +304,7 @@ def test_a_signal_in_each_stage_ends_the_command_with_a_word(project, name, stag
     )
     record = project.record(name)
     assert record["status"] == record["stages"][stage]["status"] == "interrupted"
-    assert whole_again(project, name)
+    assert resumes(project, name)
 
 
 def begun(project, name: str, stage: str, process: subprocess.Popen):
@@ -315,7 +320,7 @@ def begun(project, name: str, stage: str, process: subprocess.Popen):
         time.sleep(0.05)
 
 
-def test_a_signal_before_anything_began_ends_the_command(project, name):
+def test_signal_before_the_first_stage_ends_the_command(project, name):
     process = project.start("run", "demo", "--name", name)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
@@ -327,22 +332,22 @@ def test_a_signal_before_anything_began_ends_the_command(project, name):
     project.onepass("run", "demo", "--name", name)
 
 
-def test_a_second_command_is_refused_and_names_the_first(project, name):
+def test_second_command_is_refused_and_names_the_first(project, name):
     first = project.start("run", "demo", "--name", name, DOES_prepare="time.sleep(100)")
     begun(project, name, "prepare", first)
     for command in (["run", "demo", "--name", name], ["resume", name], ["rm", name]):
-        done = project.onepass(*command, status=1)
-        said_once(done, f"being worked on by another process, {first.pid} on ")
-        assert f"(onepass run demo --name {name})" in done.stderr
+        finished = project.onepass(*command, status=1)
+        check_one_sentence(finished, f"being worked on by another process, {first.pid} on ")
+        assert f"(onepass run demo --name {name})" in finished.stderr
     assert "running" in project.onepass("list", name).stdout
     first.kill()
     first.communicate()
-    assert whole_again(
+    assert resumes(
         project, name
     )  # the lock of the dead is taken over, as soon as its kernel has ended
 
 
-def test_a_lock_left_by_a_dead_process_is_taken_over(project, name):
+def test_lock_of_a_dead_process_is_taken_over(project, name):
     folder = project.outputs / name
     folder.mkdir(parents=True)
     dead = {
@@ -356,10 +361,10 @@ def test_a_lock_left_by_a_dead_process_is_taken_over(project, name):
     for lock in (".stage.lock", ".recipe.lock"):
         (folder / lock).write_text(json.dumps(dead))
     project.onepass("run", "demo", "--name", name)
-    assert whole_again(project, name)
+    assert resumes(project, name)
 
 
-def test_a_killed_run_is_listed_as_interrupted(project, name):
+def test_killed_run_is_listed_as_interrupted(project, name):
     process = project.start("run", "demo", "--name", name, DOES_train="time.sleep(100)")
     begun(project, name, "train", process)
     process.kill()
@@ -367,7 +372,7 @@ def test_a_killed_run_is_listed_as_interrupted(project, name):
     end = time.monotonic() + 20
     while "interrupted" not in project.onepass("list", name).stdout:
         assert time.monotonic() < end
-    assert whole_again(project, name)
+    assert resumes(project, name)
 
 
 @pytest.fixture
@@ -388,30 +393,30 @@ def remount(folder: Path, options: str):
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def test_a_read_only_disk_is_one_sentence(outputs_on):
+def test_read_only_disk_is_one_sentence(outputs_on):
     project = outputs_on("size=4m")
     remount(project.outputs, "ro")
-    said_once(
+    check_one_sentence(
         project.onepass("run", "demo", status=1), "cannot be read or written: Read-only file system"
     )
     assert project.onepass("list").stdout == "no runs\n"
-    said_once(project.onepass("index", status=1), "Read-only file system")
+    check_one_sentence(project.onepass("index", status=1), "Read-only file system")
     remount(project.outputs, "rw")
     project.onepass("run", "demo")
 
 
-def test_a_full_disk_is_a_failed_run_that_goes_on_when_there_is_room(outputs_on):
+def test_run_on_a_full_disk_resumes_when_there_is_room(outputs_on):
     project = outputs_on("size=2m")
     full = "open(run.folder / 'big', 'wb').write(bytes(1 << 24))"
-    done = project.onepass("run", "demo", status=1, DOES_train=full)
-    assert "No space left on device" in done.stderr.splitlines()[0]
+    finished = project.onepass("run", "demo", status=1, DOES_train=full)
+    assert "No space left on device" in finished.stderr.splitlines()[0]
     assert project.record("demo")["stages"]["train"]["status"] == "failed"
     (project.outputs / "demo" / "big").unlink()
     remount(project.outputs, "size=8m")
-    assert whole_again(project, "demo")
+    assert resumes(project, "demo")
 
 
-def test_a_clock_that_was_set_back_changes_nothing(project, name):
+def test_clock_set_back_changes_nothing(project, name):
     """What was made before lies in the future then."""
     project.onepass("run", "demo", "--name", name)
     folder, later = project.outputs / name, time.time() + 10**8
@@ -425,20 +430,20 @@ def test_a_clock_that_was_set_back_changes_nothing(project, name):
     assert "done" in project.onepass("list", name, "--sort", "started").stdout
 
 
-def test_a_damaged_record_is_one_sentence_and_the_others_are_listed(project, name):
+def test_damaged_record_is_one_sentence(project, name):
     folder = project.outputs / name
     folder.mkdir(parents=True)
     (folder / "run.json").write_text('{"stages": {"prep')
-    said_once(
+    check_one_sentence(
         project.onepass("resume", name, status=1), "run.json is damaged; remove it and start again"
     )
-    said_once(project.onepass("show", name, status=1), "run.json is damaged")
+    check_one_sentence(project.onepass("show", name, status=1), "run.json is damaged")
     assert "damaged" in project.onepass("list", name).stdout
     (folder / "run.json").unlink()
     project.onepass("run", "demo", "--name", name)
 
 
-def test_to_a_reader_that_is_gone_nothing_is_said(project):
+def test_closed_stdout_prints_no_error(project):
     process = project.start("list", "--json")
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait(60) in (0, 1)  # the latter is typer's own
@@ -450,7 +455,7 @@ from nbs_lib.cli import app as commands
 
 @commands.app.command()
 def slow(name: str):
-    with commands.one_sentence():
+    with commands.report_errors():
         print("begun")
         os.kill(os.getpid(), getattr(signal, name))
         time.sleep(60)
@@ -460,7 +465,7 @@ commands.main()
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_outside_of_a_notebook_is_one_sentence_too(python, name, status):
-    done = python(SLOW, "slow", name)
-    assert done.returncode == status and done.stdout == "begun\n"
-    said_once(done, "interrupted")
+def test_signal_outside_of_a_notebook_is_one_sentence(python, name, status):
+    finished = python(SLOW, "slow", name)
+    assert finished.returncode == status and finished.stdout == "begun\n"
+    check_one_sentence(finished, "interrupted")

@@ -7,7 +7,6 @@ from PIL import Image
 
 from nbs_lib.compare import compare, summary
 from nbs_lib.config import Compare
-from nbs_lib.pipeline.progress import BAR
 from nbs_lib.run.run import Run
 
 
@@ -156,8 +155,8 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
         f"the text encoder reads {results['cut_prompts'][0]['read']} of the" in message
         and "there already" not in message
     )
-    bars = filter(None, map(BAR.fullmatch, re.split(r"[\r\n]+", message)))
-    ends = [f"{bar['name']} {bar['done']} of {bar['all']}" for bar in bars if " 100%|" in bar[0]]
+    bars = re.findall(r"([^\r\n]*\S) ?: +100%\|[^|]*\| (\d+)/(\d+) \[", message)
+    ends = [f"{name} {done} of {total}" for name, done, total in bars]
     # of the contenders the prompts and the captions; of the dial; over the axes
     pictures = 7 * (2 + 5) + (11 + 2) * 2 + 8
     ends = [

@@ -1,4 +1,4 @@
-"""A run's adapter in other programs: each export, loaded by a stock pipeline, draws what the run draws."""
+"""Exports of a run: each, loaded by a stock pipeline, draws what the run draws."""
 
 import json
 import os
@@ -17,13 +17,12 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from nbs_lib import export as room
 from nbs_lib.compare import compare
 from nbs_lib.compare.sampling.sampler import load_sampler
 from nbs_lib.config import Compare
 from nbs_lib.config.validation import ParameterError
-from nbs_lib.export import ExportError, export, find_run
-from nbs_lib.export.model_card import comparison_lines
+from nbs_lib.export import ExportError, export, exporter
+from nbs_lib.export.model_card import comparison_results
 from nbs_lib.files import ROOT, file_hash, value_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.models.consistency import check_unguided
@@ -47,12 +46,12 @@ NAME_OF_RUN = "tïny run"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def calm(one_thread):
+def single_threaded(one_thread):
     """Pictures are sampled on one thread."""
 
 
-def shaken(unet, scale: float):
-    """The UNet with an adapter that changes pictures well beyond rounding, though nobody trained it."""
+def randomized(unet, scale: float):
+    """Return the UNet with an untrained adapter that changes pictures well beyond rounding."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in unet.named_parameters():
         if "lora_B" in name:
@@ -71,7 +70,7 @@ def new_run(folder: Path, base) -> Run:
     return run
 
 
-def facts_of(base) -> dict:
+def adapter_facts(base) -> dict:
     return {
         "base": "embedded",
         "base_hash": base.hash,
@@ -85,14 +84,14 @@ def trained(base):
     """A UNet with its adapter, as training leaves it: rank and alpha differ."""
     unet = base.unet()
     add_lora(unet, RANK, ALPHA, seed=0)
-    return shaken(unet, 0.1)
+    return randomized(unet, 0.1)
 
 
 @pytest.fixture(scope="module")
 def run(base, trained, tmp_path_factory) -> Run:
     """A compared run, in a path with spaces and letters beyond ASCII."""
     run = new_run(tmp_path_factory.mktemp("my rüns") / "outputs" / NAME_OF_RUN, base)
-    save_adapter(run.adapter, trained, facts_of(base))
+    save_adapter(run.adapter, trained, adapter_facts(base))
     compare(Compare(str(run.folder), prompts=PROMPTS, seeds=[3], steps=2, captions=10))
     return run
 
@@ -112,7 +111,7 @@ def weights_of(folder: Path) -> Path:
     return file
 
 
-def apart(a: np.ndarray, b: np.ndarray) -> int:
+def max_difference(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
@@ -125,40 +124,44 @@ from diffusers import StableDiffusionPipeline
 base, out, prompts, seeds, steps, *exports = sys.argv[1:]
 drawn = {}
 for to, place in (each.split("=") for each in exports):
-    pipe = StableDiffusionPipeline.from_pretrained(place if to == "merged" else base, safety_checker=None)
+    source = place if to == "merged" else base
+    pipe = StableDiffusionPipeline.from_pretrained(source, safety_checker=None)
     if to != "merged":
         pipe.load_lora_weights(place)  # a folder, or kohya's file
     noise = [torch.Generator("cpu").manual_seed(seed) for seed in json.loads(seeds)]
-    images = pipe(json.loads(prompts), num_inference_steps=int(steps), guidance_scale=1, generator=noise).images
+    options = {"num_inference_steps": int(steps), "guidance_scale": 1, "generator": noise}
+    images = pipe(json.loads(prompts), **options).images
     drawn[to] = np.stack([np.asarray(image) for image in images])
 assert "nbs_lib" not in sys.modules
 np.savez(out, **drawn)
 """
 
 
-def test_each_export_draws_the_run_s_pictures_in_a_stock_pipeline(run, exported, tmp_path):
-    places = exported | {"kohya": weights_of(exported["kohya"])}
+def test_stock_pipeline_draws_the_run_s_pictures(run, exported, tmp_path):
+    paths = exported | {"kohya": weights_of(exported["kohya"])}
     arguments = [EMBEDDED, tmp_path / "stock.npz", json.dumps(PROMPTS), json.dumps(SEEDS), STEPS]
     command = [
         sys.executable,
         "-c",
         STOCK,
         *map(str, arguments),
-        *(f"{to}={place}" for to, place in places.items()),
+        *(f"{to}={path}" for to, path in paths.items()),
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
     sampler = load_sampler(run)
     unguided, tuned = (
         sampler.sample(sampler.resolver.resolve(name, STEPS), PROMPTS, SEEDS).images
         for name in ("unguided", "tuned")
     )
-    assert apart(unguided, tuned) > 50
+    assert max_difference(unguided, tuned) > 50
     with np.load(tmp_path / "stock.npz") as stock:
-        assert {to: apart(stock[to], tuned) <= 1 for to in KINDS} == dict.fromkeys(KINDS, True)
+        assert {to: max_difference(stock[to], tuned) <= 1 for to in KINDS} == dict.fromkeys(
+            KINDS, True
+        )
 
 
-def test_an_export_is_a_folder_in_the_run_with_its_card(run, exported):
+def test_export_is_a_folder_in_the_run(run, exported):
     for to, folder in exported.items():
         assert folder == run.folder / "export" / to
         assert {path.name for path in folder.iterdir()} >= {"README.md", "onepass.json"}
@@ -166,13 +169,13 @@ def test_an_export_is_a_folder_in_the_run_with_its_card(run, exported):
     assert weights_of(exported["kohya"]).name == f"{NAME_OF_RUN}.safetensors"
 
 
-def test_every_file_of_an_export_has_the_mode_of_its_card(exported):
+def test_files_of_an_export_have_the_same_mode(exported):
     for folder in exported.values():
         modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
         assert modes == {(folder / "README.md").stat().st_mode}
 
 
-def test_a_kohya_layer_is_the_trained_change_of_its_weight(trained, exported):
+def test_kohya_layer_is_the_trained_weight_change(trained, exported):
     file = load_file(weights_of(exported["kohya"]))
     name = f"lora_unet_{LAYER.replace('.', '_')}"
     down, up, alpha = (
@@ -185,28 +188,28 @@ def test_a_kohya_layer_is_the_trained_change_of_its_weight(trained, exported):
     assert len(file) == 3 * len({key.partition(".")[0] for key in file})
 
 
-def test_a_kohya_file_says_in_its_header_what_it_is(exported, base):
+def test_kohya_header(exported, base):
     with safe_open(weights_of(exported["kohya"]), "pt") as opened:
-        said = opened.metadata()
-    assert (said["ss_network_dim"], said["ss_network_alpha"], said["ss_sd_model_name"]) == (
+        header = opened.metadata()
+    assert (header["ss_network_dim"], header["ss_network_alpha"], header["ss_sd_model_name"]) == (
         "4",
         "8",
         "embedded",
     )
-    assert said["modelspec.title"] == NAME_OF_RUN and said["modelspec.usage_hint"] == SAMPLE
-    assert json.loads(said[METADATA_KEY])["base_hash"] == base.hash
+    assert header["modelspec.title"] == NAME_OF_RUN and header["modelspec.usage_hint"] == SAMPLE
+    assert json.loads(header[METADATA_KEY])["base_hash"] == base.hash
 
 
 @pytest.mark.parametrize("to", KINDS)
-def test_a_card_says_what_the_run_knows(run, exported, base, to):
+def test_card_holds_the_run_s_results(run, exported, base, to):
     results = json.loads((run.compare / "results.json").read_text())
-    card, told = (
+    card, values = (
         (exported[to] / "README.md").read_text(),
         json.loads((exported[to] / "onepass.json").read_text()),
     )
     rates = {
-        name: round(100 * each["caption_first"]["rate"])
-        for name, each in results["contenders"].items()
+        name: round(100 * contender["caption_first"]["rate"])
+        for name, contender in results["contenders"].items()
     }
     for words in (
         SAMPLE,
@@ -221,45 +224,52 @@ def test_a_card_says_what_the_run_knows(run, exported, base, to):
         f"| {results['time_ratio']:.2f} |" in card
         and "unguided 2, guided 4, tuned 2 (2 steps, DDIMScheduler" in card
     )
-    assert (told["base_hash"], told["w_train"], told["objective"]) == (base.hash, W, "guidance")
-    assert told["compared"]["guidance_recovered"] == results["guidance_recovered"]
-    assert told["compared"]["nfe"]["guided"] == 4 and told["train"]["alpha"] == ALPHA
+    assert (values["base_hash"], values["w_train"], values["objective"]) == (
+        base.hash,
+        W,
+        "guidance",
+    )
+    assert values["compared"]["guidance_recovered"] == results["guidance_recovered"]
+    assert values["compared"]["nfe"]["guided"] == 4 and values["train"]["alpha"] == ALPHA
 
 
-def drawn(pipe, **how) -> np.ndarray:
+def draw(pipe, **options) -> np.ndarray:
     pipe.set_progress_bar_config(disable=True)
     noise = torch.Generator("cpu").manual_seed(4)
-    return pipe(PROMPTS[0], num_inference_steps=2, generator=noise, output_type="np", **how).images
+    return pipe(
+        PROMPTS[0], num_inference_steps=2, generator=noise, output_type="np", **options
+    ).images
 
 
-def test_a_merged_export_is_not_guided_twice_by_stock_pipelines(exported, base):
+def test_merged_export_is_not_guided_twice(exported, base):
     """At their default guidance scale, and in another of its family that is made of its parts."""
     pipe = StableDiffusionPipeline.from_pretrained(exported["merged"], safety_checker=None)
-    once = drawn(pipe, guidance_scale=1)
+    once = draw(pipe, guidance_scale=1)
     assert pipe.unet.config.time_cond_proj_dim and not pipe.do_classifier_free_guidance
-    np.testing.assert_array_equal(drawn(pipe), once)
+    np.testing.assert_array_equal(draw(pipe), once)
     assert not pipe.do_classifier_free_guidance
     other = StableDiffusionImg2ImgPipeline(**pipe.components)
     again = [
-        drawn(other, image=once[0], strength=0.9, **how) for how in ({}, {"guidance_scale": 1})
+        draw(other, image=once[0], strength=0.9, **options)
+        for options in ({}, {"guidance_scale": 1})
     ]
     np.testing.assert_array_equal(*again)
     plain = StableDiffusionPipeline(
         **pipe.components | {"unet": base.unet()}, requires_safety_checker=False
     )
-    assert np.abs(drawn(plain) - drawn(plain, guidance_scale=1)).mean() > 0.01, (
+    assert np.abs(draw(plain) - draw(plain, guidance_scale=1)).mean() > 0.01, (
         "a plain UNet is guided by default"
     )
 
 
-def test_a_merged_export_can_be_compared_again(exported, run):
+def test_merged_export_can_be_compared(exported, run):
     """As another pipeline; nothing is learned from it, because it holds its guidance."""
     sampler = load_sampler(run)
     tuned, merged = (
         sampler.sample(sampler.resolver.resolve(name, STEPS), PROMPTS, SEEDS)
         for name in ("tuned", f"pipeline {exported['merged']}")
     )
-    assert apart(tuned.images, merged.images) <= 1 and merged.nfe == STEPS
+    assert max_difference(tuned.images, merged.images) <= 1 and merged.nfe == STEPS
     check_unguided(base := find_base("embedded"))
     with pytest.raises(BaseError, match="holds its guidance already"):
         check_unguided(find_base(str(exported["merged"])))
@@ -272,20 +282,20 @@ def metadata_of(card: str) -> dict:
 
 
 @pytest.mark.parametrize("to", KINDS)
-def test_the_first_line_of_a_card_says_how_to_guide(exported, to):
+def test_card_begins_with_the_guidance_scale(exported, to):
     text = ModelCard((exported[to] / "README.md").read_text()).text.strip().splitlines()
     assert text[0] == f"# {NAME_OF_RUN}"
     assert text[2].startswith("**Sample with `guidance_scale=1`") and "guides twice" in text[2]
 
 
 @pytest.mark.parametrize("to", KINDS)
-def test_the_hub_reads_a_card_s_metadata(exported, base, run, to):
-    told = metadata_of((exported[to] / "README.md").read_text())
-    assert (told["library_name"], told["pipeline_tag"]) == ("diffusers", "text-to-image")
-    assert ("lora" in told["tags"]) == (to != "merged") and {"text-to-image", "guidance"} <= set(
-        told["tags"]
+def test_hub_reads_the_card_s_metadata(exported, base, run, to):
+    values = metadata_of((exported[to] / "README.md").read_text())
+    assert (values["library_name"], values["pipeline_tag"]) == ("diffusers", "text-to-image")
+    assert ("lora" in values["tags"]) == (to != "merged") and {"text-to-image", "guidance"} <= set(
+        values["tags"]
     )
-    assert "base_model" not in told, (
+    assert "base_model" not in values, (
         "of the embedded base, the hub would link to another repository"
     )
 
@@ -308,19 +318,19 @@ def test_the_hub_reads_a_card_s_metadata(exported, base, run, to):
         ("embedded", {"license": "mit"}, {"license": "mit"}),
     ],
 )
-def test_a_card_links_to_bases_of_the_hub_alone(base, trained, tmp_path, origin, license, wanted):
-    facts = facts_of(base) | {"base": origin, "base_origin": origin, "base_license": license}
+def test_card_links_only_to_bases_of_the_hub(base, trained, tmp_path, origin, license, expected):
+    facts = adapter_facts(base) | {"base": origin, "base_origin": origin, "base_license": license}
     for relation in ("adapter", "finetune"):
-        told = metadata_of(front_matter(facts, ["lora", "a: b"], relation) + "\n# A card\n")
-        assert {name: told.get(name) for name in wanted} == wanted and told["tags"] == [
+        values = metadata_of(front_matter(facts, ["lora", "a: b"], relation) + "\n# A card\n")
+        assert {name: values.get(name) for name in expected} == expected and values["tags"] == [
             "lora",
             "a: b",
         ]
-        assert told.get("base_model_relation") == (relation if "base_model" in wanted else None)
-        assert ("base_model" in told) == ("base_model" in wanted)
+        assert values.get("base_model_relation") == (relation if "base_model" in expected else None)
+        assert ("base_model" in values) == ("base_model" in expected)
 
 
-def test_the_card_says_which_export_is_for_which_program(exported):
+def test_card_names_the_export_for_each_program(exported):
     for to in KINDS:
         card = (exported[to] / "README.md").read_text()
         assert (
@@ -329,19 +339,19 @@ def test_the_card_says_which_export_is_for_which_program(exported):
         assert "does not load" not in card, "all programs load all layers of this adapter"
 
 
-def test_an_export_says_which_program_misses_which_layers(base, tmp_path):
-    """Of adapters of other programs, and of those that were trained when `all` was on every layer."""
+def test_export_names_layers_that_programs_miss(base, tmp_path):
+    # other programs train such layers, and so did `all` once
     run = new_run(tmp_path / "old", base)
     other_adapter(run, base)
     out = export(run.folder, "kohya", tmp_path / "out")
-    card, told = (out / "README.md").read_text(), json.loads((out / METADATA_FILE).read_text())
-    assert told["layers_missed"] == {"sd-scripts": ["conv_out"]}
+    card, values = (out / "README.md").read_text(), json.loads((out / METADATA_FILE).read_text())
+    assert values["layers_missed"] == {"sd-scripts": ["conv_out"]}
     assert (
         "sd-scripts does not load 1 of this adapter's layers (`conv_out`)" in card
         and "--to merged" in card
     )
     command = [sys.executable, "-m", "nbs_lib", "export", run.folder, "--to", "kohya", "--out", out]
-    done = subprocess.run(
+    finished = subprocess.run(
         command,
         cwd=tmp_path,
         capture_output=True,
@@ -349,15 +359,15 @@ def test_an_export_says_which_program_misses_which_layers(base, tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert (
-        done.returncode == 0
-        and "sd-scripts does not load 1 of" in done.stderr
-        and "**" not in done.stderr
+        finished.returncode == 0
+        and "sd-scripts does not load 1 of" in finished.stderr
+        and "**" not in finished.stderr
     )
     assert "does not load" not in (export(run.folder, "merged") / "README.md").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_pictures_that_are_no_numbers_are_not_exported(trained, tmp_path):
+def test_nan_pictures_are_refused(trained, tmp_path):
     """Of a base whose weights are numbers, with products beyond fp32."""
     folder = shutil.copytree(EMBEDDED, tmp_path / "base")
     vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
@@ -369,7 +379,7 @@ def test_pictures_that_are_no_numbers_are_not_exported(trained, tmp_path):
     )
     base = find_base(str(folder))
     run = new_run(tmp_path / "run", base)
-    save_adapter(run.adapter, trained, facts_of(base))
+    save_adapter(run.adapter, trained, adapter_facts(base))
     (run.cache / "cache.json").write_text(
         json.dumps({"base": base.name, "base_hash": base.hash, "resolution": 64})
     )
@@ -379,14 +389,14 @@ def test_pictures_that_are_no_numbers_are_not_exported(trained, tmp_path):
     assert not (run.folder / "export").exists()
 
 
-def test_an_export_names_no_place_of_this_machine(run, exported):
+def test_export_holds_no_local_path(run, exported):
     for path in exported["merged"].rglob("*.json"):
         assert str(ROOT) not in path.read_text() and str(run.folder) not in path.read_text(), path
 
 
 def test_numbers_of_an_earlier_adapter_are_left_out(base, trained, tmp_path):
     run = new_run(tmp_path / "again", base)
-    save_adapter(run.adapter, trained, facts_of(base))
+    save_adapter(run.adapter, trained, adapter_facts(base))
     run.compare.mkdir()
     (run.compare / "results.json").write_text("{}")
     stages = {
@@ -399,16 +409,16 @@ def test_numbers_of_an_earlier_adapter_are_left_out(base, trained, tmp_path):
     assert "time of tuned" not in (folder / "README.md").read_text()
 
 
-def test_numbers_of_another_adapter_that_was_put_in_its_place_are_left_out(run, tmp_path):
+def test_numbers_of_a_replaced_adapter_are_left_out(run, tmp_path):
     other = Run(shutil.copytree(run.folder, tmp_path / "other", symlinks=True))
     for digest in (file_hash(other.adapter / LORA_FILE), "0" * 64):
         outputs = {f"adapter/{LORA_FILE}": digest}
         other.update_stage("train", status="done", outputs=outputs)
         other.update_stage("compare", status="done", inputs={"train": value_hash(outputs)})
-        assert (comparison_lines(other) is None) == (digest == "0" * 64)
+        assert (comparison_results(other) is None) == (digest == "0" * 64)
 
 
-def test_weights_that_are_no_numbers_are_refused(run, tmp_path):
+def test_nan_weights_are_refused(run, tmp_path):
     other = Run(shutil.copytree(run.folder, tmp_path / "other", symlinks=True))
     file = bytearray((other.adapter / LORA_FILE).read_bytes())
     file[-4:] = b"\xff\xff\xff\xff"
@@ -419,11 +429,9 @@ def test_weights_that_are_no_numbers_are_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize("targets", ["(a+)+$", ".*to_q"])
-def test_an_adapter_whose_layers_are_a_regular_expression_is_refused(
-    base, trained, tmp_path, targets
-):
+def test_adapter_with_a_regular_expression_is_refused(base, trained, tmp_path, targets):
     run = new_run(tmp_path / "run", base)
-    file = save_adapter(run.adapter, trained, facts_of(base))
+    file = save_adapter(run.adapter, trained, adapter_facts(base))
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
     settings = json.loads(metadata["lora_adapter_metadata"]) | {"unet.target_modules": targets}
@@ -434,7 +442,10 @@ def test_an_adapter_whose_layers_are_a_regular_expression_is_refused(
 
 
 def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
-    """Give the run an adapter as another program saves it: its scale in the header. Its weights by their peft names."""
+    """Give the run an adapter with its scale in the header, as other programs save it.
+
+    Returns the weights by their peft names.
+    """
     unet = base.unet()
     targets = [
         "to_q",
@@ -450,8 +461,8 @@ def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
         r=4, lora_alpha=6, target_modules=targets, init_lora_weights="gaussian", **config
     )
     unet.add_adapter(config, adapter_name=ADAPTER_NAME)
-    weights = get_peft_model_state_dict(shaken(unet, 0.05), adapter_name=ADAPTER_NAME)
-    facts = facts_of(base)
+    weights = get_peft_model_state_dict(randomized(unet, 0.05), adapter_name=ADAPTER_NAME)
+    facts = adapter_facts(base)
     del facts["train"]
     plain = {
         f"unet.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()
@@ -469,7 +480,7 @@ def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
     return weights
 
 
-def test_kohya_is_right_where_layers_differ_in_rank_and_alpha_and_for_convolutions(base, tmp_path):
+def test_kohya_with_different_ranks_alphas_and_convolutions(base, tmp_path):
     run = new_run(tmp_path / "other", base)
     weights = other_adapter(
         run, base, rank_pattern={"conv1": 3, "to_q": 2}, alpha_pattern={"conv1": 9, "to_q": 5}
@@ -502,7 +513,7 @@ def test_kohya_is_right_where_layers_differ_in_rank_and_alpha_and_for_convolutio
         assert opened.metadata()["ss_network_dim"] == "Dynamic"
 
 
-def test_a_dora_goes_to_diffusers_and_merged_and_is_refused_by_kohya(base, tmp_path):
+def test_kohya_refuses_dora(base, tmp_path):
     run = new_run(tmp_path / "dora", base)
     other_adapter(run, base, use_dora=True)
     for to in ("diffusers", "merged"):
@@ -514,7 +525,7 @@ def test_a_dora_goes_to_diffusers_and_merged_and_is_refused_by_kohya(base, tmp_p
 
 def tamper(monkeypatch, to: str):
     """From now on, what is written is damaged before it is checked: one tensor is scaled."""
-    write = room.WRITERS[to]
+    write = exporter.WRITERS[to]
 
     def tampered(part, source):
         write(part, source)
@@ -526,7 +537,7 @@ def tamper(monkeypatch, to: str):
         )
         save_file(weights | {key: weights[key] * 30}, file, {"format": "pt"})
 
-    monkeypatch.setitem(room.WRITERS, to, tampered)
+    monkeypatch.setitem(exporter.WRITERS, to, tampered)
 
 
 @pytest.mark.parametrize(
@@ -544,23 +555,21 @@ def tamper(monkeypatch, to: str):
         ),
     ],
 )
-def test_an_export_is_checked_and_described_as_its_objective_is_sampled(
-    base, trained, tmp_path, objective, sampling, said
-):
+def test_export_of_each_objective(base, trained, tmp_path, objective, sampling, header):
     run = new_run(tmp_path / objective, base)
     save_adapter(
-        run.adapter, trained, facts_of(base) | {"objective": objective, "sampling": sampling}
+        run.adapter, trained, adapter_facts(base) | {"objective": objective, "sampling": sampling}
     )
     for to in KINDS:
         card = (export(run.folder, to) / "README.md").read_text()
-        assert said in card and objective in card
+        assert header in card and objective in card
         assert to == "kohya" or (
             sampling["scheduler"] in card
             and f"guidance_scale={sampling['guidance_scale']:g}" in card
         )
 
 
-def test_a_whole_model_is_an_export_already(base, tmp_path):
+def test_fully_trained_model_is_refused(base, tmp_path):
     run = new_run(tmp_path / "full", base)
     (run.model).mkdir()
     (run.model / METADATA_FILE).write_text("{}")
@@ -569,11 +578,9 @@ def test_a_whole_model_is_an_export_already(base, tmp_path):
 
 
 @pytest.mark.parametrize("to", KINDS)
-def test_an_export_that_draws_other_pictures_is_refused_and_leaves_nothing(
-    base, trained, tmp_path, monkeypatch, to
-):
+def test_export_with_other_pictures_leaves_nothing(base, trained, tmp_path, monkeypatch, to):
     run = new_run(tmp_path / "run", base)
-    save_adapter(run.adapter, trained, facts_of(base))
+    save_adapter(run.adapter, trained, adapter_facts(base))
     before = sorted(tmp_path.rglob("*"))
     tamper(monkeypatch, to)
     for out in (None, tmp_path / "deep" / "export"):
@@ -582,7 +589,7 @@ def test_an_export_that_draws_other_pictures_is_refused_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_earlier_export_is_replaced_whole_or_kept(run, tmp_path, monkeypatch):
+def test_earlier_export_is_replaced_or_stays_whole(run, tmp_path, monkeypatch):
     folder = export(run.folder, "diffusers", tmp_path / "my ëxport")
     (folder / "README.md").write_text("old")
     export(run.folder, "diffusers", folder)
@@ -595,14 +602,16 @@ def test_an_earlier_export_is_replaced_whole_or_kept(run, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_run_is_found_by_its_name_or_its_folder(run, monkeypatch):
-    monkeypatch.setattr(room, "ROOT", run.folder.parent.parent)
-    assert find_run(NAME_OF_RUN).folder == find_run(run.folder).folder == run.folder
+def test_find_run_by_name_or_folder(run, monkeypatch):
+    monkeypatch.setattr(exporter, "ROOT", run.folder.parent.parent)
+    assert (
+        exporter.find_run(NAME_OF_RUN).folder == exporter.find_run(run.folder).folder == run.folder
+    )
     with pytest.raises(ParameterError, match=f"outputs/ .there is {NAME_OF_RUN}. or its folder"):
-        find_run("cache")
+        exporter.find_run("cache")
 
 
-def test_what_an_export_would_take_away_is_kept(run, tmp_path):
+def test_export_refuses_a_folder_with_other_files(run, tmp_path):
     (tmp_path / "loras").mkdir()
     (tmp_path / "loras" / "mine.safetensors").write_text("mine")
     with pytest.raises(ExportError, match="holds 'mine.safetensors'"):
@@ -614,7 +623,7 @@ def test_what_an_export_would_take_away_is_kept(run, tmp_path):
     assert (tmp_path / "loras" / "mine.safetensors").read_text() == "mine" and run.adapter.is_dir()
 
 
-def test_what_cannot_be_exported_is_said(base, trained, tmp_path):
+def test_run_that_cannot_be_exported_is_refused(base, trained, tmp_path):
     with pytest.raises(ParameterError, match="given 'absent'; allowed is a run in outputs/"):
         export("absent", "kohya")
     run = new_run(tmp_path / "run", base)
@@ -624,7 +633,7 @@ def test_what_cannot_be_exported_is_said(base, trained, tmp_path):
         export(run.folder, "ckpt")
     with pytest.raises(FileNotFoundError, match="2_train"):
         export(run.folder, "kohya")
-    save_adapter(run.adapter, trained, facts_of(base) | {"base_hash": "0123456789abcdef" * 4})
+    save_adapter(run.adapter, trained, adapter_facts(base) | {"base_hash": "0123456789abcdef" * 4})
     with pytest.raises(BaseError, match="was trained on .* with hash 0123456789abcdef"):
         export(run.folder, "kohya")
     (run.adapter / LORA_FILE).write_bytes(b"half")
@@ -633,7 +642,7 @@ def test_what_cannot_be_exported_is_said(base, trained, tmp_path):
     assert not (run.folder / "export").exists()
 
 
-def test_the_command_ends_with_the_place_of_the_export_and_nothing_else(run, tmp_path):
+def test_command_prints_only_the_export_s_folder(run, tmp_path):
     out = tmp_path / "für später"
     command = [
         sys.executable,
@@ -646,14 +655,14 @@ def test_the_command_ends_with_the_place_of_the_export_and_nothing_else(run, tmp
         "--out",
         out.name,
     ]
-    done = subprocess.run(
+    finished = subprocess.run(
         command,
         cwd=tmp_path,
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"export: {out}\n", "")
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, f"export: {out}\n", "")
     assert weights_of(out).is_file() and (out / "model_index.json").is_file()
 
 
@@ -669,7 +678,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-def test_a_command_that_cannot_export_says_one_sentence(base, tmp_path, python):
+def test_refused_command_prints_one_sentence(base, tmp_path, python):
     untrained = str(new_run(tmp_path / "untrained", base).folder)
     expected = [
         (["absent", "--to", "kohya"], "2", "given 'absent'; allowed is a run in outputs/"),
@@ -680,7 +689,7 @@ def test_a_command_that_cannot_export_says_one_sentence(base, tmp_path, python):
             "given 'ckpt'; allowed is one of diffusers, kohya, merged",
         ),
     ]
-    done = python(COMMANDS, json.dumps([arguments for arguments, _, _ in expected]))
-    assert done.stdout.split() == [code for _, code, _ in expected]
-    for line, (_, _, said) in zip(done.stderr.splitlines(), expected, strict=True):
-        assert line.startswith("onepass: ") and said in line
+    finished = python(COMMANDS, json.dumps([arguments for arguments, _, _ in expected]))
+    assert finished.stdout.split() == [code for _, code, _ in expected]
+    for line, (_, _, header) in zip(finished.stderr.splitlines(), expected, strict=True):
+        assert line.startswith("onepass: ") and header in line

@@ -27,8 +27,9 @@ from nbs_lib.compare.playground.blind_test import read_votes, tally_votes
 from nbs_lib.config import STAGES
 from nbs_lib.files import file_hash, read_jsonl
 from nbs_lib.pipeline import paths as places
+from nbs_lib.pipeline.plan import plan
 from nbs_lib.pipeline.progress import Progress
-from nbs_lib.pipeline.runner import plan, requested
+from nbs_lib.pipeline.runner import requested
 from nbs_lib.pipeline.runs.table import run_values
 from nbs_lib.run.record import read_metrics
 from nbs_lib.run.run import Run
@@ -167,9 +168,9 @@ class Fuzzer:
                     ]
                 )
         progress = Progress(run, "train", STAGES["train"](), None, None)
-        progress.start, progress.before = 0.0, None
-        progress.log = type("Log", (), {"seen": "\x1b]0;x\x07"})
-        _check(progress.words())
+        progress.start, progress.earlier_metrics = 0.0, None
+        progress.log = type("Log", (), {"tail": "\x1b]0;x\x07"})
+        _check(progress.describe())
 
     def _index(self, victim: Path):
         _said(lambda: looking.index(False))

@@ -1,4 +1,4 @@
-"""Job scripts and manifests: held against Kubernetes' own schema, and Slurm's carried out with a stand-in for srun."""
+"""Job scripts and manifests: Kubernetes' schema, and Slurm's script with a stand-in for srun."""
 
 import getpass
 import json
@@ -16,7 +16,14 @@ import pytest
 import yaml
 
 from nbs_lib.config.validation import ParameterError
-from nbs_lib.pipeline.cluster import Job, dns_name, kubernetes, slurm, unexpanded, write_job
+from nbs_lib.pipeline.cluster import (
+    Job,
+    dns_name,
+    escape_dollars,
+    kubernetes_manifest,
+    slurm_script,
+    write_job,
+)
 from nbs_lib.pipeline.paths import recipes
 
 SCHEMA = json.loads((Path(__file__).parent / "kubernetes.json").read_text())
@@ -27,8 +34,8 @@ SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 for ((node = 0; node < SLURM_NNODES; node++)); do SLURM_NODEID=$node "$@"; done
 """
-TOLD = """#!/bin/bash
-printf '%s\\n' "$*" >> "$TOLD"
+RECORDER = """#!/bin/bash
+printf '%s\\n' "$*" >> "$RECORD"
 """
 
 CLUSTER = """ClusterName=onepass
@@ -47,9 +54,9 @@ PartitionName=all Nodes=ALL Default=YES
 """
 
 
-def job(tmp_path, members, nodes=1, gpus=0, at_once=0) -> Job:
+def job(tmp_path, members, nodes=1, gpus=0, max_parallel=0) -> Job:
     return Job(
-        "my rün", tmp_path / "a folder", recipes() / "demo.yaml", members, nodes, gpus, at_once
+        "my rün", tmp_path / "a folder", recipes() / "demo.yaml", members, nodes, gpus, max_parallel
     )
 
 
@@ -64,9 +71,9 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_manifests_are_as_kubernetes_has_them(tmp_path, shape):
-    parts = list(yaml.safe_load_all(kubernetes(job(tmp_path, *SHAPES[shape]))))
-    members, nodes, gpus, at_once = SHAPES[shape]
+def test_manifest_fits_the_kubernetes_schema(tmp_path, shape):
+    parts = list(yaml.safe_load_all(kubernetes_manifest(job(tmp_path, *SHAPES[shape]))))
+    members, nodes, gpus, max_parallel = SHAPES[shape]
     for part in parts:
         jsonschema.validate(part, SCHEMA | {"$ref": f"#/$defs/{KINDS[part['kind']]}"})
         assert len(part["metadata"]["name"]) <= 63 - 6
@@ -76,7 +83,7 @@ def test_manifests_are_as_kubernetes_has_them(tmp_path, shape):
         jobs[0]["completions"] == (nodes if nodes > 1 else len(members))
         and jobs[0]["completionMode"] == "Indexed"
     )
-    assert jobs[0]["parallelism"] == (nodes if nodes > 1 else max(at_once, 1))
+    assert jobs[0]["parallelism"] == (nodes if nodes > 1 else max(max_parallel, 1))
     limits = jobs[0]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert limits == {"nvidia.com/gpu": gpus or 1}
     assert jobs[0]["template"]["spec"]["terminationGracePeriodSeconds"] == 120, (
@@ -90,66 +97,67 @@ def test_manifests_are_as_kubernetes_has_them(tmp_path, shape):
         }
 
 
-def test_the_schema_is_one_that_refuses(tmp_path):
-    [part] = yaml.safe_load_all(kubernetes(job(tmp_path, ONE)))
+def test_schema_refuses_an_unknown_field(tmp_path):
+    [part] = yaml.safe_load_all(kubernetes_manifest(job(tmp_path, ONE)))
     part["spec"]["completion"] = 1
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(part, SCHEMA | {"$ref": f"#/$defs/{KINDS['Job']}"})
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def run_script(tmp_path, monkeypatch):
     """Commands of a cluster that do nothing but tell; what `python` was called with, by line."""
     for name, source in {
         "srun": SRUN,
-        "python": TOLD,
+        "python": RECORDER,
         "scontrol": "#!/bin/sh\necho first; echo second\n",
     }.items():
         (tmp_path / name).write_text(source)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
 
     def call(script: str, shell: str = "bash", **environment: str) -> list[str]:
-        (tmp_path / "told").unlink(missing_ok=True)
+        (tmp_path / "record").unlink(missing_ok=True)
         subprocess.run([shell, "-c", script], check=True, env=os.environ | environment)
-        return (tmp_path / "told").read_text().splitlines()
+        return (tmp_path / "record").read_text().splitlines()
 
     return call
 
 
-def test_a_script_runs_one_task_a_node_which_meet_at_the_first(tmp_path, cluster):
-    script = slurm(job(tmp_path, ONE, nodes=2, gpus=8))
+def test_slurm_script_runs_one_task_per_node(tmp_path, run_script):
+    script = slurm_script(job(tmp_path, ONE, nodes=2, gpus=8))
     assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n#SBATCH --gpus-per-node=8\n" in script
-    told = cluster(script, SLURM_JOB_NODELIST="n[1-2]", SLURM_JOB_ID="7", SLURM_NNODES="2")
-    for rank, line in enumerate(told):
+    lines = run_script(script, SLURM_JOB_NODELIST="n[1-2]", SLURM_JOB_ID="7", SLURM_NNODES="2")
+    for rank, line in enumerate(lines):
         assert line.startswith(
-            f"-m nbs_lib run demo --name my rün -p {HOSTILE} -p train.num_nodes=2 -p train.node_rank={rank} "
+            f"-m nbs_lib run demo --name my rün -p {HOSTILE} "
+            f"-p train.num_nodes=2 -p train.node_rank={rank} "
         )
         assert line.endswith("-p train.master_addr=first -p train.master_port=20007")
-    assert len(told) == 2
+    assert len(lines) == 2
 
 
-def test_a_sweep_is_an_array_of_its_members(tmp_path, cluster):
-    script = slurm(job(tmp_path, SWEPT, at_once=2))
+def test_slurm_sweep_is_an_array_of_members(tmp_path, run_script):
+    script = slurm_script(job(tmp_path, SWEPT, max_parallel=2))
     assert (
         "#SBATCH --array=0-2%2\n#SBATCH --output=" in script
         and "#SBATCH --exclusive\n" in script
         and "%A_%a.log" in script
     )
-    for place, given in enumerate(SWEPT):
-        known = {
+    for index, options in enumerate(SWEPT):
+        environment = {
             "SLURM_JOB_NODELIST": "n1",
             "SLURM_JOB_ID": "7",
             "SLURM_NNODES": "1",
-            "SLURM_ARRAY_TASK_ID": str(place),
+            "SLURM_ARRAY_TASK_ID": str(index),
         }
-        assert cluster(script, **known) == [f"-m nbs_lib run demo {' '.join(given)}"]
+        assert run_script(script, **environment) == [f"-m nbs_lib run demo {' '.join(options)}"]
 
 
-def expanded(text: str, variables: dict[str, str]) -> str:
-    """Return what a container is given for `text`: $$ is $, $(NAME) its value, and any other $ and unknown name itself.
+def expand(text: str, variables: dict[str, str]) -> str:
+    """Return the text a container gets: $$ is $, $(NAME) a variable's value, any other $ itself.
 
     Source: kubernetes/third_party/forked/golang/expansion/expand.go
     """
@@ -161,7 +169,7 @@ def expanded(text: str, variables: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "given"),
+    ("text", "expansion"),
     [
         ("a $(PORT) b", "a 29500 b"),
         ("$$(PORT)", "$(PORT)"),
@@ -171,33 +179,33 @@ def expanded(text: str, variables: dict[str, str]) -> str:
         ("$5 $ $", "$5 $ $"),
     ],
 )
-def test_kubernetes_reads_dollars_so_and_gets_what_is_meant(text, given):
-    assert expanded(text, {"PORT": "29500"}) == given
-    for meant in (text, given):
-        assert expanded(unexpanded(meant), {"PORT": "29500"}) == meant
+def test_escaped_dollars_expand_to_the_text(text, expansion):
+    assert expand(text, {"PORT": "29500"}) == expansion
+    for value in (text, expansion):
+        assert expand(escape_dollars(value), {"PORT": "29500"}) == value
 
 
 @pytest.mark.parametrize("shape", ["one", "nodes", "sweep"])
-def test_what_a_container_runs_is_a_command_of_ours(tmp_path, cluster, shape):
+def test_container_runs_the_onepass_command(tmp_path, run_script, shape):
     spec = [
         part
-        for part in yaml.safe_load_all(kubernetes(job(tmp_path, *SHAPES[shape])))
+        for part in yaml.safe_load_all(kubernetes_manifest(job(tmp_path, *SHAPES[shape])))
         if part["kind"] == "Job"
     ][0]["spec"]
     shell, _, script = spec["template"]["spec"]["containers"][0]["command"]
-    script = expanded(script, {"PORT": "29500"})
+    script = expand(script, {"PORT": "29500"})
     for index in range(spec["completions"]):
-        [line] = cluster(script, shell, JOB_COMPLETION_INDEX=str(index))
-        given = SHAPES[shape][0][index if shape == "sweep" else 0]
-        assert line.startswith(f"-m nbs_lib run demo {' '.join(given)}")
+        [line] = run_script(script, shell, JOB_COMPLETION_INDEX=str(index))
+        options = SHAPES[shape][0][index if shape == "sweep" else 0]
+        assert line.startswith(f"-m nbs_lib run demo {' '.join(options)}")
         assert (f"train.node_rank={index} -p train.master_addr=onepass-my-r-n" in line) == (
             shape == "nodes"
         )
 
 
 @pytest.fixture
-def own_slurm(tmp_path_factory, monkeypatch, cannot):
-    """A cluster of Slurm for its own dry run: its four nodes are only named, as those of a cloud are before they start."""
+def slurm_cluster(tmp_path_factory, monkeypatch, cannot):
+    """Start a Slurm cluster of four cloud nodes that are only named, for Slurm's own dry run."""
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
     lacking = [name for name in ("munged", "slurmctld", "sbatch") if not shutil.which(name)]
     if lacking:
@@ -212,20 +220,20 @@ def own_slurm(tmp_path_factory, monkeypatch, cannot):
         CLUSTER.format(folder=folder, port=port, user=getpass.getuser())
     )
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-    of_munge = [f"--{kind}={folder / name}" for kind, name in
-                (("key-file", "key"), ("socket", "munge"), ("pid-file", "pid"), ("seed-file", "seed"))]  # fmt: skip
+    files = {"key-file": "key", "socket": "munge", "pid-file": "pid", "seed-file": "seed"}
+    munge_options = [f"--{kind}={folder / name}" for kind, name in files.items()]
     log = (folder / "log").open("w")
-    how = {"stdout": log, "stderr": log, "start_new_session": True}
-    started = [subprocess.Popen(["munged", "--foreground", "--force", *of_munge], **how)]
+    options = {"stdout": log, "stderr": log, "start_new_session": True}
+    started = [subprocess.Popen(["munged", "--foreground", "--force", *munge_options], **options)]
     try:
         wait_for((folder / "munge").exists)
-        started.append(subprocess.Popen(["slurmctld", "-D"], **how))
+        started.append(subprocess.Popen(["slurmctld", "-D"], **options))
         wait_for(lambda: subprocess.run(["scontrol", "ping"], capture_output=True).returncode == 0)
         yield
     finally:
-        for each in started:
-            each.kill()
-            each.wait()
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def wait_for(condition, seconds: float = 30):
@@ -236,19 +244,19 @@ def wait_for(condition, seconds: float = 30):
 
 
 @pytest.mark.parametrize(("shape", "nodes"), [("one", "n1"), ("sweep", "n1"), ("nodes", "n[1-4]")])
-def test_slurm_itself_takes_the_script(tmp_path, own_slurm, shape, nodes):
-    path, _ = write_job("slurm", job(tmp_path, *SHAPES[shape][:2], at_once=SHAPES[shape][3]))
+def test_sbatch_accepts_the_script(tmp_path, slurm_cluster, shape, nodes):
+    path, _ = write_job("slurm", job(tmp_path, *SHAPES[shape][:2], max_parallel=SHAPES[shape][3]))
     done = subprocess.run(["sbatch", "--test-only", str(path)], capture_output=True, text=True)
     assert done.returncode == 0 and f"on nodes {nodes} in partition all" in done.stderr, done.stderr
 
 
-def test_slurm_refuses_more_nodes_than_there_are(tmp_path, own_slurm):
+def test_sbatch_refuses_more_nodes_than_the_cluster_has(tmp_path, slurm_cluster):
     path, _ = write_job("slurm", job(tmp_path, ONE, nodes=5))
     done = subprocess.run(["sbatch", "--test-only", str(path)], capture_output=True, text=True)
     assert done.returncode == 1 and "configuration is not available" in done.stderr, done.stderr
 
 
-def test_what_is_written_says_how_it_is_submitted(tmp_path):
+def test_write_job_returns_file_and_submit_command(tmp_path):
     path, submit = write_job("slurm", job(tmp_path, ONE))
     assert path == tmp_path / "a folder" / "job.sh" and submit == f"sbatch {shlex.quote(str(path))}"
     assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
@@ -256,29 +264,29 @@ def test_what_is_written_says_how_it_is_submitted(tmp_path):
         write_job("cloud", job(tmp_path, ONE))
 
 
-def test_a_recipe_outside_of_the_checkout_is_in_no_image(tmp_path):
-    (tmp_path / "own.yaml").write_text("train:\n  steps: 5\n")
-    outside = Job("x", tmp_path, tmp_path / "own.yaml", ONE, 1, 0)
-    assert str(tmp_path / "own.yaml") in slurm(outside)
+def test_kubernetes_refuses_a_recipe_outside_of_the_checkout(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("train:\n  steps: 5\n")
+    outside = Job("x", tmp_path, tmp_path / "recipe.yaml", ONE, 1, 0)
+    assert str(tmp_path / "recipe.yaml") in slurm_script(outside)
     with pytest.raises(ParameterError, match="which an image has"):
-        kubernetes(outside)
+        kubernetes_manifest(outside)
 
 
-def test_names_are_told_apart():
+def test_dns_names_are_unique():
     names = [dns_name(name) for name in ("a b", "a_b", "A b", "a-b", "ü", "x" * 200, "x" * 201)]
     assert len(set(names)) == len(names) and all(
         name.isascii() and len(name) <= 57 for name in names
     )
 
 
-def test_the_command_writes_what_is_to_be_submitted(project):
+def test_command_writes_the_job_file(project):
     done = project.onepass(
         "run", "demo", "--name", "hosts", "-p", "train.num_nodes=2", "--on", "slurm", "--json"
     )
-    told = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     assert (
-        told["submit"] == f"sbatch {shlex.quote(told['file'])}"
-        and "--nodes=2" in Path(told["file"]).read_text()
+        result["submit"] == f"sbatch {shlex.quote(result['file'])}"
+        and "--nodes=2" in Path(result["file"]).read_text()
     )
     done = project.onepass(
         "sweep", "demo", "--name", "many", "-p", "train.rank=4,8", "--jobs", "2", "--on", "k8s"

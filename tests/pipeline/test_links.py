@@ -1,4 +1,4 @@
-"""A run writes and removes in its own folder alone: what is a link in it is refused, and left as it is."""
+"""Links in a run: refused, and neither followed nor changed."""
 
 import json
 import os
@@ -8,15 +8,20 @@ import pytest
 
 from nbs_lib.config import Prepare
 from nbs_lib.files import HOST, files_in, remove, remove_stale_temporaries
-from nbs_lib.pipeline import paths as places
-from nbs_lib.pipeline.runs import cleanup as tidy
+from nbs_lib.pipeline import paths
+from nbs_lib.pipeline.runs import cleanup
 from nbs_lib.run.run import Run, RunError
 
-FOLDERS = ("prepare", "validation", "samples", "compare", "adapter", "model", "checkpoints", "gallery", "export",
-           "checkpoints/step-0000001", "export/kohya")  # fmt: skip
-FILES = ("run.json", "log.txt", "metrics.jsonl", "usage.jsonl", "thumbnail.png", "report.html", "loss.png", "votes.jsonl",
-         "1_prepare.ipynb", "1_prepare.html", "2_train-host1.ipynb", ".stage.lock", ".recipe.lock", ".space", ".failed-0",
-         ".launched.json", ".stages.jsonl", "gallery/.gallery.jsonl.lock")  # fmt: skip
+FOLDERS = (
+    *("prepare", "validation", "samples", "compare", "adapter", "model", "checkpoints", "gallery"),
+    *("export", "checkpoints/step-0000001", "export/kohya"),
+)
+FILES = (
+    *("run.json", "log.txt", "metrics.jsonl", "usage.jsonl", "thumbnail.png", "report.html"),
+    *("loss.png", "votes.jsonl", "1_prepare.ipynb", "1_prepare.html", "2_train-host1.ipynb"),
+    *(".stage.lock", ".recipe.lock", ".space", ".failed-0", ".launched.json", ".stages.jsonl"),
+    "gallery/.gallery.jsonl.lock",
+)
 
 
 @pytest.fixture
@@ -44,7 +49,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [*FOLDERS, *FILES])
-def test_a_link_in_a_run_is_refused_before_anything_is_written(run_folder, outside, name):
+def test_link_in_a_run_is_refused_before_anything_is_written(run_folder, outside, name):
     path, before = run_folder / name, content(outside)
     path.parent.mkdir(parents=True)
     path.symlink_to(outside if name in FOLDERS else outside / "mine.png")
@@ -57,17 +62,17 @@ def test_a_link_in_a_run_is_refused_before_anything_is_written(run_folder, outsi
     assert content(outside) == before and path.is_symlink()
 
 
-def test_a_run_and_outputs_may_themselves_be_links(tmp_path):
-    for place in ("disk/one", "real/outputs"):
-        (tmp_path / place).mkdir(parents=True)
+def test_run_and_outputs_may_be_links(tmp_path):
+    for folder_name in ("disk/one", "real/outputs"):
+        (tmp_path / folder_name).mkdir(parents=True)
     (tmp_path / "outputs").symlink_to(tmp_path / "real" / "outputs")
     (tmp_path / "outputs" / "one").symlink_to(tmp_path / "disk" / "one")
     (tmp_path / "outputs" / "one" / "cache").symlink_to("../cache/KEY")
     for name in ("one", "two"):
         config = Prepare(run=str(tmp_path / "outputs" / name))
-        with Run(config.run).stage(config) as told:
+        with Run(config.run).stage(config) as fields:
             (Run(config.run).folder / "a.txt").write_text("a")
-            told["outputs"] = ["a.txt"]
+            fields["outputs"] = ["a.txt"]
         assert Run(config.run).changed(config) == []
     assert (tmp_path / "disk" / "one" / "run.json").is_file() and (
         tmp_path / "real" / "outputs" / "two" / "run.json"
@@ -75,7 +80,7 @@ def test_a_run_and_outputs_may_themselves_be_links(tmp_path):
 
 
 def test_gc_removes_nothing_through_a_link(tmp_path, outside, monkeypatch):
-    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setenv(
         "XDG_CACHE_HOME", str(tmp_path)
     )  # or it would remove what was compiled on this machine
@@ -95,16 +100,16 @@ def test_gc_removes_nothing_through_a_link(tmp_path, outside, monkeypatch):
     (outputs / "three" / "checkpoints").mkdir()
     (outputs / "three" / "checkpoints" / "step-0000001").symlink_to(outside)
     (outputs / f".x.{HOST}.4194303.part").symlink_to(outside)
-    gone = {str(each.path.relative_to(outputs)) for each in tidy.gc()}
+    gone = {str(item.path.relative_to(outputs)) for item in cleanup.gc()}
     assert (
         gone == {"two/checkpoints", f".x.{HOST}.4194303.part"}
         and not (outputs / "two" / "checkpoints").exists()
     )
-    assert content(outside) == before and tidy.gc() == []
-    assert tidy.remove_run(["linked", "one"]) == ["linked", "one"] and content(outside) == before
+    assert content(outside) == before and cleanup.gc() == []
+    assert cleanup.remove_run(["linked", "one"]) == ["linked", "one"] and content(outside) == before
 
 
-def test_what_is_removed_is_a_link_itself_and_not_what_it_leads_to(tmp_path, outside):
+def test_remove_removes_the_link_not_its_target(tmp_path, outside):
     before = content(outside)
     (tmp_path / "link").symlink_to(outside)
     assert files_in(tmp_path / "link") == [] and len(files_in(outside)) == 4
@@ -114,7 +119,7 @@ def test_what_is_removed_is_a_link_itself_and_not_what_it_leads_to(tmp_path, out
     assert content(outside) == before and os.listdir(tmp_path) == ["outside"]
 
 
-def test_a_command_on_a_run_with_a_link_is_one_sentence(project, outside):
+def test_command_on_a_run_with_a_link_is_one_sentence(project, outside):
     before = content(outside)
     folder = project.outputs / "with-a-link"
     folder.mkdir(parents=True)

@@ -12,11 +12,10 @@ import pytest
 from nbs_lib.config import STAGES
 from nbs_lib.config.validation import ParameterError
 from nbs_lib.files import ROOT
-from nbs_lib.pipeline import notebook as executing
-from nbs_lib.pipeline import paths as places
+from nbs_lib.pipeline import kernel, paths
 from nbs_lib.pipeline import run as run_recipe
 from nbs_lib.pipeline.notebook import StageError, execute
-from nbs_lib.pipeline.notebook_html import unfinished
+from nbs_lib.pipeline.notebook_html import is_unfinished
 from nbs_lib.pipeline.paths import run_folder
 from nbs_lib.pipeline.recipes import configs, find_recipe, read_recipe
 from nbs_lib.run.run import Run, RunError
@@ -26,8 +25,8 @@ ONEPASS = "import sys; sys.argv = ['onepass', *sys.argv[1:]]; from nbs_lib.cli i
 ONEPASS_IN = f"""
 import sys
 from pathlib import Path
-from nbs_lib.pipeline import places
-places.ROOT = Path(sys.argv.pop(1))
+from nbs_lib.pipeline import paths
+paths.ROOT = Path(sys.argv.pop(1))
 {ONEPASS}
 """
 """The command in a project of its own."""
@@ -37,10 +36,10 @@ from nbs_lib.config import {cls}
 from nbs_lib.config.validation import from_notebook
 from nbs_lib.run.run import Run
 config = from_notebook({cls}, globals())
-with Run(config.run).stage(config) as told:
+with Run(config.run).stage(config) as fields:
     {does}
     (Run(config.run).folder / "{stage}.txt").write_text("made")
-    told["outputs"] = ["{stage}.txt"]
+    fields["outputs"] = ["{stage}.txt"]
 """
 DIES, SLEEPS, WORKS = "os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(60)", "pass"
 STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
@@ -63,7 +62,7 @@ def test_overrides_are_typed_by_the_stage(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "fact"),
     [
         (["demo", "-p", "train.stepz=5"], "did you mean steps?"),
         (["demo", "-p", "train.steps=many"], "whole number"),
@@ -76,12 +75,12 @@ def test_overrides_are_typed_by_the_stage(tmp_path):
         (["absent"], "allowed is one of cached, consistency, demo"),
     ],
 )
-def test_a_bad_command_is_one_sentence_and_writes_nothing(python, arguments, said):
+def test_wrong_command_prints_one_sentence_and_writes_nothing(python, arguments, fact):
     name = [] if "--name" in arguments else ["--name", f"never {os.getpid()}"]
     done = python(ONEPASS, "run", *arguments, *name)
     assert done.returncode == 2
     assert (
-        said in done.stderr
+        fact in done.stderr
         and len(done.stderr.strip().splitlines()) == 1
         and "Traceback" not in done.stderr
     )
@@ -91,17 +90,17 @@ def test_a_bad_command_is_one_sentence_and_writes_nothing(python, arguments, sai
 @pytest.mark.parametrize(
     "value", ["/data/my #1 images", "@x", "123", "true", "a: b", "'quoted'", "[", " x "]
 )
-def test_text_is_taken_as_it_stands(tmp_path, value):
+def test_text_overrides_are_not_parsed(tmp_path, value):
     assert configs("demo", tmp_path, [f"prepare.source={value}"])["prepare"].source == value
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "fact"),
     [
-        ("- a\n", "to be a mapping"),
-        ("bake:\n  a: 1\n", "to be a mapping with prepare, train, compare"),
-        ("1: 2\n", "to be a mapping with prepare, train, compare"),
-        ("train: 5\n", "train is to be a mapping"),
+        ("- a\n", "must be a mapping"),
+        ("bake:\n  a: 1\n", "must be a mapping with prepare, train, compare"),
+        ("1: 2\n", "must be a mapping with prepare, train, compare"),
+        ("train: 5\n", "train must be a mapping"),
         ("{", "not good YAML"),
         ("train:\n  steps: 1\n  learning_rate: 0.1\n  steps: 2\n", "line 4: steps stands twice"),
         ("train:\n  steps: 1\ntrain:\n  learning_rate: 0.1\n", "line 3: train stands twice"),
@@ -109,23 +108,23 @@ def test_text_is_taken_as_it_stands(tmp_path, value):
         ("train:\n  learning_rate: !!int 1:30\n", "line 2: '1:30' is no int"),
     ],
 )
-def test_a_recipe_that_is_none_is_refused(tmp_path, content, said):
+def test_damaged_recipe_is_refused(tmp_path, content, fact):
     path = tmp_path / "r.yaml"
     path.write_text(content)
     with pytest.raises(ParameterError) as refused:
         read_recipe(find_recipe(str(path)))
-    assert str(refused.value).startswith(f"recipe {path}") and said in str(refused.value)
+    assert str(refused.value).startswith(f"recipe {path}") and fact in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["1", "on", "2020-01-01"])
-def test_a_recipe_s_key_that_is_no_text_is_refused(tmp_path, name):
+def test_recipe_key_that_is_no_text_is_refused(tmp_path, name):
     (tmp_path / "r.yaml").write_text(f"train:\n  {name}: 2\n")
     with pytest.raises(ParameterError, match="Train has none of that name"):
         configs(str(tmp_path / "r.yaml"), tmp_path)
 
 
-def test_names_stay_in_outputs():
+def test_run_names_stay_in_outputs():
     assert run_folder("my run").parent == ROOT / "outputs"
     for name in ("..", "a/b", "", ".x", "cache"):
         with pytest.raises(ParameterError):
@@ -134,12 +133,12 @@ def test_names_stay_in_outputs():
 
 @pytest.fixture
 def pages(tmp_path, monkeypatch):
-    """A project whose notebooks do little: `pages(does)` writes them. Their kernels have the real library."""
+    """Return the function that writes notebooks which do little, with the real library."""
 
     def write(does: str):
         write_pages(tmp_path / "notebooks", does)
 
-    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "recipes").symlink_to(RECIPES)
     return write
@@ -156,90 +155,92 @@ def write_pages(folder: Path, does: str):
 
 def record_all(run: Run, stages: dict):
     for stage, config in stages.items():
-        with run.stage(config) as told:
+        with run.stage(config) as fields:
             (run.folder / f"{stage}.txt").write_text("made")
-            told["outputs"] = [f"{stage}.txt"]
+            fields["outputs"] = [f"{stage}.txt"]
 
 
-def test_a_run_whose_inputs_are_unchanged_is_kept(pages):
-    run, said = Run(run_folder("kept")), []
+def test_unchanged_run_is_kept(pages):
+    run, lines = Run(run_folder("kept")), []
     record_all(run, configs("demo", run.folder))
-    assert run_recipe("demo", name="kept", say=said.append).folder == run.folder
-    assert said == [
+    assert run_recipe("demo", name="kept", say=lines.append).folder == run.folder
+    assert lines == [
         f"[{number}/3] {stage}: unchanged, kept" for number, stage in enumerate(STAGES, 1)
     ]
     assert not run.notebook("prepare").exists()
 
 
-def test_a_stage_whose_notebook_is_not_whole_is_done_anew_and_a_missing_page_is_made(pages):
-    """The command was killed, or the disk was full, when the kernel had recorded that it was done."""
+def test_torn_notebook_reruns_its_stage_and_a_missing_page_is_written(pages):
+    # the command was killed, or the disk was full, after the kernel had recorded the stage as done
     pages(WORKS)
-    run, said = run_recipe("demo", name="torn", say=lambda _: None), []
+    run, lines = run_recipe("demo", name="torn", say=lambda _: None), []
     torn = run.notebook("train")
     torn.write_bytes(torn.read_bytes()[:-100])
     page = run.notebook("prepare").with_suffix(".html")
     page.unlink()
-    run_recipe("demo", name="torn", say=said.append)
-    assert [said[0], said[1].partition(";")[0], said[-1]] == [
+    run_recipe("demo", name="torn", say=lines.append)
+    assert [lines[0], lines[1].partition(";")[0], lines[-1]] == [
         "[1/3] prepare: unchanged, kept",
         "[2/3] train: its notebook is not whole",
         "[3/3] compare: unchanged, kept",
     ]
-    assert page.is_file() and not unfinished(torn)
-    told = json.loads(torn.read_bytes())
-    told["metadata"]["papermill"]["end_time"] = None  # as papermill leaves it while it works
-    torn.write_text(json.dumps(told))
-    assert unfinished(torn)
+    assert page.is_file() and not is_unfinished(torn)
+    fields = json.loads(torn.read_bytes())
+    fields["metadata"]["papermill"]["end_time"] = None  # as papermill leaves it while it works
+    torn.write_text(json.dumps(fields))
+    assert is_unfinished(torn)
 
 
-def test_another_host_than_the_first_only_trains(pages, monkeypatch):
+def test_second_host_only_trains(pages, monkeypatch):
     pages("")
-    said = []
+    lines = []
     hosts = [
         "train.num_nodes=2",
         "train.node_rank=1",
         "train.master_addr=10.0.0.1",
         "train.master_port=29500",
     ]
-    assert run_recipe("demo", hosts, "twö hosts", say=said.append) is None
+    assert run_recipe("demo", hosts, "twö hosts", say=lines.append) is None
     folder = run_folder("twö hosts")
-    assert said == ["host 1: trains with host 0, which prepares and compares"]
+    assert lines == ["host 1: trains with host 0, which prepares and compares"]
     assert [path.name for path in folder.glob("*.ipynb")] == ["2_train-host1.ipynb"]
 
 
-def test_a_folder_and_a_base_are_looked_at_again_and_what_rests_on_them_is_kept(pages):
-    run, said, own = Run(run_folder("own")), [], ["prepare.source=/images", "prepare.base=/base"]
-    record_all(run, configs("demo", run.folder, own))
+def test_uncovered_source_and_base_are_checked_again(pages):
+    run, lines, overrides = (
+        Run(run_folder("own")),
+        [],
+        ["prepare.source=/images", "prepare.base=/base"],
+    )
+    record_all(run, configs("demo", run.folder, overrides))
     pages(WORKS)
-    run_recipe("demo", own, "own", say=said.append)
-    assert said[0] == "[1/3] prepare: its source is looked at again, its base is looked at again"
-    assert said[2:] == ["[2/3] train: unchanged, kept", "[3/3] compare: unchanged, kept"]
+    run_recipe("demo", overrides, "own", say=lines.append)
+    assert lines[0] == "[1/3] prepare: its source is looked at again, its base is looked at again"
+    assert lines[2:] == ["[2/3] train: unchanged, kept", "[3/3] compare: unchanged, kept"]
     assert run.notebook("prepare").is_file() and run.read()["stages"]["prepare"]["status"] == "done"
 
 
 @pytest.mark.parametrize(
-    ("does", "seconds", "status", "said"),
+    ("does", "seconds", "status", "error"),
     [
         (DIES, 60, "failed", "DeadKernelError: Kernel died"),
         (SLEEPS, 3, "interrupted", "CellTimeoutError: A cell timed out"),
     ],
 )
-def test_a_kernel_that_dies_or_takes_too_long_is_a_failed_stage(
-    pages, monkeypatch, does, seconds, status, said
-):
+def test_dead_or_slow_kernel_fails_the_stage(pages, monkeypatch, does, seconds, status, error):
     pages(does)
-    monkeypatch.setattr(executing, "CELL_TIMEOUT", seconds)
+    monkeypatch.setattr(kernel, "CELL_TIMEOUT", seconds)
     run = Run(run_folder("dead"))
     with pytest.raises(StageError) as failure:
         execute(run, "prepare", configs("demo", run.folder)["prepare"])
-    assert str(failure.value).startswith(f"prepare failed: {said}") and failure.value.code == 1
+    assert str(failure.value).startswith(f"prepare failed: {error}") and failure.value.code == 1
     assert str(run.notebook("prepare")) in str(failure.value) and run.notebook("prepare").is_file()
     assert run.stage_record("prepare")["status"] == status and run.read()["status"] == "failed"
 
 
-def test_a_checkout_between_braces_runs(tmp_path, monkeypatch):
+def test_checkout_with_braces_in_its_path_runs(tmp_path, monkeypatch):
     folder = tmp_path / "{} {run} {0}"
-    monkeypatch.setattr(places, "ROOT", folder)
+    monkeypatch.setattr(paths, "ROOT", folder)
     (folder / "notebooks").mkdir(parents=True)
     write_pages(folder / "notebooks", WORKS)
     run = Run(folder / "outputs" / "demo")
@@ -248,8 +249,8 @@ def test_a_checkout_between_braces_runs(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
-def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_path):
-    """Also where the kernel does not stop when it is asked to, and is killed before it could note anything."""
+def test_ctrl_c_ends_the_command_and_is_recorded(pages, tmp_path):
+    # even if the kernel ignores the signal and is killed before it can record anything
     pages(STUBBORN)
     run = Run(run_folder("stopped"))
     command = [
@@ -276,9 +277,9 @@ def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_p
     with pytest.raises(RunError, match="another process"):
         execute(run, "prepare", configs("demo", run.folder)["prepare"])
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 130, said
-    assert said.splitlines() == [
+    lines = process.communicate(timeout=300)[1]
+    assert process.returncode == 130, lines
+    assert lines.splitlines() == [
         "onepass: prepare was interrupted; the same command goes on from there",
         f"{run.notebook('prepare')} shows where",
     ]
@@ -287,7 +288,7 @@ def test_ctrl_c_ends_the_command_with_a_word_and_the_record_says_so(pages, tmp_p
         pass  # nobody holds the lock of the killed kernel
 
 
-def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, python, pages):
+def test_unwritable_outputs_are_one_sentence(tmp_path, python, pages):
     (tmp_path / "outputs").write_text("a file")
     done = python(ONEPASS_IN, tmp_path, "run", "demo")
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -296,7 +297,7 @@ def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, python, pages
     ]
 
 
-def test_a_damaged_record_ends_the_command_with_one_sentence(tmp_path, python, pages):
+def test_damaged_record_is_one_sentence(tmp_path, python, pages):
     record = Path(tmp_path / "outputs" / "demo" / "run.json")
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"stages": {}})[:-4])

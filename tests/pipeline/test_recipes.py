@@ -6,7 +6,7 @@ from nbs_lib.config import PLACE, STAGES
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.pipeline.recipes import configs, recipe_names
 
-MEANT = {
+EXPECTED = {
     "cached": {"target_modules": "attention", "steps": 400, "captions": 150},
     "consistency": {"target_modules": "all", "steps": 1000, "captions": 150},
     "demo": {"target_modules": "attention", "steps": 400, "captions": 150},
@@ -23,17 +23,17 @@ MEANT = {
 """Of each recipe the parameters that the notebooks' defaults once had otherwise."""
 
 
-def test_the_notebooks_do_by_themselves_what_the_demo_does(tmp_path):
+def test_notebook_defaults_equal_the_demo_recipe(tmp_path):
     for stage, config in configs("demo", tmp_path).items():
         ours, usual = as_parameters(config), as_parameters(STAGES[stage]())
-        # the demo names what `auto` takes on a CPU that has it, so that its numbers are the same everywhere
+        # the demo fixes what `auto` takes on this CPU, so that its numbers are equal everywhere
         differ = {name for name in ours if name not in PLACE and ours[name] != usual[name]}
         assert differ == ({"mixed_precision"} if stage == "train" else set()), stage
         assert usual["run"] == "outputs/notebook"
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_means_what_it_meant(name, tmp_path):
+def test_recipe_values_are_unchanged(name, tmp_path):
     stages = configs(name, tmp_path)
-    found = {each: getattr(stages["train"], each) for each in ("target_modules", "steps")}
-    assert found | {"captions": stages["compare"].captions} == MEANT[name]
+    values = {name: getattr(stages["train"], name) for name in ("target_modules", "steps")}
+    assert values | {"captions": stages["compare"].captions} == EXPECTED[name]

@@ -10,37 +10,39 @@ from nbs_lib.config import STAGES
 from nbs_lib.run.run import Run
 
 
-def test_a_run_done_again_in_a_fresh_folder_is_equal_and_leaves_nothing(project):
+def test_verify_of_an_equal_run_leaves_nothing(project):
     project.onepass("run", "demo", "--name", "equal")
     before = sorted(path.name for path in project.outputs.iterdir())
-    told = json.loads(project.onepass("verify", "equal", "--json").stdout)
-    assert told["differ"] == [] and told["files"] >= 1
+    result = json.loads(project.onepass("verify", "equal", "--json").stdout)
+    assert result["differ"] == [] and result["files"] >= 1
     assert sorted(path.name for path in project.outputs.iterdir()) == before
 
 
-def test_what_comes_out_otherwise_is_named_and_kept_to_be_looked_at(project):
+def test_verify_names_and_keeps_what_differs(project):
     project.onepass("run", "demo", "--name", "chance")
     done = project.onepass("verify", "chance", status=1, LEAVES_train="something else")
     assert "train.txt" in done.stdout + done.stderr
-    [kept] = project.outputs.glob(".verify-chance-*")
-    assert (kept / "chance" / "train.txt").read_text() == "something else"
+    [result_folder] = project.outputs.glob(".verify-chance-*")
+    assert (result_folder / "chance" / "train.txt").read_text() == "something else"
     assert project.onepass("verify", "nothing of that name", status=2).stderr.startswith(
         "onepass: "
     )
 
 
-def test_a_run_begins_again_from_the_stage_that_is_asked_for(project):
+def test_run_from_a_stage_reruns_the_later_ones(project):
     project.onepass("run", "demo", "--name", "again")
-    started = {stage: told["started"] for stage, told in project.record("again")["stages"].items()}
-    kept = project.onepass("run", "demo", "--name", "again")
-    assert kept.stdout.count("unchanged, kept") == 3
+    started = {
+        stage: fields["started"] for stage, fields in project.record("again")["stages"].items()
+    }
+    unchanged = project.onepass("run", "demo", "--name", "again")
+    assert unchanged.stdout.count("unchanged, kept") == 3
     again = project.onepass("run", "demo", "--name", "again", "--from", "train")
     assert again.stdout.count("unchanged, kept") == 1 and again.stdout.count("asked for") == 2
     now = project.record("again")["stages"]
     assert now["prepare"]["started"] == started["prepare"]
 
 
-def test_one_seed_sets_them_all(project):
+def test_seed_option_sets_every_seed(project):
     project.onepass("run", "demo", "--name", "seeded", "--seed", "7", "-p", "compare.seeds=[0, 1]")
     asked = project.record("seeded")["asked"]
     assert (asked["prepare"]["seed"], asked["train"]["seed"], asked["compare"]["seeds"]) == (
@@ -50,8 +52,8 @@ def test_one_seed_sets_them_all(project):
     )
 
 
-def test_what_is_asked_for_anew_from_a_stage_on_leaves_the_checkpoints_of_an_earlier_one(project):
-    """A training that was killed goes on from its last checkpoint, also where only the comparison is to be done anew."""
+def test_run_from_compare_keeps_the_checkpoints(project):
+    # a killed training resumes from them, even if only the comparison is asked for
     folder = project.outputs / "half-way"
     project.onepass(
         "run", "demo", "--name", "half-way", status=1, DOES_train="raise ValueError('killed')"
@@ -63,7 +65,7 @@ def test_what_is_asked_for_anew_from_a_stage_on_leaves_the_checkpoints_of_an_ear
     assert not (folder / "checkpoints").exists()
 
 
-def test_a_run_that_was_asked_for_something_else_since_is_not_verified(project):
+def test_verify_refuses_a_run_with_a_new_request(project):
     project.onepass("run", "demo", "--name", "other")
     project.onepass(
         "run",
@@ -83,8 +85,8 @@ def test_a_run_that_was_asked_for_something_else_since_is_not_verified(project):
     )
 
 
-def test_a_comparison_with_what_lies_elsewhere_is_looked_at_again(project):
-    given = [
+def test_comparison_with_another_folder_is_repeated(project):
+    command = [
         "run",
         "demo",
         "--name",
@@ -92,15 +94,15 @@ def test_a_comparison_with_what_lies_elsewhere_is_looked_at_again(project):
         "-p",
         'compare.contenders=["unguided", "guided", "tuned", "outputs/style"]',
     ]
-    project.onepass(*given)
-    again = project.onepass(*given)
+    project.onepass(*command)
+    again = project.onepass(*command)
     assert (
         again.stdout.count("unchanged, kept") == 2
         and "outputs/style is looked at again" in again.stdout
     )
 
 
-def test_what_is_refused_is_not_what_a_run_was_asked_for(project):
+def test_refused_request_is_not_recorded(project):
     """Or it could not be gone on with by `resume`, which would be refused as well."""
     project.onepass("run", "demo", "--name", "refused")
     before = project.record("refused")
@@ -112,7 +114,7 @@ def test_what_is_refused_is_not_what_a_run_was_asked_for(project):
     assert project.record("refused") == before
 
 
-def test_a_run_goes_on_without_a_reader(project):
+def test_run_survives_a_closed_stdout(project):
     process = project.start("run", "demo", "--name", "unread")
     assert process.stdout.readline().startswith("[1/3] prepare")
     process.stdout.close()
@@ -126,27 +128,31 @@ def test_a_run_goes_on_without_a_reader(project):
     assert closed.returncode == 0 and closed.stderr == b""
 
 
-def test_a_copied_project_shows_no_path_of_where_it_was(project, tmp_path):
+def test_copied_project_shows_no_path_of_the_original(project, tmp_path):
     name = "copied"
-    shows = "from nbs_lib.files import from_project; print(from_project(run.folder)); print('run =', config.run)"
+    shows = (
+        "from nbs_lib.files import from_project; print(from_project(run.folder)); "
+        "print('run =', config.run)"
+    )
     project.onepass("run", "demo", "--name", name, **{f"DOES_{stage}": shows for stage in STAGES})
     moved = copy.copy(project)
     moved.folder = tmp_path / "elsewhere"
     moved.outputs = moved.folder / "outputs"
-    ignored = shutil.ignore_patterns("cache")
-    shutil.copytree(project.folder, moved.folder, symlinks=True, ignore=ignored)
-    said = [
-        moved.onepass(*each).stdout
-        for each in (("run", "demo", "--name", name), ("list",), ("show", name))
+    # the library has a folder cache/ too, which its hash covers
+    shutil.copytree(project.folder, moved.folder, symlinks=True)
+    shutil.rmtree(moved.outputs / "cache", ignore_errors=True)
+    outputs = [
+        moved.onepass(*command).stdout
+        for command in (("run", "demo", "--name", name), ("list",), ("show", name))
     ]
-    assert all(f"{stage}: unchanged, kept" in said[0] for stage in STAGES)
+    assert all(f"{stage}: unchanged, kept" in outputs[0] for stage in STAGES)
     folder = moved.outputs / name
     cells = [
         json.dumps(json.loads(path.read_bytes())["cells"], ensure_ascii=False)
         for path in folder.glob("*.ipynb")
     ]
     texts = [
-        *said,
+        *outputs,
         *cells,
         *(path.read_text() for path in [*folder.glob("*.html"), folder / "run.json"]),
     ]

@@ -1,31 +1,30 @@
-"""What torch has compiled for Python environments that are no more; see `train.launch` for where it is put."""
+"""Extensions that torch compiled for Python environments that are gone.
+
+`train.launch` decides where torch puts them.
+"""
 
 import os
 import re
 from pathlib import Path
 
-MADE_WITH = re.compile(r"-isystem '?(.+?)/torch/include'?(?=\s|$)", re.MULTILINE)
-"""In a build.ninja, the site-packages of the environment that it compiles for."""
+# in a build.ninja, the site-packages of the environment that it compiles for
+INCLUDE_FOLDER = re.compile(r"-isystem '?(.+?)/torch/include'?(?=\s|$)", re.MULTILINE)
 
 
 def stale_extensions() -> list[Path]:
-    """Return the folders of compiled extensions whose environments are gone, a checkout that was removed with its .venv.
+    """Return the folders of extensions whose environments are gone, such as a removed checkout's.
 
-    One that does not say what it was compiled for is left alone, and so is a folder of the user's own choice.
+    A folder that does not name its environment stays, and so does one that the user chose.
     """
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [
-        folder
-        for folder in sorted((caches / "torch_extensions").glob("onepass-*"))
-        if _is_left(folder)
-    ]
+    folders = sorted((caches / "torch_extensions").glob("onepass-*"))
+    return [folder for folder in folders if _is_stale(folder)]
 
 
-def _is_left(folder: Path) -> bool:
+def _is_stale(folder: Path) -> bool:
     environments = set()
     for build in folder.glob("*/build.ninja"):
-        text = build.read_text("utf-8", "replace").replace(
-            "$ ", " "
-        )  # ninja's way to write a space
-        environments |= set(MADE_WITH.findall(text))
-    return bool(environments) and not any(Path(each).exists() for each in environments)
+        # ninja escapes a space as "$ "
+        text = build.read_text("utf-8", "replace").replace("$ ", " ")
+        environments |= set(INCLUDE_FOLDER.findall(text))
+    return bool(environments) and not any(Path(path).exists() for path in environments)

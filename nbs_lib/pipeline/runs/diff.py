@@ -1,4 +1,4 @@
-"""Two runs against one another: parameters, versions, numbers, pictures."""
+"""Two runs compared: parameters, versions, numbers and pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,12 @@ from ...run.out_of_date import outdated_stages
 from ...run.record import is_number
 from ...run.run import Run
 from ...untrusted_files import read_bounded
-from .pictures import LARGEST, open_picture
-from .table import Row, run_values
+from ..recipes import result_parameters
+from .pictures import MAX_SIZE, open_picture
+from .table import run_values
 
-TIMES = (
+# words in the names of numbers that differ between two executions of the very same run
+COSTS = (
     "seconds",
     "memory",
     "watch_share",
@@ -23,15 +25,19 @@ TIMES = (
     "encoded",
     "reused",
 )
-"""Words in the names of numbers that differ from one time to the next of the very same run."""
+MAX_TEXT = 60
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two runs differ, {name: [of the first, of the second]}; None for what one of them has not.
+    """The differences of two runs, {name: [first, second]}, None for a value that a run lacks.
 
-    numbers: what they came to, without what it cost; costs: seconds and memory, which are never equal; pictures: the mean
-    distance of two, from 0 to 255. same: whether parameters, numbers and pictures are all equal.
+    parameters: of all stages
+    versions: of the libraries
+    numbers: of the results, without costs
+    costs: seconds and memory, which are never equal
+    pictures: mean distance of two pictures, 0 to 255, None if they cannot be compared
+    compared: number of compared pictures
     """
 
     parameters: dict[str, list]
@@ -43,111 +49,128 @@ class Difference:
 
     @property
     def same(self) -> bool:
+        """True if parameters, numbers and pictures are all equal."""
         return not (self.parameters or self.numbers or self.pictures)
 
 
 def difference(first: Run, second: Run) -> Difference:
-    """Where two runs differ. Errors: RunError for a damaged record."""
-    records, values = (
-        [each.read() for each in (first, second)],
-        [run_values(each) for each in (first, second)],
-    )
-    parameters = [_parameters(record) for record in records]
-    numbers = [
-        {
-            name: value
-            for name, value in each.items()
-            if _is_number(name, value)
-            and name not in parameters[place]
-            and name.rpartition(".")[2] not in PLACE
-        }
-        for place, each in enumerate(values)
-    ]
-    differ = _differ(*numbers)
-    costs = {name: both for name, both in differ.items() if any(word in name for word in TIMES)}
-    past = any(
-        "compare" in outdated_stages(record) for record in records
-    )  # pictures of an adapter that is no more
-    names = set() if past else {name for each in (first, second) for name in pictures_of(each)}
-    drawn = [each.compare / "pictures" for each in (first, second)]
-    distances = {name: distance(*(folder / name for folder in drawn)) for name in sorted(names)}
+    """Compare two runs. Errors: RunError for a damaged record."""
+    records = [first.read(), second.read()]
+    numbers = _differences(_numbers(first, records[0]), _numbers(second, records[1]))
+    costs = set(filter(_is_cost, numbers))
+    names = set(picture_names(first)) | set(picture_names(second))
+    if any("compare" in outdated_stages(record) for record in records):
+        # these pictures are of an adapter that was replaced
+        names = set()
+    pictures = {}
+    for name in sorted(names):
+        paths = [run.compare / "pictures" / name for run in (first, second)]
+        value = distance(*paths)
+        # None is a difference too
+        if value != 0.0:
+            pictures[name] = value
     return Difference(
-        parameters=_differ(*parameters),
-        versions=_differ(*(record.get("versions", {}) for record in records)),
-        numbers={name: both for name, both in differ.items() if name not in costs},
-        costs=costs,
-        pictures={name: far for name, far in distances.items() if far != 0.0},
+        parameters=_differences(*map(_parameters, records)),
+        versions=_differences(*(record.get("versions", {}) for record in records)),
+        numbers={name: values for name, values in numbers.items() if name not in costs},
+        costs={name: values for name, values in numbers.items() if name in costs},
+        pictures=pictures,
         compared=len(names),
     )
 
 
-def _parameters(record: dict[str, Any]) -> Row:
-    told = {stage: each.get("parameters", {}) for stage, each in record.get("stages", {}).items()}
-    told = record.get("asked", {}) | told
-    return {
-        f"{stage}.{name}": value
-        for stage in STAGES
-        for name, value in told.get(stage, {}).items()
-        if name not in PLACE
-    }
+def _is_cost(name: str) -> bool:
+    return any(word in name for word in COSTS)
 
 
-def _is_number(name: str, value: Any) -> bool:
-    return "." in name and is_number(value)
+def _parameters(record: dict) -> dict:
+    """Return the parameters of all stages by dotted name."""
+    parameters = {}
+    for stage in STAGES:
+        fields = record.get("stages", {}).get(stage)
+        # of a stage that has not begun, the parameters it was requested with
+        values = record.get("asked", {}).get(stage, {})
+        if fields is not None:
+            values = fields.get("parameters", {})
+        for name, value in result_parameters(values).items():
+            parameters[f"{stage}.{name}"] = value
+    return parameters
 
 
-def _differ(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list]:
-    names = list(dict.fromkeys([*first, *second]))
-    return {
-        name: [first.get(name), second.get(name)]
-        for name in names
-        if first.get(name) != second.get(name)
-    }
+def _numbers(run: Run, record: dict) -> dict:
+    """Return the numbers of a run's results by dotted name."""
+    excluded = _parameters(record)
+    numbers = {}
+    for name, value in run_values(run).items():
+        stage, _, last = name.rpartition(".")
+        if stage and is_number(value) and name not in excluded and last not in PLACE:
+            numbers[name] = value
+    return numbers
 
 
-def pictures_of(run: Run) -> list[str]:
+def _differences(first: dict, second: dict) -> dict[str, list]:
+    differences = {}
+    # a dict and no set, to keep the order
+    for name in first | second:
+        if first.get(name) != second.get(name):
+            differences[name] = [first.get(name), second.get(name)]
+    return differences
+
+
+def picture_names(run: Run) -> list[str]:
+    """Return the sorted file names of a run's compared pictures."""
     folder = run.compare / "pictures"
     return sorted(path.name for path in folder.glob("*.png")) if folder.is_dir() else []
 
 
 def distance(first: Path, second: Path) -> float | None:
-    """The mean difference of two pictures' values, 0.0 for equal files; None where one is missing, damaged or of another
-    size."""
+    """Return the mean difference of two pictures' values, 0.0 for equal files.
+
+    None if one is missing or damaged, or their sizes differ.
+    """
+    # equal bytes need no decoding, and most pictures of a repeated run are equal
     try:
-        if read_bounded(first, LARGEST) == read_bounded(second, LARGEST):
+        if read_bounded(first, MAX_SIZE) == read_bounded(second, MAX_SIZE):
             return 0.0
     except (OSError, ValueError):
         return None
     from PIL import ImageChops, ImageStat
 
-    a, b = open_picture(first), open_picture(second)
+    a = open_picture(first)
+    b = open_picture(second)
     if a is None or b is None or a.size != b.size:
         return None
     means = ImageStat.Stat(ImageChops.difference(a, b)).mean
     return sum(means) / len(means)
 
 
-def describe_difference(first: Run, second: Run, found: Difference) -> list[str]:
-    """The difference as lines of text."""
+def describe_difference(
+    first: Run,
+    second: Run,
+    result: Difference,
+) -> list[str]:
+    """Return the difference as lines of text."""
     lines = [f"{'':34}  {first.name}  |  {second.name}"]
     for title in ("parameters", "versions", "numbers", "costs"):
-        differ = getattr(found, title)
-        lines += [f"{title}: {'equal' if not differ else ''}".rstrip()]
-        lines += [f"  {name:32}  {_short(a)}  |  {_short(b)}" for name, (a, b) in differ.items()]
-    equal = found.compared - len(found.pictures)
-    lines += [
-        f"pictures: {equal} of {found.compared} equal" if found.compared else "pictures: none"
-    ]
-    for name, far in found.pictures.items():
-        apart = (
-            "only one, damaged, or of another size"
-            if far is None
-            else f"{far:.2f} of 255 apart on average"
-        )
-        lines.append(f"  {name:32}  {apart}")
+        differences = getattr(result, title)
+        lines.append(f"{title}:" if differences else f"{title}: equal")
+        for name, (a, b) in differences.items():
+            lines.append(f"  {name:32}  {_short(a)}  |  {_short(b)}")
+    # "0 of 0 equal" would sound like a result
+    if not result.compared:
+        return [*lines, "pictures: none"]
+    equal = result.compared - len(result.pictures)
+    lines.append(f"pictures: {equal} of {result.compared} equal")
+    for name, value in result.pictures.items():
+        text = "only one, damaged, or of another size"
+        if value is not None:
+            text = f"{value:.2f} of 255 apart on average"
+        lines.append(f"  {name:32}  {text}")
     return lines
 
 
 def _short(value: Any) -> str:
-    text = "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    if value is None:
+        return "–"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"

@@ -1,67 +1,77 @@
-"""A run in words: what was asked for, what became of it, where its files are."""
+"""A run in words: its parameters, its results, and where its files are."""
 
-from ...config import PLACE, STAGES
+from ...config import STAGES
 from ...config.validation import as_parameters
 from ...run.out_of_date import outdated_stages
 from ...run.run import Run
 from ..paths import outputs
 from ..progress import format_duration
+from ..recipes import result_parameters
 from .table import SHORT, format_cell, run_values, status
 
 
 def describe_run(run: Run) -> list[str]:
-    """Lines of text. Errors: RunError for a damaged record."""
-    record, values = run.read(), run_values(run)
-    asked, past = record.get("asked", {}), outdated_stages(record)
-    lines = [
-        f"{run.name}: {status(run, record, past)}"
-        + (f", of the recipe {asked['recipe']}" if asked.get("recipe") else "")
-    ]
+    """Return lines of text about a run. Errors: RunError for a damaged record."""
+    record = run.read()
+    values = run_values(run)
+    request = record.get("asked", {})
+    outdated = outdated_stages(record)
+    state = status(run, record, outdated)
+    recipe = f", of the recipe {request['recipe']}" if request.get("recipe") else ""
+    lines = [f"{run.name}: {state}{recipe}"]
     for stage in STAGES:
-        known = record.get("stages", {}).get(stage)
-        given = (known or {}).get("parameters") or asked.get(stage) or {}
-        of = (
-            f", out of date: it rests on another {past[stage]} than the last one"
-            if stage in past
-            else ""
-        )
-        lines.append(f"{stage}: {_became(known)}{of}")
-        lines += [f"    {name} = {value!r}" for name, value in _own(stage, given).items()]
-        if known and known.get("error"):
-            lines += [f"    {line}" for line in known["error"].splitlines()]
-    numbers = {name: values[name] for name in SHORT if name in values}
-    lines += [f"{name}: {format_cell(name, value)}" for name, value in numbers.items()]
-    lines += [f"{name}: {path}" for name, path in _files(run, past).items()]
-    if status(run, record, past) in ("failed", "interrupted"):
+        fields = record.get("stages", {}).get(stage, {})
+        parameters = fields.get("parameters") or request.get(stage) or {}
+        lines += _describe_stage(stage, fields, parameters, outdated)
+    for name in SHORT:
+        if name in values:
+            lines.append(f"{name}: {format_cell(name, values[name])}")
+    lines += [f"{name}: {path}" for name, path in _files(run, outdated).items()]
+    # the next step is said only if there is one
+    if state in ("failed", "interrupted"):
         lines.append(f"go on with it: onepass resume {run.name}")
     return lines
 
 
-def _became(known: dict | None) -> str:
-    if not known:
+def _describe_stage(
+    stage: str,
+    fields: dict,
+    parameters: dict,
+    outdated: dict[str, str],
+) -> list[str]:
+    """Return a line about a stage, its parameters that are no defaults, and its error."""
+    line = f"{stage}: {_describe_state(fields)}"
+    if stage in outdated:
+        line += f", out of date: it rests on another {outdated[stage]} than the last one"
+    # the record may be of an older version with other parameters
+    defaults = as_parameters(STAGES[stage]())
+    lines = [line]
+    for name, value in result_parameters(parameters).items():
+        if value != defaults.get(name):
+            lines.append(f"    {name} = {value!r}")
+    error = fields.get("error") or ""
+    return lines + [f"    {text}" for text in error.splitlines()]
+
+
+def _describe_state(fields: dict) -> str:
+    if not fields:
         return "not begun"
-    took = f", {format_duration(known['seconds'])}" if "seconds" in known else ""
-    return f"{known.get('status', 'unknown')}{took}, begun {format_cell('started', known.get('started'))}"
+    # a stage that is running has none yet
+    duration = f", {format_duration(fields['seconds'])}" if "seconds" in fields else ""
+    started = format_cell("started", fields.get("started"))
+    return f"{fields.get('status', 'unknown')}{duration}, begun {started}"
 
 
-def _own(stage: str, given: dict) -> dict:
-    """The parameters that are not the defaults."""
-    usual = as_parameters(STAGES[stage]())
-    return {
-        name: value
-        for name, value in given.items()
-        if name not in PLACE and value != usual.get(name)
-    }
-
-
-def _files(run: Run, past: dict[str, str]) -> dict[str, str]:
-    places = {"report": run.report, "adapter": run.adapter, "model": run.model, "log": run.log}
-    pages = {f"{stage}, as it ran": run.notebook(stage).with_suffix(".html") for stage in STAGES}
-    found = {name: path for name, path in (places | pages).items() if path.exists()}
-    if "compare" in past and "report" in found:
-        found["report, out of date"] = found.pop("report")
-    base = outputs().parent
-    return {
-        name: str(path.relative_to(base) if path.is_relative_to(base) else path)
-        for name, path in found.items()
-    }
+def _files(run: Run, outdated: dict[str, str]) -> dict[str, str]:
+    report = "report, out of date" if "compare" in outdated else "report"
+    paths = {report: run.report, "adapter": run.adapter, "model": run.model, "log": run.log}
+    for stage in STAGES:
+        paths[f"{stage}, as it ran"] = run.notebook(stage).with_suffix(".html")
+    # short paths, as people type them in the project
+    project = outputs().parent
+    files = {}
+    for name, path in paths.items():
+        if path.exists():
+            inside = path.is_relative_to(project)
+            files[name] = str(path.relative_to(project) if inside else path)
+    return files

@@ -1,4 +1,4 @@
-"""The runs of a sweep, each a command of its own, so many at a time."""
+"""The runs of a sweep, each a command in its own process, several at a time."""
 
 import ctypes
 import os
@@ -7,10 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from ...config.yaml12 import dump
 from ...files import ROOT
@@ -19,108 +18,134 @@ from ...run.terminal_text import printable
 from ...run.termination import TerminatedError
 from ..notebook import StageError
 from ..paths import run_folder
-from ..progress import format_duration
+from ..progress import Say, format_duration
 from ..runs.table import format_cell, run_values
 
-PATIENCE = 80.0  # seconds that members are given to save and end when the sweep is asked to
+# seconds that interrupted members have to save and end
+STOP_TIMEOUT = 80.0
+POLL_INTERVAL = 0.05
+# PR_SET_PDEATHSIG of Linux' prctl
 SET_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of Linux' prctl."""
 
 
 @dataclass(frozen=True)
 class SweepJob:
-    """A run of a sweep: its name, all parameters that differ from the recipe, and those of them that are swept."""
+    """A run of a sweep.
+
+    name: the run's
+    parameters: all that differ from the recipe
+    swept: those with several values in the sweep
+    seed: sets every seed
+    """
 
     name: str
-    given: dict[str, Any]
-    own: dict[str, Any]
+    parameters: dict
+    swept: dict
     seed: int | None = None
 
     def options(self) -> list[str]:
-        """What follows `onepass run RECIPE`."""
-        told = (
-            f"{full}={value if isinstance(value, str) else dump(value, inline=True)}"
-            for full, value in self.given.items()
-        )
-        seed = [] if self.seed is None else ["--seed", str(self.seed)]
-        return ["--name", self.name, *(part for each in told for part in ("-p", each)), *seed]
+        """Return the options after `onepass run RECIPE`."""
+        options = ["--name", self.name]
+        for name, value in self.parameters.items():
+            text = value if isinstance(value, str) else dump(value, inline=True)
+            options += ["-p", f"{name}={text}"]
+        if self.seed is not None:
+            options += ["--seed", str(self.seed)]
+        return options
+
+    def as_dict(self) -> dict:
+        """Return the job as plain values, under the names that `onepass sweep --json` prints."""
+        fields = {"name": self.name, "given": self.parameters, "own": self.swept}
+        return fields | {"seed": self.seed}
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job's process, the file with its standard error, and the time it began."""
+
+    process: subprocess.Popen
+    errors: TextIO
+    start: float
 
 
 def run_jobs(
-    recipe: Path, members: list[SweepJob], jobs: int, say: Callable[[str], None]
+    recipe: Path,
+    jobs: list[SweepJob],
+    n_parallel: int,
+    say: Say,
 ) -> set[str]:
-    """Run them; what each has come to is said when it ends. The names of those that failed, of which a record may still tell
-    what an earlier try came to. Errors: StageError where the sweep is interrupted."""
-    waiting, at_work, failed, ended = list(members), {}, set(), 0
-    begun = {}
+    """Run the jobs and return the names of those that failed.
+
+    The record of a failed job may still hold the result of an earlier try.
+
+    say: prints a line when a job begins and when it ends
+
+    Errors: StageError if the sweep is interrupted.
+    """
+    waiting = list(jobs)
+    running = {}
+    failed = set()
     try:
-        while waiting or at_work:
-            while waiting and len(at_work) < jobs:
-                member = waiting.pop(0)
-                say(f"      {member.name}: begins")
-                begun[member.name], at_work[member.name] = (
-                    time.monotonic(),
-                    _start(recipe, member, jobs),
-                )
-            for name, (process, said) in list(at_work.items()):
-                if process.poll() is None:
-                    continue
-                ended += 1
-                took = format_duration(time.monotonic() - begun[name])
-                came = printable(job_result(name, process.returncode, _lines(said)))
-                say(f"[{ended}/{len(members)}] {name}: {came}, {took}")
-                if process.returncode:
+        while waiting or running:
+            while waiting and len(running) < n_parallel:
+                job = waiting.pop(0)
+                say(f"      {job.name}: begins")
+                running[job.name] = _start(recipe, job, n_parallel)
+            for name in [name for name, job in running.items() if job.process.poll() is not None]:
+                ended = running.pop(name)
+                number = len(jobs) - len(waiting) - len(running)
+                say(f"[{number}/{len(jobs)}] {name}: {_describe_end(name, ended)}")
+                if ended.process.returncode:
                     failed.add(name)
-                del at_work[name]
-            time.sleep(0.05)
+            # waiting for one process would miss that another has ended
+            time.sleep(POLL_INTERVAL)
         return failed
     except KeyboardInterrupt as stop:
         code = 143 if isinstance(stop, TerminatedError) else 130
-        raise StageError(
-            "the sweep was interrupted; the same command goes on from there", code
-        ) from None
+        message = "the sweep was interrupted; the same command goes on from there"
+        raise StageError(message, code) from None
     finally:
-        _end([process for process, _ in at_work.values()])
+        _stop([job.process for job in running.values()])
 
 
-def _start(recipe: Path, member: SweepJob, jobs: int) -> tuple[subprocess.Popen, TextIO]:
-    """The member's command, and what it says on its standard error.
-
-    In a session of its own: Ctrl-C comes to it from the sweep alone, and so once. Several share the machine's cores, or their
-    threads would wait for one another.
-    """
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "nbs_lib",
-        "run",
-        str(recipe.resolve()),
-        *member.options(),
-    ]
-    threads = (
-        {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // jobs))} if jobs > 1 else {}
-    )
-    said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (a pipe that nobody reads would hold the member up)
+def _start(recipe: Path, job: SweepJob, n_parallel: int) -> RunningJob:
+    environment = dict(os.environ)
+    if n_parallel > 1:
+        # jobs that share the cores must share the threads too, or they wait for one another
+        threads = max(1, len(os.sched_getaffinity(0)) // n_parallel)
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", "run", str(recipe.resolve())]
+    # a file, because a pipe that nobody reads would block the job
+    errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
     process = subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=threads | os.environ,
-        start_new_session=True, preexec_fn=lambda: ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGTERM),
-    )  # fmt: skip
-    return process, said
+        command + job.options(),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        env=environment,
+        # in its own session the job gets Ctrl-C only from the sweep, and so only once
+        start_new_session=True,
+        # a job must not outlive a sweep that is killed
+        preexec_fn=lambda: ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGTERM),
+    )
+    return RunningJob(process, errors, time.monotonic())
 
 
-def _lines(said: TextIO) -> list[str]:
-    """What a member said that has ended."""
-    with said:
-        said.seek(0)
-        return said.read().strip().splitlines()
+def _describe_end(name: str, job: RunningJob) -> str:
+    with job.errors as file:
+        # the process has left the position at the end
+        file.seek(0)
+        lines = file.read().strip().splitlines()
+    result = printable(job_result(name, job.process.returncode, lines))
+    return f"{result}, {format_duration(time.monotonic() - job.start)}"
 
 
-def _end(processes: list[subprocess.Popen]):
+def _stop(processes: list[subprocess.Popen]):
     for process in processes:
-        process.terminate()  # not SIGINT, which what is begun in the background may have been told to ignore
-    end = time.monotonic() + PATIENCE
+        # not SIGINT: a process started in the background may ignore that
+        process.terminate()
+    end = time.monotonic() + STOP_TIMEOUT
     for process in processes:
         try:
             process.wait(max(0.1, end - time.monotonic()))
@@ -129,21 +154,18 @@ def _end(processes: list[subprocess.Popen]):
             process.wait()
 
 
-def job_result(name: str, code: int, said: list[str]) -> str:
-    """`done` with its loss, or why it failed."""
+def job_result(name: str, code: int, errors: list[str]) -> str:
+    """Return `done` with the job's loss, or the reason for its failure.
+
+    errors: lines of its standard error
+    """
     if code:
-        reason = next(
-            (line.removeprefix("onepass: ") for line in said if line.startswith("onepass: ")),
-            f"status {code}",
-        )
-        return f"failed: {reason}"
+        prefix = "onepass: "
+        reasons = [line.removeprefix(prefix) for line in errors if line.startswith(prefix)]
+        return f"failed: {reasons[0] if reasons else f'status {code}'}"
+    # without held-out examples a training has only its own loss
     values = run_values(Run(run_folder(name)))
-    told = next(
-        (
-            f", {key} {format_cell(key, values[key])}"
-            for key in ("held_out", "loss")
-            if key in values
-        ),
-        "",
-    )
-    return f"done{told}"
+    for key in ("held_out", "loss"):
+        if key in values:
+            return f"done, {key} {format_cell(key, values[key])}"
+    return "done"

@@ -1,4 +1,4 @@
-"""A run whose record, name or pictures are hostile is its own row, and troubles neither its neighbours nor a terminal."""
+"""Runs with hostile records, names or pictures: one row each, harmless to a terminal."""
 
 import json
 import os
@@ -12,10 +12,9 @@ from PIL import Image
 
 from nbs_lib.config import Train
 from nbs_lib.files import HOST, append_jsonl, read_jsonl
-from nbs_lib.pipeline import paths as places
+from nbs_lib.pipeline import paths
 from nbs_lib.pipeline.progress import Progress
-from nbs_lib.pipeline.runs import cleanup as tidy
-from nbs_lib.pipeline.runs import index_page as index
+from nbs_lib.pipeline.runs import cleanup, index_page
 from nbs_lib.pipeline.runs.diff import difference
 from nbs_lib.pipeline.runs.table import align_columns, columns, list_rows
 from nbs_lib.run.record import read_metrics
@@ -55,7 +54,7 @@ BAD = {
 @pytest.fixture
 def outputs(tmp_path, monkeypatch) -> Path:
     """Two whole runs, `a` and `z`; a test puts another one between them."""
-    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     for name in ("a", "z"):
         make(tmp_path / "outputs" / name)
     return tmp_path / "outputs"
@@ -70,38 +69,38 @@ def make(
     return Run(folder)
 
 
-def looked_at(outputs: Path) -> list[dict]:
+def rows_after_looking(outputs: Path) -> list[dict]:
     """The rows of all runs, after everything that looks at all of them has done so."""
-    tidy.gc(dry_run=True)
-    page = index.refresh().read_text("utf-8")
+    cleanup.gc(dry_run=True)
+    page = index_page.refresh().read_text("utf-8")
     assert "<td" in page and page.count('/thumbnail.png"') >= 2
-    found = list_rows()
-    lines = align_columns(columns(found, sorted({name for each in found for name in each})))
+    rows = list_rows()
+    lines = align_columns(columns(rows, sorted({name for row in rows for name in row})))
     assert all(line == printable(line) for line in lines)
-    whole = {each["name"]: each for each in found if each["name"] in ("a", "z")}
-    assert [each["train.loss"] for each in whole.values()] == [0.1, 0.1] and whole["a"][
+    intact = {row["name"]: row for row in rows if row["name"] in ("a", "z")}
+    assert [row["train.loss"] for row in intact.values()] == [0.1, 0.1] and intact["a"][
         "started"
     ] == STAGE["started"]
-    return found
+    return rows
 
 
 @pytest.mark.parametrize("trouble", BAD)
-def test_a_damaged_record_is_a_row_of_its_own(outputs, trouble):
+def test_damaged_record_is_one_row(outputs, trouble):
     run = make(outputs / "m", BAD[trouble])
-    assert [each["status"] for each in looked_at(outputs)] == ["done", "damaged", "done"]
+    assert [row["status"] for row in rows_after_looking(outputs)] == ["done", "damaged", "done"]
     with pytest.raises(RunError, match=r"run.json is damaged; remove it"):
         run.read()
 
 
-def test_a_link_that_leads_to_itself_is_no_file(outputs):
+def test_link_to_itself_is_no_file(outputs):
     run = make(outputs / "m")
     for name in ("cache", "log.txt"):
         (run.folder / name).symlink_to(name)
-    assert [each["status"] for each in looked_at(outputs)] == ["done"] * 3
+    assert [row["status"] for row in rows_after_looking(outputs)] == ["done"] * 3
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "large", "circle"])
-def test_what_is_no_file_is_not_waited_for(outputs, kind):
+def test_record_that_is_no_file_does_not_block(outputs, kind):
     record = make(outputs / "m").record
     record.unlink()
     if kind == "pipe":
@@ -113,15 +112,15 @@ def test_what_is_no_file_is_not_waited_for(outputs, kind):
             file.truncate(1 << 40)
     else:
         record.symlink_to("/dev/zero" if kind == "endless" else record.name)
-    assert {each["status"] for each in looked_at(outputs)} == {"done"} | (
+    assert {row["status"] for row in rows_after_looking(outputs)} == {"done"} | (
         {"damaged"} if kind != "circle" else set()
     )
 
 
 @pytest.mark.parametrize(
-    "told", [{"pid": "../1"}, {"pid": 10**30}, {"host": 5}, {"parent": "x"}, {"begun": ["1"]}]
+    "fields", [{"pid": "../1"}, {"pid": 10**30}, {"host": 5}, {"parent": "x"}, {"begun": ["1"]}]
 )
-def test_a_lock_that_says_nonsense_is_nobody_s(outputs, told):
+def test_damaged_lock_holds_nothing(outputs, fields):
     run = make(outputs / "m")
     holder = {
         "pid": os.getpid(),
@@ -131,8 +130,8 @@ def test_a_lock_that_says_nonsense_is_nobody_s(outputs, told):
         "since": "then",
         "what": TITLE,
     }
-    (run.folder / ".stage.lock").write_text(json.dumps(holder | told))
-    assert not run.is_active() and len(looked_at(outputs)) == 3
+    (run.folder / ".stage.lock").write_text(json.dumps(holder | fields))
+    assert not run.is_active() and len(rows_after_looking(outputs)) == 3
     with run.exclusive():
         pass
 
@@ -140,11 +139,11 @@ def test_a_lock_that_says_nonsense_is_nobody_s(outputs, told):
 @pytest.mark.parametrize(
     "name", [b"m\xff", b"m\x1b[31m", b"m\nforged: done", b"\xe2\x80\xaem", b"%s{0}", b"-m"]
 )
-def test_any_name_of_a_folder_is_listed(outputs, name):
+def test_run_of_any_name_is_listed(outputs, name):
     make(outputs / os.fsdecode(name))
-    found = looked_at(outputs)
-    assert os.fsdecode(name) in [each["name"] for each in found]
-    assert len(json.loads(printable_json(found))) == 3
+    rows = rows_after_looking(outputs)
+    assert os.fsdecode(name) in [row["name"] for row in rows]
+    assert len(json.loads(printable_json(rows))) == 3
 
 
 def bomb(side: int) -> bytes:
@@ -161,34 +160,34 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def test_a_picture_larger_than_any_is_not_read(outputs):
+def test_huge_picture_file_is_not_read(outputs):
     run = make(outputs / "m")
     with (run.compare / "pictures" / "p00_s0_tuned.png").open("wb") as file:
         file.truncate(1 << 42)
     assert difference(Run(outputs / "a"), run).pictures == {"p00_s0_tuned.png": None}
-    assert len(looked_at(outputs)) == 3
+    assert len(rows_after_looking(outputs)) == 3
 
 
 @pytest.mark.parametrize("side", [97, 60_000, 0xFFFFFFFF])
-def test_a_picture_without_end_is_not_opened(outputs, side):
+def test_picture_of_too_many_pixels_is_not_opened(outputs, side):
     run = make(outputs / "m")
     run.thumbnail.write_bytes(bomb(side))
     (run.compare / "pictures" / "p00_s0_tuned.png").write_bytes(bomb(60_000))
-    page = index.refresh().read_text()
+    page = index_page.refresh().read_text()
     assert page.count('/thumbnail.png"') == 2
     assert difference(Run(outputs / "a"), run).pictures == {"p00_s0_tuned.png": None}
 
 
-def test_a_thumbnail_from_elsewhere_is_not_shown(outputs, tmp_path):
+def test_linked_thumbnail_is_not_shown(outputs, tmp_path):
     Image.new("RGB", (5, 5), (1, 2, 3)).save(tmp_path / "secret.png")
     run = make(outputs / "m")
     run.thumbnail.symlink_to(tmp_path / "secret.png")
     before = (tmp_path / "secret.png").read_bytes()
-    assert index.refresh().read_text().count('/thumbnail.png"') == 3
+    assert index_page.refresh().read_text().count('/thumbnail.png"') == 3
     assert not run.thumbnail.is_symlink() and (tmp_path / "secret.png").read_bytes() == before
 
 
-def test_a_resume_ends_well_beside_a_damaged_run(project):
+def test_resume_beside_a_damaged_run(project):
     project.onepass("run", "demo", "--name", "beside")
     for name, record in (("numeric", BAD["a numeric start"]), ("deep", BAD["nested deeply"])):
         make(project.outputs / f"beside-{name}", record)
@@ -218,7 +217,7 @@ def test_a_resume_ends_well_beside_a_damaged_run(project):
             shutil.rmtree(folder)
 
 
-def test_what_a_terminal_would_obey_is_shown_as_an_escape(outputs):
+def test_control_characters_are_escaped(outputs):
     assert (
         printable(f"a{TITLE}\nb\udcff\x9b\u202e ü 猫")
         == "a\\x1b]0;owned\\x07\\nb\\udcff\\x9b\\u202e ü 猫"
@@ -235,16 +234,16 @@ def test_what_a_terminal_would_obey_is_shown_as_an_escape(outputs):
     run.metrics.write_text(
         '5\n{"step": 1, "loss": "x"}\n[]\n{"step": 4, "loss": 0.5}\n{"step": "5"}\n{"loss": 1}\n'
     )
-    log = type("Log", (), {"seen": f"{TITLE}30%"})()
+    log = type("Log", (), {"tail": f"{TITLE}30%"})()
     progress = Progress(run, "train", Train(steps=8), log, None)
     progress.start = 0.0
-    assert progress.words().endswith("\\x1b]0;owned\\x0730%")
-    progress.before = None
-    assert "step 4 of 8, loss 0.5000" in progress.words()
+    assert progress.describe().endswith("\\x1b]0;owned\\x0730%")
+    progress.earlier_metrics = None
+    assert "step 4 of 8, loss 0.5000" in progress.describe()
     assert read_metrics(run.metrics) == [{"step": 4, "loss": 0.5}]
 
 
-def test_a_damaged_line_is_left_out_and_kept_in_the_file(tmp_path):
+def test_damaged_line_is_skipped_and_stays_in_the_file(tmp_path):
     path = tmp_path / "votes.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": \n\xff\n' + b"[" * 100_000 + b"\n7\n{half")
     append_jsonl(path, {"b": "\u2028"})

@@ -1,4 +1,4 @@
-"""What is shown of runs: lists, the index, the difference of two, a page of a notebook, progress; and what is removed."""
+"""Lists, index, difference, description, progress and removal of runs, and the doctor."""
 
 import json
 import os
@@ -13,19 +13,19 @@ import nbformat
 import pytest
 from PIL import Image
 
-from nbs_lib.cli.doctor import examine, hub
+from nbs_lib.cli.doctor import check_hub, run_checks
 from nbs_lib.config import Compare, Train
 from nbs_lib.config.validation import COMMAND, ParameterError, setting
 from nbs_lib.files import HOST, write_atomic
-from nbs_lib.pipeline import paths as places
-from nbs_lib.pipeline import progress
-from nbs_lib.pipeline.notebook_html import last_words, write_page
+from nbs_lib.pipeline import paths
+from nbs_lib.pipeline.notebook_html import last_output, write_page
 from nbs_lib.pipeline.paths import find_run
-from nbs_lib.pipeline.runs import cleanup as tidy
-from nbs_lib.pipeline.runs import index_page as index
+from nbs_lib.pipeline.progress import Progress, format_duration
+from nbs_lib.pipeline.runs import cleanup, index_page
 from nbs_lib.pipeline.runs.diff import describe_difference, difference
+from nbs_lib.pipeline.runs.query import select_rows
 from nbs_lib.pipeline.runs.show import describe_run
-from nbs_lib.pipeline.runs.table import list_rows, select_rows
+from nbs_lib.pipeline.runs.table import list_rows
 from nbs_lib.run.run import Run
 
 EVIL = "<script>alert(1)</script>"
@@ -35,7 +35,7 @@ EVIL = "<script>alert(1)</script>"
 def outputs(tmp_path, monkeypatch):
     """Three runs: done, failed, killed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     for name, status, loss in (
         ("one", "done", 0.1),
         ("two", "failed", 0.3),
@@ -65,33 +65,34 @@ def outputs(tmp_path, monkeypatch):
     return tmp_path / "outputs"
 
 
-def test_a_parameter_is_named_as_it_is_given_where_it_is_read(monkeypatch):
-    given = [
+def test_setting_is_written_as_its_reader_gives_it(monkeypatch):
+    settings = [
         ("prepare", "captions", "names"),
         ("train", "deepspeed", False),
         ("prepare", "template", "a {} cat"),
     ]
-    assert [setting(*each) for each in given] == [
+    assert [setting(*row) for row in settings] == [
         "captions = 'names'",
         "deepspeed = False",
         "template = 'a {} cat'",
     ]
     monkeypatch.setenv(COMMAND, "1")
-    said = [
+    texts = [
         "-p prepare.captions=names",
         "-p train.deepspeed=false",
         "-p 'prepare.template=a {} cat'",
     ]
-    assert [setting(*each) for each in given] == said
+    assert [setting(*row) for row in settings] == texts
 
 
-def test_what_was_compiled_for_a_checkout_that_is_gone_goes(outputs, tmp_path):
+def test_gc_removes_extensions_of_a_removed_checkout(outputs, tmp_path):
     here, gone = tmp_path / "a chéckout", tmp_path / "no longer there"
     (here / "site-packages" / "torch").mkdir(parents=True)
-    for name, paths in (("a", [here]), ("b", [gone]), ("c", [gone, here]), ("d", [])):
-        for i, path in enumerate(paths):
-            place = str(path / "site-packages").replace(" ", "$ ")
-            text = f"cflags = -DX -isystem {place}/torch/include -isystem {place}/torch/include/api -fPIC\n"
+    for name, checkouts in (("a", [here]), ("b", [gone]), ("c", [gone, here]), ("d", [])):
+        for i, path in enumerate(checkouts):
+            folder = str(path / "site-packages").replace(" ", "$ ")
+            include = f"-isystem {folder}/torch/include"
+            text = f"cflags = -DX {include} {include}/api -fPIC\n"
             write_atomic(
                 tmp_path / f"caches/torch_extensions/onepass-{name}/op{i}/build.ninja", text
             )
@@ -100,43 +101,43 @@ def test_what_was_compiled_for_a_checkout_that_is_gone_goes(outputs, tmp_path):
         tmp_path / "caches/torch_extensions/py311/op/build.ninja",
         "-isystem /nowhere/torch/include\n",
     )
-    assert [left.path.name for left in tidy.gc(dry_run=True) if "compiled" in left.why] == [
+    assert [left.path.name for left in cleanup.gc(dry_run=True) if "compiled" in left.why] == [
         "onepass-b"
     ]
-    tidy.gc()
+    cleanup.gc()
     assert sorted(path.name for path in (tmp_path / "caches" / "torch_extensions").iterdir()) == [
         "onepass-a", "onepass-c", "onepass-d", "py311",
     ]  # fmt: skip
 
 
-def test_runs_are_chosen_and_ordered_by_any_value(outputs):
-    found = list_rows()
-    assert [each["name"] for each in select_rows(found, sort="-held_out")] == [
+def test_rows_are_selected_and_sorted_by_any_value(outputs):
+    result = list_rows()
+    assert [row["name"] for row in select_rows(result, sort="-held_out")] == [
         "two",
         "one",
         "three",
     ]
-    assert [each["name"] for each in select_rows(found, sort="loss")] == ["one", "two", "three"]
-    assert [each["name"] for each in select_rows(found, where=["rank=4", "held_out<0.2"])] == [
-        "one"
-    ]
-    assert [each["name"] for each in select_rows(found, "t*", ["status=failed"])] == ["two"]
+    assert [row["name"] for row in select_rows(result, sort="loss")] == ["one", "two", "three"]
+    assert [row["name"] for row in select_rows(result, where=["rank=4", "held_out<0.2"])] == ["one"]
+    assert [row["name"] for row in select_rows(result, "t*", ["status=failed"])] == ["two"]
     with pytest.raises(ParameterError, match="did you mean"):
-        select_rows(found, sort="held_ou")
-    with pytest.raises(ParameterError, match="is to be a number"):
-        select_rows(found, where=["rank=four"])
+        select_rows(result, sort="held_ou")
+    with pytest.raises(ParameterError, match="must be a number"):
+        select_rows(result, where=["rank=four"])
 
 
-def test_rows_of_some_values_have_them_as_rows_of_all_do(outputs):
-    wanted = ["train.rank", "loss", "held_out"]
-    some, whole = list_rows(wanted), list_rows()
-    assert [[each.get(name) for name in wanted] for each in some] == [
-        [each.get(name) for name in wanted] for each in whole
+def test_rows_of_few_values_equal_rows_of_all(outputs):
+    names = ["train.rank", "loss", "held_out"]
+    some, complete = list_rows(names), list_rows()
+    assert [[row.get(name) for name in names] for row in some] == [
+        [row.get(name) for name in names] for row in complete
     ]
-    assert some[0]["train.rank"] == 4 and "train.steps" in whole[0] and "train.steps" not in some[0]
+    assert (
+        some[0]["train.rank"] == 4 and "train.steps" in complete[0] and "train.steps" not in some[0]
+    )
 
 
-def test_a_run_that_is_done_stage_by_stage_in_notebooks_is_as_far_as_its_last_one(outputs):
+def test_status_of_a_run_executed_in_notebooks(outputs):
     done = [
         {"status": "done", "started": f"2026-01-0{day}T10:00:00+00:00", "outputs": {}}
         for day in (1, 2, 3)
@@ -156,19 +157,19 @@ def test_a_run_that_is_done_stage_by_stage_in_notebooks_is_as_far_as_its_last_on
     )
 
 
-def test_a_run_that_nobody_works_on_is_not_running(outputs):
-    assert {each["name"]: each["status"] for each in list_rows()} == {
+def test_killed_run_is_interrupted(outputs):
+    assert {row["name"]: row["status"] for row in list_rows()} == {
         "one": "done",
         "two": "failed",
         "three": "interrupted",
     }
     with Run(outputs / "three").exclusive():
-        assert {each["name"]: each["status"] for each in list_rows()}["three"] == "running"
+        assert {row["name"]: row["status"] for row in list_rows()}["three"] == "running"
 
 
-def test_the_index_is_one_page_that_escapes_what_was_typed(outputs):
+def test_index_is_one_page_with_escaped_text(outputs):
     (outputs / "one" / "report.html").write_text("")
-    page = index.refresh().read_text()
+    page = index_page.refresh().read_text()
     assert EVIL not in page and "&lt;script&gt;alert(1)" in page
     assert re.findall('src="([^"]*)"', page) == [
         f"{name}/thumbnail.png" for name in ("one", "three", "two")
@@ -176,11 +177,11 @@ def test_the_index_is_one_page_that_escapes_what_was_typed(outputs):
     assert 'href="one/report.html"' in page and "data:image" not in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page) and "default-src 'none'" in page
     assert Image.open(outputs / "one" / "thumbnail.png").size == (96, 96)
-    index.refresh()
+    index_page.refresh()
     assert (outputs / "index.html").read_text() == page
 
 
-def test_what_rests_on_another_result_is_out_of_date_wherever_it_is_shown(outputs):
+def test_outdated_comparison_is_marked_everywhere(outputs):
     run = Run(outputs / "again")
     stages = {
         "prepare": stage_of("1", {}),
@@ -194,17 +195,17 @@ def test_what_rests_on_another_result_is_out_of_date_wherever_it_is_shown(output
     for name in ("report.html", "3_compare.html", "2_train.html"):
         write_atomic(run.folder / name, "")
     Image.new("RGB", (8, 8)).save(run.thumbnail)
-    [found] = select_rows(list_rows(), "again")
+    [result] = select_rows(list_rows(), "again")
     assert (
-        found["status"] == "out of date"
-        and found["outdated"] == "compare"
-        and found["train.loss"] == 0.5
+        result["status"] == "out of date"
+        and result["outdated"] == "compare"
+        and result["train.loss"] == 0.5
     )
-    assert not [name for name in found if "time_ratio" in name], "a number of the adapter before"
+    assert not [name for name in result if "time_ratio" in name], "a number of the adapter before"
     lines = "\n".join(describe_run(run))
     assert "again: out of date" in lines and "it rests on another train than the last one" in lines
     assert "report, out of date: " in lines and "0.51" not in lines
-    page = index.refresh().read_text()
+    page = index_page.refresh().read_text()
     assert (
         'again/report.html">report, out of date<' in page
         and 'again/3_compare.html">3, out of date<' in page
@@ -220,7 +221,7 @@ def test_what_rests_on_another_result_is_out_of_date_wherever_it_is_shown(output
     )
     run.update(
         status="done",
-        stages={name: each for name, each in run.read()["stages"].items() if name != "compare"},
+        stages={name: row for name, row in run.read()["stages"].items() if name != "compare"},
     )
     assert select_rows(list_rows(), "again")[0]["status"] == "done"
 
@@ -234,7 +235,7 @@ def stage_of(day: str, outputs: dict) -> dict:
     }
 
 
-def test_a_picture_of_the_index_is_a_small_one_of_the_run_s_own(outputs, tmp_path):
+def test_index_shows_only_small_pictures_of_the_run(outputs, tmp_path):
     Image.new("RGB", (4000, 4000)).save(tmp_path / "large.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere.png")
     for name in ("one", "two", "three"):
@@ -242,29 +243,29 @@ def test_a_picture_of_the_index_is_a_small_one_of_the_run_s_own(outputs, tmp_pat
     (outputs / "one" / "thumbnail.png").symlink_to(tmp_path / "elsewhere.png")
     shutil.copy(tmp_path / "large.png", outputs / "two" / "thumbnail.png")
     os.mkfifo(outputs / "three" / "thumbnail.png")
-    assert "thumbnail.png" not in index.refresh().read_text()
+    assert "thumbnail.png" not in index_page.refresh().read_text()
 
 
-def test_two_thousand_runs_are_a_small_page(outputs):
+def test_index_of_many_runs_is_small(outputs):
     record = (outputs / "one" / "run.json").read_bytes()
     for number in range(300):
         write_atomic(outputs / f"a-run-of-many-{number}" / "run.json", record)
-    assert index.refresh().stat().st_size < 300 * 1500, "2,000 of them are less than 3 MB"
+    assert index_page.refresh().stat().st_size < 300 * 1500, "2,000 of them are less than 3 MB"
 
 
-def test_two_runs_differ_in_so_much(outputs):
+def test_difference_of_two_runs(outputs):
     one, two, three = (find_run(name) for name in ("one", "two", "three"))
-    found = difference(one, two)
-    assert found.parameters == {} and found.versions == {"torch": ["one", "two"]}
-    assert found.numbers["train.loss"] == [0.1, 0.3] and found.pictures == {
+    result = difference(one, two)
+    assert result.parameters == {} and result.versions == {"torch": ["one", "two"]}
+    assert result.numbers["train.loss"] == [0.1, 0.3] and result.pictures == {
         "p00_s0_tuned.png": pytest.approx(10 / 3)
     }
-    assert not found.same and difference(one, one).same
+    assert not result.same and difference(one, one).same
     assert difference(one, three).parameters == {"train.rank": [4, 8]}
-    assert any("3.33 of 255 apart" in line for line in describe_difference(one, two, found))
+    assert any("3.33 of 255 apart" in line for line in describe_difference(one, two, result))
 
 
-def test_a_run_in_words(outputs):
+def test_describe_run(outputs):
     lines = describe_run(find_run("two"))
     assert (
         lines[0] == f"two: failed, of the recipe {EVIL}"
@@ -273,27 +274,27 @@ def test_a_run_in_words(outputs):
     assert "    rank = 4" in lines and "held_out: 0.3" in lines
 
 
-def test_a_run_is_found_by_its_folder_and_none_leads_out(outputs):
+def test_find_run_stays_in_outputs(outputs):
     assert find_run("one/").folder == find_run(str(outputs / "one")).folder == outputs / "one"
     for name in ("../notebooks", "/etc", "one/../two/..", "cache", ".", "", "oen"):
         with pytest.raises(ParameterError, match="there is no such run"):
             find_run(name)
 
 
-def test_removing_follows_no_link(outputs, tmp_path):
+def test_remove_run_follows_no_link(outputs, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "mine").write_text("kept")
     (outputs / "one" / "cache").symlink_to(tmp_path / "elsewhere")
     before = sorted(outputs.rglob("*"))
     assert (
-        tidy.remove_run(["one", "t*"], dry_run=True) == ["one", "three", "two"]
+        cleanup.remove_run(["one", "t*"], dry_run=True) == ["one", "three", "two"]
         and sorted(outputs.rglob("*")) == before
     )
-    assert tidy.remove_run(["one", "t*"]) == ["one", "three", "two"]
-    assert (tmp_path / "elsewhere" / "mine").read_text() == "kept" and places.run_names() == []
+    assert cleanup.remove_run(["one", "t*"]) == ["one", "three", "two"]
+    assert (tmp_path / "elsewhere" / "mine").read_text() == "kept" and paths.run_names() == []
 
 
-def test_gc_takes_what_nothing_needs(outputs):
+def test_gc_removes_what_nothing_needs(outputs):
     (outputs / "one" / "checkpoints" / "step-1").mkdir(parents=True)
     (outputs / "two" / "checkpoints" / "step-1").mkdir(parents=True)
     (outputs / "cache" / ("a" * 64)).mkdir(parents=True)
@@ -312,7 +313,7 @@ def test_gc_takes_what_nothing_needs(outputs):
     for part in parts:
         (outputs / part).parent.mkdir(exist_ok=True)
         (outputs / part).write_text("half")
-    gone = {str(each.path.relative_to(outputs)) for each in tidy.gc(dry_run=True)}
+    gone = {str(row.path.relative_to(outputs)) for row in cleanup.gc(dry_run=True)}
     assert gone == {
         "one/checkpoints",
         f"cache/{'a' * 64}",
@@ -323,12 +324,14 @@ def test_gc_takes_what_nothing_needs(outputs):
     assert (outputs / "one" / "checkpoints").exists()
     with Run(outputs / "two").exclusive():
         assert f"two/samples/{'0' * 24}.4194303.part" not in {
-            str(each.path.relative_to(outputs)) for each in tidy.gc(dry_run=True)
+            str(row.path.relative_to(outputs)) for row in cleanup.gc(dry_run=True)
         }
-    assert len(tidy.gc()) == 9 and tidy.gc() == [] and (outputs / "two" / "checkpoints").exists()
+    assert (
+        len(cleanup.gc()) == 9 and cleanup.gc() == [] and (outputs / "two" / "checkpoints").exists()
+    )
 
 
-def test_a_notebook_s_page_shows_its_pictures_and_runs_nothing(tmp_path):
+def test_notebook_page_shows_pictures_and_runs_no_script(tmp_path):
     output = nbformat.v4.new_output(
         "display_data", {"image/png": "iVBORw0KGgo=", "text/html": EVIL}
     )
@@ -337,10 +340,10 @@ def test_a_notebook_s_page_shows_its_pictures_and_runs_nothing(tmp_path):
         "text/plain": "VBox(children=(",
     }
     widget = nbformat.v4.new_output("display_data", forms)
-    said = nbformat.v4.new_output("stream", text="the end\n")
+    texts = nbformat.v4.new_output("stream", text="the end\n")
     cells = [
         nbformat.v4.new_code_cell("1", outputs=[output, widget]),
-        nbformat.v4.new_code_cell("2", outputs=[said]),
+        nbformat.v4.new_code_cell("2", outputs=[texts]),
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "n.ipynb")
     page = write_page(tmp_path / "n.ipynb").read_text()
@@ -352,41 +355,49 @@ def test_a_notebook_s_page_shows_its_pictures_and_runs_nothing(tmp_path):
     assert (
         not re.search(r"<script[^>]*src", page) and "widget-view" not in page and "VBox" not in page
     )
-    assert last_words(tmp_path / "n.ipynb") == "the end"
+    assert last_output(tmp_path / "n.ipynb") == "the end"
 
 
-def test_progress_says_step_loss_and_time_left(tmp_path):
-    run, log, said = Run(tmp_path), SimpleNamespace(seen="\rencode 3/7"), []
+def test_progress_shows_step_loss_and_time_left(tmp_path):
+    run, log, texts = Run(tmp_path), SimpleNamespace(tail="\rencode 3/7"), []
     run.metrics.write_text('{"step": 300, "loss": 9.0, "seconds": 1}\n')  # of an earlier training
-    with progress.Progress(run, "train", Train(steps=300), log, said.append) as shown:
-        assert shown.words() == "train 0 s: encode 3/7"
+    with Progress(run, "train", Train(steps=300), log, texts.append) as progress:
+        assert progress.describe() == "train 0 s: encode 3/7"
         run.metrics.write_text('{"step": 100, "loss": 0.5}\n')
-        assert shown.words() == "train 0 s: step 100 of 300, loss 0.5000"
-        shown.first = (100, time.monotonic() - 10)
+        assert progress.describe() == "train 0 s: step 100 of 300, loss 0.5000"
+        progress.first = (100, time.monotonic() - 10)
         run.metrics.write_text(
             '{"step": 150, "loss": 0.25}\n{"step": 150, "held_out_loss": 1}\n{"step": 2'
         )
-        assert shown.words() == "train 0 s: step 150 of 300, loss 0.2500, 30 s left"
+        assert progress.describe() == "train 0 s: step 150 of 300, loss 0.2500, 30 s left"
     run.update(stages={"train": {"resolved": {"steps": 160}}})
-    with progress.Progress(run, "train", Train(epochs=2), log, said.append) as shown:
+    with Progress(run, "train", Train(epochs=2), log, texts.append) as progress:
         run.metrics.write_text('{"step": 40, "loss": 0.125}\n')
-        assert shown.words() == "train 0 s: step 40 of 160, loss 0.1250"
-    log.seen = "Kept\rguided :  25%|███▎         | 140/570 [00:23<01:09,  6.18picture/s]"
-    with progress.Progress(run, "compare", Compare(), log, said.append) as shown:
-        assert shown.words() == "compare 0 s: guided 140 of 570, 01:09 left"
-    assert [progress.format_duration(each) for each in (4, 200, 7500)] == [
+        assert progress.describe() == "train 0 s: step 40 of 160, loss 0.1250"
+    log.tail = "Kept\rguided :  25%|███▎         | 140/570 [00:23<01:09,  6.18picture/s]"
+    with Progress(run, "compare", Compare(), log, texts.append) as progress:
+        assert progress.describe() == "compare 0 s: guided :  140/570 [00:23<01:09,  6.18picture/s]"
+    assert [format_duration(row) for row in (4, 200, 7500)] == [
         "4 s",
         "3 min 20 s",
         "2 h 5 min",
     ]
 
 
-def test_in_a_terminal_the_progress_is_a_line_that_moves(project):
+def test_progress_in_a_terminal_is_a_moving_line(project):
     ours, theirs = os.openpty()
     command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", "run", "demo", "--name", "moving"]
-    known = os.environ | {"PYTHONPATH": str(project.folder), "DOES_prepare": "time.sleep(1.5)"}
+    environment = os.environ | {
+        "PYTHONPATH": str(project.folder),
+        "DOES_prepare": "time.sleep(1.5)",
+    }
     done = subprocess.run(
-        command, cwd=project.folder, env=known, stdout=subprocess.PIPE, stderr=theirs, text=True
+        command,
+        cwd=project.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
     )
     os.close(theirs)
     assert done.returncode == 0 and "[1/3] prepare: not done yet" in done.stdout
@@ -394,20 +405,22 @@ def test_in_a_terminal_the_progress_is_a_line_that_moves(project):
     os.close(ours)
 
 
-def test_the_doctor_looks_at_everything_and_says_how_it_is_mended(monkeypatch):
-    found = {each.what: each for each in examine()}
+def test_doctor_checks_everything_and_names_fixes(monkeypatch):
+    result = {finding.check: finding for finding in run_checks()}
     assert {"Python", "packages", "C++ compiler", "ninja", "GPUs", "memory", "disk", "hub"} <= set(
-        found
+        result
     )
-    assert {"DeepSpeed's operators", "models of the hub"} <= set(found)
-    assert found["Python"].state == found["packages"].state == found["C++ compiler"].state == "good"
-    assert all(each.mend for each in found.values() if each.state == "wrong")
+    assert {"DeepSpeed's operators", "models of the hub"} <= set(result)
+    assert (
+        result["Python"].state == result["packages"].state == result["C++ compiler"].state == "good"
+    )
+    assert all(finding.fix for finding in result.values() if finding.state == "wrong")
     monkeypatch.setenv("HF_HUB_OFFLINE", "")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert (hub().state, hub().mend) == ("note", "export HF_HUB_OFFLINE=1")
+    assert (check_hub().state, check_hub().fix) == ("note", "export HF_HUB_OFFLINE=1")
 
 
-def test_what_is_wrong_is_said_with_the_command_that_mends_it(project, tmp_path):
+def test_doctor_prints_what_is_wrong_and_the_fix(project, tmp_path):
     (project.folder / "constraints.txt").rename(tmp_path / "kept")
     try:
         (project.folder / "constraints.txt").write_text("torch==1.0\n")
@@ -420,6 +433,6 @@ def test_what_is_wrong_is_said_with_the_command_that_mends_it(project, tmp_path)
     )
     assert (
         "wrong   C++ compiler: no c++, no g++" in done.stdout
-        and "mend it: apt-get install g++" in done.stdout
+        and "fix: apt-get install g++" in done.stdout
     )
     assert done.stderr.startswith("onepass: wrong here: packages, C++ compiler")

@@ -224,7 +224,9 @@ def test_more_steps_at_a_constant_rate_resume(
     ]
     train(of_steps(uninterrupted, 8, checkpoints_total_limit=3))
     assert uninterrupted.stage_record("train")["resumed_from"] == 0
-    assert (run.adapter / LORA_FILE).read_bytes() == (uninterrupted.adapter / LORA_FILE).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (
+        uninterrupted.adapter / LORA_FILE
+    ).read_bytes()
     fewer = start_training(of_steps(run, 6, checkpoints_total_limit=3))
     assert fewer.wait() == 0 and run.stage_record("train")["resumed_from"] == 6, fewer.said
 

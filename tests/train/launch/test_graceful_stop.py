@@ -2,8 +2,8 @@
 
 import json
 
-from nbs_lib.pipeline.notebook import SHUTDOWN
-from nbs_lib.pipeline.sweep import jobs as members
+from nbs_lib.pipeline.notebook import TRAIN_SHUTDOWN_TIMEOUT
+from nbs_lib.pipeline.sweep.jobs import STOP_TIMEOUT
 from nbs_lib.train.launch.graceful_stop import GRACE, LONGEST_GRACE
 from nbs_lib.train.launch.start import PATIENCE
 
@@ -98,4 +98,5 @@ def test_slow_steps_get_the_time_of_two(python, tmp_path):
 
 
 def test_launchers_and_schedulers_wait_longer_than_a_training_may_take_to_end():
-    assert GRACE < 5 and LONGEST_GRACE < PATIENCE < SHUTDOWN / 2 < members.PATIENCE < SLURM_NOTICE
+    shutdown = TRAIN_SHUTDOWN_TIMEOUT / 2
+    assert GRACE < 5 and LONGEST_GRACE < PATIENCE < shutdown < STOP_TIMEOUT < SLURM_NOTICE

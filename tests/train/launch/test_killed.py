@@ -93,7 +93,9 @@ def test_a_training_killed_at_random_moments_ends_in_the_same_adapter(
     train(every_step(killed, **options))
     record = killed.stage_record("train")
     assert record["status"] == "done" and record["resumed_from"] >= KILLS
-    assert (killed.adapter / LORA_FILE).read_bytes() == (uninterrupted.adapter / LORA_FILE).read_bytes()
+    assert (killed.adapter / LORA_FILE).read_bytes() == (
+        uninterrupted.adapter / LORA_FILE
+    ).read_bytes()
     assert steps_of(killed, "loss") == list(range(1, STEPS + 1))
     assert steps_of(killed, "held_out_loss") == steps_of(uninterrupted, "held_out_loss")
     assert {path.name for path in killed.folder.rglob("*")} == {

@@ -134,7 +134,9 @@ def test_a_lost_host_is_named_and_the_other_resumes_alone(new_run, prepared_tiny
     alone = start(run, steps=STEPS)
     assert [kernel.wait() for kernel in (alone, never_lost)] == [0, 0], alone.said + never_lost.said
     assert run.stage_record("train")["resumed_from"] >= 4
-    assert (run.adapter / LORA_FILE).read_bytes() == (uninterrupted.adapter / LORA_FILE).read_bytes()
+    assert (run.adapter / LORA_FILE).read_bytes() == (
+        uninterrupted.adapter / LORA_FILE
+    ).read_bytes()
 
 
 def test_hosts_with_other_parameters_are_refused(new_run, prepared_tiny, start, network):

@@ -301,7 +301,7 @@ def test_hub_reads_the_card_s_metadata(exported, base, run, to):
 
 
 @pytest.mark.parametrize(
-    "origin, license, wanted",
+    "origin, license, expected",
     [
         (
             "a/base@0123456789abcdef",
@@ -541,7 +541,7 @@ def tamper(monkeypatch, to: str):
 
 
 @pytest.mark.parametrize(
-    ("objective", "sampling", "said"),
+    ("objective", "sampling", "sentence"),
     [
         (
             "consistency",
@@ -555,14 +555,14 @@ def tamper(monkeypatch, to: str):
         ),
     ],
 )
-def test_export_of_each_objective(base, trained, tmp_path, objective, sampling, header):
+def test_export_of_each_objective(base, trained, tmp_path, objective, sampling, sentence):
     run = new_run(tmp_path / objective, base)
     save_adapter(
         run.adapter, trained, adapter_facts(base) | {"objective": objective, "sampling": sampling}
     )
     for to in KINDS:
         card = (export(run.folder, to) / "README.md").read_text()
-        assert header in card and objective in card
+        assert sentence in card and objective in card
         assert to == "kohya" or (
             sampling["scheduler"] in card
             and f"guidance_scale={sampling['guidance_scale']:g}" in card

@@ -45,7 +45,7 @@ def playground_of(run: Run, folder: Path):
     ]
     for given, ours in (
         ('"outputs/notebook"', repr(str(run.folder))),
-        ("steps: int = 25", "steps: int = 2"),
+        ("steps = 25", "steps = 2"),
     ):
         assert given in parameters.source
         parameters.source = parameters.source.replace(given, ours)

@@ -104,7 +104,7 @@ class Fuzzer:
             return "refused"
         try:
             with adapters.fused([(self.run.adapter, 1.0)]):
-                changed = [layer.weight for _, layer in adapters._changed()]
+                changed = [layer.weight for _, layer in adapters.adapted_layers()]
                 assert changed and all(bool(weight.isfinite().all()) for weight in changed)
         finally:
             self.pipe.unload_lora_weights()

@@ -46,7 +46,7 @@ class AdapterLoader:
         self.pipe.load_lora_weights(str(folder), weight_name=LORA_FILE, adapter_name=name)
         self.pipe.disable_lora()
         self._loaded[folder] = name, stamp
-        for layer_name, layer in self._adapted_layers():
+        for layer_name, layer in self.adapted_layers():
             # copied before the first adapter is fused into it
             if layer_name not in self._originals:
                 self._originals[layer_name] = layer.weight, layer.weight.detach().clone()
@@ -77,11 +77,11 @@ class AdapterLoader:
         unet = self.base.unet().to(self.pipe.unet.device)
         if adapters:
             with self.fused(adapters):
-                for name, layer in self._adapted_layers():
+                for name, layer in self.adapted_layers():
                     unet.get_submodule(name).weight.copy_(layer.weight)
         return unet
 
-    def _adapted_layers(self):
+    def adapted_layers(self) -> list[tuple[str, torch.nn.Module]]:
         """Return the base's layers that adapters lie on, by their names in a UNet without any."""
         modules = self.pipe.unet.named_modules()
         return [

@@ -126,24 +126,24 @@ def numbers_in(text: str) -> list[float]:
 def test_the_numbers_are_those_of_results_json(page, results):
     cells = page.texts("td")
     for row, name in enumerate(("unguided", "guided", "tuned")):
-        row, near = results["contenders"][name], results["to_guided"].get(name)
+        costs, near = results["contenders"][name], results["to_guided"].get(name)
         first, nfe, seconds, memory = cells[4 * row : 4 * row + 4]
         score, fid, kid, *distances = cells[12 + 6 * row : 18 + 6 * row]
         assert all(page.texts("th")[start + row].startswith(name.capitalize()) for start in (5, 15))
-        rates = [100 * row["caption_first"][key] for key in ("rate", "low", "high")]
+        rates = [100 * costs["caption_first"][key] for key in ("rate", "low", "high")]
         assert numbers_in(first) == pytest.approx(rates, abs=0.51)
         for cell, kind, times in ((score, "clip_score", 1), (fid, "fid", 1), (kid, "kid", 1000)):
-            ends = [row[kind]["value"], row[kind]["low"], row[kind]["high"]]
+            ends = [costs[kind]["value"], costs[kind]["low"], costs[kind]["high"]]
             assert numbers_in(cell) == pytest.approx([times * x for x in ends], rel=6e-3)
         for cell, kind in zip(distances, ("ssim", "psnr", "latent_mse"), strict=True):
             expected = [near[kind], *near["intervals"][kind]] if near else []
             assert numbers_in(cell) == pytest.approx(expected, rel=6e-3)
-        assert numbers_in(nfe) == [row["nfe"]]
-        expected = [row["seconds"], row["seconds_low"], row["seconds_high"]]
+        assert numbers_in(nfe) == [costs["nfe"]]
+        expected = [costs["seconds"], costs["seconds_low"], costs["seconds_high"]]
         assert numbers_in(seconds) == pytest.approx(expected, rel=6e-3)
         assert (
-            numbers_in(memory) == pytest.approx([row["memory_mib"]], abs=1)
-            and row["memory_kind"] in memory
+            numbers_in(memory) == pytest.approx([costs["memory_mib"]], abs=1)
+            and costs["memory_kind"] in memory
         )
     figures = " ".join(page.texts("dl")[0].split())
     assert numbers_in(figures.partition("Time, tuned to guided")[2])[0] == pytest.approx(

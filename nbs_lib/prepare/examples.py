@@ -1,56 +1,64 @@
-"""What a source yields: examples, whose images are not read yet, and what it could not make one of."""
+"""The items that a source yields: examples, whose images are not read yet, and skipped items."""
 
 import os
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 from PIL import Image
 
+from ..picturebook.captions import draw_scene
+from ..picturebook.draw import draw
+from ..picturebook.snowmen import draw_unseen
+from .captions import CaptionError, clean_caption
 from .enclosure import open_regular
 from .images import NO_FILE, NO_MEMBER, ImageError, decode
 
-LARGEST = 1 << 28
-LARGEST_HELD = (
+LARGEST = 1 << 28  # bytes of an image file
+LARGEST_IN_MEMORY = (
     1 << 26
-)  # bytes of an image that travels with its example, as many of them are held at once
+)  # bytes of an image that travels with its example; many are held at once
 METHODS = (ZIP_STORED, ZIP_DEFLATED)
-"""Of compression: others may say that they need gigabytes."""
+"""Compression methods that are read: a header of the others may ask for gigabytes."""
 TOO_LARGE = "image file is larger than 256 MiB"
 
 
 class SourceError(ValueError):
-    """A source that cannot be used, or that yields not a single usable example: which, why, what to do."""
+    """A source that cannot be used or yields no usable example: which, why, what to do."""
 
 
 class ImageRef(Protocol):
-    """Where an image is. It travels to other processes, so it holds little."""
+    """A reference to an image. It travels to other processes, so it holds little."""
 
     name: str
-    """Of the place, the same in each run."""
+    """The image's location, the same in each run."""
 
     def stamp(self) -> str:
-        """What is the same for as long as the image there is: "" where only its content tells."""
+        """Return a change marker such as size and time, or "" if only the content can tell."""
 
-    def look(self) -> tuple[Image.Image, bytes]:
-        """The decoded image in its own size and mode, and the SHA-256 of its content. Errors: ImageError."""
+    def load(self) -> tuple[Image.Image, bytes]:
+        """Return the decoded image in its own size and mode, and the SHA-256 of its content.
+
+        Errors: ImageError.
+        """
 
 
 @dataclass(frozen=True)
 class Example:
-    """A caption with the place of its image, or a prompt without one (image None).
+    """A caption with a reference to its image, or a prompt without one (image None).
 
-    known: what the source says of it besides, such as `image_nsfw`. prior: whether it is there to keep what the base knew.
+    metadata: further values of the source, such as `image_nsfw`.
+    prior: whether the example is there to preserve what the base knows.
     """
 
     id: str
     caption: str
     image: ImageRef | None = None
-    known: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     prior: bool = False
 
 
@@ -61,7 +69,17 @@ class Skipped:
     id: str
     reason: str
     detail: str = ""
-    place: ImageRef | None = field(default=None, compare=False)
+    image: ImageRef | None = field(default=None, compare=False)
+
+
+def make_example(
+    id: str, caption: str | bytes, image: ImageRef | None, metadata: dict[str, Any] | None = None
+) -> Example | Skipped:
+    """Return an example with its caption cleaned, or the reason why the caption is not usable."""
+    try:
+        return Example(id, clean_caption(caption), image, metadata or {})
+    except CaptionError as fault:
+        return Skipped(id, str(fault), image=image)
 
 
 @dataclass(frozen=True)
@@ -77,15 +95,13 @@ class InFile:
     def stamp(self) -> str:
         return change_stamp(self.path)
 
-    def look(self) -> tuple[Image.Image, bytes]:
+    def load(self) -> tuple[Image.Image, bytes]:
         try:
             with open_regular(self.path) as file:
                 data = file.read(LARGEST + 1)
         except OSError:
             raise ImageError(NO_FILE) from None
-        if len(data) > LARGEST:
-            raise ImageError(TOO_LARGE)
-        return decode(data), sha256(data).digest()
+        return _decode_and_hash(data)
 
 
 @dataclass(frozen=True)
@@ -102,27 +118,30 @@ class InZip:
     def stamp(self) -> str:
         return change_stamp(self.archive)
 
-    def look(self) -> tuple[Image.Image, bytes]:
+    def load(self) -> tuple[Image.Image, bytes]:
         try:
-            with open_regular(self.archive) as file, ZipFile(file) as archive:
-                member = archive.getinfo(self.member)
-                if (
-                    max(member.file_size, member.compress_size) > LARGEST
-                ):  # as it says itself; it is not read beyond that
-                    raise ImageError(TOO_LARGE)
-                if member.compress_type not in METHODS:
-                    raise ImageError(NO_MEMBER)
-                data = archive.read(member)
+            with open_regular(self.archive) as file:
+                data = self._read(file)
         except ImageError:
             raise
-        except Exception:  # decompressors of damaged archives raise errors of their own
+        except Exception:  # decompressors of damaged archives raise errors of many kinds
             raise ImageError(NO_MEMBER) from None
-        return decode(data), sha256(data).digest()
+        return _decode_and_hash(data)
+
+    def _read(self, file: BinaryIO) -> bytes:
+        with ZipFile(file) as archive:
+            member = archive.getinfo(self.member)
+            # zipfile never returns more bytes than the header announces.
+            if max(member.file_size, member.compress_size) > LARGEST:
+                raise ImageError(TOO_LARGE)
+            if member.compress_type not in METHODS:
+                raise ImageError(NO_MEMBER)
+            return archive.read(member)
 
 
 @dataclass(frozen=True)
 class InTar:
-    """Bytes of an uncompressed tar archive, by their place in it."""
+    """A range of bytes in an uncompressed tar archive."""
 
     archive: Path
     offset: int
@@ -135,7 +154,7 @@ class InTar:
     def stamp(self) -> str:
         return change_stamp(self.archive)
 
-    def look(self) -> tuple[Image.Image, bytes]:
+    def load(self) -> tuple[Image.Image, bytes]:
         if self.size > LARGEST:
             raise ImageError(TOO_LARGE)
         try:
@@ -146,12 +165,12 @@ class InTar:
             raise ImageError(NO_MEMBER) from None
         if len(data) < self.size:
             raise ImageError("archive is cut short")
-        return decode(data), sha256(data).digest()
+        return _decode_and_hash(data)
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Bytes that came with the example. version: what the data set they are of says of itself, if anything."""
+    """Bytes that came with the example. version: a change marker of their data set, or ""."""
 
     name: str
     data: bytes = field(repr=False)
@@ -160,13 +179,17 @@ class InMemory:
     def stamp(self) -> str:
         return self.version
 
-    def look(self) -> tuple[Image.Image, bytes]:
-        return decode(self.data), sha256(self.data).digest()
+    def load(self) -> tuple[Image.Image, bytes]:
+        return _decode_and_hash(self.data)
 
 
 @dataclass(frozen=True)
 class SyntheticImage:
-    """A picture that code draws, always the same. kind: picturebook or unseen. code: the hash of that code."""
+    """A picture that code draws, always the same.
+
+    kind: picturebook or unseen.
+    code: hash of the code that draws.
+    """
 
     kind: str
     seed: int
@@ -180,25 +203,28 @@ class SyntheticImage:
     def stamp(self) -> str:
         return self.code
 
-    def look(self) -> tuple[Image.Image, bytes]:
+    def load(self) -> tuple[Image.Image, bytes]:
         image = self.draw()
         return image, sha256(np.asarray(image).tobytes()).digest()
 
     def draw(self) -> Image.Image:
-        from ..picturebook.captions import draw_scene
-        from ..picturebook.draw import draw
-        from ..picturebook.snowmen import draw_unseen
-
         if self.kind == "unseen":
             return draw_unseen(Random(f"unseen {self.seed} {self.number}"))[0]
         scene = draw_scene(Random(f"example {self.seed} {self.number}"), held_out=False)
         return draw(scene, Random(f"picture {self.seed} {self.number}"))
 
 
+def _decode_and_hash(data: bytes) -> tuple[Image.Image, bytes]:
+    if len(data) > LARGEST:
+        raise ImageError(TOO_LARGE)
+    return decode(data), sha256(data).digest()
+
+
 def change_stamp(path: str | Path) -> str:
-    """What changes when a file is written to, also one whose time was set back; "" where there is no such file."""
+    """Return what changes when a file is written to, "" if there is no such file."""
     try:
-        told = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return ""
-    return f"{told.st_size} {told.st_mtime_ns} {told.st_ctime_ns} {told.st_ino}"
+    # The time of the last change of the inode tells even if a program set mtime back.
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

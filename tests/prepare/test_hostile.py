@@ -228,7 +228,7 @@ def test_a_hostile_folder_ends_nothing_and_hides_nothing(corpus, config):
     assert all(path.is_relative_to(prepared.run.folder.parent) for path in new), (
         "nothing was written beside the run"
     )
-    assert prepare(config(source=str(folder), drop_duplicates=False)).built.looked_at == 0
+    assert prepare(config(source=str(folder), drop_duplicates=False)).built.decoded == 0
 
 
 def test_hostile_archives_and_tables_give_what_is_good_in_them(tmp_path):

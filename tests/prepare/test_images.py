@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
 from nbs_lib.picturebook.dataset import draw_book
-from nbs_lib.prepare.images import ImageError, decode, fit, nearest, sizes, upright
+from nbs_lib.prepare.images import ImageError, decode, fit, nearest_size, bucket_sizes, upright
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -183,7 +183,7 @@ def test_a_decompression_bomb_is_refused(limit, monkeypatch):
 
 
 def test_sizes_have_about_the_square_s_pixels_and_are_never_longer_than_two_to_one():
-    found = sizes(512, 64)
+    found = bucket_sizes(512, 64)
     assert (
         (512, 512) in found
         and (704, 320) not in found
@@ -194,8 +194,11 @@ def test_sizes_have_about_the_square_s_pixels_and_are_never_longer_than_two_to_o
         w % 64 == h % 64 == 0 and 0.75 * 512**2 < w * h <= 512**2 and max(w, h) <= 2 * min(w, h)
         for w, h in found
     )
-    assert nearest((3000, 2000), found) == (640, 384) and nearest((10, 10), found) == (512, 512)
-    assert nearest((1, 100), found) == min(found, key=lambda size: size[0] / size[1])
+    assert nearest_size((3000, 2000), found) == (640, 384) and nearest_size((10, 10), found) == (
+        512,
+        512,
+    )
+    assert nearest_size((1, 100), found) == min(found, key=lambda size: size[0] / size[1])
 
 
 def test_nothing_is_squeezed_and_only_one_side_is_cut():

@@ -23,9 +23,10 @@ from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.prepare import open_cache, prepare
-from nbs_lib.prepare.encode.workers import look_again
+from nbs_lib.prepare.encode.encoder import Cropping
+from nbs_lib.prepare.encode.worker_process import reload_picture
 from nbs_lib.prepare.examples import InFile, SourceError
-from nbs_lib.prepare.images import place_of
+from nbs_lib.prepare.images import crop_position
 from nbs_lib.prepare.sources.picturebook import PictureBookSource
 from nbs_lib.run.run import Run
 
@@ -58,7 +59,7 @@ def caches(config: Prepare) -> list[str]:
         sorted(
             path.name
             for path in store.iterdir()
-            if not path.name.startswith((".receipts", ".taking", "seen"))
+            if not path.name.startswith((".receipts", ".taking", "index"))
         )
         if store.exists()
         else []
@@ -140,9 +141,9 @@ def test_the_same_again_reads_and_encodes_nothing_even_for_another_run(config, t
     second = prepare(config(run=str(tmp_path / "outputs" / "other")))
     assert not first.built.reused and second.built.reused and "nothing was encoded" in str(second)
     assert (
-        first.built.looked_at,
+        first.built.decoded,
         first.built.encoded,
-        second.built.looked_at,
+        second.built.decoded,
         second.built.encoded,
     ) == (3, 3, 0, 0)
     assert second.cache.folder == first.cache.folder and times(first.cache.folder) == before
@@ -155,7 +156,7 @@ def test_what_changed_is_encoded_anew_and_nothing_else(folder, config, tmp_path)
     def again(**how) -> tuple[int, int]:
         made = prepare(config(**{"teacher_cache": "data", "teacher_samples": 2} | how))
         changes.append(made.cache.meta["key"])
-        return made.built.looked_at, made.built.encoded
+        return made.built.decoded, made.built.encoded
 
     with Image.open(folder / "b.png") as image:
         image.putpixel((40, 30), (0, 0, 0))
@@ -405,7 +406,7 @@ def test_a_prior_comes_last_under_names_of_its_own(folder, config):
 
 def test_an_image_that_changes_on_the_way_is_noticed(folder):
     with pytest.raises(SourceError, match="changed or removed while it was being prepared"):
-        look_again(InFile(folder / "a.png"), b"the digest that it had", [(64, 64)])
+        reload_picture(InFile(folder / "a.png"), b"the digest that it had", Cropping([(64, 64)]))
 
 
 def test_a_resolution_that_the_vae_cannot_halve_is_refused(config, tmp_path):
@@ -423,7 +424,7 @@ def test_a_resolution_that_the_vae_cannot_halve_is_refused(config, tmp_path):
         prepare(config(base=str(base), resolution=72))
 
 
-def test_a_real_folder_in_the_place_of_the_link_is_left_alone(config):
+def test_a_real_folder_in_the_crop_position_the_link_is_left_alone(config):
     mine = Run(config().run).cache
     mine.mkdir(parents=True)
     (mine / "mine").touch()
@@ -455,7 +456,7 @@ def test_random_crops_are_each_image_s_own_and_always_the_same(folder, config, t
     assert torch.equal(again.cache.latents([0, 1, 2]), cuts)
     assert not any(map(torch.equal, cuts, middles)) and not any(map(torch.equal, cuts, others))
     base, image = find_base("embedded"), Image.open(folder / "a.png")
-    left = round(128 * place_of(bytes.fromhex(file_hash(folder / "a.png")), 0))
+    left = round(128 * crop_position(bytes.fromhex(file_hash(folder / "a.png")), 0))
     near = latents_of(base, image.crop((left, 0, left + 64, 64)))
     assert (cuts[0] - near).abs().mean() < 0.2 * (middles[0] - near).abs().mean(), (
         "its place is a hash's of image and seed"

@@ -46,10 +46,10 @@ def test_drawn_pictures_come_from_their_seed():
         assert [(each.id, each.caption) for each in first] == [
             (each.id, each.caption) for each in again
         ]
-        assert [each.image.look()[1] for each in first] == [each.image.look()[1] for each in again]
+        assert [each.image.load()[1] for each in first] == [each.image.load()[1] for each in again]
         assert [each.caption for each in first] != [each.caption for each in other]
         assert [each.id for each in read(kind, count=3)] == [each.id for each in first][:3]
-        image = first[0].image.look()[0]
+        image = first[0].image.load()[0]
         assert image.size == (64, 64) and image.mode == "RGB"
     assert all(
         "snowman" in each.caption and "a orange" not in each.caption
@@ -61,7 +61,7 @@ def test_text_files_beside_images(folder):
     (folder / "c.txt").rename(folder / "c.caption")
     assert examples(folder) == {f"{name}.png": f"a plain picture, {name}" for name in "abc"}
     assert (
-        read(folder)[1].image.look()[0].getpixel((0, 0)) == (30, 200, 30)
+        read(folder)[1].image.load()[0].getpixel((0, 0)) == (30, 200, 30)
         and open_source(str(folder), SourceOptions()).total() == 3
     )
 
@@ -147,11 +147,11 @@ def test_what_is_no_file_of_the_folder_is_not_even_shown(folder):
     for captions in (False, True):
         for name in ("pipe", "endless", "out") if captions else ():
             (folder / f"{name}.txt").write_text("a caption")
-        shown = {each.id: each.place for each in read(folder) if isinstance(each, Skipped)}
+        shown = {each.id: each.image for each in read(folder) if isinstance(each, Skipped)}
         assert shown.keys() == {"pipe.png", "endless.png", "out.png", "own.png"}
         assert [name for name, place in shown.items() if place] == ["own.png"]
     with pytest.raises(ImageError):
-        InFile(folder / "pipe.png").look()
+        InFile(folder / "pipe.png").load()
 
 
 def test_a_folder_s_stamp_changes_with_all_that_it_would_yield(folder):
@@ -300,7 +300,7 @@ def test_webdataset_archives_are_read_in_place_and_one_cut_short_gives_what_it_h
     found = [each for each in read(folder) if isinstance(each, Example)]
     assert [each.id for each in found][:3] == ["000/0", "000/1", "000/2"] and len(found) == 8
     assert (
-        found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0)
+        found[1].image.load()[0].getpixel((0, 0)) == (1, 0, 0)
         and not (tmp_path.parent / "climbs").exists()
     )
     assert reasons(folder) == {"000/3": "image without caption", "001/3": "image without caption"}
@@ -350,10 +350,10 @@ def test_diffusiondb_is_read_as_it_is_published(diffusiondb):
     ] and len(found) == 9
     assert (
         found[1].caption == "prompt 11-uuid.png"
-        and found[1].known["image_nsfw"] == 0.5
-        and found[1].known["seed"] == 7
+        and found[1].metadata["image_nsfw"] == 0.5
+        and found[1].metadata["seed"] == 7
     )
-    assert found[4].image.look()[0].getpixel((0, 0)) == (2, 1, 0)
+    assert found[4].image.load()[0].getpixel((0, 0)) == (2, 1, 0)
     assert (
         len(read(diffusiondb, subset="2")) == 6
         and len(read(diffusiondb, subset="2m_first_1k")) == 3
@@ -402,7 +402,7 @@ def test_data_sets_of_the_hub_s_library_are_read_saved_or_as_parquet_whole_or_st
     for source in (tmp_path / "saved", f"hf:{tmp_path / 'parquet'}"):
         found = read(source, image_column="picture")
         assert [each.caption for each in found] == ["x", "y", ""] and found[0].image.stamp()
-        assert found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0)
+        assert found[1].image.load()[0].getpixel((0, 0)) == (1, 0, 0)
     streamed = read(f"hf:{tmp_path / 'parquet'}", image_column="picture", streaming=True)
     assert [each.id for each in streamed] == ["train-000000", "train-000001", "train-000002"]
     assert (

@@ -42,7 +42,7 @@ def test_caches_are_listed_with_their_runs_and_pruned_without(store):
     assert told[used].bytes + told[other].bytes == sum(whole.values()) - shared - 61592, (
         "files that both have count once"
     )
-    would = prune_caches(folder, only_say=True)
+    would = prune_caches(folder, dry_run=True)
     assert {each.key for each in would} == {other, ".building-0123456789abcdef"} and (
         folder / other
     ).exists()

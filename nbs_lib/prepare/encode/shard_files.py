@@ -1,0 +1,55 @@
+"""The files of a cache under construction, each found or to be written.
+
+A shard is named by a hash over its content. So one that exists needs no work: after a kill, after a
+change elsewhere, or if another cache has it.
+"""
+
+from pathlib import Path
+
+from ...cache.format import ANSWERS, LATENTS, TEXTS, UNCONDITIONAL
+from ..store.reuse import ReusableShards
+from .encoder import RowRef, is_stored
+
+
+class ShardFiles:
+    """The files of a cache under construction.
+
+    part: the folder to write in, with the files of an earlier try.
+    paths: where each file is now, by its path in the cache.
+    """
+
+    def __init__(self, store: Path, part: Path, spaces: dict[str, str]):
+        self.part = part
+        self.spaces = spaces
+        self.paths: dict[str, Path] = {}
+        self._reusable = {
+            kind: ReusableShards(store, kind, spaces[kind]) for kind in (LATENTS, TEXTS, ANSWERS)
+        }
+
+    def claim(self, kind: str, name: str) -> Path | None:
+        """Return where to write a shard; None if it exists, or is already being written."""
+        path = self.part / kind / f"{name}.safetensors"
+        key = f"{kind}/{path.name}"
+        if key in self.paths:
+            return None
+        existing = path if is_stored(path) else self._reusable[kind].find_shard(name)
+        self.paths[key] = existing or path
+        return None if existing else path
+
+    def claim_unconditional(self) -> Path | None:
+        """Return where to write the unconditional embeddings; None if they exist."""
+        space = self.spaces["unconditional"]
+        path = self.part / f"unconditional-{space[:32]}.safetensors"
+        existing = path
+        if not is_stored(path):
+            existing = self._reusable[TEXTS].find_unconditional(space)
+        self.paths[UNCONDITIONAL] = existing or path
+        return None if existing else path
+
+    def path(self, kind: str, name: str) -> Path | None:
+        """Return a shard's file; None if the cache has no such shard."""
+        return self.paths.get(f"{kind}/{name}.safetensors")
+
+    def reusable_rows(self, kind: str, keys: list[str]) -> dict[int, RowRef]:
+        """Map the index of each key that an older cache holds to its file and row."""
+        return self._reusable[kind].find_rows(keys)

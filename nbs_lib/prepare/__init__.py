@@ -63,6 +63,7 @@ class PrepareResult:
     @property
     def pictures(self) -> list[Path]:
         """The pictures of the cache and the run that exist."""
+        # A picture is missing if there was nothing to show.
         run_pictures = [self.run.folder / "prepare" / name for name in PICTURES]
         paths = [self.contact_sheet, self.cache.folder / AS_TRAINED, *run_pictures]
         return [path for path in paths if path.exists()]
@@ -78,6 +79,7 @@ class PrepareResult:
         metadata = self.cache.meta
         built = self.built
         n_examples = metadata["examples"]
+        n_dropped = sum(self.dropped.values())
         origin = f"built, {built.encoded} images encoded"
         if built.reused:
             origin = "reused, nothing was encoded"
@@ -87,9 +89,9 @@ class PrepareResult:
         if metadata["captions_cut"]:
             cut = metadata["captions_cut"]
             limits += f"; {cut} captions are longer than the text encoder reads"
-        rate = n_examples / max(self.seconds, 1e-9)
+        rate = n_examples / max(self.seconds, 1e-9)  # a test may take no measurable time
         return (
-            f"{n_examples} examples, {sum(self.dropped.values())} dropped{limits}. "
+            f"{n_examples} examples, {n_dropped} dropped{limits}. "
             f"Cache {metadata['key'][:12]} {origin}, in {self.seconds:.1f} s, "
             f"{rate:.0f} examples a second: latents {' and '.join(metadata['shapes'])}, "
             f"text {metadata['text_shape']}, base {metadata['base']}. "
@@ -106,6 +108,7 @@ def prepare(config: Prepare) -> PrepareResult:
     run = Run(config.run)
     start = time.perf_counter()
     with run.stage(config) as record:
+        # A base that cannot be trained is refused before anything is read.
         base = find_base(config.base, config.revision)
         check_unguided(base)
         check_resolution(base, config.resolution)
@@ -120,6 +123,7 @@ def prepare(config: Prepare) -> PrepareResult:
 
 def _stage_record(run: Run, base: StableDiffusion, built: BuildResult) -> dict[str, Any]:
     metadata = built.cache.meta
+    # These names are in the records of older runs, too.
     return {
         "outputs": [f"{run.cache.name}/{META}"],
         "base": metadata["base"],
@@ -139,6 +143,7 @@ def _stage_record(run: Run, base: StableDiffusion, built: BuildResult) -> dict[s
 def check_resolution(base: StableDiffusion, resolution: int):
     """Check that the VAE can reduce pictures of this size. Errors: BaseError."""
     factor = base.vae_scale_factor
+    # Otherwise latents would be rounded down, and pictures come back smaller.
     if resolution % factor:
         example = max(1, round(resolution / factor)) * factor
         raise BaseError(

@@ -23,8 +23,8 @@ from .encode.workers import WorkerPool
 from .examples import Example
 from .sheets import contact_sheet, load_tile, side_by_side
 
+# Examples whose pictures are shown as they were, as they are cut, and as the VAE returns them.
 MAX_SIDE_BY_SIDE = 6
-"""Examples whose pictures are shown as they were, as they are cut, and as the VAE returns them."""
 STAGES = ("as it was", "as it is cut", "as the VAE gives it back")
 ROWS = 4096  # of a table at once
 
@@ -43,6 +43,7 @@ class Assembly:
 
     def contact_sheet(self) -> Image.Image | None:
         """Draw the shown examples as they are cut, with their captions."""
+        # A source of prompts has no images.
         if not self.examples:
             return None
         captions = [example.caption for example in self.examples]
@@ -74,6 +75,7 @@ class Assembly:
         files = dict(self.writer.files.paths)
         for name in (EXAMPLES, CAPTIONS):
             files[name] = self.part / name
+        # A damaged cache in its place is replaced.
         with atomic_folder(folder, replace=True) as new:
             for name, path in files.items():
                 (new / name).parent.mkdir(exist_ok=True)
@@ -81,6 +83,7 @@ class Assembly:
             if sheet:
                 sheet.save(new / SHEET)
                 self._stages_sheet(new).save(new / AS_TRAINED)
+            # Written last, with the hash of each other file.
             metadata = self._metadata(key, new)
             text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
             write_atomic(new / META, text)
@@ -88,9 +91,11 @@ class Assembly:
 
     def _metadata(self, key: str, folder: Path) -> dict[str, Any]:
         writer = self.writer
-        shapes: Counter[str] = Counter()
+        shapes = Counter()
         for shard in writer.shards:
-            shapes[" ".join(map(str, shard["shape"]))] += shard["rows"]
+            shape = " ".join(map(str, shard["shape"]))
+            shapes[shape] += shard["rows"]
+        # Sorted, because a cache that is built again has to be the same, byte for byte.
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         return {
             "key": key,
@@ -123,19 +128,25 @@ class Assembly:
 
     def _pictures(self, examples: list[Example]) -> list[Image.Image]:
         """Return images as they are cut; a grey one for an image that is gone by now."""
+        # Loaded again: workers hold pictures for a short time, and most are not shown.
         pictures = [load_picture(example.image, self.cropping)[1] for example in examples]
         square = (self.config.resolution, self.config.resolution)
         return [picture or Image.new("RGB", square, "grey") for picture in pictures]
 
     def _decode_latents(self, examples: list[Example], folder: Path) -> list[Image.Image]:
         """Return the pictures that the VAE makes of examples' latents in the folder of a cache."""
-        ids = pyarrow.array([example.id for example in examples])
+        # The table is read in batches, as it may have millions of rows.
+        ids = [example.id for example in examples]
+        shown_ids = pyarrow.array(ids)
         rows = {}
         with pyarrow.parquet.ParquetFile(folder / EXAMPLES) as table:
             for batch in table.iter_batches(ROWS, columns=["id", "shard", "row", "flipped"]):
-                for row in batch.filter(pyarrow.compute.is_in(batch["id"], ids)).to_pylist():
+                matches = batch.filter(pyarrow.compute.is_in(batch["id"], shown_ids))
+                for row in matches.to_pylist():
+                    # The mirrored copy has the same id.
                     if not row["flipped"]:
                         name = self.writer.shards[row["shard"]]["name"]
-                        rows[row["id"]] = (folder / LATENTS / f"{name}.safetensors", row["row"])
-        ticket = self.pool.submit(0, "decode_latents", [rows[example.id] for example in examples])
+                        path = folder / LATENTS / f"{name}.safetensors"
+                        rows[row["id"]] = (path, row["row"])
+        ticket = self.pool.submit(0, "decode_latents", [rows[id] for id in ids])
         return self.pool.result(ticket)

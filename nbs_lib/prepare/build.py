@@ -29,7 +29,7 @@ from .store.image_index import ImageIndex
 from .store.locks import lock_build
 from .store.receipts import Receipt, Receipts, request_hash, sources_stamp
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of the disk, and of the user's share of it
 
 
 class FullError(RuntimeError):
@@ -101,12 +101,14 @@ def _build(
         # The workers still encode while the pictures are drawn.
         captions = writer.captions
         draw_previews(run_folder, manifest, captions.tokens, captions.tokenizer.model_max_length)
-        examples = [example for example, _ in manifest.examples.items if example.image is not None]
+        examples = [example for example in manifest.examples.items if example.image is not None]
         assembly = Assembly(base, config, cropping, part, writer, pool, examples)
+        # Drawn from the images before their folder can change, and while the workers encode.
         sheet = assembly.contact_sheet()
         writer.finish()
         manifest.close()
         key = assembly.key()
+        # Changed sources may yield the same examples, for which a cache exists.
         existing = _open_if_intact(store / key)
         cache = existing or assembly.assemble(store / key, key, sheet)
     except BaseException as failure:
@@ -114,6 +116,7 @@ def _build(
         pool.end()
         writer.discard()
         manifest.discard()
+        # Shards of a broken base are of no use, and an empty folder resumes nothing.
         nothing_to_resume = not any(part.glob("*/*.safetensors"))
         if isinstance(failure, BaseError) or nothing_to_resume:
             shutil.rmtree(part, ignore_errors=True)
@@ -151,13 +154,15 @@ def explain_full_disk(store: Path, part: Path, finished: int, total: int | None)
     finished: examples that were kept so far.
     total: examples that are expected at most, or None.
     """
+    # A disk may be full of files while bytes are free: then no amount of MiB helps.
     free = free_space(store)
     if "inode" in free:
         return (
             f"the disk of {store} takes no more files: {free}; "
             "remove files and run this stage again: it goes on"
         )
-    written = sum(_size(path) for path in part.rglob("*")) / 2**20
+    n_bytes = sum(map(_size, part.rglob("*")))
+    written = n_bytes / 2**20
     more = "more is needed"
     if finished and total:
         missing = max(1.0, written / finished * (total - finished))

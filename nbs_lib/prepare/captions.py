@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 LONGEST = 1 << 20  # bytes of a caption's file
 TEXT_COLUMNS = ("text", "caption", "prompt")
+# Usual names of a table's columns, the likeliest first.
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path", "filename")
-"""Usual names of a table's columns, the likeliest first."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -32,6 +32,7 @@ def clean_caption(content: str | bytes) -> str:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     except UnicodeDecodeError:
         raise CaptionError("caption is not UTF-8 text") from None
+    # Control characters and line breaks would break tables and terminals.
     return " ".join(CONTROL.sub(" ", decode_caption(text)).split())
 
 

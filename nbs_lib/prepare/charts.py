@@ -20,19 +20,21 @@ def size_histograms(sizes: Counter) -> Figure:
     """Draw the sizes and proportions of images. sizes: images by (width, height)."""
     figure = Figure(figsize=(9, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
+    # Sizes are counted, not listed: a source may have millions of images.
     counts = list(sizes.values())
-    _histogram(left, [math.sqrt(width * height) for width, height in sizes], counts, None)
+    sides = [math.sqrt(width * height) for width, height in sizes]
+    _histogram(left, sides, counts, None)
     left.set(xlabel="size: square root of width × height, pixels")
     proportions = [math.log2(width / height) for width, height in sizes]
     widest = max(NARROWEST, *map(abs, proportions)) * 1.1
     _histogram(right, proportions, counts, (-widest, widest))
-    positions = {name: math.log2(Fraction(name.replace(":", "/"))) for name in TICKS}
-    # Labels next to 1:1 would overlap it if the axis is wide.
-    positions = {
-        name: position
-        for name, position in positions.items()
-        if not position or widest / 8 < abs(position) <= widest
-    }
+    positions = {}
+    for name in TICKS:
+        position = math.log2(Fraction(name.replace(":", "/")))
+        # Labels next to 1:1 would overlap it if the axis is wide.
+        if not position or widest / 8 < abs(position) <= widest:
+            positions[name] = position
+    # Proportions are compared on a logarithmic axis: 1:2 and 2:1 are as far from a square.
     right.set_xticks(list(positions.values()), list(positions))
     right.set(xlabel="proportions, width : height", xlim=(-widest, widest))
     return figure

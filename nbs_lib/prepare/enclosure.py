@@ -83,9 +83,12 @@ class Enclosure:
         # Resolving each of a million files takes long, so each folder is resolved once.
         if parent not in self._linked_folders:
             relative = os.path.relpath(parent, self.folder)
-            plain = os.path.normpath(os.path.join(self.roots[0], relative))
+            joined = os.path.join(self.roots[0], relative)
+            plain = os.path.normpath(joined)
             leaves = relative.split(os.sep)[0] == os.pardir
-            self._linked_folders[parent] = leaves or os.path.realpath(parent) != plain
+            linked = leaves or os.path.realpath(parent) != plain
+            self._linked_folders[parent] = linked
+        # The last part may be a link in a folder without any.
         if self._linked_folders[parent]:
             return True
         return os.path.basename(path) == os.pardir or os.path.islink(path)

@@ -1,11 +1,12 @@
 """The items that a source yields: examples, whose images are not read yet, and skipped items."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
@@ -19,11 +20,9 @@ from .enclosure import open_regular
 from .images import NO_FILE, NO_MEMBER, ImageError, decode
 
 LARGEST = 1 << 28  # bytes of an image file
-LARGEST_IN_MEMORY = (
-    1 << 26
-)  # bytes of an image that travels with its example; many are held at once
+LARGEST_IN_MEMORY = 1 << 26  # bytes of one that comes with its example; many are held at once
+# Compression methods that are read: a header of the others may ask for gigabytes.
 METHODS = (ZIP_STORED, ZIP_DEFLATED)
-"""Compression methods that are read: a header of the others may ask for gigabytes."""
 TOO_LARGE = "image file is larger than 256 MiB"
 
 
@@ -34,8 +33,9 @@ class SourceError(ValueError):
 class ImageRef(Protocol):
     """A reference to an image. It travels to other processes, so it holds little."""
 
-    name: str
-    """The image's location, the same in each run."""
+    @property
+    def name(self) -> str:
+        """The image's location, the same in each run."""
 
     def stamp(self) -> str:
         """Return a change marker such as size and time, or "" if only the content can tell."""
@@ -69,15 +69,18 @@ class Skipped:
     id: str
     reason: str
     detail: str = ""
+    # Two skipped items are equal if they are so for the user.
     image: ImageRef | None = field(default=None, compare=False)
 
 
-def make_example(
-    id: str, caption: str | bytes, image: ImageRef | None, metadata: dict[str, Any] | None = None
-) -> Example | Skipped:
+Item = Example | Skipped
+Items = Iterator[Item]
+
+
+def make_example(id: str, caption: str | bytes, image: ImageRef, **metadata: Any) -> Item:
     """Return an example with its caption cleaned, or the reason why the caption is not usable."""
     try:
-        return Example(id, clean_caption(caption), image, metadata or {})
+        return Example(id, clean_caption(caption), image, metadata)
     except CaptionError as fault:
         return Skipped(id, str(fault), image=image)
 
@@ -96,76 +99,67 @@ class InFile:
         return change_stamp(self.path)
 
     def load(self) -> tuple[Image.Image, bytes]:
+        return _decode_and_hash(self.read())
+
+    def read(self) -> bytes:
+        """Return the image file's bytes, cut behind the largest size. Errors: ImageError."""
         try:
             with open_regular(self.path) as file:
-                data = file.read(LARGEST + 1)
+                return file.read(LARGEST + 1)
         except OSError:
             raise ImageError(NO_FILE) from None
-        return _decode_and_hash(data)
 
 
 @dataclass(frozen=True)
-class InZip:
-    """A member of a zip archive, which is read and never unpacked."""
+class InZip(InFile):
+    """A member of a zip archive, which is read and never unpacked. path: of the archive."""
 
-    archive: Path
     member: str
 
     @property
     def name(self) -> str:
-        return f"{self.archive}\0{self.member}"
+        return f"{self.path}\0{self.member}"
 
-    def stamp(self) -> str:
-        return change_stamp(self.archive)
-
-    def load(self) -> tuple[Image.Image, bytes]:
+    def read(self) -> bytes:
         try:
-            with open_regular(self.archive) as file:
-                data = self._read(file)
+            with open_regular(self.path) as file, ZipFile(file) as archive:
+                member = archive.getinfo(self.member)
+                # zipfile never returns more bytes than the header announces.
+                if max(member.file_size, member.compress_size) > LARGEST:
+                    raise ImageError(TOO_LARGE)
+                if member.compress_type not in METHODS:
+                    raise ImageError(NO_MEMBER)
+                return archive.read(member)
         except ImageError:
             raise
         except Exception:  # decompressors of damaged archives raise errors of many kinds
             raise ImageError(NO_MEMBER) from None
-        return _decode_and_hash(data)
-
-    def _read(self, file: BinaryIO) -> bytes:
-        with ZipFile(file) as archive:
-            member = archive.getinfo(self.member)
-            # zipfile never returns more bytes than the header announces.
-            if max(member.file_size, member.compress_size) > LARGEST:
-                raise ImageError(TOO_LARGE)
-            if member.compress_type not in METHODS:
-                raise ImageError(NO_MEMBER)
-            return archive.read(member)
 
 
 @dataclass(frozen=True)
-class InTar:
-    """A range of bytes in an uncompressed tar archive."""
+class InTar(InFile):
+    """A range of bytes in an uncompressed tar archive. path: of the archive."""
 
-    archive: Path
     offset: int
     size: int
 
     @property
     def name(self) -> str:
-        return f"{self.archive}\0{self.offset}"
+        return f"{self.path}\0{self.offset}"
 
-    def stamp(self) -> str:
-        return change_stamp(self.archive)
-
-    def load(self) -> tuple[Image.Image, bytes]:
+    def read(self) -> bytes:
+        # Checked before the read, which allocates as much as it is asked for.
         if self.size > LARGEST:
             raise ImageError(TOO_LARGE)
         try:
-            with open_regular(self.archive) as file:
+            with open_regular(self.path) as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError:
             raise ImageError(NO_MEMBER) from None
         if len(data) < self.size:
             raise ImageError("archive is cut short")
-        return _decode_and_hash(data)
+        return data
 
 
 @dataclass(frozen=True)
@@ -173,7 +167,7 @@ class InMemory:
     """Bytes that came with the example. version: a change marker of their data set, or ""."""
 
     name: str
-    data: bytes = field(repr=False)
+    data: bytes = field(repr=False)  # mebibytes would fill an error's text
     version: str = ""
 
     def stamp(self) -> str:
@@ -205,9 +199,11 @@ class SyntheticImage:
 
     def load(self) -> tuple[Image.Image, bytes]:
         image = self.draw()
+        # There is no file, so the pixels are the content.
         return image, sha256(np.asarray(image).tobytes()).digest()
 
     def draw(self) -> Image.Image:
+        # The texts that seed the generators are part of the data set: others give other pictures.
         if self.kind == "unseen":
             return draw_unseen(Random(f"unseen {self.seed} {self.number}"))[0]
         scene = draw_scene(Random(f"example {self.seed} {self.number}"), held_out=False)
@@ -215,6 +211,7 @@ class SyntheticImage:
 
 
 def _decode_and_hash(data: bytes) -> tuple[Image.Image, bytes]:
+    # Files are read to a byte behind the limit, which tells that they go on.
     if len(data) > LARGEST:
         raise ImageError(TOO_LARGE)
     return decode(data), sha256(data).digest()

@@ -4,8 +4,9 @@ A filter returns why an example is dropped, with a detail, or None. A filter tha
 examples is a class. Such filters come last and remember only examples that were kept.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ..config import Prepare
@@ -59,7 +60,9 @@ def unfit_for_work(example: Example, info: ImageInfo, config: Prepare) -> Reason
 def read_score(value: Any) -> float | None:
     """Return a score as a number, the highest one of a list; None if it is no number."""
     if isinstance(value, list | tuple):
-        scores = [None if isinstance(item, list | tuple) else read_score(item) for item in value]
+        # Deeply nested lists would exceed Python's recursion.
+        nested = any(isinstance(item, list | tuple) for item in value)
+        scores = [None] if nested else list(map(read_score, value))
         return None if None in scores else max(scores, default=None)
     try:
         score = float(value)
@@ -74,12 +77,14 @@ def unreadable(example: Example, info: ImageInfo, config: Prepare) -> Reason:
 
 
 def too_small(example: Example, info: ImageInfo, config: Prepare) -> Reason:
-    if example.image is None or min(info.width, info.height) >= config.min_side:
+    shorter = min(info.width, info.height)
+    if example.image is None or shorter >= config.min_side:
         return None
     return "smaller than min_side", f"{info.width} × {info.height}"
 
 
 def too_long(example: Example, info: ImageInfo, config: Prepare) -> Reason:
+    # A limit of 0 is none.
     if example.image is None or not config.max_aspect:
         return None
     shorter, longer = sorted((info.width, info.height))
@@ -88,6 +93,7 @@ def too_long(example: Example, info: ImageInfo, config: Prepare) -> Reason:
     return "longer than max_aspect", f"{info.width} × {info.height}"
 
 
+@dataclass
 class DuplicateFilter:
     """A filter of examples that repeat a value, such as an image's content or a prompt.
 
@@ -97,20 +103,20 @@ class DuplicateFilter:
     value: returns the bytes that are compared, or None to compare nothing.
     """
 
-    def __init__(self, reason: str, value: Callable[[Example, ImageInfo], bytes | None]):
-        self.reason = reason
-        self.value = value
-        self.ids: dict[int, str] = {}
+    reason: str
+    value: Callable[[Example, ImageInfo], bytes | None]
+    ids: dict[int, str] = field(default_factory=dict)
 
     def __call__(self, example: Example, info: ImageInfo, config: Prepare) -> Reason:
         value = self.value(example, info)
-        first = None if value is None else self.ids.get(hash64(value))
+        first = self.ids.get(hash64(value)) if value is not None else None
         return None if first is None else (self.reason, first)
 
     def add(self, example: Example, info: ImageInfo):
         """Remember an example that was kept."""
-        if (value := self.value(example, info)) is not None:
-            self.ids.setdefault(hash64(value), example.id)
+        value = self.value(example, info)
+        if value is not None:
+            self.ids[hash64(value)] = example.id
 
 
 class NearDuplicateFilter:
@@ -126,34 +132,45 @@ class NearDuplicateFilter:
         self.label = label
         n_parts = distance + 1
         edges = [64 * i // n_parts for i in range(n_parts + 1)]
-        self.parts = [
-            (low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)
-        ]
-        self.tables: list[dict[int, list[tuple[int, Any]]]] = [{} for _ in self.parts]
+        # Each part by its lowest bit and its mask, with its hashes and their labels.
+        self.parts: list[tuple[int, int]] = []
+        self.tables: list[dict[int, list]] = []
+        for low, high in pairwise(edges):
+            self.parts.append((low, (1 << (high - low)) - 1))
+            self.tables.append({})
 
     def find(self, phash: int) -> tuple[Any, int] | None:
         """Return the label of the first image as near as that, and its distance in bits."""
-        for (low, mask), table in zip(self.parts, self.tables, strict=True):
-            for other, label in table.get(phash >> low & mask, ()):
+        for part, table in self._parts_of(phash):
+            for other, label in table.get(part, ()):
                 bits = (other ^ phash).bit_count()
                 if bits <= self.distance:
                     return label, bits
         return None
 
+    def _parts_of(self, phash: int) -> Iterator[tuple[int, dict]]:
+        """Yield each part of a hash with the table of such parts."""
+        for (low, mask), table in zip(self.parts, self.tables, strict=True):
+            yield phash >> low & mask, table
+
     def __call__(self, example: Example, info: ImageInfo, config: Prepare) -> Reason:
         match = self.find(info.phash) if example.image is not None else None
-        return ("near duplicate", f"{match[0]}, {match[1]} of 64 bits apart") if match else None
+        if match is None:
+            return None
+        first, bits = match
+        return "near duplicate", f"{first}, {bits} of 64 bits apart"
 
     def add(self, example: Example, info: ImageInfo):
         """Remember an example that was kept."""
         if example.image is not None:
             entry = (info.phash, self.label(example))
-            for (low, mask), table in zip(self.parts, self.tables, strict=True):
-                table.setdefault(info.phash >> low & mask, []).append(entry)
+            # Listed under every part, as nobody knows which one another hash shares.
+            for part, table in self._parts_of(info.phash):
+                table.setdefault(part, []).append(entry)
 
 
+# Filters that need no image, which is then not even read.
 BEFORE = (captionless, unfit_for_work)
-"""Filters that need no image, which is then not even read."""
 AFTER = (unreadable, too_small, too_long)
 
 
@@ -163,6 +180,7 @@ class Filters:
     def __init__(self, config: Prepare):
         self.config = config
         self.stateful: list[DuplicateFilter | NearDuplicateFilter] = []
+        # The cheapest filters come first.
         if config.drop_duplicates:
             same_image = DuplicateFilter("same image as another", _digest)
             self.stateful.append(same_image)
@@ -177,7 +195,9 @@ class Filters:
 
     def after(self, example: Example, info: ImageInfo) -> Reason:
         """Return why an example that passed `before` is dropped. One that is kept is remembered."""
-        reason = self._first_reason((*AFTER, *self.stateful), example, info)
+        filters = (*AFTER, *self.stateful)
+        reason = self._first_reason(filters, example, info)
+        # An example that is dropped must not make a later one its duplicate.
         if reason is None:
             for stateful in self.stateful:
                 stateful.add(example, info)

@@ -8,22 +8,22 @@ tags of files one by one, in Python.
 import re
 import struct
 
+# Scans of a JPEG. Progressive ones have about 10; no known encoder writes as many as 100.
 SCANS = 200
-"""Scans of a JPEG. Progressive ones have about 10; no known encoder writes as many as 100."""
+# Pixels times scans of a JPEG: 24 scans of the largest picture that Pillow takes, about 8 s.
 SCANNED = 1 << 31
-"""Pixels times scans of a JPEG: 24 scans of the largest picture that Pillow takes, about 8 s."""
 SEGMENTS = 5000  # of a JPEG: so many of the largest size are more than a file may have
 CHUNKS = 1 << 17  # of a PNG: encoders write 8 KiB in each, and a file has 256 MiB at most
 OTHER_CHUNKS = 1000  # of a PNG, without pixels: each may unpack to a mebibyte
 BLOCKS = 1 << 17  # of a GIF, before its first picture
 VALUES = 1 << 18  # of a TIFF's tag: some have one for each row of pixels
+# A JPEG's marker. Escaped bytes and restart marks, both within a scan, are none.
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-"""A JPEG's marker. Escaped bytes and restart marks, both within a scan, are none."""
 SCAN = 0xDA
 END = 0xD9
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+# Types of a TIFF's values that are neither bytes nor text.
 NUMBERS = {3, 4, 5, 6, *range(8, 14), 16, 17, 18}
-"""Types of a TIFF's values that are neither bytes nor text."""
 
 
 def find_excess(data: bytes) -> str:
@@ -53,14 +53,14 @@ def _check_jpeg(data: bytes) -> str:
         kind = match[1][0]
         position = match.end()
         if kind in FRAMES:
-            height = int.from_bytes(data[position + 3 : position + 5])
-            width = int.from_bytes(data[position + 5 : position + 7])
+            height = _integer(data, position + 3, 2)
+            width = _integer(data, position + 5, 2)
             pixels = max(pixels, height * width)
         scans += kind == SCAN
         if scans > SCANS or scans * pixels > SCANNED:
             return "JPEG of too many scans"
         # A length counts its own two bytes; a smaller one would stay in place for ever.
-        position += max(2, int.from_bytes(data[position : position + 2]))
+        position += max(2, _integer(data, position, 2))
     return f"JPEG of more than {SEGMENTS:,} segments"
 
 
@@ -75,13 +75,15 @@ def _check_png(data: bytes) -> str:
         if others > OTHER_CHUNKS:
             return f"PNG of more than {OTHER_CHUNKS:,} chunks without pixels"
         # Twelve bytes are the length, the kind and the checksum.
-        position += 12 + int.from_bytes(data[position : position + 4])
+        position += 12 + _integer(data, position, 4)
     return f"PNG of more than {CHUNKS:,} chunks"
 
 
 def _check_gif(data: bytes) -> str:
     flags = data[10] if len(data) > 10 else 0
-    position = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)  # after the global palette
+    position = 13
+    if flags & 128:  # a global palette follows, of three bytes for each colour
+        position += 3 << (flags & 7) + 1
     within = False  # an extension, whose blocks end with an empty one
     for _ in range(BLOCKS):
         if position >= len(data) or not within and data[position] in b",;":
@@ -97,18 +99,26 @@ def _check_gif(data: bytes) -> str:
 
 def _check_tiff(data: bytes) -> str:
     order = "<" if data[:2] == b"II" else ">"
+    # BigTIFF has numbers of 64 bits where TIFF has 32 or 16.
     big = data[2:4].strip(b"\0") == b"+"
-    entry = struct.Struct(order + ("HHQ8x" if big else "HHI4x"))
+    offset = struct.Struct(order + ("8xQ" if big else "4xI"))
+    number = struct.Struct(order + ("Q" if big else "H"))
+    entry = struct.Struct(order + ("2xHQ8x" if big else "2xHI4x"))
     try:
-        (position,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, position)
+        (position,) = offset.unpack_from(data)
+        (count,) = number.unpack_from(data, position)
         if count > 1 << 16:
             return "TIFF of too many tags"
-        first = position + (8 if big else 2)
-        for number in range(count):
-            _, kind, values = entry.unpack_from(data, first + number * entry.size)
+        position += number.size
+        for _ in range(count):
+            kind, values = entry.unpack_from(data, position)
+            position += entry.size
             if kind in NUMBERS and values > VALUES:
                 return f"TIFF with more than {VALUES:,} values in a tag"
     except (struct.error, OverflowError):
         pass  # the file is cut short, which its decoder reports
     return ""
+
+
+def _integer(data: bytes, position: int, size: int) -> int:
+    return int.from_bytes(data[position : position + size])

@@ -23,8 +23,8 @@ FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA",
 NO_FILE = "image file cannot be read"
 NO_MEMBER = "image cannot be read from its archive"
 NO_MEMORY = "image is too large for memory"
+# Faults that may be the machine's, and gone the next time.
 TRANSIENT_FAULTS = {NO_FILE, NO_MEMBER, NO_MEMORY}
-"""Faults that may be the machine's, and gone the next time."""
 Size = tuple[int, int]
 
 
@@ -114,7 +114,8 @@ def bucket_sizes(resolution: int, step: int) -> list[Size]:
     sizes = {(resolution, resolution)}
     smallest = -(-resolution // (2 * step)) * step
     for side in range(smallest, 2 * resolution + 1, step):
-        other = min(resolution * resolution // side // step * step, 2 * resolution)
+        other = resolution * resolution // side // step * step
+        other = min(other, 2 * resolution)
         if other and max(side, other) <= 2 * min(side, other):
             sizes |= {(side, other), (other, side)}
     return sorted(sizes)
@@ -128,8 +129,9 @@ def nearest_size(size: Size, sizes: list[Size]) -> Size:
 
     def distance(candidate: Size) -> tuple:
         width, height = candidate
+        difference = abs(math.log(width / height) - target)
         # Rounded because equal proportions may differ in the last bit of their logarithms.
-        return round(abs(math.log(width / height) - target), 9), -width * height, candidate
+        return round(difference, 9), -width * height, candidate
 
     return min(sizes, key=distance)
 
@@ -169,9 +171,12 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     """Return greyscale of 16 bits (white is 65535) or floats (white is 1) as 8 bits."""
     values = np.asarray(image).astype(np.float64)
     white = 1 if image.mode == "F" else WHITE_16
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= white):
+    inside = np.isfinite(values).all() and values.min() >= 0 and values.max() <= white
+    # Clipping would hide that the values' white is not known.
+    if not inside:
         raise ImageError(f"image of mode {image.mode} has values outside 0 to {white}")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    scaled = np.rint(values * (255 / white))
+    return Image.fromarray(scaled.astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -181,7 +186,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         return image
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(data))
-        # Conversion from sRGB to sRGB would change values by rounding.
+        # A conversion from sRGB to sRGB would change values by rounding.
         if "srgb" in ImageCms.getProfileDescription(profile).lower():
             return image
         return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))

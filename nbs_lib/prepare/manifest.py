@@ -13,9 +13,9 @@ from ..files import fsync, part_of, remove_stale_temporaries
 from .examples import Example, InMemory, Skipped
 from .filters import ImageInfo, NearDuplicateFilter
 
+# Tables of a run, in its folder `prepare/`: the examples that are used, and the other items with
+# their reasons.
 KEPT, DROPPED = "kept.parquet", "dropped.parquet"
-"""Tables of a run, in its folder `prepare/`: the examples that are used, and the others with the
-reason."""
 KEPT_COLUMNS = pyarrow.schema(
     [
         ("id", "string"),
@@ -48,6 +48,7 @@ class TableWriter:
         self.rows: list[tuple] = []
         self.part = part_of(path)
         self.part.parent.mkdir(parents=True, exist_ok=True)
+        # An earlier run that was killed left its unfinished tables here.
         remove_stale_temporaries(self.part.parent)
         self.writer = pyarrow.parquet.ParquetWriter(self.part, columns)
 
@@ -59,6 +60,7 @@ class TableWriter:
     def close(self):
         self._flush()
         self.writer.close()
+        # After a power loss a renamed file may otherwise be empty.
         fsync(self.part)
         self.part.replace(self.path)
 
@@ -71,11 +73,8 @@ class TableWriter:
 
     def _flush(self):
         # `zip` of no rows would give no columns.
-        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
-        arrays = [
-            pyarrow.array(column, kind)
-            for column, kind in zip(columns, self.columns.types, strict=True)
-        ]
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        arrays = list(map(pyarrow.array, columns, self.columns.types))
         self.writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self.columns))
         self.rows = []
 
@@ -92,6 +91,7 @@ class EvenlySpacedSample:
     def offer(self, item: Any):
         if self.n_offered % self.step == 0:
             self.items.append(item)
+            # Dropping every second item keeps the rest evenly spaced.
             if len(self.items) > self.limit:
                 self.items = self.items[::2]
                 self.step *= 2
@@ -121,7 +121,7 @@ class Manifest:
 
     @property
     def wants_hashes(self) -> bool:
-        """Whether perceptual hashes still serve to find look-alikes."""
+        """True while perceptual hashes serve to find look-alikes."""
         return self.n_kept < AMONG
 
     def keep(self, example: Example, info: ImageInfo):
@@ -130,7 +130,7 @@ class Manifest:
         self._kept_table.add(
             example.id, example.caption, info.width, info.height, digest, example.prior
         )
-        self.examples.offer((example, info))
+        self.examples.offer(example)
         if example.image is not None:
             self.sizes[info.width, info.height] += 1
             self._find_look_alike(example, info)
@@ -147,6 +147,7 @@ class Manifest:
     def drop(self, item: Skipped):
         self.dropped[item.reason] += 1
         self._dropped_table.add(item.id, item.reason, item.detail)
+        # The first few are enough to look at, and a source may drop millions.
         items = self.dropped_items.setdefault(item.reason, [])
         if len(items) < PER_REASON:
             items.append(item)

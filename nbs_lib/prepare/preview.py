@@ -32,13 +32,12 @@ def draw_previews(folder: Path, manifest: Manifest, tokens: Counter[int], token_
     tokens: captions by their number of tokens.
     token_limit: tokens that the text encoder reads.
     """
-    pictures = (
-        size_histograms(manifest.sizes) if manifest.sizes else None,
-        length_histogram(tokens, token_limit) if tokens else None,
-        _dropped_sheet(manifest.dropped_items),
-        _look_alike_sheet(manifest.look_alikes),
-    )
-    for name, picture in zip(PICTURES, pictures, strict=True):
+    sizes = size_histograms(manifest.sizes) if manifest.sizes else None
+    lengths = length_histogram(tokens, token_limit) if tokens else None
+    dropped = _dropped_sheet(manifest.dropped_items)
+    look_alikes = _look_alike_sheet(manifest.look_alikes)
+    # A picture of an earlier try would show items of another source.
+    for name, picture in zip(PICTURES, (sizes, lengths, dropped, look_alikes), strict=True):
         if picture is None:
             (folder / name).unlink(missing_ok=True)
         else:
@@ -59,19 +58,21 @@ def _png(picture: Figure | Image.Image) -> bytes:
 def _dropped_sheet(dropped_items: dict[str, list[Skipped]]) -> Image.Image | None:
     rows = []
     for reason, items in dropped_items.items():
-        tiles = [load_tile(item) for item in items]
-        if tiles := [tile for tile in tiles if tile is not None]:
+        # Captions and lines of tables have no image, and damaged images no tile.
+        tiles = list(filter(None, map(load_tile, items)))
+        if tiles:
             rows.append(Row(tiles, titles=(reason, "", "", "")))
     return draw_sheet(rows) if rows else None
 
 
 def _look_alike_sheet(pairs: list[tuple[Example, Example]]) -> Image.Image | None:
-    rows = [(load_tile(first), load_tile(second)) for first, second in pairs]
+    rows = [tuple(map(load_tile, pair)) for pair in pairs]
     return side_by_side(rows, ("look alike", "")) if rows else None
 
 
 def caption_table(ids: Sequence[str], captions: Sequence[str], limit: int = 12) -> str:
     """Return some examples' captions, and the number of distinct ones, as an HTML table."""
+    # The first examples alone would often be of one subfolder.
     rows = spread_evenly(list(zip(ids, captions, strict=True)), limit)
     counts = f"{len(captions)} examples, {len(set(captions))} distinct captions"
     note = counts + _left_out(len(rows), len(captions))
@@ -82,7 +83,7 @@ def reasons_table(n_kept: int, dropped: dict[str, int]) -> str:
     """Return how many examples were kept, and dropped for which reason, as an HTML table."""
     if not any(dropped.values()):
         return f"<p>{n_kept} kept.</p>"
-    rows = sorted(dropped.items(), key=lambda row: -row[1])
+    rows = Counter(dropped).most_common()
     note = f"{n_kept} kept, {sum(dropped.values())} dropped"
     return _table(note, ("reason", "dropped"), rows)
 
@@ -105,9 +106,11 @@ def _table(note: str, titles: Sequence[str], rows: Sequence[Sequence]) -> str:
     head = _cells("th", titles, ' scope="col"')
     body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
     caption = f'<caption style="text-align:left">{escape(note)}</caption>'
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    head = f"<thead><tr>{head}</tr></thead>"
+    return f"<table>{caption}{head}<tbody>{body}</tbody></table>"
 
 
 def _cells(tag: str, values: Sequence, attributes: str = "") -> str:
+    # JupyterLab aligns cells to the right, which suits numbers alone.
     opening = f'<{tag}{attributes} style="text-align:left">'
     return "".join(f"{opening}{escape(str(value))}</{tag}>" for value in values)

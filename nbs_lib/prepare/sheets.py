@@ -8,18 +8,21 @@ from typing import TypeVar
 from PIL import Image, ImageDraw, ImageFont
 
 from ..images.style import font
-from .examples import Example, Skipped
+from .examples import Item
 from .images import to_rgb, upright
 
 T = TypeVar("T")
 
 TILE = 160  # pixels a side of a picture
 GAP = 12  # pixels around a picture
-LETTER, LINE = 13, 17  # pixels of a letter and of a line
+LETTER = 13  # pixels
+LINE = 17  # pixels of a line of text
 LINES = 5  # lines of a caption at most
+TITLE = LINE + 4  # pixels above a picture with a title
 MAX_PICTURES = 40
 MAX_COLUMNS = 8
-INK, PAPER = (32, 33, 36), (255, 255, 255)
+INK = (32, 33, 36)
+PAPER = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class Row:
     captions: Sequence[Sequence[str]] = ()
 
     @property
-    def head(self) -> int:
-        return LINE + 4 if self.titles else 0
-
-    @property
     def height(self) -> int:
-        lines = max(map(len, self.captions), default=0)
-        foot = 4 + LINE * lines if self.captions else 0
-        return self.head + TILE + foot + GAP
+        """The pixels of the row with the gap beneath it."""
+        height = TILE + GAP
+        if self.titles:
+            height += TITLE
+        if self.captions:
+            height += 4 + LINE * max(map(len, self.captions))
+        return height
 
 
 def spread_evenly(items: Sequence[T], limit: int = MAX_PICTURES) -> list[T]:
@@ -54,12 +57,12 @@ def spread_evenly(items: Sequence[T], limit: int = MAX_PICTURES) -> list[T]:
 
 def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
     """Return pictures in a grid, each with its caption wrapped beneath."""
-    columns = min(len(pictures), MAX_COLUMNS)
     texts = [wrap(caption, TILE) for caption in captions]
-    starts = range(0, len(pictures), columns)
-    return draw_sheet(
-        [Row(pictures[i : i + columns], captions=texts[i : i + columns]) for i in starts]
-    )
+    rows = []
+    for start in range(0, len(pictures), MAX_COLUMNS):
+        columns = slice(start, start + MAX_COLUMNS)
+        rows.append(Row(pictures[columns], captions=texts[columns]))
+    return draw_sheet(rows)
 
 
 def side_by_side(
@@ -72,9 +75,11 @@ def side_by_side(
 
 def draw_sheet(rows: Sequence[Row]) -> Image.Image:
     """Draw rows below one another. Pictures keep their proportions, centred in their tiles."""
-    columns = max(max(len(row.pictures), len(row.titles)) for row in rows)
+    # A row may have fewer pictures than titles.
+    columns = max(len(row.titles or row.pictures) for row in rows)
+    width = columns * (TILE + GAP) + GAP
     height = sum(row.height for row in rows) + GAP
-    sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, height), PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
     top = GAP
     for row in rows:
@@ -84,21 +89,25 @@ def draw_sheet(rows: Sequence[Row]) -> Image.Image:
 
 
 def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: Row, top: int):
-    for column, title in enumerate(row.titles):
-        pen.text((GAP + column * (TILE + GAP), top - GAP // 2), title, INK, _face())
-    top += row.head
-    for column, picture in enumerate(row.pictures):
+    # All rows begin at the same columns, whatever they hold.
+    lefts = range(GAP, sheet.width, TILE + GAP)
+    if row.titles:
+        for left, title in zip(lefts, row.titles, strict=False):
+            pen.text((left, top - GAP // 2), title, INK, _face())
+        top += TITLE
+    for left, picture in zip(lefts, row.pictures, strict=False):
         if picture is not None:
             tile = _tile(picture)
-            left = GAP + column * (TILE + GAP) + (TILE - tile.width) // 2
-            sheet.paste(tile, (left, top + (TILE - tile.height) // 2))
-    for column, lines in enumerate(row.captions):
+            right = (TILE - tile.width) // 2
+            down = (TILE - tile.height) // 2
+            sheet.paste(tile, (left + right, top + down))
+    for left, lines in zip(lefts, row.captions, strict=False):
         for number, line in enumerate(lines):
-            baseline = top + TILE + 4 + number * LINE
-            pen.text((GAP + column * (TILE + GAP), baseline), line, INK, _face())
+            y = top + TILE + 4 + number * LINE
+            pen.text((left, y), line, INK, _face())
 
 
-def load_tile(item: Example | Skipped) -> Image.Image | None:
+def load_tile(item: Item) -> Image.Image | None:
     """Return an item's original image, upright, at a tile's size; None if it cannot be shown."""
     try:
         return _tile(to_rgb(upright(item.image.load()[0])))
@@ -108,6 +117,7 @@ def load_tile(item: Example | Skipped) -> Image.Image | None:
 
 def _tile(picture: Image.Image) -> Image.Image:
     scale = TILE / max(picture.size)
+    # The shorter side of a long thin picture must not vanish.
     size = [max(1, round(side * scale)) for side in picture.size]
     return picture.resize(size, Image.Resampling.LANCZOS)
 
@@ -118,26 +128,31 @@ def wrap(text: str, width: int) -> list[str]:
     rest = " ".join(text.split())
     while rest and len(lines) < LINES:
         end = _fitting_length(rest, width)
-        space = rest.rfind(" ", 0, end + 1) if end < len(rest) else end
-        # A word wider than the line is broken.
-        end = space if space > 0 else end
+        if end < len(rest):
+            space = rest.rfind(" ", 0, end + 1)
+            # A word wider than the line is broken.
+            end = space if space > 0 else end
         lines.append(rest[:end])
         rest = rest[end:].lstrip()
     if rest:
-        room = width - _face().getlength("…")
-        lines[-1] = lines[-1][: _fitting_length(lines[-1], room)] + "…"
+        last = lines[-1]
+        end = _fitting_length(last, width - _face().getlength("…"))
+        lines[-1] = last[:end] + "…"
     return lines
 
 
 def _fitting_length(text: str, width: float) -> int:
     """Return how many of the first letters fit into `width` pixels, at least one."""
-    end = 1
     # At most a letter for each pixel is measured: a caption may have a mebibyte.
-    while end < min(len(text), width) and _face().getlength(text[: end + 1]) <= width:
+    most = min(len(text), int(width))
+    end = 1
+    while end < most:
+        if _face().getlength(text[: end + 1]) > width:
+            break
         end += 1
     return end
 
 
-@cache
+@cache  # a font is read from its file each time that it is made
 def _face() -> ImageFont.FreeTypeFont:
     return font(LETTER)

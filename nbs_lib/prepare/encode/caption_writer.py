@@ -49,14 +49,19 @@ class CaptionWriter:
         if not captions:
             return
         self._waiting = []
+        # The captions are part of the name, so equal captions in equal order are one shard.
         name = hash128([self.files.spaces[TEXTS], captions])
         number = len(self.shards)
         self.shards.append({"name": name, "rows": len(captions)})
-        lengths = [len(ids) for ids in self.tokenizer(captions, verbose=False).input_ids]
+        # Without `verbose=False` the tokenizer warns of each long caption.
+        token_ids = self.tokenizer(captions, verbose=False).input_ids
+        lengths = list(map(len, token_ids))
         for row, (caption, length) in enumerate(zip(captions, lengths, strict=True)):
             self.table.add(caption, length, number, row)
         self.tokens.update(lengths)
-        self.n_cut += sum(length > self.tokenizer.model_max_length for length in lengths)
-        if path := self.files.claim(TEXTS, name):
+        limit = self.tokenizer.model_max_length
+        self.n_cut += sum(length > limit for length in lengths)
+        path = self.files.claim(TEXTS, name)
+        if path:
             reused = self.files.reusable_rows(TEXTS, captions)
             self.pool.run(number, "write_texts", path, captions, reused)

@@ -5,6 +5,7 @@ A cache's content depends on this code, so this module's source is part of every
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ from ..images import (
     upright,
 )
 
-RowRef = tuple[Path, int]
-"""A shard's file, and a row in it."""
+RowRef = tuple[Path, int]  # a shard's file, and a row in it
 Tensors = dict[str, torch.Tensor]
 
 
@@ -82,16 +82,17 @@ def load_picture(
     try:
         loaded, digest = image.load()
         loaded = upright(loaded)
-        size = loaded.size
+        size = loaded.size  # the filters decide by the size of the image as it is seen
         position = 0.5 if cropping.seed is None else crop_position(digest, cropping.seed)
         picture = fit(loaded, *nearest_size(size, cropping.sizes), position)
     except ImageError as fault:
         return ImageInfo(fault=str(fault)), None
-    except MemoryError:
+    except MemoryError:  # of the decoded image; the next one may be smaller
         return ImageInfo(fault=NO_MEMORY), None
     except Exception:  # readers of damaged files raise errors of any kind
         return ImageInfo(fault="image is truncated or damaged"), None
-    return ImageInfo(digest, *size, perceptual_hash(picture) if hashed else None), picture
+    phash = perceptual_hash(picture) if hashed else None
+    return ImageInfo(digest, *size, phash), picture
 
 
 def perceptual_hash(picture: Image.Image) -> int:
@@ -116,38 +117,32 @@ def digest_path(path: Path) -> Path:
 def is_stored(path: Path) -> bool:
     """Return whether an earlier try wrote this shard whole. A damaged one is removed."""
     digest = digest_path(path)
-    if path.exists() and digest.exists() and file_hash(path) == digest.read_text():
+    # The hash is compared, because a crash of the machine may have cut a file short.
+    exists = path.exists() and digest.exists()
+    if exists and file_hash(path) == digest.read_text():
         return True
     path.unlink(missing_ok=True)
     return False
 
 
+@dataclass
 class Encoder:
     """The base's VAE and text encoders in one process, each loaded when it is first used."""
 
-    def __init__(self, base: StableDiffusion, device: torch.device, batch_size: int):
-        self.base = base
-        self.device = device
-        self.batch_size = batch_size
-        self._vae: Any = None
-        self._text_encoders: list | None = None
+    base: StableDiffusion
+    device: torch.device
+    batch_size: int
 
-    @property
-    def vae(self):
-        if self._vae is None:
-            # Convolutions are faster on pixels whose channels lie together.
-            self._vae = self.base.vae().to(self.device, memory_format=torch.channels_last)
-        return self._vae
+    @cached_property
+    def vae(self) -> torch.nn.Module:
+        # Convolutions are faster on pixels whose channels lie together.
+        return self.base.vae().to(self.device, memory_format=torch.channels_last)
 
-    @property
+    @cached_property
     def text_encoders(self) -> list:
         """Each tokenizer with its text encoder."""
-        if self._text_encoders is None:
-            self._text_encoders = [
-                (tokenizer, encoder.to(self.device))
-                for tokenizer, encoder in self.base.text_encoders()
-            ]
-        return self._text_encoders
+        pairs = self.base.text_encoders()
+        return [(tokenizer, encoder.to(self.device)) for tokenizer, encoder in pairs]
 
     @torch.no_grad()
     def latents(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
@@ -160,11 +155,14 @@ class Encoder:
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
+            # Small batches bound the memory of a large VAE.
             for rows in self._batches(len(pictures)):
                 batch = pixels(pictures[rows])
                 batch = batch.to(self.device, memory_format=torch.channels_last)
-                parts.append(self.base.encode(self.vae, batch).contiguous().cpu())
+                encoded = self.base.encode(self.vae, batch)
+                parts.append(encoded.contiguous().cpu())
         latents = torch.cat(parts)
+        # A training on such latents would end in NaN, hours later and without a cause.
         if not latents.isfinite().all():
             raise BaseError(
                 f"base {self.base.name!r}: its VAE makes latents that are not finite numbers; "
@@ -174,13 +172,17 @@ class Encoder:
 
     def write_latents(self, task: LatentsTask, pictures: dict[int, Image.Image]):
         """Write the shard of a task. pictures: of the chunk, by position."""
-        rows: dict[int, torch.Tensor] = {}
-        new = [i for i in range(len(task.rows)) if i not in task.reused]
-        chosen = [_mirrored(pictures[position], flip) for position, flip in _pick(task.rows, new)]
+        rows = {}
+        chosen = {}
+        for i, (position, mirrored) in enumerate(task.rows):
+            # Rows of older shards are copied: the VAE takes nearly all of the time.
+            if i in task.reused:
+                path, row = task.reused[i]
+                rows[i] = map_shard(path)[LATENTS][row]
+            else:
+                chosen[i] = _mirror(pictures[position]) if mirrored else pictures[position]
         if chosen:
-            rows |= zip(new, self.latents(chosen), strict=True)
-        for i, (path, row) in task.reused.items():
-            rows[i] = map_shard(path)[LATENTS][row]
+            rows |= zip(chosen, self.latents(list(chosen.values())), strict=True)
         store_shard(task.path, {LATENTS: torch.stack(_in_order(rows))})
 
     @torch.no_grad()
@@ -188,26 +190,33 @@ class Encoder:
         """Return the pictures that the VAE makes of rows of shards."""
         pictures = []
         for path, row in rows:
-            latent = map_shard(path)[LATENTS][row : row + 1].to(self.device)
-            pictures.append(Image.fromarray(to_uint8(self.base.decode(self.vae, latent))[0]))
+            # One by one, as the rows may have different sizes.
+            latents = map_shard(path)[LATENTS]
+            latent = latents[row : row + 1].to(self.device)
+            [picture] = to_uint8(self.base.decode(self.vae, latent))
+            pictures.append(Image.fromarray(picture))
         return pictures
 
     @torch.no_grad()
     def write_texts(self, path: Path, captions: Sequence[str], reused: dict[int, RowRef]):
         """Write a shard of captions' embeddings. reused: rows of older shards, by their index."""
-        rows: dict[int, Tensors] = {}
+        rows = {}
+        for i, (file, row) in reused.items():
+            shard = map_shard(file)
+            rows[i] = {name: tensor[row] for name, tensor in shard.items()}
         new = [i for i in range(len(captions)) if i not in reused]
         for batch in self._batches(len(new)):
-            text = self.base.encode_prompt(_pick(captions, new[batch]), self.text_encoders)
-            text = text.to("cpu")
+            prompts = [captions[i] for i in new[batch]]
+            text = self.base.encode_prompt(prompts, self.text_encoders).to("cpu")
             for k, i in enumerate(new[batch]):
                 rows[i] = {"embeddings": text.context[k]}
+                # Only the families with two text encoders have pooled embeddings.
                 if text.pooled is not None:
                     rows[i]["pooled"] = text.pooled[k]
-        for i, (file, row) in reused.items():
-            rows[i] = {name: tensor[row] for name, tensor in map_shard(file).items()}
-        columns = {name: [row[name] for row in _in_order(rows)] for name in rows[0]}
-        store_shard(path, {name: torch.stack(column) for name, column in columns.items()})
+        tensors = {}
+        for name in rows[0]:
+            tensors[name] = torch.stack([row[name] for row in _in_order(rows)])
+        store_shard(path, tensors)
 
     @torch.no_grad()
     def write_unconditional(self, path: Path, negative_prompt: str):
@@ -215,6 +224,7 @@ class Encoder:
         tensors = {}
         for name, prompt in (("empty", ""), ("negative", negative_prompt)):
             text = self.base.encode_negative_prompt(self.text_encoders, prompt).to("cpu")
+            # safetensors takes contiguous tensors alone.
             tensors[name] = text.context[0].contiguous()
             if text.pooled is not None:
                 tensors[f"{name}_pooled"] = text.pooled[0].contiguous()
@@ -230,12 +240,8 @@ def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
     return to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
 
 
-def _mirrored(picture: Image.Image, flip: bool) -> Image.Image:
-    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else picture
-
-
-def _pick(items: Sequence, indices: Sequence[int]) -> list:
-    return [items[i] for i in indices]
+def _mirror(picture: Image.Image) -> Image.Image:
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 def _in_order(rows: dict[int, Any]) -> list:

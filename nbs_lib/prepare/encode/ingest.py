@@ -8,11 +8,12 @@ While a chunk is filtered, the next ones are being decoded.
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from ...config import Prepare
 from ...config.validation import setting
 from ...run.progress_bar import progress_bar
-from ..examples import Example, ImageRef, InMemory, Skipped, SourceError
+from ..examples import Example, InMemory, Item, Skipped, SourceError
 from ..filters import Filters, ImageInfo, Reason
 from ..manifest import Manifest
 from ..sources import open_source, source_options
@@ -39,39 +40,31 @@ class Chunk:
     """
 
     number: int
-    items: list[Example | Skipped]
+    items: list[Item]
     reasons: dict[int, Reason] = field(default_factory=dict)
     infos: dict[int, ImageInfo] = field(default_factory=dict)
     stamps: dict[int, str] = field(default_factory=dict)
     ticket: int | None = None
 
 
+@dataclass
 class Ingest:
     """One pass over the sources of a stage.
 
     total: examples that are expected at most, or None.
     decoded: images that were read.
-    more: whether a source had more examples than were wanted.
+    more: whether a source had more examples than were asked for.
     """
 
-    def __init__(
-        self,
-        config: Prepare,
-        cropping: Cropping,
-        pool: WorkerPool,
-        index: ImageIndex,
-        manifest: Manifest,
-        writer: ShardWriter,
-    ):
-        self.config = config
-        self.cropping = cropping
-        self.pool = pool
-        self.index = index
-        self.manifest = manifest
-        self.writer = writer
-        self.total: int | None = 0
-        self.decoded = 0
-        self.more = False
+    config: Prepare
+    cropping: Cropping
+    pool: WorkerPool
+    index: ImageIndex
+    manifest: Manifest
+    writer: ShardWriter
+    total: int | None = 0
+    decoded: int = 0
+    more: bool = False
 
     def read_all(self):
         """Read the source and the prior.
@@ -93,13 +86,12 @@ class Ingest:
         dropped_before = self.manifest.dropped.copy()
         end = kept_before + limit if limit else None
         chunks = enumerate(split_into_chunks(source, self._rows()), PRIOR * prior)
-        pending: deque[Chunk] = deque()
+        pending = deque()
         title = "prior" if prior else "read"
         with progress_bar(title, total=total, unit=" examples", mininterval=1, ascii=" #") as bar:
             while self.manifest.n_kept != end:
                 # Two chunks for each worker: one is decoded while the other waits.
-                while len(pending) < 2 * self.pool.n_workers and (numbered := next(chunks, None)):
-                    number, items = numbered
+                for number, items in islice(chunks, 2 * self.pool.n_workers - len(pending)):
                     chunk = Chunk(number, [self._adapt(item, prior) for item in items])
                     self._start_decoding(chunk, filters)
                     pending.append(chunk)
@@ -117,16 +109,20 @@ class Ingest:
 
     def _expect(self, available: int | None, limit: int) -> int | None:
         """Return how many examples a source gives at most, and add them to the total."""
-        total = min(available, limit) if available and limit else available or limit or None
-        self.total = self.total + total if self.total is not None and total else None
+        counts = [count for count in (available, limit) if count]
+        total = min(counts, default=None)
+        # The total of both sources is unknown if that of one is.
+        if self.total is not None:
+            self.total = self.total + total if total else None
         return total
 
     def _rows(self) -> int:
         """Return the rows of a chunk, a multiple of 8 if there are so many."""
-        rows = max(1, min(ROWS, PIXELS // (3 * self.config.resolution**2)))
+        picture = 3 * self.config.resolution**2
+        rows = max(1, min(ROWS, PIXELS // picture))
         return rows // 8 * 8 or rows
 
-    def _adapt(self, item: Example | Skipped, prior: bool) -> Example | Skipped:
+    def _adapt(self, item: Item, prior: bool) -> Item:
         """Mark an item of the prior; put the template's words around other captions."""
         template = self.config.template
         if prior:
@@ -139,29 +135,37 @@ class Ingest:
 
     def _start_decoding(self, chunk: Chunk, filters: Filters):
         """Queue the images that pass the caption filters and are not in the image index."""
-        images: dict[int, ImageRef] = {}
+        images = {}
         for i, item in enumerate(chunk.items):
             if isinstance(item, Example):
-                chunk.reasons[i] = filters.before(item)
-                if item.image is not None and chunk.reasons[i] is None:
+                reason = filters.before(item)
+                chunk.reasons[i] = reason
+                if item.image is not None and reason is None:
                     images[i] = item.image
         hashed = self.config.near_duplicates >= 0 or self.manifest.wants_hashes
         # Stamps are taken before the images are read: a later change then shows.
-        stamps = {i: image.stamp() for i, image in images.items()}
-        infos = self.index.find(list(images.values()), list(stamps.values()), hashed)
-        chunk.infos = {i: info for i, info in zip(images, infos, strict=True) if info}
-        new = {i: image for i, image in images.items() if i not in chunk.infos}
+        stamps = [image.stamp() for image in images.values()]
+        infos = self.index.find(list(images.values()), stamps, hashed)
+        new = {}
+        for (i, image), stamp, info in zip(images.items(), stamps, infos, strict=True):
+            if info is None:
+                new[i] = image
+                chunk.stamps[i] = stamp
+            else:
+                chunk.infos[i] = info
         if new:
-            chunk.stamps = {i: stamps[i] for i in new}
-            arguments = (chunk.number, new, self.cropping, hashed)
-            chunk.ticket = self.pool.submit(chunk.number, "decode_images", *arguments)
             self.decoded += len(new)
+            # The chunk's number as key: the same worker encodes what it has decoded.
+            number = chunk.number
+            arguments = (number, new, self.cropping, hashed)
+            chunk.ticket = self.pool.submit(number, "decode_images", *arguments)
 
     def _finish_decoding(self, chunk: Chunk):
         if chunk.ticket is None:
             return
         infos = self.pool.result(chunk.ticket)
         chunk.infos |= infos
+        # Remembered at once: a run that is killed need not read these images again.
         self.index.remember(
             (chunk.items[i].image, chunk.stamps[i], info) for i, info in infos.items()
         )
@@ -176,7 +180,7 @@ class Ingest:
             if isinstance(item, Skipped):
                 self.manifest.drop(item)
                 continue
-            info = chunk.infos.get(i, ImageInfo())
+            info = chunk.infos.get(i, ImageInfo())  # a prompt has no image
             reason = chunk.reasons[i] or filters.after(item, info)
             if reason:
                 self.manifest.drop(Skipped(item.id, *reason, item.image))
@@ -186,10 +190,11 @@ class Ingest:
         return examples
 
 
-def split_into_chunks(source: Source, rows: int) -> Iterator[list[Example | Skipped]]:
+def split_into_chunks(source: Source, rows: int) -> Iterator[list[Item]]:
     """Yield lists of `rows` items, of fewer if large images come with them."""
-    chunk: list[Example | Skipped] = []
+    chunk = []
     in_memory = 0
+    # Items of a table come with their images; such a chunk is bounded by bytes, too.
     for item in source:
         chunk.append(item)
         if isinstance(item.image, InMemory):

@@ -18,8 +18,8 @@ from ..filters import ImageInfo
 from ..hashes import hash128
 from . import encoder, teacher_cache
 
+# Packages that encoded values depend on: another version may give other last bits.
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
-"""Packages that encoded values depend on."""
 MODEL_MODULES = (
     "__init__",
     "_imports",
@@ -51,6 +51,7 @@ def key_spaces(base: StableDiffusion, config: Prepare) -> dict[str, str]:
         geometry["crop"] = config.seed
     latents_code = _code(images, convert, encoder, shards, *MODELS)
     latents = value_hash([latents_code, base.hash_of("vae"), geometry, "float32"])
+    # Texts depend on no image code, so a change there leaves them valid.
     texts_code = _code(encoder, shards, *MODELS)
     texts = value_hash([texts_code, base.hash_of(*base.text_parts), "float32"])
     unconditional = value_hash([texts, base.hash_of("scheduler"), config.negative_prompt])
@@ -70,7 +71,7 @@ def teacher_request(config: Prepare) -> dict[str, Any] | None:
     """Return the teacher's settings as a cache records them; None without a teacher."""
     if config.teacher_cache == "none":
         return None
-    request: dict[str, Any] = {
+    request = {
         "states": config.teacher_cache,
         "draws": config.teacher_samples,
         "seed": config.seed,

@@ -22,14 +22,15 @@ class ShardFiles:
         self.part = part
         self.spaces = spaces
         self.paths: dict[str, Path] = {}
-        self._reusable = {
-            kind: ReusableShards(store, kind, spaces[kind]) for kind in (LATENTS, TEXTS, ANSWERS)
-        }
+        self._reusable: dict[str, ReusableShards] = {}
+        for kind in (LATENTS, TEXTS, ANSWERS):
+            self._reusable[kind] = ReusableShards(store, kind, spaces[kind])
 
     def claim(self, kind: str, name: str) -> Path | None:
         """Return where to write a shard; None if it exists, or is already being written."""
         path = self.part / kind / f"{name}.safetensors"
         key = f"{kind}/{path.name}"
+        # Two chunks with the same content are one shard.
         if key in self.paths:
             return None
         existing = path if is_stored(path) else self._reusable[kind].find_shard(name)
@@ -42,12 +43,14 @@ class ShardFiles:
         path = self.part / f"unconditional-{space[:32]}.safetensors"
         existing = path
         if not is_stored(path):
+            # Caches with the same texts may have another negative prompt.
             existing = self._reusable[TEXTS].find_unconditional(space)
         self.paths[UNCONDITIONAL] = existing or path
         return None if existing else path
 
     def path(self, kind: str, name: str) -> Path | None:
         """Return a shard's file; None if the cache has no such shard."""
+        # Shards of prompts have no latents.
         return self.paths.get(f"{kind}/{name}.safetensors")
 
     def reusable_rows(self, kind: str, keys: list[str]) -> dict[int, RowRef]:

@@ -9,7 +9,7 @@ from ...cache.format import EXAMPLE_COLUMNS, EXAMPLES, LATENTS, UNCONDITIONAL
 from ...cache.shards import map_shard
 from ...config import Prepare
 from ...models import StableDiffusion
-from ..examples import Example, ImageRef
+from ..examples import Example
 from ..filters import ImageInfo
 from ..hashes import hash128
 from ..images import Size
@@ -31,8 +31,7 @@ class KeptExample:
     info: ImageInfo
 
 
-Rows = list[tuple[KeptExample, bool]]
-"""Examples, each with whether its picture is mirrored."""
+Rows = list[tuple[KeptExample, bool]]  # each example with whether its picture is mirrored
 
 
 class ShardWriter:
@@ -71,7 +70,7 @@ class ShardWriter:
         decoded: positions of images whose pictures the chunk's worker holds.
         """
         tasks = []
-        known_images: dict[int, tuple[ImageRef, bytes]] = {}
+        known_images = {}
         for size, rows in self._by_size(examples):
             task = self._add_shard(size, rows)
             if task is None:
@@ -82,7 +81,7 @@ class ShardWriter:
                 if i not in task.reused and position not in decoded:
                     image = kept_example.example.image
                     known_images[position] = (image, kept_example.info.digest)
-        self.encoded += sum(len(task.rows) - len(task.reused) for task in tasks)
+            self.encoded += len(task.rows) - len(task.reused)
         # The job is needed without tasks, too: it releases the chunk's pictures.
         if tasks or decoded:
             self.pool.run(number, "write_latents", number, tasks, known_images, self.cropping)
@@ -90,8 +89,10 @@ class ShardWriter:
     def finish(self):
         """Encode the rest and wait for all workers."""
         self.captions.flush()
-        if path := self.files.claim_unconditional():
+        path = self.files.claim_unconditional()
+        if path:
             self.pool.run(0, "write_unconditional", path, self.config.negative_prompt)
+        # Teacher predictions need the shards and both tables.
         self.pool.finish()
         self._table.close()
         self.captions.table.close()
@@ -107,23 +108,27 @@ class ShardWriter:
 
     def text_shape(self) -> list[int]:
         """Return [tokens, width] of a caption's embedding."""
-        return list(map_shard(self.files.paths[UNCONDITIONAL])["empty"].shape)
+        unconditional = map_shard(self.files.paths[UNCONDITIONAL])
+        return list(unconditional["empty"].shape)
 
     def _by_size(self, examples: Sequence[KeptExample]) -> list[tuple[Size | None, Rows]]:
         """Return the examples of each size, mirrored copies beside them; prompts have no size."""
-        groups: dict[Size | None, Rows] = {}
+        groups = {}
         for kept_example in examples:
             size = None
             if kept_example.example.image is not None:
                 size = self.cropping.size_for(kept_example.info)
+            # One shard has one shape; a copy follows its original, so that they stay together.
             rows = groups.setdefault(size, [])
             rows.append((kept_example, False))
             if self.config.flip and size:
                 rows.append((kept_example, True))
+        # Sorted, because the order of shards is part of a cache's key.
         return sorted(groups.items(), key=lambda group: group[0] or (0, 0))
 
     def _add_shard(self, size: Size | None, rows: Rows) -> LatentsTask | None:
         """List a shard and its examples. Returns the task of writing it, None if it exists."""
+        # A prompt has the shape of a square, which the teacher's trajectories begin with.
         square = (self.config.resolution, self.config.resolution)
         width, height = size or square
         keys = [
@@ -134,6 +139,7 @@ class ShardWriter:
         number = len(self.shards)
         factor = self.base.vae_scale_factor
         shape = [self.base.latent_channels, height // factor, width // factor]
+        # Its predictions get their name when all captions are known.
         self.shards.append({"name": name, "rows": len(rows), "shape": shape, "answers": None})
         for row, (key, (kept_example, mirrored)) in enumerate(zip(keys, rows, strict=True)):
             example = kept_example.example

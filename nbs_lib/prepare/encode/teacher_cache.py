@@ -36,14 +36,12 @@ TIMESTEPS = 1000
 
 
 class TeacherCache:
-    """The base's UNet, which predicts both sides of guidance in one batch.
-
-    unconditional: file of the unconditional embeddings.
-    """
+    """The base's UNet, which predicts both sides of guidance in one batch."""
 
     def __init__(
         self, base: StableDiffusion, device: torch.device, unconditional: Path, config: Prepare
     ):
+        """Load the UNet. unconditional: file of the unconditional embeddings."""
         self.base = base
         self.device = device
         self.config = config
@@ -71,6 +69,7 @@ class TeacherCache:
         predict = self.predict_trajectories
         if self.config.teacher_cache == "data":
             predict = self.predict_on_data
+        # Trajectories need the latents' shape alone.
         latents = torch.zeros(len(keys), *shape)
         if latents_path:
             latents = map_shard(latents_path)["latents"]
@@ -79,17 +78,19 @@ class TeacherCache:
         parts = []
         for start in range(0, len(keys), size):
             rows = slice(start, start + size)
-            parts.append(predict(latents[rows], keys[rows], self._load_texts(text_rows[rows])))
-        columns = {name: [part[name] for part in parts] for name in parts[0]}
-        store_shard(
-            path, {name: torch.cat(column).contiguous() for name, column in columns.items()}
-        )
+            texts = self._load_texts(text_rows[rows])
+            parts.append(predict(latents[rows], keys[rows], texts))
+        tensors = {}
+        for name in parts[0]:
+            tensors[name] = torch.cat([part[name] for part in parts]).contiguous()
+        store_shard(path, tensors)
 
     def _load_texts(self, text_rows: list[RowRef]) -> Tensors:
-        names = [name for name in ("embeddings", "pooled") if name in map_shard(text_rows[0][0])]
+        # The captions of a shard may be spread over many files.
+        shards = [(map_shard(path), row) for path, row in text_rows]
         texts = {}
-        for name in names:
-            rows = [map_shard(path)[name][row] for path, row in text_rows]
+        for name in shards[0][0]:
+            rows = [shard[name][row] for shard, row in shards]
             texts[name] = torch.stack(rows).to(self.device)
         return texts
 
@@ -108,8 +109,9 @@ class TeacherCache:
         return prediction.chunk(2)
 
     def _both_sides(self, name: str, text: Tensors) -> torch.Tensor:
-        negative = "negative" if name == "embeddings" else f"negative_{name}"
-        return torch.cat([self.unconditional[negative].expand_as(text[name]), text[name]])
+        negative = self.unconditional["negative" if name == "embeddings" else f"negative_{name}"]
+        # The unconditional side comes first, as in diffusers' pipelines.
+        return torch.cat([negative.expand_as(text[name]), text[name]])
 
     def step(
         self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, end: torch.Tensor
@@ -126,11 +128,14 @@ class TeacherCache:
         Timesteps are spread evenly over the draws, and random within each share.
         """
         t = timesteps(keys, self.config)
+        # Training makes the same noise again from seed, key and draw, so it is not stored.
+        x_0 = latents.to(self.device)
         predictions = []
         for draw in range(self.config.teacher_samples):
             noise = self._noise(keys, draw, tuple(latents.shape[1:]))
             now = t[:, draw].to(self.device)
-            x_t = add_noise(latents.to(self.device), noise, *alpha_sigma(self.alphas_cumprod, now))
+            alpha, sigma = alpha_sigma(self.alphas_cumprod, now)
+            x_t = add_noise(x_0, noise, alpha, sigma)
             predictions.append(self.predict(x_t, now, text))
         uncond, cond = _stack_halves(predictions)
         return {"t": t, "uncond": uncond, "cond": cond}
@@ -147,17 +152,18 @@ class TeacherCache:
         """
         x_t = self._noise(keys, 0, tuple(latents.shape[1:]))
         t = timesteps(keys, self.config, together=True)
-        start = torch.full((len(t), 1), TIMESTEPS - 1)
-        times = torch.cat([start, t], 1).to(self.device)
-        steps = []
-        for now, end in zip(times.unbind(1), times[:, 1:].unbind(1), strict=False):
-            uncond, cond = self.predict(x_t, now, text)
-            steps.append((uncond, cond, x_t))
-            guided = classifier_free_guidance(uncond, cond, self.config.teacher_guidance_scale)
-            x_t = self.step(guided, x_t, now, end)
-        steps.append((*self.predict(x_t, times[:, -1], text), x_t))
+        now = torch.full((len(t),), TIMESTEPS - 1).to(self.device)
+        guidance_scale = self.config.teacher_guidance_scale
+        uncond, cond = self.predict(x_t, now, text)
         # All examples share the first state's timestep, so it is not stored.
-        uncond, cond, states = _stack_halves(steps[1:])
+        steps = []
+        for end in t.to(self.device).unbind(1):
+            guided = classifier_free_guidance(uncond, cond, guidance_scale)
+            x_t = self.step(guided, x_t, now, end)
+            uncond, cond = self.predict(x_t, end, text)
+            steps.append((uncond, cond, x_t))
+            now = end
+        uncond, cond, states = _stack_halves(steps)
         return {"t": t, "uncond": uncond, "cond": cond, "x_t": states}
 
     def _noise(self, keys: Sequence[str], draw: int, shape: tuple[int, ...]) -> torch.Tensor:
@@ -171,19 +177,25 @@ def timesteps(keys: Sequence[str], config: Prepare, together: bool = False) -> t
     together: whether all of an example are at the same position of their shares.
     """
     rows = []
+    draws = config.teacher_samples
     for key in keys:
-        digest = blake2b(f"timesteps {config.seed} {key}".encode(), digest_size=7).digest()
+        # The key and not the row seeds the generator: an example keeps its timesteps anywhere.
+        name = f"timesteps {config.seed} {key}".encode()
+        digest = blake2b(name, digest_size=7).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest))
-        position = torch.rand(1 if together else config.teacher_samples, generator=generator)
-        share = torch.arange(config.teacher_samples, 0, -1) - 1 + position
-        rows.append((share * TIMESTEPS / config.teacher_samples).long().clamp(0, TIMESTEPS - 1))
+        position = torch.rand(1 if together else draws, generator=generator)
+        share = torch.arange(draws, 0, -1) - 1 + position
+        t = (share * TIMESTEPS / draws).long()
+        # Rounding may reach the end of the last share, which is no timestep.
+        rows.append(t.clamp(0, TIMESTEPS - 1))
     return torch.stack(rows)
 
 
 def _stack_halves(draws: list[tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
     """Return each column of the draws as fp16 [n, draws, c, h, w] on the CPU."""
-    # Each draw is converted before they are stacked, which takes half the memory.
-    return [
-        torch.stack([tensor.half().cpu() for tensor in column], 1)
-        for column in zip(*draws, strict=True)
-    ]
+    # Draws are converted before they are stacked, which takes half the memory.
+    columns = []
+    for tensors in zip(*draws, strict=True):
+        halves = [tensor.half().cpu() for tensor in tensors]
+        columns.append(torch.stack(halves, 1))
+    return columns

@@ -39,6 +39,7 @@ def write_teacher_shards(
             keys = rows["key"].to_pylist()
             texts = captions.take(rows["caption"])
             words = texts["caption"].to_pylist()
+            # The noise depends on the keys, and the predictions on latents and words.
             shard["answers"] = hash128([files.spaces[ANSWERS], keys, words, shard["shape"]])
             path = files.claim(ANSWERS, shard["answers"])
             if path is None:
@@ -50,11 +51,11 @@ def write_teacher_shards(
             # Trajectories begin with noise alone.
             on_data = config.teacher_cache == "data"
             latents = files.path(LATENTS, shard["name"]) if on_data else None
-            arguments = (path, keys, text_rows, latents, tuple(shard["shape"]))
+            arguments = (*setup, path, keys, text_rows, latents, tuple(shard["shape"]))
+            # The default value binds this shard's number of rows, not the last one's.
             pool.run(
                 number,
                 "write_predictions",
-                *setup,
                 *arguments,
                 then=lambda n_rows=n_rows: bar.update(n_rows),
             )

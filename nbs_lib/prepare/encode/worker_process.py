@@ -35,19 +35,24 @@ class Worker:
     """The jobs of a worker process, each a method that is called by its name."""
 
     def __init__(self, base: StableDiffusion, device: torch.device, batch_size: int):
-        self.base = base
-        self.device = device
         self.encoder = Encoder(base, device, batch_size)
         self.pictures: dict[int, dict[int, Image.Image | None]] = {}
         self.teacher: TeacherCache | None = None
+        # These jobs are the encoder's own.
+        self.write_texts = self.encoder.write_texts
+        self.write_unconditional = self.encoder.write_unconditional
+        self.decode_latents = self.encoder.decode
 
     def decode_images(
         self, chunk: int, images: dict[int, ImageRef], cropping: Cropping, hashed: bool
     ) -> dict[int, ImageInfo]:
         """Decode images of a chunk and hold their pictures. images: by their position in it."""
-        loaded = {i: load_picture(image, cropping, hashed) for i, image in images.items()}
-        self.pictures[chunk] = {i: picture for i, (_, picture) in loaded.items()}
-        return {i: info for i, (info, _) in loaded.items()}
+        infos = {}
+        pictures = {}
+        for i, image in images.items():
+            infos[i], pictures[i] = load_picture(image, cropping, hashed)
+        self.pictures[chunk] = pictures
+        return infos
 
     def write_latents(
         self,
@@ -62,25 +67,19 @@ class Worker:
             index had their properties.
         """
         pictures = self.pictures.pop(chunk, {})
+        # Most of these are encoded already; only rows that no cache has are decoded here.
         for i, (image, digest) in known_images.items():
             if pictures.get(i) is None:
                 pictures[i] = reload_picture(image, digest, cropping)
         for task in tasks:
             self.encoder.write_latents(task, pictures)
 
-    def write_texts(self, *arguments: Any):
-        self.encoder.write_texts(*arguments)
-
-    def write_unconditional(self, *arguments: Any):
-        self.encoder.write_unconditional(*arguments)
-
-    def decode_latents(self, *arguments: Any) -> list[Image.Image]:
-        return self.encoder.decode(*arguments)
-
     def write_predictions(self, unconditional: Path, config: Prepare, *arguments: Any):
         """Write a shard of the teacher's predictions, see `TeacherCache`."""
+        # The UNet is loaded with the first shard: most preparations have no teacher.
         if self.teacher is None:
-            self.teacher = TeacherCache(self.base, self.device, unconditional, config)
+            encoder = self.encoder
+            self.teacher = TeacherCache(encoder.base, encoder.device, unconditional, config)
         self.teacher.write(*arguments)
 
 

@@ -19,6 +19,7 @@ import torch
 from ...models import StableDiffusion
 from .worker_process import WorkerError, serve
 
+# More would hold more pictures, fewer would leave workers idle while the main process filters.
 QUEUED = 3  # unfinished jobs for each worker
 
 
@@ -51,6 +52,7 @@ class WorkerPool:
 
     def result(self, ticket: int) -> Any:
         """Wait for a result. Errors: the job's own; WorkerError if its process ended."""
+        # Results of other jobs may come first, as workers differ in speed.
         while ticket not in self._results:
             for pipe in wait(self._pipes):
                 try:
@@ -79,7 +81,7 @@ class WorkerPool:
     def end(self):
         """Kill the processes."""
         for orders, process in zip(self._orders, self._processes, strict=True):
-            orders.put(None)
+            orders.put(None)  # ends the thread that sends
             process.kill()
         for pipe, process in zip(self._pipes, self._processes, strict=True):
             process.join(5)
@@ -103,7 +105,7 @@ class WorkerPool:
         # Threads start after all forks. They send, because a busy worker does not read its pipe,
         # and its results have to be read meanwhile.
         for pipe in self._pipes:
-            orders: queue.SimpleQueue = queue.SimpleQueue()
+            orders = queue.SimpleQueue()
             self._orders.append(orders)
             threading.Thread(target=_send, args=(pipe, orders), daemon=True).start()
 

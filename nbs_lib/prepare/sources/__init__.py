@@ -1,4 +1,4 @@
-"""Where examples come from, by the name of a source.
+"""The sources of examples, each opened by its name.
 
 base          the interface of a source
 picturebook   the picture-book, and scenes new to its base, drawn by code
@@ -29,8 +29,8 @@ from .table import open_table
 from .table_rows import ENDINGS
 from .webdataset import WebDataset
 
+# Prefixes of data sets on the hub: hf:OWNER/NAME, diffusiondb:2m_first_10k.
 HUB, DIFFUSIONDB = "hf:", "diffusiondb:"
-"""Prefixes of data sets on the hub: hf:OWNER/NAME, diffusiondb:2m_first_10k."""
 FILE_ENDINGS = (".tar", ".txt", *ENDINGS)
 
 
@@ -59,8 +59,10 @@ def open_source(source: str, options: SourceOptions) -> Source:
         path = ROOT / Path(source).expanduser()
     except RuntimeError:  # "~name" of an unknown user
         path = ROOT / source
+    # Sorted, because the order of a glob is the disk's and differs between machines.
     if "*" in path.name:
         return WebDataset(sorted(path.parent.glob(path.name)), str(path), path.parent)
+    # A pipe is neither file nor folder here, and so it is refused like a missing path.
     if os.path.isfile(path):
         return _open_file(source, path, options)
     if os.path.isdir(path):
@@ -92,6 +94,7 @@ def _open_file(source: str, path: Path, options: SourceOptions) -> Source:
             f"source {source!r}: a file that ends in {', '.join(FILE_ENDINGS)} can be read, "
             "or a folder"
         )
+    # Unreadable files are refused at once, not after hours in the middle of a run.
     try:
         open_regular(path).close()
     except OSError as failure:
@@ -111,6 +114,7 @@ def check_source_on_hub(source: str, patience: float):
     patience: seconds to wait.
     Errors: SourceError if the hub does not know it, or does not answer.
     """
+    # Imported here: a run on local files needs neither the library nor the seconds it takes.
     from huggingface_hub import HfApi
 
     name = REPOSITORY if source.startswith(DIFFUSIONDB) else source.removeprefix(HUB)

@@ -1,10 +1,10 @@
 """The interface of a source, and the settings that all sources share."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from ..examples import Example, Skipped
+from ..examples import Items, change_stamp
 
 
 class Source(Protocol):
@@ -13,7 +13,7 @@ class Source(Protocol):
     An item that cannot be used ends nothing and is never hidden: it is a Skipped with its reason.
     """
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         """Yield all items in a fixed order."""
 
     def total(self) -> int | None:
@@ -35,3 +35,16 @@ class SourceOptions:
     image_column: str = ""
     caption_column: str = ""
     captions: str = "files"
+
+
+def stamp_of_files(paths: list[Path]) -> str:
+    """Return what changes when any of these files does."""
+    # The names are part of it: files that change places are another order of examples.
+    return str([(str(path), change_stamp(path)) for path in paths])
+
+
+def first_line(failure: Exception) -> str:
+    """Return the first line of an error, or its kind if it has no text."""
+    # Errors of the hub have a page of advice behind their first line.
+    lines = str(failure).strip().splitlines()
+    return lines[0] if lines else type(failure).__name__

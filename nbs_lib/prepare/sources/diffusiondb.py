@@ -9,7 +9,7 @@ Source: Wang et al., arXiv 2210.14896; https://huggingface.co/datasets/poloclub/
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -17,9 +17,9 @@ from typing import Any
 
 from ..captions import decode_caption
 from ..enclosure import Enclosure, EnclosureError
-from ..examples import Example, InZip, Skipped, SourceError, change_stamp, make_example
+from ..examples import InZip, Item, Items, Skipped, SourceError, make_example
 from ..filters import SCORES
-from .base import SourceOptions
+from .base import SourceOptions, first_line, stamp_of_files
 from .diffusiondb_part import Rows, read_contents, rows_of_part
 from .readers.parquet import TableError
 
@@ -27,7 +27,8 @@ REPOSITORY, METADATA = "poloclub/diffusiondb", "metadata.parquet"
 PARTS = 2000
 IMAGES_PER_PART = 1000
 COLUMNS = ("seed", "step", "cfg", "sampler", "width", "height", *SCORES)
-SUBSET = re.compile(r"2m_(first|random)_(\d+)(k?)|2m_all")
+# The names that the data set's own loading script has.
+SUBSET = re.compile(r"2m_(first|random)_(\d+)(k?)")
 PART = re.compile(r"part-(\d{6})\.zip")
 NO_SCORES = "scores cannot be read"
 
@@ -39,18 +40,21 @@ def parts_of(subset: str, seed: int) -> list[int]:
     the first. Errors: SourceError.
     """
     numbers = range(1, PARTS + 1)
-    if subset.isdigit() and 0 < int(subset) <= PARTS:
+    if subset.isdecimal() and 0 < int(subset) <= PARTS:
         return list(numbers[: int(subset)])
-    match = SUBSET.fullmatch(subset)
-    if match and not match[1]:
+    if subset == "2m_all":
         return list(numbers)
-    n_images = int(match[2]) * (1000 if match[3] else 1) if match else 0
-    if not 0 < n_images <= PARTS * IMAGES_PER_PART or n_images % IMAGES_PER_PART:
+    match = SUBSET.fullmatch(subset)
+    n_images = 0
+    if match:
+        n_images = int(match[2]) * (1000 if match[3] else 1)
+    count, rest = divmod(n_images, IMAGES_PER_PART)
+    if rest or not 0 < count <= PARTS:
         raise SourceError(
             f"subset {subset!r} of DiffusionDB: give 2m_first_1k, 2m_first_10k, 2m_random_5k and "
             f"the like, 2m_all, or a number of parts up to {PARTS}"
         )
-    count = n_images // IMAGES_PER_PART
+    # Random parts are sorted, so that a subset has one order whatever chance drew first.
     if match[1] == "first":
         return list(numbers[:count])
     return sorted(Random(seed).sample(numbers, count))
@@ -71,8 +75,9 @@ class DiffusionDB:
         if options.subset:
             self.parts = parts_of(options.subset, options.seed)
         else:
-            matches = [PART.fullmatch(path.name) for path in (folder / "images").iterdir()]
-            self.parts = sorted(int(match[1]) for match in matches if match)
+            names = [path.name for path in (folder / "images").iterdir()]
+            matches = filter(None, map(PART.fullmatch, names))
+            self.parts = sorted(int(match[1]) for match in matches)
         if not self.parts:
             raise SourceError(
                 f"source {str(folder)!r}: no images/part-000001.zip or the like in it"
@@ -85,10 +90,11 @@ class DiffusionDB:
         """Return what changes when a part or the table does, "" if parts are downloaded."""
         if self.fetch:
             return ""
-        files = [self.folder / METADATA, *(self.folder / _archive(part) for part in self.parts)]
-        return str([(str(path), change_stamp(path)) for path in files])
+        paths = [self.folder / METADATA]
+        paths += [self.folder / _archive(part) for part in self.parts]
+        return stamp_of_files(paths)
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         for part in self.parts:
             name = _archive(part)
             # Parts are downloaded one by one: all of them have 1.6 TB.
@@ -98,11 +104,11 @@ class DiffusionDB:
             else:
                 yield Skipped(decode_caption(archive.name), "part is not there")
 
-    def _read_part(self, part: int, archive: Path) -> Iterator[Example | Skipped]:
+    def _read_part(self, part: int, archive: Path) -> Items:
         try:
             with self.enclosure.open(archive) as file:
                 names, prompts = read_contents(file)
-        except EnclosureError as fault:
+        except EnclosureError as fault:  # a link out of the folder, or a pipe
             yield Skipped(decode_caption(archive.name), str(fault))
             return
         except Exception:  # errors of the disk, the archive, its compression
@@ -112,6 +118,7 @@ class DiffusionDB:
             reason = f"prompts cannot be read: those of {METADATA} are taken"
             yield Skipped(f"part-{part:06d}.json", reason)
             prompts = {}
+        # Images are kept without their scores; the filters decide whether they need them.
         rows, fault = self._read_rows(part, {_base_name(name) for name in names})
         if fault:
             yield Skipped(METADATA, NO_SCORES, f"part {part}: {fault}")
@@ -131,23 +138,28 @@ class DiffusionDB:
             return {}, failure.strerror or str(failure)
 
 
-def _example(part: int, image: InZip, record: Any, row: dict[str, Any]) -> Example | Skipped:
+def _example(part: int, image: InZip, record: Any, row: dict[str, Any]) -> Item:
     """Return the example of an image.
 
     record: its entry in the part's JSON.
     row: its row in the table.
     """
     id = f"part-{part:06d}/{decode_caption(image.member)}"
+    # Nothing is unpacked, but such a name tells that the archive is not what it claims to be.
     if ".." in image.member.split("/") or image.member.startswith("/"):
         return Skipped(id, "names a file outside the archive")
+    # JSON and table were written by somebody else, so any value may have any type.
     prompt = record.get("p") if isinstance(record, dict) else None
     if not isinstance(prompt, str):
         prompt = row.get("prompt")
     if not isinstance(prompt, str | bytes):
         return Skipped(id, "image without caption", image=image)
-    metadata: dict[str, Any] = dict.fromkeys(SCORES)  # a missing score must not pass as a low one
-    metadata |= {name: row[name] for name in COLUMNS if row.get(name) is not None}
-    return make_example(id, prompt, image, metadata)
+    # A missing score must not pass as a low one, so scores have their entry in any case.
+    metadata = dict.fromkeys(SCORES)
+    for name in COLUMNS:
+        if row.get(name) is not None:
+            metadata[name] = row[name]
+    return make_example(id, prompt, image, **metadata)
 
 
 def _archive(part: int) -> str:
@@ -166,7 +178,7 @@ def open_on_hub(subset: str, options: SourceOptions) -> DiffusionDB:
         try:
             return Path(hf_hub_download(REPOSITORY, name, repo_type="dataset"))
         except Exception as failure:  # errors of the hub, the network and the disk
-            message = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
+            message = first_line(failure)
             raise SourceError(
                 f"source 'diffusiondb:{subset}': {name} cannot be fetched from the hub: {message}"
             ) from None

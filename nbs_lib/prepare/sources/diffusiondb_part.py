@@ -20,8 +20,8 @@ PROMPTS = 1 << 26  # bytes of a part's prompts in the table
 ROWS = 4096  # rows of the table at once, at most
 LISTED = 16  # values of a list, at most, if a number is expected
 SHORT = 100  # bytes of a text of the table besides the prompt, such as the sampler's name
+# Rows of the table by the images' names.
 Rows = dict[str, dict[str, Any]]
-"""Rows of the table by the images' names."""
 
 
 def read_contents(file: BinaryIO) -> tuple[list[str], dict | None]:
@@ -36,9 +36,10 @@ def read_contents(file: BinaryIO) -> tuple[list[str], dict | None]:
 
 
 def _read_json(archive: ZipFile) -> dict | None:
-    member = next((item for item in archive.infolist() if item.filename.endswith(".json")), None)
-    if member is None:
+    members = [item for item in archive.infolist() if item.filename.endswith(".json")]
+    if not members:
         return {}
+    member = members[0]
     try:
         too_large = max(member.file_size, member.compress_size) > JSON
         if too_large or member.compress_type not in METHODS:
@@ -59,7 +60,8 @@ class _BoundedFile:
         self.close = file.close
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(DIRECTORY + 1 if size < 0 else min(size, DIRECTORY + 1))
+        bound = DIRECTORY + 1
+        data = self._file.read(bound if size < 0 else min(size, bound))
         if len(data) > DIRECTORY:
             raise ValueError("directory of an archive is too long")
         return data
@@ -83,7 +85,7 @@ def rows_of_part(
     """
     table = Parquet(file)
     columns = _existing_columns(table, columns, scores)
-    rows: Rows = {}
+    rows = {}
     fault = ""
     n_bytes = 0
 

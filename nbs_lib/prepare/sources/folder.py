@@ -22,28 +22,15 @@ from typing import BinaryIO
 
 from ..captions import LONGEST, CaptionError, caption_from_name, clean_caption, decode_caption
 from ..enclosure import LEADS_NOWHERE, LEADS_OUT, Enclosure, EnclosureError
-from ..examples import Example, InFile, Skipped, change_stamp
+from ..examples import Example, InFile, Item, Items, Skipped, change_stamp
 from .base import SourceOptions
 from .readers.folder_listing import Listing, walk
 from .readers.parquet import TableError
 from .table_rows import ENDINGS as TABLES
 from .table_rows import named_images
 
-ENDINGS = (
-    ".avif",
-    ".bmp",
-    ".gif",
-    ".heic",
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
 CAPTIONS = (".txt", ".caption")
-METADATA = "metadata"
+METADATA = "metadata"  # stem of a table at the top of the folder
 NO_CAPTION_FILE = "caption file cannot be read"
 
 
@@ -56,11 +43,7 @@ class ImageFolder:
         self.enclosure = Enclosure(folder)
 
     def total(self) -> int:
-        return sum(
-            name.lower().endswith(ENDINGS)
-            for listing in walk(self.folder)
-            for name in listing.files
-        )
+        return sum(len(listing.images()) for listing in walk(self.folder))
 
     def stamp(self) -> str:
         """Return what changes when any file does.
@@ -78,9 +61,9 @@ class ImageFolder:
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         # Hashes instead of names, because a folder may hold millions: about 80 bytes each.
-        listed: set[int] = set()
+        listed = set()
         for ending in TABLES:
             table = self.folder / f"{METADATA}{ending}"
             if os.path.lexists(table):
@@ -97,16 +80,14 @@ class ImageFolder:
             id = decode_caption((relative / name).as_posix())
             yield Skipped(id, "link to a folder, which is not followed")
 
-    def _from_metadata(self, table: Path, listed: set[int]) -> Iterator[Example | Skipped]:
+    def _from_metadata(self, table: Path, listed: set[int]) -> Items:
         try:
             with self.enclosure.open(table) as file:
                 yield from self.from_table(file, table.name, listed)
         except EnclosureError as fault:
             yield Skipped(table.name, str(fault))
 
-    def from_table(
-        self, file: BinaryIO, table: str, listed: set[int]
-    ) -> Iterator[Example | Skipped]:
+    def from_table(self, file: BinaryIO, table: str, listed: set[int]) -> Items:
         """Yield the images that a table names.
 
         table: its name.
@@ -117,11 +98,13 @@ class ImageFolder:
                 if isinstance(text, CaptionError):
                     yield Skipped(row, str(text))
                     continue
+                # "./a.png" and "a.png" are one file, and "a/../../b.png" is outside.
                 name = posixpath.normpath(name)
                 if fault := self._fault_of_name(name, listed):
                     yield Skipped(row, fault, decode_caption(name))
                 else:
                     listed.add(hash(name))
+                    # The default value binds this row's text, not the last one's.
                     yield self._example(name, lambda text=text: clean_caption(text))
         except TableError as fault:
             yield Skipped(decode_caption(table), str(fault))
@@ -131,20 +114,24 @@ class ImageFolder:
             return "names a file outside the folder"
         if any(part.startswith(".") for part in name.split("/")):
             return "names a hidden file"
-        if "\0" in name or not os.path.isfile(os.path.join(self.folder, name)):
+        path = os.path.join(self.folder, name)
+        if "\0" in name or not os.path.isfile(path):
             return "names a file that is not there"
         return "names a file a second time" if hash(name) in listed else ""
 
-    def _from_listing(self, listing: Listing, listed: set[int]) -> Iterator[Example | Skipped]:
+    def _from_listing(self, listing: Listing, listed: set[int]) -> Items:
         relative = listing.path.relative_to(self.folder)
-        images = [name for name in listing.files if name.lower().endswith(ENDINGS)]
+        images = listing.images()
         caption_files = _caption_files(listing.files)
+        # Captions that stand in the names leave text files to other purposes.
         if self.options.captions == "files":
-            for stem in sorted(caption_files.keys() - set(map(_stem, images))):
+            alone = caption_files.keys() - set(map(_stem, images))
+            for stem in sorted(alone):
                 id = decode_caption((relative / caption_files[stem]).as_posix())
                 yield Skipped(id, "caption without image")
         for image in images:
             name = (relative / image).as_posix()
+            # The table goes first, and an image is used once.
             if hash(name) in listed:
                 continue
             if self.options.captions == "names":
@@ -156,7 +143,7 @@ class ImageFolder:
                 image_ref = self._displayable(self.folder / name)
                 yield Skipped(decode_caption(name), "image without caption", image=image_ref)
 
-    def _example(self, name: str, caption: Callable[[], str]) -> Example | Skipped:
+    def _example(self, name: str, caption: Callable[[], str]) -> Item:
         path = self.folder / name
         try:
             self.enclosure.check(path)
@@ -189,8 +176,11 @@ class ImageFolder:
 def _caption_files(names: list[str]) -> dict[str, str]:
     """Return files of captions by their stem, `.txt` before `.caption`."""
     files = {}
+    # The later ending overwrites the earlier one's file.
     for ending in reversed(CAPTIONS):
-        files |= {_stem(name): name for name in names if name.lower().endswith(ending)}
+        for name in names:
+            if name.lower().endswith(ending):
+                files[_stem(name)] = name
     return files
 
 

@@ -9,8 +9,8 @@ import pyarrow
 
 from ..captions import IMAGE_COLUMNS, LONGEST, TEXT_COLUMNS, find_column
 from ..enclosure import EnclosureError
-from ..examples import Example, InFile, Skipped, SourceError
-from .base import SourceOptions
+from ..examples import InFile, Item, Items, Skipped, SourceError
+from .base import SourceOptions, first_line
 from .huggingface_folder import SAVED, check_folder, check_remote
 from .readers.parquet import binaries
 from .table import ROWS_WITH_IMAGES, example_in_memory, images_and_texts, struct_field, with_text
@@ -34,6 +34,7 @@ class HubDataset:
         columns = list(self.rows.features or ())
         self.image = find_column(columns, options.image_column, ("image", *IMAGE_COLUMNS))
         self.text = find_column(columns, options.caption_column, TEXT_COLUMNS)
+        # Nothing is guessed from a column's type: a wrong caption would be trained on.
         if self.image is None or self.text is None:
             content = "images" if self.image is None else "captions"
             raise SourceError(
@@ -54,7 +55,7 @@ class HubDataset:
                 return "" if data is None else str(self.rows._fingerprint)
         return ""
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         version = "" if self.options.streaming else str(self.rows._fingerprint)
         number = 0
         try:
@@ -70,7 +71,7 @@ class HubDataset:
                     number += 1
         except Exception as failure:  # errors of the files' readers, and of the network
             id = f"{self.options.split}-{number:06d}"
-            yield Skipped(id, "data set cannot be read from here on", _first_line(failure))
+            yield Skipped(id, "data set cannot be read from here on", first_line(failure))
 
     def _batches(self, rows: int) -> Iterator[pyarrow.Table]:
         """Yield rows, their images as bytes or paths."""
@@ -81,9 +82,10 @@ class HubDataset:
         columns = columns.cast_column(self.image, Image(decode=False))
         return iter(columns.with_format("arrow").iter(rows))
 
-    def _named_example(self, id: str, name: bytes, text: Any) -> Example | Skipped:
+    def _named_example(self, id: str, name: bytes, text: Any) -> Item:
         """Return the example of a row that names a file, which has to be in the set's folder."""
         folder = Path(self.name)
+        # Resolved, because `..` and links in a name lead out of the folder.
         try:
             path = (folder / name.decode()).resolve(strict=True)
         except (OSError, ValueError, RuntimeError):
@@ -95,6 +97,7 @@ class HubDataset:
         return with_text(id, text, InFile(path))
 
     def _load(self):
+        # Imported here, as the library takes a second, and only these sources need it.
         import datasets
 
         datasets.disable_progress_bars()
@@ -120,10 +123,6 @@ class HubDataset:
             ) from None
         except Exception as failure:  # errors of the hub, the network, and the files' readers
             raise SourceError(
-                f"source 'hf:{self.name}': {_first_line(failure)}; "
+                f"source 'hf:{self.name}': {first_line(failure)}; "
                 "it needs subset, split, or to be reachable"
             ) from None
-
-
-def _first_line(failure: Exception) -> str:
-    return (str(failure).strip().splitlines() or [type(failure).__name__])[0]

@@ -8,14 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..enclosure import Enclosure, EnclosureError
-from .folder import ENDINGS
 from .readers.folder_listing import walk
 
 INFO, DICT, STATE = "dataset_info.json", "dataset_dict.json", "state.json"
 SAVED = (INFO, DICT)
 CARD, CARD_YAML = "README.md", ".huggingface.yaml"
+# Settings of a card that name files.
 NAMING = ("data_files", "data_dir")
-"""Settings of a card that name files."""
 ON_THE_HUB = ("hf://", "https://huggingface.co/")
 MAX_SIZE = 1 << 24  # bytes of a file that describes a data set
 
@@ -28,15 +27,18 @@ def check_folder(folder: Path):
     """
     enclosure = Enclosure(folder)
     for listing in walk(folder):
-        files = [name for name in listing.files if not name.lower().endswith(ENDINGS)]
-        for names, check in ((listing.links, enclosure.check_inside), (files, enclosure.check)):
-            for name in names:
-                path = listing.path / name
-                try:
-                    check(path)
-                except EnclosureError as fault:
-                    relative = path.relative_to(folder).as_posix()
-                    raise EnclosureError(f"{relative!r}: {fault}") from None
+        # A link to a folder cannot be a regular file, so it is only checked to stay inside.
+        images = set(listing.images())
+        files = [name for name in listing.files if name not in images]
+        checks = [(name, enclosure.check_inside) for name in listing.links]
+        checks += [(name, enclosure.check) for name in files]
+        for name, check in checks:
+            path = listing.path / name
+            try:
+                check(path)
+            except EnclosureError as fault:
+                relative = path.relative_to(folder).as_posix()
+                raise EnclosureError(f"{relative!r}: {fault}") from None
     for path in (folder / CARD, folder / CARD_YAML):
         _check_card(path, enclosure)
     _check_saved(folder, enclosure)
@@ -60,6 +62,7 @@ def check_remote(name: str, subset: str):
 def _check_saved(folder: Path, enclosure: Enclosure):
     """Check the files that `load_from_disk` opens: of a data set, or of each of its splits."""
     splits = _as_list(_read_json(folder / DICT, enclosure).get("splits"))
+    # A split is a folder, whose name is joined to the path before anything in it is opened.
     for split in splits:
         _check_name(split, DICT)
     for split_folder in [folder, *(folder / split for split in splits)]:
@@ -73,6 +76,7 @@ def _check_saved(folder: Path, enclosure: Enclosure):
 
 
 def _as_list(value: Any) -> list:
+    # The library raises its own error for values of another type.
     return value if isinstance(value, list) else []
 
 
@@ -80,6 +84,7 @@ def _check_card(path: Path, enclosure: Enclosure):
     """Check the files that a card names, read as `datasets` reads it."""
     if not path.exists() and not path.is_symlink():
         return
+    # Imported here, because most folders have no card.
     import yaml
     from huggingface_hub import DatasetCard
 
@@ -115,6 +120,7 @@ def _check_name(name: Any, origin: str):
     """Check that a name is of a file, not hidden, below its folder. Errors: EnclosureError."""
     if not isinstance(name, str) or "\0" in name:
         raise EnclosureError(f"{origin} names {name!r}, which is no file")
+    # `urlsplit` raises an error for brackets that do not match.
     try:
         foreign = bool(urlsplit(name).scheme) or "::" in name
     except ValueError:
@@ -130,7 +136,7 @@ def _read_json(path: Path, enclosure: Enclosure) -> dict[str, Any]:
     if not path.exists() and not path.is_symlink():
         return {}
     with enclosure.open(path) as file:
-        content = file.read(MAX_SIZE + 1)
+        content = file.read(MAX_SIZE + 1)  # one that is cut is no JSON
     try:
         values = json.loads(content)
     except (ValueError, RecursionError):

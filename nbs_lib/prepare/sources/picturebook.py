@@ -36,7 +36,8 @@ class PictureBookSource:
         code = self.stamp()  # hashed once for all images
         for i in range(self.count):
             image = SyntheticImage(self.kind, self.seed, i, code)
-            yield Example(f"{self.kind}-{self.seed}-{i:05d}", self.caption(i), image)
+            id = f"{self.kind}-{self.seed}-{i:05d}"
+            yield Example(id, self.caption(i), image)
 
     def caption(self, i: int) -> str:
         if self.kind == "unseen":

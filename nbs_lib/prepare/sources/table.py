@@ -5,6 +5,7 @@ contains them.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from ..captions import LONGEST, decode_caption
 from ..enclosure import open_regular
 from ..examples import (
     LARGEST_IN_MEMORY,
-    Example,
     InMemory,
+    Item,
+    Items,
     Skipped,
     SourceError,
     change_stamp,
@@ -27,7 +29,7 @@ from .folder import ImageFolder
 from .readers.parquet import Parquet, TableError, binaries
 from .table_rows import csv_columns, find_columns
 
-ROWS_WITH_IMAGES = 16  # of a parquet file at once
+ROWS_WITH_IMAGES = 16  # of a parquet file at once: images are large
 Batch = pyarrow.RecordBatch | pyarrow.Table
 
 
@@ -39,6 +41,7 @@ def open_table(path: Path, options: SourceOptions) -> Source:
     ending = path.suffix.lower()
     try:
         with open_regular(path) as file:
+            # A .jsonl has no head: each of its lines has columns of its own.
             if ending == ".csv":
                 find_columns(csv_columns(file), options)
             if ending == ".parquet":
@@ -57,14 +60,15 @@ def open_table(path: Path, options: SourceOptions) -> Source:
     return TableOfNames(ImageFolder(path.parent, options), path)
 
 
+@dataclass
 class TableOfNames:
     """A table that names images of its folder."""
 
-    def __init__(self, folder: ImageFolder, path: Path):
-        self.folder = folder
-        self.path = path
+    folder: ImageFolder
+    path: Path
 
     def total(self) -> int | None:
+        # Other tables would have to be read to their end.
         return _count_rows(self.path) if self.path.suffix.lower() == ".parquet" else None
 
     def stamp(self) -> str:
@@ -72,21 +76,21 @@ class TableOfNames:
         # The folder's stamp lacks hidden files, and the table may be one.
         return folder_stamp and f"{folder_stamp} {change_stamp(self.path)}"
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         try:
             with open_regular(self.path) as file:
                 yield from self.folder.from_table(file, self.path.name, set())
-        except OSError:
+        except OSError:  # the table was readable when it was opened first
             yield Skipped(decode_caption(self.path.name), "table cannot be read")
 
 
+@dataclass
 class TableWithImages:
     """A parquet file that contains its images: a column of structs with their bytes."""
 
-    def __init__(self, path: Path, image: str, text: str):
-        self.path = path
-        self.image = image
-        self.text = text
+    path: Path
+    image: str
+    text: str
 
     def total(self) -> int | None:
         return _count_rows(self.path)
@@ -94,7 +98,7 @@ class TableWithImages:
     def stamp(self) -> str:
         return change_stamp(self.path)
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         table = decode_caption(self.path.name)
         try:
             with open_regular(self.path) as file:
@@ -104,7 +108,8 @@ class TableWithImages:
         except OSError:
             yield Skipped(table, "table cannot be read")
 
-    def _read(self, parquet: Parquet, table: str) -> Iterator[Example | Skipped]:
+    def _read(self, parquet: Parquet, table: str) -> Items:
+        # Taken once: a file that changes meanwhile is read again by the next run.
         version = change_stamp(self.path)
         # Only the bytes of the struct: its path is not used, and may be as large.
         columns = [f"{self.image}.bytes", self.text]
@@ -124,7 +129,7 @@ def images_and_texts(batch: Batch, image: str, text: str) -> Iterator[tuple[byte
     Either is None if it is of another type.
     """
     texts = batch.column(text)
-    captions: Iterator = iter([None] * batch.num_rows)
+    captions = iter([None] * batch.num_rows)
     # A column of nulls alone has no type; its captions are empty.
     if texts.type == pyarrow.null() or _is_text(texts.type):
         captions = (value or b"" for value in binaries(texts, LONGEST))
@@ -147,14 +152,13 @@ def _is_text(kind: pyarrow.DataType) -> bool:
     return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
 
 
-def example_in_memory(
-    id: str, data: bytes | None, text: Any, origin: str, version: str
-) -> Example | Skipped:
+def example_in_memory(id: str, data: bytes | None, text: Any, origin: str, version: str) -> Item:
     """Return the example of a row that contains its image.
 
     origin: name of the data set.
     version: its change marker.
     """
+    # `binaries` gives None for a null and for any other type.
     if data is None:
         return Skipped(id, "row without an image")
     if len(data) > LARGEST_IN_MEMORY:
@@ -162,7 +166,7 @@ def example_in_memory(
     return with_text(id, text, InMemory(f"{origin}\0{id}", data, version))
 
 
-def with_text(id: str, text: Any, image: Any) -> Example | Skipped:
+def with_text(id: str, text: Any, image: Any) -> Item:
     """Return the example of an image and a value that should be its caption."""
     if not isinstance(text, str | bytes):
         return Skipped(id, "caption is no text", image=image)

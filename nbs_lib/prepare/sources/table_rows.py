@@ -28,8 +28,8 @@ LINE = 1 << 22  # characters of a row of a CSV table
 MAX_COLUMNS = 20  # columns that an error names
 csv.field_size_limit(LINE)
 Text = str | bytes | CaptionError
+# Rows as (a row's id, the name of its image, its text), unchecked.
 Rows = Iterator[tuple[str, Any, Any]]
-"""Rows as (a row's id, the name of its image, its text), unchecked."""
 
 
 def named_images(
@@ -45,11 +45,12 @@ def named_images(
     image_column = options.image_column or "file_name"
     caption_column = options.caption_column or "text"
     lacks = CaptionError(f"lacks {image_column} or {caption_column}")
+    # Faults of a row are yielded, so that it affects itself alone.
     try:
         for row, name, text in read(file, decode_caption(table), options):
             if isinstance(text, CaptionError):
                 yield row, "", text
-            elif not isinstance(name, str | bytes) or not isinstance(text, str | bytes):
+            elif not _is_text(name) or not _is_text(text):
                 yield row, "", lacks
             elif len(name) > LONGEST:
                 yield row, "", CaptionError("name is longer than 1 MiB")
@@ -57,6 +58,10 @@ def named_images(
                 yield row, os.fsdecode(name), text
     except OSError:
         raise TableError("table cannot be read") from None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str | bytes)
 
 
 def _read_jsonl(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
@@ -77,8 +82,9 @@ def _read_jsonl(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
 
 
 def _read_csv(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
+    # The head is read twice: first to find the columns, then to skip it.
     columns = csv_columns(file)
-    image, text = (columns.index(name) for name in find_columns(columns, options))
+    image, text = map(columns.index, find_columns(columns, options))
     file.seek(0)
     rows = _csv_rows(file)
     next(rows, None)  # the head
@@ -88,7 +94,7 @@ def _read_csv(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
             yield row, None, CaptionError("row is damaged, or longer than a caption may be")
         elif values:
             name = values[image] if image < len(values) else None
-            caption = values[text] if text < len(values) else None
+            caption = values[text] if text < len(values) else None  # a short row
             yield row, name, caption and caption.encode("utf-8", "surrogateescape")
 
 
@@ -127,8 +133,9 @@ def _read_parquet(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
             continue
         names = binaries(batch.column(image), LONGEST)
         texts = binaries(batch.column(text), LONGEST)
-        for number, (name, caption) in enumerate(zip(names, texts, strict=True), start=first + 1):
-            yield f"{table}, row {number}", name, caption
+        for name, caption in zip(names, texts, strict=True):
+            first += 1
+            yield f"{table}, row {first}", name, caption
 
 
 def csv_columns(file: BinaryIO) -> list[str]:

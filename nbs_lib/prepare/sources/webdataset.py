@@ -8,20 +8,21 @@ An archive is read in place and never unpacked, so no name in it reaches the dis
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ..captions import LONGEST, TEXT_COLUMNS, CaptionError, decode_caption
 from ..enclosure import Enclosure, EnclosureError, open_regular
-from ..examples import Example, InTar, Skipped, SourceError, change_stamp, make_example
-from .folder import CAPTIONS, ENDINGS
+from ..examples import InTar, Item, Items, Skipped, SourceError, make_example
+from .base import stamp_of_files
+from .folder import CAPTIONS
+from .readers.folder_listing import ENDINGS
 from .readers.tar_members import Member, TarError, members
 
 KNOWN = (*ENDINGS, *CAPTIONS, ".json")
 DAMAGED = "archive is cut short or damaged"
+# The files of an example by their endings: an image's reference, or the bytes of a caption.
 Files = dict[str, InTar | bytes]
-"""The files of an example by their endings: an image's reference, or the bytes of a caption."""
 
 
 class WebDataset:
@@ -41,9 +42,9 @@ class WebDataset:
         """Return None: counting would read every archive to its end."""
 
     def stamp(self) -> str:
-        return str([(str(path), change_stamp(path)) for path in self.archives])
+        return stamp_of_files(self.archives)
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         for archive in self.archives:
             try:
                 with self.open(archive) as file:
@@ -54,18 +55,20 @@ class WebDataset:
                 yield Skipped(decode_caption(archive.name), DAMAGED)
 
 
-def _read_archive(archive: Path, file: BinaryIO) -> Iterator[Example | Skipped]:
-    key: str | None = None
-    files: Files = {}
+def _read_archive(archive: Path, file: BinaryIO) -> Items:
+    key = None
+    files = {}
     damaged = False
     try:
         for member in members(file):
             stem, ending = _split_name(member.name)
             if stem != key:
+                # The name of the next example ends this one; nothing else tells its end.
                 if key is not None:
                     yield _example(archive, key, files)
                 key = stem
                 files = {}
+            # Data sets have many more files, such as `.cls` and `.npy`.
             if ending in KNOWN:
                 files[ending] = _read_member(archive, file, member, ending)
     except (TarError, OSError):
@@ -91,15 +94,14 @@ def _split_name(name: str) -> tuple[str, str]:
     return str(path.parent / stem), (dot + ending).lower()
 
 
-def _example(archive: Path, key: str, files: Files) -> Example | Skipped:
+def _example(archive: Path, key: str, files: Files) -> Item:
     id = decode_caption(f"{archive.stem}/{key}")
-    image = next((file for ending, file in files.items() if ending in ENDINGS), None)
-    if image is None:
+    images = [file for ending, file in files.items() if ending in ENDINGS]
+    if not images:
         return Skipped(id, "caption without image")
-    text = next((files[ending] for ending in CAPTIONS if ending in files), None)
+    image = images[0]
     try:
-        if text is None and ".json" in files:
-            text = _text_from_json(files[".json"])
+        text = _find_text(files)
     except CaptionError as fault:
         return Skipped(id, str(fault), image=image)
     if text is None:
@@ -107,12 +109,18 @@ def _example(archive: Path, key: str, files: Files) -> Example | Skipped:
     return make_example(id, text, image)
 
 
-def _text_from_json(data: bytes) -> str | None:
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError):
-        raise CaptionError("caption is not JSON") from None
-    if not isinstance(values, dict):
+def _find_text(files: Files) -> str | bytes | None:
+    for ending in CAPTIONS:
+        if ending in files:
+            return files[ending]
+    if ".json" not in files:
         return None
-    texts = [values[name] for name in TEXT_COLUMNS if name in values]
-    return next((text for text in texts if isinstance(text, str)), None)
+    try:
+        values = json.loads(files[".json"])
+    except (ValueError, RecursionError):  # deep nesting exceeds Python's recursion
+        raise CaptionError("caption is not JSON") from None
+    if isinstance(values, dict):
+        for name in TEXT_COLUMNS:
+            if isinstance(values.get(name), str):
+                return values[name]
+    return None

@@ -5,7 +5,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache.format import CacheError, damage, load_metadata
+from ...cache.format import META, CacheError, damage, load_metadata
 from ...files import remove, scan_folder
 from .database import Database
 from .locks import is_building, lock_build, removing
@@ -37,7 +37,7 @@ def stored_caches(store: Path) -> list[StoredCache]:
     A file that several caches share counts for the first of them.
     """
     users = _users(store)
-    counted: set[int] = set()
+    counted = set()
     caches = []
     for folder in _folders(store):
         size = _size(folder, counted)
@@ -54,7 +54,7 @@ def verify_caches(store: Path) -> dict[str, list[str]]:
         try:
             damaged[folder.name] = damage(folder, load_metadata(folder))
         except CacheError:
-            damaged[folder.name] = ["cache.json"]
+            damaged[folder.name] = [META]  # without it, the other files cannot be checked
     return damaged
 
 
@@ -63,6 +63,7 @@ def prune_caches(store: Path, dry_run: bool = False) -> list[StoredCache]:
 
     dry_run: remove nothing. Returns what was, or would be, removed.
     """
+    # A lock in a missing store would make its folder.
     if not store.is_dir():
         return []
     removed = []
@@ -74,6 +75,7 @@ def prune_caches(store: Path, dry_run: bool = False) -> list[StoredCache]:
             if cache.runs or (busy and not unfinished):
                 continue
             folder = store / cache.key
+            # The lock is checked for each: a build may begin at any moment.
             with lock_build(folder, wait=False) as free:
                 if free:
                     removed.append(cache)
@@ -87,14 +89,15 @@ def prune_caches(store: Path, dry_run: bool = False) -> list[StoredCache]:
 def _forget_receipts(store: Path):
     database = Database(store)
     try:
-        Receipts(store, database).forget_without({folder.name for folder in _folders(store)})
+        keys = {folder.name for folder in _folders(store)}
+        Receipts(store, database).forget_without(keys)
     finally:
         database.close()
 
 
 def _users(store: Path) -> dict[str, list[str]]:
     """Return the names of the runs that link to each cache, by its key."""
-    users: dict[str, list[str]] = {}
+    users = {}
     own_path = os.path.realpath(store)
     for run in sorted(entry.name for entry in scan_folder(store.parent)):
         link = store.parent / run / "cache"
@@ -106,10 +109,11 @@ def _users(store: Path) -> dict[str, list[str]]:
 
 def _folders(store: Path) -> list[Path]:
     """Return caches and the rests of builds. A link is not followed: its target is not ours."""
-    entries = scan_folder(store)
-    names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    visible = [name for name in names if not name.startswith(".") or name.startswith(".building-")]
-    return [store / name for name in visible]
+    folders = [entry for entry in scan_folder(store) if entry.is_dir(follow_symlinks=False)]
+    names = sorted(entry.name for entry in folders)
+    # Other hidden folders, such as receipts, are not caches.
+    hidden = [name for name in names if name.startswith(".") and not name.startswith(".building-")]
+    return [store / name for name in names if name not in hidden]
 
 
 def _size(folder: Path, counted: set[int]) -> int:
@@ -120,6 +124,7 @@ def _size(folder: Path, counted: set[int]) -> int:
             status = path.lstat()
         except FileNotFoundError:  # the cache is being built
             continue
+        # Caches share equal shards as links to one file, which takes its space once.
         if stat.S_ISREG(status.st_mode) and status.st_ino not in counted:
             counted.add(status.st_ino)
             size += status.st_size

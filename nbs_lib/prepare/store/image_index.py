@@ -4,6 +4,7 @@ An entry holds while the image's change stamp and the code that decodes images s
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..examples import ImageRef
 from ..filters import ImageInfo
@@ -11,15 +12,15 @@ from ..images import TRANSIENT_FAULTS
 from .database import Database
 
 
+@dataclass
 class ImageIndex:
     """The images of the index, by name.
 
     code: hash over all that an ImageInfo depends on; entries of other code are not used.
     """
 
-    def __init__(self, database: Database, code: str):
-        self.database = database
-        self.code = code
+    database: Database
+    code: str
 
     def find(
         self, images: list[ImageRef], stamps: list[str], hashed: bool
@@ -35,23 +36,21 @@ class ImageIndex:
             "SELECT name, stamp, digest, width, height, phash, fault FROM images"
             f" WHERE code = ? AND name IN ({marks})"
         )
-        entries = {row[0]: row[1:] for row in self.database.select(query, (self.code, *names))}
-        infos = []
-        for name, stamp in zip(names, stamps, strict=True):
-            old_stamp, *columns = entries.get(name, ("",))
-            # An image without a stamp may have changed without a trace.
-            info = _from_row(*columns) if stamp and stamp == old_stamp else None
-            if info and hashed and info.phash is None and not info.fault:
-                info = None
-            infos.append(info)
-        return infos
+        # One query for a chunk: one for each image would take longer than its stamp.
+        entries = {}
+        for name, stamp, *columns in self.database.select(query, (self.code, *names)):
+            info = _from_row(*columns)
+            # An image without a stamp may have changed without a trace. A fault needs no hash.
+            if stamp and (info.fault or not hashed or info.phash is not None):
+                entries[name, stamp] = info
+        return [entries.get(entry) for entry in zip(names, stamps, strict=True)]
 
     def remember(self, entries: Iterable[tuple[ImageRef, str, ImageInfo]]):
         """Store images, each with the stamp that it had before it was decoded."""
         rows = [
             (_as_text(image.name), self.code, stamp, *_as_row(info))
             for image, stamp, info in entries
-            if stamp and info.fault not in TRANSIENT_FAULTS
+            if stamp and info.fault not in TRANSIENT_FAULTS  # these may be gone the next time
         ]
         if rows:
             statement = "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

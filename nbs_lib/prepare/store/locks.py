@@ -34,10 +34,11 @@ def lock_build(part: Path, wait: bool) -> Iterator[bool]:
                 if not wait:
                     yield False
                     return
+                # Said once, so that a waiting run does not look like one that hangs.
                 print("another process is building this cache; waiting for it", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
             # The holder removed its file at the end. Then there is another file by now, or none.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if _is_same_file(file, path):
                 try:
                     yield True
                 finally:
@@ -69,6 +70,13 @@ def removing(store: Path) -> Iterator[bool]:
     """Keep processes from taking caches meanwhile; yield False if one does already."""
     with (store / TAKING).open("a") as file:
         yield _try_lock(file)
+
+
+def _is_same_file(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(file: TextIO) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...config import Prepare
-from ...files import atomic_folder, erase, files_in, hardlink_or_copy, scan_folder, value_hash
+from ...files import atomic_folder, erase, files_in, hardlink_or_copy, value_hash
 from ...models import StableDiffusion
 from ...run.environment import versions
 from ...run.fingerprint import code_hash
@@ -23,10 +23,10 @@ from ..sources import open_source, source_options
 from .database import Database
 
 FOLDER = ".receipts"
+# Endings of the files that a pass leaves in its run; other files there are not touched.
 LEFT = (".parquet", ".png")
-"""Endings of the files that a pass leaves in its run; files with others are not touched."""
+# Parameters that change nothing in a cache.
 WITHOUT_EFFECT = ("run", "num_processes", "batch_size")
-"""Parameters that change nothing in a cache."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,24 @@ def sources_stamp(config: Prepare) -> str:
     requests = [(config.source, config.max_examples)]
     if config.prior_preservation_source:
         requests.append((config.prior_preservation_source, config.prior_preservation_max_examples))
-    stamps = [open_source(name, source_options(config, n)).stamp() for name, n in requests]
+    stamps = []
+    for name, count in requests:
+        source = open_source(name, source_options(config, count))
+        stamps.append(source.stamp())
+    # One source that may have changed without a trace is enough to read all again.
     return value_hash(stamps) if all(stamps) else ""
 
 
+@dataclass
 class Receipts:
     """The receipts of a store."""
 
-    def __init__(self, store: Path, database: Database):
-        self.folder = store / FOLDER
-        self.database = database
+    store: Path
+    database: Database
+
+    @property
+    def folder(self) -> Path:
+        return self.store / FOLDER
 
     def find(self, request: str, stamp: str) -> Receipt | None:
         """Return the receipt of a request if its sources have not changed."""
@@ -79,9 +87,9 @@ class Receipts:
     def copy_files(self, request: str, stamp: str, folder: Path):
         """Link the files of a receipt into another run's folder `prepare/`."""
         folder.mkdir(parents=True, exist_ok=True)
-        for path in files_in(folder):
-            if path.suffix in LEFT:
-                path.unlink()
+        # Files of an earlier pass with other parameters would be mixed with these.
+        for path in _left_files(folder):
+            path.unlink()
         for path in files_in(self._files(request, stamp)):
             hardlink_or_copy(path, folder / path.name)
 
@@ -91,27 +99,37 @@ class Receipts:
         files = self._files(request, stamp)
         # Files come first: a row must never point to files of another pass.
         with atomic_folder(files, replace=True) as part:
-            for path in files_in(folder):
-                if path.suffix in LEFT:
-                    hardlink_or_copy(path, part / path.name)
-        row = (request, stamp, receipt.key, json.dumps(receipt.dropped), receipt.more)
+            for path in _left_files(folder):
+                hardlink_or_copy(path, part / path.name)
+        dropped = json.dumps(receipt.dropped)
+        row = (request, stamp, receipt.key, dropped, receipt.more)
         self.database.write("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)", [row])
-        for entry in scan_folder(self.folder):
-            if entry.name.startswith(request) and entry.name != files.name:
-                erase(Path(entry.path))
+        # Only the newest receipt of a request is kept; the files of others would stay for ever.
+        for path in self.folder.glob(f"{request}*"):
+            if path != files:
+                erase(path)
 
     def forget_without(self, keys: set[str]):
         """Remove the receipts whose cache is not among `keys`, and folders without a receipt."""
         if not self.folder.is_dir():
             return
         rows = self.database.select("SELECT request, stamp, cache FROM receipts", ())
-        gone = [(request,) for request, _, cache in rows if cache not in keys]
+        gone = []
+        used = set()
+        for request, stamp, cache in rows:
+            if cache in keys:
+                used.add(self._files(request, stamp))
+            else:
+                gone.append((request,))
         if gone:
             self.database.write("DELETE FROM receipts WHERE request = ?", gone)
-        used = {self._files(request, stamp) for request, stamp, cache in rows if cache in keys}
-        for entry in scan_folder(self.folder):
-            if self.folder / entry.name not in used:
-                erase(Path(entry.path))
+        for path in self.folder.iterdir():
+            if path not in used:
+                erase(path)
 
     def _files(self, request: str, stamp: str) -> Path:
         return self.folder / f"{request}-{stamp[:16]}"
+
+
+def _left_files(folder: Path) -> list[Path]:
+    return [path for path in files_in(folder) if path.suffix in LEFT]

@@ -1,5 +1,6 @@
 """Shards and rows of older caches that were encoded by the same code and weights."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,13 @@ from ...cache.format import (
     CacheError,
     load_metadata,
 )
-from ...files import file_hash, scan_folder
+from ...files import file_hash
 from ...run.progress_bar import write_above_bar
 from ..hashes import hash64
 
-MAX_CACHES = 4
-"""Older caches that are searched, the newest ones."""
-RowRef = tuple[Path, int]
-"""A shard's file, and a row in it."""
+MAX_CACHES = 4  # older caches that are searched, the newest ones
+CacheEntry = tuple[Path, dict[str, Any]]  # a cache's folder, and its metadata
+RowRef = tuple[Path, int]  # a shard's file, and a row in it
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class _RowTable:
     shards: np.ndarray
     rows: np.ndarray
     files: list[tuple[Path, str]]
+
+    def find(self, hashes: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Yield the index of each known hash, and its position in the table."""
+        positions = np.searchsorted(self.hashes, hashes)
+        for i, position in enumerate(positions):
+            # The position of a hash beyond the largest one is behind the end.
+            inside = position < len(self.hashes)
+            if inside and self.hashes[position] == hashes[i]:
+                yield i, position
 
 
 class ReusableShards:
@@ -70,17 +79,13 @@ class ReusableShards:
             # Read when first needed: a preparation that finds all shards whole needs no rows.
             tables = [self._row_table(*cache) for cache in self.caches]
             self._tables = [table for table in tables if table is not None]
-        rows: dict[int, RowRef] = {}
-        hashes = np.array([hash64(key.encode()) for key in keys], dtype=np.uint64)
+        rows = {}
+        hashes = _hashes(keys)
         for table in self._tables:
-            positions = np.searchsorted(table.hashes, hashes)
-            for i, position in enumerate(positions):
-                if i in rows or position >= len(table.hashes):
-                    continue
-                if table.hashes[position] != hashes[i]:
-                    continue
+            for i, position in table.find(hashes):
                 path, digest = table.files[table.shards[position]]
-                if self._is_intact(path, digest):
+                # A newer cache goes first. Its files are checked, as they may be damaged.
+                if i not in rows and self._is_intact(path, digest):
                     rows[i] = path, int(table.rows[position])
         return rows
 
@@ -107,11 +112,12 @@ class ReusableShards:
             file = f"{self.kind}/{shard['name']}.safetensors"
             files.append((folder / file, digests.get(file, "")))
         table = pyarrow.parquet.read_table(folder / name, columns=[key, "shard", "row"])
-        keys = table[key].to_pylist()
-        hashes = np.array([hash64(value.encode()) for value in keys], dtype=np.uint64)
+        hashes = _hashes(table[key].to_pylist())
+        # Sorted arrays take 16 bytes for each row, a dict ten times as much.
         order = np.argsort(hashes)
         shards = table["shard"].to_numpy()[order]
-        return _RowTable(hashes[order], shards, table["row"].to_numpy()[order], files)
+        rows = table["row"].to_numpy()[order]
+        return _RowTable(hashes[order], shards, rows, files)
 
     def _is_intact(self, path: Path, digest: str) -> bool:
         """Return whether a file is, byte for byte, what was written. Each file is read once."""
@@ -122,12 +128,18 @@ class ReusableShards:
         return self._intact[path]
 
 
-def _newest_caches(store: Path, kind: str, space: str) -> list[tuple[Path, dict[str, Any]]]:
+def _hashes(keys: list[str]) -> np.ndarray:
+    return np.array([hash64(key.encode()) for key in keys], dtype=np.uint64)
+
+
+def _newest_caches(store: Path, kind: str, space: str) -> list[CacheEntry]:
     """Return the newest caches of a key space, each with its metadata."""
-    folders = [entry for entry in scan_folder(store) if entry.is_dir() and entry.name[0] != "."]
+    # What begins with a dot is being built, or is no cache.
+    folders = [path for path in store.glob("[!.]*") if path.is_dir()]
+    folders.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
     caches = []
-    for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime, reverse=True):
-        folder = Path(entry.path)
+    for folder in folders:
+        # A damaged cache is passed over here, and built again by the run that needs it.
         try:
             metadata = load_metadata(folder)
         except CacheError:

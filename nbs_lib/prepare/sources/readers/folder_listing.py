@@ -5,6 +5,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# Files with other endings are not looked at.
+ENDINGS = (
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".heic",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+
 
 @dataclass
 class Listing:
@@ -19,6 +34,10 @@ class Listing:
     links: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     readable: bool = True
+
+    def images(self) -> list[str]:
+        """Return the names of files that should be images."""
+        return [name for name in self.files if name.lower().endswith(ENDINGS)]
 
 
 def walk(folder: Path) -> Iterator[Listing]:
@@ -36,10 +55,12 @@ def _list_folder(path: Path) -> Listing:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
+                # Hidden files are thumbnails, checkpoints of notebooks and the like.
                 if not entry.name.startswith("."):
                     _names_of_kind(listing, entry).append(entry.name)
     except OSError:
         return Listing(path, readable=False)
+    # A disk's own order differs between machines, and the order is part of a cache's key.
     for names in (listing.folders, listing.links, listing.files):
         names.sort()
     return listing

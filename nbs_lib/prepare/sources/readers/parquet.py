@@ -89,7 +89,8 @@ class Parquet:
                 next_group += max(0, self._metadata.row_group(group).num_rows)
                 if not wants(group):
                     continue
-                batch_rows = min(rows, BATCH // max(1, self._row_bytes(group, columns)) or 1)
+                row_bytes = max(1, self._row_bytes(group, columns))
+                batch_rows = min(rows, BATCH // row_bytes or 1)
                 batches = self._table.iter_batches(
                     batch_rows, row_groups=[group], columns=columns, use_threads=False
                 )
@@ -105,8 +106,9 @@ class Parquet:
         total = 0
         for number in range(metadata.num_columns):
             chunk = metadata.column(number)
-            path = chunk.path_in_schema
-            if not any(path == name or path.startswith(f"{name}.") for name in columns):
+            # A column of structs or lists is stored as columns below its name.
+            names = [name for name in columns if f"{chunk.path_in_schema}.".startswith(f"{name}.")]
+            if not names:
                 continue
             try:
                 pages = list(pages_of(self._file, chunk))

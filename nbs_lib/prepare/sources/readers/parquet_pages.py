@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 DAMAGED = "table is truncated or damaged"
+# Pages of a column in a row group: writers make them of about a mebibyte.
 PAGES = 100_000
-"""Pages of a column in a row group: writers make them of about a mebibyte."""
 HEADER = 1 << 20  # bytes of a page's header, which may hold the page's least and greatest value
 NESTED = 16  # structs in one another; a page's header has three
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY = range(1, 9)
 STRUCT = 12
+# Fields of a header: bytes of the page unpacked, and as it lies in the file.
 UNPACKED, PACKED = 2, 3
-"""Fields of a header: bytes of the page unpacked, and as it lies in the file."""
 
 
 class PageError(ValueError):
@@ -82,7 +82,7 @@ class _CompactReader:
         """Return a struct's integers by field; other values are skipped."""
         if not depth:
             raise PageError(DAMAGED)
-        fields: dict[int, int] = {}
+        fields = {}
         field = 0
         while head := self._byte():
             # The upper bits are the distance from the last field; 0 means that a number follows.

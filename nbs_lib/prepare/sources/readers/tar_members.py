@@ -16,8 +16,8 @@ MAX_NAME = 1 << 20  # bytes of a member that holds the name of the next one
 LONG_NAME, LONG_LINK, PAX, PAX_GLOBAL, SPARSE = b"L", b"K", b"x", b"g", b"S"
 ABOUT_NEXT = (LONG_NAME, LONG_LINK, PAX, PAX_GLOBAL)
 FILES = (b"0", b"\0", b"7", SPARSE)
+# Links, devices, folders and pipes, which have no data whatever their size is.
 WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
-"""Links, devices, folders and pipes, which have no data whatever their size is."""
 RECORD = re.compile(rb"(\d{1,20}) ([^=]*)=")  # of a pax header: its length, its keyword
 
 
@@ -47,7 +47,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
     position = 0
     # A member of its own may hold the name and the size of the next one.
     long_name = b""
-    long_size: int | None = None
+    long_size = None
     while (header := _read_header(file, position)) is not None:
         position += BLOCK
         if header.kind == SPARSE:
@@ -83,8 +83,9 @@ def _read_header(file: BinaryIO, position: int) -> _Header | None:
     if not any(block):
         return None
     # The checksum counts its own field as spaces; old programs summed signed bytes.
-    total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    signed = total - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
+    summed = block[:148] + b" " * 8 + block[156:]
+    total = sum(summed)
+    signed = total - 256 * sum(byte > 127 for byte in summed)
     if _parse_number(block[148:156]) not in (total, signed):
         raise TarError("checksum")
     name = block[:100].split(b"\0")[0]

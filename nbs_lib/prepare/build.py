@@ -56,7 +56,10 @@ class BuildResult:
 
 
 def build_or_reuse(
-    store: Path, base: StableDiffusion, config: Prepare, run_folder: Path
+    store: Path,
+    base: StableDiffusion,
+    config: Prepare,
+    run_folder: Path,
 ) -> BuildResult:
     """Return the cache of what the sources yield, in the folder `store`.
 

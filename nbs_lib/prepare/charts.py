@@ -41,7 +41,10 @@ def size_histograms(sizes: Counter) -> Figure:
 
 
 def _histogram(
-    axes: Axes, values: list[float], counts: list[int], ends: tuple[float, float] | None
+    axes: Axes,
+    values: list[float],
+    counts: list[int],
+    ends: tuple[float, float] | None,
 ):
     heights, _, _ = axes.hist(values, bins=BINS, range=ends, weights=counts, color=MAIN)
     axes.set_ylabel("images")

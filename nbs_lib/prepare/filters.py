@@ -50,10 +50,13 @@ def unfit_for_work(example: Example, info: ImageInfo, config: Prepare) -> Reason
         # With a limit set, an unknown score must not let an image through.
         if score is None and config.max_nsfw < HIGHEST:
             return f"{name} cannot be read, and max_nsfw is set", repr(value)[:80]
+        if score is None:
+            continue
+        detail = f"{score:.3g}"
         if score == BLURRED:
-            return f"{name} 2.0: blurred by its source", f"{score:.3g}"
-        if score is not None and score > config.max_nsfw:
-            return f"{name} above max_nsfw", f"{score:.3g}"
+            return f"{name} 2.0: blurred by its source", detail
+        if score > config.max_nsfw:
+            return f"{name} above max_nsfw", detail
     return None
 
 
@@ -61,8 +64,9 @@ def read_score(value: Any) -> float | None:
     """Return a score as a number, the highest one of a list; None if it is no number."""
     if isinstance(value, list | tuple):
         # Deeply nested lists would exceed Python's recursion.
-        nested = any(isinstance(item, list | tuple) for item in value)
-        scores = [None] if nested else list(map(read_score, value))
+        if any(isinstance(item, list | tuple) for item in value):
+            return None
+        scores = list(map(read_score, value))
         return None if None in scores else max(scores, default=None)
     try:
         score = float(value)
@@ -185,7 +189,8 @@ class Filters:
             same_image = DuplicateFilter("same image as another", _digest)
             self.stateful.append(same_image)
         if config.drop_same_prompts:
-            self.stateful.append(DuplicateFilter("same prompt as another", _prompt))
+            same_prompt = DuplicateFilter("same prompt as another", _prompt)
+            self.stateful.append(same_prompt)
         if config.near_duplicates >= 0:
             self.stateful.append(NearDuplicateFilter(config.near_duplicates))
 

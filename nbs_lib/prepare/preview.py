@@ -10,10 +10,11 @@ contact_sheet.png and as_trained.png are the cache's. A run has in its folder `p
 
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 
+from jinja2 import Environment
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -23,6 +24,19 @@ from .examples import Example, Skipped
 from .manifest import Manifest
 from .sheets import Row, draw_sheet, load_tile, side_by_side, spread_evenly
 
+# JupyterLab aligns cells to the right, which suits numbers alone. Jinja escapes every value, so
+# that no markup in a caption or a file name reaches the page.
+TABLE = Environment(autoescape=True).from_string(
+    """<table><caption style="text-align:left">{{ note }}</caption>
+<thead><tr>
+{%- for title in titles %}<th scope="col" style="text-align:left">{{ title }}</th>{% endfor -%}
+</tr></thead>
+<tbody>
+{%- for row in rows %}
+<tr>{% for cell in row %}<td style="text-align:left">{{ cell }}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody></table>"""
+)
 PICTURES = ("sizes.png", "captions.png", "dropped.png", "alike.png")
 
 
@@ -73,9 +87,10 @@ def _look_alike_sheet(pairs: list[tuple[Example, Example]]) -> Image.Image | Non
 def caption_table(ids: Sequence[str], captions: Sequence[str], limit: int = 12) -> str:
     """Return some examples' captions, and the number of distinct ones, as an HTML table."""
     # The first examples alone would often be of one subfolder.
+    total = len(captions)
     rows = spread_evenly(list(zip(ids, captions, strict=True)), limit)
-    counts = f"{len(captions)} examples, {len(set(captions))} distinct captions"
-    note = counts + _left_out(len(rows), len(captions))
+    note = f"{total} examples, {len(set(captions))} distinct captions"
+    note += _left_out(len(rows), total)
     return _table(note, ("example", "caption"), rows)
 
 
@@ -92,8 +107,9 @@ def dropped_table(dropped: Sequence[dict[str, str]], total: int) -> str:
     """Return some dropped items with their reasons as an HTML table. total: all dropped items."""
     if not dropped:
         return "<p>Nothing was dropped.</p>"
-    rows = [(row["id"], row["reason"], row["detail"]) for row in dropped]
-    note = f"{total} dropped{_left_out(len(rows), total)}"
+    columns = itemgetter("id", "reason", "detail")
+    rows = list(map(columns, dropped))
+    note = f"{total} dropped" + _left_out(len(rows), total)
     return _table(note, ("dropped", "reason", "detail"), rows)
 
 
@@ -103,14 +119,4 @@ def _left_out(shown_rows: int, total: int) -> str:
 
 def _table(note: str, titles: Sequence[str], rows: Sequence[Sequence]) -> str:
     """Return a table with `note` as its caption; every cell is escaped."""
-    head = _cells("th", titles, ' scope="col"')
-    body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
-    caption = f'<caption style="text-align:left">{escape(note)}</caption>'
-    head = f"<thead><tr>{head}</tr></thead>"
-    return f"<table>{caption}{head}<tbody>{body}</tbody></table>"
-
-
-def _cells(tag: str, values: Sequence, attributes: str = "") -> str:
-    # JupyterLab aligns cells to the right, which suits numbers alone.
-    opening = f'<{tag}{attributes} style="text-align:left">'
-    return "".join(f"{opening}{escape(str(value))}</{tag}>" for value in values)
+    return TABLE.render(note=note, titles=titles, rows=rows)

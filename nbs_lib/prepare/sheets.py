@@ -66,7 +66,8 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str]) -> I
 
 
 def side_by_side(
-    rows: Sequence[Sequence[Image.Image | None]], titles: Sequence[str]
+    rows: Sequence[Sequence[Image.Image | None]],
+    titles: Sequence[str],
 ) -> Image.Image:
     """Return a column of pictures for each title."""
     first, *others = rows
@@ -146,9 +147,7 @@ def _fitting_length(text: str, width: float) -> int:
     # At most a letter for each pixel is measured: a caption may have a mebibyte.
     most = min(len(text), int(width))
     end = 1
-    while end < most:
-        if _face().getlength(text[: end + 1]) > width:
-            break
+    while end < most and _face().getlength(text[: end + 1]) <= width:
         end += 1
     return end
 

@@ -73,7 +73,9 @@ class LatentsTask:
 
 
 def load_picture(
-    image: ImageRef, cropping: Cropping, hashed: bool = False
+    image: ImageRef,
+    cropping: Cropping,
+    hashed: bool = False,
 ) -> tuple[ImageInfo, Image.Image | None]:
     """Return an image's properties, and its picture at the best size; None if it is unusable.
 

@@ -39,7 +39,11 @@ class TeacherCache:
     """The base's UNet, which predicts both sides of guidance in one batch."""
 
     def __init__(
-        self, base: StableDiffusion, device: torch.device, unconditional: Path, config: Prepare
+        self,
+        base: StableDiffusion,
+        device: torch.device,
+        unconditional: Path,
+        config: Prepare,
     ):
         """Load the UNet. unconditional: file of the unconditional embeddings."""
         self.base = base
@@ -95,7 +99,10 @@ class TeacherCache:
         return texts
 
     def predict(
-        self, x_t: torch.Tensor, t: torch.Tensor, text: Tensors
+        self,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        text: Tensors,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the predictions uncond and cond [n, c, h, w] for states x_t at timesteps t."""
         pooled = self._both_sides("pooled", text) if "pooled" in text else None
@@ -114,7 +121,11 @@ class TeacherCache:
         return torch.cat([negative.expand_as(text[name]), text[name]])
 
     def step(
-        self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, end: torch.Tensor
+        self,
+        prediction: torch.Tensor,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        end: torch.Tensor,
     ) -> torch.Tensor:
         """Return the states after DDIM's step from timesteps t to timesteps `end`."""
         alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
@@ -141,7 +152,10 @@ class TeacherCache:
         return {"t": t, "uncond": uncond, "cond": cond}
 
     def predict_trajectories(
-        self, latents: torch.Tensor, keys: Sequence[str], text: Tensors
+        self,
+        latents: torch.Tensor,
+        keys: Sequence[str],
+        text: Tensors,
     ) -> Tensors:
         """Return predictions along guided sampling, with a DDIM step for each draw.
 

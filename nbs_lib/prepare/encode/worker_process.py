@@ -44,7 +44,11 @@ class Worker:
         self.decode_latents = self.encoder.decode
 
     def decode_images(
-        self, chunk: int, images: dict[int, ImageRef], cropping: Cropping, hashed: bool
+        self,
+        chunk: int,
+        images: dict[int, ImageRef],
+        cropping: Cropping,
+        hashed: bool,
     ) -> dict[int, ImageInfo]:
         """Decode images of a chunk and hold their pictures. images: by their position in it."""
         infos = {}

@@ -67,7 +67,10 @@ class DiffusionDB:
     """
 
     def __init__(
-        self, folder: Path, options: SourceOptions, fetch: Callable[[str], Path] | None = None
+        self,
+        folder: Path,
+        options: SourceOptions,
+        fetch: Callable[[str], Path] | None = None,
     ):
         self.folder = folder
         self.fetch = fetch

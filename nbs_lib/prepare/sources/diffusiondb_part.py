@@ -108,7 +108,9 @@ def rows_of_part(
 
 
 def _existing_columns(
-    table: Parquet, columns: Collection[str], scores: Collection[str]
+    table: Parquet,
+    columns: Collection[str],
+    scores: Collection[str],
 ) -> list[str]:
     """Return the columns that the table has. Errors: TableError."""
     missing = [name for name in ("image_name", "part_id", *scores) if name not in table.names]

@@ -33,7 +33,9 @@ Rows = Iterator[tuple[str, Any, Any]]
 
 
 def named_images(
-    file: BinaryIO, table: str, options: SourceOptions
+    file: BinaryIO,
+    table: str,
+    options: SourceOptions,
 ) -> Iterator[tuple[str, str, Text]]:
     """Yield for each row its id, the image's name, and its text or fault.
 

@@ -23,7 +23,10 @@ class ImageIndex:
     code: str
 
     def find(
-        self, images: list[ImageRef], stamps: list[str], hashed: bool
+        self,
+        images: list[ImageRef],
+        stamps: list[str],
+        hashed: bool,
     ) -> list[ImageInfo | None]:
         """Return the properties of each image, None if it is new or has changed.
 

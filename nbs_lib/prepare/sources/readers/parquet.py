@@ -72,7 +72,10 @@ class Parquet:
         self._file = file
 
     def batches(
-        self, columns: list[str], rows: int, wants: Callable[[int], bool] = lambda group: True
+        self,
+        columns: list[str],
+        rows: int,
+        wants: Callable[[int], bool] = lambda group: True,
     ) -> Iterator[tuple[int, pyarrow.RecordBatch | TableError]]:
         """Yield batches in order, each with the number of its first row.
 

@@ -26,7 +26,7 @@ from .sheets import contact_sheet, load_tile, side_by_side
 # Examples whose pictures are shown as they were, as they are cut, and as the VAE returns them.
 MAX_SIDE_BY_SIDE = 6
 STAGES = ("as it was", "as it is cut", "as the VAE gives it back")
-ROWS = 4096  # of a table at once
+ROWS_AT_ONCE = 4096  # of a table at once
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Assembly:
         for name in (EXAMPLES, CAPTIONS):
             # Rows are hashed, not files: another version of Arrow writes other bytes.
             with pyarrow.parquet.ParquetFile(self.part / name) as table:
-                for rows in table.iter_batches(ROWS):
+                for rows in table.iter_batches(ROWS_AT_ONCE):
                     digest.update(value_hash(rows.to_pydict()).encode())
         return digest.hexdigest()
 
@@ -140,7 +140,9 @@ class Assembly:
         shown_ids = pyarrow.array(ids)
         rows = {}
         with pyarrow.parquet.ParquetFile(folder / EXAMPLES) as table:
-            for batch in table.iter_batches(ROWS, columns=["id", "shard", "row", "flipped"]):
+            for batch in table.iter_batches(
+                ROWS_AT_ONCE, columns=["id", "shard", "row", "flipped"]
+            ):
                 matches = batch.filter(pyarrow.compute.is_in(batch["id"], shown_ids))
                 for row in matches.to_pylist():
                     # The mirrored copy has the same id.

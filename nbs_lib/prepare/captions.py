@@ -48,7 +48,8 @@ def read_lines(file: BinaryIO) -> Iterator[bytes]:
 
 def caption_from_name(name: str) -> str:
     """Return a file's name as a caption: `a_cat_on_a_mat.png` is "a cat on a mat"."""
-    stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    base_name = name.rsplit("/", 1)[-1]
+    stem = base_name.rsplit(".", 1)[0]
     return clean_caption(stem.replace("_", " "))
 
 

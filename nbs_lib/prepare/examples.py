@@ -96,7 +96,7 @@ class InFile:
         return str(self.path)
 
     def stamp(self) -> str:
-        return change_stamp(self.path)
+        return file_stamp(self.path)
 
     def load(self) -> tuple[Image.Image, bytes]:
         return _decode_and_hash(self.read())
@@ -217,7 +217,7 @@ def _decode_and_hash(data: bytes) -> tuple[Image.Image, bytes]:
     return decode(data), sha256(data).digest()
 
 
-def change_stamp(path: str | Path) -> str:
+def file_stamp(path: str | Path) -> str:
     """Return what changes when a file is written to, "" if there is no such file."""
     try:
         status = os.stat(path)

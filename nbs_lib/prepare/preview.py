@@ -22,7 +22,7 @@ from ..files import write_atomic
 from .charts import length_histogram, size_histograms
 from .examples import Example, Skipped
 from .manifest import Manifest
-from .sheets import Row, draw_sheet, load_tile, side_by_side, spread_evenly
+from .sheets import SheetRow, draw_sheet, load_tile, side_by_side, spread_evenly
 
 # JupyterLab aligns cells to the right, which suits numbers alone. Jinja escapes every value, so
 # that no markup in a caption or a file name reaches the page.
@@ -75,7 +75,7 @@ def _dropped_sheet(dropped_items: dict[str, list[Skipped]]) -> Image.Image | Non
         # Captions and lines of tables have no image, and damaged images no tile.
         tiles = list(filter(None, map(load_tile, items)))
         if tiles:
-            rows.append(Row(tiles, titles=(reason, "", "", "")))
+            rows.append(SheetRow(tiles, titles=(reason, "", "", "")))
     return draw_sheet(rows) if rows else None
 
 

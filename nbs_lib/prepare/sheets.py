@@ -26,7 +26,7 @@ PAPER = (255, 255, 255)
 
 
 @dataclass(frozen=True)
-class Row:
+class SheetRow:
     """A row of a sheet.
 
     pictures: None leaves a gap.
@@ -61,7 +61,7 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str]) -> I
     rows = []
     for start in range(0, len(pictures), MAX_COLUMNS):
         columns = slice(start, start + MAX_COLUMNS)
-        rows.append(Row(pictures[columns], captions=texts[columns]))
+        rows.append(SheetRow(pictures[columns], captions=texts[columns]))
     return draw_sheet(rows)
 
 
@@ -71,10 +71,10 @@ def side_by_side(
 ) -> Image.Image:
     """Return a column of pictures for each title."""
     first, *others = rows
-    return draw_sheet([Row(first, titles), *map(Row, others)])
+    return draw_sheet([SheetRow(first, titles), *map(SheetRow, others)])
 
 
-def draw_sheet(rows: Sequence[Row]) -> Image.Image:
+def draw_sheet(rows: Sequence[SheetRow]) -> Image.Image:
     """Draw rows below one another. Pictures keep their proportions, centred in their tiles."""
     # A row may have fewer pictures than titles.
     columns = max(len(row.titles or row.pictures) for row in rows)
@@ -89,7 +89,7 @@ def draw_sheet(rows: Sequence[Row]) -> Image.Image:
     return sheet
 
 
-def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: Row, top: int):
+def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: SheetRow, top: int):
     # All rows begin at the same columns, whatever they hold.
     lefts = range(GAP, sheet.width, TILE + GAP)
     if row.titles:

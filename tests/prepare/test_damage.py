@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from nbs_lib.config import Prepare
-from nbs_lib.prepare.encode.ingest import IN_MEMORY, split_into_chunks
+from nbs_lib.prepare.encode.ingest import IMAGE_FILE_BYTES, split_into_chunks
 from nbs_lib.prepare.examples import Example, InMemory, SourceError
 from nbs_lib.prepare.filters import Filters
 from nbs_lib.prepare.images import ImageError, decode
@@ -139,7 +139,9 @@ def peak(fresh: bool = False) -> float:
 
 
 def test_a_chunk_of_large_images_has_few_rows():
-    source = [Example(str(i), "x", InMemory(str(i), bytes(IN_MEMORY // 4))) for i in range(9)]
+    source = [
+        Example(str(i), "x", InMemory(str(i), bytes(IMAGE_FILE_BYTES // 4))) for i in range(9)
+    ]
     assert [len(chunk) for chunk in split_into_chunks(source, 128)] == [4, 4, 1]
     assert [len(chunk) for chunk in split_into_chunks([Example("x", "x")] * 9, 4)] == [4, 4, 1]
 

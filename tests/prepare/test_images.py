@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
 from nbs_lib.picturebook.dataset import draw_book
-from nbs_lib.prepare.images import ImageError, decode, fit, nearest_size, bucket_sizes, upright
+from nbs_lib.prepare.images import ImageError, bucket_sizes, decode, fit, nearest_size, upright
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

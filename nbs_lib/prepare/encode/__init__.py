@@ -8,6 +8,7 @@ teacher_cache   the teacher's predictions
 shard_writer    the examples and their shards
 caption_writer  the distinct captions and their shards
 teacher_shards  the shards of teacher predictions
+shard_rows      shards and their rows, read and written
 shard_files     each shard's file, found or to be written
 keys            names that are hashes over all that a result depends on
 """

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import imagehash
 import numpy as np
@@ -15,9 +14,8 @@ import torch
 from PIL import Image
 
 from ...cache.format import LATENTS
-from ...cache.shards import map_shard, write_shard
+from ...cache.shards import map_shard
 from ...config import Prepare
-from ...files import file_hash, write_atomic
 from ...images.convert import to_tensor, to_uint8
 from ...models import BaseError, StableDiffusion
 from ..examples import ImageRef
@@ -32,9 +30,8 @@ from ..images import (
     nearest_size,
     upright,
 )
-
-RowRef = tuple[Path, int]  # a shard's file, and a row in it
-Tensors = dict[str, torch.Tensor]
+from ..store.reuse import RowRef
+from .shard_rows import load_rows, store_rows, store_shard
 
 
 @dataclass(frozen=True)
@@ -103,30 +100,6 @@ def perceptual_hash(picture: Image.Image) -> int:
     return int.from_bytes(np.packbits(bits).tobytes())
 
 
-def store_shard(path: Path, tensors: Tensors):
-    """Write a shard, and a file with its SHA-256 beside it."""
-    part = path.with_name(f".{path.name}.new")
-    write_shard(part, tensors)
-    # The hash must be there first: a shard without it counts as unfinished.
-    write_atomic(digest_path(path), file_hash(part))
-    part.replace(path)
-
-
-def digest_path(path: Path) -> Path:
-    return path.with_suffix(".sha256")
-
-
-def is_stored(path: Path) -> bool:
-    """Return whether an earlier try wrote this shard whole. A damaged one is removed."""
-    digest = digest_path(path)
-    # The hash is compared, because a crash of the machine may have cut a file short.
-    exists = path.exists() and digest.exists()
-    if exists and file_hash(path) == digest.read_text():
-        return True
-    path.unlink(missing_ok=True)
-    return False
-
-
 @dataclass
 class Encoder:
     """The base's VAE and text encoders in one process, each loaded when it is first used."""
@@ -159,7 +132,7 @@ class Encoder:
         ):
             # Small batches bound the memory of a large VAE.
             for rows in self._batches(len(pictures)):
-                batch = pixels(pictures[rows])
+                batch = stack_pixels(pictures[rows])
                 batch = batch.to(self.device, memory_format=torch.channels_last)
                 encoded = self.base.encode(self.vae, batch)
                 parts.append(encoded.contiguous().cpu())
@@ -174,18 +147,18 @@ class Encoder:
 
     def write_latents(self, task: LatentsTask, pictures: dict[int, Image.Image]):
         """Write the shard of a task. pictures: of the chunk, by position."""
-        rows = {}
-        chosen = {}
-        for i, (position, mirrored) in enumerate(task.rows):
-            # Rows of older shards are copied: the VAE takes nearly all of the time.
-            if i in task.reused:
-                path, row = task.reused[i]
-                rows[i] = map_shard(path)[LATENTS][row]
-            else:
-                chosen[i] = _mirror(pictures[position]) if mirrored else pictures[position]
-        if chosen:
-            rows |= zip(chosen, self.latents(list(chosen.values())), strict=True)
-        store_shard(task.path, {LATENTS: torch.stack(_in_order(rows))})
+        # Rows of older shards are copied: the VAE takes nearly all of the time.
+        rows = load_rows(task.reused)
+        new = [i for i in range(len(task.rows)) if i not in rows]
+        chosen = []
+        for i in new:
+            position, mirrored = task.rows[i]
+            picture = pictures[position]
+            chosen.append(_mirror(picture) if mirrored else picture)
+        if new:
+            for i, latent in zip(new, self.latents(chosen), strict=True):
+                rows[i] = {LATENTS: latent}
+        store_rows(task.path, rows)
 
     @torch.no_grad()
     def decode(self, rows: Sequence[RowRef]) -> list[Image.Image]:
@@ -202,11 +175,8 @@ class Encoder:
     @torch.no_grad()
     def write_texts(self, path: Path, captions: Sequence[str], reused: dict[int, RowRef]):
         """Write a shard of captions' embeddings. reused: rows of older shards, by their index."""
-        rows = {}
-        for i, (file, row) in reused.items():
-            shard = map_shard(file)
-            rows[i] = {name: tensor[row] for name, tensor in shard.items()}
-        new = [i for i in range(len(captions)) if i not in reused]
+        rows = load_rows(reused)
+        new = [i for i in range(len(captions)) if i not in rows]
         for batch in self._batches(len(new)):
             prompts = [captions[i] for i in new[batch]]
             text = self.base.encode_prompt(prompts, self.text_encoders).to("cpu")
@@ -215,10 +185,7 @@ class Encoder:
                 # Only the families with two text encoders have pooled embeddings.
                 if text.pooled is not None:
                     rows[i]["pooled"] = text.pooled[k]
-        tensors = {}
-        for name in rows[0]:
-            tensors[name] = torch.stack([row[name] for row in _in_order(rows)])
-        store_shard(path, tensors)
+        store_rows(path, rows)
 
     @torch.no_grad()
     def write_unconditional(self, path: Path, negative_prompt: str):
@@ -237,14 +204,10 @@ class Encoder:
             yield slice(start, start + self.batch_size)
 
 
-def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
+def stack_pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
     """Return RGB pictures of one size as fp32 [n, 3, h, w] in [-1, 1]."""
     return to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
 
 
 def _mirror(picture: Image.Image) -> Image.Image:
     return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
-def _in_order(rows: dict[int, Any]) -> list:
-    return [rows[i] for i in range(len(rows))]

@@ -23,9 +23,9 @@ from .encoder import Cropping
 from .shard_writer import KeptExample, ShardWriter
 from .workers import WorkerPool
 
-PIXELS = 1 << 25  # bytes of a chunk's pictures, as a worker holds a few chunks
-IN_MEMORY = 1 << 26  # bytes of image files that come with a chunk's examples, about
-ROWS = 128  # of a chunk, at most: the last chunks leave some workers idle
+PICTURE_BYTES = 1 << 25  # bytes of a chunk's pictures, as a worker holds a few chunks
+IMAGE_FILE_BYTES = 1 << 26  # bytes of image files that come with a chunk's examples, about
+CHUNK_ROWS = 128  # of a chunk, at most: the last chunks leave some workers idle
 PRIOR = 1 << 40  # number of the first chunk of a prior
 
 
@@ -119,7 +119,7 @@ class Ingest:
     def _rows(self) -> int:
         """Return the rows of a chunk, a multiple of 8 if there are so many."""
         picture = 3 * self.config.resolution**2
-        rows = max(1, min(ROWS, PIXELS // picture))
+        rows = max(1, min(CHUNK_ROWS, PICTURE_BYTES // picture))
         return rows // 8 * 8 or rows
 
     def _adapt(self, item: Item, prior: bool) -> Item:
@@ -199,7 +199,7 @@ def split_into_chunks(source: Source, rows: int) -> Iterator[list[Item]]:
         chunk.append(item)
         if isinstance(item.image, InMemory):
             in_memory += len(item.image.data)
-        if len(chunk) == rows or in_memory >= IN_MEMORY:
+        if len(chunk) == rows or in_memory >= IMAGE_FILE_BYTES:
             yield chunk
             chunk = []
             in_memory = 0

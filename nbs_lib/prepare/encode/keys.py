@@ -16,7 +16,7 @@ from .. import enclosure, examples, image_structure, images
 from ..examples import Example
 from ..filters import ImageInfo
 from ..hashes import hash128
-from . import encoder, teacher_cache
+from . import encoder, shard_rows, teacher_cache
 
 # Packages that encoded values depend on: another version may give other last bits.
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
@@ -49,10 +49,10 @@ def key_spaces(base: StableDiffusion, config: Prepare) -> dict[str, str]:
     geometry = {"resolution": config.resolution, "buckets": config.buckets}
     if config.crop == "random":
         geometry["crop"] = config.seed
-    latents_code = _code(images, convert, encoder, shards, *MODELS)
+    latents_code = _code(images, convert, encoder, shard_rows, shards, *MODELS)
     latents = value_hash([latents_code, base.hash_of("vae"), geometry, "float32"])
     # Texts depend on no image code, so a change there leaves them valid.
-    texts_code = _code(encoder, shards, *MODELS)
+    texts_code = _code(encoder, shard_rows, shards, *MODELS)
     texts = value_hash([texts_code, base.hash_of(*base.text_parts), "float32"])
     unconditional = value_hash([texts, base.hash_of("scheduler"), config.negative_prompt])
     request = teacher_request(config)

@@ -7,8 +7,8 @@ change elsewhere, or if another cache has it.
 from pathlib import Path
 
 from ...cache.format import ANSWERS, LATENTS, TEXTS, UNCONDITIONAL
-from ..store.reuse import ReusableShards
-from .encoder import RowRef, is_stored
+from ..store.reuse import ReusableShards, RowRef
+from .shard_rows import is_stored
 
 
 class ShardFiles:
@@ -33,9 +33,10 @@ class ShardFiles:
         # Two chunks with the same content are one shard.
         if key in self.paths:
             return None
-        existing = path if is_stored(path) else self._reusable[kind].find_shard(name)
-        self.paths[key] = existing or path
-        return None if existing else path
+        existing = path
+        if not is_stored(path):
+            existing = self._reusable[kind].find_shard(name)
+        return self._claim(key, path, existing)
 
     def claim_unconditional(self) -> Path | None:
         """Return where to write the unconditional embeddings; None if they exist."""
@@ -45,7 +46,10 @@ class ShardFiles:
         if not is_stored(path):
             # Caches with the same texts may have another negative prompt.
             existing = self._reusable[TEXTS].find_unconditional(space)
-        self.paths[UNCONDITIONAL] = existing or path
+        return self._claim(UNCONDITIONAL, path, existing)
+
+    def _claim(self, key: str, path: Path, existing: Path | None) -> Path | None:
+        self.paths[key] = existing or path
         return None if existing else path
 
     def path(self, kind: str, name: str) -> Path | None:

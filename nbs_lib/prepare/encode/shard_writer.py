@@ -31,7 +31,7 @@ class KeptExample:
     info: ImageInfo
 
 
-Rows = list[tuple[KeptExample, bool]]  # each example with whether its picture is mirrored
+MirroredRows = list[tuple[KeptExample, bool]]  # each example with whether its picture is mirrored
 
 
 class ShardWriter:
@@ -111,7 +111,7 @@ class ShardWriter:
         unconditional = map_shard(self.files.paths[UNCONDITIONAL])
         return list(unconditional["empty"].shape)
 
-    def _by_size(self, examples: Sequence[KeptExample]) -> list[tuple[Size | None, Rows]]:
+    def _by_size(self, examples: Sequence[KeptExample]) -> list[tuple[Size | None, MirroredRows]]:
         """Return the examples of each size, mirrored copies beside them; prompts have no size."""
         groups = {}
         for kept_example in examples:
@@ -126,7 +126,7 @@ class ShardWriter:
         # Sorted, because the order of shards is part of a cache's key.
         return sorted(groups.items(), key=lambda group: group[0] or (0, 0))
 
-    def _add_shard(self, size: Size | None, rows: Rows) -> LatentsTask | None:
+    def _add_shard(self, size: Size | None, rows: MirroredRows) -> LatentsTask | None:
         """List a shard and its examples. Returns the task of writing it, None if it exists."""
         # A prompt has the shape of a square, which the teacher's trajectories begin with.
         square = (self.config.resolution, self.config.resolution)

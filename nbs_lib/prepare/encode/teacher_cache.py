@@ -30,7 +30,8 @@ from ...diffusion import (
     to_x_0,
 )
 from ...models import StableDiffusion
-from .encoder import RowRef, Tensors, store_shard
+from ..store.reuse import RowRef
+from .shard_rows import Tensors, collate, load_row, store_shard
 
 TIMESTEPS = 1000
 
@@ -84,19 +85,12 @@ class TeacherCache:
             rows = slice(start, start + size)
             texts = self._load_texts(text_rows[rows])
             parts.append(predict(latents[rows], keys[rows], texts))
-        tensors = {}
-        for name in parts[0]:
-            tensors[name] = torch.cat([part[name] for part in parts]).contiguous()
-        store_shard(path, tensors)
+        store_shard(path, collate(parts, torch.cat))
 
     def _load_texts(self, text_rows: list[RowRef]) -> Tensors:
         # The captions of a shard may be spread over many files.
-        shards = [(map_shard(path), row) for path, row in text_rows]
-        texts = {}
-        for name in shards[0][0]:
-            rows = [shard[name][row] for shard, row in shards]
-            texts[name] = torch.stack(rows).to(self.device)
-        return texts
+        texts = collate(list(map(load_row, text_rows)))
+        return {name: tensor.to(self.device) for name, tensor in texts.items()}
 
     def predict(
         self,
@@ -116,9 +110,11 @@ class TeacherCache:
         return prediction.chunk(2)
 
     def _both_sides(self, name: str, text: Tensors) -> torch.Tensor:
-        negative = self.unconditional["negative" if name == "embeddings" else f"negative_{name}"]
+        cond = text[name]
+        negative = "negative" if name == "embeddings" else "negative_pooled"
+        uncond = self.unconditional[negative].expand_as(cond)
         # The unconditional side comes first, as in diffusers' pipelines.
-        return torch.cat([negative.expand_as(text[name]), text[name]])
+        return torch.cat([uncond, cond])
 
     def step(
         self,

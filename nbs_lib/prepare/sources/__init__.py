@@ -26,12 +26,12 @@ from .huggingface import HubDataset, is_saved
 from .picturebook import PictureBookSource
 from .prompts import Prompts
 from .table import open_table
-from .table_rows import ENDINGS
+from .table_rows import TABLE_ENDINGS
 from .webdataset import WebDataset
 
 # Prefixes of data sets on the hub: hf:OWNER/NAME, diffusiondb:2m_first_10k.
 HUB, DIFFUSIONDB = "hf:", "diffusiondb:"
-FILE_ENDINGS = (".tar", ".txt", *ENDINGS)
+FILE_ENDINGS = (".tar", ".txt", *TABLE_ENDINGS)
 
 
 def source_options(config: Prepare, count: int) -> SourceOptions:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..examples import Items, change_stamp
+from ..examples import Items, file_stamp
 
 
 class Source(Protocol):
@@ -37,14 +37,7 @@ class SourceOptions:
     captions: str = "files"
 
 
-def stamp_of_files(paths: list[Path]) -> str:
+def files_stamp(paths: list[Path]) -> str:
     """Return what changes when any of these files does."""
     # The names are part of it: files that change places are another order of examples.
-    return str([(str(path), change_stamp(path)) for path in paths])
-
-
-def first_line(failure: Exception) -> str:
-    """Return the first line of an error, or its kind if it has no text."""
-    # Errors of the hub have a page of advice behind their first line.
-    lines = str(failure).strip().splitlines()
-    return lines[0] if lines else type(failure).__name__
+    return str([(str(path), file_stamp(path)) for path in paths])

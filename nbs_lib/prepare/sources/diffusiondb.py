@@ -15,12 +15,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from ...models.checks.headers import first_line
 from ..captions import decode_caption
 from ..enclosure import Enclosure, EnclosureError
 from ..examples import InZip, Item, Items, Skipped, SourceError, make_example
 from ..filters import SCORES
-from .base import SourceOptions, first_line, stamp_of_files
-from .diffusiondb_part import Rows, read_contents, rows_of_part
+from .base import SourceOptions, files_stamp
+from .diffusiondb_part import TableRows, read_contents, rows_of_part
 from .readers.parquet import TableError
 
 REPOSITORY, METADATA = "poloclub/diffusiondb", "metadata.parquet"
@@ -29,7 +30,7 @@ IMAGES_PER_PART = 1000
 COLUMNS = ("seed", "step", "cfg", "sampler", "width", "height", *SCORES)
 # The names that the data set's own loading script has.
 SUBSET = re.compile(r"2m_(first|random)_(\d+)(k?)")
-PART = re.compile(r"part-(\d{6})\.zip")
+PART_NAME = re.compile(r"part-(\d{6})\.zip")
 NO_SCORES = "scores cannot be read"
 
 
@@ -79,7 +80,7 @@ class DiffusionDB:
             self.parts = parts_of(options.subset, options.seed)
         else:
             names = [path.name for path in (folder / "images").iterdir()]
-            matches = filter(None, map(PART.fullmatch, names))
+            matches = filter(None, map(PART_NAME.fullmatch, names))
             self.parts = sorted(int(match[1]) for match in matches)
         if not self.parts:
             raise SourceError(
@@ -95,7 +96,7 @@ class DiffusionDB:
             return ""
         paths = [self.folder / METADATA]
         paths += [self.folder / _archive(part) for part in self.parts]
-        return stamp_of_files(paths)
+        return files_stamp(paths)
 
     def __iter__(self) -> Items:
         for part in self.parts:
@@ -130,7 +131,7 @@ class DiffusionDB:
             image = InZip(archive, name)
             yield _example(part, image, prompts.get(base_name), rows.get(base_name, {}))
 
-    def _read_rows(self, part: int, names: set[str]) -> tuple[Rows, str]:
+    def _read_rows(self, part: int, names: set[str]) -> tuple[TableRows, str]:
         """Return the table's rows of a part's images, and what is wrong with the table, or ""."""
         try:
             with self.enclosure.open(self.folder / METADATA) as file:

@@ -17,11 +17,11 @@ from .readers.parquet import BINARY, Parquet, TableError, binaries
 DIRECTORY = 1 << 23  # bytes of an archive's directory
 JSON = 1 << 23  # bytes of a part's JSON, for which Python may take 20 times as much
 PROMPTS = 1 << 26  # bytes of a part's prompts in the table
-ROWS = 4096  # rows of the table at once, at most
+METADATA_ROWS = 4096  # rows of the table at once, at most
 LISTED = 16  # values of a list, at most, if a number is expected
 SHORT = 100  # bytes of a text of the table besides the prompt, such as the sampler's name
-# Rows of the table by the images' names.
-Rows = dict[str, dict[str, Any]]
+# TableRows of the table by the images' names.
+TableRows = dict[str, dict[str, Any]]
 
 
 def read_contents(file: BinaryIO) -> tuple[list[str], dict | None]:
@@ -76,7 +76,7 @@ def rows_of_part(
     names: Collection[str],
     columns: Collection[str],
     scores: Collection[str],
-) -> tuple[Rows, str]:
+) -> tuple[TableRows, str]:
     """Return the table's rows of a part's images, and the fault of unreadable row groups, or "".
 
     names: of the images.
@@ -93,7 +93,7 @@ def rows_of_part(
         bounds = table.bounds(group, "part_id")
         return bounds is None or bounds[0] <= part <= bounds[1]
 
-    for _, batch in table.batches(columns, ROWS, may_hold_part):
+    for _, batch in table.batches(columns, METADATA_ROWS, may_hold_part):
         if isinstance(batch, TableError):
             fault = str(batch)
             continue

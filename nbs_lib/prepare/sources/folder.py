@@ -22,15 +22,14 @@ from typing import BinaryIO
 
 from ..captions import LONGEST, CaptionError, caption_from_name, clean_caption, decode_caption
 from ..enclosure import LEADS_NOWHERE, LEADS_OUT, Enclosure, EnclosureError
-from ..examples import Example, InFile, Item, Items, Skipped, change_stamp
+from ..examples import Example, InFile, Item, Items, Skipped, file_stamp
 from .base import SourceOptions
 from .readers.folder_listing import Listing, walk
 from .readers.parquet import TableError
-from .table_rows import ENDINGS as TABLES
-from .table_rows import named_images
+from .table_rows import TABLE_ENDINGS, named_images
 
-CAPTIONS = (".txt", ".caption")
-METADATA = "metadata"  # stem of a table at the top of the folder
+CAPTION_ENDINGS = (".txt", ".caption")
+METADATA_STEM = "metadata"  # stem of a table at the top of the folder
 NO_CAPTION_FILE = "caption file cannot be read"
 
 
@@ -57,15 +56,15 @@ class ImageFolder:
             for name in listing.files:
                 path = os.path.join(listing.path, name)
                 # A link replaced by an equal file changes what may be read.
-                line = f"{path}\0{change_stamp(path)}\0{os.path.islink(path)}\n"
+                line = f"{path}\0{file_stamp(path)}\0{os.path.islink(path)}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def __iter__(self) -> Items:
         # Hashes instead of names, because a folder may hold millions: about 80 bytes each.
         listed = set()
-        for ending in TABLES:
-            table = self.folder / f"{METADATA}{ending}"
+        for ending in TABLE_ENDINGS:
+            table = self.folder / f"{METADATA_STEM}{ending}"
             if os.path.lexists(table):
                 yield from self._from_metadata(table, listed)
         for listing in walk(self.folder):
@@ -177,7 +176,7 @@ def _caption_files(names: list[str]) -> dict[str, str]:
     """Return files of captions by their stem, `.txt` before `.caption`."""
     files = {}
     # The later ending overwrites the earlier one's file.
-    for ending in reversed(CAPTIONS):
+    for ending in reversed(CAPTION_ENDINGS):
         for name in names:
             if name.lower().endswith(ending):
                 files[_stem(name)] = name

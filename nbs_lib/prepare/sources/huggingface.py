@@ -7,10 +7,11 @@ from typing import Any
 
 import pyarrow
 
+from ...models.checks.headers import first_line
 from ..captions import IMAGE_COLUMNS, LONGEST, TEXT_COLUMNS, find_column
 from ..enclosure import EnclosureError
 from ..examples import InFile, Item, Items, Skipped, SourceError
-from .base import SourceOptions, first_line
+from .base import SourceOptions
 from .huggingface_folder import SAVED, check_folder, check_remote
 from .readers.parquet import binaries
 from .table import ROWS_WITH_IMAGES, example_in_memory, images_and_texts, struct_field, with_text

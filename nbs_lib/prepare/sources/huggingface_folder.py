@@ -30,10 +30,9 @@ def check_folder(folder: Path):
         # A link to a folder cannot be a regular file, so it is only checked to stay inside.
         images = set(listing.images())
         files = [name for name in listing.files if name not in images]
-        checks = [(name, enclosure.check_inside) for name in listing.links]
-        checks += [(name, enclosure.check) for name in files]
-        for name, check in checks:
+        for name in listing.links + files:
             path = listing.path / name
+            check = enclosure.check_inside if name in listing.links else enclosure.check
             try:
                 check(path)
             except EnclosureError as fault:
@@ -109,9 +108,10 @@ def _names_in(value: Any, naming: bool, visited: set[tuple[int, bool]]) -> Itera
     if isinstance(value, str) and naming:
         yield value
     # YAML may refer to one part from many others; visiting each once keeps the time short.
-    if not isinstance(value, dict | list) or (id(value), naming) in visited:
+    visit = (id(value), naming)
+    if not isinstance(value, dict | list) or visit in visited:
         return
-    visited.add((id(value), naming))
+    visited.add(visit)
     for key, child in value.items() if isinstance(value, dict) else enumerate(value):
         yield from _names_in(child, naming or key in NAMING, visited)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..captions import CaptionError, clean_caption, decode_caption, read_lines
 from ..enclosure import open_regular
-from ..examples import Example, Item, Items, Skipped, change_stamp
+from ..examples import Example, Item, Items, Skipped, file_stamp
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Prompts:
             return sum(bool(line.strip()) for line in read_lines(file))
 
     def stamp(self) -> str:
-        return change_stamp(self.path)
+        return file_stamp(self.path)
 
     def __iter__(self) -> Items:
         with open_regular(self.path) as file:

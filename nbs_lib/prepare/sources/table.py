@@ -21,7 +21,7 @@ from ..examples import (
     Items,
     Skipped,
     SourceError,
-    change_stamp,
+    file_stamp,
     make_example,
 )
 from .base import Source, SourceOptions
@@ -30,7 +30,7 @@ from .readers.parquet import Parquet, TableError, binaries
 from .table_rows import csv_columns, find_columns
 
 ROWS_WITH_IMAGES = 16  # of a parquet file at once: images are large
-Batch = pyarrow.RecordBatch | pyarrow.Table
+Columns = pyarrow.RecordBatch | pyarrow.Table
 
 
 def open_table(path: Path, options: SourceOptions) -> Source:
@@ -74,7 +74,7 @@ class TableOfNames:
     def stamp(self) -> str:
         folder_stamp = self.folder.stamp()
         # The folder's stamp lacks hidden files, and the table may be one.
-        return folder_stamp and f"{folder_stamp} {change_stamp(self.path)}"
+        return folder_stamp and f"{folder_stamp} {file_stamp(self.path)}"
 
     def __iter__(self) -> Items:
         try:
@@ -96,7 +96,7 @@ class TableWithImages:
         return _count_rows(self.path)
 
     def stamp(self) -> str:
-        return change_stamp(self.path)
+        return file_stamp(self.path)
 
     def __iter__(self) -> Items:
         table = decode_caption(self.path.name)
@@ -110,7 +110,7 @@ class TableWithImages:
 
     def _read(self, parquet: Parquet, table: str) -> Items:
         # Taken once: a file that changes meanwhile is read again by the next run.
-        version = change_stamp(self.path)
+        version = file_stamp(self.path)
         # Only the bytes of the struct: its path is not used, and may be as large.
         columns = [f"{self.image}.bytes", self.text]
         for first, batch in parquet.batches(columns, ROWS_WITH_IMAGES):
@@ -123,7 +123,7 @@ class TableWithImages:
                 yield example_in_memory(id, data, text, str(self.path), version)
 
 
-def images_and_texts(batch: Batch, image: str, text: str) -> Iterator[tuple[bytes | None, Any]]:
+def images_and_texts(batch: Columns, image: str, text: str) -> Iterator[tuple[bytes | None, Any]]:
     """Yield for each row the bytes of its image, as `datasets` stores them, and its caption.
 
     Either is None if it is of another type.
@@ -137,7 +137,7 @@ def images_and_texts(batch: Batch, image: str, text: str) -> Iterator[tuple[byte
     return zip(data, captions, strict=True)
 
 
-def struct_field(batch: Batch, column: str, field: str) -> pyarrow.Array | pyarrow.ChunkedArray:
+def struct_field(batch: Columns, column: str, field: str) -> pyarrow.Array | pyarrow.ChunkedArray:
     """Return a field of a column of structs; nulls if there is none."""
     values = batch.column(column) if column in batch.schema.names else None
     if values is None or not pyarrow.types.is_struct(values.type):

@@ -22,14 +22,14 @@ from ..captions import (
 from .base import SourceOptions
 from .readers.parquet import DAMAGED, Parquet, TableError, binaries
 
-ENDINGS = (".jsonl", ".csv", ".parquet")
-ROWS = 256  # of a parquet file at once
-LINE = 1 << 22  # characters of a row of a CSV table
-MAX_COLUMNS = 20  # columns that an error names
-csv.field_size_limit(LINE)
+TABLE_ENDINGS = (".jsonl", ".csv", ".parquet")
+TEXT_ROWS_AT_ONCE = 256  # of a parquet file at once
+MAX_LINE = 1 << 22  # characters of a row of a CSV table
+NAMED_COLUMNS = 20  # columns that an error names
+csv.field_size_limit(MAX_LINE)
 Text = str | bytes | CaptionError
-# Rows as (a row's id, the name of its image, its text), unchecked.
-Rows = Iterator[tuple[str, Any, Any]]
+# TextRows as (a row's id, the name of its image, its text), unchecked.
+TextRows = Iterator[tuple[str, Any, Any]]
 
 
 def named_images(
@@ -66,7 +66,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str | bytes)
 
 
-def _read_jsonl(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
+def _read_jsonl(file: BinaryIO, table: str, options: SourceOptions) -> TextRows:
     for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
@@ -83,7 +83,7 @@ def _read_jsonl(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
         yield row, values.get(image), values.get(text)
 
 
-def _read_csv(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
+def _read_csv(file: BinaryIO, table: str, options: SourceOptions) -> TextRows:
     # The head is read twice: first to find the columns, then to skip it.
     columns = csv_columns(file)
     image, text = map(columns.index, find_columns(columns, options))
@@ -118,18 +118,18 @@ def _csv_rows(file: BinaryIO) -> Iterator[list[str] | csv.Error]:
 
 
 def _csv_lines(text: TextIO) -> Iterator[str]:
-    """Yield lines, cut to LINE characters: one without an end would fill the memory."""
-    while line := text.readline(LINE):
+    """Yield lines, cut to MAX_LINE characters: one without an end would fill the memory."""
+    while line := text.readline(MAX_LINE):
         rest = line
-        while len(rest) == LINE and not rest.endswith("\n"):
-            rest = text.readline(LINE)
+        while len(rest) == MAX_LINE and not rest.endswith("\n"):
+            rest = text.readline(MAX_LINE)
         yield line
 
 
-def _read_parquet(file: BinaryIO, table: str, options: SourceOptions) -> Rows:
+def _read_parquet(file: BinaryIO, table: str, options: SourceOptions) -> TextRows:
     parquet = Parquet(file)
     image, text = find_columns(parquet.names, options)
-    for first, batch in parquet.batches([image, text], ROWS):
+    for first, batch in parquet.batches([image, text], TEXT_ROWS_AT_ONCE):
         if isinstance(batch, TableError):
             yield f"{table}, from row {first + 1}", None, CaptionError(str(batch))
             continue
@@ -167,5 +167,5 @@ def find_columns(columns: list[str], options: SourceOptions) -> tuple[str, str]:
 
 def _shorten(columns: list[str]) -> str:
     """Return the first columns' names, so that a hostile table does not fill the screen."""
-    names = decode_caption(", ".join(name[:80] for name in columns[:MAX_COLUMNS]))
-    return names + (", …" if len(columns) > MAX_COLUMNS else "")
+    names = decode_caption(", ".join(name[:80] for name in columns[:NAMED_COLUMNS]))
+    return names + (", …" if len(columns) > NAMED_COLUMNS else "")

@@ -14,13 +14,13 @@ from typing import BinaryIO
 from ..captions import LONGEST, TEXT_COLUMNS, CaptionError, decode_caption
 from ..enclosure import Enclosure, EnclosureError, open_regular
 from ..examples import InTar, Item, Items, Skipped, SourceError, make_example
-from .base import stamp_of_files
-from .folder import CAPTIONS
-from .readers.folder_listing import ENDINGS
+from .base import files_stamp
+from .folder import CAPTION_ENDINGS
+from .readers.folder_listing import IMAGE_ENDINGS
 from .readers.tar_members import Member, TarError, members
 
-KNOWN = (*ENDINGS, *CAPTIONS, ".json")
-DAMAGED = "archive is cut short or damaged"
+KNOWN = (*IMAGE_ENDINGS, *CAPTION_ENDINGS, ".json")
+DAMAGED_ARCHIVE = "archive is cut short or damaged"
 # The files of an example by their endings: an image's reference, or the bytes of a caption.
 Files = dict[str, InTar | bytes]
 
@@ -42,7 +42,7 @@ class WebDataset:
         """Return None: counting would read every archive to its end."""
 
     def stamp(self) -> str:
-        return stamp_of_files(self.archives)
+        return files_stamp(self.archives)
 
     def __iter__(self) -> Items:
         for archive in self.archives:
@@ -52,7 +52,7 @@ class WebDataset:
             except EnclosureError as fault:
                 yield Skipped(decode_caption(archive.name), str(fault))
             except OSError:
-                yield Skipped(decode_caption(archive.name), DAMAGED)
+                yield Skipped(decode_caption(archive.name), DAMAGED_ARCHIVE)
 
 
 def _read_archive(archive: Path, file: BinaryIO) -> Items:
@@ -77,11 +77,11 @@ def _read_archive(archive: Path, file: BinaryIO) -> Items:
     if key is not None:
         yield _example(archive, key, files)
     if damaged:
-        yield Skipped(decode_caption(archive.name), DAMAGED)
+        yield Skipped(decode_caption(archive.name), DAMAGED_ARCHIVE)
 
 
 def _read_member(archive: Path, file: BinaryIO, member: Member, ending: str) -> InTar | bytes:
-    if ending in ENDINGS:
+    if ending in IMAGE_ENDINGS:
         return InTar(archive, member.offset, member.size)
     file.seek(member.offset)
     # A byte too many, so that a caption that is too long is refused and not cut.
@@ -96,7 +96,7 @@ def _split_name(name: str) -> tuple[str, str]:
 
 def _example(archive: Path, key: str, files: Files) -> Item:
     id = decode_caption(f"{archive.stem}/{key}")
-    images = [file for ending, file in files.items() if ending in ENDINGS]
+    images = [file for ending, file in files.items() if ending in IMAGE_ENDINGS]
     if not images:
         return Skipped(id, "caption without image")
     image = images[0]
@@ -110,7 +110,7 @@ def _example(archive: Path, key: str, files: Files) -> Item:
 
 
 def _find_text(files: Files) -> str | bytes | None:
-    for ending in CAPTIONS:
+    for ending in CAPTION_ENDINGS:
         if ending in files:
             return files[ending]
     if ".json" not in files:

@@ -83,7 +83,8 @@ class ReusableShards:
         hashes = _hashes(keys)
         for table in self._tables:
             for i, position in table.find(hashes):
-                path, digest = table.files[table.shards[position]]
+                shard = table.shards[position]
+                path, digest = table.files[shard]
                 # A newer cache goes first. Its files are checked, as they may be damaged.
                 if i not in rows and self._is_intact(path, digest):
                     rows[i] = path, int(table.rows[position])
@@ -115,9 +116,9 @@ class ReusableShards:
         hashes = _hashes(table[key].to_pylist())
         # Sorted arrays take 16 bytes for each row, a dict ten times as much.
         order = np.argsort(hashes)
-        shards = table["shard"].to_numpy()[order]
-        rows = table["row"].to_numpy()[order]
-        return _RowTable(hashes[order], shards, rows, files)
+        shards = table["shard"].to_numpy()
+        rows = table["row"].to_numpy()
+        return _RowTable(hashes[order], shards[order], rows[order], files)
 
     def _is_intact(self, path: Path, digest: str) -> bool:
         """Return whether a file is, byte for byte, what was written. Each file is read once."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # Files with other endings are not looked at.
-ENDINGS = (
+IMAGE_ENDINGS = (
     ".avif",
     ".bmp",
     ".gif",
@@ -37,7 +37,7 @@ class Listing:
 
     def images(self) -> list[str]:
         """Return the names of files that should be images."""
-        return [name for name in self.files if name.lower().endswith(ENDINGS)]
+        return [name for name in self.files if name.lower().endswith(IMAGE_ENDINGS)]
 
 
 def walk(folder: Path) -> Iterator[Listing]:

@@ -12,7 +12,7 @@ DAMAGED = "table is truncated or damaged"
 PAGES = 100_000
 HEADER = 1 << 20  # bytes of a page's header, which may hold the page's least and greatest value
 NESTED = 16  # structs in one another; a page's header has three
-TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY = range(1, 9)
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BYTES = range(1, 9)
 STRUCT = 12
 # Fields of a header: bytes of the page unpacked, and as it lies in the file.
 UNPACKED, PACKED = 2, 3
@@ -101,7 +101,7 @@ class _CompactReader:
             self._integer()
         elif kind == DOUBLE:
             self.position += 8
-        elif kind == BINARY:
+        elif kind == BYTES:
             length = self._varint()
             self.position += length
         elif kind == STRUCT:

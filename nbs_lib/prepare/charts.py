@@ -46,7 +46,7 @@ def _histogram(
     counts: list[int],
     ends: tuple[float, float] | None,
 ):
-    heights, _, _ = axes.hist(values, bins=BINS, range=ends, weights=counts, color=MAIN)
+    heights = axes.hist(values, BINS, range=ends, weights=counts, color=MAIN)[0]
     axes.set_ylabel("images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     lowest = min(height for height in heights if height)

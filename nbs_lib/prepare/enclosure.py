@@ -21,7 +21,8 @@ class EnclosureError(ValueError):
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a regular file for reading. Errors: OSError, also for anything else than a file."""
     # Without O_NONBLOCK, opening a pipe waits for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
     try:
         # The open file is checked, not its path: the path may lead elsewhere a moment later.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -91,4 +92,6 @@ class Enclosure:
         # The last part may be a link in a folder without any.
         if self._linked_folders[parent]:
             return True
-        return os.path.basename(path) == os.pardir or os.path.islink(path)
+        if os.path.basename(path) == os.pardir:
+            return True
+        return os.path.islink(path)

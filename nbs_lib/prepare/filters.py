@@ -130,7 +130,11 @@ class NearDuplicateFilter:
     hashes that share a part are compared.
     """
 
-    def __init__(self, distance: int, label: Callable[[Example], Any] = lambda example: example.id):
+    def __init__(
+        self,
+        distance: int,
+        label: Callable[[Example], Any] = lambda example: example.id,
+    ):
         """Begin without images. label: returns what `find` returns of an example."""
         self.distance = distance
         self.label = label

@@ -171,9 +171,9 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     """Return greyscale of 16 bits (white is 65535) or floats (white is 1) as 8 bits."""
     values = np.asarray(image).astype(np.float64)
     white = 1 if image.mode == "F" else WHITE_16
-    inside = np.isfinite(values).all() and values.min() >= 0 and values.max() <= white
+    inside = (values >= 0) & (values <= white)  # false for NaN
     # Clipping would hide that the values' white is not known.
-    if not inside:
+    if not inside.all():
         raise ImageError(f"image of mode {image.mode} has values outside 0 to {white}")
     scaled = np.rint(values * (255 / white))
     return Image.fromarray(scaled.astype(np.uint8))

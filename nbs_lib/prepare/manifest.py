@@ -73,7 +73,7 @@ class TableWriter:
 
     def _flush(self):
         # `zip` of no rows would give no columns.
-        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
         arrays = list(map(pyarrow.array, columns, self.columns.types))
         self.writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self.columns))
         self.rows = []

@@ -91,7 +91,8 @@ class Ingest:
         with progress_bar(title, total=total, unit=" examples", mininterval=1, ascii=" #") as bar:
             while self.manifest.n_kept != end:
                 # Two chunks for each worker: one is decoded while the other waits.
-                for number, items in islice(chunks, 2 * self.pool.n_workers - len(pending)):
+                n_missing = 2 * self.pool.n_workers - len(pending)
+                for number, items in islice(chunks, n_missing):
                     chunk = Chunk(number, [self._adapt(item, prior) for item in items])
                     self._start_decoding(chunk, filters)
                     pending.append(chunk)
@@ -147,9 +148,9 @@ class Ingest:
         stamps = [image.stamp() for image in images.values()]
         infos = self.index.find(list(images.values()), stamps, hashed)
         new = {}
-        for (i, image), stamp, info in zip(images.items(), stamps, infos, strict=True):
+        for i, stamp, info in zip(images, stamps, infos, strict=True):
             if info is None:
-                new[i] = image
+                new[i] = images[i]
                 chunk.stamps[i] = stamp
             else:
                 chunk.infos[i] = info
@@ -166,9 +167,11 @@ class Ingest:
         infos = self.pool.result(chunk.ticket)
         chunk.infos |= infos
         # Remembered at once: a run that is killed need not read these images again.
-        self.index.remember(
-            (chunk.items[i].image, chunk.stamps[i], info) for i, info in infos.items()
-        )
+        entries = []
+        for i, info in infos.items():
+            image = chunk.items[i].image
+            entries.append((image, chunk.stamps[i], info))
+        self.index.remember(entries)
 
     def _filter(self, chunk: Chunk, filters: Filters, end: int | None) -> list[KeptExample]:
         """Return the examples of a chunk that are kept, until `end` are kept in all."""

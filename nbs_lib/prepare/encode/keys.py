@@ -93,6 +93,7 @@ def row_key(example: Example, info: ImageInfo, size: images.Size, mirrored: bool
 
 def _code(*modules: ModuleType | Path) -> str:
     """Return a hash over the source of modules and the versions of LIBRARIES."""
-    libraries = {name: number for name, number in versions().items() if name in LIBRARIES}
+    installed = versions()
+    libraries = {name: installed[name] for name in LIBRARIES if name in installed}
     paths = [getattr(module, "__file__", module) for module in modules]
     return value_hash([[file_hash(Path(path)) for path in paths], libraries])

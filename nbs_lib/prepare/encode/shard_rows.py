@@ -26,7 +26,9 @@ def store_shard(path: Path, tensors: Tensors):
 
 def store_rows(path: Path, rows: dict[int, Tensors]):
     """Write rows, by their index, as a shard."""
-    store_shard(path, collate([rows[i] for i in range(len(rows))]))
+    # Reused rows come before new ones in the dict, whatever their index.
+    ordered = [rows[i] for i in range(len(rows))]
+    store_shard(path, collate(ordered))
 
 
 def load_rows(refs: dict[int, RowRef]) -> dict[int, Tensors]:

@@ -64,7 +64,12 @@ class ShardWriter:
         self.encoded = 0
         self._table = TableWriter(part / EXAMPLES, EXAMPLE_COLUMNS)
 
-    def add_chunk(self, number: int, examples: Sequence[KeptExample], decoded: Collection[int]):
+    def add_chunk(
+        self,
+        number: int,
+        examples: Sequence[KeptExample],
+        decoded: Collection[int],
+    ):
         """Add the kept examples of a chunk.
 
         decoded: positions of images whose pictures the chunk's worker holds.
@@ -111,7 +116,10 @@ class ShardWriter:
         unconditional = map_shard(self.files.paths[UNCONDITIONAL])
         return list(unconditional["empty"].shape)
 
-    def _by_size(self, examples: Sequence[KeptExample]) -> list[tuple[Size | None, MirroredRows]]:
+    def _by_size(
+        self,
+        examples: Sequence[KeptExample],
+    ) -> list[tuple[Size | None, MirroredRows]]:
         """Return the examples of each size, mirrored copies beside them; prompts have no size."""
         groups = {}
         for kept_example in examples:
@@ -141,9 +149,11 @@ class ShardWriter:
         shape = [self.base.latent_channels, height // factor, width // factor]
         # Its predictions get their name when all captions are known.
         self.shards.append({"name": name, "rows": len(rows), "shape": shape, "answers": None})
-        for row, (key, (kept_example, mirrored)) in enumerate(zip(keys, rows, strict=True)):
+        for row, key in enumerate(keys):
+            kept_example, mirrored = rows[row]
             example = kept_example.example
             caption = self.captions.add(example.caption)
+            # In the order of EXAMPLE_COLUMNS.
             self._table.add(example.id, caption, key, number, row, example.prior, mirrored)
         path = self.files.claim(LATENTS, name) if size else None
         if path is None:

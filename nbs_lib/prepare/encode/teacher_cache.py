@@ -51,7 +51,7 @@ class TeacherCache:
         self.device = device
         self.config = config
         texts = map_shard(unconditional)
-        self.unconditional = {name: tensor.to(device) for name, tensor in texts.items()}
+        self.unconditional = self._to_device(texts)
         self.unet = base.unet().to(device, memory_format=torch.channels_last)
         self.alphas_cumprod = base.scheduler().alphas_cumprod.to(device)
 
@@ -90,7 +90,10 @@ class TeacherCache:
     def _load_texts(self, text_rows: list[RowRef]) -> Tensors:
         # The captions of a shard may be spread over many files.
         texts = collate(list(map(load_row, text_rows)))
-        return {name: tensor.to(self.device) for name, tensor in texts.items()}
+        return self._to_device(texts)
+
+    def _to_device(self, tensors: Tensors) -> Tensors:
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
     def predict(
         self,
@@ -129,7 +132,12 @@ class TeacherCache:
         eps = to_eps(prediction, x_t, alpha, sigma, self.base.prediction_type)
         return add_noise(x_0, eps, *alpha_sigma(self.alphas_cumprod, end))
 
-    def predict_on_data(self, latents: torch.Tensor, keys: Sequence[str], text: Tensors) -> Tensors:
+    def predict_on_data(
+        self,
+        latents: torch.Tensor,
+        keys: Sequence[str],
+        text: Tensors,
+    ) -> Tensors:
         """Return predictions on noised latents.
 
         Timesteps are spread evenly over the draws, and random within each share.
@@ -162,7 +170,7 @@ class TeacherCache:
         """
         x_t = self._noise(keys, 0, tuple(latents.shape[1:]))
         t = timesteps(keys, self.config, together=True)
-        now = torch.full((len(t),), TIMESTEPS - 1).to(self.device)
+        now = torch.full_like(t[:, 0], TIMESTEPS - 1).to(self.device)
         guidance_scale = self.config.teacher_guidance_scale
         uncond, cond = self.predict(x_t, now, text)
         # All examples share the first state's timestep, so it is not stored.

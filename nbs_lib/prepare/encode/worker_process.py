@@ -36,7 +36,7 @@ class Worker:
 
     def __init__(self, base: StableDiffusion, device: torch.device, batch_size: int):
         self.encoder = Encoder(base, device, batch_size)
-        self.pictures: dict[int, dict[int, Image.Image | None]] = {}
+        self.pictures: dict[int, dict] = {}  # of each chunk, by position; None for a fault
         self.teacher: TeacherCache | None = None
         # These jobs are the encoder's own.
         self.write_texts = self.encoder.write_texts

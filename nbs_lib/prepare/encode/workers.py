@@ -39,7 +39,7 @@ class WorkerPool:
         self._pipes: list[Connection] = []
         self._orders: list[queue.SimpleQueue] = []
         self._results: dict[int, Any] = {}
-        self._unfinished: deque[tuple[int, Callable[[], Any]]] = deque()
+        self._unfinished: deque[tuple[int, Callable]] = deque()
         self._last_ticket = 0
 
     def submit(self, key: int, job: str, *arguments: Any) -> int:
@@ -47,8 +47,10 @@ class WorkerPool:
         if not self._processes:
             self._start()
         self._last_ticket += 1
-        self._orders[key % self.n_workers].put((self._last_ticket, job, arguments))
-        return self._last_ticket
+        ticket = self._last_ticket
+        orders = self._orders[key % self.n_workers]
+        orders.put((ticket, job, arguments))
+        return ticket
 
     def result(self, ticket: int) -> Any:
         """Wait for a result. Errors: the job's own; WorkerError if its process ended."""
@@ -64,12 +66,14 @@ class WorkerPool:
                 self._results[finished_ticket] = result
         return self._results.pop(ticket)
 
-    def run(self, key: int, job: str, *arguments: Any, then: Callable[[], Any] = lambda: None):
+    def run(self, key: int, job: str, *arguments: Any, then: Callable = lambda: None):
         """Queue a job without a result, and wait while too many are unfinished.
 
         then: called when the job has finished.
         """
-        self._unfinished.append((self.submit(key, job, *arguments), then))
+        ticket = self.submit(key, job, *arguments)
+        self._unfinished.append((ticket, then))
+        # A bounded queue: the source is read no faster than the workers encode.
         while len(self._unfinished) > QUEUED * self.n_workers:
             self._finish_one()
 

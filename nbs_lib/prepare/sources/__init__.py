@@ -61,7 +61,8 @@ def open_source(source: str, options: SourceOptions) -> Source:
         path = ROOT / source
     # Sorted, because the order of a glob is the disk's and differs between machines.
     if "*" in path.name:
-        return WebDataset(sorted(path.parent.glob(path.name)), str(path), path.parent)
+        archives = sorted(path.parent.glob(path.name))
+        return WebDataset(archives, str(path), path.parent)
     # A pipe is neither file nor folder here, and so it is refused like a missing path.
     if os.path.isfile(path):
         return _open_file(source, path, options)

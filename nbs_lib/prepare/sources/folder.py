@@ -56,7 +56,8 @@ class ImageFolder:
             for name in listing.files:
                 path = os.path.join(listing.path, name)
                 # A link replaced by an equal file changes what may be read.
-                line = f"{path}\0{file_stamp(path)}\0{os.path.islink(path)}\n"
+                linked = os.path.islink(path)
+                line = f"{path}\0{file_stamp(path)}\0{linked}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 

@@ -123,7 +123,11 @@ class TableWithImages:
                 yield example_in_memory(id, data, text, str(self.path), version)
 
 
-def images_and_texts(batch: Columns, image: str, text: str) -> Iterator[tuple[bytes | None, Any]]:
+def images_and_texts(
+    batch: Columns,
+    image: str,
+    text: str,
+) -> Iterator[tuple[bytes | None, Any]]:
     """Yield for each row the bytes of its image, as `datasets` stores them, and its caption.
 
     Either is None if it is of another type.
@@ -137,7 +141,11 @@ def images_and_texts(batch: Columns, image: str, text: str) -> Iterator[tuple[by
     return zip(data, captions, strict=True)
 
 
-def struct_field(batch: Columns, column: str, field: str) -> pyarrow.Array | pyarrow.ChunkedArray:
+def struct_field(
+    batch: Columns,
+    column: str,
+    field: str,
+) -> pyarrow.Array | pyarrow.ChunkedArray:
     """Return a field of a column of structs; nulls if there is none."""
     values = batch.column(column) if column in batch.schema.names else None
     if values is None or not pyarrow.types.is_struct(values.type):
@@ -152,7 +160,13 @@ def _is_text(kind: pyarrow.DataType) -> bool:
     return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
 
 
-def example_in_memory(id: str, data: bytes | None, text: Any, origin: str, version: str) -> Item:
+def example_in_memory(
+    id: str,
+    data: bytes | None,
+    text: Any,
+    origin: str,
+    version: str,
+) -> Item:
     """Return the example of a row that contains its image.
 
     origin: name of the data set.

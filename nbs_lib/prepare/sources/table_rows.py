@@ -167,5 +167,7 @@ def find_columns(columns: list[str], options: SourceOptions) -> tuple[str, str]:
 
 def _shorten(columns: list[str]) -> str:
     """Return the first columns' names, so that a hostile table does not fill the screen."""
-    names = decode_caption(", ".join(name[:80] for name in columns[:NAMED_COLUMNS]))
-    return names + (", …" if len(columns) > NAMED_COLUMNS else "")
+    names = [name[:80] for name in columns[:NAMED_COLUMNS]]
+    if len(columns) > NAMED_COLUMNS:
+        names.append("…")
+    return decode_caption(", ".join(names))

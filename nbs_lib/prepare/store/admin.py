@@ -1,6 +1,7 @@
 """The administration of outputs/cache: caches listed, verified, and pruned if no run uses them."""
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,7 @@ def _folders(store: Path) -> list[Path]:
     folders = [entry for entry in scan_folder(store) if entry.is_dir(follow_symlinks=False)]
     names = sorted(entry.name for entry in folders)
     # Other hidden folders, such as receipts, are not caches.
-    hidden = [name for name in names if name.startswith(".") and not name.startswith(".building-")]
-    return [store / name for name in names if name not in hidden]
+    return [store / name for name in names if re.match(r"[^.]|\.building-", name)]
 
 
 def _size(folder: Path, counted: set[int]) -> int:

@@ -41,7 +41,8 @@ class ImageIndex:
         )
         # One query for a chunk: one for each image would take longer than its stamp.
         entries = {}
-        for name, stamp, *columns in self.database.select(query, (self.code, *names)):
+        rows = self.database.select(query, (self.code, *names))
+        for name, stamp, *columns in rows:
             info = _from_row(*columns)
             # An image without a stamp may have changed without a trace. A fault needs no hash.
             if stamp and (info.fault or not hashed or info.phash is not None):
@@ -66,7 +67,13 @@ def _as_row(info: ImageInfo) -> tuple:
     return info.digest, info.width, info.height, phash, info.fault
 
 
-def _from_row(digest: bytes, width: int, height: int, phash: bytes | None, fault: str) -> ImageInfo:
+def _from_row(
+    digest: bytes,
+    width: int,
+    height: int,
+    phash: bytes | None,
+    fault: str,
+) -> ImageInfo:
     number = None if phash is None else int.from_bytes(phash)
     return ImageInfo(digest, width, height, number, fault)
 

@@ -141,7 +141,10 @@ def _is_too_large(page: Page) -> bool:
     return page.unpacked > (LARGE_PAGE if grows_little else PAGE)
 
 
-def binaries(array: pyarrow.Array | pyarrow.ChunkedArray, longest: int) -> Iterator[bytes | None]:
+def binaries(
+    array: pyarrow.Array | pyarrow.ChunkedArray,
+    longest: int,
+) -> Iterator[bytes | None]:
     """Yield texts or bytes undecoded; None for values of other types.
 
     A text that is not UTF-8 then affects itself alone.

@@ -29,7 +29,7 @@ from nbs_lib.files import ROOT
 from nbs_lib.models import find_base
 from nbs_lib.prepare import prepare
 from nbs_lib.prepare.encode.encoder import Encoder
-from nbs_lib.prepare.encode.workers import keep_freed_memory
+from nbs_lib.prepare.encode.worker_process import keep_freed_memory
 from nbs_lib.run.environment import environment
 from nbs_lib.train.dataset import Examples
 

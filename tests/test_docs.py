@@ -347,11 +347,12 @@ def no_source(world: World) -> str:
 
 
 def no_captions(world: World) -> str:
-    from nbs_lib.prepare.encode.ingest import _nothing
+    from nbs_lib.prepare.encode.ingest import nothing_kept
 
     world.patch.setenv(COMMAND, "1")
     return as_printed(
-        _nothing("data/images", Counter({"image without caption": 3})), "onepass: prepare failed: "
+        nothing_kept("data/images", Counter({"image without caption": 3})),
+        "onepass: prepare failed: ",
     )
 
 
@@ -366,9 +367,9 @@ def no_image(world: World) -> str:
 
 
 def full(world: World) -> str:
-    from nbs_lib.prepare.build import _how_much
+    from nbs_lib.prepare.build import explain_full_disk
 
-    return _how_much(world.folder, world.folder, 3, 20)
+    return explain_full_disk(world.folder, world.folder, 3, 20)
 
 
 def base(name: str | None) -> Callable[[World], str]:

@@ -1,29 +1,26 @@
-"""Images and captions into a cache: the room behind `1_prepare.ipynb`.
+"""Images and captions to a cache of latents and embeddings: the package behind `1_prepare.ipynb`.
 
-prepare    the stage: source -> cache, and the run's link to it
-sources    where examples come from, read lazily
-examples   an example, and the place of its image
-captions   captions as text
-images     any image to RGB of a wanted size
-filters    which examples are kept, and why others are not
-gather     a source gone through once: what is kept is encoded while more is read
-noted      what was kept and dropped, and some of it to look at
-shelf      the shards of a cache that is being made, each found or written
-processes  the processes that look at images and encode; work: what they do
-answers    the teacher's answers, asked once and kept
-seen       what images looked like, remembered between runs
-naming     names that are hashes over what something depends on
-receipts   what earlier passes over unchanged sources came to
-known      what older caches hold already
-build      a cache, found or built, by one process at a time
-cache      the files of a cache, and how it is opened
-store      all caches: listed, verified, pruned
-look       sheets of pictures, histograms, tables
+build            a cache, found or built
+assembly         the last step of a build
+sources          where examples come from, read lazily
+examples         an example, and references to its image
+captions         captions as text
+images           any image to RGB of a given size
+image_structure  files of too many parts, found before they are decoded
+enclosure        the files that a source may read
+filters          which examples are kept, and why others are dropped
+manifest         tables and counts of what was kept and dropped
+encode           images and captions to shards, by worker processes
+store            what is remembered between runs, and the administration of caches
+preview          pictures and tables for the notebook
+sheets, charts   sheets of pictures, and histograms
+hashes           short hashes
 """
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 
@@ -36,14 +33,15 @@ from ..models.stable_diffusion import StableDiffusion
 from ..run.run import Run
 from .build import BuildResult, build_or_reuse
 from .manifest import DROPPED, KEPT
-from .store.admin import in_use
+from .preview import PICTURES
+from .store.locks import in_use
 
 __all__ = ["Cache", "PrepareResult", "open_cache", "prepare"]
 
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """A finished stage: the run, its cache and how it came by it, and the seconds that it took."""
+    """A finished stage: the run, its cache and how it was obtained, and the seconds it took."""
 
     run: Run
     built: BuildResult
@@ -55,7 +53,7 @@ class PrepareResult:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many examples for each reason."""
+        """The number of dropped items for each reason."""
         return self.built.dropped
 
     @property
@@ -64,82 +62,92 @@ class PrepareResult:
 
     @property
     def pictures(self) -> list[Path]:
-        """What there is to look at, as far as it is there."""
-        own = [
-            self.run.folder / "prepare" / f"{name}.png"
-            for name in ("sizes", "captions", "dropped", "alike")
-        ]
-        return [
-            path
-            for path in (self.contact_sheet, self.cache.folder / AS_TRAINED, *own)
-            if path.exists()
-        ]
+        """The pictures of the cache and the run that exist."""
+        # A picture is missing if there was nothing to show.
+        run_pictures = [self.run.folder / "prepare" / name for name in PICTURES]
+        paths = [self.contact_sheet, self.cache.folder / AS_TRAINED, *run_pictures]
+        return [path for path in paths if path.exists()]
 
-    def some_dropped(self, most: int = 30) -> list[dict[str, str]]:
-        """The first ones of what was dropped: id, reason, detail."""
+    def some_dropped(self, limit: int = 30) -> list[dict[str, str]]:
+        """Return the first dropped items: id, reason, detail."""
+        # A batch is read, not the table, which may have millions of rows.
         with pyarrow.parquet.ParquetFile(self.run.folder / "prepare" / DROPPED) as table:
-            batches = table.iter_batches(most)
-            return next((batch.to_pylist() for batch in batches), [])
+            first = next(table.iter_batches(limit), None)
+            return [] if first is None else first.to_pylist()
 
     def __str__(self) -> str:
-        meta, dropped = self.cache.meta, sum(self.dropped.values())
-        how = (
-            "reused, nothing was encoded"
-            if self.built.reused
-            else f"built, {self.built.encoded} images encoded"
-        )
-        beyond = (
-            "; count was reached, the rest of the source was not read" if self.built.more else ""
-        )
-        cut = (
-            f"; {meta['captions_cut']} captions are longer than the text encoder reads"
-            if meta["captions_cut"]
-            else ""
-        )
-        rate = f"{meta['examples'] / max(self.seconds, 1e-9):.0f} examples a second"
+        metadata = self.cache.meta
+        built = self.built
+        n_examples = metadata["examples"]
+        n_dropped = sum(self.dropped.values())
+        origin = f"built, {built.encoded} images encoded"
+        if built.reused:
+            origin = "reused, nothing was encoded"
+        limits = ""
+        if built.more:
+            limits = "; count was reached, the rest of the source was not read"
+        if metadata["captions_cut"]:
+            cut = metadata["captions_cut"]
+            limits += f"; {cut} captions are longer than the text encoder reads"
+        rate = n_examples / max(self.seconds, 1e-9)  # a test may take no measurable time
         return (
-            f"{meta['examples']} examples, {dropped} dropped{beyond}{cut}. Cache {meta['key'][:12]} {how}, in "
-            f"{self.seconds:.1f} s, {rate}: latents {' and '.join(meta['shapes'])}, text {meta['text_shape']}, "
-            f"base {meta['base']}. Next: 2_train.ipynb with run = {from_project(self.run.folder)!r}"
+            f"{n_examples} examples, {n_dropped} dropped{limits}. "
+            f"Cache {metadata['key'][:12]} {origin}, in {self.seconds:.1f} s, "
+            f"{rate:.0f} examples a second: latents {' and '.join(metadata['shapes'])}, "
+            f"text {metadata['text_shape']}, base {metadata['base']}. "
+            f"Next: 2_train.ipynb with run = {from_project(self.run.folder)!r}"
         )
 
 
 def prepare(config: Prepare) -> PrepareResult:
-    """Do the stage: find the base, choose the examples, build or reuse their cache, link the run to it.
+    """Choose the examples, build or reuse their cache, and link the run to it.
 
-    Errors: BaseError, SourceError, WorkerError, FullError; nothing is linked then, and the run's record says so.
+    Errors: BaseError, SourceError, WorkerError, FullError. Nothing is linked then, and the run's
+    record has the error.
     """
-    run, start = Run(config.run), time.perf_counter()
-    with run.stage(config) as told:
+    run = Run(config.run)
+    start = time.perf_counter()
+    with run.stage(config) as record:
+        # A base that cannot be trained is refused before anything is read.
         base = find_base(config.base, config.revision)
         check_unguided(base)
         check_resolution(base, config.resolution)
-        own = run.folder / "prepare"
+        # Until the run has its link, no run uses the cache, and it could be pruned.
         with in_use(run.cache_store):
-            built = build_or_reuse(run.cache_store, base, config, own)
+            built = build_or_reuse(run.cache_store, base, config, run.folder / "prepare")
             link(run.cache, built.cache.folder)
-        told["outputs"] = [f"{run.cache.name}/{META}"]
-        told |= {
-            name: built.cache.meta[name] for name in ("base", "revision", "base_hash", "examples")
-        }
-        told |= {
-            "base_origin": base.origin,
-            "cache": built.cache.meta["key"],
-            "reused": built.reused,
-            "encoded": built.encoded,
-            "looked_at": built.looked_at,
-            "dropped": built.dropped,
-            "tables": [f"{own.name}/{name}" for name in (KEPT, DROPPED)],
-            "cache_seconds": round(time.perf_counter() - start, 1),
-        }
+        record |= _stage_record(run, base, built)
+        record["cache_seconds"] = round(time.perf_counter() - start, 1)
     return PrepareResult(run, built, time.perf_counter() - start)
 
 
+def _stage_record(run: Run, base: StableDiffusion, built: BuildResult) -> dict[str, Any]:
+    metadata = built.cache.meta
+    # These names are in the records of older runs, too.
+    return {
+        "outputs": [f"{run.cache.name}/{META}"],
+        "base": metadata["base"],
+        "revision": metadata["revision"],
+        "base_hash": metadata["base_hash"],
+        "examples": metadata["examples"],
+        "base_origin": base.origin,
+        "cache": metadata["key"],
+        "reused": built.reused,
+        "encoded": built.encoded,
+        "looked_at": built.decoded,
+        "dropped": built.dropped,
+        "tables": [f"prepare/{name}" for name in (KEPT, DROPPED)],
+    }
+
+
 def check_resolution(base: StableDiffusion, resolution: int):
-    """Errors: BaseError where the base's VAE cannot halve a picture of `resolution` pixels as often as it has to."""
+    """Check that the VAE can reduce pictures of this size. Errors: BaseError."""
     factor = base.vae_scale_factor
+    # Otherwise latents would be rounded down, and pictures come back smaller.
     if resolution % factor:
+        example = max(1, round(resolution / factor)) * factor
         raise BaseError(
-            f"parameter resolution: given {resolution}; the VAE of base {base.name!r} makes pictures {factor} times smaller, "
-            f"so allowed is a multiple of {factor}, for example {max(1, round(resolution / factor)) * factor}"
+            f"parameter resolution: given {resolution}; the VAE of base {base.name!r} makes "
+            f"pictures {factor} times smaller, so allowed is a multiple of {factor}, "
+            f"for example {example}"
         )

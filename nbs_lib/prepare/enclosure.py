@@ -1,6 +1,6 @@
 """The files that a source may read: regular files inside its own folder.
 
-A pipe or a device would be read for ever, and a link may lead to a file that is nobody's business.
+Reading a pipe or a device would never end, and a link may lead to a file outside the data set.
 """
 
 import os
@@ -8,24 +8,23 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-NOT_A_FILE, LEADS_OUT, LEADS_NOWHERE = (
-    "not a file",
-    "link that leads out of the folder",
-    "link that leads nowhere",
-)
+NOT_A_FILE = "not a file"
+LEADS_OUT = "link that leads out of the folder"
+LEADS_NOWHERE = "link that leads nowhere"
 NO_ACCESS = "file cannot be read"
 
 
 class EnclosureError(ValueError):
-    """A file that is not read. Its text is a short reason, the same for every file with that fault."""
+    """A file that is not read. Its text is a short reason, equal for equal faults."""
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """Open a regular file for reading. Errors: OSError, also for a pipe, a socket, a device or a folder."""
-    descriptor = os.open(
-        path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    )  # without O_NONBLOCK, a pipe waits for its writer
+    """Open a regular file for reading. Errors: OSError, also for anything else than a file."""
+    # Without O_NONBLOCK, opening a pipe waits for its writer.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
     try:
+        # The open file is checked, not its path: the path may lead elsewhere a moment later.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{NOT_A_FILE}: {str(path)!r}")
         return os.fdopen(descriptor, "rb")
@@ -35,22 +34,23 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 class Enclosure:
-    """A folder that nothing may lead out of.
+    """A folder that no link or name may lead out of.
 
-    folder: may itself be reached by a link. The links of a hub's download lead to its blobs, which are allowed, too.
+    folder: may itself be reached through a link. The links of a download from the hub lead to its
+        blobs, which are allowed, too.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.roots = [folder.resolve()]
-        if (
-            self.roots[0].parent.name == "snapshots"
-        ):  # huggingface_hub's layout: snapshots/REVISION, and blobs beside
-            self.roots.append(self.roots[0].parent.parent / "blobs")
-        self._linked: dict[str, bool] = {}  # of a folder whether a link leads to it
+        root = folder.resolve()
+        self.roots = [root]
+        # huggingface_hub's layout is snapshots/REVISION, with the blobs beside snapshots.
+        if root.parent.name == "snapshots":
+            self.roots.append(root.parent.parent / "blobs")
+        self._linked_folders: dict[str, bool] = {}
 
     def check(self, path: Path):
-        """Check that `path`, of the folder, leads to a regular file inside it. Errors: EnclosureError."""
+        """Check that `path` leads to a regular file inside the folder. Errors: EnclosureError."""
         self.check_inside(path)
         try:
             regular = stat.S_ISREG(os.stat(path).st_mode)
@@ -60,7 +60,7 @@ class Enclosure:
             raise EnclosureError(NOT_A_FILE)
 
     def check_inside(self, path: Path):
-        """Check the same of a file of any kind, or of a folder. Errors: EnclosureError."""
+        """Check that `path`, of any kind, stays inside the folder. Errors: EnclosureError."""
         if not self._has_link(path):
             return
         try:
@@ -79,12 +79,19 @@ class Enclosure:
             raise EnclosureError(NO_ACCESS) from None
 
     def _has_link(self, path: Path) -> bool:
-        """Return whether a link or `..` may be part of the path: resolving each of a million would take long."""
+        """Return whether a link or `..` may be part of the path."""
         parent = os.path.dirname(path)
-        if parent not in self._linked:
-            within = os.path.relpath(parent, self.folder)
-            plain = os.path.normpath(os.path.join(self.roots[0], within))
-            self._linked[parent] = (
-                within.split(os.sep)[0] == os.pardir or os.path.realpath(parent) != plain
-            )
-        return self._linked[parent] or os.path.basename(path) == os.pardir or os.path.islink(path)
+        # Resolving each of a million files takes long, so each folder is resolved once.
+        if parent not in self._linked_folders:
+            relative = os.path.relpath(parent, self.folder)
+            joined = os.path.join(self.roots[0], relative)
+            plain = os.path.normpath(joined)
+            leaves = relative.split(os.sep)[0] == os.pardir
+            linked = leaves or os.path.realpath(parent) != plain
+            self._linked_folders[parent] = linked
+        # The last part may be a link in a folder without any.
+        if self._linked_folders[parent]:
+            return True
+        if os.path.basename(path) == os.pardir:
+            return True
+        return os.path.islink(path)

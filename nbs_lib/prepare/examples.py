@@ -1,6 +1,7 @@
-"""What a source yields: examples, whose images are not read yet, and what it could not make one of."""
+"""The items that a source yields: examples, whose images are not read yet, and skipped items."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -11,46 +12,53 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import numpy as np
 from PIL import Image
 
+from ..picturebook.captions import draw_scene
+from ..picturebook.draw import draw_picture
+from ..picturebook.snowmen import draw_snowman
+from .captions import CaptionError, clean_caption
 from .enclosure import open_regular
 from .images import NO_FILE, NO_MEMBER, ImageError, decode
 
-LARGEST = 1 << 28
-LARGEST_HELD = (
-    1 << 26
-)  # bytes of an image that travels with its example, as many of them are held at once
+LARGEST = 1 << 28  # bytes of an image file
+LARGEST_IN_MEMORY = 1 << 26  # bytes of one that comes with its example; many are held at once
+# Compression methods that are read: a header of the others may ask for gigabytes.
 METHODS = (ZIP_STORED, ZIP_DEFLATED)
-"""Of compression: others may say that they need gigabytes."""
 TOO_LARGE = "image file is larger than 256 MiB"
 
 
 class SourceError(ValueError):
-    """A source that cannot be used, or that yields not a single usable example: which, why, what to do."""
+    """A source that cannot be used or yields no usable example: which, why, what to do."""
 
 
 class ImageRef(Protocol):
-    """Where an image is. It travels to other processes, so it holds little."""
+    """A reference to an image. It travels to other processes, so it holds little."""
 
-    name: str
-    """Of the place, the same in each run."""
+    @property
+    def name(self) -> str:
+        """The image's location, the same in each run."""
 
     def stamp(self) -> str:
-        """What is the same for as long as the image there is: "" where only its content tells."""
+        """Return a change marker such as size and time, or "" if only the content can tell."""
 
-    def look(self) -> tuple[Image.Image, bytes]:
-        """The decoded image in its own size and mode, and the SHA-256 of its content. Errors: ImageError."""
+    def load(self) -> tuple[Image.Image, bytes]:
+        """Return the decoded image in its own size and mode, and the SHA-256 of its content.
+
+        Errors: ImageError.
+        """
 
 
 @dataclass(frozen=True)
 class Example:
-    """A caption with the place of its image, or a prompt without one (image None).
+    """A caption with a reference to its image, or a prompt without one (image None).
 
-    known: what the source says of it besides, such as `image_nsfw`. prior: whether it is there to keep what the base knew.
+    metadata: further values of the source, such as `image_nsfw`.
+    prior: whether the example is there to preserve what the base knows.
     """
 
     id: str
     caption: str
     image: ImageRef | None = None
-    known: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     prior: bool = False
 
 
@@ -61,7 +69,20 @@ class Skipped:
     id: str
     reason: str
     detail: str = ""
-    place: ImageRef | None = field(default=None, compare=False)
+    # Two skipped items are equal if they are so for the user.
+    image: ImageRef | None = field(default=None, compare=False)
+
+
+Item = Example | Skipped
+Items = Iterator[Item]
+
+
+def make_example(id: str, caption: str | bytes, image: ImageRef, **metadata: Any) -> Item:
+    """Return an example with its caption cleaned, or the reason why the caption is not usable."""
+    try:
+        return Example(id, clean_caption(caption), image, metadata)
+    except CaptionError as fault:
+        return Skipped(id, str(fault), image=image)
 
 
 @dataclass(frozen=True)
@@ -75,98 +96,94 @@ class InFile:
         return str(self.path)
 
     def stamp(self) -> str:
-        return change_stamp(self.path)
+        return file_stamp(self.path)
 
-    def look(self) -> tuple[Image.Image, bytes]:
+    def load(self) -> tuple[Image.Image, bytes]:
+        return _decode_and_hash(self.read())
+
+    def read(self) -> bytes:
+        """Return the image file's bytes, cut behind the largest size. Errors: ImageError."""
         try:
             with open_regular(self.path) as file:
-                data = file.read(LARGEST + 1)
+                return file.read(LARGEST + 1)
         except OSError:
             raise ImageError(NO_FILE) from None
-        if len(data) > LARGEST:
-            raise ImageError(TOO_LARGE)
-        return decode(data), sha256(data).digest()
 
 
 @dataclass(frozen=True)
-class InZip:
-    """A member of a zip archive, which is read and never unpacked."""
+class InZip(InFile):
+    """A member of a zip archive, which is read and never unpacked. path: of the archive."""
 
-    archive: Path
     member: str
 
     @property
     def name(self) -> str:
-        return f"{self.archive}\0{self.member}"
+        return f"{self.path}\0{self.member}"
 
-    def stamp(self) -> str:
-        return change_stamp(self.archive)
-
-    def look(self) -> tuple[Image.Image, bytes]:
+    def read(self) -> bytes:
         try:
-            with open_regular(self.archive) as file, ZipFile(file) as archive:
+            with open_regular(self.path) as file, ZipFile(file) as archive:
                 member = archive.getinfo(self.member)
-                if (
-                    max(member.file_size, member.compress_size) > LARGEST
-                ):  # as it says itself; it is not read beyond that
+                # zipfile never returns more bytes than the header announces.
+                if max(member.file_size, member.compress_size) > LARGEST:
                     raise ImageError(TOO_LARGE)
                 if member.compress_type not in METHODS:
                     raise ImageError(NO_MEMBER)
-                data = archive.read(member)
+                return archive.read(member)
         except ImageError:
             raise
-        except Exception:  # decompressors of damaged archives raise errors of their own
+        except Exception:  # decompressors of damaged archives raise errors of many kinds
             raise ImageError(NO_MEMBER) from None
-        return decode(data), sha256(data).digest()
 
 
 @dataclass(frozen=True)
-class InTar:
-    """Bytes of an uncompressed tar archive, by their place in it."""
+class InTar(InFile):
+    """A range of bytes in an uncompressed tar archive. path: of the archive."""
 
-    archive: Path
     offset: int
     size: int
 
     @property
     def name(self) -> str:
-        return f"{self.archive}\0{self.offset}"
+        return f"{self.path}\0{self.offset}"
 
-    def stamp(self) -> str:
-        return change_stamp(self.archive)
-
-    def look(self) -> tuple[Image.Image, bytes]:
+    def read(self) -> bytes:
+        # Checked before the read, which allocates as much as it is asked for.
         if self.size > LARGEST:
             raise ImageError(TOO_LARGE)
         try:
-            with open_regular(self.archive) as file:
+            with open_regular(self.path) as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError:
             raise ImageError(NO_MEMBER) from None
         if len(data) < self.size:
             raise ImageError("archive is cut short")
-        return decode(data), sha256(data).digest()
+        return data
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Bytes that came with the example. version: what the data set they are of says of itself, if anything."""
+    """Bytes that came with the example. version: a change marker of their data set, or ""."""
 
     name: str
-    data: bytes = field(repr=False)
+    data: bytes = field(repr=False)  # mebibytes would fill an error's text
     version: str = ""
 
     def stamp(self) -> str:
         return self.version
 
-    def look(self) -> tuple[Image.Image, bytes]:
-        return decode(self.data), sha256(self.data).digest()
+    def load(self) -> tuple[Image.Image, bytes]:
+        return _decode_and_hash(self.data)
 
 
 @dataclass(frozen=True)
 class SyntheticImage:
-    """A picture that code draws, always the same. kind: picturebook or unseen. code: the hash of that code."""
+    """A picture that code draws, always the same.
+
+    kind: picturebook or unseen.
+    code: hash of the code that draws.
+    """
 
     kind: str
     seed: int
@@ -180,25 +197,31 @@ class SyntheticImage:
     def stamp(self) -> str:
         return self.code
 
-    def look(self) -> tuple[Image.Image, bytes]:
+    def load(self) -> tuple[Image.Image, bytes]:
         image = self.draw()
+        # There is no file, so the pixels are the content.
         return image, sha256(np.asarray(image).tobytes()).digest()
 
     def draw(self) -> Image.Image:
-        from ..picturebook.captions import draw_scene
-        from ..picturebook.draw import draw_picture
-        from ..picturebook.snowmen import draw_snowman
-
+        # The texts that seed the generators are part of the data set: others give other pictures.
         if self.kind == "unseen":
             return draw_snowman(Random(f"unseen {self.seed} {self.number}"))[0]
         scene = draw_scene(Random(f"example {self.seed} {self.number}"), held_out=False)
         return draw_picture(scene, Random(f"picture {self.seed} {self.number}"))
 
 
-def change_stamp(path: str | Path) -> str:
-    """What changes when a file is written to, also one whose time was set back; "" where there is no such file."""
+def _decode_and_hash(data: bytes) -> tuple[Image.Image, bytes]:
+    # Files are read to a byte behind the limit, which tells that they go on.
+    if len(data) > LARGEST:
+        raise ImageError(TOO_LARGE)
+    return decode(data), sha256(data).digest()
+
+
+def file_stamp(path: str | Path) -> str:
+    """Return what changes when a file is written to, "" if there is no such file."""
     try:
-        told = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return ""
-    return f"{told.st_size} {told.st_mtime_ns} {told.st_ctime_ns} {told.st_ino}"
+    # The time of the last change of the inode tells even if a program set mtime back.
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

@@ -1,28 +1,33 @@
-"""Which examples are kept. Each filter is a small function of an example and of what its image looks like.
+"""The filters that decide which examples are kept, each by its caption and its image's properties.
 
-A filter returns why the example is dropped, with a detail, or None. Those that need to know what came before are classes;
-they are asked in the order of the source, last of all, and remember only what was kept.
+A filter returns why an example is dropped, with a detail, or None. A filter that depends on earlier
+examples is a class. Such filters come last and remember only examples that were kept.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ..config import Prepare
 from .examples import Example
-from .hashes import Hashes, Names, hash64
+from .hashes import hash64
 
 Reason = tuple[str, str] | None
-SCORES, HIGHEST = ("image_nsfw", "prompt_nsfw"), 1.0
-"""DiffusionDB's scores, and the limit that is none."""
-BLURRED = 2.0
-"""The score of DiffusionDB for images that Stability's filter blurred."""
+SCORES = ("image_nsfw", "prompt_nsfw")  # columns of DiffusionDB
+HIGHEST = 1.0  # a limit that drops nothing
+BLURRED = 2.0  # DiffusionDB's score of images that Stability's filter blurred
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What is known of an image that was looked at. digest: SHA-256 of its content; width, height: in pixels, upright;
-    phash: perceptual hash of 64 bits, None where nobody asked for it; fault: why it cannot be used, or ""."""
+    """The properties of a decoded image.
+
+    digest: SHA-256 of its content.
+    width, height: in pixels, upright.
+    phash: perceptual hash of 64 bits, None if it was not computed.
+    fault: why the image cannot be used, or "".
+    """
 
     digest: bytes = b""
     width: int = 0
@@ -31,148 +36,192 @@ class ImageInfo:
     fault: str = ""
 
 
-def captionless(example: Example, look: ImageInfo, config: Prepare) -> Reason:
+def captionless(example: Example, info: ImageInfo, config: Prepare) -> Reason:
     return None if example.caption else ("caption is empty", "")
 
 
-def unfit_for_work(example: Example, look: ImageInfo, config: Prepare) -> Reason:
-    """Drop what scores above the limit; where there is one, also what should have a score and has none that can be read."""
+def unfit_for_work(example: Example, info: ImageInfo, config: Prepare) -> Reason:
+    """Drop scores above the limit, and, if there is a limit, scores that cannot be read."""
     for name in SCORES:
-        if name not in example.known:
+        if name not in example.metadata:
             continue
-        score = readable(example.known[name])
+        value = example.metadata[name]
+        score = read_score(value)
+        # With a limit set, an unknown score must not let an image through.
         if score is None and config.max_nsfw < HIGHEST:
-            return f"{name} cannot be read, and max_nsfw is set", repr(example.known[name])[:80]
+            return f"{name} cannot be read, and max_nsfw is set", repr(value)[:80]
+        if score is None:
+            continue
+        detail = f"{score:.3g}"
         if score == BLURRED:
-            return f"{name} 2.0: blurred by its source", f"{score:.3g}"
-        if score is not None and score > config.max_nsfw:
-            return f"{name} above max_nsfw", f"{score:.3g}"
+            return f"{name} 2.0: blurred by its source", detail
+        if score > config.max_nsfw:
+            return f"{name} above max_nsfw", detail
     return None
 
 
-def readable(value: Any) -> float | None:
-    """Return a score as a number, the highest one of a list; None where there is none."""
+def read_score(value: Any) -> float | None:
+    """Return a score as a number, the highest one of a list; None if it is no number."""
     if isinstance(value, list | tuple):
-        scores = [None if isinstance(each, list | tuple) else readable(each) for each in value]
+        # Deeply nested lists would exceed Python's recursion.
+        if any(isinstance(item, list | tuple) for item in value):
+            return None
+        scores = list(map(read_score, value))
         return None if None in scores else max(scores, default=None)
     try:
         score = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return (
-        score if score >= 0 else None
-    )  # neither no number nor a mark of a missing one, such as -1
+    # Negative numbers such as -1 mark a missing score; the comparison is false for NaN, too.
+    return score if score >= 0 else None
 
 
-def unreadable(example: Example, look: ImageInfo, config: Prepare) -> Reason:
-    return (look.fault, "") if look.fault else None
+def unreadable(example: Example, info: ImageInfo, config: Prepare) -> Reason:
+    return (info.fault, "") if info.fault else None
 
 
-def too_small(example: Example, look: ImageInfo, config: Prepare) -> Reason:
-    if example.image is None or min(look.width, look.height) >= config.min_side:
+def too_small(example: Example, info: ImageInfo, config: Prepare) -> Reason:
+    shorter = min(info.width, info.height)
+    if example.image is None or shorter >= config.min_side:
         return None
-    return "smaller than min_side", f"{look.width} × {look.height}"
+    return "smaller than min_side", f"{info.width} × {info.height}"
 
 
-def too_long(example: Example, look: ImageInfo, config: Prepare) -> Reason:
-    sides = sorted((look.width, look.height))
-    if example.image is None or not config.max_aspect or sides[1] <= config.max_aspect * sides[0]:
+def too_long(example: Example, info: ImageInfo, config: Prepare) -> Reason:
+    # A limit of 0 is none.
+    if example.image is None or not config.max_aspect:
         return None
-    return "longer than max_aspect", f"{look.width} × {look.height}"
+    shorter, longer = sorted((info.width, info.height))
+    if longer <= config.max_aspect * shorter:
+        return None
+    return "longer than max_aspect", f"{info.width} × {info.height}"
 
 
+@dataclass
 class DuplicateFilter:
-    """Images of the same content, prompts of the same words. what: takes from an example and a look what is compared; kept: the
-    ids of what was kept, of which the last is that of the example that `keep` is given."""
+    """A filter of examples that repeat a value, such as an image's content or a prompt.
 
-    def __init__(
-        self, reason: str, what: Callable[[Example, ImageInfo], bytes | None], kept: Names
-    ):
-        self.reason, self.what, self.kept, self.seen = reason, what, kept, Hashes()
+    Each kept example takes about 200 bytes: 64 bits of a hash, and the id in a dict.
 
-    def __call__(self, example: Example, look: ImageInfo, config: Prepare) -> Reason:
-        value = self.what(example, look)
-        number = None if value is None else self.seen.get(hash64(value))
-        return None if number is None else (self.reason, self.kept[number])
+    reason: of dropping.
+    value: returns the bytes that are compared, or None to compare nothing.
+    """
 
-    def keep(self, example: Example, look: ImageInfo):
-        if (value := self.what(example, look)) is not None:
-            self.seen.add(hash64(value), len(self.kept) - 1)
+    reason: str
+    value: Callable[[Example, ImageInfo], bytes | None]
+    ids: dict[int, str] = field(default_factory=dict)
+
+    def __call__(self, example: Example, info: ImageInfo, config: Prepare) -> Reason:
+        value = self.value(example, info)
+        first = self.ids.get(hash64(value)) if value is not None else None
+        return None if first is None else (self.reason, first)
+
+    def add(self, example: Example, info: ImageInfo):
+        """Remember an example that was kept."""
+        value = self.value(example, info)
+        if value is not None:
+            self.ids[hash64(value)] = example.id
 
 
 class NearDuplicateFilter:
-    """Images whose perceptual hashes differ in `distance` bits at most.
+    """A filter of images whose perceptual hashes differ in at most `distance` bits.
 
-    The 64 bits are cut into distance + 1 parts: of two such hashes one part at least is equal, so only these are compared.
+    The 64 bits are cut into distance + 1 parts. Two such hashes agree in one part at least, so only
+    hashes that share a part are compared.
     """
 
-    def __init__(self, distance: int, label: Callable[[Example], Any] = lambda example: example.id):
-        """label: what is remembered of an example."""
-        self.distance, self.label, parts = distance, label, distance + 1
-        edges = [64 * i // parts for i in range(parts + 1)]
-        self.parts = [
-            (low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)
-        ]
-        self.seen: list[dict[int, list[tuple[int, Any]]]] = [{} for _ in self.parts]
+    def __init__(
+        self,
+        distance: int,
+        label: Callable[[Example], Any] = lambda example: example.id,
+    ):
+        """Begin without images. label: returns what `find` returns of an example."""
+        self.distance = distance
+        self.label = label
+        n_parts = distance + 1
+        edges = [64 * i // n_parts for i in range(n_parts + 1)]
+        # Each part by its lowest bit and its mask, with its hashes and their labels.
+        self.parts: list[tuple[int, int]] = []
+        self.tables: list[dict[int, list]] = []
+        for low, high in pairwise(edges):
+            self.parts.append((low, (1 << (high - low)) - 1))
+            self.tables.append({})
 
     def find(self, phash: int) -> tuple[Any, int] | None:
-        """The label of the first image as near as that, and its distance in bits."""
-        for (low, mask), seen in zip(self.parts, self.seen, strict=True):
-            for other, label in seen.get(phash >> low & mask, ()):
-                if (apart := (other ^ phash).bit_count()) <= self.distance:
-                    return label, apart
+        """Return the label of the first image as near as that, and its distance in bits."""
+        for part, table in self._parts_of(phash):
+            for other, label in table.get(part, ()):
+                bits = (other ^ phash).bit_count()
+                if bits <= self.distance:
+                    return label, bits
         return None
 
-    def __call__(self, example: Example, look: ImageInfo, config: Prepare) -> Reason:
-        found = self.find(look.phash) if example.image is not None else None
-        return ("near duplicate", f"{found[0]}, {found[1]} of 64 bits apart") if found else None
+    def _parts_of(self, phash: int) -> Iterator[tuple[int, dict]]:
+        """Yield each part of a hash with the table of such parts."""
+        for (low, mask), table in zip(self.parts, self.tables, strict=True):
+            yield phash >> low & mask, table
 
-    def keep(self, example: Example, look: ImageInfo):
+    def __call__(self, example: Example, info: ImageInfo, config: Prepare) -> Reason:
+        match = self.find(info.phash) if example.image is not None else None
+        if match is None:
+            return None
+        first, bits = match
+        return "near duplicate", f"{first}, {bits} of 64 bits apart"
+
+    def add(self, example: Example, info: ImageInfo):
+        """Remember an example that was kept."""
         if example.image is not None:
-            for (low, mask), seen in zip(self.parts, self.seen, strict=True):
-                seen.setdefault(look.phash >> low & mask, []).append(
-                    (look.phash, self.label(example))
-                )
+            entry = (info.phash, self.label(example))
+            # Listed under every part, as nobody knows which one another hash shares.
+            for part, table in self._parts_of(info.phash):
+                table.setdefault(part, []).append(entry)
 
 
+# Filters that need no image, which is then not even read.
 BEFORE = (captionless, unfit_for_work)
-"""Filters that need no image: it is not even read."""
 AFTER = (unreadable, too_small, too_long)
 
 
 class Filters:
-    """All filters of a stage, in their order."""
+    """All filters of a source, in their order."""
 
     def __init__(self, config: Prepare):
         self.config = config
-        self.stateful, self.kept = [], Names()
+        self.stateful: list[DuplicateFilter | NearDuplicateFilter] = []
+        # The cheapest filters come first.
         if config.drop_duplicates:
-            self.stateful.append(
-                DuplicateFilter(
-                    "same image as another", lambda _, look: look.digest or None, self.kept
-                )
-            )
+            same_image = DuplicateFilter("same image as another", _digest)
+            self.stateful.append(same_image)
         if config.drop_same_prompts:
-            self.stateful.append(
-                DuplicateFilter(
-                    "same prompt as another", lambda example, _: example.caption.encode(), self.kept
-                )
-            )
+            same_prompt = DuplicateFilter("same prompt as another", _prompt)
+            self.stateful.append(same_prompt)
         if config.near_duplicates >= 0:
             self.stateful.append(NearDuplicateFilter(config.near_duplicates))
 
     def before(self, example: Example) -> Reason:
-        return next(
-            (reason for each in BEFORE if (reason := each(example, ImageInfo(), self.config))), None
-        )
+        """Return why an example is dropped without its image being read, or None."""
+        return self._first_reason(BEFORE, example, ImageInfo())
 
-    def after(self, example: Example, look: ImageInfo) -> Reason:
-        """Of an example that passed `before`; one that is kept is remembered."""
-        for each in (*AFTER, *self.stateful):
-            if reason := each(example, look, self.config):
+    def after(self, example: Example, info: ImageInfo) -> Reason:
+        """Return why an example that passed `before` is dropped. One that is kept is remembered."""
+        filters = (*AFTER, *self.stateful)
+        reason = self._first_reason(filters, example, info)
+        # An example that is dropped must not make a later one its duplicate.
+        if reason is None:
+            for stateful in self.stateful:
+                stateful.add(example, info)
+        return reason
+
+    def _first_reason(self, filters: tuple, example: Example, info: ImageInfo) -> Reason:
+        for drop in filters:
+            if reason := drop(example, info, self.config):
                 return reason
-        if any(isinstance(each, DuplicateFilter) for each in self.stateful):
-            self.kept.add(example.id)
-        for each in self.stateful:
-            each.keep(example, look)
         return None
+
+
+def _digest(example: Example, info: ImageInfo) -> bytes | None:
+    return info.digest or None
+
+
+def _prompt(example: Example, info: ImageInfo) -> bytes:
+    return example.caption.encode()

@@ -1,119 +1,124 @@
-"""The parts that an image file is made of, counted before it is decoded: decoders take time or memory for each of them.
+"""The number of parts of an image file, counted before it is decoded.
 
-A progressive JPEG goes over the whole picture once for each of its scans, and a scan may be 12 bytes long. Pillow reads the
-segments, chunks, blocks and tags of files one by one, in Python.
+Decoders take time or memory for each part. A progressive JPEG goes over the whole picture once for
+each of its scans, and a scan may be 12 bytes long. Pillow reads the segments, chunks, blocks and
+tags of files one by one, in Python.
 """
 
 import re
 import struct
 
+# Scans of a JPEG. Progressive ones have about 10; no known encoder writes as many as 100.
 SCANS = 200
-"""Scans of a JPEG: progressive ones have about 10, and no encoder is known that writes as many as 100."""
+# Pixels times scans of a JPEG: 24 scans of the largest picture that Pillow takes, about 8 s.
 SCANNED = 1 << 31
-"""Pixels times scans of a JPEG: 24 scans of the largest picture that Pillow takes, about 8 s."""
 SEGMENTS = 5000  # of a JPEG: so many of the largest size are more than a file may have
-CHUNKS = (
-    1 << 17
-)  # of a PNG: encoders write its pixels in pieces of 8 KiB, and a file has 256 MiB at most
+CHUNKS = 1 << 17  # of a PNG: encoders write 8 KiB in each, and a file has 256 MiB at most
 OTHER_CHUNKS = 1000  # of a PNG, without pixels: each may unpack to a mebibyte
 BLOCKS = 1 << 17  # of a GIF, before its first picture
 VALUES = 1 << 18  # of a TIFF's tag: some have one for each row of pixels
+# A JPEG's marker. Escaped bytes and restart marks, both within a scan, are none.
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-"""A JPEG's marker, not an escaped byte or the mark of a restart, both of which lie within a scan."""
-SCAN, END, FRAMES = 0xDA, 0xD9, {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-NUMBERS = {
-    3,
-    4,
-    5,
-    6,
-    8,
-    9,
-    10,
-    11,
-    12,
-    13,
-    16,
-    17,
-    18,
-}  # types of a TIFF's values that are neither bytes nor text
+SCAN = 0xDA
+END = 0xD9
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+# Types of a TIFF's values that are neither bytes nor text.
+NUMBERS = {3, 4, 5, 6, *range(8, 14), 16, 17, 18}
 
 
-def excess(data: bytes) -> str:
-    """Return why an image file has too many parts to be decoded, or "". Takes time in proportion to the parts it may have."""
+def find_excess(data: bytes) -> str:
+    """Return why an image file has too many parts to be decoded, or "".
+
+    The time it takes is proportional to the parts that a file may have.
+    """
     if data[:3] == b"\xff\xd8\xff":
-        return _of_jpeg(data)
+        return _check_jpeg(data)
     if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return _of_png(data)
+        return _check_png(data)
     if data[:4] == b"GIF8":
-        return _of_gif(data)
+        return _check_gif(data)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return _of_tiff(data)
+        return _check_tiff(data)
     return ""
 
 
-def _of_jpeg(data: bytes) -> str:
-    place, scans, pixels = 2, 0, 0
+def _check_jpeg(data: bytes) -> str:
+    position = 2
+    scans = 0
+    pixels = 0
     for _ in range(SEGMENTS):
-        match = MARKER.search(data, place)
+        match = MARKER.search(data, position)
         if match is None or match[1][0] == END:
             return ""
-        kind, place = match[1][0], match.end()
+        kind = match[1][0]
+        position = match.end()
         if kind in FRAMES:
-            height, width = (
-                int.from_bytes(data[place + 3 : place + 5]),
-                int.from_bytes(data[place + 5 : place + 7]),
-            )
+            height = _integer(data, position + 3, 2)
+            width = _integer(data, position + 5, 2)
             pixels = max(pixels, height * width)
         scans += kind == SCAN
         if scans > SCANS or scans * pixels > SCANNED:
             return "JPEG of too many scans"
-        place += max(2, int.from_bytes(data[place : place + 2]))
+        # A length counts its own two bytes; a smaller one would stay in place for ever.
+        position += max(2, _integer(data, position, 2))
     return f"JPEG of more than {SEGMENTS:,} segments"
 
 
-def _of_png(data: bytes) -> str:
-    place, others = 8, 0
+def _check_png(data: bytes) -> str:
+    position = 8
+    others = 0
     for _ in range(CHUNKS):
-        kind = data[place + 4 : place + 8]
+        kind = data[position + 4 : position + 8]
         if len(kind) < 4 or kind == b"IEND":
             return ""
         others += kind not in (b"IDAT", b"fdAT")
         if others > OTHER_CHUNKS:
             return f"PNG of more than {OTHER_CHUNKS:,} chunks without pixels"
-        place += 12 + int.from_bytes(data[place : place + 4])
+        # Twelve bytes are the length, the kind and the checksum.
+        position += 12 + _integer(data, position, 4)
     return f"PNG of more than {CHUNKS:,} chunks"
 
 
-def _of_gif(data: bytes) -> str:
-    palette = data[10] if len(data) > 10 else 0
-    place = 13 + (3 << (palette & 7) + 1 if palette & 128 else 0)
+def _check_gif(data: bytes) -> str:
+    flags = data[10] if len(data) > 10 else 0
+    position = 13
+    if flags & 128:  # a global palette follows, of three bytes for each colour
+        position += 3 << (flags & 7) + 1
     within = False  # an extension, whose blocks end with an empty one
     for _ in range(BLOCKS):
-        if place >= len(data) or not within and data[place] in b",;":
+        if position >= len(data) or not within and data[position] in b",;":
             return ""
         if within:
-            within = data[place] > 0
-            place += 1 + data[place]
+            within = data[position] > 0
+            position += 1 + data[position]
         else:
-            within = data[place] == ord("!")
-            place += 2 if within else 1
+            within = data[position] == ord("!")
+            position += 2 if within else 1
     return f"GIF of more than {BLOCKS:,} blocks"
 
 
-def _of_tiff(data: bytes) -> str:
-    order, big = "<" if data[:2] == b"II" else ">", data[2:4].strip(b"\0") == b"+"
-    entry = struct.Struct(order + ("HHQ8x" if big else "HHI4x"))
+def _check_tiff(data: bytes) -> str:
+    order = "<" if data[:2] == b"II" else ">"
+    # BigTIFF has numbers of 64 bits where TIFF has 32 or 16.
+    big = data[2:4].strip(b"\0") == b"+"
+    offset = struct.Struct(order + ("8xQ" if big else "4xI"))
+    number = struct.Struct(order + ("Q" if big else "H"))
+    entry = struct.Struct(order + ("2xHQ8x" if big else "2xHI4x"))
     try:
-        (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, place)
+        (position,) = offset.unpack_from(data)
+        (count,) = number.unpack_from(data, position)
         if count > 1 << 16:
             return "TIFF of too many tags"
-        for number in range(count):
-            _, kind, values = entry.unpack_from(
-                data, place + (8 if big else 2) + number * entry.size
-            )
+        position += number.size
+        for _ in range(count):
+            kind, values = entry.unpack_from(data, position)
+            position += entry.size
             if kind in NUMBERS and values > VALUES:
                 return f"TIFF with more than {VALUES:,} values in a tag"
     except (struct.error, OverflowError):
-        pass  # cut short: the decoder says so
+        pass  # the file is cut short, which its decoder reports
     return ""
+
+
+def _integer(data: bytes, position: int, size: int) -> int:
+    return int.from_bytes(data[position : position + size])

@@ -1,6 +1,6 @@
-"""Any image to RGB of a wanted size: decoded strictly, turned upright, laid over white, cut.
+"""Any image to RGB of a given size: decoded strictly, turned upright, laid over white, cut.
 
-What is done here decides what a cache holds, so this module's source is part of every cache's key.
+A cache's content depends on this code, so this module's source is part of every cache's key.
 """
 
 import math
@@ -13,33 +13,34 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
-from .image_structure import excess
+from .image_structure import find_excess
 
 WHITE_16 = 65535  # white of a 16-bit image
+# Pillow would hand an EPS to Ghostscript, a program that runs the code in it, whatever the file's
+# name is. So only these formats are opened.
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-"""What is opened, whatever its file is called: Pillow would hand an EPS to Ghostscript, a program that runs what is in it."""
 
-NO_FILE, NO_MEMBER, NO_MEMORY = (
-    "image file cannot be read",
-    "image cannot be read from its archive",
-    "image is too large for memory",
-)
-PASSING = {NO_FILE, NO_MEMBER, NO_MEMORY}
-"""Faults that may be the machine's, and gone the next time."""
+NO_FILE = "image file cannot be read"
+NO_MEMBER = "image cannot be read from its archive"
+NO_MEMORY = "image is too large for memory"
+# Faults that may be the machine's, and gone the next time.
+TRANSIENT_FAULTS = {NO_FILE, NO_MEMBER, NO_MEMORY}
+Size = tuple[int, int]
 
 
 class ImageError(ValueError):
-    """An image that cannot be used. Its text is a short reason, the same for every image with that fault."""
+    """An image that cannot be used. Its text is a short reason, equal for equal faults."""
 
 
 def decode(data: bytes) -> Image.Image:
-    """The first frame of an image file's bytes, fully decoded, in the file's own mode.
+    """Return the first frame of an image file's bytes, fully decoded, in the file's own mode.
 
-    Errors: ImageError for an empty, unknown, damaged or truncated file, and for one beyond Pillow's limit of pixels.
+    Errors: ImageError for an empty, unknown, damaged or truncated file, and for one beyond
+    Pillow's limit of pixels.
     """
     if not data:
         raise ImageError("image is empty (zero bytes)")
-    if fault := excess(data):
+    if fault := find_excess(data):
         raise ImageError(fault)
     try:
         with _strict():
@@ -48,20 +49,21 @@ def decode(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError("not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(
-            f"image is beyond Pillow's limit of {Image.MAX_IMAGE_PIXELS:,} pixels"
-        ) from None
+        limit = f"{Image.MAX_IMAGE_PIXELS:,}"
+        raise ImageError(f"image is beyond Pillow's limit of {limit} pixels") from None
     except MemoryError:
         raise ImageError(NO_MEMORY) from None
-    except Exception:  # decoders of damaged files raise whatever they stumble over
+    except Exception:  # decoders of damaged files raise errors of any kind
         raise ImageError("image is truncated or damaged") from None
     return image
 
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Pillow as it is by default, whatever another library has set: no missing halves filled in grey, no bombs."""
-    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    """Use Pillow's own defaults meanwhile: no missing halves filled with grey, no bombs."""
+    # Other libraries set this switch for the whole process, and may rely on it afterwards.
+    lenient = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -71,73 +73,81 @@ def _strict() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
-def fit(image: Image.Image, width: int, height: int, place: float = 0.5) -> Image.Image:
-    """The largest part of an upright image with these proportions, as RGB of this size in pixels (Lanczos).
+def fit(image: Image.Image, width: int, height: int, position: float = 0.5) -> Image.Image:
+    """Return the largest part of an image with these proportions, as RGB of this size (Lanczos).
 
-    place: where the part lies along the side that is cut, from 0 to 1; 0.5 is the middle. Nothing is squeezed: of one side
-    all is kept. An RGB image of that size goes through unchanged, bit for bit. Errors: ImageError, see `to_rgb`.
+    Nothing is squeezed: one side is used whole. An RGB image of that size is returned unchanged.
+
+    image: upright.
+    width, height: in pixels.
+    position: of the part along the side that is cut, from 0 to 1; 0.5 is the middle.
+    Errors: ImageError, see `to_rgb`.
     """
     image = to_rgb(image)
     if image.size == (width, height):
         return image
     scale = min(image.width / width, image.height / height)
-    across, down = width * scale, height * scale
-    left, top = (image.width - across) * place, (image.height - down) * place
-    # cut and resize in one: resizing first would make a huge picture of a long thin one
-    box = (
-        max(0.0, left),
-        max(0.0, top),
-        min(image.width, left + across),
-        min(image.height, top + down),
-    )
+    across = width * scale
+    down = height * scale
+    left = (image.width - across) * position
+    top = (image.height - down) * position
+    # Rounding may leave the image by a fraction of a pixel, which `resize` refuses.
+    right = min(image.width, left + across)
+    bottom = min(image.height, top + down)
+    box = (max(0.0, left), max(0.0, top), right, bottom)
+    # Cut and resize in one step: resizing first would make a huge picture of a long thin one.
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
-def place_of(digest: bytes, seed: int) -> float:
-    """Where an image is cut at random, from 0 to 1: always there for the same image and seed."""
-    drawn = blake2b(b"crop %d " % seed + digest, digest_size=7).digest()
-    return int.from_bytes(drawn) / 2 ** (8 * len(drawn))
+def crop_position(digest: bytes, seed: int) -> float:
+    """Return the position of an image's random crop, from 0 to 1, fixed by digest and seed."""
+    drawn_bytes = blake2b(b"crop %d " % seed + digest, digest_size=7).digest()
+    return int.from_bytes(drawn_bytes) / 2 ** (8 * len(drawn_bytes))
 
 
-def sizes(resolution: int, step: int) -> list[tuple[int, int]]:
-    """Widths and heights, multiples of `step` pixels, of about resolution² pixels and never more: from 1 : 2 to 2 : 1.
+def bucket_sizes(resolution: int, step: int) -> list[Size]:
+    """Return sizes of about resolution² pixels and never more, from 1 : 2 to 2 : 1.
 
+    Widths and heights are multiples of `step` pixels.
     Source: aspect-ratio bucketing, https://github.com/NovelAI/novelai-aspect-ratio-bucketing.
     """
-    found = set()
-    for side in range(-(-resolution // (2 * step)) * step, 2 * resolution + 1, step):
-        other = min(resolution * resolution // side // step * step, 2 * resolution)
+    sizes = {(resolution, resolution)}
+    smallest = -(-resolution // (2 * step)) * step
+    for side in range(smallest, 2 * resolution + 1, step):
+        other = resolution * resolution // side // step * step
+        other = min(other, 2 * resolution)
         if other and max(side, other) <= 2 * min(side, other):
-            found |= {(side, other), (other, side)}
-    return sorted(found | {(resolution, resolution)})
+            sizes |= {(side, other), (other, side)}
+    return sorted(sizes)
 
 
-def nearest(size: tuple[int, int], among: list[tuple[int, int]]) -> tuple[int, int]:
-    """The size whose proportions are nearest to an image's, on a logarithmic scale; the larger one of two as near."""
-    of = math.log(size[0] / size[1])
-    if len(among) == 1:
-        return among[0]
-    return min(
-        among,
-        key=lambda each: (
-            round(abs(math.log(each[0] / each[1]) - of), 9),
-            -each[0] * each[1],
-            each,
-        ),
-    )
+def nearest_size(size: Size, sizes: list[Size]) -> Size:
+    """Return the size with the nearest proportions on a logarithmic scale; of two, the larger."""
+    if len(sizes) == 1:
+        return sizes[0]
+    target = math.log(size[0] / size[1])
+
+    def distance(candidate: Size) -> tuple:
+        width, height = candidate
+        difference = abs(math.log(width / height) - target)
+        # Rounded because equal proportions may differ in the last bit of their logarithms.
+        return round(difference, 9), -width * height, candidate
+
+    return min(sizes, key=distance)
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; one whose EXIF cannot be read stays as it is."""
+    """Return the image turned as its EXIF orientation says, unchanged if its EXIF is unreadable."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF is written by many hands, and its readers raise as many kinds of error
+    except Exception:  # EXIF is written by many programs, and its readers raise errors of any kind
         return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit sRGB: transparency over white, 16 bits scaled to 8, through the image's ICC profile where it has one.
+    """Return an image as 8-bit sRGB.
 
+    Transparency is laid over white, 16 bits are scaled to 8, and an ICC profile is applied.
     Errors: ImageError for a mode that has no meaning as a picture without more knowledge.
     """
     if image.mode == "RGB" and not image.has_transparency_data:
@@ -158,36 +168,39 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Greyscale of 16 bits (white is 65535) or of floating-point numbers (white is 1) as 8 bits."""
+    """Return greyscale of 16 bits (white is 65535) or floats (white is 1) as 8 bits."""
     values = np.asarray(image).astype(np.float64)
     white = 1 if image.mode == "F" else WHITE_16
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= white):
+    inside = (values >= 0) & (values <= white)  # false for NaN
+    # Clipping would hide that the values' white is not known.
+    if not inside.all():
         raise ImageError(f"image of mode {image.mode} has values outside 0 to {white}")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    scaled = np.rint(values * (255 / white))
+    return Image.fromarray(scaled.astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
-    """An RGB image in the colours of sRGB; one whose profile says nothing else stays as it is, bit for bit."""
-    profile = image.info.get("icc_profile")
-    if not profile:
+    """Return an RGB image in the colours of sRGB, unchanged if it has no other profile."""
+    data = image.info.get("icc_profile")
+    if not data:
         return image
     try:
-        own = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(own).lower():
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        # A conversion from sRGB to sRGB would change values by rounding.
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
             return image
-        return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"))
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
     except (ImageCms.PyCMSError, OSError):
-        return image  # a profile that cannot be used, or is of another kind of image, is as good as none
+        return image  # the profile is broken, or is of another kind of image
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if profile:
+    data = image.info.get("icc_profile")
+    if data:
         try:
-            own = ImageCms.ImageCmsProfile(BytesIO(profile))
-            return ImageCms.profileToProfile(
-                image, own, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
+            profile = ImageCms.ImageCmsProfile(BytesIO(data))
+            srgb = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
         except (ImageCms.PyCMSError, OSError):
-            pass  # a profile that cannot be used is as good as none
+            pass  # the profile is broken, or is of another kind of image
     return image.convert("RGB")

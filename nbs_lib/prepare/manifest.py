@@ -1,4 +1,4 @@
-"""What is noted while a source goes by: what was kept and dropped, and some of it to look at."""
+"""The record of a preparation's kept and dropped items: two tables, counts and samples."""
 
 from collections import Counter
 from contextlib import suppress
@@ -13,8 +13,9 @@ from ..files import fsync, remove_stale_temporaries, temporary_path
 from .examples import Example, InMemory, Skipped
 from .filters import ImageInfo, NearDuplicateFilter
 
+# Tables of a run, in its folder `prepare/`: the examples that are used, and the other items with
+# their reasons.
 KEPT, DROPPED = "kept.parquet", "dropped.parquet"
-"""Tables of a run, in its folder `prepare/`: of the examples that are used, and of those that are not, with the reason."""
 KEPT_COLUMNS = pyarrow.schema(
     [
         ("id", "string"),
@@ -26,23 +27,28 @@ KEPT_COLUMNS = pyarrow.schema(
     ]
 )
 DROPPED_COLUMNS = pyarrow.schema([("id", "string"), ("reason", "string"), ("detail", "string")])
-ALIKE = 4  # bits of 64 that perceptual hashes of look-alikes differ in at most
-PAIRS, AMONG = (
-    6,
-    5000,
-)  # look-alikes that are shown, and the examples that they are looked for among
-OF_A_REASON = 4  # examples that are shown of those that were dropped for it
+ALIKE = 4  # bits of 64 in which perceptual hashes of look-alikes differ at most
+PAIRS = 6  # look-alikes that are shown
+AMONG = 5000  # examples among which look-alikes are searched
+PER_REASON = 4  # dropped items that are shown for each reason
+SHOWN_EXAMPLES = 40
 
 
-class Table:
-    """A parquet file written in groups of rows, so that it needs no memory; there when it is closed."""
+class TableWriter:
+    """A parquet file written in groups of rows, so that it needs no memory.
+
+    The file appears under its name when it is closed.
+    """
 
     ROWS = 4096
 
     def __init__(self, path: Path, columns: pyarrow.Schema):
-        self.path, self.columns, self.rows = path, columns, []
+        self.path = path
+        self.columns = columns
+        self.rows: list[tuple] = []
         self.part = temporary_path(path)
         self.part.parent.mkdir(parents=True, exist_ok=True)
+        # An earlier run that was killed left its unfinished tables here.
         remove_stale_temporaries(self.part.parent)
         self.writer = pyarrow.parquet.ParquetWriter(self.part, columns)
 
@@ -54,90 +60,103 @@ class Table:
     def close(self):
         self._flush()
         self.writer.close()
+        # After a power loss a renamed file may otherwise be empty.
         fsync(self.part)
         self.part.replace(self.path)
 
-    def drop(self):
-        """Leave nothing of it."""
+    def discard(self):
+        """Remove the unfinished file."""
         self.rows = []
-        with suppress(OSError):  # of a full disk
+        with suppress(OSError):  # closing writes a footer, which a full disk refuses
             self.writer.close()
         self.part.unlink(missing_ok=True)
 
     def _flush(self):
-        columns = zip(*self.rows, strict=True) if self.rows else [[]] * len(self.columns)
-        arrays = [
-            pyarrow.array(list(column), type_)
-            for column, type_ in zip(columns, self.columns.types, strict=True)
-        ]
+        # `zip` of no rows would give no columns.
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        arrays = list(map(pyarrow.array, columns, self.columns.types))
         self.writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self.columns))
         self.rows = []
 
 
 @dataclass
 class EvenlySpacedSample:
-    """Some of a stream of unknown length, evenly spread: every 2^k-th one, at most `most` of them."""
+    """An evenly spaced sample of a stream of unknown length: every 2^k-th item, at most `limit`."""
 
-    most: int
+    limit: int
     items: list = field(default_factory=list)
-    every: int = 1
-    passed: int = 0
+    step: int = 1
+    n_offered: int = 0
 
     def offer(self, item: Any):
-        if self.passed % self.every == 0:
+        if self.n_offered % self.step == 0:
             self.items.append(item)
-            if len(self.items) > self.most:
-                self.items, self.every = self.items[::2], 2 * self.every
-        self.passed += 1
+            # Dropping every second item keeps the rest evenly spaced.
+            if len(self.items) > self.limit:
+                self.items = self.items[::2]
+                self.step *= 2
+        self.n_offered += 1
 
 
 class Manifest:
-    """kept: how many; dropped: how many for each reason; the rest is some of both, to look at.
+    """The record of what was kept and dropped.
 
-    tables: a folder for kept.parquet and dropped.parquet.
+    n_kept: kept examples.
+    dropped: dropped items for each reason.
+    examples, dropped_items, look_alikes: some of them to look at.
+    sizes: images by (width, height).
     """
 
-    def __init__(self, tables: Path):
-        self.kept, self.dropped = 0, Counter()
-        self.examples = EvenlySpacedSample(40)
-        self.dropped_ones: dict[str, list[Skipped]] = {}
-        self.alike: list[tuple[Example, Example]] = []
-        self.sizes, self.tokens = Counter(), Counter()
+    def __init__(self, folder: Path):
+        """Begin both tables in a folder."""
+        self.n_kept = 0
+        self.dropped: Counter[str] = Counter()
+        self.examples = EvenlySpacedSample(SHOWN_EXAMPLES)
+        self.dropped_items: dict[str, list[Skipped]] = {}
+        self.look_alikes: list[tuple[Example, Example]] = []
+        self.sizes: Counter[tuple[int, int]] = Counter()
         self._near = NearDuplicateFilter(ALIKE, label=lambda example: example)
-        self._kept, self._dropped = (
-            Table(tables / KEPT, KEPT_COLUMNS),
-            Table(tables / DROPPED, DROPPED_COLUMNS),
-        )
+        self._kept_table = TableWriter(folder / KEPT, KEPT_COLUMNS)
+        self._dropped_table = TableWriter(folder / DROPPED, DROPPED_COLUMNS)
 
-    def keep(self, example: Example, look: ImageInfo):
-        self.kept += 1
-        self._kept.add(
-            example.id, example.caption, look.width, look.height, look.digest.hex(), example.prior
+    @property
+    def wants_hashes(self) -> bool:
+        """True while perceptual hashes serve to find look-alikes."""
+        return self.n_kept < AMONG
+
+    def keep(self, example: Example, info: ImageInfo):
+        self.n_kept += 1
+        digest = info.digest.hex()
+        self._kept_table.add(
+            example.id, example.caption, info.width, info.height, digest, example.prior
         )
-        self.examples.offer((example, look))
-        if example.image is None:
+        self.examples.offer(example)
+        if example.image is not None:
+            self.sizes[info.width, info.height] += 1
+            self._find_look_alike(example, info)
+
+    def _find_look_alike(self, example: Example, info: ImageInfo):
+        if len(self.look_alikes) == PAIRS or info.phash is None:
             return
-        self.sizes[look.width, look.height] += 1
-        if len(self.alike) < PAIRS and look.phash is not None:
-            if found := self._near.find(look.phash):
-                self.alike.append((found[0], example))
-            elif self.kept < AMONG and not isinstance(
-                example.image, InMemory
-            ):  # which would stay in memory
-                self._near.keep(example, look)
+        if match := self._near.find(info.phash):
+            self.look_alikes.append((match[0], example))
+        # The filter remembers examples, and images in memory would stay there.
+        elif self.wants_hashes and not isinstance(example.image, InMemory):
+            self._near.add(example, info)
 
-    def drop(self, each: Skipped):
-        self.dropped[each.reason] += 1
-        self._dropped.add(each.id, each.reason, each.detail)
-        shown = self.dropped_ones.setdefault(each.reason, [])
-        if len(shown) < OF_A_REASON:
-            shown.append(each)
+    def drop(self, item: Skipped):
+        self.dropped[item.reason] += 1
+        self._dropped_table.add(item.id, item.reason, item.detail)
+        # The first few are enough to look at, and a source may drop millions.
+        items = self.dropped_items.setdefault(item.reason, [])
+        if len(items) < PER_REASON:
+            items.append(item)
 
     def close(self):
-        self._kept.close()
-        self._dropped.close()
+        self._kept_table.close()
+        self._dropped_table.close()
 
-    def forget(self):
-        """Leave no table."""
-        self._kept.drop()
-        self._dropped.drop()
+    def discard(self):
+        """Remove the unfinished tables."""
+        self._kept_table.discard()
+        self._dropped_table.discard()

@@ -70,9 +70,7 @@ def read(source: Path | str, **asked) -> tuple[str, list[Example | Skipped]]:
     items = []
     for item in islice(opened, MOST):
         check(item)
-        items.append(
-            replace(item, image=None) if isinstance(item, Example) else replace(item, place=None)
-        )
+        items.append(replace(item, image=None))
     skipped = sum(isinstance(item, Skipped) for item in items)
     return "partly" if 0 < skipped < len(items) else "skipped" if skipped else "accepted", items
 
@@ -88,14 +86,14 @@ def check(item: Example | Skipped):
     else:
         assert isinstance(item, Skipped)
         check_text(item.reason)
-        place, texts = item.place, (item.detail,)
+        place, texts = item.image, (item.detail,)
     for text in texts:
         text.encode()
         assert SECRET not in text
     with suppress(ImageError):
         if place is not None:
             place.stamp()
-            image, digest = place.look()
+            image, digest = place.load()
             assert len(digest) == 32
             assert (
                 SECRET_COLOUR

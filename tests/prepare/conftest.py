@@ -20,7 +20,7 @@ def one_thread():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three captioned pictures of plain colours, in a folder with spaces and letters beyond ASCII in its name."""
+    """Three captioned pictures, in a folder with spaces and letters beyond ASCII in its name."""
     path = tmp_path / "meine schönen Bilder 猫"
     path.mkdir()
     for name, colour in {"a": (200, 30, 30), "b": (30, 200, 30), "c": (30, 30, 200)}.items():

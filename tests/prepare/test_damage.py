@@ -1,4 +1,4 @@
-"""Damage and hostile sizes: each costs itself alone, and neither much memory nor much time."""
+"""Damage and hostile sizes: each affects itself alone, and takes little memory and time."""
 
 import io
 import json
@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from nbs_lib.config import Prepare
-from nbs_lib.prepare.encode.ingest import HELD, _chunks
+from nbs_lib.prepare.encode.ingest import IMAGE_FILE_BYTES, split_into_chunks
 from nbs_lib.prepare.examples import Example, InMemory, SourceError
 from nbs_lib.prepare.filters import Filters
 from nbs_lib.prepare.images import ImageError, decode
@@ -30,20 +30,20 @@ MIB = 1 << 20
 
 def texts(*values: str | bytes) -> pyarrow.Array:
     """A column of text, UTF-8 or not."""
-    raw = pyarrow.array([each.encode() if isinstance(each, str) else each for each in values])
+    raw = pyarrow.array([item.encode() if isinstance(item, str) else item for item in values])
     return pyarrow.Array.from_buffers(pyarrow.string(), len(raw), raw.buffers())
 
 
 def write(path: Path, columns: dict | list, **options) -> Path:
     arrays = list(columns.items()) if isinstance(columns, dict) else columns
     table = pyarrow.Table.from_arrays(
-        [pyarrow.array(each) for _, each in arrays], names=[name for name, _ in arrays]
+        [pyarrow.array(item) for _, item in arrays], names=[name for name, _ in arrays]
     )
     pyarrow.parquet.write_table(table, path, **options)
     return path
 
 
-def test_a_row_that_is_not_utf8_costs_itself_alone(folder):
+def test_a_row_that_is_not_utf8_affects_itself_alone(folder):
     path = write(
         folder / "metadata.parquet",
         {"file_name": ["a.png", "b.png", "c.png"], "text": texts("x", b"\xff", "z")},
@@ -61,13 +61,13 @@ def test_a_row_that_is_not_utf8_costs_itself_alone(folder):
     assert reasons(folder / "t.csv") == {"b.png": "caption is not UTF-8 text"}
 
 
-def test_a_row_of_a_csv_that_is_too_long_costs_itself_alone(folder):
+def test_a_csv_row_that_is_too_long_affects_itself_alone(folder):
     (folder / "t.csv").write_text(f"file_name,text\na.png,x\nb.png,{'y' * (5 * MIB)}\nc.png,z\n")
     assert examples(folder / "t.csv") == {"a.png": "x", "c.png": "z"}
     assert reasons(folder / "t.csv") == {"b.png": "caption is longer than 1 MiB"}
 
 
-def test_a_damaged_row_group_costs_itself_alone(folder):
+def test_a_damaged_row_group_affects_itself_alone(folder):
     columns = {"file_name": ["a.png", "b.png", "c.png"], "text": ["x", "y" * 50, "z"]}
     path = write(
         folder / "metadata.parquet",
@@ -83,7 +83,7 @@ def test_a_damaged_row_group_costs_itself_alone(folder):
     assert reasons(path) == {"metadata.parquet, from row 2": "table is truncated or damaged"}
 
 
-def test_columns_of_one_name_are_refused_and_values_that_python_has_not_are_passed_over(folder):
+def test_equal_column_names_are_refused_and_impossible_dates_skipped(folder):
     path = write(folder / "t.parquet", [("file_name", ["a.png"]), ("text", ["x"]), ("text", ["y"])])
     with pytest.raises(SourceError, match="2 columns of the name text"):
         read(path)
@@ -100,7 +100,10 @@ def test_columns_of_one_name_are_refused_and_values_that_python_has_not_are_pass
 
 
 def bomb(path: Path, column: str, mebibytes: int, rows: int, shared: bool) -> Path:
-    """A table of kilobytes that unpacks to gigabytes: rows that share a value, or one page of zeros."""
+    """Write a table of kilobytes that unpacks to gigabytes.
+
+    shared: rows share a value; otherwise there is a page of zeros.
+    """
     large = pyarrow.array([bytes(mebibytes * MIB)] * (1 if shared else rows), pyarrow.binary())
     if shared:
         large = pyarrow.DictionaryArray.from_arrays(
@@ -139,9 +142,11 @@ def peak(fresh: bool = False) -> float:
 
 
 def test_a_chunk_of_large_images_has_few_rows():
-    source = [Example(str(i), "x", InMemory(str(i), bytes(HELD // 4))) for i in range(9)]
-    assert [len(chunk) for chunk in _chunks(source, 128)] == [4, 4, 1]
-    assert [len(chunk) for chunk in _chunks([Example("x", "x")] * 9, 4)] == [4, 4, 1]
+    source = [
+        Example(str(i), "x", InMemory(str(i), bytes(IMAGE_FILE_BYTES // 4))) for i in range(9)
+    ]
+    assert [len(chunk) for chunk in split_into_chunks(source, 128)] == [4, 4, 1]
+    assert [len(chunk) for chunk in split_into_chunks([Example("x", "x")] * 9, 4)] == [4, 4, 1]
 
 
 def header(name: str, size: int, kind: bytes) -> bytes:
@@ -154,7 +159,7 @@ def header(name: str, size: int, kind: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", [b"0", b"L", b"x", b"g", b"K", b"S"])
 @pytest.mark.parametrize("size", [1 << 80, 40 << 30])
-def test_a_tar_s_header_that_claims_much_ends_its_archive_alone(tmp_path, kind, size):
+def test_a_tar_header_with_a_huge_size_ends_its_archive_alone(tmp_path, kind, size):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         add(tar, "1.png", png())
         add(tar, "1.txt", b"before")
@@ -181,7 +186,7 @@ def test_long_names_are_read_in_each_format_and_3000_in_a_row(tmp_path, form):
     assert reasons(tmp_path) == {"a/1": "image without caption"}
 
 
-def test_scores_are_read_whatever_they_are_stored_as():
+def test_scores_are_read_from_any_type():
     filters = Filters(Prepare(max_nsfw=0.5))
     without = Filters(Prepare())
 
@@ -233,17 +238,17 @@ def rewrite(folder: Path, change) -> None:
     )
 
 
-def kept(folder: Path, **parameters) -> list[str]:
+def kept_ids(folder: Path, **parameters) -> list[str]:
     filters = Filters(Prepare(**parameters))
     return [
-        each.id
-        for each in read(folder, subset="1")
-        if isinstance(each, Example) and not filters.before(each)
+        item.id
+        for item in read(folder, subset="1")
+        if isinstance(item, Example) and not filters.before(item)
     ]
 
 
-def test_diffusiondb_s_images_without_a_score_are_kept_without_a_limit_only(diffusiondb):  # noqa: F811
-    assert kept(diffusiondb, max_nsfw=0.4) == ["part-000001/10-uuid.png"]
+def test_diffusiondb_images_without_a_score_are_kept_only_without_a_limit(diffusiondb):  # noqa: F811
+    assert kept_ids(diffusiondb, max_nsfw=0.4) == ["part-000001/10-uuid.png"]
     rewrite(
         diffusiondb,
         lambda row: (
@@ -251,19 +256,19 @@ def test_diffusiondb_s_images_without_a_score_are_kept_without_a_limit_only(diff
         ),
     )
     assert (
-        kept(diffusiondb, max_nsfw=0.4) == ["part-000001/10-uuid.png"]
-        and len(kept(diffusiondb)) == 3
+        kept_ids(diffusiondb, max_nsfw=0.4) == ["part-000001/10-uuid.png"]
+        and len(kept_ids(diffusiondb)) == 3
     )
     rewrite(diffusiondb, lambda row: row if row["image_name"] == "11-uuid.png" else None)
     assert (
-        kept(diffusiondb, max_nsfw=0.9) == ["part-000001/11-uuid.png"]
-        and len(kept(diffusiondb)) == 3
+        kept_ids(diffusiondb, max_nsfw=0.9) == ["part-000001/11-uuid.png"]
+        and len(kept_ids(diffusiondb)) == 3
     )
     (diffusiondb / "metadata.parquet").write_bytes(b"")
-    assert kept(diffusiondb, max_nsfw=0.9) == [] and len(kept(diffusiondb)) == 3
+    assert kept_ids(diffusiondb, max_nsfw=0.9) == [] and len(kept_ids(diffusiondb)) == 3
 
 
-def test_diffusiondb_s_prompts_come_from_the_table_where_a_part_s_json_is_broken(diffusiondb):  # noqa: F811
+def test_diffusiondb_prompts_come_from_the_table_if_the_json_is_broken(diffusiondb):  # noqa: F811
     names = [f"1{i}-uuid.png" for i in range(3)]
     for broken in (b"{", b"[" * 100_000, b"\xff", b"[]", b'{"x": "' + b"x" * (9 * MIB) + b'"}'):
         with ZipFile(diffusiondb / "images" / "part-000001.zip", "w") as archive:
@@ -278,9 +283,9 @@ def test_diffusiondb_s_prompts_come_from_the_table_where_a_part_s_json_is_broken
         )
 
 
-def test_a_list_as_image_name_in_diffusiondb_is_no_name(diffusiondb):  # noqa: F811
+def test_a_list_is_no_image_name_in_diffusiondb(diffusiondb):  # noqa: F811
     rewrite(diffusiondb, lambda row: row | {"image_name": [row["image_name"]], "seed": None})
-    assert len(examples(diffusiondb, subset="1")) == 3 and kept(diffusiondb, max_nsfw=0.9) == []
+    assert len(examples(diffusiondb, subset="1")) == 3 and kept_ids(diffusiondb, max_nsfw=0.9) == []
 
 
 def stored(kind: str, **options) -> bytes:
@@ -321,13 +326,13 @@ def test_images_of_too_many_parts_are_refused_at_once(reason):
     assert time.process_time() - start < 1
 
 
-def test_scans_of_a_jpeg_are_told_from_what_looks_like_them():
+def test_jpeg_scans_are_not_confused_with_bytes_of_comments():
     looks_like = b"\xff\xda" * 30_000
     data = stored("JPEG", progressive=True, comment=looks_like) + looks_like
     assert decode(data).size == (1000, 1000), "in a comment, and after the end"
 
 
-def test_lines_of_json_that_are_no_rows_cost_themselves_alone(folder, metadata):
+def test_json_lines_that_are_no_rows_affect_themselves_alone(folder, metadata):
     metadata(
         {"file_name": "a.png", "text": "x"},
         '{"file_name": "' + "x" * (2 * MIB) + '"}',

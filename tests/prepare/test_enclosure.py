@@ -1,4 +1,4 @@
-"""Nothing outside a source's folder is read, and nothing in it that is no regular file: links, `..`, pipes, folders."""
+"""The enclosure of a source: links out of its folder, `..`, pipes and folders are not read."""
 
 import ctypes
 import json
@@ -83,9 +83,9 @@ def test_parts_of_diffusiondb_that_are_links_out_or_pipes_are_listed(tmp_path):
     }
     pyarrow.parquet.write_table(pyarrow.table(rows), outside / "metadata.parquet")
     (folder / "metadata.parquet").symlink_to(outside / "metadata.parquet")
-    found = read(folder)
+    items = read(folder)
     assert examples(folder) == {"part-000001/1.png": "part-000001"}
-    assert [(each.id, each.reason, each.detail) for each in found if hasattr(each, "reason")] == [
+    assert [(item.id, item.reason, item.detail) for item in items if hasattr(item, "reason")] == [
         ("metadata.parquet", "scores cannot be read", f"part 1: {LEADS_OUT}"),
         ("part-000002.zip", LEADS_OUT, ""),
         ("part-000003.zip", NOT_A_FILE, ""),
@@ -143,7 +143,8 @@ def test_a_data_set_s_card_names_files_of_its_own_folder_only(tmp_path, name):
         (path / "x.jsonl").write_text(json.dumps({"image": "x.png", "text": text}))
         (path / "x.png").write_bytes(png())
     name = name.replace("{outside}", str(outside))
-    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: '{}'\n---\n"
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n"
+    card += "  - split: train\n    path: '{}'\n---\n"
     (folder / "README.md").write_text(card.format("x.jsonl"))
     assert list(examples(f"hf:{folder}").values()) == ["own"]
     (folder / "README.md").write_text(card.format(name))
@@ -156,25 +157,25 @@ def test_a_data_set_s_card_names_files_of_its_own_folder_only(tmp_path, name):
 
 
 def without_privileges(work) -> list:
-    """What `work` returns in a process that modes of files hold for, also where the tests run as root."""
-    here, there = os.pipe()
+    """Return the result of `work` in a process that may not read everything, even as root."""
+    here, writer = os.pipe()
     if not (child := os.fork()):
         status = 1
         try:
             header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
             assert ctypes.CDLL(None).capset(header, none) == 0  # of capabilities: capset(2)
-            os.write(there, json.dumps(work()).encode())
+            os.write(writer, json.dumps(work()).encode())
             status = 0
         finally:
             os._exit(status)
-    os.close(there)
+    os.close(writer)
     with os.fdopen(here, "rb") as file:
-        found = file.read()
+        items = file.read()
     assert os.waitpid(child, 0)[1] == 0
-    return json.loads(found)
+    return json.loads(items)
 
 
-def test_what_may_not_be_read_is_listed(folder):
+def test_unreadable_files_and_folders_are_listed(folder):
     (folder / "closed").mkdir()
     (folder / "closed" / "d.png").write_bytes(png())
     table = write_table(folder, ".csv", [("a.png", "x")])
@@ -182,7 +183,7 @@ def test_what_may_not_be_read_is_listed(folder):
     table.chmod(0)
     (folder / "closed").chmod(0)
     try:
-        found = without_privileges(
+        items = without_privileges(
             lambda: [
                 reasons(folder),
                 examples(folder),
@@ -192,7 +193,7 @@ def test_what_may_not_be_read_is_listed(folder):
         alone = without_privileges(lambda: refused(table))
         (folder / "closed").chmod(0o700)
         folder.chmod(0)
-        whole = without_privileges(lambda: reasons(folder))
+        whole_folder = without_privileges(lambda: reasons(folder))
     finally:
         folder.chmod(0o700)
     listed = {
@@ -200,8 +201,10 @@ def test_what_may_not_be_read_is_listed(folder):
         "closed": "folder cannot be read",
         "b.png": "caption file cannot be read",
     }
-    assert found == [listed, {"a.png": "a plain picture, a", "c.png": "a plain picture, c"}, ""]
-    assert "cannot be read: Permission denied" in alone and whole == {".": "folder cannot be read"}
+    assert items == [listed, {"a.png": "a plain picture, a", "c.png": "a plain picture, c"}, ""]
+    assert "cannot be read: Permission denied" in alone and whole_folder == {
+        ".": "folder cannot be read"
+    }
 
 
 def refused(source: Path) -> str:
@@ -210,7 +213,7 @@ def refused(source: Path) -> str:
     return str(fault.value)
 
 
-def test_a_folder_s_depth_has_no_limit(tmp_path):
+def test_folders_may_have_any_depth(tmp_path):
     deep = tmp_path
     descriptor = os.open(tmp_path, os.O_RDONLY)
     for _ in range(1100):  # beyond Python's recursion, and within a path's 4,096 bytes

@@ -1,5 +1,7 @@
-"""A corpus of everything that a folder, an archive or a table may hold and should not: nothing of it ends a run, nothing
-leaves its folder, and every good example among it is kept."""
+"""A corpus of everything that a folder, an archive or a table may hold and should not.
+
+Nothing of it ends a run or leaves its folder, and every good example among it is kept.
+"""
 
 import io
 import json
@@ -51,18 +53,21 @@ def bomb() -> bytes:
 
 
 def exif(value: int) -> Image.Exif:
-    told = Image.Exif()
-    told[0x0112] = value
-    return told
+    metadata = Image.Exif()
+    metadata[0x0112] = value
+    return metadata
 
 
 def good() -> dict[str, bytes]:
-    """Unusual, and fit to be used."""
+    """Return unusual files that can be used."""
     rgb, deep = picture(), Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60) * 27)
     palette = picture("P")
     palette.info["transparency"] = 3
     frames = [picture(), picture().rotate(90), picture().rotate(180)]
-    found = {
+    animation = {"save_all": True, "append_images": frames[1:]}
+    floats = Image.fromarray(np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    items = {
         "plain.png": stored(rgb),
         "one pixel.png": stored(Image.new("RGB", (1, 1))),
         "very wide.png": stored(Image.new("RGB", (20_000, 1))),
@@ -77,10 +82,10 @@ def good() -> dict[str, bytes]:
         "bilevel.png": stored(picture("1")),
         "16 bits.png": stored(deep),
         "16 bits.tif": stored(deep, "TIFF"),
-        "floats.tiff": stored(Image.fromarray(np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)), "TIFF"),
+        "floats.tiff": stored(floats, "TIFF"),
         "lab.tif": stored(picture("LAB"), "TIFF"),
         "ycbcr.jpg": stored(picture("YCbCr"), "JPEG"),
-        "animated.gif": stored(frames[0].convert("P"), "GIF", save_all=True, append_images=frames[1:]),
+        "animated.gif": stored(frames[0].convert("P"), "GIF", **animation),
         "animated.webp": stored(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
         "several pages.tif": stored(frames[0], "TIFF", save_all=True, append_images=frames[1:]),
         "wrong ending.jpg": stored(rgb),
@@ -89,7 +94,7 @@ def good() -> dict[str, bytes]:
         "turned.jpg": stored(rgb, "JPEG", exif=exif(6)),
         "exif of another world.jpg": stored(rgb, "JPEG", exif=exif(77)),
         "exif that is no exif.jpg": stored(rgb, "JPEG", exif=b"Exif\0\0" + b"\xff" * 40),
-        "profile.jpg": stored(rgb, "JPEG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
+        "profile.jpg": stored(rgb, "JPEG", icc_profile=srgb.tobytes()),
         "profile that is none.png": stored(rgb, icc_profile=b"no profile"),
         "bitmap.bmp": stored(rgb, "BMP"),
         "portable.ppm": stored(rgb, "PPM"),
@@ -102,11 +107,11 @@ def good() -> dict[str, bytes]:
         "$(touch x) `y` %s {}.png": stored(rgb),
         "dots..in..png": stored(rgb),
     }  # fmt: skip
-    return found
+    return items
 
 
 def bad() -> dict[str, tuple[bytes, str]]:
-    """What cannot be used, and the reason."""
+    """Return files that cannot be used, each with the reason."""
     png, jpeg, gif, tiff = (
         stored(picture()),
         stored(picture(), "JPEG"),
@@ -114,18 +119,18 @@ def bad() -> dict[str, tuple[bytes, str]]:
         stored(picture(), "TIFF"),
     )
     cut, unknown = "image is truncated or damaged", "not an image of a known format"
-    found = {
+    items = {
         f"png cut to {share} %.png": (png[: len(png) * share // 100], cut) for share in (30, 60, 95)
     }
-    found |= {
+    items |= {
         f"jpeg cut to {share} %.jpg": (jpeg[: len(jpeg) * share // 100], cut) for share in (60, 90)
     }
-    found["gif cut.gif"] = gif[: len(gif) // 2], cut
-    found["tiff cut.tif"] = tiff[: len(tiff) // 2], cut
+    items["gif cut.gif"] = gif[: len(gif) // 2], cut
+    items["tiff cut.tif"] = tiff[: len(tiff) // 2], cut
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 0xFF
     nan = stored(Image.fromarray(np.full((20, 20), np.nan, dtype=np.float32)), "TIFF")
-    return found | {
+    return items | {
         "a bit flipped.png": (bytes(flipped), cut),
         "head alone.png": (png[:8], unknown),
         "nothing.png": (b"", "image is empty (zero bytes)"),
@@ -146,7 +151,7 @@ def bad() -> dict[str, tuple[bytes, str]]:
 
 @pytest.fixture
 def corpus(tmp_path) -> tuple[Path, set[str], dict[str, str]]:
-    """A folder; the names that have to be kept; those that have to be dropped, with their reasons."""
+    """A folder, the names to keep, and the names to drop with their reasons."""
     folder, outside = tmp_path / "cörpus", tmp_path / "outside"
     folder.mkdir()
     outside.mkdir()
@@ -228,10 +233,10 @@ def test_a_hostile_folder_ends_nothing_and_hides_nothing(corpus, config):
     assert all(path.is_relative_to(prepared.run.folder.parent) for path in new), (
         "nothing was written beside the run"
     )
-    assert prepare(config(source=str(folder), drop_duplicates=False)).built.looked_at == 0
+    assert prepare(config(source=str(folder), drop_duplicates=False)).built.decoded == 0
 
 
-def test_hostile_archives_and_tables_give_what_is_good_in_them(tmp_path):
+def test_good_examples_of_hostile_archives_and_tables_are_kept(tmp_path):
     shards = tmp_path / "shards"
     shards.mkdir()
     with tarfile.open(shards / "a.tar", "w") as tar:
@@ -245,13 +250,13 @@ def test_hostile_archives_and_tables_give_what_is_good_in_them(tmp_path):
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
-    whole = (shards / "a.tar").read_bytes()
-    (shards / "b.tar").write_bytes(whole[:700])
+    content = (shards / "a.tar").read_bytes()
+    (shards / "b.tar").write_bytes(content[:700])
     (shards / "c.tar").write_bytes(b"")
     (shards / "d.tar").write_bytes(np.random.default_rng(0).bytes(4000))
-    found = list(open_source(str(shards), SourceOptions()))
-    assert [each.caption for each in found if isinstance(each, Example)][:1] == ["good"]
-    assert {each.id for each in found if isinstance(each, Skipped)} >= {"b.tar", "d.tar"}
+    items = list(open_source(str(shards), SourceOptions()))
+    assert [item.caption for item in items if isinstance(item, Example)][:1] == ["good"]
+    assert {item.id for item in items if isinstance(item, Skipped)} >= {"b.tar", "d.tar"}
     database = tmp_path / "diffusiondb"
     (database / "images").mkdir(parents=True)
     with ZipFile(database / "images" / "part-000001.zip", "w") as archive:
@@ -262,9 +267,9 @@ def test_hostile_archives_and_tables_give_what_is_good_in_them(tmp_path):
             "part-000001.json", json.dumps({"good.png": {"p": "good"}, "bomb.png": {"p": 7}})
         )
     (database / "metadata.parquet").write_bytes(b"")
-    found = list(open_source(str(database), SourceOptions()))
-    assert [each.caption for each in found if isinstance(each, Example)] == ["good"]
-    assert sorted(each.reason for each in found if isinstance(each, Skipped)) == [
+    items = list(open_source(str(database), SourceOptions()))
+    assert [item.caption for item in items if isinstance(item, Example)] == ["good"]
+    assert sorted(item.reason for item in items if isinstance(item, Skipped)) == [
         "image without caption", "names a file outside the archive",
         "scores cannot be read",
     ]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile
 
 from nbs_lib.picturebook.dataset import draw_book
-from nbs_lib.prepare.images import ImageError, decode, fit, nearest, sizes, upright
+from nbs_lib.prepare.images import ImageError, bucket_sizes, decode, fit, nearest_size, upright
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -25,8 +25,8 @@ def square(data: bytes, resolution: int = 8) -> Image.Image:
     return result
 
 
-def near(colour, wanted, by: int = 3) -> bool:
-    return max(abs(a - b) for a, b in zip(colour, wanted, strict=True)) <= by
+def near(colour, expected, by: int = 3) -> bool:
+    return max(abs(a - b) for a, b in zip(colour, expected, strict=True)) <= by
 
 
 def test_a_picture_of_the_book_goes_through_unchanged():
@@ -54,7 +54,7 @@ def test_the_square_is_cut_from_the_middle():
     assert square(stored(image, "PNG")).getcolors() == [(64, GREEN)]
 
 
-def test_a_thin_long_image_does_not_grow():
+def test_a_long_thin_image_is_not_enlarged():
     assert (
         square(stored(Image.new("RGB", (1, 60_000), GREEN), "PNG"), 512).getpixel((0, 0)) == GREEN
     )
@@ -81,10 +81,10 @@ def test_grey_with_alpha_lies_over_white():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-@pytest.mark.parametrize(("value", "wanted"), [(0, 0), (32768, 127), (65535, 255)])
-def test_sixteen_bits_are_scaled_not_clipped(kind, value, wanted):
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (32768, 127), (65535, 255)])
+def test_sixteen_bits_are_scaled_not_clipped(kind, value, expected):
     image = Image.fromarray(np.full((8, 8), value, np.uint16))
-    assert near(square(stored(image, kind)).getpixel((3, 3)), (wanted,) * 3, 1)
+    assert near(square(stored(image, kind)).getpixel((3, 3)), (expected,) * 3, 1)
 
 
 def test_thirty_two_bit_integers_with_values_of_sixteen():
@@ -106,7 +106,7 @@ def test_cmyk_red_is_red(kind):
 
 
 def green_ink() -> bytes:
-    """An ICC profile in which all inks together are black and any others one green, Lab (50, -60, 40): 2⁴ points."""
+    """Return an ICC profile in which all inks together are black and any others one green."""
     green = bytes([round(50 * 2.55), 128 - 60, 128 + 40])
     table = struct.pack(">4s4x4B", b"mft1", 4, 3, 2, 0) + struct.pack(
         ">9i", *(65536 if i % 4 == 0 else 0 for i in range(9))
@@ -147,7 +147,7 @@ def test_cmyk_with_a_profile_of_another_space_falls_back():
     assert near(square(data).getpixel((3, 3)), RED)
 
 
-def test_of_an_animation_the_first_frame():
+def test_the_first_frame_of_an_animation_is_used():
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
     assert (
         square(stored(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((3, 3))
@@ -156,7 +156,7 @@ def test_of_an_animation_the_first_frame():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_truncated_file_is_found_whatever_another_library_has_set(kind, monkeypatch):
+def test_a_truncated_file_is_refused_whatever_another_library_has_set(kind, monkeypatch):
     data = stored(Image.effect_noise((64, 64), 80), kind)
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(ImageError, match="truncated or damaged"):
@@ -167,7 +167,7 @@ def test_a_truncated_file_is_found_whatever_another_library_has_set(kind, monkey
 @pytest.mark.parametrize(
     ("data", "reason"), [(b"", "zero bytes"), (b"<html>404</html>", "not an image")]
 )
-def test_what_is_no_image_says_so(data, reason):
+def test_data_that_is_no_image_is_refused(data, reason):
     with pytest.raises(ImageError, match=reason):
         decode(data)
 
@@ -182,20 +182,25 @@ def test_a_decompression_bomb_is_refused(limit, monkeypatch):
         decode(data)
 
 
-def test_sizes_have_about_the_square_s_pixels_and_are_never_longer_than_two_to_one():
-    found = sizes(512, 64)
+def test_buckets_have_about_the_pixels_of_the_square_and_two_to_one_at_most():
+    buckets = bucket_sizes(512, 64)
     assert (
-        (512, 512) in found
-        and (704, 320) not in found
-        and (640, 384) in found
-        and (384, 640) in found
+        (512, 512) in buckets
+        and (704, 320) not in buckets
+        and (640, 384) in buckets
+        and (384, 640) in buckets
     )
     assert all(
         w % 64 == h % 64 == 0 and 0.75 * 512**2 < w * h <= 512**2 and max(w, h) <= 2 * min(w, h)
-        for w, h in found
+        for w, h in buckets
     )
-    assert nearest((3000, 2000), found) == (640, 384) and nearest((10, 10), found) == (512, 512)
-    assert nearest((1, 100), found) == min(found, key=lambda size: size[0] / size[1])
+    assert nearest_size((3000, 2000), buckets) == (640, 384) and nearest_size(
+        (10, 10), buckets
+    ) == (
+        512,
+        512,
+    )
+    assert nearest_size((1, 100), buckets) == min(buckets, key=lambda size: size[0] / size[1])
 
 
 def test_nothing_is_squeezed_and_only_one_side_is_cut():
@@ -208,7 +213,7 @@ def test_nothing_is_squeezed_and_only_one_side_is_cut():
     assert abs(wide - 100 * 160 / 300) <= 1, "the whole width is there"
 
 
-def test_another_profile_s_colours_become_srgb_and_srgb_s_stay():
+def test_colours_of_other_profiles_become_srgb():
     linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = Image.new("RGB", (8, 8), (10, 128, 200))
@@ -223,14 +228,15 @@ def test_another_profile_s_colours_become_srgb_and_srgb_s_stay():
         square(stored(image, "PNG", icc_profile=wide_gamut())).getpixel((0, 0)), (128, 10, 200), 40
     )
     solid = image.convert("RGBA")
-    drawn = [
-        square(stored(each, "PNG", icc_profile=wide_gamut())).tobytes() for each in (solid, image)
+    results = [
+        square(stored(variant, "PNG", icc_profile=wide_gamut())).tobytes()
+        for variant in (solid, image)
     ]
-    assert drawn[0] == drawn[1], "with an alpha channel, too"
+    assert results[0] == results[1], "with an alpha channel, too"
 
 
 def wide_gamut() -> bytes:
-    """A profile whose red and green primaries are sRGB's green and red: the bytes of their tags are exchanged."""
+    """Return a profile whose red and green primaries are sRGB's green and red."""
     srgb, mine = (name.encode("utf-16-be") for name in ("sRGB", "mine"))
     data = bytearray(
         ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(srgb, mine)

@@ -1,4 +1,4 @@
-"""The stage: what a cache holds, when it is reused, what of it is made anew, and that a part of one is never read."""
+"""The stage: a cache's content, its reuse, what is encoded again, and damaged or partial caches."""
 
 import json
 import os
@@ -23,9 +23,10 @@ from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.prepare import open_cache, prepare
-from nbs_lib.prepare.encode.workers import look_again
+from nbs_lib.prepare.encode.encoder import Cropping
+from nbs_lib.prepare.encode.worker_process import reload_picture
 from nbs_lib.prepare.examples import InFile, SourceError
-from nbs_lib.prepare.images import place_of
+from nbs_lib.prepare.images import crop_position
 from nbs_lib.prepare.sources.picturebook import PictureBookSource
 from nbs_lib.run.run import Run
 
@@ -52,13 +53,13 @@ def times(folder: Path) -> dict[str, int]:
 
 
 def caches(config: Prepare) -> list[str]:
-    """What lies beside the memory of what was seen."""
+    """Return the names in the store besides the index, receipts and locks."""
     store = Run(config.run).cache_store
     return (
         sorted(
             path.name
             for path in store.iterdir()
-            if not path.name.startswith((".receipts", ".taking", "seen"))
+            if not path.name.startswith((".receipts", ".taking", "index"))
         )
         if store.exists()
         else []
@@ -124,8 +125,8 @@ def test_the_run_links_to_its_cache_and_records_it(folder, config):
         dropped(run) == {"nobody.txt": "caption without image"}
         and prepared.some_dropped()[0]["id"] == "nobody.txt"
     )
-    kept = pyarrow.parquet.read_table(run.folder / "prepare" / "kept.parquet").to_pylist()
-    assert [(row["id"], row["width"], row["height"], row["prior"]) for row in kept][1] == (
+    rows = pyarrow.parquet.read_table(run.folder / "prepare" / "kept.parquet").to_pylist()
+    assert [(row["id"], row["width"], row["height"], row["prior"]) for row in rows][1] == (
         "b.png",
         80,
         64,
@@ -134,28 +135,28 @@ def test_the_run_links_to_its_cache_and_records_it(folder, config):
     assert run.changed(config()) == []
 
 
-def test_the_same_again_reads_and_encodes_nothing_even_for_another_run(config, tmp_path):
+def test_an_equal_run_reads_and_encodes_nothing(config, tmp_path):
     first = prepare(config())
     before = times(first.cache.folder)
     second = prepare(config(run=str(tmp_path / "outputs" / "other")))
     assert not first.built.reused and second.built.reused and "nothing was encoded" in str(second)
     assert (
-        first.built.looked_at,
+        first.built.decoded,
         first.built.encoded,
-        second.built.looked_at,
+        second.built.decoded,
         second.built.encoded,
     ) == (3, 3, 0, 0)
     assert second.cache.folder == first.cache.folder and times(first.cache.folder) == before
 
 
-def test_what_changed_is_encoded_anew_and_nothing_else(folder, config, tmp_path):
+def test_only_what_changed_is_encoded_again(folder, config, tmp_path):
     first = prepare(config(teacher_cache="data", teacher_samples=2))
     changes = []
 
-    def again(**how) -> tuple[int, int]:
-        made = prepare(config(**{"teacher_cache": "data", "teacher_samples": 2} | how))
-        changes.append(made.cache.meta["key"])
-        return made.built.looked_at, made.built.encoded
+    def again(**parameters) -> tuple[int, int]:
+        result = prepare(config(**{"teacher_cache": "data", "teacher_samples": 2} | parameters))
+        changes.append(result.cache.meta["key"])
+        return result.built.decoded, result.built.encoded
 
     with Image.open(folder / "b.png") as image:
         image.putpixel((40, 30), (0, 0, 0))
@@ -193,9 +194,9 @@ def test_what_changed_is_encoded_anew_and_nothing_else(folder, config, tmp_path)
     "name", ["latents", "texts", "answers", UNCONDITIONAL, EXAMPLES, CAPTIONS, META]
 )
 def test_a_damaged_cache_is_named_and_built_again_the_same(name, config, capsys):
-    asked = config(teacher_cache="data", teacher_samples=2)
-    folder = prepare(asked).cache.folder
-    whole, path = files(folder), folder / name
+    request = config(teacher_cache="data", teacher_samples=2)
+    folder = prepare(request).cache.folder
+    complete, path = files(folder), folder / name
     path = next(path.iterdir()) if path.is_dir() else path
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -204,28 +205,28 @@ def test_a_damaged_cache_is_named_and_built_again_the_same(name, config, capsys)
     with pytest.raises(CacheError, match=path.name):
         open_cache(folder)
     capsys.readouterr()
-    again = prepare(asked)
+    again = prepare(request)
     assert not again.built.reused and again.built.encoded == (3 if name in ("latents", META) else 0)
-    assert path.name in capsys.readouterr().out and files(folder) == whole
+    assert path.name in capsys.readouterr().out and files(folder) == complete
     (folder / EXAMPLES).unlink()
     with pytest.raises(CacheError, match=EXAMPLES):
         open_cache(folder)
 
 
 @pytest.mark.parametrize("victim", ["command", "process"])
-def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
-    asked = config(
+def test_a_killed_run_resumes_after_its_last_whole_shard(config, tmp_path, victim):
+    request = config(
         source="picturebook",
         max_examples=1600,
         batch_size=8,
         num_processes=1,
         run=str(tmp_path / "outputs" / "killed"),
     )
-    command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(asked))]
+    command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(request))]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    store, end = Run(asked.run).cache_store, time.monotonic() + 60
+    store, end = Run(request.run).cache_store, time.monotonic() + 60
     while len(list(store.glob(".building-*/latents/[!.]*.safetensors"))) < 2:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.005)
@@ -234,20 +235,22 @@ def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
     else:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
-    said = process.communicate(timeout=60)[1]
+    output = process.communicate(timeout=60)[1]
     assert process.returncode != 0 and (
-        victim == "command" or "was ended by SIGKILL; memory may have run out" in said
+        victim == "command" or "was ended by SIGKILL; memory may have run out" in output
     )
-    there = len(list(store.glob(".building-*/latents/[!.]*.safetensors")))
-    assert 2 <= there < 13 and [name for name in caches(asked) if not name.startswith(".")] == []
-    again = prepare(asked)
+    n_shards = len(list(store.glob(".building-*/latents/[!.]*.safetensors")))
+    assert (
+        2 <= n_shards < 13 and [name for name in caches(request) if not name.startswith(".")] == []
+    )
+    again = prepare(request)
     assert (
         not again.built.reused
         and 0 < again.built.encoded <= 1600 - 128 * 2
         and again.cache.meta["examples"] == 1600
     )
-    assert caches(asked) == [again.cache.meta["key"]], "nothing is left over"
-    whole = prepare(
+    assert caches(request) == [again.cache.meta["key"]], "nothing is left over"
+    complete = prepare(
         config(
             source="picturebook",
             max_examples=1600,
@@ -255,42 +258,50 @@ def test_killed_it_goes_on_from_the_last_whole_shard(config, tmp_path, victim):
             run=str(tmp_path / "elsewhere" / "whole"),
         )
     )
-    assert files(whole.cache.folder) == files(again.cache.folder)
+    assert files(complete.cache.folder) == files(again.cache.folder)
 
 
-def test_of_two_that_ask_for_the_same_one_builds_and_the_other_waits(config, tmp_path):
-    how = {"source": "picturebook", "max_examples": 1200, "num_processes": 1}
-    asked = [config(**how, run=str(tmp_path / "outputs" / name)) for name in ("one", "two")]
+def test_of_two_equal_runs_one_builds_and_the_other_waits(config, tmp_path):
+    parameters = {"source": "picturebook", "max_examples": 1200, "num_processes": 1}
+    request = [
+        config(**parameters, run=str(tmp_path / "outputs" / name)) for name in ("one", "two")
+    ]
     started = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(each))],
+            [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(item))],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
-        for each in asked
+        for item in request
     ]  # fmt: skip
-    said = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    assert sorted("reused, nothing was encoded" in out for out, _ in said) == [False, True]
-    assert sum("another process is building this cache" in out for out, _ in said) == 1
-    assert len(caches(asked[0])) == 1
+    output = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], output
+    assert sorted("reused, nothing was encoded" in out for out, _ in output) == [False, True]
+    assert sum("another process is building this cache" in out for out, _ in output) == 1
+    assert len(caches(request[0])) == 1
 
 
-def test_a_full_disk_is_said_with_how_much_is_needed_and_it_goes_on_then(config, small_disk):
-    asked = config(source="picturebook", max_examples=4000, run=str(small_disk / "outputs" / "run"))
+def test_a_full_disk_is_reported_with_the_missing_mebibytes_and_the_run_resumes(config, small_disk):
+    request = config(
+        source="picturebook", max_examples=4000, run=str(small_disk / "outputs" / "run")
+    )
     with pytest.raises(
         RuntimeError,
         match=r"is full: \d+ MiB were written for \d+ of 4000 examples; about \d+ MiB more are",
     ):
-        prepare(asked)
-    assert "is full" in Run(asked.run).stage_record("prepare")["error"]
-    there = len(list(Run(asked.run).cache_store.glob(".building-*/latents/[!.]*.safetensors")))
-    assert there > 2 and not list(Run(asked.run).cache_store.glob(".building-*/latents/.*.part"))
+        prepare(request)
+    assert "is full" in Run(request.run).stage_record("prepare")["error"]
+    n_shards = len(list(Run(request.run).cache_store.glob(".building-*/latents/[!.]*.safetensors")))
+    assert n_shards > 2 and not list(
+        Run(request.run).cache_store.glob(".building-*/latents/.*.part")
+    )
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    again = prepare(asked)
-    assert again.built.encoded <= 4000 - 128 * (there - 1) and again.cache.meta["examples"] == 4000
+    again = prepare(request)
+    assert (
+        again.built.encoded <= 4000 - 128 * (n_shards - 1) and again.cache.meta["examples"] == 4000
+    )
 
 
-def test_an_empty_folder_leaves_nothing_of_a_new_run_and_the_record_of_one_that_is_there(
+def test_an_empty_source_leaves_no_new_run_and_records_the_failure_of_an_existing_one(
     config, tmp_path
 ):
     (tmp_path / "empty").mkdir()
@@ -305,7 +316,7 @@ def test_an_empty_folder_leaves_nothing_of_a_new_run_and_the_record_of_one_that_
     assert record["status"] == "failed" and "has no images" in record["error"]
 
 
-def test_a_source_of_which_nothing_is_kept_says_which_filter_did_it(folder, config):
+def test_an_error_names_the_filters_that_dropped_everything(folder, config):
     with pytest.raises(SourceError, match="nothing in it can be used .3 × smaller than min_side."):
         prepare(config(min_side=1000))
     for name in "abc":
@@ -329,7 +340,7 @@ def test_an_error_while_encoding_leaves_no_part(folder, config, tmp_path):
     assert caches(config()) == [] and not Run(config().run).cache.is_symlink()
 
 
-def test_images_keep_their_proportions_in_buckets_and_are_there_mirrored_too(tmp_path, config):
+def test_buckets_keep_proportions_and_flip_adds_mirrored_rows(tmp_path, config):
     source = tmp_path / "shapes"
     source.mkdir()
     for i, size in enumerate([(300, 150), (150, 300), (200, 200), (310, 150)]):
@@ -343,8 +354,8 @@ def test_images_keep_their_proportions_in_buckets_and_are_there_mirrored_too(tmp
         and cache.meta["examples"] == 8
     )
     rows, base = cache.examples.to_pylist(), find_base("embedded")
-    for place, row in enumerate(rows):
-        [latent] = cache.latents([place])
+    for position, row in enumerate(rows):
+        [latent] = cache.latents([position])
         picture = base.decode(base.vae(), latent[None])[0]
         left, right = (
             picture[0, :, : picture.shape[2] // 8].mean(),
@@ -354,7 +365,7 @@ def test_images_keep_their_proportions_in_buckets_and_are_there_mirrored_too(tmp
     assert {row["id"] for row in rows if row["flipped"]} == {f"{i}.png" for i in range(4)}
 
 
-def test_another_run_s_pictures_are_not_overwritten(folder, config):
+def test_pictures_of_another_run_are_not_overwritten(folder, config):
     """Going back to parameters of before shows what was seen then."""
     first = prepare(config())
     before = (first.run.folder / "prepare" / "sizes.png").read_bytes()
@@ -387,7 +398,7 @@ def test_prompts_alone_become_texts_and_the_teacher_s_own_sampling(tmp_path, con
     assert once.dropped == {"same prompt as another": 1} and once.cache.meta["examples"] == 2
 
 
-def test_a_prior_comes_last_under_names_of_its_own(folder, config):
+def test_a_prior_comes_last_with_a_prefix_in_its_ids(folder, config):
     prepared = prepare(
         config(
             prior_preservation_source=str(folder),
@@ -405,10 +416,10 @@ def test_a_prior_comes_last_under_names_of_its_own(folder, config):
 
 def test_an_image_that_changes_on_the_way_is_noticed(folder):
     with pytest.raises(SourceError, match="changed or removed while it was being prepared"):
-        look_again(InFile(folder / "a.png"), b"the digest that it had", [(64, 64)])
+        reload_picture(InFile(folder / "a.png"), b"the digest that it had", Cropping([(64, 64)]))
 
 
-def test_a_resolution_that_the_vae_cannot_halve_is_refused(config, tmp_path):
+def test_a_resolution_that_the_vae_cannot_reduce_is_refused(config, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(EMBEDDED, base, ignore=shutil.ignore_patterns("clip"))
     shutil.rmtree(base / "vae")
@@ -423,7 +434,7 @@ def test_a_resolution_that_the_vae_cannot_halve_is_refused(config, tmp_path):
         prepare(config(base=str(base), resolution=72))
 
 
-def test_a_real_folder_in_the_place_of_the_link_is_left_alone(config):
+def test_a_real_folder_at_the_link_s_path_is_left_alone(config):
     mine = Run(config().run).cache
     mine.mkdir(parents=True)
     (mine / "mine").touch()
@@ -440,7 +451,7 @@ def test_lengthy_captions_are_counted(folder, config):
     )
 
 
-def test_random_crops_are_each_image_s_own_and_always_the_same(folder, config, tmp_path):
+def test_random_crops_differ_between_images_and_not_between_runs(folder, config, tmp_path):
     for i, path in enumerate(
         sorted(folder.glob("*.png"))
     ):  # wide, and other colours from left to right
@@ -451,11 +462,11 @@ def test_random_crops_are_each_image_s_own_and_always_the_same(folder, config, t
     other = prepare(config(crop="random", seed=1))
     assert again.cache.meta["key"] == random.cache.meta["key"] != other.cache.meta["key"]
     assert center.cache.meta["key"] not in (random.cache.meta["key"], other.cache.meta["key"])
-    middles, cuts, others = (each.cache.latents([0, 1, 2]) for each in (center, random, other))
+    middles, cuts, others = (item.cache.latents([0, 1, 2]) for item in (center, random, other))
     assert torch.equal(again.cache.latents([0, 1, 2]), cuts)
     assert not any(map(torch.equal, cuts, middles)) and not any(map(torch.equal, cuts, others))
     base, image = find_base("embedded"), Image.open(folder / "a.png")
-    left = round(128 * place_of(bytes.fromhex(file_hash(folder / "a.png")), 0))
+    left = round(128 * crop_position(bytes.fromhex(file_hash(folder / "a.png")), 0))
     near = latents_of(base, image.crop((left, 0, left + 64, 64)))
     assert (cuts[0] - near).abs().mean() < 0.2 * (middles[0] - near).abs().mean(), (
         "its place is a hash's of image and seed"

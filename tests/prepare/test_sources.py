@@ -1,4 +1,4 @@
-"""Which examples a source yields, in which order, and what becomes of the others."""
+"""The examples that each source yields, in their order, and the reasons of skipped items."""
 
 import csv
 import io
@@ -22,17 +22,17 @@ from nbs_lib.prepare.sources import SourceOptions, open_source, source_options
 from nbs_lib.prepare.sources.diffusiondb import parts_of
 
 
-def read(source: str | Path, **how) -> list[Example | Skipped]:
-    return list(open_source(str(source), SourceOptions(**how)))
+def read(source: str | Path, **options) -> list[Example | Skipped]:
+    return list(open_source(str(source), SourceOptions(**options)))
 
 
-def examples(source: str | Path, **how) -> dict[str, str]:
+def examples(source: str | Path, **options) -> dict[str, str]:
     """Captions by id, in order."""
-    return {each.id: each.caption for each in read(source, **how) if isinstance(each, Example)}
+    return {item.id: item.caption for item in read(source, **options) if isinstance(item, Example)}
 
 
-def reasons(source: str | Path, **how) -> dict[str, str]:
-    return {each.id: each.reason for each in read(source, **how) if isinstance(each, Skipped)}
+def reasons(source: str | Path, **options) -> dict[str, str]:
+    return {item.id: item.reason for item in read(source, **options) if isinstance(item, Skipped)}
 
 
 def png(colour=(9, 9, 9), size=(24, 16)) -> bytes:
@@ -43,17 +43,17 @@ def png(colour=(9, 9, 9), size=(24, 16)) -> bytes:
 def test_drawn_pictures_come_from_their_seed():
     for kind in ("picturebook", "unseen"):
         first, again, other = (read(kind, count=8, seed=seed) for seed in (0, 0, 1))
-        assert [(each.id, each.caption) for each in first] == [
-            (each.id, each.caption) for each in again
+        assert [(item.id, item.caption) for item in first] == [
+            (item.id, item.caption) for item in again
         ]
-        assert [each.image.look()[1] for each in first] == [each.image.look()[1] for each in again]
-        assert [each.caption for each in first] != [each.caption for each in other]
-        assert [each.id for each in read(kind, count=3)] == [each.id for each in first][:3]
-        image = first[0].image.look()[0]
+        assert [item.image.load()[1] for item in first] == [item.image.load()[1] for item in again]
+        assert [item.caption for item in first] != [item.caption for item in other]
+        assert [item.id for item in read(kind, count=3)] == [item.id for item in first][:3]
+        image = first[0].image.load()[0]
         assert image.size == (64, 64) and image.mode == "RGB"
     assert all(
-        "snowman" in each.caption and "a orange" not in each.caption
-        for each in read("unseen", count=12)
+        "snowman" in item.caption and "a orange" not in item.caption
+        for item in read("unseen", count=12)
     )
 
 
@@ -61,7 +61,7 @@ def test_text_files_beside_images(folder):
     (folder / "c.txt").rename(folder / "c.caption")
     assert examples(folder) == {f"{name}.png": f"a plain picture, {name}" for name in "abc"}
     assert (
-        read(folder)[1].image.look()[0].getpixel((0, 0)) == (30, 200, 30)
+        read(folder)[1].image.load()[0].getpixel((0, 0)) == (30, 200, 30)
         and open_source(str(folder), SourceOptions()).total() == 3
     )
 
@@ -103,7 +103,7 @@ def test_captions_that_cannot_be_used_are_listed(folder):
     assert examples(folder)["nul.png"] == "two words"
 
 
-def test_links_stay_inside_but_for_those_of_a_hub_s_download(folder):
+def test_links_stay_inside_except_those_of_a_download_from_the_hub(folder):
     outside = folder.parent / "outside"
     outside.mkdir()
     (outside / "secret.png").write_bytes(png())
@@ -137,8 +137,8 @@ def test_links_stay_inside_but_for_those_of_a_hub_s_download(folder):
     assert examples(hub / "snapshots" / "abc") == {"a.png": "of the hub"}
 
 
-def test_what_is_no_file_of_the_folder_is_not_even_shown(folder):
-    """Images that are dropped are looked at again for the run's pictures: a pipe would hold it up for ever."""
+def test_pipes_and_links_out_are_not_loaded_for_previews(folder):
+    """Dropped images are loaded for the run's pictures; loading a pipe would never end."""
     (folder.parent / "private.png").write_bytes(png())
     os.mkfifo(folder / "pipe.png")
     (folder / "endless.png").symlink_to("/dev/zero")
@@ -147,14 +147,14 @@ def test_what_is_no_file_of_the_folder_is_not_even_shown(folder):
     for captions in (False, True):
         for name in ("pipe", "endless", "out") if captions else ():
             (folder / f"{name}.txt").write_text("a caption")
-        shown = {each.id: each.place for each in read(folder) if isinstance(each, Skipped)}
-        assert shown.keys() == {"pipe.png", "endless.png", "out.png", "own.png"}
-        assert [name for name, place in shown.items() if place] == ["own.png"]
+        images = {item.id: item.image for item in read(folder) if isinstance(item, Skipped)}
+        assert images.keys() == {"pipe.png", "endless.png", "out.png", "own.png"}
+        assert [name for name, image in images.items() if image] == ["own.png"]
     with pytest.raises(ImageError):
-        InFile(folder / "pipe.png").look()
+        InFile(folder / "pipe.png").load()
 
 
-def test_a_folder_s_stamp_changes_with_all_that_it_would_yield(folder):
+def test_the_stamp_of_a_folder_changes_with_every_item(folder):
     (folder / ".list.jsonl").write_text('{"file_name": "a.png", "text": "one"}\n')
     source = open_source(str(folder / ".list.jsonl"), SourceOptions())
     before = source.stamp()
@@ -168,7 +168,7 @@ def test_a_folder_s_stamp_changes_with_all_that_it_would_yield(folder):
     )
 
 
-def test_images_in_a_subfolder_with_a_table_or_beside_an_archive_are_a_folder_s(folder):
+def test_a_folder_with_images_is_no_webdataset(folder):
     (folder / "images").mkdir()
     (folder / "images" / "d.png").write_bytes(png())
     with tarfile.open(folder / "backup.tar", "w") as tar:
@@ -196,14 +196,14 @@ def write_table(
 
 
 @pytest.mark.parametrize("kind", [".jsonl", ".csv", ".parquet"])
-def test_a_table_wins_over_text_files_and_the_rest_keep_theirs(folder, kind):
+def test_a_table_goes_before_text_files(folder, kind):
     path = write_table(
         folder, kind, [("./b.png", "from\nthe  table"), ("a.png", "A, with a comma")]
     )
-    wanted = {"b.png": "from the table", "a.png": "A, with a comma"}
-    assert examples(folder) == wanted | {"c.png": "a plain picture, c"}
+    expected = {"b.png": "from the table", "a.png": "A, with a comma"}
+    assert examples(folder) == expected | {"c.png": "a plain picture, c"}
     assert list(examples(folder))[:2] == ["b.png", "a.png"], "in the table's order"
-    assert examples(path) == wanted, "by itself it is a source, too"
+    assert examples(path) == expected, "by itself it is a source, too"
     write_table(folder, kind, [("a.png", "other")], ("picture", "words"))
     assert examples(path, image_column="picture", caption_column="words") == {"a.png": "other"}
 
@@ -218,7 +218,7 @@ def test_bad_and_hostile_lines_of_metadata_are_listed(folder, metadata):
         {"file_name": "gone.png", "text": "x"}, {"file_name": "nul\0.png", "text": "x"},
         {"file_name": "a.png", "text": "once"}, {"file_name": "a.png", "text": "twice"},
     )  # fmt: skip
-    listed = [each.reason for each in read(folder) if isinstance(each, Skipped)]
+    listed = [item.reason for item in read(folder) if isinstance(item, Skipped)]
     assert listed.count("names a file outside the folder") == len(hostile)
     assert listed.count("is not JSON") == 2 and listed.count("lacks file_name or text") == 3
     assert (
@@ -243,17 +243,17 @@ def test_a_damaged_table_in_a_folder_is_listed_and_one_by_itself_is_an_error(fol
         match="lacks a column of captions; it has file_name, label; image_column and caption_col",
     ):
         read(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
     assert reasons(folder)["metadata.parquet"] == "table is truncated or damaged"
 
 
-def test_text_that_no_file_can_hold_is_mended(folder, metadata):
+def test_halves_of_surrogate_pairs_are_replaced(folder, metadata):
     metadata('{"file_name": "a.png", "text": "half \\ud800 a pair"}')
     assert examples(folder)["a.png"] == "half ? a pair"
 
 
-def test_a_file_name_that_is_no_text_has_an_id_that_is(folder):
+def test_an_undecodable_file_name_has_a_readable_id(folder):
     for ending in (b"png", b"txt"):
         os.rename(os.fsencode(folder / "a.") + ending, os.fsencode(folder) + b"/a\xff." + ending)
     assert set(examples(folder)) == {"a?.png", "b.png", "c.png"}
@@ -266,7 +266,7 @@ def test_prompts_are_lines_of_a_text_file(tmp_path):
         "prompts-000003": "a dog",
     }
     assert all(
-        each.image is None for each in read(tmp_path / "prompts.txt") if isinstance(each, Example)
+        item.image is None for item in read(tmp_path / "prompts.txt") if isinstance(item, Example)
     )
     assert reasons(tmp_path / "prompts.txt") == {"prompts.txt, line 4": "caption is not UTF-8 text"}
 
@@ -277,7 +277,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes):
     tar.addfile(member, io.BytesIO(data))
 
 
-def test_webdataset_archives_are_read_in_place_and_one_cut_short_gives_what_it_has(tmp_path):
+def test_webdataset_archives_are_read_in_place_up_to_their_damage(tmp_path):
     folder = tmp_path / "shards"
     folder.mkdir()
     for shard in range(2):
@@ -297,22 +297,22 @@ def test_webdataset_archives_are_read_in_place_and_one_cut_short_gives_what_it_h
             link = tarfile.TarInfo("link.png")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
             tar.addfile(link)
-    found = [each for each in read(folder) if isinstance(each, Example)]
-    assert [each.id for each in found][:3] == ["000/0", "000/1", "000/2"] and len(found) == 8
+    items = [item for item in read(folder) if isinstance(item, Example)]
+    assert [item.id for item in items][:3] == ["000/0", "000/1", "000/2"] and len(items) == 8
     assert (
-        found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0)
+        items[1].image.load()[0].getpixel((0, 0)) == (1, 0, 0)
         and not (tmp_path.parent / "climbs").exists()
     )
     assert reasons(folder) == {"000/3": "image without caption", "001/3": "image without caption"}
     assert len(examples(folder / "*1.tar")) == 4
-    whole = (folder / "001.tar").read_bytes()
-    flipped = bytearray(whole)
+    content = (folder / "001.tar").read_bytes()
+    flipped = bytearray(content)
     flipped[2048] ^= 0xFF  # in a header
     (folder / "001.tar").write_bytes(flipped)
     assert reasons(folder)["001.tar"] == "archive is cut short or damaged", (
         "tarfile takes it for the end"
     )
-    (folder / "001.tar").write_bytes(whole[:2600])
+    (folder / "001.tar").write_bytes(content[:2600])
     assert (
         len(examples(folder)) > 4
         and reasons(folder)["001.tar"] == "archive is cut short or damaged"
@@ -335,32 +335,34 @@ def diffusiondb(tmp_path) -> Path:
                 f"part-{part:06d}.json",
                 json.dumps({name: {"p": f"prompt {name}", "se": 7} for name in names}),
             )
-        rows += [{"image_name": name, "prompt": f"prompt {name}", "part_id": part, "seed": 7, "step": 50, "cfg": 7.0,
-                  "sampler": "k_lms", "width": 24, "height": 16, "image_nsfw": 0.5 * i, "prompt_nsfw": 0.001}
-                 for i, name in enumerate(names)]  # fmt: skip
+        for i, name in enumerate(names):
+            row = {"image_name": name, "prompt": f"prompt {name}", "part_id": part}
+            row |= {"seed": 7, "step": 50, "cfg": 7.0, "sampler": "k_lms"}
+            row |= {"width": 24, "height": 16, "image_nsfw": 0.5 * i, "prompt_nsfw": 0.001}
+            rows.append(row)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "metadata.parquet")
     return folder
 
 
 def test_diffusiondb_is_read_as_it_is_published(diffusiondb):
-    found = read(diffusiondb)
-    assert [each.id for each in found][:2] == [
+    items = read(diffusiondb)
+    assert [item.id for item in items][:2] == [
         "part-000001/10-uuid.png",
         "part-000001/11-uuid.png",
-    ] and len(found) == 9
+    ] and len(items) == 9
     assert (
-        found[1].caption == "prompt 11-uuid.png"
-        and found[1].known["image_nsfw"] == 0.5
-        and found[1].known["seed"] == 7
+        items[1].caption == "prompt 11-uuid.png"
+        and items[1].metadata["image_nsfw"] == 0.5
+        and items[1].metadata["seed"] == 7
     )
-    assert found[4].image.look()[0].getpixel((0, 0)) == (2, 1, 0)
+    assert items[4].image.load()[0].getpixel((0, 0)) == (2, 1, 0)
     assert (
         len(read(diffusiondb, subset="2")) == 6
         and len(read(diffusiondb, subset="2m_first_1k")) == 3
     )
 
 
-def test_diffusiondb_s_damage_costs_what_is_damaged(diffusiondb):
+def test_damage_in_diffusiondb_affects_damaged_files_alone(diffusiondb):
     with ZipFile(diffusiondb / "images" / "part-000001.zip", "a") as archive:
         archive.writestr("../../climbs.png", png())
     second = diffusiondb / "images" / "part-000002.zip"
@@ -377,11 +379,11 @@ def test_diffusiondb_s_damage_costs_what_is_damaged(diffusiondb):
     assert reasons(diffusiondb, subset="1")["metadata.parquet"] == "scores cannot be read"
 
 
-def test_names_of_diffusiondb_s_subsets_are_numbers_of_parts():
+def test_diffusiondb_subsets_name_parts():
     assert parts_of("2m_first_10k", 0) == list(range(1, 11)) and parts_of("2m_first_1k", 0) == [1]
     assert len(parts_of("2m_all", 0)) == 2000 and parts_of("25", 0) == list(range(1, 26))
-    drawn = parts_of("2m_random_5k", 3)
-    assert len(set(drawn)) == 5 and drawn == parts_of("2m_random_5k", 3) != parts_of(
+    random_parts = parts_of("2m_random_5k", 3)
+    assert len(set(random_parts)) == 5 and random_parts == parts_of("2m_random_5k", 3) != parts_of(
         "2m_random_5k", 4
     )
     for wrong in ("large_first_1k", "2m_first_1", "2m_first_3000k", "", "many"):
@@ -389,7 +391,7 @@ def test_names_of_diffusiondb_s_subsets_are_numbers_of_parts():
             parts_of(wrong, 0)
 
 
-def test_data_sets_of_the_hub_s_library_are_read_saved_or_as_parquet_whole_or_streamed(tmp_path):
+def test_data_sets_of_the_library_are_read_saved_as_parquet_and_streamed(tmp_path):
     rows = {
         "picture": [{"bytes": png((i, 0, 0)), "path": None} for i in range(3)],
         "caption": ["x", "y", None],
@@ -400,11 +402,11 @@ def test_data_sets_of_the_hub_s_library_are_read_saved_or_as_parquet_whole_or_st
     (tmp_path / "parquet").mkdir()
     data.to_parquet(tmp_path / "parquet" / "train.parquet")
     for source in (tmp_path / "saved", f"hf:{tmp_path / 'parquet'}"):
-        found = read(source, image_column="picture")
-        assert [each.caption for each in found] == ["x", "y", ""] and found[0].image.stamp()
-        assert found[1].image.look()[0].getpixel((0, 0)) == (1, 0, 0)
+        items = read(source, image_column="picture")
+        assert [item.caption for item in items] == ["x", "y", ""] and items[0].image.stamp()
+        assert items[1].image.load()[0].getpixel((0, 0)) == (1, 0, 0)
     streamed = read(f"hf:{tmp_path / 'parquet'}", image_column="picture", streaming=True)
-    assert [each.id for each in streamed] == ["train-000000", "train-000001", "train-000002"]
+    assert [item.id for item in streamed] == ["train-000000", "train-000001", "train-000002"]
     assert (
         examples(tmp_path / "parquet" / "train.parquet", image_column="picture")["train-000001"]
         == "y"
@@ -427,20 +429,22 @@ def test_a_data_set_that_names_files_stays_within_its_folder(tmp_path):
         for name in ("images/a.png", "../secret.png", "/dev/zero", "gone.png", "nul\0.png")
     ]
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = read(f"hf:{folder}")
-    assert [each.id for each in found if isinstance(each, Example)] == ["train-000000"]
-    assert [each.reason for each in found if isinstance(each, Skipped)] == [
-        "names a file outside the data set", "names a file outside the data set", "names a file that is not there",
+    items = read(f"hf:{folder}")
+    assert [item.id for item in items if isinstance(item, Example)] == ["train-000000"]
+    assert [item.reason for item in items if isinstance(item, Skipped)] == [
+        "names a file outside the data set",
+        "names a file outside the data set",
         "names a file that is not there",
-    ]  # fmt: skip
+        "names a file that is not there",
+    ]
     assert open_source(f"hf:{folder}", SourceOptions()).stamp() == "", (
         "the files may change without it"
     )
     (folder / "data.jsonl").write_text('{"image": "images/a.png", "text": 7}\n')
-    assert [each.reason for each in read(f"hf:{folder}")] == ["caption is no text"]
+    assert [item.reason for item in read(f"hf:{folder}")] == ["caption is no text"]
 
 
-def test_what_cannot_be_a_source_is_said(tmp_path):
+def test_an_unknown_source_is_refused(tmp_path):
     with pytest.raises(SourceError, match="there is no such folder or file; give picturebook"):
         read(tmp_path / "nowhere")
     (tmp_path / "a.docx").touch()

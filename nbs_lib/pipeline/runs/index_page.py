@@ -61,7 +61,7 @@ def refresh(run: Run | None = None) -> Path:
 
 def render_page(template: Path, **values: Any) -> str:
     """Return a page from a template, with the style and the script of the index."""
-    from ...images.html import inline
+    from ...images.html import inline, template_environment
 
     style = (FOLDER / "index.css").read_text("utf-8")
     script = (FOLDER / "index.js").read_text("utf-8")

@@ -1,187 +1,228 @@
-"""A source gone through once: what is kept is encoded while more is being read.
+"""One pass over the sources: examples are read, decoded and filtered, and kept ones handed on.
 
-It is read in chunks. For each in turn: encoding processes look at its images, as far as these were not seen in an earlier
-run; the filters decide, one example after the other; and what is kept goes on the shelf.
+A source is read in chunks. For each in turn, workers decode its images, except those in the image
+index; the filters decide on one example after the other; and the shard writer takes those kept.
+While a chunk is filtered, the next ones are being decoded.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from ...config import Prepare
 from ...config.validation import setting
 from ...run.progress_bar import progress_bar
-from ..examples import Example, InMemory, Skipped, SourceError
-from ..filters import Filters, ImageInfo
-from ..manifest import AMONG, Manifest
-from ..sources import Source, open_source, source_options
+from ..examples import Example, InMemory, Item, Skipped, SourceError
+from ..filters import Filters, ImageInfo, Reason
+from ..manifest import Manifest
+from ..sources import open_source, source_options
+from ..sources.base import Source
 from ..store.image_index import ImageIndex
-from .shard_writer import ShardWriter
+from .encoder import Cropping
+from .shard_writer import KeptExample, ShardWriter
+from .workers import WorkerPool
 
-PIXELS = 1 << 25
-"""Bytes of pictures that a chunk may have, as a process holds a few chunks."""
-HELD = 1 << 26  # bytes of image files that come with a chunk's examples, about
-ROWS = 128  # of a chunk, at most: the last ones leave some processes idle
-PRIOR = 1 << 40  # what the numbers of a prior's chunks begin with
+PICTURE_BYTES = 1 << 25  # bytes of a chunk's pictures, as a worker holds a few chunks
+IMAGE_FILE_BYTES = 1 << 26  # bytes of image files that come with a chunk's examples, about
+CHUNK_ROWS = 128  # of a chunk, at most: the last chunks leave some workers idle
+PRIOR = 1 << 40  # number of the first chunk of a prior
 
 
 @dataclass
 class Chunk:
-    """Some of a source. looks: what is known of its images, by their places; question: where others were asked about."""
+    """A part of a source. Dicts have the positions of items as keys.
 
-    number: int
-    items: list[Example | Skipped]
-    looks: dict[int, ImageInfo] = field(default_factory=dict)
-    stamps: dict[int, str] = field(default_factory=dict)
-    question: int | None = None
-
-
-class Ingest:
-    """Goes through the sources of a stage.
-
-    total: examples that there are at most, or None; looked_at: images that were read; more: whether there was enough before
-    the end of a source.
+    reasons: why examples are dropped without their images.
+    infos: properties of images.
+    stamps: change stamps of the images that a worker decodes.
+    ticket: of the worker's result.
     """
 
-    def __init__(self, config: Prepare, shelf: ShardWriter, notes: Manifest, seen: ImageIndex):
-        self.config, self.shelf, self.notes, self.seen = config, shelf, notes, seen
-        self.total: int | None = 0
-        self.looked_at, self.more, self._left = 0, False, False
+    number: int
+    items: list[Item]
+    reasons: dict[int, Reason] = field(default_factory=dict)
+    infos: dict[int, ImageInfo] = field(default_factory=dict)
+    stamps: dict[int, str] = field(default_factory=dict)
+    ticket: int | None = None
 
-    def all(self):
-        """The source, and the prior. Errors: SourceError where nothing is kept; what the processes raise."""
-        self.one(self.config.source, self.config.max_examples, prior=False)
-        if self.config.prior_preservation_source:
-            self.one(
-                self.config.prior_preservation_source,
-                self.config.prior_preservation_max_examples,
-                prior=True,
-            )
 
-    def one(self, name: str, count: int, prior: bool):
-        """One source, to its end or until enough is kept."""
-        source, filters = (
-            open_source(name, source_options(self.config, count)),
-            Filters(self.config),
-        )
-        there = source.total()
-        total = self._at_most(there, count)
-        dropped, before = self.notes.dropped.copy(), self.notes.kept
-        chunks, ahead = enumerate(_chunks(source, self._rows()), PRIOR * prior), deque()
-        with progress_bar(
-            "prior" if prior else "read", total=total, unit=" examples", mininterval=1, ascii=" #"
-        ) as bar:
-            while not count or self.notes.kept - before < count:
-                while len(ahead) < 2 * self.shelf.members and (following := next(chunks, None)):
-                    ahead.append(self._look(Chunk(*following), filters, prior))
-                if not ahead:
+@dataclass
+class Ingest:
+    """One pass over the sources of a stage.
+
+    total: examples that are expected at most, or None.
+    decoded: images that were read.
+    more: whether a source had more examples than were asked for.
+    """
+
+    config: Prepare
+    cropping: Cropping
+    pool: WorkerPool
+    index: ImageIndex
+    manifest: Manifest
+    writer: ShardWriter
+    total: int | None = 0
+    decoded: int = 0
+    more: bool = False
+
+    def read_all(self):
+        """Read the source and the prior.
+
+        Errors: SourceError if nothing of one is kept; errors of the workers.
+        """
+        config = self.config
+        self.read_source(config.source, config.max_examples, prior=False)
+        if config.prior_preservation_source:
+            limit = config.prior_preservation_max_examples
+            self.read_source(config.prior_preservation_source, limit, prior=True)
+
+    def read_source(self, name: str, limit: int, prior: bool):
+        """Read one source to its end, or until `limit` examples are kept (0: no limit)."""
+        source = open_source(name, source_options(self.config, limit))
+        filters = Filters(self.config)
+        total = self._expect(source.total(), limit)
+        kept_before = self.manifest.n_kept
+        dropped_before = self.manifest.dropped.copy()
+        end = kept_before + limit if limit else None
+        chunks = enumerate(split_into_chunks(source, self._rows()), PRIOR * prior)
+        pending = deque()
+        title = "prior" if prior else "read"
+        with progress_bar(title, total=total, unit=" examples", mininterval=1, ascii=" #") as bar:
+            while self.manifest.n_kept != end:
+                # Two chunks for each worker: one is decoded while the other waits.
+                n_missing = 2 * self.pool.n_workers - len(pending)
+                for number, items in islice(chunks, n_missing):
+                    chunk = Chunk(number, [self._adapt(item, prior) for item in items])
+                    self._start_decoding(chunk, filters)
+                    pending.append(chunk)
+                if not pending:
                     break
-                chosen = self._choose(
-                    self._looked(chunk := ahead.popleft()), filters, count and before + count
-                )
-                self.shelf.put(chunk.number, chosen, chunk.stamps.keys())
-                bar.update(len(chosen))
+                chunk = pending.popleft()
+                self._finish_decoding(chunk)
+                examples = self._filter(chunk, filters, end)
+                self.writer.add_chunk(chunk.number, examples, chunk.stamps.keys())
+                bar.update(len(examples))
             else:
-                self.more |= self._left or bool(ahead) or next(chunks, None) is not None
-        if self.notes.kept == before:
-            raise _nothing(name, self.notes.dropped - dropped)
+                self.more |= bool(pending) or next(chunks, None) is not None
+        if self.manifest.n_kept == kept_before:
+            raise nothing_kept(name, self.manifest.dropped - dropped_before)
 
-    def _at_most(self, there: int | None, count: int) -> int | None:
-        total = min(there, count) if there and count else there or count or None
-        self.total = self.total + total if self.total is not None and total else None
+    def _expect(self, available: int | None, limit: int) -> int | None:
+        """Return how many examples a source gives at most, and add them to the total."""
+        counts = [count for count in (available, limit) if count]
+        total = min(counts, default=None)
+        # The total of both sources is unknown if that of one is.
+        if self.total is not None:
+            self.total = self.total + total if total else None
         return total
 
     def _rows(self) -> int:
-        rows = max(1, min(ROWS, PIXELS // (3 * self.config.resolution**2)))
+        """Return the rows of a chunk, a multiple of 8 if there are so many."""
+        picture = 3 * self.config.resolution**2
+        rows = max(1, min(CHUNK_ROWS, PICTURE_BYTES // picture))
         return rows // 8 * 8 or rows
 
-    def _look(self, chunk: Chunk, filters: Filters, prior: bool) -> Chunk:
-        """Have the images looked at that no filter drops unseen and that are not remembered."""
-        chunk.items = [self._named(each, prior) for each in chunk.items]
-        images = {i: each.image for i, each in enumerate(chunk.items)
-                  if isinstance(each, Example) and each.image is not None and not filters.before(each)}  # fmt: skip
-        hashed = self.config.near_duplicates >= 0 or self.notes.kept < AMONG
-        stamps = {i: place.stamp() for i, place in images.items()}
-        known = zip(
-            images,
-            self.seen.known(list(images.values()), list(stamps.values()), hashed),
-            strict=True,
-        )
-        chunk.looks = {i: look for i, look in known if look}
-        unseen = {i: place for i, place in images.items() if i not in chunk.looks}
-        if unseen:
-            chunk.stamps = {i: stamps[i] for i in unseen}
-            chunk.question = self.shelf.look(chunk.number, unseen, hashed)
-            self.looked_at += len(unseen)
-        return chunk
-
-    def _named(self, each: Example | Skipped, prior: bool) -> Example | Skipped:
+    def _adapt(self, item: Item, prior: bool) -> Item:
+        """Mark an item of the prior; put the template's words around other captions."""
+        template = self.config.template
         if prior:
-            return replace(
-                each,
-                id=f"prior/{each.id}",
-                **({"prior": True} if isinstance(each, Example) else {}),
-            )
-        if self.config.template and isinstance(each, Example) and each.caption:
-            return replace(each, caption=self.config.template.replace("{}", each.caption))
-        return each
+            # Source and prior may be the same folder, and ids must differ.
+            marks = {"prior": True} if isinstance(item, Example) else {}
+            return replace(item, id=f"prior/{item.id}", **marks)
+        if template and isinstance(item, Example) and item.caption:
+            return replace(item, caption=template.replace("{}", item.caption))
+        return item
 
-    def _looked(self, chunk: Chunk) -> Chunk:
-        if chunk.question is not None:
-            fresh = self.shelf.reply(chunk.question)
-            chunk.looks |= fresh
-            self.seen.remember(
-                (chunk.items[i].image, chunk.stamps[i], look) for i, look in fresh.items()
-            )
-        return chunk
-
-    def _choose(
-        self, chunk: Chunk, filters: Filters, most: int
-    ) -> list[tuple[int, Example, ImageInfo]]:
-        """What is kept of a chunk, until `most` are; 0 is without end. _left: whether there was more of it then."""
-        chosen, self._left = [], False
-        for i, each in enumerate(chunk.items):
-            if most and self.notes.kept == most:
-                self._left = True
-                break
-            if isinstance(each, Skipped):
-                self.notes.drop(each)
-                continue
-            look = chunk.looks.get(i, ImageInfo())
-            if reason := filters.before(each) or filters.after(each, look):
-                self.notes.drop(Skipped(each.id, *reason, each.image))
+    def _start_decoding(self, chunk: Chunk, filters: Filters):
+        """Queue the images that pass the caption filters and are not in the image index."""
+        images = {}
+        for i, item in enumerate(chunk.items):
+            if isinstance(item, Example):
+                reason = filters.before(item)
+                chunk.reasons[i] = reason
+                if item.image is not None and reason is None:
+                    images[i] = item.image
+        hashed = self.config.near_duplicates >= 0 or self.manifest.wants_hashes
+        # Stamps are taken before the images are read: a later change then shows.
+        stamps = [image.stamp() for image in images.values()]
+        infos = self.index.find(list(images.values()), stamps, hashed)
+        new = {}
+        for i, stamp, info in zip(images, stamps, infos, strict=True):
+            if info is None:
+                new[i] = images[i]
+                chunk.stamps[i] = stamp
             else:
-                chosen.append((i, each, look))
-                self.notes.keep(each, look)
-        return chosen
+                chunk.infos[i] = info
+        if new:
+            self.decoded += len(new)
+            # The chunk's number as key: the same worker encodes what it has decoded.
+            number = chunk.number
+            arguments = (number, new, self.cropping, hashed)
+            chunk.ticket = self.pool.submit(number, "decode_images", *arguments)
+
+    def _finish_decoding(self, chunk: Chunk):
+        if chunk.ticket is None:
+            return
+        infos = self.pool.result(chunk.ticket)
+        chunk.infos |= infos
+        # Remembered at once: a run that is killed need not read these images again.
+        entries = []
+        for i, info in infos.items():
+            image = chunk.items[i].image
+            entries.append((image, chunk.stamps[i], info))
+        self.index.remember(entries)
+
+    def _filter(self, chunk: Chunk, filters: Filters, end: int | None) -> list[KeptExample]:
+        """Return the examples of a chunk that are kept, until `end` are kept in all."""
+        examples = []
+        for i, item in enumerate(chunk.items):
+            if self.manifest.n_kept == end:
+                self.more = True
+                break
+            if isinstance(item, Skipped):
+                self.manifest.drop(item)
+                continue
+            info = chunk.infos.get(i, ImageInfo())  # a prompt has no image
+            reason = chunk.reasons[i] or filters.after(item, info)
+            if reason:
+                self.manifest.drop(Skipped(item.id, *reason, item.image))
+            else:
+                self.manifest.keep(item, info)
+                examples.append(KeptExample(i, item, info))
+        return examples
 
 
-def _chunks(source: Source, rows: int) -> Iterator[list[Example | Skipped]]:
-    """Lists of so many, as the source is read; of fewer, where their images come with them and are large."""
-    chunk, held = [], 0
-    for each in source:
-        chunk.append(each)
-        place = each.image if isinstance(each, Example) else each.place
-        held += len(place.data) if isinstance(place, InMemory) else 0
-        if len(chunk) == rows or held >= HELD:
+def split_into_chunks(source: Source, rows: int) -> Iterator[list[Item]]:
+    """Yield lists of `rows` items, of fewer if large images come with them."""
+    chunk = []
+    in_memory = 0
+    # Items of a table come with their images; such a chunk is bounded by bytes, too.
+    for item in source:
+        chunk.append(item)
+        if isinstance(item.image, InMemory):
+            in_memory += len(item.image.data)
+        if len(chunk) == rows or in_memory >= IMAGE_FILE_BYTES:
             yield chunk
-            chunk, held = [], 0
+            chunk = []
+            in_memory = 0
     if chunk:
         yield chunk
 
 
-def _nothing(name: str, dropped: Counter) -> SourceError:
-    """What to say of a source of which nothing is kept."""
-    if set(dropped) == {"image without caption"}:
+def nothing_kept(name: str, dropped: Counter) -> SourceError:
+    """Return the error of a source of which nothing is kept."""
+    captionless = "image without caption"
+    if set(dropped) == {captionless}:
         return SourceError(
-            f"source {name!r}: none of its {dropped['image without caption']} images has a caption; write a .txt file of "
-            f"the same name beside each, or a metadata.jsonl with file_name and text, or give "
-            f"{setting('prepare', 'captions', 'names')}"
+            f"source {name!r}: none of its {dropped[captionless]} images has a caption; "
+            "write a .txt file of the same name beside each, or a metadata.jsonl with file_name "
+            f"and text, or give {setting('prepare', 'captions', 'names')}"
         )
     if dropped:
         counts = ", ".join(f"{number} × {reason}" for reason, number in dropped.most_common())
         return SourceError(
-            f"source {name!r}: nothing in it can be used ({counts}); mend it or give another source"
+            f"source {name!r}: nothing in it can be used ({counts}); fix it or give another source"
         )
     return SourceError(
         f"source {name!r} has no images in it, of the kinds that can be read; give another source"

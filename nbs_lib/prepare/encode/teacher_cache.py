@@ -1,13 +1,16 @@
-"""The teacher's answers, asked once and kept: training then runs no teacher. A file for each shard of examples:
+"""The teacher's predictions, computed once and stored, so that training runs no teacher.
+
+A file for each shard of examples holds
 
     t       int64 [n, draws]
     uncond  fp16  [n, draws, c, h, w], the base's prediction with the negative prompt
     cond    fp16  [n, draws, c, h, w], with the caption; any guidance scale is made from the two
-    x_t     fp16  [n, draws, c, h, w], the states of trajectories; those of data are the example's latents with
-                  `noise_of(seed, key, draw)`, which is not kept
+    x_t     fp16  [n, draws, c, h, w], the states of trajectories; those of data are the example's
+                  latents with `noise_like(seed, key, draw)`, which is not stored
 
-Timesteps and noise depend on an example's key and the seed alone, so an answer holds wherever the example stands.
-What is done here decides what a cache holds, so this module's source is part of every cache's key.
+Timesteps and noise depend on an example's key and the seed alone, so a prediction stays valid in
+any order of the examples. A cache's content depends on this code, so this module's source is part
+of every cache's key.
 """
 
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from ...cache.format import N_TIMESTEPS
 from ...cache.shards import map_shard
 from ...config import Prepare
 from ...diffusion import (
@@ -27,22 +31,26 @@ from ...diffusion import (
     to_x_0,
 )
 from ...models import StableDiffusion
-from .encoder import keep_picture
-
-Tensors = dict[str, torch.Tensor]
-Rows = list[tuple[Path, int]]
-"""Of each example the file of its caption's embeddings, and the row in it."""
-TIMESTEPS = 1000
+from ..store.reuse import RowRef
+from .shard_rows import Tensors, collate, load_row, store_shard
 
 
 class TeacherCache:
-    """The base's UNet, asked for both sides of guidance in one batch. unconditional: the file of these texts."""
+    """The base's UNet, which predicts both sides of guidance in one batch."""
 
     def __init__(
-        self, base: StableDiffusion, device: torch.device, unconditional: Path, config: Prepare
+        self,
+        base: StableDiffusion,
+        device: torch.device,
+        unconditional: Path,
+        config: Prepare,
     ):
-        self.base, self.device, self.config = base, device, config
-        self.away = {name: part.to(device) for name, part in map_shard(unconditional).items()}
+        """Load the UNet. unconditional: file of the unconditional embeddings."""
+        self.base = base
+        self.device = device
+        self.config = config
+        texts = map_shard(unconditional)
+        self.unconditional = self._to_device(texts)
         self.unet = base.unet().to(device, memory_format=torch.channels_last)
         self.alphas_cumprod = base.scheduler().alphas_cumprod.to(device)
 
@@ -51,115 +59,160 @@ class TeacherCache:
         self,
         path: Path,
         keys: Sequence[str],
-        texts: Rows,
-        latents: Path | None,
+        text_rows: list[RowRef],
+        latents_path: Path | None,
         shape: tuple[int, ...],
     ):
-        """Ask about the examples of a shard. latents: their file, for states of data; shape: [c, h, w] of a latent."""
-        of = {"data": self.about_data, "trajectories": self.about_trajectories}[
-            self.config.teacher_cache
-        ]
-        whole = map_shard(latents)["latents"] if latents else torch.zeros(len(keys), *shape)
-        size, parts = max(1, self.config.batch_size // 2), []  # each example is two rows
+        """Write the predictions for the examples of a shard.
+
+        keys: of the examples.
+        text_rows: for each example, its caption's embeddings.
+        latents_path: the examples' latents, for predictions on data.
+        shape: [c, h, w] of a latent.
+        """
+        predict = self.predict_trajectories
+        if self.config.teacher_cache == "data":
+            predict = self.predict_on_data
+        # Trajectories need the latents' shape alone.
+        latents = torch.zeros(len(keys), *shape)
+        if latents_path:
+            latents = map_shard(latents_path)["latents"]
+        # Each example is two rows of a batch, with and without its caption.
+        size = max(1, self.config.batch_size // 2)
+        parts = []
         for start in range(0, len(keys), size):
             rows = slice(start, start + size)
-            text = {name: torch.stack([map_shard(file)[name][row] for file, row in texts[rows]]).to(self.device)
-                    for name in ("embeddings", "pooled") if name in map_shard(texts[0][0])}  # fmt: skip
-            parts.append(of(whole[rows], keys[rows], text))
-        keep_picture(
-            path,
-            {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]},
-        )
+            texts = self._load_texts(text_rows[rows])
+            parts.append(predict(latents[rows], keys[rows], texts))
+        store_shard(path, collate(parts, torch.cat))
 
-    def ask(
-        self, x_t: torch.Tensor, t: torch.Tensor, text: Tensors
+    def _load_texts(self, text_rows: list[RowRef]) -> Tensors:
+        # The captions of a shard may be spread over many files.
+        texts = collate(list(map(load_row, text_rows)))
+        return self._to_device(texts)
+
+    def _to_device(self, tensors: Tensors) -> Tensors:
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+    def predict(
+        self,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        text: Tensors,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """uncond and cond [n, c, h, w] for states x_t."""
-        rows = (x_t.repeat(2, 1, 1, 1), t.repeat(2))
-        context = torch.cat(
-            [self.away["negative"].expand_as(text["embeddings"]), text["embeddings"]]
-        )
-        pooled = None
-        if "pooled" in text:
-            pooled = torch.cat(
-                [self.away["negative_pooled"].expand_as(text["pooled"]), text["pooled"]]
-            )
-        return self.unet(
-            *rows,
-            context,
+        """Return the predictions uncond and cond [n, c, h, w] for states x_t at timesteps t."""
+        pooled = self._both_sides("pooled", text) if "pooled" in text else None
+        prediction = self.unet(
+            x_t.repeat(2, 1, 1, 1),
+            t.repeat(2),
+            self._both_sides("embeddings", text),
             added_cond_kwargs=self.base.added_cond_kwargs(pooled, x_t),
             return_dict=False,
-        )[0].chunk(2)
+        )[0]
+        return prediction.chunk(2)
+
+    def _both_sides(self, name: str, text: Tensors) -> torch.Tensor:
+        cond = text[name]
+        negative = "negative" if name == "embeddings" else "negative_pooled"
+        uncond = self.unconditional[negative].expand_as(cond)
+        # The unconditional side comes first, as in diffusers' pipelines.
+        return torch.cat([uncond, cond])
 
     def step(
-        self, prediction: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, end: torch.Tensor
+        self,
+        prediction: torch.Tensor,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        end: torch.Tensor,
     ) -> torch.Tensor:
-        """DDIM's step from timesteps t to timesteps `end`."""
-        there = (x_t, *alpha_sigma(self.alphas_cumprod, t), self.base.prediction_type)
-        return add_noise(
-            to_x_0(prediction, *there),
-            to_eps(prediction, *there),
-            *alpha_sigma(self.alphas_cumprod, end),
-        )
+        """Return the states after DDIM's step from timesteps t to timesteps `end`."""
+        alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
+        x_0 = to_x_0(prediction, x_t, alpha, sigma, self.base.prediction_type)
+        eps = to_eps(prediction, x_t, alpha, sigma, self.base.prediction_type)
+        return add_noise(x_0, eps, *alpha_sigma(self.alphas_cumprod, end))
 
-    def about_data(self, latents: torch.Tensor, keys: Sequence[str], text: Tensors) -> Tensors:
-        """Answers about noised latents, the timesteps spread evenly over the draws and at random within each share."""
-        t, kept = timesteps(keys, self.config), []
+    def predict_on_data(
+        self,
+        latents: torch.Tensor,
+        keys: Sequence[str],
+        text: Tensors,
+    ) -> Tensors:
+        """Return predictions on noised latents.
+
+        Timesteps are spread evenly over the draws, and random within each share.
+        """
+        t = timesteps(keys, self.config)
+        # Training makes the same noise again from seed, key and draw, so it is not stored.
+        x_0 = latents.to(self.device)
+        predictions = []
         for draw in range(self.config.teacher_samples):
             noise = self._noise(keys, draw, tuple(latents.shape[1:]))
             now = t[:, draw].to(self.device)
-            x_t = add_noise(latents.to(self.device), noise, *alpha_sigma(self.alphas_cumprod, now))
-            kept.append(self.ask(x_t, now, text))
-        uncond, cond = (torch.stack([half(answer[side]) for answer in kept], 1) for side in (0, 1))
+            alpha, sigma = alpha_sigma(self.alphas_cumprod, now)
+            x_t = add_noise(x_0, noise, alpha, sigma)
+            predictions.append(self.predict(x_t, now, text))
+        uncond, cond = _stack_halves(predictions)
         return {"t": t, "uncond": uncond, "cond": cond}
 
-    def about_trajectories(
-        self, latents: torch.Tensor, keys: Sequence[str], text: Tensors
+    def predict_trajectories(
+        self,
+        latents: torch.Tensor,
+        keys: Sequence[str],
+        text: Tensors,
     ) -> Tensors:
-        """Answers along guided sampling from noise alone, in as many DDIM steps as there are draws; the latents give the
-        shape.
+        """Return predictions along guided sampling, with a DDIM step for each draw.
 
-        The first step, from pure noise at the last timestep, is not kept; it leads to a timestep of the first share, each
-        example's own, so together they meet all timesteps.
+        The latents give the shape. The first step begins with pure noise at the last timestep. It
+        leads to a timestep of the first share, different for each example, so that the examples
+        together meet all timesteps.
         Source: arXiv 2503.07274, sec. 3.
         """
         x_t = self._noise(keys, 0, tuple(latents.shape[1:]))
         t = timesteps(keys, self.config, together=True)
-        times = torch.cat([torch.full((len(t), 1), TIMESTEPS - 1), t], 1).to(self.device)
-        kept = []
-        for now, end in zip(times.unbind(1), times[:, 1:].unbind(1), strict=False):
-            uncond, cond = self.ask(x_t, now, text)
-            kept.append((uncond, cond, x_t))
-            x_t = self.step(
-                classifier_free_guidance(uncond, cond, self.config.teacher_guidance_scale),
-                x_t,
-                now,
-                end,
-            )
-        kept.append((*self.ask(x_t, times[:, -1], text), x_t))
-        kept = kept[1:]
-        uncond, cond, states = (
-            torch.stack([half(answer[i]) for answer in kept], 1) for i in range(3)
-        )
+        now = torch.full_like(t[:, 0], N_TIMESTEPS - 1).to(self.device)
+        guidance_scale = self.config.teacher_guidance_scale
+        uncond, cond = self.predict(x_t, now, text)
+        # All examples share the first state's timestep, so it is not stored.
+        steps = []
+        for end in t.to(self.device).unbind(1):
+            guided = classifier_free_guidance(uncond, cond, guidance_scale)
+            x_t = self.step(guided, x_t, now, end)
+            uncond, cond = self.predict(x_t, end, text)
+            steps.append((uncond, cond, x_t))
+            now = end
+        uncond, cond, states = _stack_halves(steps)
         return {"t": t, "uncond": uncond, "cond": cond, "x_t": states}
 
     def _noise(self, keys: Sequence[str], draw: int, shape: tuple[int, ...]) -> torch.Tensor:
-        return torch.stack([noise_like(self.config.seed, key, draw, shape) for key in keys]).to(
-            self.device
-        )
+        rows = [noise_like(self.config.seed, key, draw, shape) for key in keys]
+        return torch.stack(rows).to(self.device)
 
 
 def timesteps(keys: Sequence[str], config: Prepare, together: bool = False) -> torch.Tensor:
-    """Timesteps [n, draws], falling, one in each of `draws` equal shares; `together`: at the same place of every share."""
+    """Return timesteps [n, draws], falling, one in each of `draws` equal shares.
+
+    together: whether all of an example are at the same position of their shares.
+    """
     rows = []
+    draws = config.teacher_samples
     for key in keys:
-        digest = blake2b(f"timesteps {config.seed} {key}".encode(), digest_size=7).digest()
+        # The key and not the row seeds the generator: an example keeps its timesteps anywhere.
+        name = f"timesteps {config.seed} {key}".encode()
+        digest = blake2b(name, digest_size=7).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest))
-        place = torch.rand(1 if together else config.teacher_samples, generator=generator)
-        share = torch.arange(config.teacher_samples, 0, -1) - 1 + place
-        rows.append((share * TIMESTEPS / config.teacher_samples).long().clamp(0, TIMESTEPS - 1))
+        position = torch.rand(1 if together else draws, generator=generator)
+        share = torch.arange(draws, 0, -1) - 1 + position
+        t = (share * N_TIMESTEPS / draws).long()
+        # Rounding may reach the end of the last share, which is no timestep.
+        rows.append(t.clamp(0, N_TIMESTEPS - 1))
     return torch.stack(rows)
 
 
-def half(answer: torch.Tensor) -> torch.Tensor:
-    return answer.half().cpu()
+def _stack_halves(draws: list[tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
+    """Return each column of the draws as fp16 [n, draws, c, h, w] on the CPU."""
+    # Draws are converted before they are stacked, which takes half the memory.
+    columns = []
+    for tensors in zip(*draws, strict=True):
+        halves = [tensor.half().cpu() for tensor in tensors]
+        columns.append(torch.stack(halves, 1))
+    return columns

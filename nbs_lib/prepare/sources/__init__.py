@@ -1,133 +1,128 @@
-"""Where examples come from. A source is read lazily: it is iterated once, and nothing of it is kept.
+"""The sources of examples, each opened by its name.
 
-drawn        the picture-book, and scenes new to its base
-folder       a folder of images with captions beside them, in their names or in a table
-tables       a table by itself: images by path, or in it
-prompts      a text file, one prompt a line, and no images
-webdataset   tar archives
-diffusiondb  the reference's data, from the hub or from a copy
-hub          a data set of the hub or of the `datasets` library
-
-Each is a class with `__iter__`, which yields Example and Skipped in a fixed order; `total()`, how many examples there are at
-most, or None; and `stamp()`, which changes when anything does that it would yield, "" where nothing tells. What cannot be used
-is never fatal and never silent: it is a Skipped with its reason.
+base          the interface of a source
+picturebook   the picture-book, and scenes new to its base, drawn by code
+folder        a folder of images with captions beside them, in their names or in a table
+table         a table by itself: images by path, or in it
+table_rows    the rows of such tables
+prompts       a text file, one prompt a line, and no images
+webdataset    tar archives
+diffusiondb   the reference's data, from the hub or from a copy; diffusiondb_part: one part
+huggingface   a data set of the hub or of the `datasets` library; huggingface_folder: its checks
+readers       readers of file formats
 """
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ...config import DRAWN, Prepare
 from ...files import ROOT
 from ..enclosure import open_regular
-from ..examples import Example, Skipped, SourceError
+from ..examples import SourceError
+from .base import Source, SourceOptions
+from .diffusiondb import METADATA, REPOSITORY, DiffusionDB, open_on_hub
+from .folder import ImageFolder
+from .huggingface import HubDataset, is_saved
+from .picturebook import PictureBookSource
+from .prompts import Prompts
+from .table import open_table
+from .table_rows import TABLE_ENDINGS
+from .webdataset import WebDataset
 
+# Prefixes of data sets on the hub: hf:OWNER/NAME, diffusiondb:2m_first_10k.
 HUB, DIFFUSIONDB = "hf:", "diffusiondb:"
-"""What the source of a data set on the hub begins with: hf:OWNER/NAME, diffusiondb:2m_first_10k."""
-
-
-class Source(Protocol):
-    """See the module's docstring."""
-
-    def __iter__(self) -> Iterator[Example | Skipped]: ...
-
-    def total(self) -> int | None: ...
-
-    def stamp(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """What a source is asked for, besides which it is; see the parameters of these names."""
-
-    count: int = 0
-    seed: int = 0
-    subset: str = ""
-    split: str = "train"
-    streaming: bool = False
-    image_column: str = ""
-    caption_column: str = ""
-    captions: str = "files"
+FILE_ENDINGS = (".tar", ".txt", *TABLE_ENDINGS)
 
 
 def source_options(config: Prepare, count: int) -> SourceOptions:
-    names = ("seed", "subset", "split", "streaming", "image_column", "caption_column", "captions")
-    return SourceOptions(count, **{name: getattr(config, name) for name in names})
+    return SourceOptions(
+        count=count,
+        seed=config.seed,
+        subset=config.subset,
+        split=config.split,
+        streaming=config.streaming,
+        image_column=config.image_column,
+        caption_column=config.caption_column,
+        captions=config.captions,
+    )
 
 
-def open_source(source: str, how: SourceOptions) -> Source:
-    """The source of that name; a relative path is taken from the project. Errors: SourceError."""
-    from . import diffusiondb, folder, webdataset
-    from . import huggingface as hub
-    from . import picturebook as drawn
-
+def open_source(source: str, options: SourceOptions) -> Source:
+    """Return the source of a name; a relative path begins at the project. Errors: SourceError."""
     if source in DRAWN:
-        return drawn.PictureBookSource(source, how.count, how.seed)
+        return PictureBookSource(source, options.count, options.seed)
     if source.startswith(DIFFUSIONDB):
-        return diffusiondb.exists_on_hub(source.removeprefix(DIFFUSIONDB), how)
+        return open_on_hub(source.removeprefix(DIFFUSIONDB), options)
     if source.startswith(HUB):
-        return hub.HubDataset(source.removeprefix(HUB), how)
+        return HubDataset(source.removeprefix(HUB), options)
     try:
         path = ROOT / Path(source).expanduser()
-    except RuntimeError:  # of a user that is not known
+    except RuntimeError:  # "~name" of an unknown user
         path = ROOT / source
+    # Sorted, because the order of a glob is the disk's and differs between machines.
     if "*" in path.name:
-        return webdataset.WebDataset(sorted(path.parent.glob(path.name)), str(path), path.parent)
+        archives = sorted(path.parent.glob(path.name))
+        return WebDataset(archives, str(path), path.parent)
+    # A pipe is neither file nor folder here, and so it is refused like a missing path.
     if os.path.isfile(path):
-        return _file(source, path, how)
-    if not os.path.isdir(path):
-        raise SourceError(
-            f"source {str(path)!r}: there is no such folder or file; give {', '.join(DRAWN)}, a folder of images, a table, a "
-            f"text file of prompts, tar archives, {HUB}OWNER/NAME or {DIFFUSIONDB}2m_first_10k"
-        )
-    if os.path.lexists(path / diffusiondb.METADATA) and any(path.glob("images/part-*.zip")):
-        return diffusiondb.DiffusionDB(path, how)
-    if hub.is_saved(path):
-        return hub.HubDataset(str(path), how)
-    images = folder.Folder(path, how)
-    if (shards := sorted(path.glob("*.tar"))) and not images.has_images():
-        return webdataset.WebDataset(shards, str(path), path)
+        return _open_file(source, path, options)
+    if os.path.isdir(path):
+        return _open_folder(path, options)
+    raise SourceError(
+        f"source {str(path)!r}: there is no such folder or file; give {', '.join(DRAWN)}, "
+        "a folder of images, a table, a text file of prompts, tar archives, "
+        f"{HUB}OWNER/NAME or {DIFFUSIONDB}2m_first_10k"
+    )
+
+
+def _open_folder(path: Path, options: SourceOptions) -> Source:
+    if os.path.lexists(path / METADATA) and any(path.glob("images/part-*.zip")):
+        return DiffusionDB(path, options)
+    if is_saved(path):
+        return HubDataset(str(path), options)
+    images = ImageFolder(path, options)
+    shards = sorted(path.glob("*.tar"))
+    # An archive beside images is a backup or the like.
+    if shards and not images.total():
+        return WebDataset(shards, str(path), path)
     return images
 
 
-def check_source_on_hub(source: str, patience: float):
-    """Ask the hub for a data set, of which nothing is fetched. patience: seconds to wait.
-
-    Errors: SourceError where the hub does not know it, or does not answer.
-    """
-    from huggingface_hub import HfApi
-
-    from .diffusiondb import REPOSITORY
-
-    name = REPOSITORY if source.startswith(DIFFUSIONDB) else source.removeprefix(HUB)
-    try:
-        HfApi().dataset_info(name, timeout=patience)
-    except Exception as failure:  # the hub's, the network's, and those of an id that is none
+def _open_file(source: str, path: Path, options: SourceOptions) -> Source:
+    ending = path.suffix.lower()
+    if ending not in FILE_ENDINGS:
         raise SourceError(
-            f"source {source!r}: the hub has no data set {name!r} or does not answer ({type(failure).__name__}); check the id "
-            "and the connection, or give a local copy"
-        ) from None
-
-
-def _file(source: str, path: Path, how: SourceOptions) -> Source:
-    """The source that a single file is. Errors: SourceError."""
-    from . import prompts, tables, webdataset
-
-    kinds = {
-        ".tar": lambda: webdataset.WebDataset([path], str(path)),
-        ".txt": lambda: prompts.Prompts(path),
-    }
-    kinds |= {ending: lambda: tables.table(path, how) for ending in tables.ENDINGS}
-    if path.suffix.lower() not in kinds:
-        raise SourceError(
-            f"source {source!r}: a file that ends in {', '.join(kinds)} can be read, or a folder"
+            f"source {source!r}: a file that ends in {', '.join(FILE_ENDINGS)} can be read, "
+            "or a folder"
         )
+    # Unreadable files are refused at once, not after hours in the middle of a run.
     try:
         open_regular(path).close()
     except OSError as failure:
         raise SourceError(
             f"source {str(path)!r}: the file cannot be read: {failure.strerror or failure}"
         ) from None
-    return kinds[path.suffix.lower()]()
+    if ending == ".tar":
+        return WebDataset([path], str(path))
+    if ending == ".txt":
+        return Prompts(path)
+    return open_table(path, options)
+
+
+def check_source_on_hub(source: str, patience: float):
+    """Check that the hub has a data set, of which nothing is fetched.
+
+    patience: seconds to wait.
+    Errors: SourceError if the hub does not know it, or does not answer.
+    """
+    # Imported here: a run on local files needs neither the library nor the seconds it takes.
+    from huggingface_hub import HfApi
+
+    name = REPOSITORY if source.startswith(DIFFUSIONDB) else source.removeprefix(HUB)
+    try:
+        HfApi().dataset_info(name, timeout=patience)
+    except Exception as failure:  # errors of the hub, of the network, and of an invalid id
+        raise SourceError(
+            f"source {source!r}: the hub has no data set {name!r} or does not answer "
+            f"({type(failure).__name__}); check the id and the connection, or give a local copy"
+        ) from None

@@ -1,159 +1,193 @@
 """DiffusionDB, the reference's data, in its parts as they are published.
 
-    images/part-000001.zip    1,000 PNGs, and part-000001.json: {"NAME.png": {"p": prompt, "se": seed, …}}
-    metadata.parquet          image_name, prompt, part_id, seed, step, cfg, sampler, width, height, image_nsfw, prompt_nsfw
+    images/part-000001.zip    1,000 PNGs, and part-000001.json: {"NAME.png": {"p": prompt, …}}
+    metadata.parquet          image_name, prompt, part_id, seed, step, cfg, sampler, width, height,
+                              image_nsfw, prompt_nsfw
 
 Source: Wang et al., arXiv 2210.14896; https://huggingface.co/datasets/poloclub/diffusiondb.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..captions import CaptionError, clean_caption, decode_caption
+from ...models.checks.headers import first_line
+from ..captions import decode_caption
 from ..enclosure import Enclosure, EnclosureError
-from ..examples import Example, InZip, Skipped, change_stamp
+from ..examples import InZip, Item, Items, Skipped, SourceError, make_example
 from ..filters import SCORES
-from . import SourceError, SourceOptions
-from .diffusiondb_part import contents, rows_of_part
+from .base import SourceOptions, files_stamp
+from .diffusiondb_part import TableRows, read_contents, rows_of_part
 from .readers.parquet import TableError
 
 REPOSITORY, METADATA = "poloclub/diffusiondb", "metadata.parquet"
-PARTS, IN_A_PART = 2000, 1000
-KNOWN = ("seed", "step", "cfg", "sampler", "width", "height", *SCORES)
-SUBSET = re.compile(r"2m_(first|random)_(\d+)(k?)|2m_all")
+PARTS = 2000
+IMAGES_PER_PART = 1000
+COLUMNS = ("seed", "step", "cfg", "sampler", "width", "height", *SCORES)
+# The names that the data set's own loading script has.
+SUBSET = re.compile(r"2m_(first|random)_(\d+)(k?)")
+PART_NAME = re.compile(r"part-(\d{6})\.zip")
 NO_SCORES = "scores cannot be read"
 
 
 def parts_of(subset: str, seed: int) -> list[int]:
-    """The numbers of the parts that a subset's name means: 2m_first_10k are the first ten, 2m_random_5k five by chance.
+    """Return the numbers of a subset's parts.
 
-    A plain number is that many of the first. Errors: SourceError.
+    2m_first_10k are the first ten, 2m_random_5k five random ones, and a plain number that many of
+    the first. Errors: SourceError.
     """
-    if subset.isdigit() and 0 < int(subset) <= PARTS:
-        return list(range(1, int(subset) + 1))
-    told = SUBSET.fullmatch(subset)
-    if told and not told[1]:
-        return list(range(1, PARTS + 1))
-    count = int(told[2]) * (1000 if told[3] else 1) if told else 0
-    if not 0 < count <= PARTS * IN_A_PART or count % IN_A_PART:
+    numbers = range(1, PARTS + 1)
+    if subset.isdecimal() and 0 < int(subset) <= PARTS:
+        return list(numbers[: int(subset)])
+    if subset == "2m_all":
+        return list(numbers)
+    match = SUBSET.fullmatch(subset)
+    n_images = 0
+    if match:
+        n_images = int(match[2]) * (1000 if match[3] else 1)
+    count, rest = divmod(n_images, IMAGES_PER_PART)
+    if rest or not 0 < count <= PARTS:
         raise SourceError(
-            f"subset {subset!r} of DiffusionDB: give 2m_first_1k, 2m_first_10k, 2m_random_5k and the like, 2m_all, or a number "
-            f"of parts up to {PARTS}"
+            f"subset {subset!r} of DiffusionDB: give 2m_first_1k, 2m_first_10k, 2m_random_5k and "
+            f"the like, 2m_all, or a number of parts up to {PARTS}"
         )
-    whole = range(1, PARTS + 1)
-    count //= IN_A_PART
-    return list(whole[:count]) if told[1] == "first" else sorted(Random(seed).sample(whole, count))
+    # Random parts are sorted, so that a subset has one order whatever chance drew first.
+    if match[1] == "first":
+        return list(numbers[:count])
+    return sorted(Random(seed).sample(numbers, count))
 
 
 class DiffusionDB:
-    """A copy in a folder; all of its parts, or those of a subset. fetch: brings a file that is not there yet."""
+    """A copy in a folder; all of its parts, or those of a subset.
+
+    fetch: downloads a file and returns its path; None if all files are in the folder.
+    """
 
     def __init__(
-        self, folder: Path, how: SourceOptions, fetch: Callable[[str], Path] | None = None
+        self,
+        folder: Path,
+        options: SourceOptions,
+        fetch: Callable[[str], Path] | None = None,
     ):
-        self.folder, self.fetch, self.enclosure = folder, fetch, Enclosure(folder)
-        if how.subset:
-            self.parts = parts_of(how.subset, how.seed)
+        self.folder = folder
+        self.fetch = fetch
+        self.enclosure = Enclosure(folder)
+        if options.subset:
+            self.parts = parts_of(options.subset, options.seed)
         else:
-            found = (
-                re.fullmatch(r"part-(\d{6})\.zip", path.name)
-                for path in (folder / "images").iterdir()
-            )
-            self.parts = sorted(int(match[1]) for match in found if match)
+            names = [path.name for path in (folder / "images").iterdir()]
+            matches = filter(None, map(PART_NAME.fullmatch, names))
+            self.parts = sorted(int(match[1]) for match in matches)
         if not self.parts:
             raise SourceError(
                 f"source {str(folder)!r}: no images/part-000001.zip or the like in it"
             )
 
     def total(self) -> int:
-        return len(self.parts) * IN_A_PART
+        return len(self.parts) * IMAGES_PER_PART
 
     def stamp(self) -> str:
-        """ "" for one that is still fetched."""
-        files = [
-            self.folder / METADATA,
-            *(self.folder / "images" / f"part-{part:06d}.zip" for part in self.parts),
-        ]
-        return "" if self.fetch else str([(str(path), change_stamp(path)) for path in files])
+        """Return what changes when a part or the table does, "" if parts are downloaded."""
+        if self.fetch:
+            return ""
+        paths = [self.folder / METADATA]
+        paths += [self.folder / _archive(part) for part in self.parts]
+        return files_stamp(paths)
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         for part in self.parts:
-            name = f"images/part-{part:06d}.zip"
+            name = _archive(part)
+            # Parts are downloaded one by one: all of them have 1.6 TB.
             archive = self.fetch(name) if self.fetch else self.folder / name
-            if not os.path.lexists(archive):
-                yield Skipped(decode_caption(archive.name), "part is not there")
+            if os.path.lexists(archive):
+                yield from self._read_part(part, archive)
             else:
-                yield from self._part(part, archive)
+                yield Skipped(decode_caption(archive.name), "part is not there")
 
-    def _part(self, part: int, archive: Path) -> Iterator[Example | Skipped]:
+    def _read_part(self, part: int, archive: Path) -> Items:
         try:
             with self.enclosure.open(archive) as file:
-                names, prompts = contents(file)
-        except EnclosureError as fault:
+                names, prompts = read_contents(file)
+        except EnclosureError as fault:  # a link out of the folder, or a pipe
             yield Skipped(decode_caption(archive.name), str(fault))
             return
-        except Exception:  # of the disk, the archive, its compression
+        except Exception:  # errors of the disk, the archive, its compression
             yield Skipped(decode_caption(archive.name), "archive is cut short or damaged")
             return
         if prompts is None:
-            yield Skipped(
-                f"part-{part:06d}.json", f"prompts cannot be read: those of {METADATA} are taken"
-            )
-        known, fault = {}, ""
-        try:
-            with self.enclosure.open(self.folder / METADATA) as file:
-                known, fault = rows_of_part(
-                    file, part, {name.rsplit("/", 1)[-1] for name in names}, KNOWN, SCORES
-                )
-        except (TableError, EnclosureError) as failure:
-            fault = str(failure)
-        except OSError as failure:
-            fault = failure.strerror or str(failure)
+            reason = f"prompts cannot be read: those of {METADATA} are taken"
+            yield Skipped(f"part-{part:06d}.json", reason)
+            prompts = {}
+        # Images are kept without their scores; the filters decide whether they need them.
+        rows, fault = self._read_rows(part, {_base_name(name) for name in names})
         if fault:
             yield Skipped(METADATA, NO_SCORES, f"part {part}: {fault}")
         for name in names:
-            short = name.rsplit("/", 1)[-1]
-            yield self._example(
-                part, InZip(archive, name), (prompts or {}).get(short), known.get(short, {})
-            )
+            base_name = _base_name(name)
+            image = InZip(archive, name)
+            yield _example(part, image, prompts.get(base_name), rows.get(base_name, {}))
 
-    def _example(
-        self, part: int, place: InZip, told: Any, more: dict[str, Any]
-    ) -> Example | Skipped:
-        """The example of an image. told: what the part's JSON says of it; more: what the table does."""
-        id = f"part-{part:06d}/{decode_caption(place.member)}"
-        if ".." in place.member.split("/") or place.member.startswith("/"):
-            return Skipped(id, "names a file outside the archive")
-        prompt = told.get("p") if isinstance(told, dict) else None
-        prompt = prompt if isinstance(prompt, str) else more.get("prompt")
-        if not isinstance(prompt, str | bytes):
-            return Skipped(id, "image without caption", place=place)
-        known = {name: more[name] for name in KNOWN if more.get(name) is not None}
+    def _read_rows(self, part: int, names: set[str]) -> tuple[TableRows, str]:
+        """Return the table's rows of a part's images, and what is wrong with the table, or ""."""
         try:
-            return Example(id, clean_caption(prompt), place, dict.fromkeys(SCORES) | known)
-        except CaptionError as fault:
-            return Skipped(id, str(fault), place=place)
+            with self.enclosure.open(self.folder / METADATA) as file:
+                return rows_of_part(file, part, names, COLUMNS, SCORES)
+        except (TableError, EnclosureError) as fault:
+            return {}, str(fault)
+        except OSError as failure:
+            return {}, failure.strerror or str(failure)
 
 
-def exists_on_hub(subset: str, how: SourceOptions) -> DiffusionDB:
-    """A subset from the hub, each part fetched when its turn comes. Errors: SourceError."""
-    from dataclasses import replace
+def _example(part: int, image: InZip, record: Any, row: dict[str, Any]) -> Item:
+    """Return the example of an image.
 
+    record: its entry in the part's JSON.
+    row: its row in the table.
+    """
+    id = f"part-{part:06d}/{decode_caption(image.member)}"
+    # Nothing is unpacked, but such a name tells that the archive is not what it claims to be.
+    if ".." in image.member.split("/") or image.member.startswith("/"):
+        return Skipped(id, "names a file outside the archive")
+    # JSON and table were written by somebody else, so any value may have any type.
+    prompt = record.get("p") if isinstance(record, dict) else None
+    if not isinstance(prompt, str):
+        prompt = row.get("prompt")
+    if not isinstance(prompt, str | bytes):
+        return Skipped(id, "image without caption", image=image)
+    # A missing score must not pass as a low one, so scores have their entry in any case.
+    metadata = dict.fromkeys(SCORES)
+    for name in COLUMNS:
+        if row.get(name) is not None:
+            metadata[name] = row[name]
+    return make_example(id, prompt, image, **metadata)
+
+
+def _archive(part: int) -> str:
+    return f"images/part-{part:06d}.zip"
+
+
+def _base_name(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def open_on_hub(subset: str, options: SourceOptions) -> DiffusionDB:
+    """Return a subset on the hub, each part downloaded when it is read. Errors: SourceError."""
     from huggingface_hub import hf_hub_download
 
     def fetch(name: str) -> Path:
         try:
             return Path(hf_hub_download(REPOSITORY, name, repo_type="dataset"))
-        except Exception as failure:  # the hub's, the network's and the disk's
-            said = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
+        except Exception as failure:  # errors of the hub, the network and the disk
+            message = first_line(failure)
             raise SourceError(
-                f"source 'diffusiondb:{subset}': {name} cannot be fetched from the hub: {said}"
+                f"source 'diffusiondb:{subset}': {name} cannot be fetched from the hub: {message}"
             ) from None
 
-    how = replace(how, subset=subset or how.subset)
-    parts_of(how.subset, how.seed)
-    return DiffusionDB(fetch(METADATA).parent, how, fetch)
+    options = replace(options, subset=subset or options.subset)
+    # A wrong name is refused before anything is downloaded.
+    parts_of(options.subset, options.seed)
+    return DiffusionDB(fetch(METADATA).parent, options, fetch)

@@ -1,13 +1,16 @@
-"""A folder of images and its subfolders. A caption is, in this order of precedence,
+"""A folder of images and its subfolders.
 
-- a line of `metadata.jsonl`, `metadata.csv` or `metadata.parquet` at the top of the folder (`file_name`, `text`), as
-  Hugging Face's imagefolder has them, whatever `captions` says; such images come first, in the table's order, and of several
-  tables in this order of theirs;
-- the image's name itself, where `captions` is "names"; no file beside it is read then;
-- else a file with the stem of its image: `cat.txt`, or without that `cat.caption`, beside `cat.png`.
+A caption is, in this order of precedence,
 
-Hidden files and folders are left alone. Nothing outside the folder is read: a link that leads out of it is listed, but for
-those of a hub's download, whose files are links to its blobs.
+- a row of `metadata.jsonl`, `metadata.csv` or `metadata.parquet` at the top of the folder
+  (`file_name`, `text`), as Hugging Face's imagefolder has them, whatever `captions` is. Such images
+  come first, in the table's order, and several tables in the order above;
+- the image's name itself, if `captions` is "names"; no file beside it is read then;
+- otherwise a file with the stem of its image: `cat.txt`, or without that `cat.caption`, beside
+  `cat.png`.
+
+Hidden files and folders are not read, and nothing outside the folder is: a link that leads out of
+it is listed. Links of a download from the hub, which lead to its blobs, are allowed.
 """
 
 import os
@@ -17,179 +20,169 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from ..captions import LONGEST, CaptionError, clean_caption, decode_caption, from_name
+from ..captions import LONGEST, CaptionError, caption_from_name, clean_caption, decode_caption
 from ..enclosure import LEADS_NOWHERE, LEADS_OUT, Enclosure, EnclosureError
-from ..examples import Example, InFile, Skipped, change_stamp
-from ..hashes import Hashes
-from . import SourceOptions
+from ..examples import Example, InFile, Item, Items, Skipped, file_stamp
+from .base import SourceOptions
 from .readers.folder_listing import Listing, walk
 from .readers.parquet import TableError
-from .table_rows import ENDINGS as TABLES
-from .table_rows import named_images
+from .table_rows import TABLE_ENDINGS, named_images
 
-ENDINGS = (
-    ".avif",
-    ".bmp",
-    ".gif",
-    ".heic",
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
-CAPTIONS = (".txt", ".caption")
-METADATA = "metadata"
+CAPTION_ENDINGS = (".txt", ".caption")
+METADATA_STEM = "metadata"  # stem of a table at the top of the folder
 NO_CAPTION_FILE = "caption file cannot be read"
 
 
-class Folder:
-    """See the module's docstring."""
+class ImageFolder:
+    """A folder of images; see the module's docstring."""
 
-    def __init__(self, folder: Path, how: SourceOptions):
-        self.folder, self.how, self.enclosure = folder, how, Enclosure(folder)
+    def __init__(self, folder: Path, options: SourceOptions):
+        self.folder = folder
+        self.options = options
+        self.enclosure = Enclosure(folder)
 
     def total(self) -> int:
-        return sum(
-            name.lower().endswith(ENDINGS)
-            for listing in walk(self.folder)
-            for name in listing.files
-        )
+        return sum(len(listing.images()) for listing in walk(self.folder))
 
     def stamp(self) -> str:
-        """What changes when any file in it does; "" where a folder is not looked into: a link, or one that cannot be read."""
+        """Return what changes when any file does.
+
+        Returns "" if a folder is not listed: a link, or one that cannot be read.
+        """
         digest = sha256()
         for listing in walk(self.folder):
             if listing.links or not listing.readable:
                 return ""
             for name in listing.files:
                 path = os.path.join(listing.path, name)
-                digest.update(
-                    f"{path}\0{change_stamp(path)}\0{os.path.islink(path)}\n".encode(
-                        "utf-8", "surrogateescape"
-                    )
-                )
+                # A link replaced by an equal file changes what may be read.
+                linked = os.path.islink(path)
+                line = f"{path}\0{file_stamp(path)}\0{linked}\n"
+                digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
-        settled = Hashes()  # of names: a folder may hold millions
-        for ending in TABLES:
-            if os.path.lexists(table := self.folder / f"{METADATA}{ending}"):
-                yield from self._from_own_table(table, settled)
+    def __iter__(self) -> Items:
+        # Hashes instead of names, because a folder may hold millions: about 80 bytes each.
+        listed = set()
+        for ending in TABLE_ENDINGS:
+            table = self.folder / f"{METADATA_STEM}{ending}"
+            if os.path.lexists(table):
+                yield from self._from_metadata(table, listed)
         for listing in walk(self.folder):
             yield from self._not_followed(listing)
-            yield from self._from_names(listing.path, listing.files, settled)
-
-    def has_images(self) -> bool:
-        return any(
-            name.lower().endswith(ENDINGS)
-            for listing in walk(self.folder)
-            for name in listing.files
-        )
+            yield from self._from_listing(listing, listed)
 
     def _not_followed(self, listing: Listing) -> Iterator[Skipped]:
-        within = listing.path.relative_to(self.folder)
+        relative = listing.path.relative_to(self.folder)
         if not listing.readable:
-            yield Skipped(decode_caption(within.as_posix()), "folder cannot be read")
+            yield Skipped(decode_caption(relative.as_posix()), "folder cannot be read")
         for name in listing.links:
-            yield Skipped(
-                decode_caption((within / name).as_posix()),
-                "link to a folder, which is not followed",
-            )
+            id = decode_caption((relative / name).as_posix())
+            yield Skipped(id, "link to a folder, which is not followed")
 
-    def _from_own_table(self, table: Path, settled: Hashes) -> Iterator[Example | Skipped]:
+    def _from_metadata(self, table: Path, listed: set[int]) -> Items:
         try:
             with self.enclosure.open(table) as file:
-                yield from self.from_table(file, table.name, settled)
+                yield from self.from_table(file, table.name, listed)
         except EnclosureError as fault:
             yield Skipped(table.name, str(fault))
 
-    def from_table(
-        self, file: BinaryIO, table: str, settled: Hashes | set
-    ) -> Iterator[Example | Skipped]:
-        """Yield the images that a table names. table: its name."""
+    def from_table(self, file: BinaryIO, table: str, listed: set[int]) -> Items:
+        """Yield the images that a table names.
+
+        table: its name.
+        listed: hashes of the names of images, to which those of the table are added.
+        """
         try:
-            for where, name, text in named_images(file, table, self.how):
+            for row, name, text in named_images(file, table, self.options):
                 if isinstance(text, CaptionError):
-                    yield Skipped(where, str(text))
+                    yield Skipped(row, str(text))
                     continue
+                # "./a.png" and "a.png" are one file, and "a/../../b.png" is outside.
                 name = posixpath.normpath(name)
-                if name.startswith(("/", "../")) or name == "..":
-                    yield Skipped(where, "names a file outside the folder", decode_caption(name))
-                elif any(part.startswith(".") for part in name.split("/")):
-                    yield Skipped(where, "names a hidden file", decode_caption(name))
-                elif "\0" in name or not os.path.isfile(os.path.join(self.folder, name)):
-                    yield Skipped(where, "names a file that is not there", decode_caption(name))
-                elif hash(name) in settled:
-                    yield Skipped(where, "names a file a second time", decode_caption(name))
+                if fault := self._fault_of_name(name, listed):
+                    yield Skipped(row, fault, decode_caption(name))
                 else:
-                    settled.add(hash(name))
+                    listed.add(hash(name))
+                    # The default value binds this row's text, not the last one's.
                     yield self._example(name, lambda text=text: clean_caption(text))
         except TableError as fault:
             yield Skipped(decode_caption(table), str(fault))
 
-    def _from_names(
-        self, parent: Path, names: list[str], settled: Hashes
-    ) -> Iterator[Example | Skipped]:
-        beside = {
-            posixpath.splitext(name)[0]: name
-            for name in names
-            if name.lower().endswith(CAPTIONS[1])
-        }
-        beside |= {
-            posixpath.splitext(name)[0]: name
-            for name in names
-            if name.lower().endswith(CAPTIONS[0])
-        }
-        images = [name for name in names if name.lower().endswith(ENDINGS)]
-        within = parent.relative_to(self.folder)
-        if self.how.captions == "files":
-            for stem in sorted(beside.keys() - {posixpath.splitext(name)[0] for name in images}):
-                yield Skipped(
-                    decode_caption((within / beside[stem]).as_posix()), "caption without image"
-                )
-        for name in images:
-            path = (within / name).as_posix()
-            if hash(path) in settled:
-                continue
-            stem = posixpath.splitext(name)[0]
-            if self.how.captions == "names":
-                yield self._example(path, lambda name=name: from_name(name))
-            elif stem in beside:
-                yield self._example(path, lambda file=beside[stem]: self._read(parent / file))
-            else:
-                yield Skipped(
-                    decode_caption(path),
-                    "image without caption",
-                    place=self._place(self.folder / path),
-                )
+    def _fault_of_name(self, name: str, listed: set[int]) -> str:
+        if name.startswith(("/", "../")) or name == "..":
+            return "names a file outside the folder"
+        if any(part.startswith(".") for part in name.split("/")):
+            return "names a hidden file"
+        path = os.path.join(self.folder, name)
+        if "\0" in name or not os.path.isfile(path):
+            return "names a file that is not there"
+        return "names a file a second time" if hash(name) in listed else ""
 
-    def _example(self, name: str, caption: Callable[[], str]) -> Example | Skipped:
+    def _from_listing(self, listing: Listing, listed: set[int]) -> Items:
+        relative = listing.path.relative_to(self.folder)
+        images = listing.images()
+        caption_files = _caption_files(listing.files)
+        # Captions that stand in the names leave text files to other purposes.
+        if self.options.captions == "files":
+            alone = caption_files.keys() - set(map(_stem, images))
+            for stem in sorted(alone):
+                id = decode_caption((relative / caption_files[stem]).as_posix())
+                yield Skipped(id, "caption without image")
+        for image in images:
+            name = (relative / image).as_posix()
+            # The table goes first, and an image is used once.
+            if hash(name) in listed:
+                continue
+            if self.options.captions == "names":
+                yield self._example(name, lambda image=image: caption_from_name(image))
+            elif caption_file := caption_files.get(_stem(image)):
+                path = listing.path / caption_file
+                yield self._example(name, lambda path=path: self._read_caption(path))
+            else:
+                image_ref = self._displayable(self.folder / name)
+                yield Skipped(decode_caption(name), "image without caption", image=image_ref)
+
+    def _example(self, name: str, caption: Callable[[], str]) -> Item:
         path = self.folder / name
         try:
             self.enclosure.check(path)
             return Example(decode_caption(name), caption(), InFile(path))
         except (EnclosureError, CaptionError) as fault:
-            return Skipped(decode_caption(name), str(fault), place=self._place(path))
+            return Skipped(decode_caption(name), str(fault), image=self._displayable(path))
 
-    def _place(self, path: Path) -> InFile | None:
-        """Where an image is that cannot be used but may be shown; None for what is no file of this folder."""
+    def _displayable(self, path: Path) -> InFile | None:
+        """Return an unusable image that may still be shown; None if it is no file of the folder."""
         try:
             self.enclosure.check(path)
         except EnclosureError:
             return None
         return InFile(path)
 
-    def _read(self, path: Path) -> str:
-        """The caption in a file. Errors: CaptionError, EnclosureError."""
+    def _read_caption(self, path: Path) -> str:
+        """Return the caption in a file. Errors: CaptionError, EnclosureError."""
         try:
             with self.enclosure.open(path) as file:
                 return clean_caption(file.read(LONGEST + 1))
         except OSError:
             raise CaptionError(NO_CAPTION_FILE) from None
         except EnclosureError as fault:
-            raise (
-                fault if str(fault) in (LEADS_OUT, LEADS_NOWHERE) else CaptionError(NO_CAPTION_FILE)
-            ) from None
+            # The reason has to tell that the caption's file is meant, and not the image's.
+            if str(fault) in (LEADS_OUT, LEADS_NOWHERE):
+                raise
+            raise CaptionError(NO_CAPTION_FILE) from None
+
+
+def _caption_files(names: list[str]) -> dict[str, str]:
+    """Return files of captions by their stem, `.txt` before `.caption`."""
+    files = {}
+    # The later ending overwrites the earlier one's file.
+    for ending in reversed(CAPTION_ENDINGS):
+        for name in names:
+            if name.lower().endswith(ending):
+                files[_stem(name)] = name
+    return files
+
+
+def _stem(name: str) -> str:
+    return posixpath.splitext(name)[0]

@@ -1,4 +1,4 @@
-"""The picture-book, and scenes that its base was not trained on: drawn by code, without end."""
+"""The picture-book, and scenes that its base was not trained on, drawn by code."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ from ...picturebook.snowmen import draw_snowman
 from ...run.fingerprint import files_hash, source_files
 from ..examples import Example, SyntheticImage
 
-COMPLETE = 0.7  # how many of the picture-book's captions name every attribute
+COMPLETE = 0.7  # share of the picture-book's captions that name every attribute
 
 
 @dataclass(frozen=True)
 class PictureBookSource:
-    """`count` pictures with captions. Picture i depends on `seed` and i alone. kind: picturebook or unseen."""
+    """`count` pictures with captions. Picture i depends on `seed` and i alone.
+
+    kind: picturebook or unseen.
+    """
 
     kind: str
     count: int
@@ -25,19 +28,16 @@ class PictureBookSource:
         return self.count
 
     def stamp(self) -> str:
-        """The hash of the code that draws them."""
-        return files_hash(
-            path for path in source_files(PACKAGE / "picturebook") if path.suffix == ".py"
-        )
+        """Return the hash of the code that draws the pictures."""
+        files = source_files(PACKAGE / "picturebook")
+        return files_hash(path for path in files if path.suffix == ".py")
 
     def __iter__(self) -> Iterator[Example]:
-        code = self.stamp()
+        code = self.stamp()  # hashed once for all images
         for i in range(self.count):
-            yield Example(
-                f"{self.kind}-{self.seed}-{i:05d}",
-                self.caption(i),
-                SyntheticImage(self.kind, self.seed, i, code),
-            )
+            image = SyntheticImage(self.kind, self.seed, i, code)
+            id = f"{self.kind}-{self.seed}-{i:05d}"
+            yield Example(id, self.caption(i), image)
 
     def caption(self, i: int) -> str:
         if self.kind == "unseen":

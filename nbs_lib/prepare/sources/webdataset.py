@@ -1,4 +1,6 @@
-"""WebDataset: tar archives in which the files of an example follow each other and share a name up to its first dot.
+"""WebDataset: tar archives in which the files of an example follow one another.
+
+They share a name up to its first dot:
 
     000017.jpg, 000017.txt      or  000017.json with text, caption or prompt in it
 
@@ -6,103 +8,119 @@ An archive is read in place and never unpacked, so no name in it reaches the dis
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from ..captions import LONGEST, TEXT_COLUMNS, CaptionError, clean_caption, decode_caption
+from ..captions import LONGEST, TEXT_COLUMNS, CaptionError, decode_caption
 from ..enclosure import Enclosure, EnclosureError, open_regular
-from ..examples import Example, InTar, Skipped, change_stamp
-from . import SourceError
-from .folder import CAPTIONS, ENDINGS
+from ..examples import InTar, Item, Items, Skipped, SourceError, make_example
+from .base import files_stamp
+from .folder import CAPTION_ENDINGS
+from .readers.folder_listing import IMAGE_ENDINGS
 from .readers.tar_members import Member, TarError, members
 
-KNOWN = (*ENDINGS, *CAPTIONS, ".json")
-DAMAGED = "archive is cut short or damaged"
+KNOWN = (*IMAGE_ENDINGS, *CAPTION_ENDINGS, ".json")
+DAMAGED_ARCHIVE = "archive is cut short or damaged"
+# The files of an example by their endings: an image's reference, or the bytes of a caption.
+Files = dict[str, InTar | bytes]
 
 
 class WebDataset:
-    """Archives in order. given: what they were asked for as; folder: which none may lead out of, None for a user's own path."""
+    """Archives in order.
 
-    def __init__(self, archives: list[Path], given: str, folder: Path | None = None):
+    name: of the source, for an error.
+    folder: which no archive may lead out of; None for a path that the user gave.
+    """
+
+    def __init__(self, archives: list[Path], name: str, folder: Path | None = None):
         if not archives:
-            raise SourceError(f"source {given!r}: no archive has such a name")
-        self.archives, self.enclosure = archives, folder and Enclosure(folder)
+            raise SourceError(f"source {name!r}: no archive has such a name")
+        self.archives = archives
+        self.open = Enclosure(folder).open if folder else open_regular
 
     def total(self) -> None:
-        return None
+        """Return None: counting would read every archive to its end."""
 
     def stamp(self) -> str:
-        return str([(str(path), change_stamp(path)) for path in self.archives])
+        return files_stamp(self.archives)
 
-    def __iter__(self) -> Iterator[Example | Skipped]:
+    def __iter__(self) -> Items:
         for archive in self.archives:
             try:
-                with (
-                    self.enclosure.open(archive)
-                    if self.enclosure
-                    else open_regular(archive) as file
-                ):
-                    yield from _examples(archive, file)
+                with self.open(archive) as file:
+                    yield from _read_archive(archive, file)
             except EnclosureError as fault:
                 yield Skipped(decode_caption(archive.name), str(fault))
             except OSError:
-                yield Skipped(decode_caption(archive.name), DAMAGED)
+                yield Skipped(decode_caption(archive.name), DAMAGED_ARCHIVE)
 
 
-def _examples(archive: Path, file: BinaryIO) -> Iterator[Example | Skipped]:
-    key, found, damage = None, {}, None
+def _read_archive(archive: Path, file: BinaryIO) -> Items:
+    key = None
+    files = {}
+    damaged = False
     try:
         for member in members(file):
-            stem, ending = _split(member.name)
+            stem, ending = _split_name(member.name)
             if stem != key:
+                # The name of the next example ends this one; nothing else tells its end.
                 if key is not None:
-                    yield _example(archive, key, found)
-                key, found = stem, {}
+                    yield _example(archive, key, files)
+                key = stem
+                files = {}
+            # Data sets have many more files, such as `.cls` and `.npy`.
             if ending in KNOWN:
-                found[ending] = _held(archive, file, member, ending)
-    except (TarError, OSError) as fault:
-        damage = fault
+                files[ending] = _read_member(archive, file, member, ending)
+    except (TarError, OSError):
+        damaged = True
+    # What came before the damage is kept.
     if key is not None:
-        yield _example(archive, key, found)
-    if damage:
-        yield Skipped(decode_caption(archive.name), DAMAGED)
+        yield _example(archive, key, files)
+    if damaged:
+        yield Skipped(decode_caption(archive.name), DAMAGED_ARCHIVE)
 
 
-def _held(archive: Path, file: BinaryIO, member: Member, ending: str) -> InTar | bytes:
-    """The place of an image, or the bytes of a caption's file; a byte more than are read where it has more."""
-    if ending in ENDINGS:
+def _read_member(archive: Path, file: BinaryIO, member: Member, ending: str) -> InTar | bytes:
+    if ending in IMAGE_ENDINGS:
         return InTar(archive, member.offset, member.size)
     file.seek(member.offset)
+    # A byte too many, so that a caption that is too long is refused and not cut.
     return file.read(min(member.size, LONGEST + 1))
 
 
-def _split(name: str) -> tuple[str, str]:
+def _split_name(name: str) -> tuple[str, str]:
     path = PurePosixPath(name)
     stem, dot, ending = path.name.partition(".")
     return str(path.parent / stem), (dot + ending).lower()
 
 
-def _example(archive: Path, key: str, found: dict[str, Any]) -> Example | Skipped:
+def _example(archive: Path, key: str, files: Files) -> Item:
     id = decode_caption(f"{archive.stem}/{key}")
-    place = next((held for ending, held in found.items() if ending in ENDINGS), None)
-    if place is None:
+    images = [file for ending, file in files.items() if ending in IMAGE_ENDINGS]
+    if not images:
         return Skipped(id, "caption without image")
+    image = images[0]
     try:
-        text = next((found[ending] for ending in CAPTIONS if found.get(ending) is not None), None)
-        if text is None and found.get(".json") is not None:
-            text = _from_json(found[".json"])
-        if text is None:
-            return Skipped(id, "image without caption", place=place)
-        return Example(id, clean_caption(text), place)
+        text = _find_text(files)
     except CaptionError as fault:
-        return Skipped(id, str(fault), place=place)
+        return Skipped(id, str(fault), image=image)
+    if text is None:
+        return Skipped(id, "image without caption", image=image)
+    return make_example(id, text, image)
 
 
-def _from_json(data: bytes) -> str | None:
+def _find_text(files: Files) -> str | bytes | None:
+    for ending in CAPTION_ENDINGS:
+        if ending in files:
+            return files[ending]
+    if ".json" not in files:
+        return None
     try:
-        told = json.loads(data)
-    except (ValueError, RecursionError):
+        values = json.loads(files[".json"])
+    except (ValueError, RecursionError):  # deep nesting exceeds Python's recursion
         raise CaptionError("caption is not JSON") from None
-    texts = [told[name] for name in TEXT_COLUMNS if name in told] if isinstance(told, dict) else []
-    return next((text for text in texts if isinstance(text, str)), None)
+    if isinstance(values, dict):
+        for name in TEXT_COLUMNS:
+            if isinstance(values.get(name), str):
+                return values[name]
+    return None

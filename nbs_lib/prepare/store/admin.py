@@ -1,26 +1,27 @@
-"""All caches of a folder, outputs/cache: what there is, whether it is whole, and which of it no run uses any more."""
+"""The administration of outputs/cache: caches listed, verified, and pruned if no run uses them."""
 
-import fcntl
 import os
+import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache.format import CacheError, damaged_files, read_cache_metadata
+from ...cache.format import META, CacheError, damaged_files, read_cache_metadata
 from ...files import remove, scan_folder
-from .receipts import forget_without
-
-TAKING = ".taking.lock"
-"""In the store: shared by processes that take a cache for their run, and held by the one that removes caches. It stays, for
-one that waits for a lock must not wait for a removed file's."""
+from .database import Database
+from .locks import is_building, lock_build, removing
+from .receipts import Receipts
 
 
 @dataclass(frozen=True)
 class StoredCache:
-    """A cache, or what is left of one that was being built. bytes: on the disk, without what others share with it;
-    runs: the names of those that use it; fault: why it cannot be read."""
+    """A cache, or the rest of one that was being built.
+
+    bytes: on the disk, without those shared with other caches.
+    runs: names of the runs that use it.
+    answers: states of the teacher's predictions, "" without any.
+    fault: why it cannot be read.
+    """
 
     key: str
     bytes: int
@@ -32,125 +33,113 @@ class StoredCache:
 
 
 def stored_caches(store: Path) -> list[StoredCache]:
-    """Every cache of the store, the largest first; files that several share count for the first of them."""
-    users: dict[str, list[str]] = {}
-    own = os.path.realpath(store)
-    for run in sorted(each.name for each in scan_folder(store.parent)):
-        path = store.parent / run / "cache"
-        target = os.path.realpath(
-            path
-        )  # unlike `resolve`, it does not mind links that lead in a circle
-        if os.path.islink(path) and os.path.dirname(target) == own:
-            users.setdefault(os.path.basename(target), []).append(run)
-    seen: set[int] = set()
-    found = [_of(folder, users.get(folder.name, []), seen) for folder in _folders(store)]
-    return sorted(found, key=lambda each: -each.bytes)
+    """Return every cache of the store, the largest first.
+
+    A file that several caches share counts for the first of them.
+    """
+    users = _users(store)
+    counted = set()
+    caches = []
+    for folder in _folders(store):
+        size = _size(folder, counted)
+        caches.append(_describe(folder, size, users.get(folder.name, [])))
+    return sorted(caches, key=lambda cache: -cache.bytes)
 
 
 def verify_caches(store: Path) -> dict[str, list[str]]:
-    """Of each cache the files that are missing or damaged; [] for a whole one."""
-    found = {}
+    """Return the missing or damaged files of each cache; [] for a whole one."""
+    damaged = {}
     for folder in _folders(store):
         if folder.name.startswith("."):
             continue
         try:
-            found[folder.name] = damaged_files(folder, read_cache_metadata(folder))
+            damaged[folder.name] = damaged_files(folder, read_cache_metadata(folder))
         except CacheError:
-            found[folder.name] = ["cache.json"]
-    return found
+            damaged[folder.name] = [META]  # without it, the other files cannot be checked
+    return damaged
 
 
-def prune_caches(store: Path, only_say: bool = False) -> list[StoredCache]:
-    """Remove the caches that no run links to, and what was left of builds that no process works on. What was removed.
+def prune_caches(store: Path, dry_run: bool = False) -> list[StoredCache]:
+    """Remove caches that no run links to, and the rests of builds that no process works on.
 
-    While a process builds one, all others stay: it takes from them what they have already.
-    only_say: remove nothing.
+    dry_run: remove nothing. Returns what was, or would be, removed.
     """
+    # A lock in a missing store would make its folder.
     if not store.is_dir():
         return []
-    gone = []
-    with _removing(store) as alone:
-        at_work = not alone or any(not _free(lock) for lock in store.glob(".building-*.lock"))
-        for each in stored_caches(store):
-            folder = store / each.key
-            if each.runs or (at_work and not each.key.startswith(".")):
+    removed = []
+    with removing(store) as alone:
+        # A build takes shards from caches that no run uses.
+        busy = not alone or is_building(store)
+        for cache in stored_caches(store):
+            unfinished = cache.key.startswith(".")
+            if cache.runs or (busy and not unfinished):
                 continue
-            with _locked(folder.with_name(f"{folder.name}.lock")) as free:
+            folder = store / cache.key
+            # The lock is checked for each: a build may begin at any moment.
+            with lock_build(folder, wait=False) as free:
                 if free:
-                    gone.append(each)
-                if free and not only_say:
+                    removed.append(cache)
+                if free and not dry_run:
                     remove(folder)
-        if alone and not only_say:
-            forget_without(store, {folder.name for folder in _folders(store)})
-    return gone
+        if alone and not dry_run:
+            _forget_receipts(store)
+    return removed
 
 
-@contextmanager
-def in_use(store: Path) -> Iterator[None]:
-    """Keep `prune` from removing caches, until the one that is taken has its run's link. Several processes may do so."""
-    store.mkdir(parents=True, exist_ok=True)
-    with (store / TAKING).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
+def _forget_receipts(store: Path):
+    database = Database(store)
+    try:
+        keys = {folder.name for folder in _folders(store)}
+        Receipts(store, database).forget_without(keys)
+    finally:
+        database.close()
 
 
-@contextmanager
-def _removing(store: Path) -> Iterator[bool]:
-    """Keep processes from taking caches meanwhile; False where one does already."""
-    with (store / TAKING).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def _users(store: Path) -> dict[str, list[str]]:
+    """Return the names of the runs that link to each cache, by its key."""
+    users = {}
+    own_path = os.path.realpath(store)
+    for run in sorted(entry.name for entry in scan_folder(store.parent)):
+        link = store.parent / run / "cache"
+        target = os.path.realpath(link)  # unlike `resolve`, it accepts links in a circle
+        if os.path.islink(link) and os.path.dirname(target) == own_path:
+            users.setdefault(os.path.basename(target), []).append(run)
+    return users
 
 
 def _folders(store: Path) -> list[Path]:
-    """Caches, and what builds have left; what is a link is none of ours."""
-    found = sorted(each.name for each in scan_folder(store) if each.is_dir(follow_symlinks=False))
-    return [
-        store / name for name in found if not name.startswith(".") or name.startswith(".building-")
-    ]
+    """Return caches and the rests of builds. A link is not followed: its target is not ours."""
+    folders = [entry for entry in scan_folder(store) if entry.is_dir(follow_symlinks=False)]
+    names = sorted(entry.name for entry in folders)
+    # Other hidden folders, such as receipts, are not caches.
+    return [store / name for name in names if re.match(r"[^.]|\.building-", name)]
 
 
-def _of(folder: Path, runs: list[str], seen: set[int]) -> StoredCache:
+def _size(folder: Path, counted: set[int]) -> int:
+    """Return the bytes of a folder's files. counted: inodes of files that count no more."""
     size = 0
     for path in folder.rglob("*"):
         try:
-            told = path.lstat()
-        except FileNotFoundError:  # of one that is being built
+            status = path.lstat()
+        except FileNotFoundError:  # the cache is being built
             continue
-        if stat.S_ISREG(told.st_mode) and told.st_ino not in seen:
-            seen.add(told.st_ino)
-            size += told.st_size
+        # Caches share equal shards as links to one file, which takes its space once.
+        if stat.S_ISREG(status.st_mode) and status.st_ino not in counted:
+            counted.add(status.st_ino)
+            size += status.st_size
+    return size
+
+
+def _describe(folder: Path, size: int, runs: list[str]) -> StoredCache:
     if folder.name.startswith("."):
-        return StoredCache(
-            folder.name, size, runs, fault="being built, or left by a build that was cut off"
-        )
+        fault = "being built, or left by a build that was cut off"
+        return StoredCache(folder.name, size, runs, fault=fault)
     try:
-        meta = read_cache_metadata(folder)
-        answers = str((meta["answers"] or {}).get("states", ""))
-        return StoredCache(folder.name, size, runs, meta["examples"], meta["base"], answers)
+        metadata = read_cache_metadata(folder)
     except CacheError:
-        return StoredCache(folder.name, size, runs, fault="damaged, or of an older version")
-
-
-def _free(lock: Path) -> bool:
-    with _locked(lock) as free:
-        return free
-
-
-@contextmanager
-def _locked(lock: Path) -> Iterator[bool]:
-    """The lock of a build, held meanwhile, and gone afterwards; False where a process holds it."""
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.unlink(missing_ok=True)  # who waits for it looks whether it is still there
+        fault = "damaged, or of an older version"
+        return StoredCache(folder.name, size, runs, fault=fault)
+    states = str((metadata["answers"] or {}).get("states", ""))
+    examples = metadata["examples"]
+    return StoredCache(folder.name, size, runs, examples, metadata["base"], states)

@@ -1,94 +1,135 @@
-"""What an earlier pass over an unchanged source came to: then it need not be gone through again.
+"""Receipts: the results of whole passes over sources, so that unchanged sources are not read again.
 
-    outputs/cache/.receipts/REQUEST/
-      receipt.json        stamp of the sources, key of the cache, dropped {reason: count}, more
-      kept.parquet …      what the pass left in its run's folder `prepare/`
+A receipt is a row of the index, and a folder of links to the files that the pass left in its run's
+folder `prepare/`:
 
-REQUEST is a hash over what was asked for, the base and this room's code. A receipt may be lost at any time.
+    outputs/cache/.receipts/REQUEST-STAMP/    kept.parquet …
+
+REQUEST is a hash over the parameters, the base and this package's code; STAMP is one over the
+sources' change stamps. A receipt may be lost at any time.
 """
 
 import json
-import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ...config import Prepare
-from ...files import atomic_folder, files_in, hardlink_or_copy, value_hash, write_atomic
+from ...files import atomic_folder, erase, files_in, hardlink_or_copy, value_hash
 from ...models import StableDiffusion
 from ...run.environment import versions
 from ...run.fingerprint import code_hash
+from ..hashes import hash128
 from ..sources import open_source, source_options
+from .database import Database
 
-FOLDER, RECEIPT = ".receipts", "receipt.json"
+FOLDER = ".receipts"
+# Endings of the files that a pass leaves in its run; other files there are not touched.
 LEFT = (".parquet", ".png")
-"""Endings of the files that a pass leaves in its run; all others there are somebody else's."""
-ELSEWHERE = ("run", "num_processes", "batch_size")
-"""Parameters that change nothing of a cache."""
+# Parameters that change nothing in a cache.
+WITHOUT_EFFECT = ("run", "num_processes", "batch_size")
 
 
-def request_of(config: Prepare, base: StableDiffusion) -> str:
-    """What is asked for, as 32 hex digits."""
-    told = {name: value for name, value in asdict(config).items() if name not in ELSEWHERE}
-    return value_hash([told, base.hash, code_hash("prepare", "picturebook"), versions()])[:32]
+@dataclass(frozen=True)
+class Receipt:
+    """The result of a pass: the cache's key, dropped items by reason, and whether more was left."""
+
+    key: str
+    dropped: dict[str, int]
+    more: bool
 
 
-def stamp_of_sources(config: Prepare) -> str:
-    """What changes when a source does; "" where nothing tells. Errors: SourceError."""
-    sources = [open_source(config.source, source_options(config, config.max_examples))]
-    sources += (
-        [
-            open_source(
-                config.prior_preservation_source,
-                source_options(config, config.prior_preservation_max_examples),
-            )
-        ]
-        if config.prior_preservation_source
-        else []
-    )
-    stamps = [source.stamp() for source in sources]
+def request_hash(config: Prepare, base: StableDiffusion) -> str:
+    """Return a hash over everything besides the sources that a pass depends on: 32 hex digits."""
+    parameters = asdict(config)
+    for name in WITHOUT_EFFECT:
+        del parameters[name]
+    code = code_hash("prepare", "picturebook")
+    return hash128([parameters, base.hash, code, versions()])
+
+
+def sources_stamp(config: Prepare) -> str:
+    """Return a hash that changes when a source does, "" if nothing tells. Errors: SourceError."""
+    requests = [(config.source, config.max_examples)]
+    if config.prior_preservation_source:
+        requests.append((config.prior_preservation_source, config.prior_preservation_max_examples))
+    stamps = []
+    for name, count in requests:
+        source = open_source(name, source_options(config, count))
+        stamps.append(source.stamp())
+    # One source that may have changed without a trace is enough to read all again.
     return value_hash(stamps) if all(stamps) else ""
 
 
-def read_receipt(store: Path, request: str, stamp: str) -> dict[str, Any] | None:
-    """The receipt of a request, if its sources are what they were."""
-    try:
-        told = json.loads((store / FOLDER / request / RECEIPT).read_text("utf-8"))
-        return told if stamp and told["stamp"] == stamp and isinstance(told["key"], str) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+@dataclass
+class Receipts:
+    """The receipts of a store."""
 
+    store: Path
+    database: Database
 
-def reuse_receipt(store: Path, request: str, own: Path):
-    """What the earlier pass left, for another run. own: the run's folder `prepare/`."""
-    own.mkdir(parents=True, exist_ok=True)
-    kept = {
-        path.name: path for path in (store / FOLDER / request).iterdir() if path.name != RECEIPT
-    }
-    for path in files_in(own):
-        if path.name not in kept and path.suffix in LEFT:
-            path.unlink()
-    for name, path in kept.items():
-        (own / name).unlink(missing_ok=True)
-        hardlink_or_copy(path, own / name)
+    @property
+    def folder(self) -> Path:
+        return self.store / FOLDER
 
-
-def write_receipt(store: Path, request: str, own: Path, told: dict[str, Any]):
-    """Note what a pass came to. told: stamp, key, dropped, more."""
-    (store / FOLDER).mkdir(exist_ok=True)
-    with atomic_folder(store / FOLDER / request, replace=True) as part:
-        for path in files_in(own):
-            if path.suffix in LEFT:
-                hardlink_or_copy(path, part / path.name)
-        write_atomic(part / RECEIPT, json.dumps(told, indent=1))
-
-
-def forget_without(store: Path, keys: set[str]):
-    """Remove the receipts whose cache is not among these keys."""
-    for folder in (store / FOLDER).iterdir() if (store / FOLDER).exists() else []:
+    def find(self, request: str, stamp: str) -> Receipt | None:
+        """Return the receipt of a request if its sources have not changed."""
+        query = "SELECT cache, dropped, more FROM receipts WHERE request = ? AND stamp = ?"
+        rows = self.database.select(query, (request, stamp)) if stamp else []
+        # A row without its files is of no use, and the other way round.
+        if not rows or not self._files(request, stamp).is_dir():
+            return None
+        key, dropped, more = rows[0]
         try:
-            known = json.loads((folder / RECEIPT).read_text("utf-8"))["key"] in keys
-        except (OSError, ValueError, KeyError, TypeError):
-            known = False
-        if not known:
-            shutil.rmtree(folder, ignore_errors=True)
+            return Receipt(key, json.loads(dropped), bool(more))
+        except (ValueError, TypeError):  # the file was changed by another program
+            return None
+
+    def copy_files(self, request: str, stamp: str, folder: Path):
+        """Link the files of a receipt into another run's folder `prepare/`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        # Files of an earlier pass with other parameters would be mixed with these.
+        for path in _left_files(folder):
+            path.unlink()
+        for path in files_in(self._files(request, stamp)):
+            hardlink_or_copy(path, folder / path.name)
+
+    def write(self, request: str, stamp: str, receipt: Receipt, folder: Path):
+        """Write a receipt in place of an older one. folder: `prepare/` of the run."""
+        self.folder.mkdir(exist_ok=True)
+        files = self._files(request, stamp)
+        # Files come first: a row must never point to files of another pass.
+        with atomic_folder(files, replace=True) as part:
+            for path in _left_files(folder):
+                hardlink_or_copy(path, part / path.name)
+        dropped = json.dumps(receipt.dropped)
+        row = (request, stamp, receipt.key, dropped, receipt.more)
+        self.database.write("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?, ?)", [row])
+        # Only the newest receipt of a request is kept; the files of others would stay for ever.
+        for path in self.folder.glob(f"{request}*"):
+            if path != files:
+                erase(path)
+
+    def forget_without(self, keys: set[str]):
+        """Remove the receipts whose cache is not among `keys`, and folders without a receipt."""
+        if not self.folder.is_dir():
+            return
+        rows = self.database.select("SELECT request, stamp, cache FROM receipts", ())
+        gone = []
+        used = set()
+        for request, stamp, cache in rows:
+            if cache in keys:
+                used.add(self._files(request, stamp))
+            else:
+                gone.append((request,))
+        if gone:
+            self.database.write("DELETE FROM receipts WHERE request = ?", gone)
+        for path in self.folder.iterdir():
+            if path not in used:
+                erase(path)
+
+    def _files(self, request: str, stamp: str) -> Path:
+        return self.folder / f"{request}-{stamp[:16]}"
+
+
+def _left_files(folder: Path) -> list[Path]:
+    return [path for path in files_in(folder) if path.suffix in LEFT]

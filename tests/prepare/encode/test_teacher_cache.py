@@ -1,4 +1,4 @@
-"""The teacher's kept answers are those that it gives when asked live."""
+"""The teacher's stored predictions equal those of a live teacher."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
 
 
-def prepared(outputs, **how) -> PrepareResult:
+def prepared(outputs, **parameters) -> PrepareResult:
     return prepare(
         Prepare(
             **{
@@ -26,38 +26,38 @@ def prepared(outputs, **how) -> PrepareResult:
                 "teacher_samples": 4,
                 "replace": True,
             }
-            | how
+            | parameters
         )
     )
 
 
 def live(
-    kept: PrepareResult, x_t: torch.Tensor, t: torch.Tensor
+    result: PrepareResult, x_t: torch.Tensor, t: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    unet, cache = find_base("embedded").unet(), kept.cache
+    unet, cache = find_base("embedded").unet(), result.cache
     with torch.no_grad():
         uncond = unet(x_t, t, cache.unconditional["negative"].expand(len(x_t), -1, -1)).sample
         return uncond, unet(x_t, t, cache.embeddings(list(range(5)))).sample
 
 
-def answers_of(kept: PrepareResult) -> dict[str, torch.Tensor]:
-    [file] = (kept.cache.folder / "answers").iterdir()
+def answers_of(result: PrepareResult) -> dict[str, torch.Tensor]:
+    [file] = (result.cache.folder / "answers").iterdir()
     return load_file(file)
 
 
-def noise(kept: PrepareResult, draw: int) -> torch.Tensor:
+def noise(result: PrepareResult, draw: int) -> torch.Tensor:
     return torch.stack(
-        [noise_like(0, key, draw, (4, 16, 16)) for key in kept.cache.examples["key"].to_pylist()]
+        [noise_like(0, key, draw, (4, 16, 16)) for key in result.cache.examples["key"].to_pylist()]
     )
 
 
-def test_answers_about_data_are_the_teacher_s_to_half_precision(outputs):
-    kept = prepared(
+def test_predictions_on_data_are_the_teacher_s_in_half_precision(outputs):
+    result = prepared(
         outputs, teacher_cache="data", negative_prompt="A road that is going down a hill"
     )
     answers, cache, alphas = (
-        answers_of(kept),
-        kept.cache,
+        answers_of(result),
+        result.cache,
         find_base("embedded").scheduler().alphas_cumprod,
     )
     assert answers["t"].shape == (5, 4) and answers["uncond"].shape == answers["cond"].shape == (
@@ -70,7 +70,9 @@ def test_answers_about_data_are_the_teacher_s_to_half_precision(outputs):
     assert answers["cond"].dtype == torch.float16 and "x_t" not in answers
     t = answers["t"][:, 2]
     uncond, cond = live(
-        kept, add_noise(cache.latents(list(range(5))), noise(kept, 2), *alpha_sigma(alphas, t)), t
+        result,
+        add_noise(cache.latents(list(range(5))), noise(result, 2), *alpha_sigma(alphas, t)),
+        t,
     )
     torch.testing.assert_close(answers["uncond"][:, 2].float(), uncond, rtol=2e-3, atol=2e-3)
     torch.testing.assert_close(answers["cond"][:, 2].float(), cond, rtol=2e-3, atol=2e-3)
@@ -78,19 +80,19 @@ def test_answers_about_data_are_the_teacher_s_to_half_precision(outputs):
 
 
 def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
-    kept = prepared(
+    result = prepared(
         outputs, teacher_cache="trajectories", teacher_samples=6, teacher_guidance_scale=2.0
     )
-    answers, alphas = answers_of(kept), find_base("embedded").scheduler().alphas_cumprod
+    answers, alphas = answers_of(result), find_base("embedded").scheduler().alphas_cumprod
     assert (answers["t"][:, :-1] > answers["t"][:, 1:]).all()
     assert answers["t"].shape == (5, 6) and answers["x_t"].shape == (5, 6, 4, 16, 16)
     for draw in (-1, 0, 4):
         if draw < 0:  # from pure noise, which is not kept
-            x_t, t = noise(kept, 0), torch.full((5,), 999)
+            x_t, t = noise(result, 0), torch.full((5,), 999)
         else:
             x_t, t = answers["x_t"][:, draw].float(), answers["t"][:, draw]
         end = answers["t"][:, draw + 1]
-        uncond, cond = live(kept, x_t, t)
+        uncond, cond = live(result, x_t, t)
         if draw >= 0:
             torch.testing.assert_close(answers["cond"][:, draw].float(), cond, rtol=1e-2, atol=1e-2)
         eps = classifier_free_guidance(uncond, cond, 2.0)
@@ -109,7 +111,7 @@ def test_each_example_has_a_timestep_in_every_share():
     assert (timesteps(["3"], config, together=True).diff() == -100).all()
 
 
-def test_the_same_questions_are_asked_once_and_other_ones_anew(outputs):
+def test_equal_settings_reuse_predictions_and_others_do_not(outputs):
     config = {"teacher_cache": "data", "teacher_samples": 2}
     first, again = prepared(outputs, **config), prepared(outputs, **config)
     assert again.built.reused and again.cache.meta["answers"] == {

@@ -1,4 +1,4 @@
-"""All caches: listed, verified, pruned; by the command, too."""
+"""Caches listed, verified and pruned, also by the command."""
 
 import fcntl
 import json
@@ -31,29 +31,33 @@ def store(config, folder):
 
 def test_caches_are_listed_with_their_runs_and_pruned_without(store):
     folder, used, other = store
-    told = {each.key: each for each in stored_caches(folder)}
-    assert told[used].runs == ["run"] and told[used].examples == 3 and told[used].base == "embedded"
-    assert told[other].runs == [] and told[".building-0123456789abcdef"].bytes == 3000
+    caches = {cache.key: cache for cache in stored_caches(folder)}
+    assert (
+        caches[used].runs == ["run"]
+        and caches[used].examples == 3
+        and caches[used].base == "embedded"
+    )
+    assert caches[other].runs == [] and caches[".building-0123456789abcdef"].bytes == 3000
     shared = sum(path.stat().st_size for path in (folder / used / "texts").iterdir())
-    whole = {
+    sizes = {
         key: sum(path.stat().st_size for path in (folder / key).rglob("*") if path.is_file())
         for key in (used, other)
     }
-    assert told[used].bytes + told[other].bytes == sum(whole.values()) - shared - 61592, (
+    assert caches[used].bytes + caches[other].bytes == sum(sizes.values()) - shared - 61592, (
         "files that both have count once"
     )
-    would = prune_caches(folder, only_say=True)
-    assert {each.key for each in would} == {other, ".building-0123456789abcdef"} and (
+    would = prune_caches(folder, dry_run=True)
+    assert {cache.key for cache in would} == {other, ".building-0123456789abcdef"} and (
         folder / other
     ).exists()
     with (folder / ".building-0123456789abcdef.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert prune_caches(folder) == [], "what is being built stays, and what it may take from"
-    assert {each.key for each in prune_caches(folder)} == {other, ".building-0123456789abcdef"}
+    assert {cache.key for cache in prune_caches(folder)} == {other, ".building-0123456789abcdef"}
     assert verify_caches(folder) == {used: []}
 
 
-def test_the_command_says_the_same(store, monkeypatch):
+def test_the_command_lists_verifies_and_prunes(store, monkeypatch):
     folder, used, other = store
     monkeypatch.setattr(files, "ROOT", folder.parent.parent)
     assert folder.parent.name == "outputs"
@@ -62,7 +66,7 @@ def test_the_command_says_the_same(store, monkeypatch):
         return CliRunner().invoke(app, ["cache", *arguments])
 
     assert f"{used[:16]}" in call("list").output and "used by no run" in call("list").output
-    assert {each["key"] for each in json.loads(call("list", "--json").output)} >= {used, other}
+    assert {cache["key"] for cache in json.loads(call("list", "--json").output)} >= {used, other}
     assert call("verify").exit_code == 0
     latents = next((folder / other / "latents").iterdir())
     latents.write_bytes(b"x")
@@ -75,11 +79,11 @@ def test_the_command_says_the_same(store, monkeypatch):
         "2 would be removed" in call("prune", "--dry-run").output
         and "2 removed" in call("prune").output
     )
-    assert [each["key"] for each in json.loads(call("list", "--json").output)] == [used]
+    assert [cache["key"] for cache in json.loads(call("list", "--json").output)] == [used]
 
 
 def test_a_cache_is_not_pruned_before_its_run_has_its_link(config, monkeypatch):
-    """Found or built, it is nobody's until then; the moment between the two is stretched here."""
+    """No run uses a new cache until the link exists; this test stretches that moment."""
     store, gone = Run(config().run).cache_store, []
 
     def pruned_first(path, folder):
@@ -90,28 +94,28 @@ def test_a_cache_is_not_pruned_before_its_run_has_its_link(config, monkeypatch):
     for _ in range(2):
         assert prepare(config()).cache.folder.is_dir() and gone == []
         Run(config().run).cache.unlink()
-    assert [each.key for each in prune_caches(store)] == [prepare(config()).cache.meta["key"]]
+    assert [cache.key for cache in prune_caches(store)] == [prepare(config()).cache.meta["key"]]
 
 
-def test_a_folder_of_somebody_else_s_beside_the_tables_is_left_alone(config):
-    own = prepare(config()).run.folder / "prepare"
-    (own / "@eaDir").mkdir()
-    (own / "notes.txt").write_text("mine")
+def test_other_folders_and_files_beside_the_tables_are_left_alone(config):
+    run_folder = prepare(config()).run.folder / "prepare"
+    (run_folder / "@eaDir").mkdir()
+    (run_folder / "notes.txt").write_text("mine")
     assert (
         prepare(config()).built.reused
-        and (own / "@eaDir").is_dir()
-        and (own / "notes.txt").read_text() == "mine"
+        and (run_folder / "@eaDir").is_dir()
+        and (run_folder / "notes.txt").read_text() == "mine"
     )
 
 
 @pytest.mark.parametrize(
     "harm", ['{"files": {"../../../../etc/passwd": "0"}}', "[" * 100_000, "5", "pipe"]
 )
-def test_a_damaged_cache_json_is_a_fault_of_its_own(config, harm):
+def test_a_damaged_cache_json_is_reported(config, harm):
     cache = prepare(config()).cache.folder
     (cache / META).unlink()
     os.mkfifo(cache / META) if harm == "pipe" else (cache / META).write_text(harm)
-    assert [each.fault for each in stored_caches(cache.parent)] == [
+    assert [cache.fault for cache in stored_caches(cache.parent)] == [
         "damaged, or of an older version"
     ]
     assert verify_caches(cache.parent) == {cache.name: [META]}

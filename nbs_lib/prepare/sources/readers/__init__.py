@@ -1,1 +1,7 @@
-"""Readers of file formats that sources rest on: folders, tables, parquet pages and tar members."""
+"""Readers of file formats.
+
+folder_listing  folders and their subfolders
+parquet         tables in little memory, whatever they hold
+parquet_pages   the headers of a table's pages
+tar_members     the members of a tar archive
+"""

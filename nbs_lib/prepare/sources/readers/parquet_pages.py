@@ -1,22 +1,21 @@
-"""The headers of a parquet file's pages, which tell what they unpack to.
+"""The headers of a parquet file's pages, which tell what the pages unpack to.
 
-Source: https://github.com/apache/parquet-format, parquet.thrift, PageHeader; Thrift's compact protocol.
+Source: https://github.com/apache/parquet-format, parquet.thrift, PageHeader; Thrift's compact
+protocol.
 """
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 DAMAGED = "table is truncated or damaged"
+# Pages of a column in a row group: writers make them of about a mebibyte.
 PAGES = 100_000
-"""Pages of a column in a row group: writers make them of about a mebibyte."""
 HEADER = 1 << 20  # bytes of a page's header, which may hold the page's least and greatest value
 NESTED = 16  # structs in one another; a page's header has three
-TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY = range(1, 9)
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BYTES = range(1, 9)
 STRUCT = 12
-UNPACKED, PACKED = (
-    2,
-    3,
-)  # fields of a header: bytes of the page unpacked, and as it lies in the file
+# Fields of a header: bytes of the page unpacked, and as it lies in the file.
+UNPACKED, PACKED = 2, 3
 
 
 class PageError(ValueError):
@@ -31,87 +30,98 @@ class Page(NamedTuple):
 
 
 def pages_of(file: BinaryIO, chunk: Any) -> Iterator[Page]:
-    """Yield the pages of a column in a row group. chunk: its ColumnChunkMetaData. Errors: PageError."""
-    place = chunk.data_page_offset
+    """Yield the pages of a column in a row group.
+
+    chunk: its ColumnChunkMetaData.
+    Errors: PageError.
+    """
+    position = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-        place = min(place, chunk.dictionary_page_offset)
-    end = place + chunk.total_compressed_size
+        position = min(position, chunk.dictionary_page_offset)
+    end = position + chunk.total_compressed_size
     for _ in range(PAGES):
-        if place >= end:
+        if position >= end:
             return
-        length, numbers = _header(file, place)
-        page = Page(numbers.get(PACKED, -1), numbers.get(UNPACKED, -1))
+        length, fields = _read_header(file, position)
+        page = Page(fields.get(PACKED, -1), fields.get(UNPACKED, -1))
+        # A negative size would lead backwards, and the loop would never end.
         if min(page) < 0:
             raise PageError(DAMAGED)
         yield page
-        place += length + page.packed
+        position += length + page.packed
     raise PageError(f"column of a row group is made of more than {PAGES:,} pages")
 
 
-def _header(file: BinaryIO, place: int) -> tuple[int, dict[int, int]]:
-    """The length of a header, and its whole numbers by field."""
+def _read_header(file: BinaryIO, position: int) -> tuple[int, dict[int, int]]:
+    """Return the length of a header, and its integers by field."""
+    # Nearly all headers are short, and a large read for each would be slow.
     for size in (1 << 12, HEADER):
         try:
-            file.seek(place)
-            reader = _Compact(file.read(size))
-            numbers = reader.struct(NESTED)
-            return reader.place, numbers
-        except IndexError:  # it is longer
+            file.seek(position)
+            reader = _CompactReader(file.read(size))
+            fields = reader.struct(NESTED)
+            return reader.position, fields
+        except IndexError:  # the header is longer
             continue
         except (OSError, ValueError, OverflowError):
             break
     raise PageError(DAMAGED)
 
 
-class _Compact:
-    """A reader of Thrift's compact protocol. Errors: IndexError at the end of the data, PageError for what is none."""
+class _CompactReader:
+    """A reader of Thrift's compact protocol.
+
+    Errors: IndexError at the end of the data, PageError for data of another format.
+    """
 
     def __init__(self, data: bytes):
-        self.data, self.place = data, 0
+        self.data = data
+        self.position = 0
 
     def struct(self, depth: int) -> dict[int, int]:
-        """Return a struct's whole numbers by field; the rest is passed over."""
+        """Return a struct's integers by field; other values are skipped."""
         if not depth:
             raise PageError(DAMAGED)
-        numbers, field = {}, 0
+        fields = {}
+        field = 0
         while head := self._byte():
-            field = field + (head >> 4) if head >> 4 else self._number()
+            # The upper bits are the distance from the last field; 0 means that a number follows.
+            field = field + (head >> 4) if head >> 4 else self._integer()
             kind = head & 15
             if kind in (I16, I32, I64):
-                numbers[field] = self._number()
-            elif kind not in (TRUE, FALSE):  # which are the kind itself
+                fields[field] = self._integer()
+            elif kind not in (TRUE, FALSE):  # a boolean's kind is its value
                 self._skip(kind, depth)
-        return numbers
+        return fields
 
     def _skip(self, kind: int, depth: int):
         if kind in (TRUE, FALSE, BYTE):
-            self.place += 1
+            self.position += 1
         elif kind in (I16, I32, I64):
-            self._number()
+            self._integer()
         elif kind == DOUBLE:
-            self.place += 8
-        elif kind == BINARY:
+            self.position += 8
+        elif kind == BYTES:
             length = self._varint()
-            self.place += length
+            self.position += length
         elif kind == STRUCT:
             self.struct(depth - 1)
         else:  # headers of pages have no lists, sets or maps
             raise PageError(DAMAGED)
 
-    def _number(self) -> int:
+    def _integer(self) -> int:
         value = self._varint()
-        return value >> 1 ^ -(value & 1)
+        return value >> 1 ^ -(value & 1)  # zigzag encoding
 
     def _varint(self) -> int:
-        value = shift = 0
-        while shift < 64:
+        value = 0
+        for shift in range(0, 64, 7):
             byte = self._byte()
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-            shift += 7
         raise PageError(DAMAGED)
 
     def _byte(self) -> int:
-        self.place += 1
-        return self.data[self.place - 1]
+        self.position += 1
+        return self.data[self.position - 1]

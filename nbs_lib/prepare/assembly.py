@@ -1,0 +1,154 @@
+"""The last step of a build: shards, tables and pictures are linked into one folder, the cache."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+from PIL import Image
+
+from ..cache.format import AS_TRAINED, CAPTIONS, EXAMPLES, LATENTS, META, SHEET, Cache
+from ..config import Prepare
+from ..files import atomic_folder, file_hash, hardlink_or_copy, value_hash, write_atomic
+from ..models import StableDiffusion
+from .encode.encoder import Cropping, load_picture
+from .encode.keys import teacher_request
+from .encode.shard_writer import ShardWriter
+from .encode.workers import WorkerPool
+from .examples import Example
+from .sheets import contact_sheet, load_tile, side_by_side
+
+# Examples whose pictures are shown as they were, as they are cut, and as the VAE returns them.
+MAX_SIDE_BY_SIDE = 6
+STAGES = ("as it was", "as it is cut", "as the VAE gives it back")
+ROWS_AT_ONCE = 4096  # of a table at once
+
+
+@dataclass
+class Assembly:
+    """A cache whose shards are known, and the examples with images that are shown of it."""
+
+    base: StableDiffusion
+    config: Prepare
+    cropping: Cropping
+    part: Path
+    writer: ShardWriter
+    pool: WorkerPool
+    examples: list[Example]
+
+    def contact_sheet(self) -> Image.Image | None:
+        """Draw the shown examples as they are cut, with their captions."""
+        # A source of prompts has no images.
+        if not self.examples:
+            return None
+        captions = [example.caption for example in self.examples]
+        return contact_sheet(self._pictures(self.examples), captions)
+
+    def key(self) -> str:
+        """Return a hash over all that changes the content of the cache: 64 hex digits."""
+        config = self.config
+        parameters = [
+            self.writer.spaces,
+            self.base.name,
+            config.revision,
+            self.base.hash,
+            config.resolution,
+            config.negative_prompt,
+            teacher_request(config),
+            config.buckets,
+        ]
+        digest = sha256(value_hash(parameters).encode())
+        for name in (EXAMPLES, CAPTIONS):
+            # Rows are hashed, not files: another version of Arrow writes other bytes.
+            with pyarrow.parquet.ParquetFile(self.part / name) as table:
+                for rows in table.iter_batches(ROWS_AT_ONCE):
+                    digest.update(value_hash(rows.to_pydict()).encode())
+        return digest.hexdigest()
+
+    def assemble(self, folder: Path, key: str, sheet: Image.Image | None) -> Cache:
+        """Link all files into a folder that appears whole. sheet: see `contact_sheet`."""
+        files = dict(self.writer.files.paths)
+        for name in (EXAMPLES, CAPTIONS):
+            files[name] = self.part / name
+        # A damaged cache in its place is replaced.
+        with atomic_folder(folder, replace=True) as new:
+            for name, path in files.items():
+                (new / name).parent.mkdir(exist_ok=True)
+                hardlink_or_copy(path, new / name)
+            if sheet:
+                sheet.save(new / SHEET)
+                self._stages_sheet(new).save(new / AS_TRAINED)
+            # Written last, with the hash of each other file.
+            metadata = self._metadata(key, new)
+            text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
+            write_atomic(new / META, text)
+        return Cache(folder, metadata)
+
+    def _metadata(self, key: str, folder: Path) -> dict[str, Any]:
+        writer = self.writer
+        shapes = Counter()
+        for shard in writer.shards:
+            shape = " ".join(map(str, shard["shape"]))
+            shapes[shape] += shard["rows"]
+        # Sorted, because a cache that is built again has to be the same, byte for byte.
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {
+            "key": key,
+            "base": self.base.name,
+            "revision": self.config.revision,
+            "base_hash": self.base.hash,
+            "resolution": self.config.resolution,
+            "examples": shapes.total(),
+            "captions": sum(shard["rows"] for shard in writer.captions.shards),
+            "captions_cut": writer.captions.n_cut,
+            "text_shape": writer.text_shape(),
+            "shapes": dict(shapes),
+            "shards": writer.shards,
+            "texts": writer.captions.shards,
+            "negative": self.config.negative_prompt,
+            "answers": teacher_request(self.config),
+            "images": any(name.startswith(f"{LATENTS}/") for name in writer.files.paths),
+            "spaces": writer.spaces,
+            "files": {path.relative_to(folder).as_posix(): file_hash(path) for path in paths},
+        }
+
+    def _stages_sheet(self, folder: Path) -> Image.Image:
+        """Draw images as they were, as they are cut, and as the VAE decodes their latents."""
+        step = -(-len(self.examples) // MAX_SIDE_BY_SIDE)
+        examples = self.examples[::step]
+        originals = [load_tile(example) for example in examples]
+        decoded = self._decode_latents(examples, folder)
+        rows = list(zip(originals, self._pictures(examples), decoded, strict=True))
+        return side_by_side(rows, STAGES)
+
+    def _pictures(self, examples: list[Example]) -> list[Image.Image]:
+        """Return images as they are cut; a grey one for an image that is gone by now."""
+        # Loaded again: workers hold pictures for a short time, and most are not shown.
+        pictures = [load_picture(example.image, self.cropping)[1] for example in examples]
+        square = (self.config.resolution, self.config.resolution)
+        return [picture or Image.new("RGB", square, "grey") for picture in pictures]
+
+    def _decode_latents(self, examples: list[Example], folder: Path) -> list[Image.Image]:
+        """Return the pictures that the VAE makes of examples' latents in the folder of a cache."""
+        # The table is read in batches, as it may have millions of rows.
+        ids = [example.id for example in examples]
+        shown_ids = pyarrow.array(ids)
+        rows = {}
+        with pyarrow.parquet.ParquetFile(folder / EXAMPLES) as table:
+            for batch in table.iter_batches(
+                ROWS_AT_ONCE, columns=["id", "shard", "row", "flipped"]
+            ):
+                matches = batch.filter(pyarrow.compute.is_in(batch["id"], shown_ids))
+                for row in matches.to_pylist():
+                    # The mirrored copy has the same id.
+                    if not row["flipped"]:
+                        name = self.writer.shards[row["shard"]]["name"]
+                        path = folder / LATENTS / f"{name}.safetensors"
+                        rows[row["id"]] = (path, row["row"])
+        ticket = self.pool.submit(0, "decode_latents", [rows[id] for id in ids])
+        return self.pool.result(ticket)

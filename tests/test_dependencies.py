@@ -41,7 +41,9 @@ COMMANDS = {
 
 
 OURS = {
-    path.stem for folder in ("benchmarks", "tests/browser") for path in (ROOT / folder).glob("*.py")
+    path.stem
+    for folder in ("benchmarks", "tests", "tests/browser")
+    for path in (ROOT / folder).glob("*.py")
 } | {"tests"}
 """Modules that stand beside those that import them."""
 

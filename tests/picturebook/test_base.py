@@ -72,4 +72,4 @@ def test_the_card_s_figures_suffice_for_distillation():
 @pytest.mark.parametrize("recipe", ["demo", "demo-long", "own-images"])
 def test_the_recipes_use_the_best_measured_guidance_scale(recipe):
     stages = yaml.safe_load((ROOT / "notebooks" / "recipes" / f"{recipe}.yaml").read_text())
-    assert stages["train"]["guidance"] == best_guidance()
+    assert stages["train"]["guidance_scale"] == best_guidance()

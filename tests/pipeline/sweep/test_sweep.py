@@ -77,7 +77,7 @@ def test_equal_values_have_one_name():
         "demo", ["train.learning_rate=1e-4,0.001", "train.deepspeed=true,false"], None
     )
     assert swept == {"train.learning_rate": [0.0001, 0.001], "train.deepspeed": [True, False]}
-    assert members[0].name == "demo-sweep.lr-0.0001.deepspeed-true"
+    assert members[0].name == "demo-sweep.learning_rate-0.0001.deepspeed-true"
     with pytest.raises(ParameterError, match="given twice"):
         plan_sweep("demo", ["train.learning_rate=1e-4,0.0001"], None)
 

@@ -164,7 +164,7 @@ def test_the_teacher_is_the_stock_pipeline_s_guided_prediction(cached):
         output_type="latent",
     )
     t, output = calls[0]
-    teacher = student_of(cached).teacher(x_t, batch.at(t.expand(3)))
+    teacher = student_of(cached).teacher(x_t, dataclasses.replace(batch, t=t.expand(3)))
     guided = classifier_free_guidance(*output.chunk(2), W)
     torch.testing.assert_close(teacher, guided, rtol=1e-4, atol=1e-5)
 
@@ -174,7 +174,7 @@ def test_cached_predictions_are_the_teacher_s(cached):
         cached.cache, Train(teacher="cached", guidance_scale=W, validation_examples=0, batch_size=4)
     ).batch(0, 0, 1)
     student = student_of(cached)
-    x_t = student.states(batch)
+    x_t = student.noisy_latents(batch)
     live = student.teacher(x_t, dataclasses.replace(batch, answers=None))
     assert batch.answers is not None
     torch.testing.assert_close(

@@ -81,7 +81,7 @@ class Compare(Stage):
         allowed="a list of two or three NAME: VALUE | VALUE, or an empty one",
     )
 
-    # 1000: the timesteps that every base was trained on
+    # every base has 1000 timesteps or more, see `models.checks`
     steps: int = sampling(25, "Sampling steps.", ge=1, le=1000)
     scheduler: Scheduler = sampling(
         "",
@@ -176,7 +176,6 @@ class Play(Stage):
         "Contenders that draw, as in 3_compare, or folders of other runs.",
         allowed=FIRST_CONTENDERS,
     )
-    # limits below those of 3_compare: people wait for each picture
     steps: int = sampling(25, "Sampling steps.", ge=1, le=100)
     scheduler: Scheduler = sampling(
         "", "Scheduler of all contenders. Empty takes each contender's own."

@@ -29,8 +29,8 @@ class Learning(Stage):
     objective: Literal["guidance", "finetune", "consistency"] = learned(
         "guidance",
         "Objective: guidance, finetune or consistency. "
-        "Guidance learns two passes in one, finetune the images themselves, "
-        "consistency few sampling steps.",
+        "Guidance learns two passes in one, finetune the images themselves, consistency few "
+        "sampling steps.",
     )
     method: Literal["lora", "rslora", "dora", "full"] = learned(
         "lora",
@@ -38,9 +38,9 @@ class Learning(Stage):
     )
     guidance_scale: float = learned(
         4.0,
-        "Guidance scale w of the teacher. "
-        "Its prediction is eps_uncond + w (eps_cond − eps_uncond); a finetuned model is "
-        "sampled with w.",
+        "Guidance scale w of the teacher. Its prediction is "
+        "eps_uncond + w (eps_cond − eps_uncond); a finetuned model is sampled with w.",
+        # at w = 1 the teacher is the base's conditional pass
         ge=1.0,
         le=100.0,
     )
@@ -48,6 +48,7 @@ class Learning(Stage):
         0.0,
         "Largest w, if w is drawn for each example. It is drawn from guidance_scale upwards; "
         "0 keeps w fixed.",
+        # the lower limit depends on guidance_scale, see _check_teacher
         ge=0.0,
         le=100.0,
         allowed="0, or a number from guidance_scale to 100",
@@ -56,6 +57,8 @@ class Learning(Stage):
         "live", "Origin of the teacher's predictions: live, or cached ones of 1_prepare."
     )
 
+    # rank and alpha are equal, so that the update has scale 1 with all kinds except rslora.
+    # rslora: arXiv 2312.03732
     rank: int = adapter(16, "Rank of the LoRA.", ge=1, le=1024)
     alpha: float = adapter(
         16.0,
@@ -69,9 +72,8 @@ class Learning(Stage):
     )
     target_modules: Literal["attention", "feedforward", "all"] = adapter(
         "attention",
-        "Layers with a LoRA: attention, feedforward or all. Feedforward includes attention; "
-        "all is every linear layer and "
-        "convolution in the blocks.",
+        "Layers with a LoRA: attention, feedforward or all. "
+        "Feedforward includes attention; all is every linear layer and convolution in the blocks.",
     )
 
     steps: int = optimizing(400, "Optimizer steps.", ge=1, le=10_000_000)
@@ -88,13 +90,13 @@ class Learning(Stage):
     optimizer: Literal["adamw", "prodigy"] = optimizing(
         "adamw",
         "Optimizer: AdamW, or prodigy. "
-        "Prodigy finds the learning rate by itself from learning_rate 1; "
-        "its package is an extra.",
+        "Prodigy finds the learning rate by itself from learning_rate 1; its package is an extra.",
     )
     learning_rate: float = optimizing(
         0.0,
         "Highest learning rate, 0 for the optimizer's own. "
         "That is 0.001 for adamw and 1 for prodigy.",
+        # the other limits depend on the optimizer, see _check_learning_rate
         ge=0.0,
         allowed="0, or a number from 1e-08 (adamw) or 0.1 (prodigy) to 10",
     )
@@ -126,6 +128,7 @@ class Learning(Stage):
         1e-8,
         "Number added to the root of the mean of the squared gradients, by which a step is "
         "divided, in AdamW and Prodigy.",
+        # with 0 the first step of a weight without a gradient would be 0 / 0
         ge=1e-20,
         le=1.0,
     )
@@ -150,6 +153,7 @@ class Learning(Stage):
         le=0.99999,
     )
 
+    # 5 is the value of the paper. Source: arXiv 2303.09556
     snr_gamma: float = losses(
         5.0,
         "Largest signal-to-noise ratio that counts in the loss of finetune (min-SNR). "
@@ -163,6 +167,7 @@ class Learning(Stage):
         ge=0.0,
         le=1.0,
     )
+    # the paper on guidance without a classifier takes 0.1 or 0.2. Source: arXiv 2207.12598
     caption_dropout: float = losses(
         0.1,
         "Share of examples that finetune sees without their caption, so that guidance still works.",

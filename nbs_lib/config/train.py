@@ -74,6 +74,7 @@ class Train(Learning):
     node_rank: int = hosts(
         0,
         "Number of this host. Host 0 keeps the record.",
+        # the upper limit depends on num_nodes, see __post_init__
         ge=0,
         allowed="a whole number from 0 to num_nodes - 1",
     )
@@ -107,9 +108,9 @@ class Train(Learning):
     resume_from_checkpoint: str = checkpoints(
         LATEST,
         "Start of the training: latest, none, or step-0000100. "
-        "Latest is the newest checkpoint that this training would "
-        "have come to itself, none is step 0; "
-        "a checkpoint's name resumes there, whatever its learning rates were.",
+        "Latest is the newest checkpoint that this training would have come to itself, none is "
+        "step 0; a checkpoint's name resumes there, whatever its learning rates were.",
+        # the folder of a checkpoint is named by its step, in seven digits or more
         pattern=rf"^({LATEST}|{NONE}|step-[0-9]{{7,12}})$",
         allowed="latest, none or a checkpoint's name, step-0000100",
     )

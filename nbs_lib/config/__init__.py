@@ -1,7 +1,20 @@
 """The parameters of the notebooks: the only home of their defaults, ranges and meanings.
 
-A notebook's `parameters` cell repeats some fields of its dataclass; `python -m nbs_lib.config` writes these lines and
-`docs/parameters.md`, and a test holds them together.
+A notebook's `parameters` cell repeats some fields of its dataclass. `python -m nbs_lib.config`
+writes these lines and `docs/parameters.md`, and a test compares them with the dataclasses.
+
+compare      parameters of 3_compare and of the playground
+contenders   names of contenders, such as "guided at 3", parsed
+fields       default, range, meaning and group of one parameter
+grid_axes    axes of a grid of pictures, such as "steps: 5 | 25", parsed
+learning     parameters of 2_train that decide the learned weights
+picturebook  parameters of picturebook
+prepare      parameters of 1_prepare
+stage        base class of the dataclasses, with its checks
+tables       parameters as text, HTML, Markdown and notebook lines
+train        parameters of 2_train
+validation   values read from YAML, the command line and notebooks
+yaml12       YAML 1.2, read and written
 """
 
 from .compare import REFERENCE_PROMPTS, Compare, Play
@@ -22,12 +35,14 @@ __all__ = [
     "Train",
 ]
 
+# parameters that say where and how a stage is executed: a stage with other values of them has the
+# same result, so they are left out when two runs are compared
 PLACE = ("run", "replace", "launcher", "num_nodes", "node_rank", "master_addr", "master_port")
-"""Parameters that say where and how a stage is done, and not what comes of it."""
 
+# in the order of execution, which the pipeline follows
 STAGES: dict[str, type] = {"prepare": Prepare, "train": Train, "compare": Compare}
-"""The three stages in their order, and the dataclass of each."""
 
+# by the stem of the notebook's file, in the order of the reference page
 NOTEBOOKS: dict[str, type] = {
     "1_prepare": Prepare,
     "2_train": Train,
@@ -35,4 +50,3 @@ NOTEBOOKS: dict[str, type] = {
     "playground": Play,
     "picturebook": MakeBase,
 }
-"""The notebooks, and the dataclass of each one's parameters."""

@@ -1,4 +1,7 @@
-"""`python -m nbs_lib.config`: write docs/parameters.md and the notebooks' `parameters` cells from the dataclasses."""
+"""The command `python -m nbs_lib.config`: docs/parameters.md and the notebooks' `parameters` cells.
+
+Both are written from the dataclasses.
+"""
 
 import ast
 import json
@@ -12,9 +15,12 @@ from .tables import markdown_tables, notebook_line
 PAGE = ROOT / "docs" / "parameters.md"
 HEAD = """# Parameters
 
-Every parameter of every notebook, written by `python -m nbs_lib.config` from `nbs_lib/config/`. On the command line,
-`-p train.rank=8` sets one; in a recipe, `rank: 8` below `train:`; in a notebook, the line `rank = 8` in the `parameters` cell,
-which lists the ones that people change and takes any other. `onepass params train` prints the same tables.
+Every parameter of every notebook, written by `python -m nbs_lib.config` from `nbs_lib/config/`. \
+On the command line,
+`-p train.rank=8` sets one; in a recipe, `rank: 8` below `train:`; in a notebook, \
+the line `rank = 8` in the `parameters` cell,
+which lists the ones that people change and takes any other. \
+`onepass params train` prints the same tables.
 """
 
 
@@ -22,14 +28,21 @@ def page() -> str:
     """Return the reference page."""
     parts = [HEAD.rstrip()]
     for stem, cls in NOTEBOOKS.items():
-        parts.append(f"## {stem}\n\n{cls.__doc__.partition(': ')[2].strip().capitalize()}")
+        # the class's docstring is "Parameters of `NOTEBOOK`: SUMMARY", on one line or more
+        summary = " ".join(cls.__doc__.partition(": ")[2].split())
+        # not capitalize(), which would write DeepSpeed as deepspeed
+        parts.append(f"## {stem}\n\n{summary[0].upper()}{summary[1:]}")
         parts.append(markdown_tables(describe(cls)))
     return "\n\n".join(parts) + "\n"
 
 
 def cell(source: str, cls: type) -> str:
-    """Return a `parameters` cell that lists the same parameters as this one. Errors: KeyError for an unknown name."""
+    """Return a `parameters` cell that lists the same parameters as this one.
+
+    Errors: KeyError for an unknown name.
+    """
     by_name = {parameter.name: parameter for parameter in describe(cls)}
+    # a cell chooses its parameters by hand; only their values and comments are written here
     names = [node.targets[0].id for node in ast.parse(source).body if isinstance(node, ast.Assign)]
     return "\n".join(notebook_line(by_name[name]) for name in names)
 
@@ -37,9 +50,11 @@ def cell(source: str, cls: type) -> str:
 def write_cell(path: Path, cls: type):
     """Write the `parameters` cell of a notebook again."""
     notebook = json.loads(path.read_text("utf-8"))
-    for each in notebook["cells"]:
-        if "parameters" in each["metadata"].get("tags", []):
-            each["source"] = cell("".join(each["source"]), cls).splitlines(keepends=True)
+    for notebook_cell in notebook["cells"]:
+        if "parameters" in notebook_cell["metadata"].get("tags", []):
+            lines = cell("".join(notebook_cell["source"]), cls)
+            notebook_cell["source"] = lines.splitlines(keepends=True)
+    # indent and line end as Jupyter writes them, so that saving a notebook there changes nothing
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -6,9 +6,17 @@ from typing import Literal
 from .contenders import CONTENDERS, SCHEDULERS, Contender, parse_contender
 from .fields import group
 from .grid_axes import Axis, parse_axes
-from .stage import Stage, check_range, check_texts, parameters
+from .stage import (
+    Stage,
+    check_range,
+    check_texts,
+    parameters,
+    replacement,
+    run_folder,
+)
 from .validation import ParameterError, reject
 
+# the prompts of the reference comparison, in DeepSpeedExamples' `training/stable_diffusion`
 REFERENCE_PROMPTS = [
     "A boy is watching TV",
     "A photo of a person dancing in the rain",
@@ -21,15 +29,16 @@ REFERENCE_PROMPTS = [
     "A person is squeezing a lemon",
     "A person holding a cat",
 ]
-"""The prompts of the reference comparison, in DeepSpeedExamples' `training/stable_diffusion`."""
+# allowed values in words, for the fields and for the checks of their items
 SEEDS = "a list of whole numbers from 0 to 2,147,483,647, one or more, each once"
 PROMPTS = "a list of prompts, none of them empty"
 FIRST_PROMPTS = "a list of one prompt or more, none of them empty"
 SCALES = "a list of numbers above 0, 10 at most, each once"
+FIRST_CONTENDERS = "a list of one or more, each of them once"
+OTHER_CONTENDERS = f"{', '.join(CONTENDERS)}, and others beside them"
+# the empty choice takes each contender's own
 Scheduler = Literal["", *SCHEDULERS]
-"""diffusers' schedulers that a base may be sampled with; empty for each contender's own."""
 
-run_group = group("Run")
 pictures = group("Pictures")
 sampling = group("Sampling")
 measuring = group("Measurements")
@@ -38,20 +47,18 @@ voting = group("Blind test")
 
 def check_seeds(seeds: list[int]):
     """Raise ParameterError unless there are seeds, each within its range and once."""
+    # a seed that stands twice would only be the same picture twice
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
         reject("seeds", seeds, SEEDS)
 
 
 @parameters
 class Compare(Stage):
-    """Parameters of `3_compare.ipynb`: base and tuned from the same noise, looked at and measured."""
+    """Parameters of `3_compare.ipynb`: base and tuned from the same noise, looked at and
+    measured.
+    """
 
-    run: str = run_group(
-        "outputs/notebook",
-        "Folder of the run, relative to the project.",
-        pattern=r"\S",
-        allowed="a folder",
-    )
+    run: str = run_folder()
 
     prompts: list[str] = pictures(
         [],
@@ -63,28 +70,32 @@ class Compare(Stage):
     )
     contenders: list[str] = pictures(
         ["unguided", "guided", "tuned"],
-        "Contenders: these three, and others beside them. The forms are listed in nbs_lib/config/contenders.py.",
-        allowed=f"a list of {', '.join(CONTENDERS)}, and others beside them, each once",
+        "Contenders: these three, and others beside them. "
+        "The forms are listed in nbs_lib/config/contenders.py.",
+        allowed=f"a list of {OTHER_CONTENDERS}, each once",
     )
     axes: list[str] = pictures(
         [],
-        'Two or three axes of a grid of pictures. Each is NAME: VALUE | VALUE, such as "steps: 5 | 25"; the names are '
-        "listed in nbs_lib/config/grid_axes.py.",
+        "Two or three axes of a grid of pictures. Each is NAME: VALUE | VALUE, such as "
+        '"steps: 5 | 25"; the names are listed in nbs_lib/config/grid_axes.py.',
         allowed="a list of two or three NAME: VALUE | VALUE, or an empty one",
     )
 
+    # every base has 1000 timesteps or more, see `models.checks`
     steps: int = sampling(25, "Sampling steps.", ge=1, le=1000)
     scheduler: Scheduler = sampling(
         "",
-        "Scheduler of all contenders. Empty takes each contender's own: DDIM, or the one of a few-step adapter.",
+        "Scheduler of all contenders. "
+        "Empty takes each contender's own: DDIM, or the one of a few-step adapter.",
     )
     tuned_steps: int = sampling(
         0,
-        "Sampling steps of the tuned model. 0 takes as many as it was trained for: few for consistency, "
-        "else those of the base.",
+        "Sampling steps of the tuned model. 0 takes as many as it was trained for: "
+        "few for consistency, else those of the base.",
         ge=0,
         le=1000,
     )
+    # below 0 the adapter is subtracted
     adapter_scale: float = sampling(1.0, "Strength of the adapter, λ.", ge=-10.0, le=10.0)
     batch_size: int = sampling(20, "Pictures sampled at once.", ge=1, le=4096)
 
@@ -96,8 +107,8 @@ class Compare(Stage):
     )
     clip: str = measuring(
         "auto",
-        "CLIP that scores: auto, embedded, none, a folder or a hub id. Embedded is the embedded base's own for any base, "
-        "auto the same for that base only.",
+        "CLIP that scores: auto, embedded, none, a folder or a hub id. Embedded is the embedded "
+        "base's own for any base, auto the same for that base only.",
         pattern=r"\S",
         allowed="auto, embedded, none, a folder or a hub id",
     )
@@ -107,45 +118,43 @@ class Compare(Stage):
         allowed=SCALES,
     )
 
-    replace: bool = run_group(
-        False,
-        "Replacement of a finished stage that has other parameters. Without it such a stage is refused.",
-    )
+    replace: bool = replacement()
 
     def __post_init__(self):
-        if not self.prompts:  # the record holds the prompts that were drawn
+        if not self.prompts:
+            # frozen; the record must hold the prompts that were used, also if the ten change
             object.__setattr__(self, "prompts", list(REFERENCE_PROMPTS))
         check_texts(self, "prompts", PROMPTS)
         check_seeds(self.seeds)
         self._check_contenders()
         scales = self.effective_guidance_at
+        # pydantic's limits would be those of the list, not of its items
         if len(set(scales)) < len(scales) or not all(0 < scale <= 10 for scale in scales):
             reject("effective_guidance_at", scales, SCALES)
         try:
             self.grid_axes  # noqa: B018
-        except ValueError as wrong:
-            raise ParameterError(f"parameter axes: {wrong}") from None
+        except ValueError as failure:
+            raise ParameterError(str(failure), "axes") from None
 
     def _check_contenders(self):
         try:
             parsed = self.parsed_contenders
-        except ValueError as wrong:
-            raise ParameterError(f"parameter contenders: {wrong}") from None
+        except ValueError as failure:
+            raise ParameterError(str(failure), "contenders") from None
         if not set(CONTENDERS) <= set(parsed):
-            reject(
-                "contenders", self.contenders, f"{', '.join(CONTENDERS)}, and others beside them"
-            )
+            reject("contenders", self.contenders, OTHER_CONTENDERS)
+        # a dict holds each name once
         if len(parsed) < len(self.contenders):
             reject("contenders", self.contenders, "each of them once")
 
     @cached_property
     def parsed_contenders(self) -> dict[str, Contender]:
-        """The contenders by their names. Errors: ValueError, with what is allowed."""
+        """The contenders by their names. Errors: ValueError, with the allowed forms."""
         return {name: parse_contender(name) for name in self.contenders}
 
     @cached_property
     def grid_axes(self) -> list[Axis]:
-        """The axes of the grid. Errors: ValueError, with what is allowed."""
+        """The axes of the grid. Errors: ValueError, with the allowed forms."""
         return parse_axes(self.axes)
 
 
@@ -153,12 +162,7 @@ class Compare(Stage):
 class Play(Stage):
     """Parameters of `playground.ipynb`: what its controls say when it opens."""
 
-    run: str = run_group(
-        "outputs/notebook",
-        "Folder of the run, relative to the project.",
-        pattern=r"\S",
-        allowed="a folder",
-    )
+    run: str = run_folder()
     prompts: list[str] = pictures(
         ["A person in a red shirt holding a black cat on the left"],
         "First prompts.",
@@ -170,7 +174,7 @@ class Play(Stage):
     contenders: list[str] = pictures(
         ["guided", "tuned"],
         "Contenders that draw, as in 3_compare, or folders of other runs.",
-        allowed="a list of one or more, each of them once",
+        allowed=FIRST_CONTENDERS,
     )
     steps: int = sampling(25, "Sampling steps.", ge=1, le=100)
     scheduler: Scheduler = sampling(
@@ -191,9 +195,8 @@ class Play(Stage):
             reject("prompts", self.prompts, FIRST_PROMPTS)
         check_texts(self, "prompts", FIRST_PROMPTS)
         check_seeds(self.seeds)
-        if not self.contenders or len(set(self.contenders)) < len(
-            self.contenders
-        ):  # their pictures say which ones exist
-            reject("contenders", self.contenders, "a list of one or more, each of them once")
+        # not parsed here: the pictures say which contenders exist
+        if not self.contenders or len(set(self.contenders)) < len(self.contenders):
+            reject("contenders", self.contenders, FIRST_CONTENDERS)
         if self.guidance_scale:
             check_range(self, "guidance_scale", 1.0, 100.0)

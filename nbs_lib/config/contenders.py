@@ -1,17 +1,19 @@
-"""Who is compared: the base and what was trained, guided on all, some or none of the steps; and others beside them.
+"""Contenders of a comparison, parsed from their names.
 
 unguided      the base, one conditional pass a step (guidance scale 1)
 guided        the base with guidance scale w, two passes a step
-selective-N   the base, guided but for the last N % of its steps. Source: arXiv 2305.09847, where N is 20 and 50
-tuned         what was trained, sampled as it was trained to be: an adapter added to the base's weights, or a whole UNet; in
-              one conditional pass a step, but for fine-tuned ones, which are guided like the base
-hybrid-N      tuned, and guided besides on the first N % of its steps, at a low scale
-FOLDER        the adapter of another run (outputs/NAME, or its adapter/), sampled as it was trained to be; two or more of them
-              at once are joined by +
+selective-N   the base, guided except on the last N % of its steps.
+              Source: arXiv 2305.09847, where N is 20 and 50
+tuned         the trained weights, sampled as they were trained: an adapter added to the base's
+              weights, or a whole UNet; one conditional pass a step, except for fine-tuned ones,
+              which are guided like the base
+hybrid-N      tuned, and guided also on the first N % of its steps, at a low scale
+FOLDER        the adapter of another run (outputs/NAME, or its adapter/), sampled as it was
+              trained; several at once are joined by +
 pipeline FOLDER   any other local pipeline of a known family, guided like the base
 
-After a name: `at 0.5`, its scale: w of what is guided, λ of an adapter; `in 4 steps`; `on compile` or `on deepspeed`, the
-engine that evaluates its UNet (see `engines`).
+After a name: `at 0.5`, its scale: w if guided, λ of an adapter; `in 4 steps`; `on compile` or
+`on deepspeed`, the engine that evaluates its UNet (see `engines`).
 
     guided at 3        tuned at 0.5        tuned on compile        outputs/few in 4 steps
     outputs/style at 0.7 + outputs/subject at 0.5
@@ -20,11 +22,12 @@ engine that evaluates its UNet (see `engines`).
 import re
 from dataclasses import dataclass, replace
 
+# the three of every comparison: the measurements compare them with one another
 CONTENDERS = ("unguided", "guided", "tuned")
-"""The three that every comparison has."""
+# guidance scale of a hybrid's guided steps: low, because tuned weights hold the teacher's already
 SPLIT_CONTENDER = 1.5
-"""The guidance scale of a hybrid's guided steps: what was trained holds the teacher's already."""
 ENGINES = ("eager", "compile", "deepspeed")
+# diffusers' schedulers that a base may be sampled with
 SCHEDULERS = (
     "DDIMScheduler",
     "EulerDiscreteScheduler",
@@ -32,25 +35,32 @@ SCHEDULERS = (
     "UniPCMultistepScheduler",
     "LCMScheduler",
 )
-"""Of diffusers, those that a base may be sampled with."""
 KINDS = re.compile(r"unguided|guided|tuned|(selective|hybrid)-([1-9]\d?)")
 STEPS = re.compile(r"(?P<rest>.+) in (?P<steps>\d{1,4}) steps?")
 ENGINE = re.compile(r"(?P<rest>.+) on (?P<engine>\w+)")
 SCALED = re.compile(r"(?P<rest>.+?)(?: at (?P<scale>-?\d+(?:\.\d+)?(?:e-?\d+)?))?")
+# the allowed forms, for errors
 CONTENDER_FORMS = (
-    f"{', '.join(CONTENDERS)}, selective-N, hybrid-N (N in %), a run's folder or `pipeline FOLDER`; after it `at SCALE`, "
-    f"`in N steps`, `on ENGINE`"
+    f"{', '.join(CONTENDERS)}, selective-N, hybrid-N (N in %), a run's folder or "
+    f"`pipeline FOLDER`; after it `at SCALE`, `in N steps`, `on ENGINE`"
 )
-"""What a contender may be, in words."""
+W_RANGE = (1.0, 100.0, "w")
+# negative: an adapter may also be subtracted
+ADAPTER_SCALE_RANGE = (-10.0, 10.0, "λ")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """name: as it was given. kind: base, tuned, adapters or pipeline.
+    """One model of a comparison, and how it is sampled.
 
-    guided: the share of the steps, from the first one on, that are guided, where that is not its own way; scale: w of what is
-    guided, None for its own; adapter_scale: λ of what was trained, None for the comparison's; folders: of other adapters
-    with the λ of each, or of a pipeline; steps: None for its own; engine: one of ENGINES.
+    name: the text that was parsed
+    kind: base, tuned, adapters or pipeline
+    guided: share of the steps, from the first one on, that are guided; None for the usual share
+    scale: w of the guided steps; None for the usual one
+    adapter_scale: λ of the trained adapter; None for the comparison's
+    folders: other adapters with the λ of each, or a pipeline
+    steps: sampling steps; None for the usual number
+    engine: one of ENGINES
     """
 
     name: str
@@ -64,87 +74,94 @@ class Contender:
 
     @property
     def tuned(self) -> bool:
-        """Whether what this run trained is sampled."""
+        """True if the weights that this run trained are sampled."""
         return self.kind == "tuned"
 
 
 def parse_contender(name: str) -> Contender:
-    """The contender of that name. Errors: ValueError, with what is allowed."""
-    rest, steps, engine = name.strip(), None, "eager"
-    for _ in range(2):  # the two may stand in either order
-        if told := STEPS.fullmatch(rest):
-            rest, steps = told["rest"], int(told["steps"])
-        # a run may be called `cat on mat`
-        elif (told := ENGINE.fullmatch(rest)) and (told["engine"] in ENGINES or "/" not in rest):
-            rest, engine = told["rest"], told["engine"]
+    """Return the contender of that name. Errors: ValueError, with the allowed forms."""
+    rest = name.strip()
+    steps = None
+    engine = "eager"
+    # twice: steps and engine may stand in either order
+    for _ in range(2):
+        if match := STEPS.fullmatch(rest):
+            rest = match["rest"]
+            steps = int(match["steps"])
+        # an unknown engine after a slash is part of a path: a run may be called `cat on mat`
+        elif (match := ENGINE.fullmatch(rest)) and (match["engine"] in ENGINES or "/" not in rest):
+            rest = match["rest"]
+            engine = match["engine"]
     if not rest:
-        raise ValueError(f"contender: given {name!r}; allowed is {CONTENDER_FORMS}")
+        raise _unknown_form(name)
     if engine not in ENGINES:
-        raise ValueError(
-            f"contender {name!r}: engine {engine!r}; allowed is one of {', '.join(ENGINES)}"
-        )
+        allowed = f"one of {', '.join(ENGINES)}"
+        raise ValueError(f"contender {name!r}: engine {engine!r}; allowed is {allowed}")
     if steps is not None and not 1 <= steps <= 1000:
         raise ValueError(f"contender {name!r}: {steps} steps; allowed are 1 to 1000")
-    return replace(_who(rest.strip(), name), name=name, steps=steps, engine=engine)
+    return replace(_parse_model(rest.strip(), name), steps=steps, engine=engine)
 
 
-def _who(rest: str, name: str) -> Contender:
+def _parse_model(rest: str, name: str) -> Contender:
+    # first: the scale after a sum belongs to its last adapter
     if " + " in rest:
-        return Contender(
-            name,
-            "adapters",
-            folders=tuple(_adapter(part.strip(), name) for part in rest.split(" + ")),
-        )
-    who, scale = _scaled(rest)
-    if told := KINDS.fullmatch(who):
-        return _of_this_run(told, scale, name)
-    if who.startswith("pipeline "):
-        return Contender(
-            name,
-            "pipeline",
-            1.0,
-            _within(scale, 1.0, 100.0, "w", name),
-            folders=((who[9:].strip(), 1.0),),
-        )
+        folders = [_adapter(part.strip(), name) for part in rest.split(" + ")]
+        return Contender(name, "adapters", folders=tuple(folders))
+    model, scale = _split_scale(rest)
+    if match := KINDS.fullmatch(model):
+        return _contender_of_run(match, scale, name)
+    if model.startswith("pipeline "):
+        folder = model.removeprefix("pipeline ").strip()
+        w = _check_scale(scale, W_RANGE, name)
+        # a pipeline has no adapter; the 1 keeps the folders of all kinds alike
+        return Contender(name, "pipeline", 1.0, w, folders=((folder, 1.0),))
     return Contender(name, "adapters", folders=(_adapter(rest, name),))
 
 
-def _of_this_run(told: re.Match, scale: float | None, name: str) -> Contender:
-    kind, share = told[1] or told[0], int(told[2] or 0) / 100
+def _contender_of_run(match: re.Match, scale: float | None, name: str) -> Contender:
+    kind = match[1] or match[0]
+    share = int(match[2] or 0) / 100
     if kind in ("tuned", "hybrid"):
-        guided, own = (share, SPLIT_CONTENDER) if kind == "hybrid" else (None, None)
-        return Contender(
-            name, "tuned", guided, own, adapter_scale=_within(scale, -10.0, 10.0, "λ", name)
-        )
+        adapter_scale = _check_scale(scale, ADAPTER_SCALE_RANGE, name)
+        # None: the objective decides how tuned weights are guided
+        guided, w = (share, SPLIT_CONTENDER) if kind == "hybrid" else (None, None)
+        return Contender(name, "tuned", guided, w, adapter_scale)
     if kind == "unguided" and scale is not None:
         raise ValueError(
-            f"contender {name!r}: unguided has no scale; leave out `at {scale:g}`, or give `guided at {scale:g}`"
+            f"contender {name!r}: unguided has no scale; "
+            f"leave out `at {scale:g}`, or give `guided at {scale:g}`"
         )
     guided = {"unguided": 0.0, "guided": 1.0}.get(kind, 1 - share)
-    return Contender(name, "base", guided, _within(scale, 1.0, 100.0, "w", name))
+    return Contender(name, "base", guided, _check_scale(scale, W_RANGE, name))
 
 
 def _adapter(part: str, name: str) -> tuple[str, float]:
-    """A folder and its λ. A bare word is more likely a misspelt name than a folder."""
-    folder, scale = _scaled(part)
+    """Return a folder and its λ."""
+    folder, scale = _split_scale(part)
+    # a bare word is more likely a misspelt name than a folder
     if "/" not in folder:
-        raise ValueError(f"contender: given {name!r}; allowed is {CONTENDER_FORMS}")
-    return folder, 1.0 if scale is None else _within(scale, -10.0, 10.0, "λ", name)
+        raise _unknown_form(name)
+    return folder, 1.0 if scale is None else _check_scale(scale, ADAPTER_SCALE_RANGE, name)
 
 
-def _scaled(text: str) -> tuple[str, float | None]:
-    told = SCALED.fullmatch(text)
-    return told["rest"], None if told["scale"] is None else float(told["scale"])
+def _split_scale(text: str) -> tuple[str, float | None]:
+    match = SCALED.fullmatch(text)
+    return match["rest"], None if match["scale"] is None else float(match["scale"])
 
 
-def _within(scale: float | None, low: float, high: float, symbol: str, name: str) -> float | None:
+def _check_scale(scale: float | None, limits: tuple[float, float, str], name: str) -> float | None:
+    low, high, symbol = limits
     if scale is not None and not low <= scale <= high:
-        raise ValueError(
-            f"contender {name!r}: {symbol} = {scale:g}; allowed is {low:g} to {high:g}"
-        )
+        allowed = f"{low:g} to {high:g}"
+        raise ValueError(f"contender {name!r}: {symbol} = {scale:g}; allowed is {allowed}")
     return scale
 
 
+def _unknown_form(name: str) -> ValueError:
+    return ValueError(f"contender: given {name!r}; allowed is {CONTENDER_FORMS}")
+
+
 def slug(name: str) -> str:
-    """A contender's name as a part of a file's name: no path, no space."""
+    """Return a contender's name as a part of a file's name: without a path or a space."""
+    # dots at the ends would hide the file, or point to a parent folder
     return re.sub(r"[^\w.-]+", "_", name).strip("_.") or "_"

@@ -4,7 +4,8 @@
 
     rank: int = adapter(16, "Rank of the LoRA.", ge=1, le=1024)
 
-Everything that shows parameters reads them from `describe`: errors, the reference page, the notebooks' comments.
+Everything that shows parameters reads them from `describe`: errors, the reference page, the
+notebooks' comments.
 """
 
 from collections.abc import Callable
@@ -23,10 +24,10 @@ PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 class Parameter:
     """One field of a stage.
 
-    default: as the field has it, a plain value.
-    allowed: range or choices, in words.
-    meaning: sentences; the first one says what the parameter is.
-    group: title of the group that it belongs to.
+    default: the plain value, as in the field
+    allowed: range or choices, in words
+    meaning: sentences; the first one says what the parameter is
+    group: title of the group that it belongs to
     """
 
     name: str
@@ -42,19 +43,21 @@ class Parameter:
 
 
 def group(title: str) -> Callable[..., Any]:
-    """Return the function that makes the fields of a group."""
+    """Return the function that creates the fields of a group."""
 
     def parameter(default: Any, meaning: str, *, allowed: str = "", **limits: Any) -> Any:
-        """Return a pydantic field. allowed: what may be given, if its type and limits do not say it; limits: ge, le, …"""
-        more = {"group": title, "allowed": allowed}
+        """Return a pydantic field.
+
+        allowed: the allowed values in words, if type and limits do not say it
+        limits: pydantic's ge, le, pattern, ...
+        """
         if isinstance(default, list):
-            return Field(
-                default_factory=lambda: list(default),
-                description=meaning,
-                json_schema_extra=more,
-                **limits,
-            )
-        return Field(default=default, description=meaning, json_schema_extra=more, **limits)
+            # one list as the default would be shared by all configs
+            limits["default_factory"] = lambda: list(default)
+        else:
+            limits["default"] = default
+        extra = {"group": title, "allowed": allowed}
+        return Field(description=meaning, json_schema_extra=extra, **limits)
 
     return parameter
 
@@ -65,34 +68,29 @@ def describe(cls: type) -> list[Parameter]:
 
 
 def _parameter(name: str, field: Any) -> Parameter:
-    more = field.json_schema_extra
-    allowed = more["allowed"] or _allowed(field)
-    return Parameter(
-        name,
-        field.get_default(call_default_factory=True),
-        allowed,
-        field.description,
-        more["group"],
-    )
+    extra = field.json_schema_extra
+    default = field.get_default(call_default_factory=True)
+    allowed = extra["allowed"] or _allowed(field)
+    return Parameter(name, default, allowed, field.description, extra["group"])
 
 
 def _allowed(field: Any) -> str:
     annotation = field.annotation
     if get_origin(annotation) is Literal:
+        # an empty choice would not be seen in the list without its quotes
         return "one of " + ", ".join(str(choice) or "''" for choice in get_args(annotation))
     if value_type(annotation) is list:
         return "a list of " + PLURALS[get_args(annotation)[0]]
-    limits = {
-        key: getattr(limit, key)
-        for limit in field.metadata
-        for key in ("ge", "le")
-        if hasattr(limit, key)
-    }
     words = NOUNS[annotation]
-    words += f" from {shown_number(limits['ge'])}" if "ge" in limits else ""
-    return words + (f" to {shown_number(limits['le'])}" if "le" in limits else "")
+    for key, preposition in (("ge", "from"), ("le", "to")):
+        # pydantic stores each limit as an object of its own type
+        for limit in field.metadata:
+            if hasattr(limit, key):
+                words += f" {preposition} {format_number(getattr(limit, key))}"
+    return words
 
 
-def shown_number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number for people: 10,000,000 and 1e-06."""
+    # 12 digits: enough for every limit, and too few to show the rounding of a binary fraction
     return f"{value:,}" if isinstance(value, int) else f"{value:,.12g}"

@@ -1,4 +1,4 @@
-"""The axes of a grid of pictures: what varies along it, as words.
+"""The axes of a grid of pictures, parsed from text.
 
 contender: guided | tuned | tuned at 0.5
 steps: 5 | 10 | 25
@@ -10,6 +10,7 @@ from typing import Any
 
 from .contenders import SCHEDULERS, parse_contender
 
+# what may vary, with the type of its values
 NAMES = {
     "prompt": str,
     "seed": int,
@@ -19,61 +20,76 @@ NAMES = {
     "scheduler": str,
     "contender": str,
 }
-"""What may vary, and of which type it is."""
 RANGES = {"seed": (0, 2**31 - 1), "steps": (1, 1000), "w": (1, 100), "adapter_scale": (-10, 10)}
+# along one axis: a grid of three full axes is 1,728 pictures already
 MAX_VALUES = 12
-"""Values along one axis."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """name: of NAMES; values: one or more, each once."""
+    """One direction of a grid.
+
+    name: one of NAMES
+    values: one or more, each once
+    """
 
     name: str
     values: tuple[Any, ...]
 
     def label(self, value: Any) -> str:
-        """A value as it stands beside its row or column."""
-        if self.name in ("prompt", "contender", "scheduler"):
+        """Return a value as the text beside its row or column."""
+        if NAMES[self.name] is str:
+            # the ending is the same in all of diffusers' schedulers, and takes room
             return str(value).removesuffix("Scheduler")
         return f"{'λ' if self.name == 'adapter_scale' else self.name} {value:g}"
 
 
-def parse_axes(given: list[str]) -> list[Axis]:
-    """The axes of a grid: columns, rows, and, of three, its parts; none for an empty list. Errors: ValueError, in words."""
-    if len(given) not in (0, 2, 3):
-        raise ValueError(
-            f"{len(given)} axes; allowed are two or three (columns, rows, parts), or none"
-        )
-    found = [_axis(each) for each in given]
-    if len({each.name for each in found}) < len(found):
-        raise ValueError(f"the same axis twice in {given}; give each once")
-    return found
+def parse_axes(texts: list[str]) -> list[Axis]:
+    """Return the axes of a grid: columns, rows and, if there are three, parts.
+
+    An empty list has no axes.
+
+    Errors: ValueError, in words.
+    """
+    if len(texts) not in (0, 2, 3):
+        allowed = "two or three (columns, rows, parts), or none"
+        raise ValueError(f"{len(texts)} axes; allowed are {allowed}")
+    axes = [_parse_axis(text) for text in texts]
+    if len({axis.name for axis in axes}) < len(axes):
+        raise ValueError(f"the same axis twice in {texts}; give each once")
+    return axes
 
 
-def _axis(text: str) -> Axis:
-    name, colon, values = text.partition(":")
-    if not colon or name.strip() not in NAMES:
-        raise ValueError(
-            f"axis {text!r}; allowed is NAME: VALUE | VALUE, NAME one of {', '.join(NAMES)}"
-        )
-    name, parts = name.strip(), [each.strip() for each in values.split("|")]
+def _parse_axis(text: str) -> Axis:
+    # the first colon only: a prompt may have more
+    name, colon, rest = text.partition(":")
+    name = name.strip()
+    if not colon or name not in NAMES:
+        allowed = f"NAME: VALUE | VALUE, NAME one of {', '.join(NAMES)}"
+        raise ValueError(f"axis {text!r}; allowed is {allowed}")
+    parts = [part.strip() for part in rest.split("|")]
     try:
-        found = tuple(NAMES[name](each) for each in parts)
+        values = tuple(NAMES[name](part) for part in parts)
     except ValueError:
-        raise ValueError(
-            f"axis {text!r}: its values are to be {'whole ' * (NAMES[name] is int)}numbers"
-        ) from None
-    if not all(parts) or len(set(found)) < len(found) or len(found) > MAX_VALUES:
-        raise ValueError(
-            f"axis {text!r}; allowed are 1 to {MAX_VALUES} values, each once, between |"
-        )
-    for value in found:
-        low, high = RANGES.get(name, (None, None))
-        if low is not None and not low <= value <= high:
+        noun = "whole numbers" if NAMES[name] is int else "numbers"
+        raise ValueError(f"axis {text!r}: its values are to be {noun}") from None
+    # the values, not the texts, are compared: 1 and 1.0 would be the same picture twice
+    if not all(parts) or len(set(values)) < len(values) or len(values) > MAX_VALUES:
+        allowed = f"1 to {MAX_VALUES} values, each once, between |"
+        raise ValueError(f"axis {text!r}; allowed are {allowed}")
+    for value in values:
+        _check_value(name, value, text)
+    return Axis(name, values)
+
+
+def _check_value(name: str, value: Any, text: str):
+    if name in RANGES:
+        low, high = RANGES[name]
+        # "not within": nan is a float, and neither below nor above a limit
+        if not low <= value <= high:
             raise ValueError(f"axis {text!r}: {value:g}; allowed is {low:g} to {high:g}")
-        if name == "contender":
-            parse_contender(value)
-        if name == "scheduler" and value not in SCHEDULERS:
-            raise ValueError(f"axis {text!r}: {value}; allowed is one of {', '.join(SCHEDULERS)}")
-    return Axis(name, found)
+    if name == "contender":
+        # its own error says more
+        parse_contender(value)
+    if name == "scheduler" and value not in SCHEDULERS:
+        raise ValueError(f"axis {text!r}: {value}; allowed is one of {', '.join(SCHEDULERS)}")

@@ -3,7 +3,7 @@
 from .fields import group
 from .stage import Stage, parameters
 
-whole = group("Base")
+base = group("Base")
 training = group("Training")
 
 
@@ -11,12 +11,14 @@ training = group("Training")
 class MakeBase(Stage):
     """Parameters of `picturebook.ipynb`: the embedded base, made from nothing."""
 
-    folder: str = whole(
+    folder: str = base(
         "outputs/base",
-        "Folder of the base, relative to the project. Training states are kept in it under scratch/.",
+        "Folder of the base, relative to the project. "
+        "Training states are kept in it under scratch/.",
         pattern=r"\S",
         allowed="a folder",
     )
+    # two batches of the CLIP at least, of 8 groups each
     groups: int = training(
         6000, "Groups of eight scenes that differ in one attribute.", ge=16, le=1_000_000
     )
@@ -29,7 +31,7 @@ class MakeBase(Stage):
     unet_steps: int = training(
         3000, "Optimizer steps of the UNet, of 32 latents each.", ge=1, le=10_000_000
     )
-    captions: int = whole(500, "Held-out captions that the base is measured on.", ge=1, le=5000)
-    seed: int = whole(
+    captions: int = base(500, "Held-out captions that the base is measured on.", ge=1, le=5000)
+    seed: int = base(
         0, "Seed of the scenes, the first weights and the batches.", ge=0, le=2**31 - 1
     )

@@ -3,13 +3,13 @@
 from typing import Literal
 
 from .fields import group
-from .stage import Stage, check_range, parameters
+from .stage import Stage, check_range, parameters, replacement, run_folder, run_group
 from .validation import reject
 
+# sources that code draws without end, so that they need a number of examples
 DRAWN = ("picturebook", "unseen")
-"""Sources that are drawn by code, without end."""
+TEMPLATES = "words with {} once, where the caption stands, or nothing"
 
-run_group = group("Run")
 examples = group("Examples")
 hub = group("Data sets and tables")
 pictures = group("Images")
@@ -21,14 +21,11 @@ machine = group("Processes")
 
 @parameters
 class Prepare(Stage):
-    """Parameters of `1_prepare.ipynb`: images and captions into a cache of latents and text embeddings."""
+    """Parameters of `1_prepare.ipynb`: images and captions into a cache of latents and text
+    embeddings.
+    """
 
-    run: str = run_group(
-        "outputs/notebook",
-        "Folder of the run, relative to the project.",
-        pattern=r"\S",
-        allowed="a folder",
-    )
+    run: str = run_folder()
 
     base: str = examples(
         "embedded",
@@ -41,14 +38,18 @@ class Prepare(Stage):
     )
     source: str = examples(
         "picturebook",
-        "Source of the examples. A folder, a table, archives, a .txt of prompts, hf:ID and diffusiondb:SUBSET are read; "
+        "Source of the examples. "
+        "A folder, a table, archives, a .txt of prompts, hf:ID and diffusiondb:SUBSET are read; "
         "picturebook and unseen are drawn by code.",
+        # the forms are too many for a pattern; `sources` refuses an unknown one
         pattern=r"\S",
-        allowed="picturebook, unseen, a folder, a table, archives, prompts or a data set of the hub",
+        allowed="picturebook, unseen, a folder, a table, archives, prompts "
+        "or a data set of the hub",
     )
     max_examples: int = examples(
         768, "Largest number of examples, 0 for all.", ge=0, le=100_000_000
     )
+    # here and not in train: its embedding is a part of the cache
     negative_prompt: str = examples("", "Prompt of the unconditional side of guidance.")
 
     subset: str = hub(
@@ -62,13 +63,15 @@ class Prepare(Stage):
     caption_column: str = hub("", "Column of captions. Empty finds the usual names.")
     captions: Literal["files", "names"] = hub(
         "files",
-        "Captions of a folder's images: files or names. These are text files beside the images, or the images' own names; "
+        "Captions of a folder's images: files or names. "
+        "These are text files beside the images, or the images' own names; "
         "a metadata table goes first.",
     )
     template: str = hub(
         "",
-        'Words around each caption, whose place is {}. An example is "a photo in my style, {}"; empty changes nothing.',
-        allowed="words with {} once, where the caption stands, or nothing",
+        'Words around each caption, whose place is {}. An example is "a photo in my style, {}"; '
+        "empty changes nothing.",
+        allowed=TEMPLATES,
     )
 
     resolution: int = pictures(
@@ -76,16 +79,19 @@ class Prepare(Stage):
         "Side of the images, in pixels. With buckets, the side of a square of the same area.",
         ge=8,
         le=4096,
+        # a VAE halves an image three times
         multiple_of=8,
         allowed="a multiple of 8 from 8 to 4,096",
     )
     buckets: bool = pictures(
         False,
-        "Sizes that keep about the proportions of each image. Without them images are cut to squares.",
+        "Sizes that keep about the proportions of each image. "
+        "Without them images are cut to squares.",
     )
     crop: Literal["center", "random"] = pictures(
         "center",
-        "Part of an image that is kept: center or random. Random is a place for each image, which the seed decides.",
+        "Part of an image that is kept: center or random. "
+        "Random is a place for each image, which the seed decides.",
     )
     flip: bool = pictures(False, "Second, mirrored copy of each image.")
 
@@ -101,7 +107,8 @@ class Prepare(Stage):
     )
     max_nsfw: float = filters(
         1.0,
-        "Largest score of DiffusionDB for images and prompts that are unfit for work. Blurred images are always dropped.",
+        "Largest score of DiffusionDB for images and prompts that are unfit for work. "
+        "Blurred images are always dropped.",
         ge=0.0,
         le=1.0,
     )
@@ -110,16 +117,19 @@ class Prepare(Stage):
     )
     near_duplicates: int = filters(
         -1,
-        "Hash bits, of 64, in which near-duplicates differ, -1 for off. The second image with a perceptual hash as near as "
-        "that is dropped.",
+        "Hash bits, of 64, in which near-duplicates differ, -1 for off. "
+        "The second image with a perceptual hash as near as that is dropped.",
+        # -1 and not 0 is off: 0 drops images of equal hashes
         ge=-1,
         le=16,
     )
     drop_same_prompts: bool = filters(False, "Use of each caption only once.")
 
+    # prior preservation: arXiv 2208.12242
     prior_preservation_source: str = prior(
         "",
-        "Source of images that keep what the base knows. It is for the objective finetune, given as in source, empty for none.",
+        "Source of images that keep what the base knows. "
+        "It is for the objective finetune, given as in source, empty for none.",
     )
     prior_preservation_max_examples: int = prior(
         200, "Largest number of examples of that source, 0 for all.", ge=0, le=100_000_000
@@ -127,8 +137,8 @@ class Prepare(Stage):
 
     teacher_cache: Literal["none", "data", "trajectories"] = teacher(
         "none",
-        "Stored teacher predictions: none, data or trajectories. Data are noised images, trajectories "
-        "the teacher's own sampling.",
+        "Stored teacher predictions: none, data or trajectories. "
+        "Data are noised images, trajectories the teacher's own sampling.",
     )
     teacher_samples: int = teacher(8, "Predictions stored for each example.", ge=1, le=1000)
     teacher_guidance_scale: float = teacher(
@@ -137,7 +147,8 @@ class Prepare(Stage):
 
     num_processes: int = machine(
         0,
-        "Number of processes that encode. 0 takes one for each GPU, or one for each core on a machine without.",
+        "Number of processes that encode. "
+        "0 takes one for each GPU, or one for each core on a machine without.",
         ge=0,
         le=1024,
     )
@@ -149,22 +160,18 @@ class Prepare(Stage):
         ge=0,
         le=2**31 - 1,
     )
-    replace: bool = run_group(
-        False,
-        "Replacement of a finished stage that has other parameters. Without it such a stage is refused.",
-    )
+    replace: bool = replacement()
 
     def __post_init__(self):
         if self.revision and self.base == "embedded":
             reject("revision", self.revision, "nothing with base embedded, which is not on the hub")
+        # 0, all examples, would have no end for a source drawn by code
         check_range(self, "max_examples", 1 if self.source in DRAWN else 0, 100_000_000)
-        drawn = self.prior_preservation_source in DRAWN
-        check_range(self, "prior_preservation_max_examples", 1 if drawn else 0, 100_000_000)
+        least = 1 if self.prior_preservation_source in DRAWN else 0
+        check_range(self, "prior_preservation_max_examples", least, 100_000_000)
+        # without {} all captions would be equal
         if self.template and self.template.count("{}") != 1:
-            reject(
-                "template",
-                self.template,
-                "words with {} once, where the caption stands, or nothing",
-            )
+            reject("template", self.template, TEMPLATES)
+        # no image has a ratio below 1; 0 turns the filter off
         if self.max_aspect:
             check_range(self, "max_aspect", 1.0, 1000.0)

@@ -1,4 +1,4 @@
-"""The base of the parameters' dataclasses: checked by pydantic, refused in one sentence, shown as a table."""
+"""The base of the parameters' dataclasses: checked by pydantic, refused in one sentence."""
 
 from functools import partial
 from typing import Any
@@ -6,39 +6,68 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from .fields import Parameter, describe
+from .fields import describe, group
 from .tables import html_table, text_table
-from .validation import ParameterError, as_parameters, reject, reject_name
+from .validation import ParameterError, as_parameters, invalid_name, invalid_value, reject
 
 CHECKS = ConfigDict(
-    strict=True,  # text that means a number is read before, in `from_parameters`
+    # strict: text that means a number is converted before, in `from_parameters`
+    strict=True,
     extra="forbid",
     allow_inf_nan=False,
-    defer_build=True,  # commands that only list runs build no validator
+    # commands that only list runs build no validator
+    defer_build=True,
 )
+# decorator of a stage's dataclass
 parameters = partial(dataclass, frozen=True, config=CHECKS)
-"""Decorator of a stage's dataclass."""
+
+# the group that every stage has, with the fields that several of them share
+run_group = group("Run")
+
+
+def run_folder() -> Any:
+    """Return the field `run`."""
+    return run_group(
+        "outputs/notebook",
+        "Folder of the run, relative to the project.",
+        # a blank folder would be the project itself
+        pattern=r"\S",
+        allowed="a folder",
+    )
+
+
+def replacement() -> Any:
+    """Return the field `replace`."""
+    return run_group(
+        False,
+        "Replacement of a finished stage that has other parameters. "
+        "Without it such a stage is refused.",
+    )
 
 
 class OneSentence(type):
-    """Raises ParameterError, with the first thing that is wrong, where pydantic lists all."""
+    """Metaclass that raises ParameterError for the first wrong value; pydantic would list all."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().__call__(*args, **kwargs)
-        except ValidationError as wrong:
-            error = wrong.errors(include_url=False)[0]
+        except ValidationError as failure:
+            error = failure.errors(include_url=False)[0]
+        # outside of the handler: pydantic's error would be printed above this one as its context
         raise _refusal(cls, error)
 
 
 class Stage(metaclass=OneSentence):
-    """Parameters of one notebook. In a notebook they show themselves as a table, and `print` does so in text."""
+    """Parameters of one notebook, displayed there as a table and by `print` as text."""
 
     def _repr_html_(self) -> str:
-        return html_table(describe(type(self)), as_parameters(self), as_parameters(type(self)()))
+        # not `defaults`: __post_init__ sets those that depend on others, such as learning_rate
+        usual = as_parameters(type(self)())
+        return html_table(describe(type(self)), as_parameters(self), usual)
 
     def __str__(self) -> str:
-        return text_table(describe(type(self)), as_parameters(self), as_parameters(type(self)()))
+        usual = as_parameters(type(self)())
+        return text_table(describe(type(self)), as_parameters(self), usual)
 
 
 def defaults(cls: type) -> dict[str, Any]:
@@ -47,7 +76,7 @@ def defaults(cls: type) -> dict[str, Any]:
 
 
 def check_range(config: Stage, name: str, low: float, high: float):
-    """Raise ParameterError unless a value is between two numbers, of which at least one depends on other parameters."""
+    """Raise ParameterError unless a value is within limits that depend on other parameters."""
     value = getattr(config, name)
     if not low <= value <= high:
         noun = "a whole number" if isinstance(value, int) else "a number"
@@ -63,16 +92,14 @@ def check_texts(config: Stage, name: str, allowed: str):
 
 def _refusal(cls: type, error: dict[str, Any]) -> ParameterError:
     """Return pydantic's error as one sentence."""
-    if isinstance(cause := error.get("ctx", {}).get("error"), ParameterError):
-        return cause  # of several parameters together, in __post_init__
+    # __post_init__ refuses several parameters together, and pydantic wraps its error
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ParameterError):
+        return cause
     name = error["loc"][0] if error["loc"] else ""
-    by_name: dict[str, Parameter] = {parameter.name: parameter for parameter in describe(cls)}
-    try:
-        if name not in by_name:
-            reject_name(cls, name)
-        allowed = by_name[name].allowed
-        if error["type"] == "string_unicode":
-            allowed += ", in whole characters of UTF-8"
-        reject(name, error["input"], allowed)
-    except ParameterError as refused:
-        return refused
+    allowed = {parameter.name: parameter.allowed for parameter in describe(cls)}
+    if name not in allowed:
+        return invalid_name(cls, name)
+    # half of a surrogate pair looks like text, so the reason must be named
+    note = ", in whole characters of UTF-8" if error["type"] == "string_unicode" else ""
+    return invalid_value(name, error["input"], allowed[name] + note)

@@ -1,4 +1,4 @@
-"""Parameters shown to people: as text, as HTML, as Markdown, and as the lines of a notebook's `parameters` cell."""
+"""Parameters shown to people: text, HTML, Markdown, and lines of a notebook's `parameters` cell."""
 
 import json
 import textwrap
@@ -9,17 +9,19 @@ from typing import Any
 
 from .fields import Parameter
 
+# Jupyter's own style aligns cells to the right, and keeps a meaning on one line
 STYLE = "text-align:left;vertical-align:top;white-space:normal"
+# characters of a value in a table of text; a longer one is cut
 WIDEST = 48
-"""Characters of a value in a table of text; a longer one is cut."""
+# characters of a line of the `parameters` cell, and of text in a terminal
 LINE = 100
-"""Characters of a line of the `parameters` cell, and of text in a terminal."""
 INDENT = " " * 6
 
 
 def by_group(parameters: list[Parameter]) -> Iterator[tuple[str, list[Parameter]]]:
     """Yield title and parameters of each group, in the order in which the groups begin."""
     titles = list(dict.fromkeys(parameter.group for parameter in parameters))
+    # groupby joins neighbours only, and the first group has more fields at the end of the class
     ordered = sorted(parameters, key=lambda parameter: titles.index(parameter.group))
     for title, members in groupby(ordered, key=lambda parameter: parameter.group):
         yield title, list(members)
@@ -28,6 +30,7 @@ def by_group(parameters: list[Parameter]) -> Iterator[tuple[str, list[Parameter]
 def literal(value: Any) -> str:
     """Return a plain value as Python writes it, texts between double quotes."""
     if isinstance(value, str):
+        # repr would choose single quotes
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return f"[{', '.join(map(literal, value))}]"
@@ -39,14 +42,17 @@ def text_table(parameters: list[Parameter], values: dict[str, Any], usual: dict[
 
     usual: the values that a stage has by default; a star marks each value that differs from it.
     """
-    shown = {name: _cut(literal(value)) for name, value in values.items()}
-    names, width = max(map(len, shown)), max(map(len, shown.values()))
+    texts = {name: _cut(literal(value)) for name, value in values.items()}
+    name_width = max(map(len, texts))
+    value_width = max(map(len, texts.values()))
     lines = []
     for title, members in by_group(parameters):
         lines += ["", title] if lines else [title]
-        for each in members:
-            star = " " if values[each.name] == usual[each.name] else "*"
-            lines.append(f"{star} {each.name:{names}}  {shown[each.name]:{width}}  {each.brief}")
+        for parameter in members:
+            name = parameter.name
+            star = " " if values[name] == usual[name] else "*"
+            columns = f"{name:{name_width}}  {texts[name]:{value_width}}"
+            lines.append(f"{star} {columns}  {parameter.brief}")
     return "\n".join(lines)
 
 
@@ -55,60 +61,73 @@ def html_table(parameters: list[Parameter], values: dict[str, Any], usual: dict[
 
     usual: the values that a stage has by default; each value that differs from it is bold.
     """
+    head = f'<tr><th colspan="3" scope="rowgroup" style="{STYLE};padding-top:1em">'
     rows = []
     for title, members in by_group(parameters):
-        rows.append(
-            f'<tr><th colspan="3" scope="rowgroup" style="{STYLE};padding-top:1em">{escape(title)}</th></tr>'
-        )
-        rows += [
-            _row(each, values[each.name], values[each.name] != usual[each.name]) for each in members
-        ]
+        rows.append(f"{head}{escape(title)}</th></tr>")
+        for parameter in members:
+            value = values[parameter.name]
+            rows.append(_row(parameter, value, value != usual[parameter.name]))
     return f'<table class="onepass-parameters">{"".join(rows)}</table>'
 
 
 def _row(parameter: Parameter, value: Any, bold: bool) -> str:
     cells = [
         f"<code>{parameter.name}</code>",
+        # a value may hold tags, and would leave its cell
         f"<code>{escape(literal(value))}</code>",
         escape(parameter.meaning),
     ]
     if bold:
+        # not the meaning, which is the same for every value
         cells[:2] = [f"<b>{cell}</b>" for cell in cells[:2]]
     return "<tr>" + "".join(f'<td style="{STYLE}">{cell}</td>' for cell in cells) + "</tr>"
 
 
 def reference_table(parameters: list[Parameter]) -> str:
-    """Return name and default of each parameter, and below them its meaning and what is allowed, as text."""
+    """Return name and default of each parameter as text.
+
+    Its meaning and the allowed values stand below.
+    """
     lines = []
     for title, members in by_group(parameters):
         lines += ["", title] if lines else [title]
-        for each in members:
-            lines.append(f"  {each.name} = {literal(each.default)}")
-            about = f"{each.meaning} Allowed: {each.allowed}."
+        for parameter in members:
+            lines.append(f"  {parameter.name} = {literal(parameter.default)}")
+            about = f"{parameter.meaning} Allowed: {parameter.allowed}."
             lines += textwrap.wrap(about, LINE, initial_indent=INDENT, subsequent_indent=INDENT)
     return "\n".join(lines)
 
 
 def markdown_tables(parameters: list[Parameter]) -> str:
-    """Return the same as Markdown, a heading and a table for each group."""
+    """Return the parameters as Markdown, a heading and a table for each group."""
+    head = "| parameter | default | allowed | meaning |\n|---|---|---|---|"
     parts = []
     for title, members in by_group(parameters):
-        rows = [
-            f"### {title}",
-            "",
-            "| parameter | default | allowed | meaning |",
-            "|---|---|---|---|",
-        ]
-        for each in members:
-            cells = [f"`{each.name}`", f"`{literal(each.default)}`", each.allowed, each.meaning]
-            rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        rows = [f"### {title}\n\n{head}"]
+        for parameter in members:
+            row = " | ".join(
+                # a bar ends a cell, also between backticks
+                text.replace("|", r"\|")
+                for text in (
+                    f"`{parameter.name}`",
+                    f"`{literal(parameter.default)}`",
+                    parameter.allowed,
+                    parameter.meaning,
+                )
+            )
+            rows.append(f"| {row} |")
         parts.append("\n".join(rows))
     return "\n\n".join(parts)
 
 
 def notebook_line(parameter: Parameter) -> str:
-    """Return a line of the `parameters` cell. Errors: ValueError if it is too long, or papermill would not read it."""
+    """Return a line of the `parameters` cell.
+
+    Errors: ValueError if the line is too long, or papermill would not read it.
+    """
     line = f"{parameter.name} = {literal(parameter.default)}  # {parameter.brief}"
+    # papermill finds a parameter by its only equals sign
     if len(line) > LINE or line.count("=") != 1:
         raise ValueError(f"no line for a notebook, {len(line)} characters of {LINE}: {line}")
     return line

@@ -1,7 +1,8 @@
-"""Parameters as values: read from YAML, the command line, papermill and a notebook's names; refused in one sentence.
+"""Parameters as values: read from YAML, the command line, papermill and a notebook's names.
 
-`from_parameters` is the way in for values that arrive as text as often as not; a notebook hands its names to
-`from_notebook`. Types, ranges and choices are checked by the dataclasses themselves, see `stage`.
+`from_parameters` converts values that may arrive as text; a notebook passes its names to
+`from_notebook`. The dataclasses themselves check types, ranges and choices, see `stage`. Each
+error is one sentence.
 """
 
 import difflib
@@ -13,106 +14,144 @@ from dataclasses import asdict, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 T = TypeVar("T")
+# the types that papermill can pass to a notebook
 PLAIN = (bool, int, float, str, list, dict, type(None))
-"""What papermill can give a notebook."""
+# plain values that IPython itself puts among a notebook's names, beside those with an underscore
 IPYTHON = ("In", "Out")
-"""The plain values that IPython itself puts among a notebook's names, beside those with an underscore."""
+# characters of a value that an error shows: a list of prompts may have thousands
 LONGEST = 200
-"""Characters of a value that an error shows."""
+# environment variable of the kernels that a command starts: their errors are read at the command
+# line, where a parameter is set in another form than in a notebook
 COMMAND = "ONEPASS_COMMAND"
-"""Environment variable of the kernels that a command starts, whose errors are read at the command line."""
 
 
 class ParameterError(ValueError):
-    """A parameter that cannot be used: its name, what was given, what is allowed."""
+    """A parameter that cannot be used: its name, the given value and the allowed ones.
+
+    name: the parameter, if the problem does not name it; put before the problem.
+    """
+
+    def __init__(self, problem: str, name: Any = None):
+        # only the problem is an argument: the error is pickled, and `name` travels in its __dict__
+        super().__init__(problem)
+        self.name = name
+
+    def __str__(self) -> str:
+        problem = super().__str__()
+        return problem if self.name is None else f"parameter {self.name}: {problem}"
 
 
 def setting(stage: str, name: str, value: Any) -> str:
-    """Return how a parameter is set where this is read: on the command line, or in a notebook's parameters."""
+    """Return how to set a parameter: at the command line, or in a notebook's parameters."""
     if os.environ.get(COMMAND):
         text = value if isinstance(value, str) else json.dumps(value)
+        # people paste the line into a shell
         return f"-p {shlex.quote(f'{stage}.{name}={text}')}"
     return f"{name} = {value!r}"
 
 
-def reject(name: str, value: Any, allowed: str):
-    """Raise ParameterError with the parameter's name, its value and what is allowed."""
-    shown = repr(value)
-    shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
-    raise ParameterError(f"parameter {name}: given {shown}; allowed is {allowed}")
+def invalid_value(name: str, value: Any, allowed: str) -> ParameterError:
+    """Return the error for a value: the parameter's name, the value and the allowed ones."""
+    text = repr(value)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}…"
+    return ParameterError(f"given {text}; allowed is {allowed}", name)
 
 
-def reject_name(cls: type, name: Any):
-    """Raise ParameterError for a name that no field of the dataclass has."""
+def invalid_name(cls: type, name: Any) -> ParameterError:
+    """Return the error for a name that no field of the dataclass has."""
     names = [field.name for field in fields(cls)]
+    # str: a key of a YAML mapping may be a number
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]}?" if near else f". It has {', '.join(names)}."
-    raise ParameterError(f"parameter {name}: {cls.__name__} has none of that name{hint}")
+    return ParameterError(f"{cls.__name__} has none of that name{hint}", name)
+
+
+def reject(name: str, value: Any, allowed: str):
+    """Raise the ParameterError of `invalid_value`."""
+    raise invalid_value(name, value, allowed)
 
 
 def value_type(annotation: Any) -> type:
-    """Return the plain type of a parameter: bool, int, float, str or list. annotation: one of these, or a Literal."""
+    """Return the plain type of a parameter: bool, int, float, str or list.
+
+    annotation: one of these, or a Literal.
+    """
     if get_origin(annotation) is Literal:
         return type(get_args(annotation)[0])
     return get_origin(annotation) or annotation
 
 
-def from_parameters(cls: type[T], given: dict[str, Any]) -> T:
-    """Return a config from loosely typed values: `1e-4` and `true` mean what people mean, whatever typed them.
+def from_parameters(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
+    """Return a config from loosely typed values, such as the texts `1e-4` and `true`.
+
+    prefix: text before the parameter's name in an error, such as "train."
 
     Errors: ParameterError for an unknown name, a wrong type or a value out of range.
     """
     annotations = {field.name: field.type for field in fields(cls)}
-    for name in given:
-        if name not in annotations:
-            reject_name(cls, name)
-    return cls(**{name: as_meant(value, annotations[name]) for name, value in given.items()})
+    try:
+        for name in values:
+            # before the values: a misspelt name is the likelier mistake, and has a better hint
+            if name not in annotations:
+                raise invalid_name(cls, name)
+        return cls(**{name: convert(value, annotations[name]) for name, value in values.items()})
+    except ParameterError as failure:
+        # two stages may have a parameter of the same name
+        failure.name = f"{prefix}{failure.name}"
+        raise
 
 
 def from_notebook(cls: type[T], names: dict[str, Any]) -> T:
-    """Return the config of a notebook from its `globals()`, which papermill writes unknown parameters into as well.
+    """Return the config of a notebook from its `globals()`, where papermill writes parameters.
 
-    Any field of the dataclass may be among the names. Above the imports, any other plain value is taken for a parameter.
-    Errors: ParameterError as of `from_parameters`.
+    Any field of the dataclass may be among the names. Above the imports, any other plain value
+    counts as a parameter, so that a misspelt name is refused.
+
+    Errors: ParameterError, as in `from_parameters`.
     """
-    given = {field.name: names[field.name] for field in fields(cls) if field.name in names}
-    for name, value in names.items():  # in the order in which they were bound first
+    values = {field.name: names[field.name] for field in fields(cls) if field.name in names}
+    # a dict keeps the order in which names were bound first
+    for name, value in names.items():
         if value is from_notebook:
-            break  # from its imports on, a notebook's names are its own, also when a cell is run a second time
+            # the names after a notebook's imports are its results, if a cell is executed again
+            break
         if isinstance(value, PLAIN) and not name.startswith("_") and name not in IPYTHON:
-            given[name] = value
-    return from_parameters(cls, given)
+            values[name] = value
+    return from_parameters(cls, values)
 
 
-def as_meant(value: Any, annotation: Any) -> Any:
-    """Return a value as the type of its parameter, if it can mean one; else as it is, for the dataclass to refuse."""
-    wanted = value_type(annotation)
-    if wanted is list and isinstance(value, list | tuple):
-        return [as_meant(item, get_args(annotation)[0]) for item in value]
+def convert(value: Any, annotation: Any) -> Any:
+    """Return a value as the type of its parameter.
+
+    A value that cannot be converted is returned unchanged: the dataclass refuses it.
+    """
+    kind = value_type(annotation)
+    if kind is list and isinstance(value, list | tuple):
+        return [convert(item, get_args(annotation)[0]) for item in value]
     text = value.strip() if isinstance(value, str) else value
-    if wanted is bool and str(text).lower() in ("true", "false"):
+    if kind is bool and str(text).lower() in ("true", "false"):
         return str(text).lower() == "true"
-    if (
-        wanted in (int, float)
-        and isinstance(text, str | int | float)
-        and not isinstance(text, bool)
-    ):
-        return _number(text, wanted, value)
+    # bool is an int in Python, but `steps: true` is a mistake
+    numeric = isinstance(text, str | int | float) and not isinstance(text, bool)
+    if kind in (int, float) and numeric:
+        number = _number(text, kind)
+        return value if number is None else number
     return value
 
 
-def _number(text: str | int | float, wanted: type, value: Any) -> Any:
+def _number(text: str | int | float, kind: type) -> int | float | None:
     try:
         number = float(text)
-        if wanted is float and math.isfinite(number):
-            return number
-        if wanted is int and number.is_integer():
-            return (
-                int(text) if isinstance(text, str) and text.lstrip("+-").isdigit() else int(number)
-            )
+        if kind is float:
+            return number if math.isfinite(number) else None
+        if not number.is_integer():
+            return None
+        # the digits themselves: a float holds whole numbers up to 2**53 only
+        return int(text) if isinstance(text, str) and text.lstrip("+-").isdigit() else int(number)
     except (ValueError, OverflowError):
-        pass
-    return value
+        # OverflowError: an int too large for a float
+        return None
 
 
 def as_parameters(config: Any) -> dict[str, Any]:

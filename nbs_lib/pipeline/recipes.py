@@ -155,15 +155,11 @@ def check_configs(parameters: dict[str, dict], folder: Path) -> dict:
         # otherwise a run could write into the folder of another
         if "run" in values:
             raise ParameterError(f"{stage}.run: it is set by the run's name; use --name")
-    stages = {}
-    for stage, cls in STAGES.items():
-        try:
-            stages[stage] = from_parameters(cls, parameters[stage] | {"run": str(folder)})
-        except ParameterError as failure:
-            # the error names the parameter, and two stages may have one of that name
-            message = str(failure).replace("parameter ", f"parameter {stage}.", 1)
-            raise ParameterError(message) from None
-    return stages
+    # the prefix: the error names the parameter, and two stages may have one of that name
+    return {
+        stage: from_parameters(cls, parameters[stage] | {"run": str(folder)}, f"{stage}.")
+        for stage, cls in STAGES.items()
+    }
 
 
 def result_parameters(parameters: dict) -> dict:

@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
@@ -8,7 +9,7 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
 
 
 @pytest.mark.parametrize(
-    ("cls", "given", "said"),
+    ("cls", "values", "message"),
     [
         (Train, {"stepz": 5}, "did you mean steps?"),
         (Train, {"qqqq": 5}, "has none of that name. It has run, "),
@@ -111,17 +112,17 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
         ),
     ],
 )
-def test_a_bad_parameter_is_refused_by_name_with_what_is_allowed(cls, given, said):
+def test_a_bad_parameter_is_refused_by_name_with_what_is_allowed(cls, values, message):
     with pytest.raises(ParameterError) as refused:
-        from_parameters(cls, given)
-    told, _, names = str(refused.value).partition(
-        " It has "
-    )  # all that there are, where none is near
-    assert str(next(iter(given))) in told and said in str(refused.value) and len(told) < 600
-    assert bool(names) == ("It has" in said)
+        from_parameters(cls, values)
+    # all names of the dataclass follow, if none of them is near
+    problem, _, names = str(refused.value).partition(" It has ")
+    assert str(next(iter(values))) in problem and message in str(refused.value)
+    assert len(problem) < 600
+    assert bool(names) == ("It has" in message)
 
 
-def test_text_means_what_people_mean():
+def test_text_is_converted_to_the_type_of_its_parameter():
     config = from_parameters(Train, {"learning_rate": "1e-4", "steps": "50", "rank": 8.0})
     assert (config.learning_rate, config.steps, config.rank) == (1e-4, 50, 8)
     assert isinstance(config.rank, int)
@@ -149,7 +150,7 @@ def test_fp16_and_prodigy_need_no_other_parameter():
 
 
 def names_of_a_kernel(**parameters) -> dict:
-    """What `globals()` has in a notebook when its config cell runs, in that order."""
+    """Return the `globals()` of a notebook when its config cell runs, in that order."""
     return {
         "_": "",
         "In": ["", "x = 1"],
@@ -173,7 +174,7 @@ def test_a_name_that_is_no_parameter_is_refused_in_a_notebook(value):
         from_notebook(Train, names_of_a_kernel(run="outputs/x", stepz=value))
 
 
-def test_what_a_notebook_bound_later_is_no_parameter_when_its_config_cell_runs_again():
+def test_a_result_of_a_notebook_is_no_parameter_when_its_config_cell_runs_again():
     assert from_notebook(
         Compare, names_of_a_kernel(steps=7) | {"rates": "rates.png", "steps": 8}
     ) == Compare(steps=8)
@@ -190,7 +191,7 @@ def test_a_config_is_a_frozen_dataclass():
     assert (
         [field.name for field in fields(Train)]
         == list(asdict(config))
-        == [each.name for each in describe(Train)]
+        == [parameter.name for parameter in describe(Train)]
     )
     with pytest.raises(FrozenInstanceError):
         config.rank = 8
@@ -198,14 +199,14 @@ def test_a_config_is_a_frozen_dataclass():
 
 
 @pytest.mark.parametrize(
-    "given", [{"rank": "8"}, {"rank": 0}, {"rank": True}, {"rang": 8}, {"alpha": float("nan")}]
+    "values", [{"rank": "8"}, {"rank": 0}, {"rank": True}, {"rang": 8}, {"alpha": float("nan")}]
 )
-def test_the_dataclass_itself_refuses_what_is_wrong_in_one_sentence(given):
-    with pytest.raises(ParameterError, match=f"^parameter {next(iter(given))}: .*") as refused:
-        Train(**given)
+def test_the_dataclass_itself_refuses_a_wrong_value_in_one_sentence(values):
+    with pytest.raises(ParameterError, match=f"^parameter {next(iter(values))}: .*") as refused:
+        Train(**values)
     assert "\n" not in str(refused.value) and refused.value.__context__ is None
-    with pytest.raises(ParameterError, match=next(iter(given))):
-        replace(Train(), **given) if "rang" not in given else Train(**given)
+    with pytest.raises(ParameterError, match=next(iter(values))):
+        replace(Train(), **values) if "rang" not in values else Train(**values)
 
 
 def test_a_whole_number_means_a_number_and_half_characters_mean_nothing():
@@ -236,3 +237,13 @@ def test_no_prompts_are_those_of_the_reference_which_are_recorded():
     assert as_parameters(Compare())["prompts"] == REFERENCE_PROMPTS and Compare(
         prompts=["a cat"]
     ).prompts == ["a cat"]
+
+
+def test_an_error_names_the_stage_of_its_parameter_also_after_pickling():
+    for values in ({"stepz": 5}, {"steps": 0}, {"zero_stage": 2, "optimizer": "prodigy"}):
+        with pytest.raises(ParameterError, match=r"^parameter train\.(stepz|steps|zero_stage): "):
+            from_parameters(Train, values, "train.")
+    with pytest.raises(ParameterError) as refused:
+        from_parameters(Compare, {"axes": ["steps"]}, "compare.")
+    assert str(refused.value).startswith("parameter compare.axes: ")
+    assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)

@@ -8,7 +8,7 @@ from nbs_lib.config.grid_axes import Axis, parse_axes
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("texts", "message"),
     [
         (["steps: 5 | 10"], "1 axes; allowed are two or three"),
         (["steps: 5 | 10", "steps: 1 | 2"], "the same axis twice"),
@@ -21,9 +21,9 @@ from nbs_lib.config.grid_axes import Axis, parse_axes
         ([f"seed: {' | '.join(map(str, range(13)))}", "w: 2"], "allowed are 1 to 12 values"),
     ],
 )
-def test_wrong_axes_are_refused_in_words(given, said):
-    with pytest.raises(ValueError, match=re.escape(said)):
-        parse_axes(given)
+def test_wrong_axes_are_refused_in_words(texts, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_axes(texts)
 
 
 def test_axes_are_read_as_they_are_written():

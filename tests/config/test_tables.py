@@ -17,14 +17,14 @@ def test_the_reference_page_is_current():
 
 
 @by_class
-def test_every_parameter_says_what_it_is_and_what_is_allowed(cls):
-    for each in describe(cls):
-        assert each.group and each.allowed, each.name
-        assert each.meaning.endswith(".") and each.meaning[0].isupper(), each.name
+def test_every_parameter_has_a_meaning_and_its_allowed_values(cls):
+    for parameter in describe(cls):
+        assert parameter.group and parameter.allowed, parameter.name
+        assert parameter.meaning.endswith(".") and parameter.meaning[0].isupper(), parameter.name
 
 
 def test_the_allowed_values_come_from_the_type_and_its_limits():
-    allowed = {each.name: each.allowed for each in describe(Train)}
+    allowed = {parameter.name: parameter.allowed for parameter in describe(Train)}
     assert allowed["rank"] == "a whole number from 1 to 1,024"
     assert allowed["lora_dropout"] == "a number from 0 to 0.9"
     assert allowed["method"] == "one of lora, rslora, dora, full"
@@ -35,7 +35,7 @@ def test_a_config_shows_itself_as_a_table_with_other_values_in_bold():
     html = Train(rank=4, target_modules="all")._repr_html_()
     bold = re.findall(r"<b><code>(.*?)</code></b>", html)
     assert bold == ["rank", "4", "target_modules", "&quot;all&quot;"]
-    assert all(f"<code>{each.name}</code>" in html for each in describe(Train))
+    assert all(f"<code>{parameter.name}</code>" in html for parameter in describe(Train))
     assert html.index("What is learned") < html.index("LoRA</th>") < html.index("Checkpoints")
 
 

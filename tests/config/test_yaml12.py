@@ -1,4 +1,4 @@
-"""YAML 1.2: what scalars mean, and that what is written comes back equal, also to a reader of YAML 1.1."""
+"""YAML 1.2: the meaning of scalars, and written values read again, also by YAML 1.1."""
 
 import math
 
@@ -11,28 +11,27 @@ from nbs_lib.config.yaml12 import dump, load
 from nbs_lib.pipeline.recipes import apply_overrides, configs, read_yaml
 from nbs_lib.pipeline.sweep.jobs import SweepJob
 
+# source: YAML 1.2.2, section 10.3.2
 VALUES = {
-    "010": 10, "-07": -7, "0o10": 8, "0x1F": 31, "1_000": "1_000", "1:30": "1:30", "190:20:30": "190:20:30", "0b11": "0b11",
-    "yes": "yes", "No": "No", "on": "on", "off": "off", "y": "y", "True": True, "false": False, "tRUE": "tRUE",
-    "1e-4": 1e-4, "1E3": 1000.0, ".5": 0.5, "1.": 1.0, "-.inf": -math.inf, "1.5:3": "1.5:3", "2020-13-01": "2020-13-01",
-    "2020-01-01": "2020-01-01", "~": None, "null": None, "": None, "=": "=", "'010'": "010", "0o9": "0o9", "+12": 12,
+    "010": 10, "-07": -7, "0o10": 8, "0x1F": 31, "1_000": "1_000", "1:30": "1:30",
+    "190:20:30": "190:20:30", "0b11": "0b11", "yes": "yes", "No": "No", "on": "on", "off": "off",
+    "y": "y", "True": True, "false": False, "tRUE": "tRUE", "1e-4": 1e-4, "1E3": 1000.0, ".5": 0.5,
+    "1.": 1.0, "-.inf": -math.inf, "1.5:3": "1.5:3", "2020-13-01": "2020-13-01",
+    "2020-01-01": "2020-01-01", "~": None, "null": None, "": None, "=": "=", "'010'": "010",
+    "0o9": "0o9", "+12": 12,
 }  # fmt: skip
-"""By YAML 1.2.2, section 10.3.2."""
 
 
 @pytest.mark.parametrize("text", VALUES)
 def test_scalars_are_read_as_yaml_1_2_has_them(text):
-    found = load(f"a: {text}\n")["a"]
-    assert found == VALUES[text] and type(found) is type(VALUES[text])
+    value = load(f"a: {text}\n")["a"]
+    assert value == VALUES[text] and type(value) is type(VALUES[text])
 
 
-def test_a_recipe_and_an_option_are_read_so(tmp_path):
+def test_a_recipe_and_an_option_are_read_as_yaml_1_2(tmp_path):
     (tmp_path / "r.yaml").write_text("train:\n  steps: 010\n  learning_rate: 1e-4\n  rank: 0o10\n")
-    assert (
-        (train := configs(str(tmp_path / "r.yaml"), tmp_path)["train"]).steps == 10
-        and train.learning_rate == 1e-4
-        and train.rank == 8
-    )
+    train = configs(str(tmp_path / "r.yaml"), tmp_path)["train"]
+    assert (train.steps, train.learning_rate, train.rank) == (10, 1e-4, 8)
     assert apply_overrides(["compare.seeds=[010, 0x10]", "compare.prompts=[1:30, yes, no]"])[
         "compare"
     ] == {
@@ -64,7 +63,7 @@ def test_a_tag_whose_value_is_not_of_it_is_refused(text):
 @pytest.mark.parametrize(
     "value",
     [
-        *filter(lambda each: isinstance(each, str), VALUES.values()),
+        *filter(lambda value: isinstance(value, str), VALUES.values()),
         *VALUES,
         1e-5,
         1e300,
@@ -72,7 +71,7 @@ def test_a_tag_whose_value_is_not_of_it_is_refused(text):
         "a\nb",
     ],
 )
-def test_what_is_written_comes_back_equal(value):
+def test_a_written_value_comes_back_equal(value):
     for text in (
         dump({"a": [value, {"b": value}]}),
         dump({"a": [value, {"b": value}]}, inline=True),
@@ -82,8 +81,8 @@ def test_what_is_written_comes_back_equal(value):
 
 
 def test_every_stage_s_defaults_come_back_equal():
-    told = {stage: as_parameters(cls()) for stage, cls in STAGES.items()}
-    assert load(dump(told)) == told
+    defaults = {stage: as_parameters(cls()) for stage, cls in STAGES.items()}
+    assert load(dump(defaults)) == defaults
 
 
 def test_a_member_s_values_arrive_as_they_are():

@@ -1,10 +1,12 @@
-"""One command for a machine with GPUs, in 8 minutes or less: the reference method against ours at SD 2.1's true size.
+"""Comparison of the reference method and ours on GPUs, at SD 2.1's true size, in 8 minutes.
 
-    python benchmarks/gpu.py                    # or: make bench-gpu; writes benchmarks/results/gpu.json
-    python benchmarks/gpu.py --toy --out FILE   # the embedded size; what a machine without a GPU does
+    python benchmarks/gpu.py                    # or: make bench-gpu
+    python benchmarks/gpu.py --toy --out FILE   # the embedded size, as on a machine without a GPU
 
-Random weights, latents of 512 pixels, on all GPUs. Every setup is a process aside, forked from this one, which has the
-libraries in it and never touches CUDA. What would not fit into the time is left out, and said to be.
+Random weights, latents of 512 pixels, on all GPUs. Every setup runs in a process that is forked
+from this one, which has imported the libraries and never touches CUDA. Setups that would not fit
+into the time are skipped, and the result lists them. The figures go to
+benchmarks/results/gpu.json.
 """
 
 import argparse
@@ -27,12 +29,10 @@ from gpu_sides import OURS, Setup, measure
 from nbs_lib.files import ROOT, write_atomic
 from nbs_lib.run.environment import environment
 
-BUDGET, DEMO, MEMORY, LIMIT = (
-    480.0,
-    180.0,
-    90.0,
-    120.0,
-)  # seconds: in all, kept for the demo and the memory, of a setup
+BUDGET = 480.0  # seconds, in all
+DEMO = 180.0  # seconds reserved for the demo
+MEMORY = 90.0  # seconds reserved for the memory of a whole training
+LIMIT = 120.0  # seconds of one setup
 LIBRARIES = (
     "deepspeed",
     "diffusers.loaders.lora_pipeline",
@@ -85,7 +85,7 @@ def main(toy: bool, out: Path | None):
 
 
 def keep(made: dict, toy: bool, out: Path | None):
-    """Write what there is by now: a lent machine may be taken back before the end."""
+    """Write the figures so far, because a lent machine may be taken back before the end."""
     if out:
         write_atomic(out, json.dumps(made, indent=1) + "\n")
     elif not toy:
@@ -93,7 +93,7 @@ def keep(made: dict, toy: bool, out: Path | None):
 
 
 def measured(setup: Setup, toy: bool, seconds: float) -> dict:
-    """What a setup came to in a process aside, by method, or what it failed with."""
+    """Run a setup in a separate process; return its figures by method, or its failure."""
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = FORK.Pipe(duplex=False)
         process = FORK.Process(target=tell, args=(theirs, Path(folder), setup, toy))
@@ -111,7 +111,7 @@ def measured(setup: Setup, toy: bool, seconds: float) -> dict:
 
 
 def tell(pipe: Any, folder: Path, setup: Setup, toy: bool):
-    """What a setup's process does: its processes end with it."""
+    """Measure a setup and send the figures; the setup's own processes end with this one."""
     try:
         told = measure(folder, setup, toy)
     except Exception as failure:
@@ -120,7 +120,10 @@ def tell(pipe: Any, folder: Path, setup: Setup, toy: bool):
 
 
 def memory_of_a_training(limit: float) -> dict:
-    """The peak that was planned for a whole training, from preparation to the check of what was saved, and the measured one."""
+    """Return the planned and the measured peak memory of a whole training.
+
+    It includes the preparation and the check of the saved adapter.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "told.json"
         failed = run(["benchmarks/true_size.py", "--out", str(out)], limit)
@@ -129,7 +132,7 @@ def memory_of_a_training(limit: float) -> dict:
 
 
 def demo_seconds(limit: float) -> float | str:
-    """The demo recipe, start to report."""
+    """Return the seconds of the demo recipe, start to report, or its failure."""
     start = time.monotonic()
     shutil.rmtree(ROOT / "outputs" / "bench-gpu-demo", ignore_errors=True)
     failed = run(["-m", "nbs_lib", "run", "demo", "--name", "bench-gpu-demo"], limit)
@@ -137,7 +140,7 @@ def demo_seconds(limit: float) -> float | str:
 
 
 def run(given: list[str], limit: float) -> str | None:
-    """Have another Python do something; what it failed with."""
+    """Run Python with these arguments; return the failure, or None."""
     try:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", *given],

@@ -1,4 +1,4 @@
-"""The setups of benchmarks/gpu.py: training steps on random numbers, each setup in processes of its own."""
+"""The setups of benchmarks/gpu.py: training steps on random numbers, in their own processes."""
 
 import json
 import time
@@ -20,8 +20,13 @@ OURS = ("live", "cached")
 
 @dataclass(frozen=True)
 class Setup:
-    """methods: the reference alone, or ours, live and cached, which train the same weights one after the other: to start
-    processes and to fill a UNet takes longer than their steps."""
+    """One launch of the benchmark.
+
+    methods: the reference alone, or ours, live and cached. Ours train the same weights one after
+        the other, because starting processes and filling a UNet takes longer than their steps.
+    zero_stage: DeepSpeed's ZeRO stage.
+    compiled: compile the UNet's repeated blocks before the timed steps.
+    """
 
     methods: tuple[str, ...]
     zero_stage: int
@@ -29,7 +34,7 @@ class Setup:
 
 
 def train(config: Train, run: Run, inputs: dict):
-    """Steps of ours: a LoRA of rank 16 on bf16 weights, with the teacher live or its answers there."""
+    """Train a LoRA of rank 16 on bf16 weights, with a live teacher or with its stored answers."""
     from diffusers import DDIMScheduler
     from sizes import toy_size, true_size
 
@@ -75,7 +80,10 @@ def train(config: Train, run: Run, inputs: dict):
 
 
 def reference(config: Train, run: Run, inputs: dict):
-    """Steps of the reference method: two UNets in fp32, all weights trained, VAE and text encoder run, three passes."""
+    """Train by the reference method.
+
+    Two UNets in fp32, all weights trained, VAE and text encoder in every step, three UNet passes.
+    """
     from diffusers import AutoencoderKL, DDPMScheduler
     from sizes import TRUE_VAE, toy_size, true_size
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -89,8 +97,13 @@ def reference(config: Train, run: Run, inputs: dict):
         side, width = student.config.sample_size, student.config.cross_attention_dim
         vae = AutoencoderKL(**TRUE_VAE)
         layers, heads = (2, 4) if toy else (23, 16)
-        words = CLIPTextModel(CLIPTextConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-                                             num_attention_heads=heads))  # fmt: skip
+        text_config = CLIPTextConfig(
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+        )
+        words = CLIPTextModel(text_config)
         pixels, ids = torch.randn(n, 3, 8 * side, 8 * side), torch.randint(0, 1000, (2 * n, 77))
     teacher.requires_grad_(False)
     scheduler, optimizer = DDPMScheduler(), torch.optim.AdamW(student.parameters(), lr=1e-5)
@@ -113,7 +126,7 @@ def reference(config: Train, run: Run, inputs: dict):
 
 
 def a_batch(of, n: int, device: torch.device):
-    """Random numbers in the shape of a batch with answers. of: the UNet's config."""
+    """Return random numbers in the shape of a batch with answers. of: the UNet's config."""
     from nbs_lib.train.dataset import Batch
 
     generator = torch.Generator().manual_seed(0)
@@ -128,9 +141,10 @@ def a_batch(of, n: int, device: torch.device):
 def finish(
     accelerator, run: Run, steps: dict[str, Callable], config: Train, then: Callable | None = None
 ):
-    """Take the steps, by one method after the other, and leave what each came to: a first one's operations are counted.
+    """Count the operations of each method's first step, time its others, and write the figures.
 
-    then: is called after these, for what is compiled could not be counted, nor what was counted be compiled.
+    then: called between counting and timing, because compiled code cannot be counted, nor counted
+        code compiled.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -169,23 +183,24 @@ def finish(
 
 
 def compile_blocks(unet):
-    """Compile the blocks that a UNet repeats, as the comparison's engine does: all of it took more than two minutes."""
-    torch.compiler.reset()  # it would not compile what it has seen being counted
+    """Compile the blocks that a UNet repeats, as the comparison's engine does.
+
+    Compiling the whole UNet took more than two minutes.
+    """
+    torch.compiler.reset()  # otherwise it does not compile code that it saw during counting
     # a graph for each width, with the adapter and without, with gradients and without
     torch._dynamo.config.recompile_limit = 32
     unet.compile_repeated_blocks(dynamic=False)
 
 
 def matmul_rate(device: torch.device) -> float:
-    """Operations a second of a large product of bf16 matrices on this machine."""
+    """Return the operations per second of a large product of bf16 matrices on this machine."""
     n, products = (8192, 20) if device.type == "cuda" else (1024, 1)
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = []
     for _ in range(8):
         start = time.perf_counter()
-        for _ in range(
-            products
-        ):  # one after the other, so that a GPU never waits for the next to be asked for
+        for _ in range(products):  # queued without a wait, so that a GPU is never idle
             c = a @ b
         float(c[0, 0])
         seconds.append((time.perf_counter() - start) / products)
@@ -193,7 +208,11 @@ def matmul_rate(device: torch.device) -> float:
 
 
 def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
-    """What a setup comes to, by method. folder: an empty one. Errors: LaunchError with what it failed with."""
+    """Launch a setup and return its figures by method.
+
+    folder: an empty folder.
+    Errors: LaunchError with the reason of the failure.
+    """
     steps, batch = (6, 2) if toy else (STEPS, BATCH)
     how = {
         "zero_stage": setup.zero_stage,

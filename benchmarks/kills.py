@@ -1,11 +1,12 @@
-"""A run that is killed, with all its processes, at a random moment, and resumed: does it end as if nothing had been?
+"""Runs that are killed at random moments and resumed, against one that was not killed.
 
-    python benchmarks/kills.py [MOMENTS]     # or: make bench-kills; 20 moments for each ZeRO stage unless told
+    python benchmarks/kills.py [MOMENTS]     # or: make bench-kills; 20 per ZeRO stage by default
 
-A shrunken demo in a project of its own, in a temporary folder: once from nothing to its end, then again and again, killed by
-SIGKILL at a moment drawn from the whole of its time, the command's process group alone or every process of it in turn, then
-`onepass resume`. All of it with ZeRO 0 and with ZeRO 2, side by side, because most of a run keeps one core busy. The figures go
-to benchmarks/results/kills.json, where the moments are 20 for each. Status 1 where one of them did not end as it should.
+A shrunken demo in its own project, in a temporary folder, runs once from nothing to its end. Then
+it runs many times more, is killed by SIGKILL at a moment drawn from its whole time (in turn: the
+command's process group, every process of the run), and is resumed with `onepass resume`. ZeRO 0 and
+ZeRO 2 go side by side, because most of a run keeps one core busy. With 20 moments for each stage,
+the figures go to benchmarks/results/kills.json. The exit status is 1 if one run ended differently.
 """
 
 import os
@@ -71,7 +72,7 @@ def main(moments: int):
 
 
 def killed(run: Run, stage: int, moments: int) -> tuple[float, list[dict]]:
-    """Return the seconds of a run with that ZeRO stage that nobody kills, and the trials."""
+    """Return the seconds of an unkilled run with that ZeRO stage, and the trials."""
     chance, trials = random.Random(stage), []
     try:
         start = time.monotonic()
@@ -96,7 +97,7 @@ def begin(run: Run, stage: int) -> subprocess.Popen:
 
 
 def command(run: Run, *arguments: str) -> subprocess.Popen:
-    """`onepass`, which leads a process group of its own."""
+    """Start `onepass` in its own process group."""
     whole = [sys.executable, "-W", "ignore", "-m", "nbs_lib", *arguments]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
@@ -111,7 +112,10 @@ def finished(process: subprocess.Popen):
 
 
 def trial(run: Run, stage: int, moment: float, everything: bool) -> dict:
-    """Begin, kill at the moment, resume. everything: the kernel and what it started too, which else end by themselves."""
+    """Start a run, kill it at the moment, resume it, and return the outcome.
+
+    everything: also kill the kernel and the processes it started; otherwise they end by themselves.
+    """
     process = begin(run, stage)
     with suppress(subprocess.TimeoutExpired):
         process.wait(moment)
@@ -136,13 +140,13 @@ def trial(run: Run, stage: int, moment: float, everything: bool) -> dict:
 
 
 def hashes(run: Run) -> dict[str, str]:
-    """Of the weights and of every picture."""
+    """Return the hashes of the weights and of every picture."""
     files = [*run.adapter.glob("*.safetensors"), *sorted((run.compare / "pictures").glob("*.png"))]
     return {str(path.relative_to(run.folder)): file_hash(path) for path in files}
 
 
 def clear(run: Run, cache):
-    """Nothing of a run is there: neither its folder nor its cache."""
+    """Delete a run's folder and its cache."""
     shutil.rmtree(run.folder, ignore_errors=True)
     shutil.rmtree(cache, ignore_errors=True)
 

@@ -1,8 +1,9 @@
-"""The comparison lab: many headless runs in a row, what it costs over a bare pipeline, and the frontier of a whole run.
+"""The comparison lab: many headless runs, its overhead over a bare pipeline, and the frontier.
 
-    python benchmarks/lab.py [PART …]     # or: make bench-lab; of PARTS (headless, overhead, frontier), all unless told
+    python benchmarks/lab.py [PART …]     # or: make bench-lab
 
-The figures go to benchmarks/results/lab.json; parts that are not measured stay as they were measured last.
+PART is headless, overhead or frontier; without any, all are measured. The figures go to
+benchmarks/results/lab.json; parts that are not measured keep their last figures.
 """
 
 import json
@@ -34,7 +35,10 @@ RUNS, PATIENCE = 50, 300  # headless runs, and seconds after which one hangs
 ROUNDS, STEPS = 7, 25  # of the overhead, the first thrown away
 FRONTIER = ROOT / "outputs" / "bench-frontier"
 PUBLISHED = {"selective-20": 0.082, "selective-50": 0.203}
-"""What selective guidance saves of a picture's time. Source: arXiv 2305.09847, table 1."""
+"""The share of a picture's time that selective guidance saves.
+
+Source: arXiv 2305.09847, table 1.
+"""
 
 
 def main(parts: list[str]):
@@ -47,7 +51,7 @@ def main(parts: list[str]):
 
 
 def tiny() -> Run:
-    """A run that was trained for two steps."""
+    """Return a run that was trained for two steps."""
     folder = ROOT / "outputs" / "bench-lab"
     shutil.rmtree(folder, ignore_errors=True)
     run = prepare(Prepare(str(folder), max_examples=32)).run
@@ -65,7 +69,7 @@ def tiny() -> Run:
 
 
 def headless() -> dict:
-    """3_compare through papermill, again and again, its pictures sampled each time."""
+    """Run 3_compare through papermill many times, with its pictures sampled each time."""
     run, seconds, failed, hung = tiny(), [], 0, 0
     how = as_parameters(
         Compare(
@@ -106,7 +110,10 @@ def headless() -> dict:
 
 
 def overhead() -> dict:
-    """Seconds for the reference's ten prompts, by the lab and by a bare stock pipeline with the same settings, in turns."""
+    """Return the seconds for the reference's ten prompts, by the lab and by a bare stock pipeline.
+
+    Both have the same settings and take turns.
+    """
     run = tiny()
     sampler, seeds = load_sampler(run), list(range(len(REFERENCE_PROMPTS)))
     bare = {name: sampler.base.pipeline().to(sampler.device) for name in ("guided", "tuned")}
@@ -144,7 +151,7 @@ def timed(work: Callable, *given) -> float:
 
 
 def frontier() -> dict:
-    """The recipe of that name, from one command."""
+    """Run the recipe `frontier` by one command, and return its figures."""
     shutil.rmtree(FRONTIER, ignore_errors=True)
     command = [sys.executable, "-m", "nbs_lib", "run", "frontier", "--name", FRONTIER.name]
     seconds = timed(lambda: subprocess.run(command, cwd=ROOT, check=True))

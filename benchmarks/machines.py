@@ -1,9 +1,10 @@
-"""What processes, ZeRO stages, checkpoints and watching cost.
+"""The cost of processes, ZeRO stages, checkpoints and watching.
 
     python benchmarks/machines.py     # or: make bench-machines
 
-Every side is a real training on kept answers, launched one after the other in several rounds; what counts is the median of
-all rounds' steps, without the first ones of each. The figures go to benchmarks/results/machines.json.
+Every side is a real training on kept answers. The sides are launched one after the other in several
+rounds; the figure is the median of all rounds' steps, without the first ones of each. The figures
+go to benchmarks/results/machines.json.
 """
 
 import os
@@ -56,7 +57,7 @@ def main():
 
 
 def trained(prepared: Run, **how) -> Run:
-    """A training of its own on what was prepared."""
+    """Train a new run on a prepared run's examples, and return it."""
     run = Run(FOLDER / "run")
     shutil.rmtree(run.folder, ignore_errors=True)
     run.folder.mkdir(parents=True)
@@ -74,12 +75,12 @@ def trained(prepared: Run, **how) -> Run:
 
 
 def rates(run: Run) -> list[float]:
-    """Examples a second of each step, without the first ones."""
+    """Return the examples per second of each step, without the first ones."""
     return [line["examples_per_s"] for line in read_jsonl(run.metrics)][LEFT_OUT:]
 
 
 def scaling(prepared: Run) -> dict[str, float]:
-    """One process on one core and two on two, with the same work for each."""
+    """Measure one process on one core and two on two, with the same work for each."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     found = {1: [], 2: []}
     for _ in range(ROUNDS + 1):
@@ -95,7 +96,7 @@ def scaling(prepared: Run) -> dict[str, float]:
 
 
 def stages(prepared: Run, how: dict) -> dict[str, dict[str, float]]:
-    """Seconds a step and the peak memory of a process, at each stage."""
+    """Return the seconds per step and the peak memory of a process, at each stage."""
     found = {name: [] for name in STAGES}
     peaks = {}
     for _ in range(ROUNDS):
@@ -111,7 +112,7 @@ def stages(prepared: Run, how: dict) -> dict[str, dict[str, float]]:
 
 
 def checkpoints(prepared: Run) -> dict[str, float]:
-    """Seconds that a checkpoint takes from training, and the share of it at one a minute; and that of watching."""
+    """Return the seconds of a checkpoint, its share of the time at one a minute, and watching's."""
     run = trained(prepared, num_processes=2, steps=60, checkpointing_steps=5, batch_size=8)
     begun = [(line["stage"], line["seconds"]) for line in read_jsonl(run.usage) if "stage" in line]
     spans = [
@@ -134,5 +135,5 @@ def checkpoints(prepared: Run) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # it measures two processes on two cores
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # two processes on two cores are measured
     main()

@@ -1,10 +1,11 @@
-"""The main job, as a user runs it: `onepass run RECIPE` from nothing, timed; what it came to, written down.
+"""The main job, as a user runs it: `onepass run RECIPE` from nothing, timed, with its figures.
 
-    python benchmarks/main_job.py demo demo-long     # or: make bench; the others: make bench-recipes
-    python benchmarks/main_job.py cached+train.target_modules=feedforward     # with a parameter changed
+    python benchmarks/main_job.py demo demo-long     # or: make bench; others: make bench-recipes
+    python benchmarks/main_job.py cached+train.target_modules=feedforward     # parameter changed
 
-For each recipe, a fresh run outputs/bench-RECIPE; its figures go to benchmarks/results/RECIPE.json, and the table of all
-results to benchmarks/README.md. Times are wall clock on the machine that the result names.
+Each recipe gets a fresh run outputs/bench-RECIPE; its figures go to benchmarks/results/RECIPE.json,
+and the table of all results to benchmarks/README.md. Times are wall clock on the machine that the
+result names.
 """
 
 import json
@@ -25,7 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure(recipe: str) -> dict:
-    """Run a recipe from nothing, with the parameters changed that stand behind its name; its figures."""
+    """Run a recipe from nothing and return its figures.
+
+    recipe: RECIPE, or RECIPE+NAME=VALUE+… with changed parameters.
+    """
     plain, *changed = recipe.split("+")
     name = "-".join(["bench", plain, *(change.rpartition("=")[2] for change in changed)])
     run = ROOT / "outputs" / name
@@ -85,7 +89,7 @@ def measure(recipe: str) -> dict:
 
 
 def scenes_per_second(count: int = 1000, repetitions: int = 5) -> float:
-    """How fast the picture-book is drawn; the median of some repetitions."""
+    """Return the scenes that the picture-book draws per second, as a median of repetitions."""
     seconds = []
     for seed in range(repetitions):
         start = time.perf_counter()

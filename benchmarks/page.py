@@ -1,4 +1,4 @@
-"""benchmarks/README.md: the last results as tables, each with the command that wrote it and the machine it ran on."""
+"""benchmarks/README.md: the last results as tables, with their commands and machines."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,13 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 HEAD = """# Benchmarks
 
-What is measured, with the last results. Every figure is written by the command above its table, on the machine named below it.
+The measurements and their last results. Every figure is written by the command above its table, on
+the machine named below it.
 """
 
 
 def save(name: str, told: dict):
-    """Write a result, and the page anew."""
+    """Write a result, and rewrite the page."""
     write_atomic(RESULTS / f"{name}.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     recipes = [each for each in results.values() if "recipe" in each]

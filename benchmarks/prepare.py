@@ -1,9 +1,11 @@
-"""Preparation: its rate against a bare loop of the VAE, a second run over what is unchanged, memory, and reading for training.
+"""Preparation: its rate against a bare VAE loop, a second run, its memory, and reading.
 
-    python benchmarks/prepare.py [EXAMPLES [PART …]]     # or: make bench-prepare; 100,000 examples at most unless told
+    python benchmarks/prepare.py [EXAMPLES [PART …]]     # or: make bench-prepare
 
-Images are written by the benchmark, each with one of a few captions. The figures go to benchmarks/results/prepare.json, where
-the examples are 100,000; of PARTS (rates, again, memory), all unless told, the others stay as they were measured last.
+EXAMPLES is the largest number of examples, 100,000 by default. PART is rates, again (a second run
+over unchanged images) or memory (with reading for training); without any, all are measured. The
+benchmark writes the images itself, each with one of a few captions. With 100,000 examples, the
+figures go to benchmarks/results/prepare.json; parts that are not measured keep their last figures.
 """
 
 import json
@@ -44,7 +46,8 @@ from nbs_lib.config import Prepare
 from nbs_lib.prepare import prepare
 start = time.perf_counter()
 done = prepare(Prepare(**json.loads(sys.argv[1])))
-print(json.dumps({"seconds": done.seconds, "examples": done.cache.meta["examples"], "encoded": done.built.encoded}))
+examples, encoded = done.cache.meta["examples"], done.built.encoded
+print(json.dumps({"seconds": done.seconds, "examples": examples, "encoded": encoded}))
 """
 
 
@@ -76,7 +79,10 @@ def main(most: int, parts: list[str]):
 
 
 def write_images(folder: Path, count: int, side: int) -> Path:
-    """JPEGs of coarse random colours, no two the same, a thousand in a subfolder, with captions in a table."""
+    """Write JPEGs of coarse random colours, all different, and a table of captions.
+
+    A subfolder holds a thousand images.
+    """
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True)
     with (folder / "metadata.jsonl").open("w") as table:
@@ -96,9 +102,9 @@ def write_images(folder: Path, count: int, side: int) -> Path:
 
 
 def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
-    """What one process takes for its share of VAE-encode batches on pictures that are in memory.
+    """Time one process's share of VAE-encode batches on pictures that are in memory.
 
-    kept: whether it keeps freed memory, as the encoding processes of a preparation do.
+    kept: keep freed memory, as the encoding processes of a preparation do.
     """
     torch.set_num_threads(1)
     if kept:
@@ -117,7 +123,7 @@ def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
 
 
 def bare_rate(side: int, count: int, kept: bool) -> float:
-    """Pictures a second of all processes together."""
+    """Return the pictures per second of all processes together."""
     context, seconds = multiprocessing.get_context("fork"), multiprocessing.Array("d", PROCESSES)
     members = [
         context.Process(target=bare, args=(i, side, count // PROCESSES, kept, seconds))
@@ -131,8 +137,10 @@ def bare_rate(side: int, count: int, kept: bool) -> float:
 
 
 def rate(side: int, count: int) -> dict[str, float]:
-    """The bare loop, the same with freed memory kept, and a whole preparation, in turn: its images read, decoded, filtered,
-    cut, encoded, written."""
+    """Measure the bare loop, the same with freed memory kept, and a whole preparation, in turn.
+
+    The preparation reads, decodes, filters, crops, encodes and writes its images.
+    """
     source = write_images(FOLDER / f"images {side}", count, side)
     found = {"bare": [], "bare_kept": [], "prepare": []}
     for i in range(ROUNDS):
@@ -153,7 +161,7 @@ def rate(side: int, count: int) -> dict[str, float]:
 
 
 def run(config: Prepare) -> dict:
-    """A preparation in a process of its own, and its memory at the peak, of all its processes together, in MiB."""
+    """Prepare in a separate process; return its figures and all its processes' peak memory, MiB."""
     command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(config))]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -161,12 +169,12 @@ def run(config: Prepare) -> dict:
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, memory_of(process.pid))
-        time.sleep(0.1)  # what is drawn at the end takes a moment that must not be missed
+        time.sleep(0.1)  # the drawing at the end is short and must not be missed
     return json.loads(process.stdout.read().splitlines()[-1]) | {"mib": peak}
 
 
 def memory_of(pid: int) -> float:
-    """Of a process and its children, pages that they share counted once, in MiB."""
+    """Return the MiB of a process and its children, with shared pages counted once."""
     try:
         whole = psutil.Process(pid)
         return (
@@ -178,7 +186,7 @@ def memory_of(pid: int) -> float:
 
 
 def again(count: int) -> dict[str, float]:
-    """The first run over so many images, the second, and one after a pixel of one was changed."""
+    """Time a first run over `count` images, a second, and a third after one pixel has changed."""
     source = write_images(FOLDER / "images again", count, 64)
     config = Prepare(
         str(FOLDER / "again" / "run"), source=str(source), max_examples=0, num_processes=PROCESSES
@@ -203,8 +211,11 @@ def again(count: int) -> dict[str, float]:
 
 
 def memory(source: Path, most: int) -> dict[str, float]:
-    """Seconds, and memory above that of a run of two examples, which has the models; medians, for a peak is a matter of
-    chance: how many pictures are on their way at that moment."""
+    """Return the seconds of a run, and its memory above that of a run of two examples.
+
+    The small run holds the models. The figures are medians, because the peak varies with the number
+    of pictures that are in flight at that moment.
+    """
     found = {}
     for count in (2, most // 10, most):
         where, tries = FOLDER / f"memory {count}", []
@@ -237,7 +248,7 @@ def memory(source: Path, most: int) -> dict[str, float]:
 
 
 def reading() -> float:
-    """Latents a second in shuffled batches from a warm cache, in one process."""
+    """Return the latents per second in shuffled batches from a warm cache, in one process."""
     [cache] = (each for each in FOLDER.glob("memory */run/cache"))
     examples = Examples(cache, Train(validation_examples=0))
     generator, rates = torch.Generator().manual_seed(0), []

@@ -1,9 +1,10 @@
-"""How much of guidance an adapter recovers, and how large it is, by its rank and the layers that it is on.
+"""The share of guidance that an adapter recovers, and its size, by rank and layers.
 
     python benchmarks/ranks.py     # or: make bench-ranks
 
-Every adapter learns from the same kept answers, in the same steps; the base with guidance and without is measured once, on
-the same captions and noise. The figures go to benchmarks/results/ranks.json, the table to benchmarks/README.md.
+Every adapter learns from the same kept answers, in the same steps; the base with and without
+guidance is measured once, on the same captions and noise. The figures go to
+benchmarks/results/ranks.json, the table to benchmarks/README.md.
 """
 
 import shutil
@@ -61,7 +62,7 @@ def main():
 
 
 def trained(prepared: Run, targets: str, rank: int) -> Run:
-    """A run with an adapter of that kind, trained on the answers that were prepared."""
+    """Train an adapter with these layers and this rank on the prepared answers; return its run."""
     run = Run(FOLDER / f"{targets}-{rank}")
     run.folder.mkdir(parents=True)
     link(run.cache, prepared.cache.resolve())
@@ -74,19 +75,22 @@ def trained(prepared: Run, targets: str, rank: int) -> Run:
         "target_modules": targets,
         "steps": STEPS,
     }
-    how |= {"launcher": "subprocess"}  # this process samples, and so may hold CUDA
+    how |= {"launcher": "subprocess"}  # this process samples, so it may hold CUDA
     train(Train(str(run.folder), **how, validation_steps=0, checkpointing_steps=10**6))
     return run
 
 
 def last_loss(run: Run) -> float:
-    """Mean loss of the last quarter of the steps; all runs see the same batches, so small differences count."""
+    """Return the mean loss of the last quarter of the steps.
+
+    Small differences count, because all runs see the same batches.
+    """
     losses = [line["loss"] for line in read_jsonl(run.metrics)]
     return float(np.mean(losses[-len(losses) // 4 :]))
 
 
 def first(sampler: Sampler, name: str) -> np.ndarray:
-    """Of each held-out caption, whether the contender's picture puts it first: bool [n]."""
+    """Check for each held-out caption if the contender's picture ranks it first: bool [n]."""
     captions = held_out_captions(CAPTIONS)
     texts, seeds = (
         [caption.text for caption in captions],

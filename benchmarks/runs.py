@@ -1,12 +1,17 @@
-"""What the layer of runs costs: `onepass run` against bare papermill with the same notebooks, and up to 2,000 runs.
+"""The cost of the layer of runs: `onepass run` against bare papermill, and up to 2,000 runs.
 
     python benchmarks/runs.py     # or: make bench-runs
 
-Overhead: the three notebooks of a shrunken demo, by one process that calls papermill three times and by `onepass run`, in
-turns, each from nothing, in a project of its own in a temporary folder; the medians and their difference, on the clock and in
-processor seconds of that process alone, which other work on the machine does not lengthen. Listing: 200 and 2,000 copies of a
-small run's folder in such a project; `onepass list` and `onepass index`, start to end, the slowest of five, and the bytes of
-the index. The figures go to benchmarks/results/runs.json.
+Overhead: one process that calls papermill three times and `onepass run` execute the three notebooks
+of a shrunken demo, in turns, each from nothing, in a separate project in a temporary folder. The
+result is the medians and their difference, on the clock and in processor seconds of that process
+alone, which other work on the machine does not lengthen.
+
+Listing: such a project holds 200 and 2,000 copies of a small run's folder. The result is the time
+of `onepass list` and `onepass index`, start to end, the slowest of five, and the bytes of the
+index.
+
+The figures go to benchmarks/results/runs.json.
 """
 
 import json
@@ -97,7 +102,10 @@ def measured(project: Path) -> dict:
 
 
 def timed(project: Path, command) -> dict[str, float]:
-    """Of a whole run from nothing the seconds, and the processor seconds of the process that calls papermill."""
+    """Time a whole run from nothing.
+
+    Return its seconds, and the processor seconds of the process that calls papermill.
+    """
     run = Run(project / "outputs" / "bench-runs")
     start = time.perf_counter()
     done = subprocess.run(command(run), **inside(project), **QUIET)
@@ -128,7 +136,10 @@ def our_command(run: Run) -> list[str]:
 
 
 def listing(project: Path, made: Path, count: int) -> dict:
-    """Return the seconds of `list` and of `index`, at the slowest, with so many copies of a run, and the bytes of the index."""
+    """Return the slowest seconds of `list` and `index`, and the bytes of the index.
+
+    count: the copies of the run `made` that the project holds.
+    """
     with tempfile.TemporaryDirectory(dir=project.parent) as folder:
         other = copied(Path(folder) / "project")
         many(made, other / "outputs", count)
@@ -141,7 +152,7 @@ def listing(project: Path, made: Path, count: int) -> dict:
 
 
 def many(made: Path, outputs: Path, count: int):
-    """A run as often as that, without what no listing reads."""
+    """Copy a run `count` times, without the files that no listing reads."""
     for number in range(count):
         folder = outputs / f"run-{number:04}"
         shutil.copytree(made / "compare", folder / "compare")

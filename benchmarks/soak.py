@@ -1,9 +1,9 @@
-"""A long training that is killed again and again: does it end as if nothing had been, and does nothing grow or stay behind?
+"""A long training that is killed many times, against one that is not: adapter, files, memory.
 
-    python benchmarks/soak.py [STEPS]     # or: make bench-soak; 2,000 steps unless told
+    python benchmarks/soak.py [STEPS]     # or: make bench-soak; 2,000 steps by default
 
-Checkpoints every 50 steps, a SIGKILL every few hundred: to one rank, to the parent, to all, in turn. The figures go to
-benchmarks/results/soak.json, where the steps are 2,000.
+Checkpoints every 50 steps, a SIGKILL every few hundred: to one rank, to the parent, to all, in
+turn. With 2,000 steps, the figures go to benchmarks/results/soak.json.
 """
 
 import json
@@ -96,7 +96,7 @@ def finished(process: subprocess.Popen):
 
 
 def soak(run: Run, steps: int) -> int:
-    """Train to the end, killed on the way; how often."""
+    """Train to the end with kills on the way; return the number of kills."""
     chance, kills = random.Random(0), 0
     target = 0
     while True:
@@ -112,7 +112,7 @@ def soak(run: Run, steps: int) -> int:
 
 
 def kill(process: subprocess.Popen, number: int, chance: random.Random):
-    """SIGKILL to one rank, to the parent, or to all."""
+    """Send SIGKILL to one rank, to the parent, or to all."""
     parent = psutil.Process(process.pid)
     ranks = parent.children()
     for each in ([chance.choice(ranks)], [parent], [parent, *ranks])[number % 3]:
@@ -127,7 +127,10 @@ def step_of(run: Run) -> int:
 
 
 def growth(run: Run) -> float:
-    """By how much the ranks' memory grew from the second tenth of an unbroken training to the last but one: 0.02 is 2 %."""
+    """Return the growth of the ranks' memory in an unbroken training: 0.02 is 2 %.
+
+    It is measured from the second tenth of the training to the last tenth but one.
+    """
     looks = [line["processes"] for line in read_jsonl(run.usage) if "processes" in line]
     sums = [
         sum(each["memory_mib"] for each in look if each["rank"] != "kernel")

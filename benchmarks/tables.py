@@ -7,34 +7,38 @@ MAIN_JOB = """
 
 `make bench` runs each recipe from nothing, as `onepass run` does, and measures its pictures.
 
-*Caption first*: of the held-out captions, how often the picture's CLIP score puts its caption before fifteen near misses
-with one attribute changed. *Guidance recovered*: (tuned − unguided) / (guided − unguided) of those rates. In brackets, 95 %
-bootstrap intervals over the captions.
+*Caption first*: the share of held-out captions whose picture's CLIP score puts the caption before
+fifteen near misses with one attribute changed. *Guidance recovered*: (tuned − unguided) / (guided −
+unguided) of those rates. In brackets, 95 % bootstrap intervals over the captions.
 
 """
 TRAIN = """
 ## Training's speed
 
-`make bench-train` launches the sides one after the other, in several rounds, on the same processes, base, batch and machine.
-*Reference*: the method of DeepSpeedExamples' `training/stable_diffusion`, written afresh: a second UNet as the teacher, every
-weight trained with AdamW in fp32, VAE and text encoder in every step, three UNet passes one after the other. *Floor*: one
-bare forward and backward pass of the student, with no loop, optimizer or data around it. Medians of all rounds' steps.
+`make bench-train` launches the sides one after the other, in several rounds, on the same processes,
+base, batch and machine. *Reference*: the method of DeepSpeedExamples' `training/stable_diffusion`,
+written for this benchmark: a second UNet as the teacher, every weight trained with AdamW in fp32,
+VAE and text encoder in every step, three UNet passes one after the other. *Floor*: one bare forward
+and backward pass of the student, with no loop, optimizer or data around it. Medians of all rounds'
+steps.
 
 """
 RANKS = """
 ## Rank and layers
 
-`make bench-ranks` trains adapters of every rank on every preset of layers, all on the same kept answers. Guidance recovered,
-with its 95 % interval; the mean loss of the last quarter of the steps; the size of the file. The recovered shares of so few
-captions differ by chance; the losses, which are of the same batches, do not: more layers at a low rank learn more, for the
-same size, than few layers at a high one.
+`make bench-ranks` trains adapters of every rank on every preset of layers, all on the same kept
+answers. Guidance recovered, with its 95 % interval; the mean loss of the last quarter of the steps;
+the size of the file. The recovered shares of so few captions differ by chance; the losses, which
+are of the same batches, do not: more layers at a low rank learn more, for the same size, than few
+layers at a high one.
 
 """
 TRUE_SIZE = """
 ## Stable Diffusion's true size
 
-`make bench-true-size` takes a whole training through a UNet of SD 2.1's size with random weights: bf16, LoRA of rank 16 on
-attention and feed-forward, latents of 512 pixels, batch 1, gradient checkpointing, a live teacher, one process.
+`make bench-true-size` runs a whole training on a UNet of SD 2.1's size with random weights: bf16,
+LoRA of rank 16 on attention and feed-forward, latents of 512 pixels, batch 1, gradient
+checkpointing, a live teacher, one process.
 
 """
 MACHINES = """
@@ -44,31 +48,33 @@ MACHINES = """
 
 """
 SOAK = """
-## A long training, killed again and again
+## A long training, killed many times
 
 `make bench-soak`: checkpoints every 50 steps, SIGKILL to one rank, to the parent, to all, in turn.
 
 """
 RUNS = """
-## What the layer of runs costs
+## The cost of the layer of runs
 
-`make bench-runs`: a shrunken demo from nothing, its three notebooks by papermill alone in one process, and by `onepass run`, in
-turns; then a folder with many runs, listed by commands that are timed from start to end, the slowest of five.
+`make bench-runs`: a shrunken demo from nothing, its three notebooks by papermill alone in one
+process, and by `onepass run`, in turns; then a folder with many runs, listed by commands that are
+timed from start to end, the slowest of five.
 
 """
 KILLS = """
 ## A run killed at random moments
 
-`make bench-kills`: a shrunken demo is begun, killed by SIGKILL at a moment drawn from the whole of its time, the command's
-process group alone or every process of it in turn, and resumed.
+`make bench-kills`: a shrunken demo is started, killed by SIGKILL at a moment drawn from its whole
+time (in turn: the command's process group, every process of the run), and resumed.
 
 """
 GPU = """
 ## On GPUs
 
-`make bench-gpu`: Stable Diffusion 2.1's true size, random weights, 512 pixels, 8 examples a process, all GPUs. The share is of
-the rate that a large product of bf16 matrices reaches on the same machine. *Compiled*: the UNet's blocks by torch.compile, in
-this benchmark alone; a training has no parameter for it.
+`make bench-gpu`: Stable Diffusion 2.1's true size, random weights, 512 pixels, 8 examples a
+process, all GPUs. The share is of the rate that a large product of bf16 matrices reaches on the
+same machine. *Compiled*: the UNet's blocks by torch.compile, in this benchmark alone; a training
+has no parameter for it.
 
 """
 
@@ -76,18 +82,19 @@ this benchmark alone; a training has no parameter for it.
 PREPARE = """
 ## Preparation
 
-`make bench-prepare` writes images of its own, and prepares them on two processes.
+`make bench-prepare` writes its own images, and prepares them on two processes.
 
 """
 
 
 def prepare_text(told: dict) -> str:
-    """Rates, the second run, memory and reading."""
+    """Return the rates, the second run, memory and reading as text."""
     rates = [
-        f"At {side} pixels it encodes {each['prepare']:.0f} images a second, with reading, decoding and filters: "
-        f"{each['share']:.2f} of a bare loop of VAE-encode batches on pictures in memory ({each['bare']:.0f}), "
-        f"{each['share_of_kept']:.2f} of one that keeps freed memory, as the encoding processes do ({each['bare_kept']:.0f})."
-        for side, each in told["rates"].items()
+        f"At {side} pixels it encodes {rate['prepare']:.0f} images a second, with reading, "
+        f"decoding and filters: {rate['share']:.2f} of a bare loop of VAE-encode batches on "
+        f"pictures in memory ({rate['bare']:.0f}), {rate['share_of_kept']:.2f} of one that keeps "
+        f"freed memory, as the encoding processes do ({rate['bare_kept']:.0f})."
+        for side, rate in told["rates"].items()
     ]
     again, memory = told["again"], told["memory"]
     few, many = memory["above_mib"]
@@ -95,14 +102,17 @@ def prepare_text(told: dict) -> str:
         [
             *rates,
             "",
-            f"{again['count']:,} images: {again['first']:.1f} s the first time, {again['second']:.2f} s the second, "
-            f"{again['times']:.0f} times faster; {again['changed']:.2f} s after one image was changed, of which "
-            f"{again['changed_encoded']} was encoded anew.",
+            f"{again['count']:,} images: {again['first']:.1f} s the first time, "
+            f"{again['second']:.2f} s the second, {again['times']:.0f} times faster; "
+            f"{again['changed']:.2f} s after one image was changed, of which "
+            f"{again['changed_encoded']} was encoded again.",
             "",
-            f"Memory above a run's of two images: {memory['above_mib'][few]:.0f} MiB at {int(few):,} examples, "
-            f"{memory['above_mib'][many]:.0f} MiB at {int(many):,}; these take {memory['time_ratio']:.1f} times as long.",
+            f"Memory above a run's of two images: {memory['above_mib'][few]:.0f} MiB at "
+            f"{int(few):,} examples, {memory['above_mib'][many]:.0f} MiB at {int(many):,}; these "
+            f"take {memory['time_ratio']:.1f} times as long.",
             "",
-            f"Training reads {told['reading']:,.0f} latents a second of a warm cache, shuffled, in one process.",
+            f"Training reads {told['reading']:,.0f} latents a second of a warm cache, shuffled, in "
+            "one process.",
             "",
             where(told) + "\n",
         ]
@@ -110,7 +120,7 @@ def prepare_text(told: dict) -> str:
 
 
 def train_table(told: dict) -> str:
-    """Seconds a step and ratios of each side."""
+    """Return the seconds per step and the ratios of each side as a table."""
     lines = ["| side | s a step | examples/s | times the reference |", "|---|---|---|---|"]
     for name, seconds in told["seconds_a_step"].items():
         cells = f"{told['examples_per_s'][name]:.1f} | {told['times_the_reference'][name]:.2f}"
@@ -124,7 +134,7 @@ def train_table(told: dict) -> str:
 
 
 def ranks_table(told: dict) -> str:
-    """A row for each preset, a column for each rank."""
+    """Return a table with a row for each preset and a column for each rank."""
     ranks = list(next(iter(told["recovered"].values())))
     lines = [
         "| layers | " + " | ".join(f"rank {rank}" for rank in ranks) + " |",
@@ -139,22 +149,25 @@ def ranks_table(told: dict) -> str:
     rates = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in told["rates"].items())
     lines += [
         "",
-        f"{told['steps']} steps; {told['captions']} captions, of which first: {rates}; {where(told)}\n",
+        f"{told['steps']} steps; {told['captions']} captions, of which first: {rates}; "
+        f"{where(told)}\n",
     ]
     return "\n".join(lines)
 
 
 def true_size_line(told: dict) -> str:
-    """What a step took, and memory beside the reference method's."""
+    """Return the seconds of a step, and the memory beside the reference method's."""
     return (
-        f"About {median(told['seconds']):.0f} s a step. At its peak it takes {told['measured_mib']:.0f} MiB, libraries and all "
-        f"({told['planned_mib']:.0f} planned); the reference method's weights, gradients, optimizer and activations alone are "
-        f"{told['reference_planned_mib']:.0f} MiB by the same plan, so ours is {told['share']:.2f} of it. {where(told)}\n"
+        f"About {median(told['seconds']):.0f} s a step. At its peak it takes "
+        f"{told['measured_mib']:.0f} MiB, libraries included ({told['planned_mib']:.0f} planned); "
+        "the reference method's weights, gradients, optimizer and activations alone are "
+        f"{told['reference_planned_mib']:.0f} MiB by the same plan, so ours is "
+        f"{told['share']:.2f} of it. {where(told)}\n"
     )
 
 
 def where(told: dict) -> str:
-    """The machine, torch and date of a result."""
+    """Return the machine, torch and date of a result."""
     machine = told["machine"]
     gpus = ", ".join(machine["gpus"]) or "no GPU"
     of = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
@@ -162,9 +175,10 @@ def where(told: dict) -> str:
 
 
 def table(results: list[dict]) -> str:
-    """The results of recipes as a Markdown table, a row for each, and what else there is to say below it."""
+    """Return a Markdown table with a row for each recipe's result, and a paragraph for each."""
     lines = [
-        "| recipe | training | run | unguided | guided | tuned | guidance recovered | tuned : guided time | NFE |",
+        "| recipe | training | run | unguided | guided | tuned | guidance recovered "
+        "| tuned : guided time | NFE |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
@@ -193,7 +207,7 @@ def table(results: list[dict]) -> str:
 
 
 def below(each: dict) -> str:
-    """Captions, machine and the rest of a recipe's result, as a paragraph."""
+    """Return the captions, machine and the rest of a recipe's result, as a paragraph."""
     said = (
         f"`{each['recipe']}`: w = {each['w_train']:g}, {each['captions']} captions; {where(each)}"
     )
@@ -203,7 +217,10 @@ def below(each: dict) -> str:
         shares = ", ".join(
             f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items()
         )
-        said += f" Pictures nearest to the kind that the base does not know, by CLIP's image features: {shares}."
+        said += (
+            " Pictures nearest to the kind that the base does not know, by CLIP's image features: "
+            f"{shares}."
+        )
     if each["seconds"] is None:
         said += " Not timed: the machine did other work beside it."
     return said + f" The picture-book drew {each['scenes_per_second']:,} scenes a second.\n"
@@ -223,7 +240,7 @@ def minutes(seconds: float) -> str:
 
 
 def machines_text(told: dict) -> str:
-    """Scaling, the stages' table, checkpoints and memory."""
+    """Return scaling, the stages' table, checkpoints and memory as text."""
     names = list(told["stages"]["embedded"])
     lines = ["| base | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for base, row in told["stages"].items():
@@ -232,10 +249,13 @@ def machines_text(told: dict) -> str:
     one, saved = told["scaling"], told["checkpoints"]
     lines += [
         "",
-        f"A step and the peak memory of a process. Two processes on two cores do {one['efficiency']:.2f} of twice what one",
-        f"does on one core, with the same work for each ({one['two']:.1f} and {one['one']:.1f} examples a second, ZeRO 0).",
+        "A step and the peak memory of a process. Two processes on two cores do "
+        f"{one['efficiency']:.2f} of twice what one",
+        "does on one core, with the same work for each "
+        f"({one['two']:.1f} and {one['one']:.1f} examples a second, ZeRO 0).",
         "",
-        f"A checkpoint of {saved['mib']:.1f} MiB takes {saved['seconds']:.2f} s: at one a minute {100 * saved['share']:.1f} %",
+        f"A checkpoint of {saved['mib']:.1f} MiB takes {saved['seconds']:.2f} s: "
+        f"at one a minute {100 * saved['share']:.1f} %",
         f"of the time. Watching takes {100 * saved['watch_share']:.2f} % of a core.",
         "",
         where(told) + "\n",
@@ -244,41 +264,46 @@ def machines_text(told: dict) -> str:
 
 
 def soak_text(told: dict) -> str:
-    """What became of it."""
+    """Return the outcome of the long training as text."""
     same = "the same file as" if told["same_adapter"] else "NOT the same file as"
     left = ", ".join(told["left_over"]) or "nothing"
     return (
-        f"{told['steps']} steps, killed {told['kills']} times: the adapter is {same} that of a training that never was; "
-        f"left over: {left}; memory of the uninterrupted one grew by {100 * told['memory_growth']:.1f} %. {where(told)}\n"
+        f"{told['steps']} steps, killed {told['kills']} times: the adapter is {same} that of a "
+        f"training that was never killed; left over: {left}; memory of the uninterrupted one grew "
+        f"by {100 * told['memory_growth']:.1f} %. {where(told)}\n"
     )
 
 
 def runs_text(told: dict) -> str:
-    """Overhead and listing."""
+    """Return overhead and listing as text."""
     bare, ours = (
         {kind: median(each[kind] for each in told[side]) for kind in told["overhead"]}
         for side in ("bare", "onepass")
     )
     more = told["overhead"]
-    return "\n".join([
-        f"papermill alone {bare['seconds']:.1f} s, `onepass run` {ours['seconds']:.1f} s, medians of {told['rounds']} rounds:",
-        f"{more['seconds']:.1f} s more, with the record, the log, the pages and the index. In processor seconds of that",
-        f"process, kernels left out: {bare['processor']:.1f} and {ours['processor']:.1f}, {more['processor']:.1f} s more. With",
-        f"{'; with '.join(map(listed, told.get('listed', [told])))}. {where(told)}\n",
-    ])  # fmt: skip
+    lists = "; with ".join(map(listed, told.get("listed", [told])))
+    return (
+        f"papermill alone {bare['seconds']:.1f} s, `onepass run` {ours['seconds']:.1f} s, "
+        f"medians of {told['rounds']} rounds:\n"
+        f"{more['seconds']:.1f} s more, with the record, the log, the pages and the index. "
+        "In processor seconds of that\n"
+        f"process, without its kernels: {bare['processor']:.1f} and {ours['processor']:.1f}, "
+        f"{more['processor']:.1f} s more. With\n"
+        f"{lists}. {where(told)}\n"
+    )
 
 
 def listed(told: dict) -> str:
-    """How long the listing of so many runs takes."""
+    """Return the time that the listing of so many runs takes, as text."""
     size = f", a page of {told['index_bytes'] / 1e6:.1f} MB" if "index_bytes" in told else ""
     return (
-        f"{told['runs']:,} runs, `onepass list` takes {told['list_seconds']:.2f} s and `onepass index` "
-        f"{told['index_seconds']:.2f} s{size}"
+        f"{told['runs']:,} runs, `onepass list` takes {told['list_seconds']:.2f} s and "
+        f"`onepass index` {told['index_seconds']:.2f} s{size}"
     )
 
 
 def kills_text(told: dict) -> str:
-    """How many ended well, and where they were killed."""
+    """Return the number of runs that ended well, and the stages of the kills, as text."""
     stages = [
         next((stage for stage, status in each["stages"].items() if status == "running"), "")
         for each in told["trials"]
@@ -290,14 +315,16 @@ def kills_text(told: dict) -> str:
         f", {told['moments'] // len(told['zero_stages'])} at ZeRO {each}"
         for each in told.get("zero_stages", ())
     )
-    return "\n".join([
-        f"Of {told['moments']} moments in {told['seconds']:.0f} s{zero}, {inside} and the others between them,",
-        f"{told['ended_the_same']} ended done, with the same adapter and pictures as without a kill. {where(told)}\n",
-    ])  # fmt: skip
+    return (
+        f"Of {told['moments']} moments in {told['seconds']:.0f} s{zero}, "
+        f"{inside} and the others between them,\n"
+        f"{told['ended_the_same']} ended done, with the same adapter and pictures as without a "
+        f"kill. {where(told)}\n"
+    )
 
 
 def gpu_table(told: dict) -> str:
-    """A row for each side."""
+    """Return a table with a row for each side, then memory and the demo's time."""
     lines = [
         "| side | examples/s | times the reference | peak memory | share |",
         "|---|---|---|---|---|",
@@ -310,7 +337,8 @@ def gpu_table(told: dict) -> str:
         times = f"{each['examples_per_s'] / first:.2f}" if first else "–"
         share = f"{100 * each['share_of_matmul']:.0f} %"
         lines.append(
-            f"| {name} | {each['examples_per_s']:.2f} | {times} | {each['peak_mib'] / 1024:.1f} GiB | {share} |"
+            f"| {name} | {each['examples_per_s']:.2f} | {times} "
+            f"| {each['peak_mib'] / 1024:.1f} GiB | {share} |"
         )
     skipped = f" Skipped: {', '.join(told['skipped'])}." if told["skipped"] else ""
     if memory := told["memory"]:
@@ -320,12 +348,14 @@ def gpu_table(told: dict) -> str:
         )
         lines += [
             "",
-            f"A process of a whole training of that size (batch 1, gradient checkpointing) at its peak: {peaks}.",
+            "A process of a whole training of that size (batch 1, gradient checkpointing) at its "
+            f"peak: {peaks}.",
         ]
     demo = told["demo_seconds"]
+    seconds = demo if isinstance(demo, str) else f"{demo} s"
     lines += [
         "",
-        f"The demo recipe, start to report: {demo if isinstance(demo, str) else f'{demo} s'}.{skipped} {where(told)}\n",
+        f"The demo recipe, start to report: {seconds}.{skipped} {where(told)}\n",
     ]
     return "\n".join(lines)
 
@@ -333,32 +363,36 @@ def gpu_table(told: dict) -> str:
 LAB = """
 ## The comparison lab
 
-`make bench-lab` runs `3_compare.ipynb` through papermill again and again, samples the reference's ten prompts by the lab and by
-a bare stock pipeline in turns, and runs the recipe `frontier`: guidance on a part of the steps (selective-N, arXiv 2305.09847)
-beside what was trained, all from one `onepass run`.
+`make bench-lab` runs `3_compare.ipynb` through papermill many times, samples the reference's ten
+prompts by the lab and by a bare stock pipeline in turns, and runs the recipe `frontier`: guidance
+on a part of the steps (selective-N, arXiv 2305.09847) beside the trained adapter, all from one
+`onepass run`.
 
 """
 
 
 def lab_text(told: dict) -> str:
-    """What was measured of it, part by part."""
+    """Return the measured parts of the lab as text and a table."""
     lines = []
     if each := told.get("headless"):
         lines.append(
-            f"{each['runs']} headless comparisons in a row: {each['failed']} failed, {each['hung']} hung; "
-            f"{each['seconds']:.1f} s each in the median."
+            f"{each['runs']} headless comparisons in a row: {each['failed']} failed, "
+            f"{each['hung']} hung; {each['seconds']:.1f} s each in the median."
         )
     if each := told.get("overhead"):
         over = ", ".join(f"{name} {100 * side['over']:+.1f} %" for name, side in each.items())
         lines.append(
-            f"Over a bare stock pipeline with the same settings, pictures and latents written: {over}."
+            "Over a bare stock pipeline with the same settings, pictures and latents written: "
+            f"{over}."
         )
     if each := told.get("frontier"):
         lines.append(
-            f"The recipe took {each['seconds']:.0f} s. w = {each['w_train']:g}; [ , ]: 95 % intervals.\n"
+            f"The recipe took {each['seconds']:.0f} s. w = {each['w_train']:g}; "
+            "[ , ]: 95 % intervals.\n"
         )
         lines.append(
-            "| contender | right caption first | CLIP score | NFE | s a picture | time saved | published |"
+            "| contender | right caption first | CLIP score | NFE | s a picture "
+            "| time saved | published |"
         )
         lines.append("|---|---|---|---|---|---|---|")
         for name, of in each["contenders"].items():
@@ -371,7 +405,8 @@ def lab_text(told: dict) -> str:
             )
             clip = f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
             lines.append(
-                f"| {name} | {first} | {clip} | {of['nfe']:g} | {of['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
+                f"| {name} | {first} | {clip} | {of['nfe']:g} | {of['seconds']:.3f} "
+                f"| {100 * saved:.0f} % | {published} |"
             )
         turns = ", ".join(
             f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in each["dial"]["turns"]
@@ -392,4 +427,4 @@ SECTIONS = {
     "true-size": (TRUE_SIZE, true_size_line),
     "gpu": (GPU, gpu_table),
 }
-"""Of each result that is no recipe's: what is said above it, and what shows it."""
+"""The heading and the rendering function of each result that is not a recipe's."""

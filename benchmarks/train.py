@@ -1,10 +1,10 @@
-"""Training's speed: ours with a live teacher and with kept answers, against the reference method and against the floor.
+"""Training's speed: a live teacher and kept answers, against the reference method and the floor.
 
     python benchmarks/train.py     # or: make bench-train
 
-The sides are launched one after the other, several rounds of them, each on the same processes, base, batch and machine; what
-counts is the median of all rounds' steps, without the first ones of each. The figures go to benchmarks/results/train.json,
-the table to benchmarks/README.md.
+The sides are launched one after the other, in several rounds, on the same processes, base, batch
+and machine; the figure is the median of all rounds' steps, without the first ones of each. The
+figures go to benchmarks/results/train.json, the table to benchmarks/README.md.
 """
 
 import shutil
@@ -64,7 +64,7 @@ def main():
 
 
 def steps_of(name: str, run: Run) -> list[float]:
-    """Seconds of each step of one launch of a side, without the first ones."""
+    """Launch a side once and return the seconds of its steps, without the first ones."""
     function, how = SIDES[name]
     config = Train(
         str(run.folder),

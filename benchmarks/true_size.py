@@ -1,12 +1,16 @@
-"""A whole training at Stable Diffusion 2.1's true size, with random weights: how much memory, against the reference method's?
+"""Memory of a whole training at Stable Diffusion 2.1's true size, against the reference method's.
 
-    python benchmarks/true_size.py     # or: make bench-true-size; on a CPU it needs about 6 GiB of memory and some minutes
+    python benchmarks/true_size.py     # or: make bench-true-size
     python benchmarks/true_size.py --out FILE     # the figures go there alone
 
-The UNet has the published configuration of SD 2.1 (866 M parameters), frozen in bf16 with a LoRA in fp32, latents of 512
-pixels, gradient checkpointing, a live teacher, batch 1, one process, DeepSpeed: prepared, trained for a few steps, saved and
-checked. The reference method is planned by the same rehearsal, its parts alone: a second UNet in fp32 as the teacher, every
-weight trained with AdamW in fp32. The figures go to benchmarks/results/true-size.json, the table to benchmarks/README.md.
+The UNet has random weights and the published configuration of SD 2.1 (866 M parameters), frozen in
+bf16 with a LoRA in fp32, latents of 512 pixels, gradient checkpointing, a live teacher, batch 1,
+one process, DeepSpeed. The training is prepared, runs for a few steps, is saved and checked. On a
+CPU it needs about 6 GiB of memory and some minutes.
+
+The reference method is planned by the same rehearsal, its parts alone: a second UNet in fp32 as the
+teacher, every weight trained with AdamW in fp32. The figures go to
+benchmarks/results/true-size.json, the table to benchmarks/README.md.
 """
 
 import argparse
@@ -57,13 +61,10 @@ def main(out: Path | None):
         name: reference.parts[name] / MIB
         for name in ("base", "trained weights", "gradients", "optimizer")
     }
-    parts["activations"] = (
-        reference.passing["activations"] / MIB
-    )  # what holds its numbers, and nothing of the process around
-    ends = [
-        0.0,
-        *(line["seconds"] for line in read_jsonl(run.metrics)),
-    ]  # its rates are rounded too far for steps this slow
+    # only its numbers, without the process around them
+    parts["activations"] = reference.passing["activations"] / MIB
+    # not from the logged rates, which are rounded too coarsely for steps this slow
+    ends = [0.0, *(line["seconds"] for line in read_jsonl(run.metrics))]
     told = {
         "seconds": [end - begin for begin, end in pairwise(ends)],
         "planned_mib": memory["planned_mib"]["a process at its peak"],

@@ -1,4 +1,4 @@
-"""YAML 1.2: what scalars mean, and that what is written comes back equal, also to a reader of YAML 1.1."""
+"""YAML 1.2: the meaning of scalars, and equal round trips, also through a reader of YAML 1.1."""
 
 import math
 
@@ -12,10 +12,12 @@ from nbs_lib.pipeline.recipes import apply_overrides, configs, read_yaml
 from nbs_lib.pipeline.sweep.jobs import SweepJob
 
 VALUES = {
-    "010": 10, "-07": -7, "0o10": 8, "0x1F": 31, "1_000": "1_000", "1:30": "1:30", "190:20:30": "190:20:30", "0b11": "0b11",
-    "yes": "yes", "No": "No", "on": "on", "off": "off", "y": "y", "True": True, "false": False, "tRUE": "tRUE",
-    "1e-4": 1e-4, "1E3": 1000.0, ".5": 0.5, "1.": 1.0, "-.inf": -math.inf, "1.5:3": "1.5:3", "2020-13-01": "2020-13-01",
-    "2020-01-01": "2020-01-01", "~": None, "null": None, "": None, "=": "=", "'010'": "010", "0o9": "0o9", "+12": 12,
+    "010": 10, "-07": -7, "0o10": 8, "0x1F": 31, "1_000": "1_000", "1:30": "1:30",
+    "190:20:30": "190:20:30", "0b11": "0b11", "yes": "yes", "No": "No", "on": "on", "off": "off",
+    "y": "y", "True": True, "false": False, "tRUE": "tRUE", "1e-4": 1e-4, "1E3": 1000.0, ".5": 0.5,
+    "1.": 1.0, "-.inf": -math.inf, "1.5:3": "1.5:3", "2020-13-01": "2020-13-01",
+    "2020-01-01": "2020-01-01", "~": None, "null": None, "": None, "=": "=", "'010'": "010",
+    "0o9": "0o9", "+12": 12,
 }  # fmt: skip
 """By YAML 1.2.2, section 10.3.2."""
 

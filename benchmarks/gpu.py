@@ -48,7 +48,7 @@ SETUPS = {
 
 def main(toy: bool, out: Path | None):
     end = time.monotonic() + BUDGET
-    made = {
+    results = {
         "date": datetime.now(UTC).date().isoformat(),
         **environment(),
         "sides": {},
@@ -62,46 +62,49 @@ def main(toy: bool, out: Path | None):
         sides = [f"{method}, {name}" for method in setup.methods]
         left = end - DEMO - MEMORY - time.monotonic()
         if left < LIMIT / 2 or (toy and (setup.compiled or setup.zero_stage == 3)):
-            made["skipped"] += sides
+            results["skipped"] += sides
             continue
         print(f"{'; '.join(sides)} …", flush=True)
-        told = measured(setup, toy, min(left, LIMIT))
-        made["sides"] |= {
-            side: told.get(method, told) for side, method in zip(sides, setup.methods, strict=True)
+        figures = run_setup(setup, toy, min(left, LIMIT))
+        results["sides"] |= {
+            side: figures.get(method, figures)
+            for side, method in zip(sides, setup.methods, strict=True)
         }
-        print(json.dumps(told, indent=1), flush=True)
-        keep(made, toy, out)
+        print(json.dumps(figures, indent=1), flush=True)
+        save(results, toy, out)
     if toy:
-        made["skipped"] += ["a whole training's memory", "the demo recipe"]
+        results["skipped"] += ["a whole training's memory", "the demo recipe"]
     else:
-        made["memory"] = memory_of_a_training(end - DEMO - time.monotonic())
-        print(f"a whole training's memory: {made['memory']}", flush=True)
-        keep(made, toy, out)
-        made["demo_seconds"] = demo_seconds(end - time.monotonic())
-        print(f"the demo recipe: {made['demo_seconds']}", flush=True)
-    if made["skipped"]:
-        print(f"skipped: {', '.join(made['skipped'])}")
-    keep(made, toy, out)
+        results["memory"] = memory_of_a_training(end - DEMO - time.monotonic())
+        print(f"a whole training's memory: {results['memory']}", flush=True)
+        save(results, toy, out)
+        results["demo_seconds"] = demo_seconds(end - time.monotonic())
+        print(f"the demo recipe: {results['demo_seconds']}", flush=True)
+    if results["skipped"]:
+        print(f"skipped: {', '.join(results['skipped'])}")
+    save(results, toy, out)
 
 
-def keep(made: dict, toy: bool, out: Path | None):
+def save(results: dict, toy: bool, out: Path | None):
     """Write the figures so far, because a lent machine may be taken back before the end."""
     if out:
-        write_atomic(out, json.dumps(made, indent=1) + "\n")
+        write_atomic(out, json.dumps(results, indent=1) + "\n")
     elif not toy:
-        page.save("gpu", made)
+        page.save("gpu", results)
 
 
-def measured(setup: Setup, toy: bool, seconds: float) -> dict:
+def run_setup(setup: Setup, toy: bool, seconds: float) -> dict:
     """Run a setup in a separate process; return its figures by method, or its failure."""
     with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = FORK.Pipe(duplex=False)
-        process = FORK.Process(target=tell, args=(theirs, Path(folder), setup, toy))
+        receiver, sender = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=send_figures, args=(sender, Path(folder), setup, toy))
         process.start()
-        theirs.close()
+        sender.close()
         try:
             return (
-                ours.recv() if ours.poll(seconds) else {"failed": f"took more than {seconds:.0f} s"}
+                receiver.recv()
+                if receiver.poll(seconds)
+                else {"failed": f"took more than {seconds:.0f} s"}
             )
         except EOFError:
             return {"failed": "it was ended"}
@@ -110,13 +113,13 @@ def measured(setup: Setup, toy: bool, seconds: float) -> dict:
             process.join()
 
 
-def tell(pipe: Any, folder: Path, setup: Setup, toy: bool):
+def send_figures(pipe: Any, folder: Path, setup: Setup, toy: bool):
     """Measure a setup and send the figures; the setup's own processes end with this one."""
     try:
-        told = measure(folder, setup, toy)
+        figures = measure(folder, setup, toy)
     except Exception as failure:
-        told = {"failed": str(failure)[:300]}
-    pipe.send(told)
+        figures = {"failed": str(failure)[:300]}
+    pipe.send(figures)
 
 
 def memory_of_a_training(limit: float) -> dict:
@@ -125,10 +128,12 @@ def memory_of_a_training(limit: float) -> dict:
     It includes the preparation and the check of the saved adapter.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "told.json"
+        out = Path(folder) / "figures.json"
         failed = run(["benchmarks/true_size.py", "--out", str(out)], limit)
-        told = {"failed": failed} if failed else json.loads(out.read_text())
-    return {name: told[name] for name in ("failed", "planned_mib", "measured_mib") if name in told}
+        figures = {"failed": failed} if failed else json.loads(out.read_text())
+    return {
+        name: figures[name] for name in ("failed", "planned_mib", "measured_mib") if name in figures
+    }
 
 
 def demo_seconds(limit: float) -> float | str:
@@ -139,11 +144,11 @@ def demo_seconds(limit: float) -> float | str:
     return failed or round(time.monotonic() - start, 1)
 
 
-def run(given: list[str], limit: float) -> str | None:
+def run(arguments: list[str], limit: float) -> str | None:
     """Run Python with these arguments; return the failure, or None."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", *given],
+        completed = subprocess.run(
+            [sys.executable, "-W", "ignore", *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -151,7 +156,11 @@ def run(given: list[str], limit: float) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return f"took more than {limit:.0f} s"
-    return done.stderr.strip()[-300:] or f"exit code {done.returncode}" if done.returncode else None
+    return (
+        completed.stderr.strip()[-300:] or f"exit code {completed.returncode}"
+        if completed.returncode
+        else None
+    )
 
 
 if __name__ == "__main__":
@@ -164,5 +173,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, help="where the figures go, instead of benchmarks/results/gpu.json"
     )
-    given = parser.parse_args()
-    main(given.toy or not torch.cuda.device_count(), given.out)
+    arguments = parser.parse_args()
+    main(arguments.toy or not torch.cuda.device_count(), arguments.out)

@@ -59,7 +59,7 @@ def train(config: Train, run: Run, inputs: dict):
     engine, optimizer = wrap_for_training(accelerator, student, torch.optim.AdamW(parameters, 1e-4))
     if not partitioned(parameters):
         set_memory_format(unet)
-    batch = a_batch(unet.config, config.batch_size, device)
+    batch = random_batch(unet.config, config.batch_size, device)
     batches = {"live": replace(batch, answers=None), "cached": batch}
 
     def step(batch):
@@ -70,7 +70,7 @@ def train(config: Train, run: Run, inputs: dict):
         return loss
 
     steps = {method: partial(step, batches[method]) for method in inputs["methods"]}
-    finish(
+    measure_steps(
         accelerator,
         run,
         steps,
@@ -103,7 +103,7 @@ def reference(config: Train, run: Run, inputs: dict):
             num_hidden_layers=layers,
             num_attention_heads=heads,
         )
-        words = CLIPTextModel(text_config)
+        text_encoder = CLIPTextModel(text_config)
         pixels, ids = torch.randn(n, 3, 8 * side, 8 * side), torch.randint(0, 1000, (2 * n, 77))
     teacher.requires_grad_(False)
     scheduler, optimizer = DDPMScheduler(), torch.optim.AdamW(student.parameters(), lr=1e-5)
@@ -112,7 +112,7 @@ def reference(config: Train, run: Run, inputs: dict):
     def step():
         with torch.no_grad():
             latents = vae.encode(pixels).latent_dist.sample()
-            uncond, cond = words(ids).last_hidden_state.chunk(2)
+            uncond, cond = text_encoder(ids).last_hidden_state.chunk(2)
             noise, t = torch.randn_like(latents), torch.randint(0, 1000, (n,), device=device)
             noisy = scheduler.add_noise(latents, noise, t)
             without, with_ = teacher(noisy, t, uncond).sample, teacher(noisy, t, cond).sample
@@ -122,41 +122,45 @@ def reference(config: Train, run: Run, inputs: dict):
         optimizer.zero_grad()
         return loss
 
-    finish(accelerator, run, {"reference": step}, config)
+    measure_steps(accelerator, run, {"reference": step}, config)
 
 
-def a_batch(of, n: int, device: torch.device):
-    """Return random numbers in the shape of a batch with answers. of: the UNet's config."""
+def random_batch(unet_config, n: int, device: torch.device):
+    """Return random numbers in the shape of a batch with answers. unet_config: its sizes."""
     from nbs_lib.train.dataset import Batch
 
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4, n, 4, of.sample_size, of.sample_size, generator=generator)
-    text = torch.randn(2, n, 77, of.cross_attention_dim, generator=generator)
+    x = torch.randn(4, n, 4, unet_config.sample_size, unet_config.sample_size, generator=generator)
+    text = torch.randn(2, n, 77, unet_config.cross_attention_dim, generator=generator)
     t, ones = torch.randint(0, 1000, (n,), generator=generator), torch.ones(n)
     return Batch(
         x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), (x[2], x[3])
     ).to(device)
 
 
-def finish(
-    accelerator, run: Run, steps: dict[str, Callable], config: Train, then: Callable | None = None
+def measure_steps(
+    accelerator,
+    run: Run,
+    steps: dict[str, Callable],
+    config: Train,
+    before_timing: Callable | None = None,
 ):
     """Count the operations of each method's first step, time its others, and write the figures.
 
-    then: called between counting and timing, because compiled code cannot be counted, nor counted
+    before_timing: called after the counting, because compiled code cannot be counted, nor counted
         code compiled.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     from nbs_lib.train.memory.estimate import MIB, measured_peak
 
-    gpu, flops, told = accelerator.device.type == "cuda", {}, {}
+    gpu, flops, figures = accelerator.device.type == "cuda", {}, {}
     for method, step in steps.items():
-        with FlopCounterMode(display=False) as counted:
+        with FlopCounterMode(display=False) as counter:
             step()
-        flops[method] = counted.get_total_flops()
-    if then:
-        then()
+        flops[method] = counter.get_total_flops()
+    if before_timing:
+        before_timing()
     for method, step in steps.items():
         if gpu:
             torch.cuda.empty_cache()
@@ -167,7 +171,7 @@ def finish(
             loss = float(step().detach())  # a GPU is done by then
             seconds.append(time.perf_counter() - start)
         typical = median(seconds[LEFT_OUT:])
-        told[method] = {
+        figures[method] = {
             "examples_per_s": accelerator.num_processes * config.batch_size / typical,
             "peak_mib": measured_peak(gpu) / MIB,
             "flops_per_s": flops[method] / typical,
@@ -175,10 +179,10 @@ def finish(
             "processes": accelerator.num_processes,
         }
     rate = matmul_rate(accelerator.device)
-    for each in told.values():
-        each["share_of_matmul"] = each.pop("flops_per_s") / rate
+    for values in figures.values():
+        values["share_of_matmul"] = values.pop("flops_per_s") / rate
     if accelerator.is_main_process:
-        (run.folder / RESULT_FILE).write_text(json.dumps(told))
+        (run.folder / RESULT_FILE).write_text(json.dumps(figures))
     accelerator.wait_for_everyone()
 
 
@@ -214,7 +218,7 @@ def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
     Errors: LaunchError with the reason of the failure.
     """
     steps, batch = (6, 2) if toy else (STEPS, BATCH)
-    how = {
+    options = {
         "zero_stage": setup.zero_stage,
         "target_modules": "attention",
         "checkpointing_steps": 0,
@@ -224,7 +228,7 @@ def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
     precision, function = ("fp32", reference) if "reference" in setup.methods else ("bf16", train)
     return launch(
         function,
-        Train(str(folder), **how, mixed_precision=precision),
+        Train(str(folder), **options, mixed_precision=precision),
         Run(folder),
         vars(setup) | {"toy": toy},
     )

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import page
 import psutil
-from project import copied, inside
+from project import copy_project, start_options
 
 from nbs_lib.files import file_hash
 from nbs_lib.run.environment import environment
@@ -53,46 +53,56 @@ def main(moments: int):
         ThreadPoolExecutor() as pool,
     ):
         runs = [
-            Run(copied(Path(folder) / f"project-{stage}") / "outputs" / NAME)
+            Run(copy_project(Path(folder) / f"project-{stage}") / "outputs" / NAME)
             for stage in ZERO_STAGES
         ]
-        done = list(pool.map(killed, runs, ZERO_STAGES, [moments] * len(runs)))
-    seconds, trials = [each[0] for each in done], [trial for each in done for trial in each[1]]
-    good = sum(each["same"] and each["status"] == "done" for each in trials)
-    told = {
+        results = list(pool.map(run_trials, runs, ZERO_STAGES, [moments] * len(runs)))
+    seconds, trials = (
+        [result[0] for result in results],
+        [trial for result in results for trial in result[1]],
+    )
+    equal = sum(result["same"] and result["status"] == "done" for result in trials)
+    figures = {
         "moments": len(trials),
         "zero_stages": ZERO_STAGES,
         "seconds": round(sum(seconds) / len(seconds), 1),
     }
-    told |= {"ended_the_same": good, "trials": trials}
+    figures |= {"ended_the_same": equal, "trials": trials}
     if moments == MOMENTS:
-        page.save("kills", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
-    print(f"{good} of {len(trials)} ended done, with the hashes of the run that was not killed")
-    sys.exit(good != len(trials))
+        page.save(
+            "kills", {"date": datetime.now(UTC).date().isoformat(), **environment(), **figures}
+        )
+    print(f"{equal} of {len(trials)} ended done, with the hashes of the run that was not killed")
+    sys.exit(equal != len(trials))
 
 
-def killed(run: Run, stage: int, moments: int) -> tuple[float, list[dict]]:
+def run_trials(run: Run, stage: int, moments: int) -> tuple[float, list[dict]]:
     """Return the seconds of an unkilled run with that ZeRO stage, and the trials."""
-    chance, trials = random.Random(stage), []
+    rng, trials = random.Random(stage), []
     try:
         start = time.monotonic()
-        finished(begin(run, stage))
+        wait_for_success(start_demo(run, stage))
         seconds, whole = time.monotonic() - start, hashes(run)
-        kept = run.cache.resolve()
+        cache = run.cache.resolve()
         for number in range(moments):
-            clear(run, kept)
-            told = trial(run, stage, chance.uniform(0, seconds), everything=bool(number % 2))
-            trials.append(told | {"same": hashes(run) == whole})
+            delete_run(run, cache)
+            outcome = trial(run, stage, rng.uniform(0, seconds), kill_all=bool(number % 2))
+            trials.append(outcome | {"same": hashes(run) == whole})
             print(trials[-1], flush=True)
     finally:
-        clear(run, run.cache.resolve())
+        delete_run(run, run.cache.resolve())
     return seconds, trials
 
 
-def begin(run: Run, stage: int) -> subprocess.Popen:
-    given = [*SMALL, f"train.zero_stage={stage}"]
+def start_demo(run: Run, stage: int) -> subprocess.Popen:
+    settings = [*SMALL, f"train.zero_stage={stage}"]
     return command(
-        run, "run", "demo", "--name", run.name, *(part for each in given for part in ("-p", each))
+        run,
+        "run",
+        "demo",
+        "--name",
+        run.name,
+        *(part for setting in settings for part in ("-p", setting)),
     )
 
 
@@ -101,41 +111,48 @@ def command(run: Run, *arguments: str) -> subprocess.Popen:
     whole = [sys.executable, "-W", "ignore", "-m", "nbs_lib", *arguments]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
-        whole, start_new_session=True, **inside(run.folder.parent.parent), **quiet
+        whole, start_new_session=True, **start_options(run.folder.parent.parent), **quiet
     )
 
 
-def finished(process: subprocess.Popen):
-    said = process.communicate()[1]
+def wait_for_success(process: subprocess.Popen):
+    errors = process.communicate()[1]
     if process.returncode:
-        raise SystemExit(f"a command that was to end well ended with {process.returncode}: {said}")
+        raise SystemExit(
+            f"a command that was to end well ended with {process.returncode}: {errors}"
+        )
 
 
-def trial(run: Run, stage: int, moment: float, everything: bool) -> dict:
+def trial(run: Run, stage: int, moment: float, kill_all: bool) -> dict:
     """Start a run, kill it at the moment, resume it, and return the outcome.
 
-    everything: also kill the kernel and the processes it started; otherwise they end by themselves.
+    kill_all: also kill the kernel and the processes it started; otherwise they end by themselves.
     """
-    process = begin(run, stage)
+    process = start_demo(run, stage)
     with suppress(subprocess.TimeoutExpired):
         process.wait(moment)
-    at = {stage: told.get("status") for stage, told in run.read().get("stages", {}).items()}
+    at = {stage: outcome.get("status") for stage, outcome in run.read().get("stages", {}).items()}
     with suppress(psutil.NoSuchProcess, ProcessLookupError):
-        below = psutil.Process(process.pid).children(recursive=True) if everything else []
+        children = psutil.Process(process.pid).children(recursive=True) if kill_all else []
         os.killpg(process.pid, signal.SIGKILL)
-        for each in below:
+        for child in children:
             with suppress(psutil.NoSuchProcess):
-                each.kill()
+                child.kill()
     process.communicate()
-    known = run.record.exists()  # before its first second is over, there is nothing to resume
-    again = command(run, "resume", run.name) if known else begin(run, stage)
-    said = again.communicate()[1]
-    told = {"zero_stage": stage, "moment": round(moment, 1), "everything": everything, "stages": at}
-    told |= {"resumed": known, "exit": again.returncode}
+    resumed = run.record.exists()  # before its first second is over, there is nothing to resume
+    resume = command(run, "resume", run.name) if resumed else start_demo(run, stage)
+    errors = resume.communicate()[1]
+    outcome = {
+        "zero_stage": stage,
+        "moment": round(moment, 1),
+        "everything": kill_all,
+        "stages": at,
+    }
+    outcome |= {"resumed": resumed, "exit": resume.returncode}
     return (
-        told
+        outcome
         | {"status": run.read().get("status")}
-        | ({"said": said.strip()[-300:]} if again.returncode else {})
+        | ({"said": errors.strip()[-300:]} if resume.returncode else {})
     )
 
 
@@ -145,7 +162,7 @@ def hashes(run: Run) -> dict[str, str]:
     return {str(path.relative_to(run.folder)): file_hash(path) for path in files}
 
 
-def clear(run: Run, cache):
+def delete_run(run: Run, cache):
     """Delete a run's folder and its cache."""
     shutil.rmtree(run.folder, ignore_errors=True)
     shutil.rmtree(cache, ignore_errors=True)

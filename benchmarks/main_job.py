@@ -45,7 +45,7 @@ def measure(recipe: str) -> dict:
         plain,
         "--name",
         name,
-        *(f"-p{each}" for each in changed),
+        *(f"-p{change}" for change in changed),
     ]
     subprocess.run(command, cwd=ROOT, check=True)
     seconds = time.perf_counter() - start
@@ -53,7 +53,7 @@ def measure(recipe: str) -> dict:
         json.loads((run / file).read_text()) for file in ("run.json", "compare/results.json")
     )
     stages = record["stages"]
-    kept = (
+    keys = (
         "w_train",
         "steps",
         "scheduler",
@@ -71,7 +71,7 @@ def measure(recipe: str) -> dict:
         "commit": record["commit"],
         "seconds": round(seconds, 1),
         "scenes_per_second": round(scenes_per_second()),
-        "stages": {stage: told["seconds"] for stage, told in stages.items()},
+        "stages": {stage: stage_record["seconds"] for stage, stage_record in stages.items()},
         "train": {
             **stages["train"]["parameters"],
             "run": name,
@@ -84,7 +84,7 @@ def measure(recipe: str) -> dict:
         "shows_the_unseen": shares(run / "compare", results["pictures"], "snowman")
         if plain == "unseen"
         else None,
-        **{key: results[key] for key in kept},
+        **{key: results[key] for key in keys},
     }
 
 

@@ -53,15 +53,15 @@ print(json.dumps({"seconds": done.seconds, "examples": examples, "encoded": enco
 
 def main(most: int, parts: list[str]):
     shutil.rmtree(FOLDER, ignore_errors=True)
-    told = {}
+    figures = {}
     if "rates" in parts:
-        told["rates"] = {str(side): rate(side, count) for side, count in SIZES.items()}
+        figures["rates"] = {str(side): rate(side, count) for side, count in SIZES.items()}
     if "again" in parts:
-        told["again"] = again(min(AGAIN, most // 2))
+        figures["again"] = again(min(AGAIN, most // 2))
     if "memory" in parts:
-        told["memory"] = memory(write_images(FOLDER / "images", most, 64), most)
-        told["reading"] = reading()
-    print(json.dumps(told, indent=1))
+        figures["memory"] = memory(write_images(FOLDER / "images", most, 64), most)
+        figures["reading"] = reading()
+    print(json.dumps(figures, indent=1))
     if most == MOST:
         last = page.RESULTS / "prepare.json"
         before = json.loads(last.read_text()) if last.exists() else {}
@@ -72,7 +72,7 @@ def main(most: int, parts: list[str]):
                 "date": datetime.now(UTC).date().isoformat(),
                 **environment(),
                 "examples": most,
-                **told,
+                **figures,
             },
         )
     shutil.rmtree(FOLDER)
@@ -101,18 +101,18 @@ def write_images(folder: Path, count: int, side: int) -> Path:
     return folder
 
 
-def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
+def bare(number: int, side: int, count: int, keep_freed: bool, seconds) -> None:
     """Time one process's share of VAE-encode batches on pictures that are in memory.
 
-    kept: keep freed memory, as the encoding processes of a preparation do.
+    keep_freed: keep freed memory, as the encoding processes of a preparation do.
     """
     torch.set_num_threads(1)
-    if kept:
+    if keep_freed:
         keep_freed_memory()
     generator = np.random.default_rng(number)
     pictures = [
-        Image.fromarray(each)
-        for each in generator.integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels)
+        for pixels in generator.integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
     ]
     encoder = Encoder(find_base("embedded"), torch.device("cpu"), BATCH)
     encoder.latents(pictures)
@@ -122,18 +122,18 @@ def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
     seconds[number] = (time.perf_counter() - start) / (count // BATCH * BATCH)
 
 
-def bare_rate(side: int, count: int, kept: bool) -> float:
+def bare_rate(side: int, count: int, keep_freed: bool) -> float:
     """Return the pictures per second of all processes together."""
     context, seconds = multiprocessing.get_context("fork"), multiprocessing.Array("d", PROCESSES)
     members = [
-        context.Process(target=bare, args=(i, side, count // PROCESSES, kept, seconds))
+        context.Process(target=bare, args=(i, side, count // PROCESSES, keep_freed, seconds))
         for i in range(PROCESSES)
     ]
     for member in members:
         member.start()
     for member in members:
         member.join()
-    return sum(1 / each for each in seconds)
+    return sum(1 / picture_seconds for picture_seconds in seconds)
 
 
 def rate(side: int, count: int) -> dict[str, float]:
@@ -142,16 +142,16 @@ def rate(side: int, count: int) -> dict[str, float]:
     The preparation reads, decodes, filters, crops, encodes and writes its images.
     """
     source = write_images(FOLDER / f"images {side}", count, side)
-    found = {"bare": [], "bare_kept": [], "prepare": []}
+    measured = {"bare": [], "bare_kept": [], "prepare": []}
     for i in range(ROUNDS):
-        found["bare"].append(bare_rate(side, count, kept=False))
-        found["bare_kept"].append(bare_rate(side, count, kept=True))
-        where = str(FOLDER / f"rate {side} {i}" / "run")
+        measured["bare"].append(bare_rate(side, count, keep_freed=False))
+        measured["bare_kept"].append(bare_rate(side, count, keep_freed=True))
+        folder = str(FOLDER / f"rate {side} {i}" / "run")
         config = Prepare(
-            where, source=str(source), max_examples=0, resolution=side, num_processes=PROCESSES
+            folder, source=str(source), max_examples=0, resolution=side, num_processes=PROCESSES
         )
-        found["prepare"].append(count / prepare(config).seconds)
-    rates = {name: median(each) for name, each in found.items()}
+        measured["prepare"].append(count / prepare(config).seconds)
+    rates = {name: median(values) for name, values in measured.items()}
     print(side, rates, flush=True)
     shares = {
         "share": rates["prepare"] / rates["bare"],
@@ -178,7 +178,10 @@ def memory_of(pid: int) -> float:
     try:
         whole = psutil.Process(pid)
         return (
-            sum(each.memory_full_info().pss for each in (whole, *whole.children(recursive=True)))
+            sum(
+                process.memory_full_info().pss
+                for process in (whole, *whole.children(recursive=True))
+            )
             / 2**20
         )
     except psutil.Error:
@@ -199,8 +202,8 @@ def again(count: int) -> dict[str, float]:
     third = run(config)
     print(first, second, third, flush=True)
     seconds = {
-        name: told["seconds"]
-        for name, told in (("first", first), ("second", second), ("changed", third))
+        name: result["seconds"]
+        for name, result in (("first", first), ("second", second), ("changed", third))
     }
     return {
         "count": count,
@@ -216,40 +219,42 @@ def memory(source: Path, most: int) -> dict[str, float]:
     The small run holds the models. The figures are medians, because the peak varies with the number
     of pictures that are in flight at that moment.
     """
-    found = {}
+    medians = {}
     for count in (2, most // 10, most):
-        where, tries = FOLDER / f"memory {count}", []
+        folder, tries = FOLDER / f"memory {count}", []
         for _ in range(TRIES):
-            shutil.rmtree(where, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             tries.append(
                 run(
                     Prepare(
-                        str(where / "run"),
+                        str(folder / "run"),
                         source=str(source),
                         max_examples=count,
                         num_processes=PROCESSES,
                     )
                 )
             )
-        found[count] = {name: median(each[name] for each in tries) for name in ("seconds", "mib")}
-        print(count, [each["mib"] for each in tries], found[count], flush=True)
+        medians[count] = {
+            name: median(result[name] for result in tries) for name in ("seconds", "mib")
+        }
+        print(count, [result["mib"] for result in tries], medians[count], flush=True)
         if count != most // 10:
-            shutil.rmtree(where)
-    models = found[2]["mib"]
-    above = {count: told["mib"] - models for count, told in found.items() if count != 2}
+            shutil.rmtree(folder)
+    models = medians[2]["mib"]
+    above = {count: result["mib"] - models for count, result in medians.items() if count != 2}
     few, many = above
     return {
         "models_mib": models,
         "above_mib": {str(count): mib for count, mib in above.items()},
         "growth": above[many] / above[few] - 1,
-        "seconds": {str(count): found[count]["seconds"] for count in above},
-        "time_ratio": found[many]["seconds"] / found[few]["seconds"],
+        "seconds": {str(count): medians[count]["seconds"] for count in above},
+        "time_ratio": medians[many]["seconds"] / medians[few]["seconds"],
     }
 
 
 def reading() -> float:
     """Return the latents per second in shuffled batches from a warm cache, in one process."""
-    [cache] = (each for each in FOLDER.glob("memory */run/cache"))
+    [cache] = (folder for folder in FOLDER.glob("memory */run/cache"))
     examples = Examples(cache, Train(validation_examples=0))
     generator, rates = torch.Generator().manual_seed(0), []
     for _ in range(200):

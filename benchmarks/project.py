@@ -8,7 +8,7 @@ from typing import Any
 from nbs_lib.files import ROOT
 
 
-def copied(folder: Path) -> Path:
+def copy_project(folder: Path) -> Path:
     """Copy the library, its base and its notebooks into a new folder without runs; return it."""
     ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
     for name in ("nbs_lib", "notebooks"):
@@ -19,6 +19,6 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def inside(project: Path) -> dict[str, Any]:
+def start_options(project: Path) -> dict[str, Any]:
     """Return `subprocess` options that start a command in the project."""
     return {"cwd": project, "env": os.environ | {"PYTHONPATH": str(project)}}

@@ -62,7 +62,7 @@ def reference(config: Train, run: Run, inputs: dict):
         accelerator.backward(loss)
         loss.item()  # a GPU is done by then
         times.append(time.perf_counter() - start)
-    note(run, accelerator, times)
+    write_result(run, accelerator, times)
 
 
 def floor(config: Train, run: Run, inputs: dict):
@@ -86,10 +86,10 @@ def floor(config: Train, run: Run, inputs: dict):
         loss.item()
         times.append(time.perf_counter() - start)
         student.zero_grad()
-    note(run, accelerator, times)
+    write_result(run, accelerator, times)
 
 
-def note(run: Run, accelerator, times: list[float]):
+def write_result(run: Run, accelerator, times: list[float]):
     """Write the seconds of each step, and the result file that the launcher expects."""
     from nbs_lib.train.launch.launcher import RESULT_FILE
 

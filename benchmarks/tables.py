@@ -87,166 +87,177 @@ PREPARE = """
 """
 
 
-def prepare_text(told: dict) -> str:
+def prepare_text(result: dict) -> str:
     """Return the rates, the second run, memory and reading as text."""
     rates = [
         f"At {side} pixels it encodes {rate['prepare']:.0f} images a second, with reading, "
         f"decoding and filters: {rate['share']:.2f} of a bare loop of VAE-encode batches on "
         f"pictures in memory ({rate['bare']:.0f}), {rate['share_of_kept']:.2f} of one that keeps "
         f"freed memory, as the encoding processes do ({rate['bare_kept']:.0f})."
-        for side, rate in told["rates"].items()
+        for side, rate in result["rates"].items()
     ]
-    again, memory = told["again"], told["memory"]
+    rerun, memory = result["again"], result["memory"]
     few, many = memory["above_mib"]
     return "\n".join(
         [
             *rates,
             "",
-            f"{again['count']:,} images: {again['first']:.1f} s the first time, "
-            f"{again['second']:.2f} s the second, {again['times']:.0f} times faster; "
-            f"{again['changed']:.2f} s after one image was changed, of which "
-            f"{again['changed_encoded']} was encoded again.",
+            f"{rerun['count']:,} images: {rerun['first']:.1f} s the first time, "
+            f"{rerun['second']:.2f} s the second, {rerun['times']:.0f} times faster; "
+            f"{rerun['changed']:.2f} s after one image was changed, of which "
+            f"{rerun['changed_encoded']} was encoded again.",
             "",
             f"Memory above a run's of two images: {memory['above_mib'][few]:.0f} MiB at "
             f"{int(few):,} examples, {memory['above_mib'][many]:.0f} MiB at {int(many):,}; these "
             f"take {memory['time_ratio']:.1f} times as long.",
             "",
-            f"Training reads {told['reading']:,.0f} latents a second of a warm cache, shuffled, in "
-            "one process.",
+            f"Training reads {result['reading']:,.0f} latents a second of a warm cache, shuffled, "
+            "in one process.",
             "",
-            where(told) + "\n",
+            machine_line(result) + "\n",
         ]
     )
 
 
-def train_table(told: dict) -> str:
+def train_table(result: dict) -> str:
     """Return the seconds per step and the ratios of each side as a table."""
     lines = ["| side | s a step | examples/s | times the reference |", "|---|---|---|---|"]
-    for name, seconds in told["seconds_a_step"].items():
-        cells = f"{told['examples_per_s'][name]:.1f} | {told['times_the_reference'][name]:.2f}"
+    for name, seconds in result["seconds_a_step"].items():
+        cells = f"{result['examples_per_s'][name]:.1f} | {result['times_the_reference'][name]:.2f}"
         lines.append(f"| {name} | {seconds:.3f} | {cells} |")
     floor = ", ".join(
-        f"{ratio:.2f} in {precision}" for precision, ratio in told["cached_over_floor"].items()
+        f"{ratio:.2f} in {precision}" for precision, ratio in result["cached_over_floor"].items()
     )
     lines += ["", f"A step on kept answers takes so many times the floor's: {floor}.", ""]
-    lines.append(f"{told['processes']} processes, {told['batch']} examples each; {where(told)}\n")
+    lines.append(
+        f"{result['processes']} processes, {result['batch']} examples each; "
+        f"{machine_line(result)}\n"
+    )
     return "\n".join(lines)
 
 
-def ranks_table(told: dict) -> str:
+def ranks_table(result: dict) -> str:
     """Return a table with a row for each preset and a column for each rank."""
-    ranks = list(next(iter(told["recovered"].values())))
+    ranks = list(next(iter(result["recovered"].values())))
     lines = [
         "| layers | " + " | ".join(f"rank {rank}" for rank in ranks) + " |",
         "|---" * (len(ranks) + 1) + "|",
     ]
-    for targets, row in told["recovered"].items():
+    for targets, row in result["recovered"].items():
         cells = [
-            f"{percent(each, 'value')}<br>{each['loss']:.4f}, {each['bytes'] / 2**20:.1f} MiB"
-            for each in row.values()
+            f"{percent(cell, 'value')}<br>{cell['loss']:.4f}, {cell['bytes'] / 2**20:.1f} MiB"
+            for cell in row.values()
         ]
         lines.append(f"| {targets} | " + " | ".join(cells) + " |")
-    rates = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in told["rates"].items())
+    rates = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in result["rates"].items())
     lines += [
         "",
-        f"{told['steps']} steps; {told['captions']} captions, of which first: {rates}; "
-        f"{where(told)}\n",
+        f"{result['steps']} steps; {result['captions']} captions, of which first: {rates}; "
+        f"{machine_line(result)}\n",
     ]
     return "\n".join(lines)
 
 
-def true_size_line(told: dict) -> str:
+def true_size_line(result: dict) -> str:
     """Return the seconds of a step, and the memory beside the reference method's."""
     return (
-        f"About {median(told['seconds']):.0f} s a step. At its peak it takes "
-        f"{told['measured_mib']:.0f} MiB, libraries included ({told['planned_mib']:.0f} planned); "
-        "the reference method's weights, gradients, optimizer and activations alone are "
-        f"{told['reference_planned_mib']:.0f} MiB by the same plan, so ours is "
-        f"{told['share']:.2f} of it. {where(told)}\n"
+        f"About {median(result['seconds']):.0f} s a step. At its peak it takes "
+        f"{result['measured_mib']:.0f} MiB, libraries included "
+        f"({result['planned_mib']:.0f} planned); the reference method's weights, gradients, optimizer and activations alone are "
+        f"{result['reference_planned_mib']:.0f} MiB by the same plan, so ours is "
+        f"{result['share']:.2f} of it. {machine_line(result)}\n"
     )
 
 
-def where(told: dict) -> str:
+def machine_line(result: dict) -> str:
     """Return the machine, torch and date of a result."""
-    machine = told["machine"]
+    machine = result["machine"]
     gpus = ", ".join(machine["gpus"]) or "no GPU"
-    of = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
-    return f"{of}; torch {told['versions']['torch']}; {told['date']}."
+    hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
+    return f"{hardware}; torch {result['versions']['torch']}; {result['date']}."
 
 
-def table(results: list[dict]) -> str:
+def recipes_table(results: list[dict]) -> str:
     """Return a Markdown table with a row for each recipe's result, and a paragraph for each."""
     lines = [
         "| recipe | training | run | unguided | guided | tuned | guidance recovered "
         "| tuned : guided time | NFE |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for each in results:
+    for result in results:
         rates = [
-            percent(each["contenders"][name]["caption_first"])
+            percent(result["contenders"][name]["caption_first"])
             for name in ("unguided", "guided", "tuned")
         ]
-        train, contenders, asked = each["train"], each["contenders"], each["cache_seconds"]
-        what = train["objective"]
-        if what == "guidance":
-            what += f", {train['teacher']} teacher"
-        timed = each["seconds"] is not None
-        took = f"; {minutes(each['stages']['train'])}, cache {asked:.0f} s" if timed else ""
+        train, contenders = result["train"], result["contenders"]
+        cache_seconds = result["cache_seconds"]
+        training = train["objective"]
+        if training == "guidance":
+            training += f", {train['teacher']} teacher"
+        is_timed = result["seconds"] is not None
+        took = (
+            f"; {minutes(result['stages']['train'])}, cache {cache_seconds:.0f} s"
+            if is_timed
+            else ""
+        )
         sides = (contenders[name]["seconds"] for name in ("tuned", "guided"))
         cells = [
-            f"`{each['recipe']}`",
-            f"{what}, {train['steps']} steps, rank {train['rank']}{took}",
-            minutes(each["seconds"]) if timed else "–",
+            f"`{result['recipe']}`",
+            f"{training}, {train['steps']} steps, rank {train['rank']}{took}",
+            minutes(result["seconds"]) if is_timed else "–",
             *rates,
-            percent(each["guidance_recovered"], "value"),
-            "{:.3f} : {:.3f} s = {:.2f}".format(*sides, each["time_ratio"]) if timed else "–",
+            percent(result["guidance_recovered"], "value"),
+            "{:.3f} : {:.3f} s = {:.2f}".format(*sides, result["time_ratio"]) if is_timed else "–",
             f"{contenders['tuned']['nfe']:g} : {contenders['guided']['nfe']:g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *map(below, results)])
+    return "\n".join([*lines, "", *map(recipe_paragraph, results)])
 
 
-def below(each: dict) -> str:
+def recipe_paragraph(result: dict) -> str:
     """Return the captions, machine and the rest of a recipe's result, as a paragraph."""
-    said = (
-        f"`{each['recipe']}`: w = {each['w_train']:g}, {each['captions']} captions; {where(each)}"
+    text = (
+        f"`{result['recipe']}`: w = {result['w_train']:g}, {result['captions']} captions; "
+        f"{machine_line(result)}"
     )
-    if each["held_out_loss"]:
-        said += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(*each["held_out_loss"])
-    if each["shows_the_unseen"]:
-        shares = ", ".join(
-            f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items()
+    if result["held_out_loss"]:
+        text += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(
+            *result["held_out_loss"]
         )
-        said += (
+    if result["shows_the_unseen"]:
+        shares = ", ".join(
+            f"{name} {100 * share:.0f} %" for name, share in result["shows_the_unseen"].items()
+        )
+        text += (
             " Pictures nearest to the kind that the base does not know, by CLIP's image features: "
             f"{shares}."
         )
-    if each["seconds"] is None:
-        said += " Not timed: the machine did other work beside it."
-    return said + f" The picture-book drew {each['scenes_per_second']:,} scenes a second.\n"
+    if result["seconds"] is None:
+        text += " Not timed: the machine did other work beside it."
+    return text + f" The picture-book drew {result['scenes_per_second']:,} scenes a second.\n"
 
 
-def percent(told: dict | None, key: str = "rate") -> str:
-    if told is None:
+def percent(share: dict | None, key: str = "rate") -> str:
+    if share is None:
         return "–"
     interval = (
-        "" if told["low"] is None else f" [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
+        "" if share["low"] is None else f" [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
     )
-    return f"{100 * told[key]:.0f} %{interval}"
+    return f"{100 * share[key]:.0f} %{interval}"
 
 
 def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
-def machines_text(told: dict) -> str:
+def machines_text(result: dict) -> str:
     """Return scaling, the stages' table, checkpoints and memory as text."""
-    names = list(told["stages"]["embedded"])
+    names = list(result["stages"]["embedded"])
     lines = ["| base | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for base, row in told["stages"].items():
-        cells = [f"{each['seconds']:.3f} s, {each['peak_mib']:.0f} MiB" for each in row.values()]
+    for base, row in result["stages"].items():
+        cells = [f"{cell['seconds']:.3f} s, {cell['peak_mib']:.0f} MiB" for cell in row.values()]
         lines.append(f"| {base} | " + " | ".join(cells) + " |")
-    one, saved = told["scaling"], told["checkpoints"]
+    one, saved = result["scaling"], result["checkpoints"]
     lines += [
         "",
         "A step and the peak memory of a process. Two processes on two cores do "
@@ -258,90 +269,90 @@ def machines_text(told: dict) -> str:
         f"at one a minute {100 * saved['share']:.1f} %",
         f"of the time. Watching takes {100 * saved['watch_share']:.2f} % of a core.",
         "",
-        where(told) + "\n",
+        machine_line(result) + "\n",
     ]
     return "\n".join(lines)
 
 
-def soak_text(told: dict) -> str:
+def soak_text(result: dict) -> str:
     """Return the outcome of the long training as text."""
-    same = "the same file as" if told["same_adapter"] else "NOT the same file as"
-    left = ", ".join(told["left_over"]) or "nothing"
+    same = "the same file as" if result["same_adapter"] else "NOT the same file as"
+    left = ", ".join(result["left_over"]) or "nothing"
     return (
-        f"{told['steps']} steps, killed {told['kills']} times: the adapter is {same} that of a "
+        f"{result['steps']} steps, killed {result['kills']} times: the adapter is {same} that of a "
         f"training that was never killed; left over: {left}; memory of the uninterrupted one grew "
-        f"by {100 * told['memory_growth']:.1f} %. {where(told)}\n"
+        f"by {100 * result['memory_growth']:.1f} %. {machine_line(result)}\n"
     )
 
 
-def runs_text(told: dict) -> str:
+def runs_text(result: dict) -> str:
     """Return overhead and listing as text."""
     bare, ours = (
-        {kind: median(each[kind] for each in told[side]) for kind in told["overhead"]}
+        {kind: median(times[kind] for times in result[side]) for kind in result["overhead"]}
         for side in ("bare", "onepass")
     )
-    more = told["overhead"]
-    lists = "; with ".join(map(listed, told.get("listed", [told])))
+    more = result["overhead"]
+    lists = "; with ".join(map(list_times, result.get("listed", [result])))
     return (
         f"papermill alone {bare['seconds']:.1f} s, `onepass run` {ours['seconds']:.1f} s, "
-        f"medians of {told['rounds']} rounds:\n"
+        f"medians of {result['rounds']} rounds:\n"
         f"{more['seconds']:.1f} s more, with the record, the log, the pages and the index. "
         "In processor seconds of that\n"
         f"process, without its kernels: {bare['processor']:.1f} and {ours['processor']:.1f}, "
         f"{more['processor']:.1f} s more. With\n"
-        f"{lists}. {where(told)}\n"
+        f"{lists}. {machine_line(result)}\n"
     )
 
 
-def listed(told: dict) -> str:
+def list_times(result: dict) -> str:
     """Return the time that the listing of so many runs takes, as text."""
-    size = f", a page of {told['index_bytes'] / 1e6:.1f} MB" if "index_bytes" in told else ""
+    size = f", a page of {result['index_bytes'] / 1e6:.1f} MB" if "index_bytes" in result else ""
     return (
-        f"{told['runs']:,} runs, `onepass list` takes {told['list_seconds']:.2f} s and "
-        f"`onepass index` {told['index_seconds']:.2f} s{size}"
+        f"{result['runs']:,} runs, `onepass list` takes {result['list_seconds']:.2f} s and "
+        f"`onepass index` {result['index_seconds']:.2f} s{size}"
     )
 
 
-def kills_text(told: dict) -> str:
+def kills_text(result: dict) -> str:
     """Return the number of runs that ended well, and the stages of the kills, as text."""
     stages = [
-        next((stage for stage, status in each["stages"].items() if status == "running"), "")
-        for each in told["trials"]
+        next((stage for stage, status in trial["stages"].items() if status == "running"), "")
+        for trial in result["trials"]
     ]
-    inside = ", ".join(
+    counts = ", ".join(
         f"{stages.count(stage)} in {stage}" for stage in ("prepare", "train", "compare")
     )
     zero = "".join(
-        f", {told['moments'] // len(told['zero_stages'])} at ZeRO {each}"
-        for each in told.get("zero_stages", ())
+        f", {result['moments'] // len(result['zero_stages'])} at ZeRO {stage}"
+        for stage in result.get("zero_stages", ())
     )
     return (
-        f"Of {told['moments']} moments in {told['seconds']:.0f} s{zero}, "
-        f"{inside} and the others between them,\n"
-        f"{told['ended_the_same']} ended done, with the same adapter and pictures as without a "
-        f"kill. {where(told)}\n"
+        f"Of {result['moments']} moments in {result['seconds']:.0f} s{zero}, "
+        f"{counts} and the others between them,\n"
+        f"{result['ended_the_same']} ended done, with the same adapter and pictures as without a "
+        f"kill. {machine_line(result)}\n"
     )
 
 
-def gpu_table(told: dict) -> str:
+def gpu_table(result: dict) -> str:
     """Return a table with a row for each side, then memory and the demo's time."""
     lines = [
         "| side | examples/s | times the reference | peak memory | share |",
         "|---|---|---|---|---|",
     ]
-    first = told["sides"].get("reference, fp32", {}).get("examples_per_s")
-    for name, each in told["sides"].items():
-        if "failed" in each:
-            lines.append(f"| {name} | {each['failed']} | | | |")
+    reference = result["sides"].get("reference, fp32", {}).get("examples_per_s")
+    for name, side in result["sides"].items():
+        if "failed" in side:
+            lines.append(f"| {name} | {side['failed']} | | | |")
             continue
-        times = f"{each['examples_per_s'] / first:.2f}" if first else "–"
-        share = f"{100 * each['share_of_matmul']:.0f} %"
+        times = f"{side['examples_per_s'] / reference:.2f}" if reference else "–"
+        share = f"{100 * side['share_of_matmul']:.0f} %"
         lines.append(
-            f"| {name} | {each['examples_per_s']:.2f} | {times} "
-            f"| {each['peak_mib'] / 1024:.1f} GiB | {share} |"
+            f"| {name} | {side['examples_per_s']:.2f} | {times} "
+            f"| {side['peak_mib'] / 1024:.1f} GiB | {share} |"
         )
-    skipped = f" Skipped: {', '.join(told['skipped'])}." if told["skipped"] else ""
-    if memory := told["memory"]:
+    skipped = f" Skipped: {', '.join(result['skipped'])}." if result["skipped"] else ""
+    if memory := result["memory"]:
         peaks = (
             memory.get("failed")
             or f"{memory['planned_mib']:.0f} MiB planned, {memory['measured_mib']:.0f} measured"
@@ -351,11 +362,11 @@ def gpu_table(told: dict) -> str:
             "A process of a whole training of that size (batch 1, gradient checkpointing) at its "
             f"peak: {peaks}.",
         ]
-    demo = told["demo_seconds"]
+    demo = result["demo_seconds"]
     seconds = demo if isinstance(demo, str) else f"{demo} s"
     lines += [
         "",
-        f"The demo recipe, start to report: {seconds}.{skipped} {where(told)}\n",
+        f"The demo recipe, start to report: {seconds}.{skipped} {machine_line(result)}\n",
     ]
     return "\n".join(lines)
 
@@ -371,23 +382,23 @@ on a part of the steps (selective-N, arXiv 2305.09847) beside the trained adapte
 """
 
 
-def lab_text(told: dict) -> str:
+def lab_text(result: dict) -> str:
     """Return the measured parts of the lab as text and a table."""
     lines = []
-    if each := told.get("headless"):
+    if part := result.get("headless"):
         lines.append(
-            f"{each['runs']} headless comparisons in a row: {each['failed']} failed, "
-            f"{each['hung']} hung; {each['seconds']:.1f} s each in the median."
+            f"{part['runs']} headless comparisons in a row: {part['failed']} failed, "
+            f"{part['hung']} hung; {part['seconds']:.1f} s each in the median."
         )
-    if each := told.get("overhead"):
-        over = ", ".join(f"{name} {100 * side['over']:+.1f} %" for name, side in each.items())
+    if part := result.get("overhead"):
+        over = ", ".join(f"{name} {100 * side['over']:+.1f} %" for name, side in part.items())
         lines.append(
             "Over a bare stock pipeline with the same settings, pictures and latents written: "
             f"{over}."
         )
-    if each := told.get("frontier"):
+    if part := result.get("frontier"):
         lines.append(
-            f"The recipe took {each['seconds']:.0f} s. w = {each['w_train']:g}; "
+            f"The recipe took {part['seconds']:.0f} s. w = {part['w_train']:g}; "
             "[ , ]: 95 % intervals.\n"
         )
         lines.append(
@@ -395,24 +406,25 @@ def lab_text(told: dict) -> str:
             "| time saved | published |"
         )
         lines.append("|---|---|---|---|---|---|---|")
-        for name, of in each["contenders"].items():
-            rate, score, saved = of["caption_first"], of["clip_score"], each["saved"][name]["time"]
+        for name, contender in part["contenders"].items():
+            rate, score = contender["caption_first"], contender["clip_score"]
+            saved = part["saved"][name]["time"]
             published = (
-                f"{100 * each['published'][name]:.1f} %" if name in each["published"] else ""
+                f"{100 * part['published'][name]:.1f} %" if name in part["published"] else ""
             )
-            first = (
+            caption_first = (
                 f"{100 * rate['rate']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
             )
             clip = f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
             lines.append(
-                f"| {name} | {first} | {clip} | {of['nfe']:g} | {of['seconds']:.3f} "
-                f"| {100 * saved:.0f} % | {published} |"
+                f"| {name} | {caption_first} | {clip} | {contender['nfe']:g} "
+                f"| {contender['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
             )
         turns = ", ".join(
-            f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in each["dial"]["turns"]
+            f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in part["dial"]["turns"]
         )
         lines.append(f"\nThe dial, the guidance scale whose pictures are nearest: {turns}.")
-    return "\n".join([*lines, f"\n{where(told)}\n"])
+    return "\n".join([*lines, f"\n{machine_line(result)}\n"])
 
 
 SECTIONS = {

@@ -46,7 +46,7 @@ def main(out: Path | None):
     # the embedded VAE's latents of 256 pixels are as large as the real one's of 512
     run = prepare(Prepare(str(FOLDER / "run"), base=str(base), max_examples=4, resolution=256)).run
     reference = plan_memory(Train(str(FOLDER / "x"), **REFERENCE), run.cache, 1)
-    how = {
+    options = {
         "mixed_precision": "bf16",
         "batch_size": 1,
         "gradient_checkpointing": True,
@@ -54,7 +54,7 @@ def main(out: Path | None):
         "steps": STEPS,
         "log_every": 1,
     }
-    train(Train(str(run.folder), **how, checkpointing_steps=0, validation_steps=0))
+    train(Train(str(run.folder), **options, checkpointing_steps=0, validation_steps=0))
     memory = run.stage_record("train")["memory"]
     [measured] = memory["measured_mib"]
     parts = {
@@ -65,7 +65,7 @@ def main(out: Path | None):
     parts["activations"] = reference.passing["activations"] / MIB
     # not from the logged rates, which are rounded too coarsely for steps this slow
     ends = [0.0, *(line["seconds"] for line in read_jsonl(run.metrics))]
-    told = {
+    figures = {
         "seconds": [end - begin for begin, end in pairwise(ends)],
         "planned_mib": memory["planned_mib"]["a process at its peak"],
         "measured_mib": measured,
@@ -74,12 +74,12 @@ def main(out: Path | None):
         "room_mib": reference.room / MIB,
         "share": measured / sum(parts.values()),
     }
-    print(told)
+    print(figures)
     if out:
-        write_atomic(out, json.dumps(told, indent=1) + "\n")
+        write_atomic(out, json.dumps(figures, indent=1) + "\n")
     else:
         page.save(
-            "true-size", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told}
+            "true-size", {"date": datetime.now(UTC).date().isoformat(), **environment(), **figures}
         )
     shutil.rmtree(FOLDER)
 

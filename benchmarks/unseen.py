@@ -28,20 +28,22 @@ def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
     kinds = [
         np.stack([image for scene, image in scenes if scene.kind == kind]) for kind in SCENE_KINDS
     ]
-    centres = torch.stack([seen(images[:DRAWN]).mean(0) for images in [*kinds, unseen]])
-    asked = [each["files"] for each in pictures if word in each["prompt"]]
-    told = {}
-    for name in asked[0]:
+    centres = torch.stack([image_features(images[:DRAWN]).mean(0) for images in [*kinds, unseen]])
+    file_sets = [picture["files"] for picture in pictures if word in picture["prompt"]]
+    found_shares = {}
+    for name in file_sets[0]:
         images = np.stack(
-            [np.asarray(Image.open(folder / files[name]).convert("RGB")) for files in asked]
+            [np.asarray(Image.open(folder / files[name]).convert("RGB")) for files in file_sets]
         )
-        nearest = torch.cosine_similarity(seen(images)[:, None], centres[None], dim=-1).argmax(1)
-        told[name] = float((nearest == len(SCENE_KINDS)).float().mean())
-    return told
+        nearest = torch.cosine_similarity(
+            image_features(images)[:, None], centres[None], dim=-1
+        ).argmax(1)
+        found_shares[name] = float((nearest == len(SCENE_KINDS)).float().mean())
+    return found_shares
 
 
 @torch.no_grad()
-def seen(images: np.ndarray) -> torch.Tensor:
+def image_features(images: np.ndarray) -> torch.Tensor:
     """Return CLIP's features [n, width], on the unit sphere, of pictures uint8 [n, 64, 64, 3]."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     return features(embedded_clip().get_image_features(pixel_values=pixels))

@@ -163,7 +163,8 @@ def true_size_line(result: dict) -> str:
     return (
         f"About {median(result['seconds']):.0f} s a step. At its peak it takes "
         f"{result['measured_mib']:.0f} MiB, libraries included "
-        f"({result['planned_mib']:.0f} planned); the reference method's weights, gradients, optimizer and activations alone are "
+        f"({result['planned_mib']:.0f} planned); "
+        "the reference method's weights, gradients, optimizer and activations alone are "
         f"{result['reference_planned_mib']:.0f} MiB by the same plan, so ours is "
         f"{result['share']:.2f} of it. {machine_line(result)}\n"
     )

@@ -108,12 +108,12 @@ from nbs_lib.run.run import Run
 config = from_notebook({cls}, globals())
 run = Run(config.run)
 exec(os.environ.get("BEFORE_{stage}", ""))
-with run.stage(config) as told:
+with run.stage(config) as record:
     exec(os.environ.get("DOES_{stage}", ""))
     parameters = str(dataclasses.replace(config, run="anywhere"))
     (run.folder / "{stage}.txt").write_text(os.environ.get("LEAVES_{stage}", parameters))
-    told["outputs"] = ["{stage}.txt"]
-    told |= {{"loss": getattr(config, "rank", 0) / 100, "seen": getattr(config, "seed", 0)}}
+    record["outputs"] = ["{stage}.txt"]
+    record |= {{"loss": getattr(config, "rank", 0) / 100, "seen": getattr(config, "seed", 0)}}
 print("{stage} came to its end")
 """
 """The code of a stage in a project with stand-in notebooks."""
@@ -148,9 +148,9 @@ class Project:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         """Start `onepass`."""
         command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", *map(str, arguments)]
-        known = os.environ | {"PYTHONPATH": str(self.folder), "COLUMNS": "200"} | environment
+        variables = os.environ | {"PYTHONPATH": str(self.folder), "COLUMNS": "200"} | environment
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=known, **pipes)
+        return subprocess.Popen(command, cwd=self.folder, env=variables, **pipes)
 
     def onepass(
         self, *arguments: str, status: int = 0, **environment: str
@@ -178,8 +178,8 @@ class Kernel:
     SOURCE = """
 import ctypes, os, warnings
 os.setsid()
-output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.dup2(output, 1), os.dup2(output, 2)
+file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(file, 1), os.dup2(file, 2)
 if gpus:
     del os.environ["CUDA_VISIBLE_DEVICES"]
 if network and ctypes.CDLL(None).setns(os.open("/run/netns/" + network, os.O_RDONLY), 0):
@@ -201,17 +201,17 @@ train(config)
     )
 
     def __init__(self, config: Train, network: str = "", gpus: bool = False):
-        self._file = tempfile.NamedTemporaryFile(prefix="said-")
-        given = {
+        self._file = tempfile.NamedTemporaryFile(prefix="output-")
+        variables = {
             "config": config,
-            "said": self._file.name,
+            "output": self._file.name,
             "network": network,
             "gpus": gpus,
             "__name__": "kernel",
         }
         # in the fork server, DeepSpeed has chosen the CPU, and cannot change it
-        fresh = multiprocessing.get_context("spawn") if gpus else self.FRESH
-        self._process = fresh.Process(target=exec, args=(self.SOURCE, given))
+        context = multiprocessing.get_context("spawn") if gpus else self.FRESH
+        self._process = context.Process(target=exec, args=(self.SOURCE, variables))
         self._process.start()
         self.pid = self._process.pid
 
@@ -222,25 +222,25 @@ train(config)
     def wait(self, seconds: float = 240) -> int:
         """Wait, and return the exit code. Errors: AssertionError with the output, on a timeout."""
         self._process.join(seconds)
-        assert self.poll() is not None, f"no end after {seconds} s: {self.said}"
+        assert self.poll() is not None, f"no end after {seconds} s: {self.output}"
         return self.poll()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return Path(self._file.name).read_text(errors="replace")
 
 
 @pytest.fixture(scope="session")
 def start_training() -> Iterator[Callable[..., Kernel]]:
     """Yield `start_training(config)`, which starts the stage in a kernel with a process group."""
-    started = []
+    kernels = []
 
-    def call(config: Train, **where: Any) -> Kernel:
-        started.append(Kernel(config, **where))
-        return started[-1]
+    def call(config: Train, **options: Any) -> Kernel:
+        kernels.append(Kernel(config, **options))
+        return kernels[-1]
 
     yield call
-    for kernel in started:
+    for kernel in kernels:
         with suppress(ProcessLookupError):
             os.killpg(kernel.pid, signal.SIGKILL)
 
@@ -251,16 +251,16 @@ def train(start_training) -> Callable[[Train], None]:
 
     def call(config: Train):
         kernel = start_training(config)
-        assert kernel.wait() == 0, kernel.said
+        assert kernel.wait() == 0, kernel.output
 
     return call
 
 
-def prepare_some(folder: Path, **how: Any) -> Run:
+def prepare_examples(folder: Path, **changed: Any) -> Run:
     """Prepare sixteen examples, eight of a prior, and two teacher's answers for each."""
     from nbs_lib.prepare import prepare
 
-    some = {
+    parameters = {
         "max_examples": 16,
         "prior_preservation_source": "picturebook",
         "prior_preservation_max_examples": 8,
@@ -269,13 +269,13 @@ def prepare_some(folder: Path, **how: Any) -> Run:
         "num_processes": 2,
     }
     with threads(1):
-        return prepare(Prepare(str(folder), **some | how)).run
+        return prepare(Prepare(str(folder), **parameters | changed)).run
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Run:
     """Return a run with some prepared examples; for reading only."""
-    return prepare_some(tmp_path_factory.mktemp("my rüns") / "prepared")
+    return prepare_examples(tmp_path_factory.mktemp("my rüns") / "prepared")
 
 
 @pytest.fixture(scope="session")
@@ -285,7 +285,7 @@ def prepared_tiny(tmp_path_factory, tiny_base) -> Run:
     It serves trainings that test processes.
     """
     place = tmp_path_factory.mktemp("my rüns")
-    return prepare_some(
+    return prepare_examples(
         place / "prepared", base=str(tiny_base("sd1", place / "tiny")), resolution=32
     )
 
@@ -327,8 +327,8 @@ def interrupted() -> Callable[[Run], Run]:
 
 
 @pytest.fixture(scope="session")
-def cannot() -> Callable[[str], None]:
-    """Return `cannot(why)`, which ends a test because this machine lacks something.
+def skip_or_fail() -> Callable[[str], None]:
+    """Return `skip_or_fail(why)`, which ends a test because this machine lacks something.
 
     The test is skipped, except in CI: nothing may be lacking there, so the test fails.
     """
@@ -336,7 +336,7 @@ def cannot() -> Callable[[str], None]:
 
 
 @pytest.fixture
-def mount(cannot) -> Iterator[Callable[[Path, str], Path]]:
+def mount(skip_or_fail) -> Iterator[Callable[[Path, str], Path]]:
     """Yield `mount(folder, options)`, which makes a folder with its own file system in memory."""
     mounted = []
 
@@ -348,7 +348,7 @@ def mount(cannot) -> Iterator[Callable[[Path, str], Path]]:
             text=True,
         )
         if done.returncode:
-            cannot(f"no file system can be mounted here: {done.stderr.strip()}")
+            skip_or_fail(f"no file system can be mounted here: {done.stderr.strip()}")
         mounted.append(folder)
         return folder
 
@@ -419,7 +419,7 @@ def tiny_unet(kind: str):
 
     attend, plain = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
     outer, inner = (plain, attend) if kind == "sdxl" else (attend, plain)
-    own = {
+    family_settings = {
         "sd1": {"cross_attention_dim": 32, "attention_head_dim": 4},
         "sd2-v": {
             "cross_attention_dim": 48,
@@ -443,7 +443,7 @@ def tiny_unet(kind: str):
         norm_num_groups=8,
         down_block_types=(outer[0], inner[0]),
         up_block_types=(inner[1], outer[1]),
-        **own[kind],
+        **family_settings[kind],
     )
 
 
@@ -471,16 +471,16 @@ def tiny_scheduler(kind: str):
         "beta_schedule": "scaled_linear",
         "timestep_spacing": "leading",
     }
-    told = schedule | {
+    settings = schedule | {
         "clip_sample": False,
         "set_alpha_to_one": False,
         "skip_prk_steps": True,
         "steps_offset": 1,
     }
-    told["prediction_type"] = "v_prediction" if kind == "sd2-v" else "epsilon"
+    settings["prediction_type"] = "v_prediction" if kind == "sd2-v" else "epsilon"
     return {"sd1": PNDMScheduler, "sd2-v": DDIMScheduler, "sdxl": EulerDiscreteScheduler}[
         kind
-    ].from_config(told)
+    ].from_config(settings)
 
 
 def tiny_text_encoder(cls: type, width: int, activation: str):

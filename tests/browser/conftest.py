@@ -10,11 +10,11 @@ FLAGS = (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def program(cannot) -> str:
+def program(skip_or_fail) -> str:
     """Return the installed Chromium; required first, so that without it nothing else is set up."""
     found = shutil.which("chromium")
     if found is None:
-        cannot("chromium is not on PATH; on Debian: apt-get install chromium")
+        skip_or_fail("chromium is not on PATH; on Debian: apt-get install chromium")
     return found
 
 

@@ -25,7 +25,7 @@ help:
 	@echo "make bench-true-size   take a training at SD 2.1's size, and write benchmarks/results"
 	@echo "make bench-prepare   measure preparation, with up to 100,000 images, and write benchmarks/results"
 	@echo "make bench-machines   measure processes, ZeRO stages and checkpoints, and write benchmarks/results"
-	@echo "make bench-soak   train 2,000 steps, killed again and again, and write benchmarks/results"
+	@echo "make bench-soak   train 2,000 steps, killed many times, and write benchmarks/results"
 	@echo "make bench-lab   run the comparison headlessly, hold it against a bare pipeline, and write benchmarks/results"
 	@echo "make bench-gpu   on a machine with GPUs: measure training at SD 2.1's size, and write benchmarks/results"
 	@echo "make bench-runs   measure what onepass run costs over bare papermill, and 2,000 runs listed, and write benchmarks/results"

@@ -1,10 +1,12 @@
-"""One command for a machine with GPUs, in 8 minutes or less: the reference method against ours at SD 2.1's true size.
+"""Comparison of the reference method and ours on GPUs, at SD 2.1's true size, in 8 minutes.
 
-    python benchmarks/gpu.py                    # or: make bench-gpu; writes benchmarks/results/gpu.json
-    python benchmarks/gpu.py --toy --out FILE   # the embedded size; what a machine without a GPU does
+    python benchmarks/gpu.py                    # or: make bench-gpu
+    python benchmarks/gpu.py --toy --out FILE   # the embedded size, as on a machine without a GPU
 
-Random weights, latents of 512 pixels, on all GPUs. Every setup is a process aside, forked from this one, which has the
-libraries in it and never touches CUDA. What would not fit into the time is left out, and said to be.
+Random weights, latents of 512 pixels, on all GPUs. Every setup runs in a process that is forked
+from this one, which has imported the libraries and never touches CUDA. Setups that would not fit
+into the time are skipped, and the result lists them. The figures go to
+benchmarks/results/gpu.json.
 """
 
 import argparse
@@ -27,12 +29,10 @@ from gpu_sides import OURS, Setup, measure
 from nbs_lib.files import ROOT, write_atomic
 from nbs_lib.run.environment import environment
 
-BUDGET, DEMO, MEMORY, LIMIT = (
-    480.0,
-    180.0,
-    90.0,
-    120.0,
-)  # seconds: in all, kept for the demo and the memory, of a setup
+BUDGET = 480.0  # seconds, in all
+DEMO = 180.0  # seconds reserved for the demo
+MEMORY = 90.0  # seconds reserved for the memory of a whole training
+LIMIT = 120.0  # seconds of one setup
 LIBRARIES = (
     "deepspeed",
     "diffusers.loaders.lora_pipeline",
@@ -48,7 +48,7 @@ SETUPS = {
 
 def main(toy: bool, out: Path | None):
     end = time.monotonic() + BUDGET
-    made = {
+    results = {
         "date": datetime.now(UTC).date().isoformat(),
         **environment(),
         "sides": {},
@@ -62,46 +62,49 @@ def main(toy: bool, out: Path | None):
         sides = [f"{method}, {name}" for method in setup.methods]
         left = end - DEMO - MEMORY - time.monotonic()
         if left < LIMIT / 2 or (toy and (setup.compiled or setup.zero_stage == 3)):
-            made["skipped"] += sides
+            results["skipped"] += sides
             continue
         print(f"{'; '.join(sides)} …", flush=True)
-        told = measured(setup, toy, min(left, LIMIT))
-        made["sides"] |= {
-            side: told.get(method, told) for side, method in zip(sides, setup.methods, strict=True)
+        figures = run_setup(setup, toy, min(left, LIMIT))
+        results["sides"] |= {
+            side: figures.get(method, figures)
+            for side, method in zip(sides, setup.methods, strict=True)
         }
-        print(json.dumps(told, indent=1), flush=True)
-        keep(made, toy, out)
+        print(json.dumps(figures, indent=1), flush=True)
+        save(results, toy, out)
     if toy:
-        made["skipped"] += ["a whole training's memory", "the demo recipe"]
+        results["skipped"] += ["a whole training's memory", "the demo recipe"]
     else:
-        made["memory"] = memory_of_a_training(end - DEMO - time.monotonic())
-        print(f"a whole training's memory: {made['memory']}", flush=True)
-        keep(made, toy, out)
-        made["demo_seconds"] = demo_seconds(end - time.monotonic())
-        print(f"the demo recipe: {made['demo_seconds']}", flush=True)
-    if made["skipped"]:
-        print(f"skipped: {', '.join(made['skipped'])}")
-    keep(made, toy, out)
+        results["memory"] = memory_of_a_training(end - DEMO - time.monotonic())
+        print(f"a whole training's memory: {results['memory']}", flush=True)
+        save(results, toy, out)
+        results["demo_seconds"] = demo_seconds(end - time.monotonic())
+        print(f"the demo recipe: {results['demo_seconds']}", flush=True)
+    if results["skipped"]:
+        print(f"skipped: {', '.join(results['skipped'])}")
+    save(results, toy, out)
 
 
-def keep(made: dict, toy: bool, out: Path | None):
-    """Write what there is by now: a lent machine may be taken back before the end."""
+def save(results: dict, toy: bool, out: Path | None):
+    """Write the figures so far, because a lent machine may be taken back before the end."""
     if out:
-        write_atomic(out, json.dumps(made, indent=1) + "\n")
+        write_atomic(out, json.dumps(results, indent=1) + "\n")
     elif not toy:
-        page.save("gpu", made)
+        page.save("gpu", results)
 
 
-def measured(setup: Setup, toy: bool, seconds: float) -> dict:
-    """What a setup came to in a process aside, by method, or what it failed with."""
+def run_setup(setup: Setup, toy: bool, seconds: float) -> dict:
+    """Run a setup in a separate process; return its figures by method, or its failure."""
     with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = FORK.Pipe(duplex=False)
-        process = FORK.Process(target=tell, args=(theirs, Path(folder), setup, toy))
+        receiver, sender = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=send_figures, args=(sender, Path(folder), setup, toy))
         process.start()
-        theirs.close()
+        sender.close()
         try:
             return (
-                ours.recv() if ours.poll(seconds) else {"failed": f"took more than {seconds:.0f} s"}
+                receiver.recv()
+                if receiver.poll(seconds)
+                else {"failed": f"took more than {seconds:.0f} s"}
             )
         except EOFError:
             return {"failed": "it was ended"}
@@ -110,37 +113,42 @@ def measured(setup: Setup, toy: bool, seconds: float) -> dict:
             process.join()
 
 
-def tell(pipe: Any, folder: Path, setup: Setup, toy: bool):
-    """What a setup's process does: its processes end with it."""
+def send_figures(pipe: Any, folder: Path, setup: Setup, toy: bool):
+    """Measure a setup and send the figures; the setup's own processes end with this one."""
     try:
-        told = measure(folder, setup, toy)
+        figures = measure(folder, setup, toy)
     except Exception as failure:
-        told = {"failed": str(failure)[:300]}
-    pipe.send(told)
+        figures = {"failed": str(failure)[:300]}
+    pipe.send(figures)
 
 
 def memory_of_a_training(limit: float) -> dict:
-    """The peak that was planned for a whole training, from preparation to the check of what was saved, and the measured one."""
+    """Return the planned and the measured peak memory of a whole training.
+
+    It includes the preparation and the check of the saved adapter.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "told.json"
+        out = Path(folder) / "figures.json"
         failed = run(["benchmarks/true_size.py", "--out", str(out)], limit)
-        told = {"failed": failed} if failed else json.loads(out.read_text())
-    return {name: told[name] for name in ("failed", "planned_mib", "measured_mib") if name in told}
+        figures = {"failed": failed} if failed else json.loads(out.read_text())
+    return {
+        name: figures[name] for name in ("failed", "planned_mib", "measured_mib") if name in figures
+    }
 
 
 def demo_seconds(limit: float) -> float | str:
-    """The demo recipe, start to report."""
+    """Return the seconds of the demo recipe, start to report, or its failure."""
     start = time.monotonic()
     shutil.rmtree(ROOT / "outputs" / "bench-gpu-demo", ignore_errors=True)
     failed = run(["-m", "nbs_lib", "run", "demo", "--name", "bench-gpu-demo"], limit)
     return failed or round(time.monotonic() - start, 1)
 
 
-def run(given: list[str], limit: float) -> str | None:
-    """Have another Python do something; what it failed with."""
+def run(arguments: list[str], limit: float) -> str | None:
+    """Run Python with these arguments; return the failure, or None."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", *given],
+        completed = subprocess.run(
+            [sys.executable, "-W", "ignore", *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -148,7 +156,11 @@ def run(given: list[str], limit: float) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return f"took more than {limit:.0f} s"
-    return done.stderr.strip()[-300:] or f"exit code {done.returncode}" if done.returncode else None
+    return (
+        completed.stderr.strip()[-300:] or f"exit code {completed.returncode}"
+        if completed.returncode
+        else None
+    )
 
 
 if __name__ == "__main__":
@@ -161,5 +173,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, help="where the figures go, instead of benchmarks/results/gpu.json"
     )
-    given = parser.parse_args()
-    main(given.toy or not torch.cuda.device_count(), given.out)
+    arguments = parser.parse_args()
+    main(arguments.toy or not torch.cuda.device_count(), arguments.out)

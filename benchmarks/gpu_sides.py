@@ -1,4 +1,4 @@
-"""The setups of benchmarks/gpu.py: training steps on random numbers, each setup in processes of its own."""
+"""The setups of benchmarks/gpu.py: training steps on random numbers, in their own processes."""
 
 import json
 import time
@@ -20,8 +20,13 @@ OURS = ("live", "cached")
 
 @dataclass(frozen=True)
 class Setup:
-    """methods: the reference alone, or ours, live and cached, which train the same weights one after the other: to start
-    processes and to fill a UNet takes longer than their steps."""
+    """One launch of the benchmark.
+
+    methods: the reference alone, or ours, live and cached. Ours train the same weights one after
+        the other, because starting processes and filling a UNet takes longer than their steps.
+    zero_stage: DeepSpeed's ZeRO stage.
+    compiled: compile the UNet's repeated blocks before the timed steps.
+    """
 
     methods: tuple[str, ...]
     zero_stage: int
@@ -29,7 +34,7 @@ class Setup:
 
 
 def train(config: Train, run: Run, inputs: dict):
-    """Steps of ours: a LoRA of rank 16 on bf16 weights, with the teacher live or its answers there."""
+    """Train a LoRA of rank 16 on bf16 weights, with a live teacher or with its stored answers."""
     from diffusers import DDIMScheduler
     from sizes import toy_size, true_size
 
@@ -54,7 +59,7 @@ def train(config: Train, run: Run, inputs: dict):
     engine, optimizer = wrap_for_training(accelerator, student, torch.optim.AdamW(parameters, 1e-4))
     if not partitioned(parameters):
         set_memory_format(unet)
-    batch = a_batch(unet.config, config.batch_size, device)
+    batch = random_batch(unet.config, config.batch_size, device)
     batches = {"live": replace(batch, answers=None), "cached": batch}
 
     def step(batch):
@@ -65,7 +70,7 @@ def train(config: Train, run: Run, inputs: dict):
         return loss
 
     steps = {method: partial(step, batches[method]) for method in inputs["methods"]}
-    finish(
+    measure_steps(
         accelerator,
         run,
         steps,
@@ -75,7 +80,10 @@ def train(config: Train, run: Run, inputs: dict):
 
 
 def reference(config: Train, run: Run, inputs: dict):
-    """Steps of the reference method: two UNets in fp32, all weights trained, VAE and text encoder run, three passes."""
+    """Train by the reference method.
+
+    Two UNets in fp32, all weights trained, VAE and text encoder in every step, three UNet passes.
+    """
     from diffusers import AutoencoderKL, DDPMScheduler
     from sizes import TRUE_VAE, toy_size, true_size
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -89,8 +97,13 @@ def reference(config: Train, run: Run, inputs: dict):
         side, width = student.config.sample_size, student.config.cross_attention_dim
         vae = AutoencoderKL(**TRUE_VAE)
         layers, heads = (2, 4) if toy else (23, 16)
-        words = CLIPTextModel(CLIPTextConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-                                             num_attention_heads=heads))  # fmt: skip
+        text_config = CLIPTextConfig(
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+        )
+        text_encoder = CLIPTextModel(text_config)
         pixels, ids = torch.randn(n, 3, 8 * side, 8 * side), torch.randint(0, 1000, (2 * n, 77))
     teacher.requires_grad_(False)
     scheduler, optimizer = DDPMScheduler(), torch.optim.AdamW(student.parameters(), lr=1e-5)
@@ -99,7 +112,7 @@ def reference(config: Train, run: Run, inputs: dict):
     def step():
         with torch.no_grad():
             latents = vae.encode(pixels).latent_dist.sample()
-            uncond, cond = words(ids).last_hidden_state.chunk(2)
+            uncond, cond = text_encoder(ids).last_hidden_state.chunk(2)
             noise, t = torch.randn_like(latents), torch.randint(0, 1000, (n,), device=device)
             noisy = scheduler.add_noise(latents, noise, t)
             without, with_ = teacher(noisy, t, uncond).sample, teacher(noisy, t, cond).sample
@@ -109,40 +122,45 @@ def reference(config: Train, run: Run, inputs: dict):
         optimizer.zero_grad()
         return loss
 
-    finish(accelerator, run, {"reference": step}, config)
+    measure_steps(accelerator, run, {"reference": step}, config)
 
 
-def a_batch(of, n: int, device: torch.device):
-    """Random numbers in the shape of a batch with answers. of: the UNet's config."""
+def random_batch(unet_config, n: int, device: torch.device):
+    """Return random numbers in the shape of a batch with answers. unet_config: its sizes."""
     from nbs_lib.train.dataset import Batch
 
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4, n, 4, of.sample_size, of.sample_size, generator=generator)
-    text = torch.randn(2, n, 77, of.cross_attention_dim, generator=generator)
+    x = torch.randn(4, n, 4, unet_config.sample_size, unet_config.sample_size, generator=generator)
+    text = torch.randn(2, n, 77, unet_config.cross_attention_dim, generator=generator)
     t, ones = torch.randint(0, 1000, (n,), generator=generator), torch.ones(n)
     return Batch(
         x[0], x[1], t, text[0], text[1], 7.5 * ones, ones, torch.arange(n), (x[2], x[3])
     ).to(device)
 
 
-def finish(
-    accelerator, run: Run, steps: dict[str, Callable], config: Train, then: Callable | None = None
+def measure_steps(
+    accelerator,
+    run: Run,
+    steps: dict[str, Callable],
+    config: Train,
+    before_timing: Callable | None = None,
 ):
-    """Take the steps, by one method after the other, and leave what each came to: a first one's operations are counted.
+    """Count the operations of each method's first step, time its others, and write the figures.
 
-    then: is called after these, for what is compiled could not be counted, nor what was counted be compiled.
+    before_timing: called after the counting, because compiled code cannot be counted, nor counted
+        code compiled.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     from nbs_lib.train.memory.estimate import MIB, measured_peak
 
-    gpu, flops, told = accelerator.device.type == "cuda", {}, {}
+    gpu, flops, figures = accelerator.device.type == "cuda", {}, {}
     for method, step in steps.items():
-        with FlopCounterMode(display=False) as counted:
+        with FlopCounterMode(display=False) as counter:
             step()
-        flops[method] = counted.get_total_flops()
-    if then:
-        then()
+        flops[method] = counter.get_total_flops()
+    if before_timing:
+        before_timing()
     for method, step in steps.items():
         if gpu:
             torch.cuda.empty_cache()
@@ -153,7 +171,7 @@ def finish(
             loss = float(step().detach())  # a GPU is done by then
             seconds.append(time.perf_counter() - start)
         typical = median(seconds[LEFT_OUT:])
-        told[method] = {
+        figures[method] = {
             "examples_per_s": accelerator.num_processes * config.batch_size / typical,
             "peak_mib": measured_peak(gpu) / MIB,
             "flops_per_s": flops[method] / typical,
@@ -161,31 +179,32 @@ def finish(
             "processes": accelerator.num_processes,
         }
     rate = matmul_rate(accelerator.device)
-    for each in told.values():
-        each["share_of_matmul"] = each.pop("flops_per_s") / rate
+    for values in figures.values():
+        values["share_of_matmul"] = values.pop("flops_per_s") / rate
     if accelerator.is_main_process:
-        (run.folder / RESULT_FILE).write_text(json.dumps(told))
+        (run.folder / RESULT_FILE).write_text(json.dumps(figures))
     accelerator.wait_for_everyone()
 
 
 def compile_blocks(unet):
-    """Compile the blocks that a UNet repeats, as the comparison's engine does: all of it took more than two minutes."""
-    torch.compiler.reset()  # it would not compile what it has seen being counted
+    """Compile the blocks that a UNet repeats, as the comparison's engine does.
+
+    Compiling the whole UNet took more than two minutes.
+    """
+    torch.compiler.reset()  # otherwise it does not compile code that it saw during counting
     # a graph for each width, with the adapter and without, with gradients and without
     torch._dynamo.config.recompile_limit = 32
     unet.compile_repeated_blocks(dynamic=False)
 
 
 def matmul_rate(device: torch.device) -> float:
-    """Operations a second of a large product of bf16 matrices on this machine."""
+    """Return the operations per second of a large product of bf16 matrices on this machine."""
     n, products = (8192, 20) if device.type == "cuda" else (1024, 1)
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = []
     for _ in range(8):
         start = time.perf_counter()
-        for _ in range(
-            products
-        ):  # one after the other, so that a GPU never waits for the next to be asked for
+        for _ in range(products):  # queued without a wait, so that a GPU is never idle
             c = a @ b
         float(c[0, 0])
         seconds.append((time.perf_counter() - start) / products)
@@ -193,9 +212,13 @@ def matmul_rate(device: torch.device) -> float:
 
 
 def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
-    """What a setup comes to, by method. folder: an empty one. Errors: LaunchError with what it failed with."""
+    """Launch a setup and return its figures by method.
+
+    folder: an empty folder.
+    Errors: LaunchError with the reason of the failure.
+    """
     steps, batch = (6, 2) if toy else (STEPS, BATCH)
-    how = {
+    options = {
         "zero_stage": setup.zero_stage,
         "target_modules": "attention",
         "checkpointing_steps": 0,
@@ -205,7 +228,7 @@ def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
     precision, function = ("fp32", reference) if "reference" in setup.methods else ("bf16", train)
     return launch(
         function,
-        Train(str(folder), **how, mixed_precision=precision),
+        Train(str(folder), **options, mixed_precision=precision),
         Run(folder),
         vars(setup) | {"toy": toy},
     )

@@ -1,11 +1,12 @@
-"""A run that is killed, with all its processes, at a random moment, and resumed: does it end as if nothing had been?
+"""Runs that are killed at random moments and resumed, against one that was not killed.
 
-    python benchmarks/kills.py [MOMENTS]     # or: make bench-kills; 20 moments for each ZeRO stage unless told
+    python benchmarks/kills.py [MOMENTS]     # or: make bench-kills; 20 per ZeRO stage by default
 
-A shrunken demo in a project of its own, in a temporary folder: once from nothing to its end, then again and again, killed by
-SIGKILL at a moment drawn from the whole of its time, the command's process group alone or every process of it in turn, then
-`onepass resume`. All of it with ZeRO 0 and with ZeRO 2, side by side, because most of a run keeps one core busy. The figures go
-to benchmarks/results/kills.json, where the moments are 20 for each. Status 1 where one of them did not end as it should.
+A shrunken demo in its own project, in a temporary folder, runs once from nothing to its end. Then
+it runs many times more, is killed by SIGKILL at a moment drawn from its whole time (in turn: the
+command's process group, every process of the run), and is resumed with `onepass resume`. ZeRO 0 and
+ZeRO 2 go side by side, because most of a run keeps one core busy. With 20 moments for each stage,
+the figures go to benchmarks/results/kills.json. The exit status is 1 if one run ended differently.
 """
 
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import page
 import psutil
-from project import copied, inside
+from project import copy_project, start_options
 
 from nbs_lib.files import file_hash
 from nbs_lib.run.environment import environment
@@ -52,97 +53,117 @@ def main(moments: int):
         ThreadPoolExecutor() as pool,
     ):
         runs = [
-            Run(copied(Path(folder) / f"project-{stage}") / "outputs" / NAME)
+            Run(copy_project(Path(folder) / f"project-{stage}") / "outputs" / NAME)
             for stage in ZERO_STAGES
         ]
-        done = list(pool.map(killed, runs, ZERO_STAGES, [moments] * len(runs)))
-    seconds, trials = [each[0] for each in done], [trial for each in done for trial in each[1]]
-    good = sum(each["same"] and each["status"] == "done" for each in trials)
-    told = {
+        results = list(pool.map(run_trials, runs, ZERO_STAGES, [moments] * len(runs)))
+    seconds, trials = (
+        [result[0] for result in results],
+        [trial for result in results for trial in result[1]],
+    )
+    equal = sum(result["same"] and result["status"] == "done" for result in trials)
+    figures = {
         "moments": len(trials),
         "zero_stages": ZERO_STAGES,
         "seconds": round(sum(seconds) / len(seconds), 1),
     }
-    told |= {"ended_the_same": good, "trials": trials}
+    figures |= {"ended_the_same": equal, "trials": trials}
     if moments == MOMENTS:
-        page.save("kills", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
-    print(f"{good} of {len(trials)} ended done, with the hashes of the run that was not killed")
-    sys.exit(good != len(trials))
+        page.save(
+            "kills", {"date": datetime.now(UTC).date().isoformat(), **environment(), **figures}
+        )
+    print(f"{equal} of {len(trials)} ended done, with the hashes of the run that was not killed")
+    sys.exit(equal != len(trials))
 
 
-def killed(run: Run, stage: int, moments: int) -> tuple[float, list[dict]]:
-    """Return the seconds of a run with that ZeRO stage that nobody kills, and the trials."""
-    chance, trials = random.Random(stage), []
+def run_trials(run: Run, stage: int, moments: int) -> tuple[float, list[dict]]:
+    """Return the seconds of an unkilled run with that ZeRO stage, and the trials."""
+    rng, trials = random.Random(stage), []
     try:
         start = time.monotonic()
-        finished(begin(run, stage))
+        wait_for_success(start_demo(run, stage))
         seconds, whole = time.monotonic() - start, hashes(run)
-        kept = run.cache.resolve()
+        cache = run.cache.resolve()
         for number in range(moments):
-            clear(run, kept)
-            told = trial(run, stage, chance.uniform(0, seconds), everything=bool(number % 2))
-            trials.append(told | {"same": hashes(run) == whole})
+            delete_run(run, cache)
+            outcome = trial(run, stage, rng.uniform(0, seconds), kill_all=bool(number % 2))
+            trials.append(outcome | {"same": hashes(run) == whole})
             print(trials[-1], flush=True)
     finally:
-        clear(run, run.cache.resolve())
+        delete_run(run, run.cache.resolve())
     return seconds, trials
 
 
-def begin(run: Run, stage: int) -> subprocess.Popen:
-    given = [*SMALL, f"train.zero_stage={stage}"]
+def start_demo(run: Run, stage: int) -> subprocess.Popen:
+    settings = [*SMALL, f"train.zero_stage={stage}"]
     return command(
-        run, "run", "demo", "--name", run.name, *(part for each in given for part in ("-p", each))
+        run,
+        "run",
+        "demo",
+        "--name",
+        run.name,
+        *(part for setting in settings for part in ("-p", setting)),
     )
 
 
 def command(run: Run, *arguments: str) -> subprocess.Popen:
-    """`onepass`, which leads a process group of its own."""
+    """Start `onepass` in its own process group."""
     whole = [sys.executable, "-W", "ignore", "-m", "nbs_lib", *arguments]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
-        whole, start_new_session=True, **inside(run.folder.parent.parent), **quiet
+        whole, start_new_session=True, **start_options(run.folder.parent.parent), **quiet
     )
 
 
-def finished(process: subprocess.Popen):
-    said = process.communicate()[1]
+def wait_for_success(process: subprocess.Popen):
+    errors = process.communicate()[1]
     if process.returncode:
-        raise SystemExit(f"a command that was to end well ended with {process.returncode}: {said}")
+        raise SystemExit(
+            f"a command that was to end well ended with {process.returncode}: {errors}"
+        )
 
 
-def trial(run: Run, stage: int, moment: float, everything: bool) -> dict:
-    """Begin, kill at the moment, resume. everything: the kernel and what it started too, which else end by themselves."""
-    process = begin(run, stage)
+def trial(run: Run, stage: int, moment: float, kill_all: bool) -> dict:
+    """Start a run, kill it at the moment, resume it, and return the outcome.
+
+    kill_all: also kill the kernel and the processes it started; otherwise they end by themselves.
+    """
+    process = start_demo(run, stage)
     with suppress(subprocess.TimeoutExpired):
         process.wait(moment)
-    at = {stage: told.get("status") for stage, told in run.read().get("stages", {}).items()}
+    at = {stage: outcome.get("status") for stage, outcome in run.read().get("stages", {}).items()}
     with suppress(psutil.NoSuchProcess, ProcessLookupError):
-        below = psutil.Process(process.pid).children(recursive=True) if everything else []
+        children = psutil.Process(process.pid).children(recursive=True) if kill_all else []
         os.killpg(process.pid, signal.SIGKILL)
-        for each in below:
+        for child in children:
             with suppress(psutil.NoSuchProcess):
-                each.kill()
+                child.kill()
     process.communicate()
-    known = run.record.exists()  # before its first second is over, there is nothing to resume
-    again = command(run, "resume", run.name) if known else begin(run, stage)
-    said = again.communicate()[1]
-    told = {"zero_stage": stage, "moment": round(moment, 1), "everything": everything, "stages": at}
-    told |= {"resumed": known, "exit": again.returncode}
+    resumed = run.record.exists()  # before its first second is over, there is nothing to resume
+    resume = command(run, "resume", run.name) if resumed else start_demo(run, stage)
+    errors = resume.communicate()[1]
+    outcome = {
+        "zero_stage": stage,
+        "moment": round(moment, 1),
+        "everything": kill_all,
+        "stages": at,
+    }
+    outcome |= {"resumed": resumed, "exit": resume.returncode}
     return (
-        told
+        outcome
         | {"status": run.read().get("status")}
-        | ({"said": said.strip()[-300:]} if again.returncode else {})
+        | ({"said": errors.strip()[-300:]} if resume.returncode else {})
     )
 
 
 def hashes(run: Run) -> dict[str, str]:
-    """Of the weights and of every picture."""
+    """Return the hashes of the weights and of every picture."""
     files = [*run.adapter.glob("*.safetensors"), *sorted((run.compare / "pictures").glob("*.png"))]
     return {str(path.relative_to(run.folder)): file_hash(path) for path in files}
 
 
-def clear(run: Run, cache):
-    """Nothing of a run is there: neither its folder nor its cache."""
+def delete_run(run: Run, cache):
+    """Delete a run's folder and its cache."""
     shutil.rmtree(run.folder, ignore_errors=True)
     shutil.rmtree(cache, ignore_errors=True)
 

@@ -1,8 +1,9 @@
-"""The comparison lab: many headless runs in a row, what it costs over a bare pipeline, and the frontier of a whole run.
+"""The comparison lab: many headless runs, its overhead over a bare pipeline, and the frontier.
 
-    python benchmarks/lab.py [PART …]     # or: make bench-lab; of PARTS (headless, overhead, frontier), all unless told
+    python benchmarks/lab.py [PART …]     # or: make bench-lab
 
-The figures go to benchmarks/results/lab.json; parts that are not measured stay as they were measured last.
+PART is headless, overhead or frontier; without any, all are measured. The figures go to
+benchmarks/results/lab.json; parts that are not measured keep their last figures.
 """
 
 import json
@@ -34,20 +35,23 @@ RUNS, PATIENCE = 50, 300  # headless runs, and seconds after which one hangs
 ROUNDS, STEPS = 7, 25  # of the overhead, the first thrown away
 FRONTIER = ROOT / "outputs" / "bench-frontier"
 PUBLISHED = {"selective-20": 0.082, "selective-50": 0.203}
-"""What selective guidance saves of a picture's time. Source: arXiv 2305.09847, table 1."""
+"""The share of a picture's time that selective guidance saves.
+
+Source: arXiv 2305.09847, table 1.
+"""
 
 
 def main(parts: list[str]):
     last = page.RESULTS / "lab.json"
-    told = json.loads(last.read_text()) if last.exists() else {}
+    figures = json.loads(last.read_text()) if last.exists() else {}
     for part in parts:
-        told[part] = {"headless": headless, "overhead": overhead, "frontier": frontier}[part]()
-        print(part, json.dumps(told[part], indent=1), flush=True)
-        page.save("lab", told | {"date": datetime.now(UTC).date().isoformat(), **environment()})
+        figures[part] = {"headless": headless, "overhead": overhead, "frontier": frontier}[part]()
+        print(part, json.dumps(figures[part], indent=1), flush=True)
+        page.save("lab", figures | {"date": datetime.now(UTC).date().isoformat(), **environment()})
 
 
-def tiny() -> Run:
-    """A run that was trained for two steps."""
+def tiny_run() -> Run:
+    """Return a run that was trained for two steps."""
     folder = ROOT / "outputs" / "bench-lab"
     shutil.rmtree(folder, ignore_errors=True)
     run = prepare(Prepare(str(folder), max_examples=32)).run
@@ -65,9 +69,9 @@ def tiny() -> Run:
 
 
 def headless() -> dict:
-    """3_compare through papermill, again and again, its pictures sampled each time."""
-    run, seconds, failed, hung = tiny(), [], 0, 0
-    how = as_parameters(
+    """Run 3_compare through papermill many times, with its pictures sampled each time."""
+    run, seconds, failed, hung = tiny_run(), [], 0, 0
+    parameters = as_parameters(
         Compare(
             str(run.folder),
             prompts=REFERENCE_PROMPTS[:2],
@@ -76,26 +80,28 @@ def headless() -> dict:
             effective_guidance_at=[0.5, 1.0],
         )
     )
-    given = [part for name, value in how.items() for part in ("-y", json.dumps({name: value}))]
+    options = [
+        part for name, value in parameters.items() for part in ("-y", json.dumps({name: value}))
+    ]
     command = [
         sys.executable,
         "-m",
         "papermill",
         NOTEBOOKS / "3_compare.ipynb",
         run.folder / "again.ipynb",
-        *given,
+        *options,
     ]
     for number in range(RUNS):
         shutil.rmtree(run.samples, ignore_errors=True)
         start = time.perf_counter()
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 [*command, "--no-progress-bar"],
                 cwd=NOTEBOOKS,
                 capture_output=True,
                 timeout=PATIENCE,
             )
-            failed += done.returncode != 0
+            failed += completed.returncode != 0
         except subprocess.TimeoutExpired:
             hung += 1
         seconds.append(time.perf_counter() - start)
@@ -106,8 +112,11 @@ def headless() -> dict:
 
 
 def overhead() -> dict:
-    """Seconds for the reference's ten prompts, by the lab and by a bare stock pipeline with the same settings, in turns."""
-    run = tiny()
+    """Return the seconds for the reference's ten prompts, by the lab and by a bare stock pipeline.
+
+    Both have the same settings and take turns.
+    """
+    run = tiny_run()
     sampler, seeds = load_sampler(run), list(range(len(REFERENCE_PROMPTS)))
     bare = {name: sampler.base.pipeline().to(sampler.device) for name in ("guided", "tuned")}
     bare["tuned"].load_lora_weights(str(run.adapter), weight_name=LORA_FILE)
@@ -126,43 +135,43 @@ def overhead() -> dict:
                 REFERENCE_PROMPTS, num_inference_steps=STEPS, guidance_scale=w, generator=noise
             )
 
-    told = {}
+    figures = {}
     for name in bare:
         seconds = {"lab": [], "bare": []}
         for _ in range(ROUNDS):
             for side, sample in (("lab", by_lab), ("bare", by_pipeline)):
-                seconds[side].append(timed(sample, name))
-        medians = {side: statistics.median(each[1:]) for side, each in seconds.items()}
-        told[name] = medians | {"over": medians["lab"] / medians["bare"] - 1}
-    return told
+                seconds[side].append(seconds_of(sample, name))
+        medians = {side: statistics.median(times[1:]) for side, times in seconds.items()}
+        figures[name] = medians | {"over": medians["lab"] / medians["bare"] - 1}
+    return figures
 
 
-def timed(work: Callable, *given) -> float:
+def seconds_of(work: Callable, *arguments) -> float:
     start = time.perf_counter()
-    work(*given)
+    work(*arguments)
     return time.perf_counter() - start
 
 
 def frontier() -> dict:
-    """The recipe of that name, from one command."""
+    """Run the recipe `frontier` by one command, and return its figures."""
     shutil.rmtree(FRONTIER, ignore_errors=True)
     command = [sys.executable, "-m", "nbs_lib", "run", "frontier", "--name", FRONTIER.name]
-    seconds = timed(lambda: subprocess.run(command, cwd=ROOT, check=True))
+    seconds = seconds_of(lambda: subprocess.run(command, cwd=ROOT, check=True))
     results = json.loads((FRONTIER / "compare" / "results.json").read_text())
     guided = results["contenders"]["guided"]
     saved = {
         name: {
-            "time": 1 - told["seconds"] / guided["seconds"],
-            "nfe": 1 - told["nfe"] / guided["nfe"],
+            "time": 1 - contender["seconds"] / guided["seconds"],
+            "nfe": 1 - contender["nfe"] / guided["nfe"],
         }
-        for name, told in results["contenders"].items()
+        for name, contender in results["contenders"].items()
     }
-    kept = ("contenders", "guidance_recovered", "to_guided", "dial", "set", "w_train")
+    keys = ("contenders", "guidance_recovered", "to_guided", "dial", "set", "w_train")
     return {
         "seconds": round(seconds, 1),
         "saved": saved,
         "published": PUBLISHED,
-        **{name: results[name] for name in kept},
+        **{name: results[name] for name in keys},
     }
 
 

@@ -1,9 +1,10 @@
-"""What processes, ZeRO stages, checkpoints and watching cost.
+"""The cost of processes, ZeRO stages, checkpoints and watching.
 
     python benchmarks/machines.py     # or: make bench-machines
 
-Every side is a real training on kept answers, launched one after the other in several rounds; what counts is the median of
-all rounds' steps, without the first ones of each. The figures go to benchmarks/results/machines.json.
+Every side is a real training on kept answers. The sides are launched one after the other in several
+rounds; the figure is the median of all rounds' steps, without the first ones of each. The figures
+go to benchmarks/results/machines.json.
 """
 
 import os
@@ -47,16 +48,18 @@ def main():
         ).run
         for name, base in bases.items()
     }
-    told = {
+    figures = {
         "scaling": scaling(prepared["embedded"]),
         "stages": {name: stages(run, SIZES[name]) for name, run in prepared.items()},
         "checkpoints": checkpoints(prepared["embedded"]),
     }
-    page.save("machines", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
+    page.save(
+        "machines", {"date": datetime.now(UTC).date().isoformat(), **environment(), **figures}
+    )
 
 
-def trained(prepared: Run, **how) -> Run:
-    """A training of its own on what was prepared."""
+def train_run(prepared: Run, **options) -> Run:
+    """Train a new run on a prepared run's examples, and return it."""
     run = Run(FOLDER / "run")
     shutil.rmtree(run.folder, ignore_errors=True)
     run.folder.mkdir(parents=True)
@@ -69,50 +72,50 @@ def trained(prepared: Run, **how) -> Run:
         "checkpointing_steps": 0,
         "validation_steps": 0,
     }
-    train(Train(str(run.folder), **quiet | how))
+    train(Train(str(run.folder), **quiet | options))
     return run
 
 
 def rates(run: Run) -> list[float]:
-    """Examples a second of each step, without the first ones."""
+    """Return the examples per second of each step, without the first ones."""
     return [line["examples_per_s"] for line in read_jsonl(run.metrics)][LEFT_OUT:]
 
 
 def scaling(prepared: Run) -> dict[str, float]:
-    """One process on one core and two on two, with the same work for each."""
+    """Measure one process on one core and two on two, with the same work for each."""
     cores = sorted(os.sched_getaffinity(0))[:2]
-    found = {1: [], 2: []}
+    measured = {1: [], 2: []}
     for _ in range(ROUNDS + 1):
-        for processes in found:
+        for processes in measured:
             os.sched_setaffinity(0, cores[:processes])
-            found[processes] += rates(
-                trained(prepared, num_processes=processes, zero_stage=0, batch_size=8, steps=20)
+            measured[processes] += rates(
+                train_run(prepared, num_processes=processes, zero_stage=0, batch_size=8, steps=20)
             )
             os.sched_setaffinity(0, cores)
-    one, two = (median(each) for each in found.values())
+    one, two = (median(values) for values in measured.values())
     print(f"scaling: {one:.2f} and {two:.2f} examples a second", flush=True)
     return {"one": one, "two": two, "efficiency": two / (2 * one)}
 
 
-def stages(prepared: Run, how: dict) -> dict[str, dict[str, float]]:
-    """Seconds a step and the peak memory of a process, at each stage."""
-    found = {name: [] for name in STAGES}
+def stages(prepared: Run, options: dict) -> dict[str, dict[str, float]]:
+    """Return the seconds per step and the peak memory of a process, at each stage."""
+    seconds = {name: [] for name in STAGES}
     peaks = {}
     for _ in range(ROUNDS):
         for name, stage in STAGES.items():
-            run = trained(prepared, num_processes=2, **how, **stage)
-            found[name] += [2 * how["batch_size"] / rate for rate in rates(run)]
+            run = train_run(prepared, num_processes=2, **options, **stage)
+            seconds[name] += [2 * options["batch_size"] / rate for rate in rates(run)]
             peaks[name] = max(run.stage_record("train")["memory"]["measured_mib"])
-    told = {
-        name: {"seconds": median(each), "peak_mib": peaks[name]} for name, each in found.items()
+    figures = {
+        name: {"seconds": median(times), "peak_mib": peaks[name]} for name, times in seconds.items()
     }
-    print(told, flush=True)
-    return told
+    print(figures, flush=True)
+    return figures
 
 
 def checkpoints(prepared: Run) -> dict[str, float]:
-    """Seconds that a checkpoint takes from training, and the share of it at one a minute; and that of watching."""
-    run = trained(prepared, num_processes=2, steps=60, checkpointing_steps=5, batch_size=8)
+    """Return the seconds of a checkpoint, its share of the time at one a minute, and watching's."""
+    run = train_run(prepared, num_processes=2, steps=60, checkpointing_steps=5, batch_size=8)
     begun = [(line["stage"], line["seconds"]) for line in read_jsonl(run.usage) if "stage" in line]
     spans = [
         after - at
@@ -124,15 +127,15 @@ def checkpoints(prepared: Run) -> dict[str, float]:
         for path in next(run.checkpoints.glob("step-*")).rglob("*")
         if path.is_file()
     )
-    told = {
+    figures = {
         "seconds": median(spans),
         "count": len(spans),
         "share": median(spans) / 60,
         "mib": size / MIB,
     }
-    return told | {"watch_share": run.stage_record("train")["watch_share"]}
+    return figures | {"watch_share": run.stage_record("train")["watch_share"]}
 
 
 if __name__ == "__main__":
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # it measures two processes on two cores
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # two processes on two cores are measured
     main()

@@ -1,10 +1,11 @@
-"""The main job, as a user runs it: `onepass run RECIPE` from nothing, timed; what it came to, written down.
+"""The main job, as a user runs it: `onepass run RECIPE` from nothing, timed, with its figures.
 
-    python benchmarks/main_job.py demo demo-long     # or: make bench; the others: make bench-recipes
-    python benchmarks/main_job.py cached+train.target_modules=feedforward     # with a parameter changed
+    python benchmarks/main_job.py demo demo-long     # or: make bench; others: make bench-recipes
+    python benchmarks/main_job.py cached+train.target_modules=feedforward     # parameter changed
 
-For each recipe, a fresh run outputs/bench-RECIPE; its figures go to benchmarks/results/RECIPE.json, and the table of all
-results to benchmarks/README.md. Times are wall clock on the machine that the result names.
+Each recipe gets a fresh run outputs/bench-RECIPE; its figures go to benchmarks/results/RECIPE.json,
+and the table of all results to benchmarks/README.md. Times are wall clock on the machine that the
+result names.
 """
 
 import json
@@ -25,7 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure(recipe: str) -> dict:
-    """Run a recipe from nothing, with the parameters changed that stand behind its name; its figures."""
+    """Run a recipe from nothing and return its figures.
+
+    recipe: RECIPE, or RECIPE+NAME=VALUE+… with changed parameters.
+    """
     plain, *changed = recipe.split("+")
     name = "-".join(["bench", plain, *(change.rpartition("=")[2] for change in changed)])
     run = ROOT / "outputs" / name
@@ -41,7 +45,7 @@ def measure(recipe: str) -> dict:
         plain,
         "--name",
         name,
-        *(f"-p{each}" for each in changed),
+        *(f"-p{change}" for change in changed),
     ]
     subprocess.run(command, cwd=ROOT, check=True)
     seconds = time.perf_counter() - start
@@ -49,7 +53,7 @@ def measure(recipe: str) -> dict:
         json.loads((run / file).read_text()) for file in ("run.json", "compare/results.json")
     )
     stages = record["stages"]
-    kept = (
+    keys = (
         "w_train",
         "steps",
         "scheduler",
@@ -67,7 +71,7 @@ def measure(recipe: str) -> dict:
         "commit": record["commit"],
         "seconds": round(seconds, 1),
         "scenes_per_second": round(scenes_per_second()),
-        "stages": {stage: told["seconds"] for stage, told in stages.items()},
+        "stages": {stage: stage_record["seconds"] for stage, stage_record in stages.items()},
         "train": {
             **stages["train"]["parameters"],
             "run": name,
@@ -80,12 +84,12 @@ def measure(recipe: str) -> dict:
         "shows_the_unseen": shares(run / "compare", results["pictures"], "snowman")
         if plain == "unseen"
         else None,
-        **{key: results[key] for key in kept},
+        **{key: results[key] for key in keys},
     }
 
 
 def scenes_per_second(count: int = 1000, repetitions: int = 5) -> float:
-    """How fast the picture-book is drawn; the median of some repetitions."""
+    """Return the scenes that the picture-book draws per second, as a median of repetitions."""
     seconds = []
     for seed in range(repetitions):
         start = time.perf_counter()

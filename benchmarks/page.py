@@ -1,9 +1,9 @@
-"""benchmarks/README.md: the last results as tables, each with the command that wrote it and the machine it ran on."""
+"""benchmarks/README.md: the last results as tables, with their commands and machines."""
 
 import json
 from pathlib import Path
 
-from tables import MAIN_JOB, SECTIONS, table
+from tables import MAIN_JOB, SECTIONS, recipes_table
 
 from nbs_lib.files import write_atomic
 
@@ -11,19 +11,20 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 HEAD = """# Benchmarks
 
-What is measured, with the last results. Every figure is written by the command above its table, on the machine named below it.
+The measurements and their last results. Every figure is written by the command above its table, on
+the machine named below it.
 """
 
 
-def save(name: str, told: dict):
-    """Write a result, and the page anew."""
-    write_atomic(RESULTS / f"{name}.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+def save(name: str, result: dict):
+    """Write a result, and rewrite the page."""
+    write_atomic(RESULTS / f"{name}.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    recipes = [each for each in results.values() if "recipe" in each]
-    text = HEAD + (MAIN_JOB + table(recipes) if recipes else "")
+    recipes = [other for other in results.values() if "recipe" in other]
+    text = HEAD + (MAIN_JOB + recipes_table(recipes) if recipes else "")
     text += "".join(
-        said + shown(results[which])
-        for which, (said, shown) in SECTIONS.items()
-        if which in results
+        heading + render(results[section])
+        for section, (heading, render) in SECTIONS.items()
+        if section in results
     )
     write_atomic(HERE / "README.md", text)

@@ -1,9 +1,11 @@
-"""Preparation: its rate against a bare loop of the VAE, a second run over what is unchanged, memory, and reading for training.
+"""Preparation: its rate against a bare VAE loop, a second run, its memory, and reading.
 
-    python benchmarks/prepare.py [EXAMPLES [PART …]]     # or: make bench-prepare; 100,000 examples at most unless told
+    python benchmarks/prepare.py [EXAMPLES [PART …]]     # or: make bench-prepare
 
-Images are written by the benchmark, each with one of a few captions. The figures go to benchmarks/results/prepare.json, where
-the examples are 100,000; of PARTS (rates, again, memory), all unless told, the others stay as they were measured last.
+EXAMPLES is the largest number of examples, 100,000 by default. PART is rates, again (a second run
+over unchanged images) or memory (with reading for training); without any, all are measured. The
+benchmark writes the images itself, each with one of a few captions. With 100,000 examples, the
+figures go to benchmarks/results/prepare.json; parts that are not measured keep their last figures.
 """
 
 import json
@@ -44,21 +46,22 @@ from nbs_lib.config import Prepare
 from nbs_lib.prepare import prepare
 start = time.perf_counter()
 done = prepare(Prepare(**json.loads(sys.argv[1])))
-print(json.dumps({"seconds": done.seconds, "examples": done.cache.meta["examples"], "encoded": done.built.encoded}))
+examples, encoded = done.cache.meta["examples"], done.built.encoded
+print(json.dumps({"seconds": done.seconds, "examples": examples, "encoded": encoded}))
 """
 
 
 def main(most: int, parts: list[str]):
     shutil.rmtree(FOLDER, ignore_errors=True)
-    told = {}
+    figures = {}
     if "rates" in parts:
-        told["rates"] = {str(side): rate(side, count) for side, count in SIZES.items()}
+        figures["rates"] = {str(side): rate(side, count) for side, count in SIZES.items()}
     if "again" in parts:
-        told["again"] = again(min(AGAIN, most // 2))
+        figures["again"] = again(min(AGAIN, most // 2))
     if "memory" in parts:
-        told["memory"] = memory(write_images(FOLDER / "images", most, 64), most)
-        told["reading"] = reading()
-    print(json.dumps(told, indent=1))
+        figures["memory"] = memory(write_images(FOLDER / "images", most, 64), most)
+        figures["reading"] = reading()
+    print(json.dumps(figures, indent=1))
     if most == MOST:
         last = page.RESULTS / "prepare.json"
         before = json.loads(last.read_text()) if last.exists() else {}
@@ -69,14 +72,17 @@ def main(most: int, parts: list[str]):
                 "date": datetime.now(UTC).date().isoformat(),
                 **environment(),
                 "examples": most,
-                **told,
+                **figures,
             },
         )
     shutil.rmtree(FOLDER)
 
 
 def write_images(folder: Path, count: int, side: int) -> Path:
-    """JPEGs of coarse random colours, no two the same, a thousand in a subfolder, with captions in a table."""
+    """Write JPEGs of coarse random colours, all different, and a table of captions.
+
+    A subfolder holds a thousand images.
+    """
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True)
     with (folder / "metadata.jsonl").open("w") as table:
@@ -95,18 +101,18 @@ def write_images(folder: Path, count: int, side: int) -> Path:
     return folder
 
 
-def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
-    """What one process takes for its share of VAE-encode batches on pictures that are in memory.
+def bare(number: int, side: int, count: int, keep_freed: bool, seconds) -> None:
+    """Time one process's share of VAE-encode batches on pictures that are in memory.
 
-    kept: whether it keeps freed memory, as the encoding processes of a preparation do.
+    keep_freed: keep freed memory, as the encoding processes of a preparation do.
     """
     torch.set_num_threads(1)
-    if kept:
+    if keep_freed:
         keep_freed_memory()
     generator = np.random.default_rng(number)
     pictures = [
-        Image.fromarray(each)
-        for each in generator.integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels)
+        for pixels in generator.integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
     ]
     encoder = Encoder(find_base("embedded"), torch.device("cpu"), BATCH)
     encoder.latents(pictures)
@@ -116,34 +122,36 @@ def bare(number: int, side: int, count: int, kept: bool, seconds) -> None:
     seconds[number] = (time.perf_counter() - start) / (count // BATCH * BATCH)
 
 
-def bare_rate(side: int, count: int, kept: bool) -> float:
-    """Pictures a second of all processes together."""
+def bare_rate(side: int, count: int, keep_freed: bool) -> float:
+    """Return the pictures per second of all processes together."""
     context, seconds = multiprocessing.get_context("fork"), multiprocessing.Array("d", PROCESSES)
     members = [
-        context.Process(target=bare, args=(i, side, count // PROCESSES, kept, seconds))
+        context.Process(target=bare, args=(i, side, count // PROCESSES, keep_freed, seconds))
         for i in range(PROCESSES)
     ]
     for member in members:
         member.start()
     for member in members:
         member.join()
-    return sum(1 / each for each in seconds)
+    return sum(1 / picture_seconds for picture_seconds in seconds)
 
 
 def rate(side: int, count: int) -> dict[str, float]:
-    """The bare loop, the same with freed memory kept, and a whole preparation, in turn: its images read, decoded, filtered,
-    cut, encoded, written."""
+    """Measure the bare loop, the same with freed memory kept, and a whole preparation, in turn.
+
+    The preparation reads, decodes, filters, crops, encodes and writes its images.
+    """
     source = write_images(FOLDER / f"images {side}", count, side)
-    found = {"bare": [], "bare_kept": [], "prepare": []}
+    measured = {"bare": [], "bare_kept": [], "prepare": []}
     for i in range(ROUNDS):
-        found["bare"].append(bare_rate(side, count, kept=False))
-        found["bare_kept"].append(bare_rate(side, count, kept=True))
-        where = str(FOLDER / f"rate {side} {i}" / "run")
+        measured["bare"].append(bare_rate(side, count, keep_freed=False))
+        measured["bare_kept"].append(bare_rate(side, count, keep_freed=True))
+        folder = str(FOLDER / f"rate {side} {i}" / "run")
         config = Prepare(
-            where, source=str(source), max_examples=0, resolution=side, num_processes=PROCESSES
+            folder, source=str(source), max_examples=0, resolution=side, num_processes=PROCESSES
         )
-        found["prepare"].append(count / prepare(config).seconds)
-    rates = {name: median(each) for name, each in found.items()}
+        measured["prepare"].append(count / prepare(config).seconds)
+    rates = {name: median(values) for name, values in measured.items()}
     print(side, rates, flush=True)
     shares = {
         "share": rates["prepare"] / rates["bare"],
@@ -153,7 +161,7 @@ def rate(side: int, count: int) -> dict[str, float]:
 
 
 def run(config: Prepare) -> dict:
-    """A preparation in a process of its own, and its memory at the peak, of all its processes together, in MiB."""
+    """Prepare in a separate process; return its figures and all its processes' peak memory, MiB."""
     command = [sys.executable, "-W", "ignore", "-c", PREPARE, json.dumps(as_parameters(config))]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -161,16 +169,19 @@ def run(config: Prepare) -> dict:
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, memory_of(process.pid))
-        time.sleep(0.1)  # what is drawn at the end takes a moment that must not be missed
+        time.sleep(0.1)  # the drawing at the end is short and must not be missed
     return json.loads(process.stdout.read().splitlines()[-1]) | {"mib": peak}
 
 
 def memory_of(pid: int) -> float:
-    """Of a process and its children, pages that they share counted once, in MiB."""
+    """Return the MiB of a process and its children, with shared pages counted once."""
     try:
         whole = psutil.Process(pid)
         return (
-            sum(each.memory_full_info().pss for each in (whole, *whole.children(recursive=True)))
+            sum(
+                process.memory_full_info().pss
+                for process in (whole, *whole.children(recursive=True))
+            )
             / 2**20
         )
     except psutil.Error:
@@ -178,7 +189,7 @@ def memory_of(pid: int) -> float:
 
 
 def again(count: int) -> dict[str, float]:
-    """The first run over so many images, the second, and one after a pixel of one was changed."""
+    """Time a first run over `count` images, a second, and a third after one pixel has changed."""
     source = write_images(FOLDER / "images again", count, 64)
     config = Prepare(
         str(FOLDER / "again" / "run"), source=str(source), max_examples=0, num_processes=PROCESSES
@@ -191,8 +202,8 @@ def again(count: int) -> dict[str, float]:
     third = run(config)
     print(first, second, third, flush=True)
     seconds = {
-        name: told["seconds"]
-        for name, told in (("first", first), ("second", second), ("changed", third))
+        name: result["seconds"]
+        for name, result in (("first", first), ("second", second), ("changed", third))
     }
     return {
         "count": count,
@@ -203,42 +214,47 @@ def again(count: int) -> dict[str, float]:
 
 
 def memory(source: Path, most: int) -> dict[str, float]:
-    """Seconds, and memory above that of a run of two examples, which has the models; medians, for a peak is a matter of
-    chance: how many pictures are on their way at that moment."""
-    found = {}
+    """Return the seconds of a run, and its memory above that of a run of two examples.
+
+    The small run holds the models. The figures are medians, because the peak varies with the number
+    of pictures that are in flight at that moment.
+    """
+    medians = {}
     for count in (2, most // 10, most):
-        where, tries = FOLDER / f"memory {count}", []
+        folder, tries = FOLDER / f"memory {count}", []
         for _ in range(TRIES):
-            shutil.rmtree(where, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             tries.append(
                 run(
                     Prepare(
-                        str(where / "run"),
+                        str(folder / "run"),
                         source=str(source),
                         max_examples=count,
                         num_processes=PROCESSES,
                     )
                 )
             )
-        found[count] = {name: median(each[name] for each in tries) for name in ("seconds", "mib")}
-        print(count, [each["mib"] for each in tries], found[count], flush=True)
+        medians[count] = {
+            name: median(result[name] for result in tries) for name in ("seconds", "mib")
+        }
+        print(count, [result["mib"] for result in tries], medians[count], flush=True)
         if count != most // 10:
-            shutil.rmtree(where)
-    models = found[2]["mib"]
-    above = {count: told["mib"] - models for count, told in found.items() if count != 2}
+            shutil.rmtree(folder)
+    models = medians[2]["mib"]
+    above = {count: result["mib"] - models for count, result in medians.items() if count != 2}
     few, many = above
     return {
         "models_mib": models,
         "above_mib": {str(count): mib for count, mib in above.items()},
         "growth": above[many] / above[few] - 1,
-        "seconds": {str(count): found[count]["seconds"] for count in above},
-        "time_ratio": found[many]["seconds"] / found[few]["seconds"],
+        "seconds": {str(count): medians[count]["seconds"] for count in above},
+        "time_ratio": medians[many]["seconds"] / medians[few]["seconds"],
     }
 
 
 def reading() -> float:
-    """Latents a second in shuffled batches from a warm cache, in one process."""
-    [cache] = (each for each in FOLDER.glob("memory */run/cache"))
+    """Return the latents per second in shuffled batches from a warm cache, in one process."""
+    [cache] = (folder for folder in FOLDER.glob("memory */run/cache"))
     examples = Examples(cache, Train(validation_examples=0))
     generator, rates = torch.Generator().manual_seed(0), []
     for _ in range(200):

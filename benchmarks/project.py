@@ -1,4 +1,4 @@
-"""A project of its own, elsewhere, in which something is measured: nothing of it appears among the user's runs."""
+"""A separate project for measurements, so that none of them appears among the user's runs."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ from typing import Any
 from nbs_lib.files import ROOT
 
 
-def copied(folder: Path) -> Path:
-    """Copy the library, its base and its notebooks into a new folder, and return it; it has no runs."""
+def copy_project(folder: Path) -> Path:
+    """Copy the library, its base and its notebooks into a new folder without runs; return it."""
     ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
     for name in ("nbs_lib", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -19,6 +19,6 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def inside(project: Path) -> dict[str, Any]:
-    """Return where a command of the project is started, for `subprocess`."""
+def start_options(project: Path) -> dict[str, Any]:
+    """Return `subprocess` options that start a command in the project."""
     return {"cwd": project, "env": os.environ | {"PYTHONPATH": str(project)}}

@@ -1,9 +1,10 @@
-"""How much of guidance an adapter recovers, and how large it is, by its rank and the layers that it is on.
+"""The share of guidance that an adapter recovers, and its size, by rank and layers.
 
     python benchmarks/ranks.py     # or: make bench-ranks
 
-Every adapter learns from the same kept answers, in the same steps; the base with guidance and without is measured once, on
-the same captions and noise. The figures go to benchmarks/results/ranks.json, the table to benchmarks/README.md.
+Every adapter learns from the same kept answers, in the same steps; the base with and without
+guidance is measured once, on the same captions and noise. The figures go to
+benchmarks/results/ranks.json, the table to benchmarks/README.md.
 """
 
 import shutil
@@ -34,39 +35,39 @@ FOLDER = ROOT / "outputs" / "bench-ranks"
 def main():
     shutil.rmtree(FOLDER, ignore_errors=True)
     prepared = prepare(Prepare(str(FOLDER / "prepared"), teacher_cache="data")).run
-    told, sides = {}, {}
+    recovered, sides = {}, {}
     for targets in TARGETS:
         for rank in RANKS:
-            run = trained(prepared, targets, rank)
+            run = train_adapter(prepared, targets, rank)
             sampler = load_sampler(run, batch_size=25)
-            sides = sides or {name: first(sampler, name) for name in ("unguided", "guided")}
-            tuned = first(sampler, "tuned")
+            sides = sides or {name: ranked_first(sampler, name) for name in ("unguided", "guided")}
+            tuned = ranked_first(sampler, "tuned")
             low, high = bootstrap_interval([*sides.values(), tuned], recovered_by_picture)
             value, size = (
                 recovered_by_picture(*sides.values(), tuned),
                 (run.adapter / LORA_FILE).stat().st_size,
             )
             loss = last_loss(run)
-            told.setdefault(targets, {})[rank] = {
+            recovered.setdefault(targets, {})[rank] = {
                 "value": value,
                 "low": low,
                 "high": high,
                 "bytes": size,
                 "loss": loss,
             }
-            print(targets, rank, told[targets][rank], flush=True)
+            print(targets, rank, recovered[targets][rank], flush=True)
     rates = {name: float(np.mean(right)) for name, right in sides.items()}
-    asked = {"steps": STEPS, "captions": CAPTIONS, "rates": rates, "recovered": told}
-    page.save("ranks", {"date": datetime.now(UTC).date().isoformat(), **environment(), **asked})
+    result = {"steps": STEPS, "captions": CAPTIONS, "rates": rates, "recovered": recovered}
+    page.save("ranks", {"date": datetime.now(UTC).date().isoformat(), **environment(), **result})
 
 
-def trained(prepared: Run, targets: str, rank: int) -> Run:
-    """A run with an adapter of that kind, trained on the answers that were prepared."""
+def train_adapter(prepared: Run, targets: str, rank: int) -> Run:
+    """Train an adapter with these layers and this rank on the prepared answers; return its run."""
     run = Run(FOLDER / f"{targets}-{rank}")
     run.folder.mkdir(parents=True)
     link(run.cache, prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
-    how = {
+    options = {
         "mixed_precision": "bf16",
         "teacher": "cached",
         "rank": rank,
@@ -74,19 +75,22 @@ def trained(prepared: Run, targets: str, rank: int) -> Run:
         "target_modules": targets,
         "steps": STEPS,
     }
-    how |= {"launcher": "subprocess"}  # this process samples, and so may hold CUDA
-    train(Train(str(run.folder), **how, validation_steps=0, checkpointing_steps=10**6))
+    options |= {"launcher": "subprocess"}  # this process samples, so it may hold CUDA
+    train(Train(str(run.folder), **options, validation_steps=0, checkpointing_steps=10**6))
     return run
 
 
 def last_loss(run: Run) -> float:
-    """Mean loss of the last quarter of the steps; all runs see the same batches, so small differences count."""
+    """Return the mean loss of the last quarter of the steps.
+
+    Small differences count, because all runs see the same batches.
+    """
     losses = [line["loss"] for line in read_jsonl(run.metrics)]
     return float(np.mean(losses[-len(losses) // 4 :]))
 
 
-def first(sampler: Sampler, name: str) -> np.ndarray:
-    """Of each held-out caption, whether the contender's picture puts it first: bool [n]."""
+def ranked_first(sampler: Sampler, name: str) -> np.ndarray:
+    """Check for each held-out caption if the contender's picture ranks it first: bool [n]."""
     captions = held_out_captions(CAPTIONS)
     texts, seeds = (
         [caption.text for caption in captions],

@@ -1,8 +1,9 @@
-"""The reference method, written afresh as a baseline, and the floor; both run by the same launcher as a training is.
+"""The reference method, written as a baseline, and the floor, both run by the training launcher.
 
-The reference distils like DeepSpeedExamples' `training/stable_diffusion`: a second UNet as the teacher, all weights of the
-first one trained with AdamW in fp32, images encoded by the VAE and captions by the text encoder in every step, three UNet
-passes one after the other. The floor is one bare pass of the student, forward and backward, with no loop around it.
+The reference distils like DeepSpeedExamples' `training/stable_diffusion`: a second UNet as the
+teacher, all weights of the first one trained with AdamW in fp32, images encoded by the VAE and
+captions by the text encoder in every step, three UNet passes one after the other. The floor is one
+bare pass of the student, forward and backward, with no loop around it.
 """
 
 import json
@@ -15,7 +16,7 @@ from nbs_lib.run.run import Run
 
 
 def reference(config: Train, run: Run, inputs: dict):
-    """Train for config.steps steps; the seconds of each go to metrics.jsonl."""
+    """Train for config.steps steps, and write the seconds of each to metrics.jsonl."""
     import numpy as np
     import torch
 
@@ -61,11 +62,11 @@ def reference(config: Train, run: Run, inputs: dict):
         accelerator.backward(loss)
         loss.item()  # a GPU is done by then
         times.append(time.perf_counter() - start)
-    note(run, accelerator, times)
+    write_result(run, accelerator, times)
 
 
 def floor(config: Train, run: Run, inputs: dict):
-    """A bare student's forward and backward passes on one batch that is there already, in each process by itself."""
+    """Run a bare student forward and backward on one ready batch, in each process by itself."""
     import torch
 
     torch.set_num_threads(1)
@@ -85,11 +86,11 @@ def floor(config: Train, run: Run, inputs: dict):
         loss.item()
         times.append(time.perf_counter() - start)
         student.zero_grad()
-    note(run, accelerator, times)
+    write_result(run, accelerator, times)
 
 
-def note(run: Run, accelerator, times: list[float]):
-    """Leave the seconds of each step, and what a launch leaves."""
+def write_result(run: Run, accelerator, times: list[float]):
+    """Write the seconds of each step, and the result file that the launcher expects."""
     from nbs_lib.train.launch.launcher import RESULT_FILE
 
     if accelerator.is_main_process:

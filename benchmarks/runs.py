@@ -1,12 +1,17 @@
-"""What the layer of runs costs: `onepass run` against bare papermill with the same notebooks, and up to 2,000 runs.
+"""The cost of the layer of runs: `onepass run` against bare papermill, and up to 2,000 runs.
 
     python benchmarks/runs.py     # or: make bench-runs
 
-Overhead: the three notebooks of a shrunken demo, by one process that calls papermill three times and by `onepass run`, in
-turns, each from nothing, in a project of its own in a temporary folder; the medians and their difference, on the clock and in
-processor seconds of that process alone, which other work on the machine does not lengthen. Listing: 200 and 2,000 copies of a
-small run's folder in such a project; `onepass list` and `onepass index`, start to end, the slowest of five, and the bytes of
-the index. The figures go to benchmarks/results/runs.json.
+Overhead: one process that calls papermill three times and `onepass run` execute the three notebooks
+of a shrunken demo, in turns, each from nothing, in a separate project in a temporary folder. The
+result is the medians and their difference, on the clock and in processor seconds of that process
+alone, which other work on the machine does not lengthen.
+
+Listing: such a project holds 200 and 2,000 copies of a small run's folder. The result is the time
+of `onepass list` and `onepass index`, start to end, the slowest of five, and the bytes of the
+index.
+
+The figures go to benchmarks/results/runs.json.
 """
 
 import json
@@ -20,7 +25,7 @@ from pathlib import Path
 from statistics import median
 
 import page
-from project import copied, inside
+from project import copy_project, start_options
 
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.pipeline.recipes import configs
@@ -58,9 +63,9 @@ from pathlib import Path
 import papermill
 notebooks, folder = Path(sys.argv[1]), Path(sys.argv[2])
 folder.mkdir(parents=True)
-how = {"kernel_name": "python3", "cwd": notebooks, "progress_bar": False}
+options = {"kernel_name": "python3", "cwd": notebooks, "progress_bar": False}
 for name, parameters in json.loads(sys.argv[3]).items():
-    papermill.execute_notebook(notebooks / name, folder / name, parameters, **how)
+    papermill.execute_notebook(notebooks / name, folder / name, parameters, **options)
 """
 )
 QUIET = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -68,48 +73,56 @@ QUIET = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE,
 
 def main():
     with tempfile.TemporaryDirectory(prefix="bench-runs", ignore_cleanup_errors=True) as folder:
-        project = copied(Path(folder) / "project")
-        told = measured(project)
-    page.save("runs", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
-    print(told)
+        project = copy_project(Path(folder) / "project")
+        figures = measure(project)
+    page.save("runs", {"date": datetime.now(UTC).date().isoformat(), **environment(), **figures})
+    print(figures)
 
 
-def measured(project: Path) -> dict:
+def measure(project: Path) -> dict:
     bare, ours = [], []
     for _ in range(ROUNDS):
-        bare.append(timed(project, bare_command))
-        ours.append(timed(project, our_command))
+        bare.append(time_run(project, bare_command))
+        ours.append(time_run(project, our_command))
         print(f"bare {bare[-1]}, onepass {ours[-1]}", flush=True)
-    made = Run(project / "outputs" / "made")
-    subprocess.run(our_command(made), **inside(project), **QUIET)
+    template = Run(project / "outputs" / "made")
+    subprocess.run(our_command(template), **start_options(project), **QUIET)
     return {
         "rounds": ROUNDS,
         "bare": bare,
         "onepass": ours,
         "overhead": {
             kind: round(
-                median(each[kind] for each in ours) - median(each[kind] for each in bare), 2
+                median(times[kind] for times in ours) - median(times[kind] for times in bare), 2
             )
             for kind in bare[0]
         },
-        "listed": [listing(project, made.folder, count) for count in RUNS],
+        "listed": [listing(project, template.folder, count) for count in RUNS],
     }
 
 
-def timed(project: Path, command) -> dict[str, float]:
-    """Of a whole run from nothing the seconds, and the processor seconds of the process that calls papermill."""
+def time_run(project: Path, command) -> dict[str, float]:
+    """Time a whole run from nothing.
+
+    Return its seconds, and the processor seconds of the process that calls papermill.
+    """
     run = Run(project / "outputs" / "bench-runs")
     start = time.perf_counter()
-    done = subprocess.run(command(run), **inside(project), **QUIET)
+    completed = subprocess.run(command(run), **start_options(project), **QUIET)
     seconds = time.perf_counter() - start
     shutil.rmtree(run.cache.resolve())
     shutil.rmtree(run.folder)
-    return {"seconds": round(seconds, 2), "processor": round(float(done.stderr.split()[-1]), 2)}
+    return {
+        "seconds": round(seconds, 2),
+        "processor": round(float(completed.stderr.split()[-1]), 2),
+    }
 
 
 def bare_command(run: Run) -> list[str]:
     stages = configs("demo", run.folder, SMALL)
-    given = {run.notebook(stage).name: as_parameters(config) for stage, config in stages.items()}
+    parameters = {
+        run.notebook(stage).name: as_parameters(config) for stage, config in stages.items()
+    }
     return [
         sys.executable,
         "-W",
@@ -118,21 +131,24 @@ def bare_command(run: Run) -> list[str]:
         BARE,
         str(run.folder.parent.parent / "notebooks"),
         str(run.folder),
-        json.dumps(given),
+        json.dumps(parameters),
     ]
 
 
 def our_command(run: Run) -> list[str]:
-    given = [part for each in SMALL for part in ("-p", each)]
-    return [sys.executable, "-W", "ignore", "-c", OURS, "run", "demo", "--name", run.name, *given]
+    options = [part for setting in SMALL for part in ("-p", setting)]
+    return [sys.executable, "-W", "ignore", "-c", OURS, "run", "demo", "--name", run.name, *options]
 
 
-def listing(project: Path, made: Path, count: int) -> dict:
-    """Return the seconds of `list` and of `index`, at the slowest, with so many copies of a run, and the bytes of the index."""
+def listing(project: Path, template: Path, count: int) -> dict:
+    """Return the slowest seconds of `list` and `index`, and the bytes of the index.
+
+    count: the number of copies of the run `template` that the project holds.
+    """
     with tempfile.TemporaryDirectory(dir=project.parent) as folder:
-        other = copied(Path(folder) / "project")
-        many(made, other / "outputs", count)
-        seconds = {f"{command}_seconds": asked(other, command) for command in ("list", "index")}
+        other = copy_project(Path(folder) / "project")
+        copy_run(template, other / "outputs", count)
+        seconds = {f"{command}_seconds": slowest(other, command) for command in ("list", "index")}
         return {
             "runs": count,
             **seconds,
@@ -140,20 +156,22 @@ def listing(project: Path, made: Path, count: int) -> dict:
         }
 
 
-def many(made: Path, outputs: Path, count: int):
-    """A run as often as that, without what no listing reads."""
+def copy_run(template: Path, outputs: Path, count: int):
+    """Copy a run `count` times, without the files that no listing reads."""
     for number in range(count):
         folder = outputs / f"run-{number:04}"
-        shutil.copytree(made / "compare", folder / "compare")
+        shutil.copytree(template / "compare", folder / "compare")
         for name in ("run.json", "report.html", "log.txt", "thumbnail.png"):
-            shutil.copy(made / name, folder / name)
+            shutil.copy(template / name, folder / name)
 
 
-def asked(project: Path, command: str) -> float:
+def slowest(project: Path, command: str) -> float:
     seconds = []
     for _ in range(LISTED):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "nbs_lib", command], **inside(project), **QUIET)
+        subprocess.run(
+            [sys.executable, "-m", "nbs_lib", command], **start_options(project), **QUIET
+        )
         seconds.append(time.perf_counter() - start)
     return round(max(seconds), 2)
 

@@ -1,4 +1,4 @@
-"""Bases of other sizes than the embedded one, with random weights: ten times its UNet, and SD 2.1's true size."""
+"""Bases with random weights: ten times the embedded UNet, and SD 2.1's true size."""
 
 import json
 from pathlib import Path
@@ -23,13 +23,13 @@ TRUE_VAE = {
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "layers_per_block": 2,
 }
-"""Of Stable Diffusion's VAE, 84 M parameters."""
+"""The configuration of Stable Diffusion's VAE, 84 M parameters."""
 TEN_TIMES = {"block_out_channels": [192, 448], "attention_head_dim": [6, 14]}
-"""What makes the embedded UNet's 4.4 M parameters 44 M."""
+"""Settings that turn the embedded UNet's 4.4 M parameters into 44 M."""
 
 
 def ten_times(folder: Path) -> Path:
-    """A base in diffusers' layout: the embedded one, but for a UNet of ten times its parameters, with random weights."""
+    """Write the embedded base with a UNet of ten times its parameters, with random weights."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in EMBEDDED.iterdir():
         if part.name != "unet" and not (folder / part.name).exists():
@@ -43,7 +43,10 @@ def ten_times(folder: Path) -> Path:
 
 
 def true_size(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """SD 2.1's UNet with random weights, built in their type: else they would be there twice for a while."""
+    """Return SD 2.1's UNet with random weights.
+
+    It is built in its final type, because a conversion would hold the weights twice.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -53,8 +56,11 @@ def true_size(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
 
 
 def true_base(folder: Path) -> Path:
-    """A base in diffusers' layout with a UNet of SD 2.1's size in bf16, a text encoder of its width, both random; the embedded
-    VAE, whose latents of 256 pixels are as large as the real one's of 512."""
+    """Write a base with a random UNet of SD 2.1's size in bf16 and a random text encoder.
+
+    The text encoder has the UNet's width. The VAE is the embedded one, whose latents of 256 pixels
+    are as large as the real one's of 512.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("vae", "scheduler", "tokenizer", "model_index.json"):
         (folder / part).symlink_to(EMBEDDED / part)
@@ -74,7 +80,7 @@ def true_base(folder: Path) -> Path:
 
 
 def toy_size(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """The embedded UNet's size with random weights."""
+    """Return a UNet of the embedded one's size with random weights."""
     return UNet2DConditionModel.from_config(
         json.loads((EMBEDDED / "unet" / "config.json").read_text())
     ).to(dtype)

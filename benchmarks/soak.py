@@ -1,9 +1,9 @@
-"""A long training that is killed again and again: does it end as if nothing had been, and does nothing grow or stay behind?
+"""A long training that is killed many times, against one that is not: adapter, files, memory.
 
-    python benchmarks/soak.py [STEPS]     # or: make bench-soak; 2,000 steps unless told
+    python benchmarks/soak.py [STEPS]     # or: make bench-soak; 2,000 steps by default
 
-Checkpoints every 50 steps, a SIGKILL every few hundred: to one rank, to the parent, to all, in turn. The figures go to
-benchmarks/results/soak.json, where the steps are 2,000.
+Checkpoints every 50 steps, a SIGKILL every few hundred: to one rank, to the parent, to all, in
+turn. With 2,000 steps, the figures go to benchmarks/results/soak.json.
 """
 
 import json
@@ -41,27 +41,29 @@ def main(steps: int):
     prepared = prepare(
         Prepare(str(FOLDER / "prepared"), max_examples=64, teacher_cache="data", teacher_samples=4)
     ).run
-    whole, killed = (a_run(prepared, name) for name in ("whole", "killed"))
-    finished(start(whole, steps))
+    whole, killed = (new_run(prepared, name) for name in ("whole", "killed"))
+    wait_for_success(start(whole, steps))
     kills = soak(killed, steps)
     hashes = [file_hash(run.adapter / LORA_FILE) for run in (whole, killed)]
     files = [
         {str(path.relative_to(run.folder)) for path in run.folder.rglob("*")}
         for run in (whole, killed)
     ]
-    told = {
+    figures = {
         "steps": steps,
         "kills": kills,
         "same_adapter": hashes[0] == hashes[1],
         "left_over": sorted(files[1] - files[0]),
         "memory_growth": growth(whole),
     }
-    print(told)
+    print(figures)
     if steps == STEPS:
-        page.save("soak", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told})
+        page.save(
+            "soak", {"date": datetime.now(UTC).date().isoformat(), **environment(), **figures}
+        )
 
 
-def a_run(prepared: Run, name: str) -> Run:
+def new_run(prepared: Run, name: str) -> Run:
     run = Run(FOLDER / name)
     run.folder.mkdir(parents=True)
     link(run.cache, prepared.cache.resolve())
@@ -71,7 +73,7 @@ def a_run(prepared: Run, name: str) -> Run:
 
 def start(run: Run, steps: int) -> subprocess.Popen:
     every = max(1, steps // 40)
-    how = {
+    options = {
         "mixed_precision": "bf16",
         "teacher": "cached",
         "batch_size": 2,
@@ -79,7 +81,7 @@ def start(run: Run, steps: int) -> subprocess.Popen:
         "checkpointing_steps": every,
         "validation_steps": 0,
     }
-    config = Train(str(run.folder), steps=steps, **how)
+    config = Train(str(run.folder), steps=steps, **options)
     command = [sys.executable, "-W", "ignore", "-c", TRAIN, json.dumps(as_parameters(config))]
     return subprocess.Popen(
         command,
@@ -90,33 +92,33 @@ def start(run: Run, steps: int) -> subprocess.Popen:
     )
 
 
-def finished(process: subprocess.Popen):
+def wait_for_success(process: subprocess.Popen):
     if code := process.wait():
         raise SystemExit(f"a training that was to end well ended with {code}")
 
 
 def soak(run: Run, steps: int) -> int:
-    """Train to the end, killed on the way; how often."""
-    chance, kills = random.Random(0), 0
+    """Train to the end with kills on the way; return the number of kills."""
+    rng, kills = random.Random(0), 0
     target = 0
     while True:
-        target += chance.randint(steps // 10, steps // 5)  # of two thousand: every few hundred
+        target += rng.randint(steps // 10, steps // 5)  # of two thousand: every few hundred
         process = start(run, steps)
         while process.poll() is None and (target >= steps or step_of(run) < target):
             time.sleep(0.05)
         if process.poll() is not None:
-            finished(process)
+            wait_for_success(process)
             return kills
-        kill(process, kills, chance)
+        kill(process, kills, rng)
         kills += 1
 
 
-def kill(process: subprocess.Popen, number: int, chance: random.Random):
-    """SIGKILL to one rank, to the parent, or to all."""
+def kill(process: subprocess.Popen, number: int, rng: random.Random):
+    """Send SIGKILL to one rank, to the parent, or to all."""
     parent = psutil.Process(process.pid)
     ranks = parent.children()
-    for each in ([chance.choice(ranks)], [parent], [parent, *ranks])[number % 3]:
-        each.kill()
+    for target in ([rng.choice(ranks)], [parent], [parent, *ranks])[number % 3]:
+        target.kill()
     process.wait(60)
     psutil.wait_procs(ranks, 30)
 
@@ -127,10 +129,13 @@ def step_of(run: Run) -> int:
 
 
 def growth(run: Run) -> float:
-    """By how much the ranks' memory grew from the second tenth of an unbroken training to the last but one: 0.02 is 2 %."""
+    """Return the growth of the ranks' memory in an unbroken training: 0.02 is 2 %.
+
+    It is measured from the second tenth of the training to the last tenth but one.
+    """
     looks = [line["processes"] for line in read_jsonl(run.usage) if "processes" in line]
     sums = [
-        sum(each["memory_mib"] for each in look if each["rank"] != "kernel")
+        sum(usage["memory_mib"] for usage in look if usage["rank"] != "kernel")
         for look in looks
         if len(look) == 3
     ]

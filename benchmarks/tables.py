@@ -7,34 +7,38 @@ MAIN_JOB = """
 
 `make bench` runs each recipe from nothing, as `onepass run` does, and measures its pictures.
 
-*Caption first*: of the held-out captions, how often the picture's CLIP score puts its caption before fifteen near misses
-with one attribute changed. *Guidance recovered*: (tuned − unguided) / (guided − unguided) of those rates. In brackets, 95 %
-bootstrap intervals over the captions.
+*Caption first*: the share of held-out captions whose picture's CLIP score puts the caption before
+fifteen near misses with one attribute changed. *Guidance recovered*: (tuned − unguided) / (guided −
+unguided) of those rates. In brackets, 95 % bootstrap intervals over the captions.
 
 """
 TRAIN = """
 ## Training's speed
 
-`make bench-train` launches the sides one after the other, in several rounds, on the same processes, base, batch and machine.
-*Reference*: the method of DeepSpeedExamples' `training/stable_diffusion`, written afresh: a second UNet as the teacher, every
-weight trained with AdamW in fp32, VAE and text encoder in every step, three UNet passes one after the other. *Floor*: one
-bare forward and backward pass of the student, with no loop, optimizer or data around it. Medians of all rounds' steps.
+`make bench-train` launches the sides one after the other, in several rounds, on the same processes,
+base, batch and machine. *Reference*: the method of DeepSpeedExamples' `training/stable_diffusion`,
+written for this benchmark: a second UNet as the teacher, every weight trained with AdamW in fp32,
+VAE and text encoder in every step, three UNet passes one after the other. *Floor*: one bare forward
+and backward pass of the student, with no loop, optimizer or data around it. Medians of all rounds'
+steps.
 
 """
 RANKS = """
 ## Rank and layers
 
-`make bench-ranks` trains adapters of every rank on every preset of layers, all on the same kept answers. Guidance recovered,
-with its 95 % interval; the mean loss of the last quarter of the steps; the size of the file. The recovered shares of so few
-captions differ by chance; the losses, which are of the same batches, do not: more layers at a low rank learn more, for the
-same size, than few layers at a high one.
+`make bench-ranks` trains adapters of every rank on every preset of layers, all on the same kept
+answers. Guidance recovered, with its 95 % interval; the mean loss of the last quarter of the steps;
+the size of the file. The recovered shares of so few captions differ by chance; the losses, which
+are of the same batches, do not: more layers at a low rank learn more, for the same size, than few
+layers at a high one.
 
 """
 TRUE_SIZE = """
 ## Stable Diffusion's true size
 
-`make bench-true-size` takes a whole training through a UNet of SD 2.1's size with random weights: bf16, LoRA of rank 16 on
-attention and feed-forward, latents of 512 pixels, batch 1, gradient checkpointing, a live teacher, one process.
+`make bench-true-size` runs a whole training on a UNet of SD 2.1's size with random weights: bf16,
+LoRA of rank 16 on attention and feed-forward, latents of 512 pixels, batch 1, gradient
+checkpointing, a live teacher, one process.
 
 """
 MACHINES = """
@@ -44,31 +48,33 @@ MACHINES = """
 
 """
 SOAK = """
-## A long training, killed again and again
+## A long training, killed many times
 
 `make bench-soak`: checkpoints every 50 steps, SIGKILL to one rank, to the parent, to all, in turn.
 
 """
 RUNS = """
-## What the layer of runs costs
+## The cost of the layer of runs
 
-`make bench-runs`: a shrunken demo from nothing, its three notebooks by papermill alone in one process, and by `onepass run`, in
-turns; then a folder with many runs, listed by commands that are timed from start to end, the slowest of five.
+`make bench-runs`: a shrunken demo from nothing, its three notebooks by papermill alone in one
+process, and by `onepass run`, in turns; then a folder with many runs, listed by commands that are
+timed from start to end, the slowest of five.
 
 """
 KILLS = """
 ## A run killed at random moments
 
-`make bench-kills`: a shrunken demo is begun, killed by SIGKILL at a moment drawn from the whole of its time, the command's
-process group alone or every process of it in turn, and resumed.
+`make bench-kills`: a shrunken demo is started, killed by SIGKILL at a moment drawn from its whole
+time (in turn: the command's process group, every process of the run), and resumed.
 
 """
 GPU = """
 ## On GPUs
 
-`make bench-gpu`: Stable Diffusion 2.1's true size, random weights, 512 pixels, 8 examples a process, all GPUs. The share is of
-the rate that a large product of bf16 matrices reaches on the same machine. *Compiled*: the UNet's blocks by torch.compile, in
-this benchmark alone; a training has no parameter for it.
+`make bench-gpu`: Stable Diffusion 2.1's true size, random weights, 512 pixels, 8 examples a
+process, all GPUs. The share is of the rate that a large product of bf16 matrices reaches on the
+same machine. *Compiled*: the UNet's blocks by torch.compile, in this benchmark alone; a training
+has no parameter for it.
 
 """
 
@@ -76,256 +82,292 @@ this benchmark alone; a training has no parameter for it.
 PREPARE = """
 ## Preparation
 
-`make bench-prepare` writes images of its own, and prepares them on two processes.
+`make bench-prepare` writes its own images, and prepares them on two processes.
 
 """
 
 
-def prepare_text(told: dict) -> str:
-    """Rates, the second run, memory and reading."""
+def prepare_text(result: dict) -> str:
+    """Return the rates, the second run, memory and reading as text."""
     rates = [
-        f"At {side} pixels it encodes {each['prepare']:.0f} images a second, with reading, decoding and filters: "
-        f"{each['share']:.2f} of a bare loop of VAE-encode batches on pictures in memory ({each['bare']:.0f}), "
-        f"{each['share_of_kept']:.2f} of one that keeps freed memory, as the encoding processes do ({each['bare_kept']:.0f})."
-        for side, each in told["rates"].items()
+        f"At {side} pixels it encodes {rate['prepare']:.0f} images a second, with reading, "
+        f"decoding and filters: {rate['share']:.2f} of a bare loop of VAE-encode batches on "
+        f"pictures in memory ({rate['bare']:.0f}), {rate['share_of_kept']:.2f} of one that keeps "
+        f"freed memory, as the encoding processes do ({rate['bare_kept']:.0f})."
+        for side, rate in result["rates"].items()
     ]
-    again, memory = told["again"], told["memory"]
+    rerun, memory = result["again"], result["memory"]
     few, many = memory["above_mib"]
     return "\n".join(
         [
             *rates,
             "",
-            f"{again['count']:,} images: {again['first']:.1f} s the first time, {again['second']:.2f} s the second, "
-            f"{again['times']:.0f} times faster; {again['changed']:.2f} s after one image was changed, of which "
-            f"{again['changed_encoded']} was encoded anew.",
+            f"{rerun['count']:,} images: {rerun['first']:.1f} s the first time, "
+            f"{rerun['second']:.2f} s the second, {rerun['times']:.0f} times faster; "
+            f"{rerun['changed']:.2f} s after one image was changed, of which "
+            f"{rerun['changed_encoded']} was encoded again.",
             "",
-            f"Memory above a run's of two images: {memory['above_mib'][few]:.0f} MiB at {int(few):,} examples, "
-            f"{memory['above_mib'][many]:.0f} MiB at {int(many):,}; these take {memory['time_ratio']:.1f} times as long.",
+            f"Memory above a run's of two images: {memory['above_mib'][few]:.0f} MiB at "
+            f"{int(few):,} examples, {memory['above_mib'][many]:.0f} MiB at {int(many):,}; these "
+            f"take {memory['time_ratio']:.1f} times as long.",
             "",
-            f"Training reads {told['reading']:,.0f} latents a second of a warm cache, shuffled, in one process.",
+            f"Training reads {result['reading']:,.0f} latents a second of a warm cache, shuffled, "
+            "in one process.",
             "",
-            where(told) + "\n",
+            machine_line(result) + "\n",
         ]
     )
 
 
-def train_table(told: dict) -> str:
-    """Seconds a step and ratios of each side."""
+def train_table(result: dict) -> str:
+    """Return the seconds per step and the ratios of each side as a table."""
     lines = ["| side | s a step | examples/s | times the reference |", "|---|---|---|---|"]
-    for name, seconds in told["seconds_a_step"].items():
-        cells = f"{told['examples_per_s'][name]:.1f} | {told['times_the_reference'][name]:.2f}"
+    for name, seconds in result["seconds_a_step"].items():
+        cells = f"{result['examples_per_s'][name]:.1f} | {result['times_the_reference'][name]:.2f}"
         lines.append(f"| {name} | {seconds:.3f} | {cells} |")
     floor = ", ".join(
-        f"{ratio:.2f} in {precision}" for precision, ratio in told["cached_over_floor"].items()
+        f"{ratio:.2f} in {precision}" for precision, ratio in result["cached_over_floor"].items()
     )
     lines += ["", f"A step on kept answers takes so many times the floor's: {floor}.", ""]
-    lines.append(f"{told['processes']} processes, {told['batch']} examples each; {where(told)}\n")
+    lines.append(
+        f"{result['processes']} processes, {result['batch']} examples each; "
+        f"{machine_line(result)}\n"
+    )
     return "\n".join(lines)
 
 
-def ranks_table(told: dict) -> str:
-    """A row for each preset, a column for each rank."""
-    ranks = list(next(iter(told["recovered"].values())))
+def ranks_table(result: dict) -> str:
+    """Return a table with a row for each preset and a column for each rank."""
+    ranks = list(next(iter(result["recovered"].values())))
     lines = [
         "| layers | " + " | ".join(f"rank {rank}" for rank in ranks) + " |",
         "|---" * (len(ranks) + 1) + "|",
     ]
-    for targets, row in told["recovered"].items():
+    for targets, row in result["recovered"].items():
         cells = [
-            f"{percent(each, 'value')}<br>{each['loss']:.4f}, {each['bytes'] / 2**20:.1f} MiB"
-            for each in row.values()
+            f"{percent(cell, 'value')}<br>{cell['loss']:.4f}, {cell['bytes'] / 2**20:.1f} MiB"
+            for cell in row.values()
         ]
         lines.append(f"| {targets} | " + " | ".join(cells) + " |")
-    rates = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in told["rates"].items())
+    rates = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in result["rates"].items())
     lines += [
         "",
-        f"{told['steps']} steps; {told['captions']} captions, of which first: {rates}; {where(told)}\n",
+        f"{result['steps']} steps; {result['captions']} captions, of which first: {rates}; "
+        f"{machine_line(result)}\n",
     ]
     return "\n".join(lines)
 
 
-def true_size_line(told: dict) -> str:
-    """What a step took, and memory beside the reference method's."""
+def true_size_line(result: dict) -> str:
+    """Return the seconds of a step, and the memory beside the reference method's."""
     return (
-        f"About {median(told['seconds']):.0f} s a step. At its peak it takes {told['measured_mib']:.0f} MiB, libraries and all "
-        f"({told['planned_mib']:.0f} planned); the reference method's weights, gradients, optimizer and activations alone are "
-        f"{told['reference_planned_mib']:.0f} MiB by the same plan, so ours is {told['share']:.2f} of it. {where(told)}\n"
+        f"About {median(result['seconds']):.0f} s a step. At its peak it takes "
+        f"{result['measured_mib']:.0f} MiB, libraries included "
+        f"({result['planned_mib']:.0f} planned); "
+        "the reference method's weights, gradients, optimizer and activations alone are "
+        f"{result['reference_planned_mib']:.0f} MiB by the same plan, so ours is "
+        f"{result['share']:.2f} of it. {machine_line(result)}\n"
     )
 
 
-def where(told: dict) -> str:
-    """The machine, torch and date of a result."""
-    machine = told["machine"]
+def machine_line(result: dict) -> str:
+    """Return the machine, torch and date of a result."""
+    machine = result["machine"]
     gpus = ", ".join(machine["gpus"]) or "no GPU"
-    of = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
-    return f"{of}; torch {told['versions']['torch']}; {told['date']}."
+    hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
+    return f"{hardware}; torch {result['versions']['torch']}; {result['date']}."
 
 
-def table(results: list[dict]) -> str:
-    """The results of recipes as a Markdown table, a row for each, and what else there is to say below it."""
+def recipes_table(results: list[dict]) -> str:
+    """Return a Markdown table with a row for each recipe's result, and a paragraph for each."""
     lines = [
-        "| recipe | training | run | unguided | guided | tuned | guidance recovered | tuned : guided time | NFE |",
+        "| recipe | training | run | unguided | guided | tuned | guidance recovered "
+        "| tuned : guided time | NFE |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for each in results:
+    for result in results:
         rates = [
-            percent(each["contenders"][name]["caption_first"])
+            percent(result["contenders"][name]["caption_first"])
             for name in ("unguided", "guided", "tuned")
         ]
-        train, contenders, asked = each["train"], each["contenders"], each["cache_seconds"]
-        what = train["objective"]
-        if what == "guidance":
-            what += f", {train['teacher']} teacher"
-        timed = each["seconds"] is not None
-        took = f"; {minutes(each['stages']['train'])}, cache {asked:.0f} s" if timed else ""
+        train, contenders = result["train"], result["contenders"]
+        cache_seconds = result["cache_seconds"]
+        training = train["objective"]
+        if training == "guidance":
+            training += f", {train['teacher']} teacher"
+        is_timed = result["seconds"] is not None
+        took = (
+            f"; {minutes(result['stages']['train'])}, cache {cache_seconds:.0f} s"
+            if is_timed
+            else ""
+        )
         sides = (contenders[name]["seconds"] for name in ("tuned", "guided"))
         cells = [
-            f"`{each['recipe']}`",
-            f"{what}, {train['steps']} steps, rank {train['rank']}{took}",
-            minutes(each["seconds"]) if timed else "–",
+            f"`{result['recipe']}`",
+            f"{training}, {train['steps']} steps, rank {train['rank']}{took}",
+            minutes(result["seconds"]) if is_timed else "–",
             *rates,
-            percent(each["guidance_recovered"], "value"),
-            "{:.3f} : {:.3f} s = {:.2f}".format(*sides, each["time_ratio"]) if timed else "–",
+            percent(result["guidance_recovered"], "value"),
+            "{:.3f} : {:.3f} s = {:.2f}".format(*sides, result["time_ratio"]) if is_timed else "–",
             f"{contenders['tuned']['nfe']:g} : {contenders['guided']['nfe']:g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *map(below, results)])
+    return "\n".join([*lines, "", *map(recipe_paragraph, results)])
 
 
-def below(each: dict) -> str:
-    """Captions, machine and the rest of a recipe's result, as a paragraph."""
-    said = (
-        f"`{each['recipe']}`: w = {each['w_train']:g}, {each['captions']} captions; {where(each)}"
+def recipe_paragraph(result: dict) -> str:
+    """Return the captions, machine and the rest of a recipe's result, as a paragraph."""
+    text = (
+        f"`{result['recipe']}`: w = {result['w_train']:g}, {result['captions']} captions; "
+        f"{machine_line(result)}"
     )
-    if each["held_out_loss"]:
-        said += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(*each["held_out_loss"])
-    if each["shows_the_unseen"]:
-        shares = ", ".join(
-            f"{name} {100 * share:.0f} %" for name, share in each["shows_the_unseen"].items()
+    if result["held_out_loss"]:
+        text += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(
+            *result["held_out_loss"]
         )
-        said += f" Pictures nearest to the kind that the base does not know, by CLIP's image features: {shares}."
-    if each["seconds"] is None:
-        said += " Not timed: the machine did other work beside it."
-    return said + f" The picture-book drew {each['scenes_per_second']:,} scenes a second.\n"
+    if result["shows_the_unseen"]:
+        shares = ", ".join(
+            f"{name} {100 * share:.0f} %" for name, share in result["shows_the_unseen"].items()
+        )
+        text += (
+            " Pictures nearest to the kind that the base does not know, by CLIP's image features: "
+            f"{shares}."
+        )
+    if result["seconds"] is None:
+        text += " Not timed: the machine did other work beside it."
+    return text + f" The picture-book drew {result['scenes_per_second']:,} scenes a second.\n"
 
 
-def percent(told: dict | None, key: str = "rate") -> str:
-    if told is None:
+def percent(share: dict | None, key: str = "rate") -> str:
+    if share is None:
         return "–"
     interval = (
-        "" if told["low"] is None else f" [{100 * told['low']:.0f}, {100 * told['high']:.0f}]"
+        "" if share["low"] is None else f" [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
     )
-    return f"{100 * told[key]:.0f} %{interval}"
+    return f"{100 * share[key]:.0f} %{interval}"
 
 
 def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
-def machines_text(told: dict) -> str:
-    """Scaling, the stages' table, checkpoints and memory."""
-    names = list(told["stages"]["embedded"])
+def machines_text(result: dict) -> str:
+    """Return scaling, the stages' table, checkpoints and memory as text."""
+    names = list(result["stages"]["embedded"])
     lines = ["| base | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for base, row in told["stages"].items():
-        cells = [f"{each['seconds']:.3f} s, {each['peak_mib']:.0f} MiB" for each in row.values()]
+    for base, row in result["stages"].items():
+        cells = [f"{cell['seconds']:.3f} s, {cell['peak_mib']:.0f} MiB" for cell in row.values()]
         lines.append(f"| {base} | " + " | ".join(cells) + " |")
-    one, saved = told["scaling"], told["checkpoints"]
+    one, saved = result["scaling"], result["checkpoints"]
     lines += [
         "",
-        f"A step and the peak memory of a process. Two processes on two cores do {one['efficiency']:.2f} of twice what one",
-        f"does on one core, with the same work for each ({one['two']:.1f} and {one['one']:.1f} examples a second, ZeRO 0).",
+        "A step and the peak memory of a process. Two processes on two cores do "
+        f"{one['efficiency']:.2f} of twice what one",
+        "does on one core, with the same work for each "
+        f"({one['two']:.1f} and {one['one']:.1f} examples a second, ZeRO 0).",
         "",
-        f"A checkpoint of {saved['mib']:.1f} MiB takes {saved['seconds']:.2f} s: at one a minute {100 * saved['share']:.1f} %",
+        f"A checkpoint of {saved['mib']:.1f} MiB takes {saved['seconds']:.2f} s: "
+        f"at one a minute {100 * saved['share']:.1f} %",
         f"of the time. Watching takes {100 * saved['watch_share']:.2f} % of a core.",
         "",
-        where(told) + "\n",
+        machine_line(result) + "\n",
     ]
     return "\n".join(lines)
 
 
-def soak_text(told: dict) -> str:
-    """What became of it."""
-    same = "the same file as" if told["same_adapter"] else "NOT the same file as"
-    left = ", ".join(told["left_over"]) or "nothing"
+def soak_text(result: dict) -> str:
+    """Return the outcome of the long training as text."""
+    same = "the same file as" if result["same_adapter"] else "NOT the same file as"
+    left = ", ".join(result["left_over"]) or "nothing"
     return (
-        f"{told['steps']} steps, killed {told['kills']} times: the adapter is {same} that of a training that never was; "
-        f"left over: {left}; memory of the uninterrupted one grew by {100 * told['memory_growth']:.1f} %. {where(told)}\n"
+        f"{result['steps']} steps, killed {result['kills']} times: the adapter is {same} that of a "
+        f"training that was never killed; left over: {left}; memory of the uninterrupted one grew "
+        f"by {100 * result['memory_growth']:.1f} %. {machine_line(result)}\n"
     )
 
 
-def runs_text(told: dict) -> str:
-    """Overhead and listing."""
+def runs_text(result: dict) -> str:
+    """Return overhead and listing as text."""
     bare, ours = (
-        {kind: median(each[kind] for each in told[side]) for kind in told["overhead"]}
+        {kind: median(times[kind] for times in result[side]) for kind in result["overhead"]}
         for side in ("bare", "onepass")
     )
-    more = told["overhead"]
-    return "\n".join([
-        f"papermill alone {bare['seconds']:.1f} s, `onepass run` {ours['seconds']:.1f} s, medians of {told['rounds']} rounds:",
-        f"{more['seconds']:.1f} s more, with the record, the log, the pages and the index. In processor seconds of that",
-        f"process, kernels left out: {bare['processor']:.1f} and {ours['processor']:.1f}, {more['processor']:.1f} s more. With",
-        f"{'; with '.join(map(listed, told.get('listed', [told])))}. {where(told)}\n",
-    ])  # fmt: skip
-
-
-def listed(told: dict) -> str:
-    """How long the listing of so many runs takes."""
-    size = f", a page of {told['index_bytes'] / 1e6:.1f} MB" if "index_bytes" in told else ""
+    more = result["overhead"]
+    lists = "; with ".join(map(list_times, result.get("listed", [result])))
     return (
-        f"{told['runs']:,} runs, `onepass list` takes {told['list_seconds']:.2f} s and `onepass index` "
-        f"{told['index_seconds']:.2f} s{size}"
+        f"papermill alone {bare['seconds']:.1f} s, `onepass run` {ours['seconds']:.1f} s, "
+        f"medians of {result['rounds']} rounds:\n"
+        f"{more['seconds']:.1f} s more, with the record, the log, the pages and the index. "
+        "In processor seconds of that\n"
+        f"process, without its kernels: {bare['processor']:.1f} and {ours['processor']:.1f}, "
+        f"{more['processor']:.1f} s more. With\n"
+        f"{lists}. {machine_line(result)}\n"
     )
 
 
-def kills_text(told: dict) -> str:
-    """How many ended well, and where they were killed."""
+def list_times(result: dict) -> str:
+    """Return the time that the listing of so many runs takes, as text."""
+    size = f", a page of {result['index_bytes'] / 1e6:.1f} MB" if "index_bytes" in result else ""
+    return (
+        f"{result['runs']:,} runs, `onepass list` takes {result['list_seconds']:.2f} s and "
+        f"`onepass index` {result['index_seconds']:.2f} s{size}"
+    )
+
+
+def kills_text(result: dict) -> str:
+    """Return the number of runs that ended well, and the stages of the kills, as text."""
     stages = [
-        next((stage for stage, status in each["stages"].items() if status == "running"), "")
-        for each in told["trials"]
+        next((stage for stage, status in trial["stages"].items() if status == "running"), "")
+        for trial in result["trials"]
     ]
-    inside = ", ".join(
+    counts = ", ".join(
         f"{stages.count(stage)} in {stage}" for stage in ("prepare", "train", "compare")
     )
     zero = "".join(
-        f", {told['moments'] // len(told['zero_stages'])} at ZeRO {each}"
-        for each in told.get("zero_stages", ())
+        f", {result['moments'] // len(result['zero_stages'])} at ZeRO {stage}"
+        for stage in result.get("zero_stages", ())
     )
-    return "\n".join([
-        f"Of {told['moments']} moments in {told['seconds']:.0f} s{zero}, {inside} and the others between them,",
-        f"{told['ended_the_same']} ended done, with the same adapter and pictures as without a kill. {where(told)}\n",
-    ])  # fmt: skip
+    return (
+        f"Of {result['moments']} moments in {result['seconds']:.0f} s{zero}, "
+        f"{counts} and the others between them,\n"
+        f"{result['ended_the_same']} ended done, with the same adapter and pictures as without a "
+        f"kill. {machine_line(result)}\n"
+    )
 
 
-def gpu_table(told: dict) -> str:
-    """A row for each side."""
+def gpu_table(result: dict) -> str:
+    """Return a table with a row for each side, then memory and the demo's time."""
     lines = [
         "| side | examples/s | times the reference | peak memory | share |",
         "|---|---|---|---|---|",
     ]
-    first = told["sides"].get("reference, fp32", {}).get("examples_per_s")
-    for name, each in told["sides"].items():
-        if "failed" in each:
-            lines.append(f"| {name} | {each['failed']} | | | |")
+    reference = result["sides"].get("reference, fp32", {}).get("examples_per_s")
+    for name, side in result["sides"].items():
+        if "failed" in side:
+            lines.append(f"| {name} | {side['failed']} | | | |")
             continue
-        times = f"{each['examples_per_s'] / first:.2f}" if first else "–"
-        share = f"{100 * each['share_of_matmul']:.0f} %"
+        times = f"{side['examples_per_s'] / reference:.2f}" if reference else "–"
+        share = f"{100 * side['share_of_matmul']:.0f} %"
         lines.append(
-            f"| {name} | {each['examples_per_s']:.2f} | {times} | {each['peak_mib'] / 1024:.1f} GiB | {share} |"
+            f"| {name} | {side['examples_per_s']:.2f} | {times} "
+            f"| {side['peak_mib'] / 1024:.1f} GiB | {share} |"
         )
-    skipped = f" Skipped: {', '.join(told['skipped'])}." if told["skipped"] else ""
-    if memory := told["memory"]:
+    skipped = f" Skipped: {', '.join(result['skipped'])}." if result["skipped"] else ""
+    if memory := result["memory"]:
         peaks = (
             memory.get("failed")
             or f"{memory['planned_mib']:.0f} MiB planned, {memory['measured_mib']:.0f} measured"
         )
         lines += [
             "",
-            f"A process of a whole training of that size (batch 1, gradient checkpointing) at its peak: {peaks}.",
+            "A process of a whole training of that size (batch 1, gradient checkpointing) at its "
+            f"peak: {peaks}.",
         ]
-    demo = told["demo_seconds"]
+    demo = result["demo_seconds"]
+    seconds = demo if isinstance(demo, str) else f"{demo} s"
     lines += [
         "",
-        f"The demo recipe, start to report: {demo if isinstance(demo, str) else f'{demo} s'}.{skipped} {where(told)}\n",
+        f"The demo recipe, start to report: {seconds}.{skipped} {machine_line(result)}\n",
     ]
     return "\n".join(lines)
 
@@ -333,51 +375,57 @@ def gpu_table(told: dict) -> str:
 LAB = """
 ## The comparison lab
 
-`make bench-lab` runs `3_compare.ipynb` through papermill again and again, samples the reference's ten prompts by the lab and by
-a bare stock pipeline in turns, and runs the recipe `frontier`: guidance on a part of the steps (selective-N, arXiv 2305.09847)
-beside what was trained, all from one `onepass run`.
+`make bench-lab` runs `3_compare.ipynb` through papermill many times, samples the reference's ten
+prompts by the lab and by a bare stock pipeline in turns, and runs the recipe `frontier`: guidance
+on a part of the steps (selective-N, arXiv 2305.09847) beside the trained adapter, all from one
+`onepass run`.
 
 """
 
 
-def lab_text(told: dict) -> str:
-    """What was measured of it, part by part."""
+def lab_text(result: dict) -> str:
+    """Return the measured parts of the lab as text and a table."""
     lines = []
-    if each := told.get("headless"):
+    if part := result.get("headless"):
         lines.append(
-            f"{each['runs']} headless comparisons in a row: {each['failed']} failed, {each['hung']} hung; "
-            f"{each['seconds']:.1f} s each in the median."
+            f"{part['runs']} headless comparisons in a row: {part['failed']} failed, "
+            f"{part['hung']} hung; {part['seconds']:.1f} s each in the median."
         )
-    if each := told.get("overhead"):
-        over = ", ".join(f"{name} {100 * side['over']:+.1f} %" for name, side in each.items())
+    if part := result.get("overhead"):
+        over = ", ".join(f"{name} {100 * side['over']:+.1f} %" for name, side in part.items())
         lines.append(
-            f"Over a bare stock pipeline with the same settings, pictures and latents written: {over}."
+            "Over a bare stock pipeline with the same settings, pictures and latents written: "
+            f"{over}."
         )
-    if each := told.get("frontier"):
+    if part := result.get("frontier"):
         lines.append(
-            f"The recipe took {each['seconds']:.0f} s. w = {each['w_train']:g}; [ , ]: 95 % intervals.\n"
+            f"The recipe took {part['seconds']:.0f} s. w = {part['w_train']:g}; "
+            "[ , ]: 95 % intervals.\n"
         )
         lines.append(
-            "| contender | right caption first | CLIP score | NFE | s a picture | time saved | published |"
+            "| contender | right caption first | CLIP score | NFE | s a picture "
+            "| time saved | published |"
         )
         lines.append("|---|---|---|---|---|---|---|")
-        for name, of in each["contenders"].items():
-            rate, score, saved = of["caption_first"], of["clip_score"], each["saved"][name]["time"]
+        for name, contender in part["contenders"].items():
+            rate, score = contender["caption_first"], contender["clip_score"]
+            saved = part["saved"][name]["time"]
             published = (
-                f"{100 * each['published'][name]:.1f} %" if name in each["published"] else ""
+                f"{100 * part['published'][name]:.1f} %" if name in part["published"] else ""
             )
-            first = (
+            caption_first = (
                 f"{100 * rate['rate']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
             )
             clip = f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
             lines.append(
-                f"| {name} | {first} | {clip} | {of['nfe']:g} | {of['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
+                f"| {name} | {caption_first} | {clip} | {contender['nfe']:g} "
+                f"| {contender['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
             )
         turns = ", ".join(
-            f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in each["dial"]["turns"]
+            f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in part["dial"]["turns"]
         )
         lines.append(f"\nThe dial, the guidance scale whose pictures are nearest: {turns}.")
-    return "\n".join([*lines, f"\n{where(told)}\n"])
+    return "\n".join([*lines, f"\n{machine_line(result)}\n"])
 
 
 SECTIONS = {
@@ -392,4 +440,4 @@ SECTIONS = {
     "true-size": (TRUE_SIZE, true_size_line),
     "gpu": (GPU, gpu_table),
 }
-"""Of each result that is no recipe's: what is said above it, and what shows it."""
+"""The heading and the rendering function of each result that is not a recipe's."""

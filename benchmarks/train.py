@@ -1,10 +1,10 @@
-"""Training's speed: ours with a live teacher and with kept answers, against the reference method and against the floor.
+"""Training's speed: a live teacher and kept answers, against the reference method and the floor.
 
     python benchmarks/train.py     # or: make bench-train
 
-The sides are launched one after the other, several rounds of them, each on the same processes, base, batch and machine; what
-counts is the median of all rounds' steps, without the first ones of each. The figures go to benchmarks/results/train.json,
-the table to benchmarks/README.md.
+The sides are launched one after the other, in several rounds, on the same processes, base, batch
+and machine; the figure is the median of all rounds' steps, without the first ones of each. The
+figures go to benchmarks/results/train.json, the table to benchmarks/README.md.
 """
 
 import shutil
@@ -44,28 +44,28 @@ def main():
     for _ in range(ROUNDS):
         for name in SIDES:
             seconds[name] += steps_of(name, run)
-    medians = {name: median(each) for name, each in seconds.items()}
-    told = {
+    medians = {name: median(times) for name, times in seconds.items()}
+    result = {
         "date": datetime.now(UTC).date().isoformat(),
         **environment(),
         "batch": BATCH,
         "processes": PROCESSES,
-        "steps": {name: len(each) for name, each in seconds.items()},
+        "steps": {name: len(times) for name, times in seconds.items()},
         "seconds_a_step": medians,
-        "examples_per_s": {name: BATCH * PROCESSES / each for name, each in medians.items()},
+        "examples_per_s": {name: BATCH * PROCESSES / step for name, step in medians.items()},
         "times_the_reference": {
-            name: medians["reference"] / each for name, each in medians.items()
+            name: medians["reference"] / step for name, step in medians.items()
         },
         "cached_over_floor": {
             p: medians[f"cached, {p}"] / medians[f"floor, {p}"] for p in ("fp32", "bf16")
         },
     }
-    page.save("train", told)
+    page.save("train", result)
 
 
 def steps_of(name: str, run: Run) -> list[float]:
-    """Seconds of each step of one launch of a side, without the first ones."""
-    function, how = SIDES[name]
+    """Launch a side once and return the seconds of its steps, without the first ones."""
+    function, options = SIDES[name]
     config = Train(
         str(run.folder),
         steps=STEPS,
@@ -76,7 +76,10 @@ def steps_of(name: str, run: Run) -> list[float]:
     )
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     launch(
-        function, replace(config, **how, validation_examples=0, num_processes=PROCESSES), run, {}
+        function,
+        replace(config, **options, validation_examples=0, num_processes=PROCESSES),
+        run,
+        {},
     )
     lines = read_jsonl(run.metrics)[LEFT_OUT:]
     seconds = [

@@ -1,12 +1,16 @@
-"""A whole training at Stable Diffusion 2.1's true size, with random weights: how much memory, against the reference method's?
+"""Memory of a whole training at Stable Diffusion 2.1's true size, against the reference method's.
 
-    python benchmarks/true_size.py     # or: make bench-true-size; on a CPU it needs about 6 GiB of memory and some minutes
+    python benchmarks/true_size.py     # or: make bench-true-size
     python benchmarks/true_size.py --out FILE     # the figures go there alone
 
-The UNet has the published configuration of SD 2.1 (866 M parameters), frozen in bf16 with a LoRA in fp32, latents of 512
-pixels, gradient checkpointing, a live teacher, batch 1, one process, DeepSpeed: prepared, trained for a few steps, saved and
-checked. The reference method is planned by the same rehearsal, its parts alone: a second UNet in fp32 as the teacher, every
-weight trained with AdamW in fp32. The figures go to benchmarks/results/true-size.json, the table to benchmarks/README.md.
+The UNet has random weights and the published configuration of SD 2.1 (866 M parameters), frozen in
+bf16 with a LoRA in fp32, latents of 512 pixels, gradient checkpointing, a live teacher, batch 1,
+one process, DeepSpeed. The training is prepared, runs for a few steps, is saved and checked. On a
+CPU it needs about 6 GiB of memory and some minutes.
+
+The reference method is planned by the same rehearsal, its parts alone: a second UNet in fp32 as the
+teacher, every weight trained with AdamW in fp32. The figures go to
+benchmarks/results/true-size.json, the table to benchmarks/README.md.
 """
 
 import argparse
@@ -42,7 +46,7 @@ def main(out: Path | None):
     # the embedded VAE's latents of 256 pixels are as large as the real one's of 512
     run = prepare(Prepare(str(FOLDER / "run"), base=str(base), max_examples=4, resolution=256)).run
     reference = plan_memory(Train(str(FOLDER / "x"), **REFERENCE), run.cache, 1)
-    how = {
+    options = {
         "mixed_precision": "bf16",
         "batch_size": 1,
         "gradient_checkpointing": True,
@@ -50,21 +54,18 @@ def main(out: Path | None):
         "steps": STEPS,
         "log_every": 1,
     }
-    train(Train(str(run.folder), **how, checkpointing_steps=0, validation_steps=0))
+    train(Train(str(run.folder), **options, checkpointing_steps=0, validation_steps=0))
     memory = run.stage_record("train")["memory"]
     [measured] = memory["measured_mib"]
     parts = {
         name: reference.parts[name] / MIB
         for name in ("base", "trained weights", "gradients", "optimizer")
     }
-    parts["activations"] = (
-        reference.passing["activations"] / MIB
-    )  # what holds its numbers, and nothing of the process around
-    ends = [
-        0.0,
-        *(line["seconds"] for line in read_jsonl(run.metrics)),
-    ]  # its rates are rounded too far for steps this slow
-    told = {
+    # only its numbers, without the process around them
+    parts["activations"] = reference.passing["activations"] / MIB
+    # not from the logged rates, which are rounded too coarsely for steps this slow
+    ends = [0.0, *(line["seconds"] for line in read_jsonl(run.metrics))]
+    figures = {
         "seconds": [end - begin for begin, end in pairwise(ends)],
         "planned_mib": memory["planned_mib"]["a process at its peak"],
         "measured_mib": measured,
@@ -73,12 +74,12 @@ def main(out: Path | None):
         "room_mib": reference.room / MIB,
         "share": measured / sum(parts.values()),
     }
-    print(told)
+    print(figures)
     if out:
-        write_atomic(out, json.dumps(told, indent=1) + "\n")
+        write_atomic(out, json.dumps(figures, indent=1) + "\n")
     else:
         page.save(
-            "true-size", {"date": datetime.now(UTC).date().isoformat(), **environment(), **told}
+            "true-size", {"date": datetime.now(UTC).date().isoformat(), **environment(), **figures}
         )
     shutil.rmtree(FOLDER)
 

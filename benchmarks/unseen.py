@@ -1,4 +1,4 @@
-"""Whether pictures show the kind of scene that was new to the base: which kind's drawn pictures they are nearest to."""
+"""Share of pictures that show the kind of scene that was new to the base, by nearest kind."""
 
 from pathlib import Path
 from random import Random
@@ -17,9 +17,10 @@ DRAWN = 40  # pictures of each kind that its centre is the mean of
 
 
 def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
-    """Of each contender's pictures of prompts with the word, the share that is nearest to the unseen kind's centre.
+    """Return each contender's share of pictures that are nearest to the unseen kind's centre.
 
-    Nearest by the cosine of the embedded CLIP's image features to the mean of each of the eleven kinds' drawn pictures.
+    Only pictures of prompts with the word count. Nearest: by the cosine of the embedded CLIP's
+    image features to the mean of each of the eleven kinds' drawn pictures.
     """
     unseen = np.stack([np.asarray(draw_snowman(Random(f"judged {i}"))[0]) for i in range(DRAWN)])
     book = draw_book(30 * DRAWN, seed=5, held_out=True)
@@ -27,20 +28,22 @@ def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
     kinds = [
         np.stack([image for scene, image in scenes if scene.kind == kind]) for kind in SCENE_KINDS
     ]
-    centres = torch.stack([seen(images[:DRAWN]).mean(0) for images in [*kinds, unseen]])
-    asked = [each["files"] for each in pictures if word in each["prompt"]]
-    told = {}
-    for name in asked[0]:
+    centres = torch.stack([image_features(images[:DRAWN]).mean(0) for images in [*kinds, unseen]])
+    file_sets = [picture["files"] for picture in pictures if word in picture["prompt"]]
+    found_shares = {}
+    for name in file_sets[0]:
         images = np.stack(
-            [np.asarray(Image.open(folder / files[name]).convert("RGB")) for files in asked]
+            [np.asarray(Image.open(folder / files[name]).convert("RGB")) for files in file_sets]
         )
-        nearest = torch.cosine_similarity(seen(images)[:, None], centres[None], dim=-1).argmax(1)
-        told[name] = float((nearest == len(SCENE_KINDS)).float().mean())
-    return told
+        nearest = torch.cosine_similarity(
+            image_features(images)[:, None], centres[None], dim=-1
+        ).argmax(1)
+        found_shares[name] = float((nearest == len(SCENE_KINDS)).float().mean())
+    return found_shares
 
 
 @torch.no_grad()
-def seen(images: np.ndarray) -> torch.Tensor:
-    """CLIP's features [n, width] of pictures uint8 [n, 64, 64, 3], on the unit sphere."""
+def image_features(images: np.ndarray) -> torch.Tensor:
+    """Return CLIP's features [n, width], on the unit sphere, of pictures uint8 [n, 64, 64, 3]."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     return features(embedded_clip().get_image_features(pixel_values=pixels))

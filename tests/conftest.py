@@ -1,4 +1,4 @@
-"""What several rooms' tests need: a run folder, a compared run, and stages run in a fresh process as a notebook would."""
+"""Shared fixtures: run folders, a compared run, and stages that run in a fresh process."""
 
 import json
 import multiprocessing
@@ -19,35 +19,34 @@ from nbs_lib.config import Compare, Prepare, Train
 from nbs_lib.files import ROOT
 from nbs_lib.run.run import Run
 
-os.environ["CUDA_VISIBLE_DEVICES"] = (
-    ""  # what is asserted, two processes and equal bits, holds on a CPU
-)
+# the assertions, such as two processes and equal bits, hold on a CPU
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 W = 2.5  # the guidance scale that the adapter says it was trained for
 OUTPUTS = pytest.StashKey[dict[str, int]]()
-HOSTILE = "It's </code> & <script>name = 1</script>"  # what it would do shows as window.name
+HOSTILE = "It's </code> & <script>name = 1</script>"  # if executed, it sets window.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]):
-    """Files that take long come first: or else one of them would begin when all others are done."""
+    """Move slow files to the front, so that none of them starts when all others are done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 def outputs_state() -> dict[str, int]:
-    """Return the modification times of what lies in the checkout's outputs/ and its caches."""
+    """Return the modification times of the entries in the checkout's outputs/ and its caches."""
     folders = [ROOT / "outputs", ROOT / "outputs" / "cache"]
     paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
     return {str(path): path.lstat().st_mtime_ns for path in paths if path.name != "cache"}
 
 
 def pytest_sessionstart(session: pytest.Session):
-    if not hasattr(session.config, "workerinput"):  # the one that starts the others
+    if not hasattr(session.config, "workerinput"):  # only in the process that starts the workers
         session.config.stash[OUTPUTS] = outputs_state()
 
 
 def pytest_sessionfinish(session: pytest.Session):
-    """Fail where the tests have left something among the user's runs."""
+    """Fail if the tests have left something among the user's runs."""
     if (before := session.config.stash.get(OUTPUTS, None)) is not None and (
         after := outputs_state()
     ) != before:
@@ -55,14 +54,15 @@ def pytest_sessionfinish(session: pytest.Session):
             name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
         )
         print(
-            f"\nFAILED: the tests, or a run beside them, have changed outputs/: {', '.join(changed)}"
+            "\nFAILED: the tests, or a run beside them, have changed outputs/: "
+            + ", ".join(changed)
         )
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads of torch, here and in processes that a test starts."""
+    """Set the number of torch's threads, here and in processes that a test starts."""
     import torch  # here and below: most tests do not need it
 
     before = torch.get_num_threads()
@@ -75,20 +75,23 @@ def threads(count: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """On a busy machine, threads that wait for each other took 30 times as long."""
+    """Use one thread: on a busy machine, threads that wait for each other took 30 times as long."""
     with threads(1):
         yield
 
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """A run's folder, in a path with a space and letters beyond ASCII."""
+    """Return a run's folder, in a path with a space and letters beyond ASCII."""
     return tmp_path / "my rüns" / "outputs" / "tiny"
 
 
 @pytest.fixture(scope="session")
 def python():
-    """Run Python source in a process of its own: forks and kills happen there, not in the test runner."""
+    """Return a function that runs Python source in a separate process.
+
+    Forks and kills happen there, not in the test runner.
+    """
 
     def call(source: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
         command = [sys.executable, "-W", "ignore", "-c", source, *map(str, arguments)]
@@ -105,21 +108,25 @@ from nbs_lib.run.run import Run
 config = from_notebook({cls}, globals())
 run = Run(config.run)
 exec(os.environ.get("BEFORE_{stage}", ""))
-with run.stage(config) as told:
+with run.stage(config) as record:
     exec(os.environ.get("DOES_{stage}", ""))
-    (run.folder / "{stage}.txt").write_text(os.environ.get("LEAVES_{stage}", str(dataclasses.replace(config, run="anywhere"))))
-    told["outputs"] = ["{stage}.txt"]
-    told |= {{"loss": getattr(config, "rank", 0) / 100, "seen": getattr(config, "seed", 0)}}
+    parameters = str(dataclasses.replace(config, run="anywhere"))
+    (run.folder / "{stage}.txt").write_text(os.environ.get("LEAVES_{stage}", parameters))
+    record["outputs"] = ["{stage}.txt"]
+    record |= {{"loss": getattr(config, "rank", 0) / 100, "seen": getattr(config, "seed", 0)}}
 print("{stage} came to its end")
 """
-"""What is left of a stage in a project whose notebooks do little."""
+"""The code of a stage in a project with stand-in notebooks."""
 
 
 class Project:
-    """A copy of the library whose notebooks do little: each has the parameters of the real one, and keeps a stage's record.
+    """A copy of the library with stand-in notebooks.
 
-    DOES_train and the like, in the environment of a command, are done in the middle of that stage, BEFORE_train before it
-    keeps a record; LEAVES_train is what it leaves, in the place of its parameters.
+    Each notebook has the parameters of the real one, and keeps a stage's record. Variables in the
+    environment of a command change a stage, here `train`:
+    BEFORE_train: source that runs before the stage keeps a record.
+    DOES_train: source that runs in the middle of the stage.
+    LEAVES_train: text that the stage writes, instead of its parameters.
     """
 
     def __init__(self, folder: Path):
@@ -139,16 +146,16 @@ class Project:
             nbformat.write(page, folder / "notebooks" / f"{number}_{stage}.ipynb")
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
-        """`onepass`, begun."""
+        """Start `onepass`."""
         command = [sys.executable, "-W", "ignore", "-m", "nbs_lib", *map(str, arguments)]
-        known = os.environ | {"PYTHONPATH": str(self.folder), "COLUMNS": "200"} | environment
+        variables = os.environ | {"PYTHONPATH": str(self.folder), "COLUMNS": "200"} | environment
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=known, **pipes)
+        return subprocess.Popen(command, cwd=self.folder, env=variables, **pipes)
 
     def onepass(
         self, *arguments: str, status: int = 0, **environment: str
     ) -> subprocess.CompletedProcess:
-        """`onepass` to its end, which has to be with that status."""
+        """Run `onepass` to its end, and check its exit status."""
         process = self.start(*arguments, **environment)
         out, err = process.communicate(timeout=300)
         assert process.returncode == status, f"{process.returncode}: {out}{err}"
@@ -161,18 +168,18 @@ class Project:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory) -> Project:
-    """A project of its own, in a path with a space; its runs are told apart by their names."""
+    """Return a project, in a path with a space, that tests share under different run names."""
     return Project(tmp_path_factory.mktemp("a projèct") / "of its own")
 
 
 class Kernel:
-    """A process that a fork server made: it has the libraries in memory and nothing started, as a fresh kernel's has."""
+    """A process from a fork server: like a fresh kernel, with the libraries already imported."""
 
     SOURCE = """
 import ctypes, os, warnings
 os.setsid()
-output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.dup2(output, 1), os.dup2(output, 2)
+file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(file, 1), os.dup2(file, 2)
 if gpus:
     del os.environ["CUDA_VISIBLE_DEVICES"]
 if network and ctypes.CDLL(None).setns(os.open("/run/netns/" + network, os.O_RDONLY), 0):
@@ -194,67 +201,66 @@ train(config)
     )
 
     def __init__(self, config: Train, network: str = "", gpus: bool = False):
-        self._file = tempfile.NamedTemporaryFile(prefix="said-")
-        given = {
+        self._file = tempfile.NamedTemporaryFile(prefix="output-")
+        variables = {
             "config": config,
-            "said": self._file.name,
+            "output": self._file.name,
             "network": network,
             "gpus": gpus,
             "__name__": "kernel",
         }
-        fresh = (
-            multiprocessing.get_context("spawn") if gpus else self.FRESH
-        )  # DeepSpeed there chose the CPU, for good
-        self._process = fresh.Process(target=exec, args=(self.SOURCE, given))
+        # in the fork server, DeepSpeed has chosen the CPU, and cannot change it
+        context = multiprocessing.get_context("spawn") if gpus else self.FRESH
+        self._process = context.Process(target=exec, args=(self.SOURCE, variables))
         self._process.start()
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
-        """Its exit code, or None while it works; -N: ended by signal N."""
+        """Return the exit code, or None while the process works; -N: ended by signal N."""
         return self._process.exitcode
 
     def wait(self, seconds: float = 240) -> int:
-        """Its exit code. Errors: AssertionError with what it said, where it takes longer."""
+        """Wait, and return the exit code. Errors: AssertionError with the output, on a timeout."""
         self._process.join(seconds)
-        assert self.poll() is not None, f"no end after {seconds} s: {self.said}"
+        assert self.poll() is not None, f"no end after {seconds} s: {self.output}"
         return self.poll()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return Path(self._file.name).read_text(errors="replace")
 
 
 @pytest.fixture(scope="session")
 def start_training() -> Iterator[Callable[..., Kernel]]:
-    """`start_training(config)`: the stage, in a kernel of its own, which leads a process group."""
-    started = []
+    """Yield `start_training(config)`, which starts the stage in a kernel with a process group."""
+    kernels = []
 
-    def call(config: Train, **where: Any) -> Kernel:
-        started.append(Kernel(config, **where))
-        return started[-1]
+    def call(config: Train, **options: Any) -> Kernel:
+        kernels.append(Kernel(config, **options))
+        return kernels[-1]
 
     yield call
-    for kernel in started:
+    for kernel in kernels:
         with suppress(ProcessLookupError):
             os.killpg(kernel.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
 def train(start_training) -> Callable[[Train], None]:
-    """`train(config)`: the stage to its end, which has to be a good one."""
+    """Return `train(config)`, which runs the stage to its end, and checks that it succeeds."""
 
     def call(config: Train):
         kernel = start_training(config)
-        assert kernel.wait() == 0, kernel.said
+        assert kernel.wait() == 0, kernel.output
 
     return call
 
 
-def prepare_some(folder: Path, **how: Any) -> Run:
-    """Sixteen examples, eight of a prior, and two answers of the teacher for each."""
+def prepare_examples(folder: Path, **changed: Any) -> Run:
+    """Prepare sixteen examples, eight of a prior, and two teacher's answers for each."""
     from nbs_lib.prepare import prepare
 
-    some = {
+    parameters = {
         "max_examples": 16,
         "prior_preservation_source": "picturebook",
         "prior_preservation_max_examples": 8,
@@ -263,27 +269,33 @@ def prepare_some(folder: Path, **how: Any) -> Run:
         "num_processes": 2,
     }
     with threads(1):
-        return prepare(Prepare(str(folder), **some | how)).run
+        return prepare(Prepare(str(folder), **parameters | changed)).run
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Run:
-    """Some examples; for reading only."""
-    return prepare_some(tmp_path_factory.mktemp("my rüns") / "prepared")
+    """Return a run with some prepared examples; for reading only."""
+    return prepare_examples(tmp_path_factory.mktemp("my rüns") / "prepared")
 
 
 @pytest.fixture(scope="session")
 def prepared_tiny(tmp_path_factory, tiny_base) -> Run:
-    """The same on a base whose steps take half as long, for trainings that are about processes; for reading only."""
+    """Return a prepared run on a base whose steps take half as long; for reading only.
+
+    It serves trainings that test processes.
+    """
     place = tmp_path_factory.mktemp("my rüns")
-    return prepare_some(
+    return prepare_examples(
         place / "prepared", base=str(tiny_base("sd1", place / "tiny")), resolution=32
     )
 
 
 @pytest.fixture(scope="session")
 def new_run(tmp_path_factory, prepared) -> Callable[..., Run]:
-    """`new_run()`: an empty run on what is prepared, or on what another run has prepared; in a path with a space."""
+    """Return `new_run(of)`, which makes an empty run on the examples that the run `of` prepared.
+
+    Its path has a space.
+    """
 
     def call(of: Run = prepared, folder: Path | None = None) -> Run:
         run = Run(folder or tmp_path_factory.mktemp("my rüns") / "run")
@@ -297,8 +309,10 @@ def new_run(tmp_path_factory, prepared) -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def interrupted() -> Callable[[Run], Run]:
-    """`interrupted(run)`: a copy of a trained run beside it, as if it had been interrupted after the checkpoint before its
-    last one, which is of its last step."""
+    """Return `interrupted(run)`, which copies a trained run beside it as an interrupted one.
+
+    The copy ends after the last checkpoint but one; the last one is that of the last step.
+    """
 
     def call(run: Run) -> Run:
         other = Run(run.folder.with_name(f"{run.name} interrupted"))
@@ -313,14 +327,17 @@ def interrupted() -> Callable[[Run], Run]:
 
 
 @pytest.fixture(scope="session")
-def cannot() -> Callable[[str], None]:
-    """`cannot(why)` ends a test for what this machine lacks: skipped, but in CI, where nothing is lacking, failed."""
+def skip_or_fail() -> Callable[[str], None]:
+    """Return `skip_or_fail(why)`, which ends a test because this machine lacks something.
+
+    The test is skipped, except in CI: nothing may be lacking there, so the test fails.
+    """
     return pytest.fail if os.environ.get("CI") else pytest.skip
 
 
 @pytest.fixture
-def mount(cannot) -> Iterator[Callable[[Path, str], Path]]:
-    """`mount(folder, options)`: a new folder with a file system of its own in memory."""
+def mount(skip_or_fail) -> Iterator[Callable[[Path, str], Path]]:
+    """Yield `mount(folder, options)`, which makes a folder with its own file system in memory."""
     mounted = []
 
     def call(folder: Path, options: str) -> Path:
@@ -331,7 +348,7 @@ def mount(cannot) -> Iterator[Callable[[Path, str], Path]]:
             text=True,
         )
         if done.returncode:
-            cannot(f"no file system can be mounted here: {done.stderr.strip()}")
+            skip_or_fail(f"no file system can be mounted here: {done.stderr.strip()}")
         mounted.append(folder)
         return folder
 
@@ -342,7 +359,7 @@ def mount(cannot) -> Iterator[Callable[[Path, str], Path]]:
 
 @pytest.fixture
 def small_disk(mount, tmp_path) -> Path:
-    """A file system of 24 MiB."""
+    """Return the folder of a file system of 24 MiB."""
     return mount(tmp_path / "small disk", "size=24m")
 
 
@@ -355,9 +372,10 @@ def base():
 
 @pytest.fixture(scope="session")
 def tiny_base() -> Callable[[str, Path], Path]:
-    """`tiny_base(kind, folder)` writes a base of 32 pixels with random weights, as the stock pipeline of its family does.
+    """Return `tiny_base(kind, folder)`, which writes a base of 32 pixels with random weights.
 
-    kind: sd1, sd2-v (v-prediction, a wider text encoder) or sdxl. What differs between the real ones differs here.
+    The stock pipeline of its family writes it. The bases differ as the real ones do.
+    kind: sd1, sd2-v (v-prediction, a wider text encoder) or sdxl.
     """
     return write_tiny_base
 
@@ -401,7 +419,7 @@ def tiny_unet(kind: str):
 
     attend, plain = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
     outer, inner = (plain, attend) if kind == "sdxl" else (attend, plain)
-    own = {
+    family_settings = {
         "sd1": {"cross_attention_dim": 32, "attention_head_dim": 4},
         "sd2-v": {
             "cross_attention_dim": 48,
@@ -425,7 +443,7 @@ def tiny_unet(kind: str):
         norm_num_groups=8,
         down_block_types=(outer[0], inner[0]),
         up_block_types=(inner[1], outer[1]),
-        **own[kind],
+        **family_settings[kind],
     )
 
 
@@ -444,7 +462,7 @@ def tiny_vae(kind: str):
 
 
 def tiny_scheduler(kind: str):
-    """Each family's own scheduler, with the settings of another that the real files carry."""
+    """Return the family's own scheduler, with the foreign settings that the real files carry."""
     from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
 
     schedule = {
@@ -453,16 +471,16 @@ def tiny_scheduler(kind: str):
         "beta_schedule": "scaled_linear",
         "timestep_spacing": "leading",
     }
-    told = schedule | {
+    settings = schedule | {
         "clip_sample": False,
         "set_alpha_to_one": False,
         "skip_prk_steps": True,
         "steps_offset": 1,
     }
-    told["prediction_type"] = "v_prediction" if kind == "sd2-v" else "epsilon"
+    settings["prediction_type"] = "v_prediction" if kind == "sd2-v" else "epsilon"
     return {"sd1": PNDMScheduler, "sd2-v": DDIMScheduler, "sdxl": EulerDiscreteScheduler}[
         kind
-    ].from_config(told)
+    ].from_config(settings)
 
 
 def tiny_text_encoder(cls: type, width: int, activation: str):
@@ -486,7 +504,7 @@ def tiny_text_encoder(cls: type, width: int, activation: str):
 
 @pytest.fixture(scope="session")
 def adapter(base, tmp_path_factory) -> Path:
-    """An adapter that changes pictures well beyond rounding, though nobody trained it."""
+    """Return an untrained adapter that changes pictures well beyond rounding."""
     import torch
 
     from nbs_lib.models.lora import add_lora, save_adapter
@@ -504,7 +522,7 @@ def adapter(base, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def compared(base, adapter, tmp_path_factory) -> Run:
-    """A whole comparison of two prompts, one of them hostile, as 3_compare leaves it; for reading only."""
+    """Return a run with a whole comparison of two prompts, one hostile; for reading only."""
     from nbs_lib.compare import compare
 
     run = Run(tmp_path_factory.mktemp("my rüns") / "outputs" / "tiny")

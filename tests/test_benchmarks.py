@@ -1,4 +1,4 @@
-"""The benchmarks' page: what is in benchmarks/results is in benchmarks/README.md, and nothing else."""
+"""The benchmarks' page: benchmarks/README.md shows exactly the results in benchmarks/results."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ MADE = {"machine": MACHINE, "versions": {"torch": "2.13.0"}, "date": "2026-01-02
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
-    """The module of the page, writing elsewhere."""
+    """Return the module of the page, which writes to tmp_path."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     spec = importlib.util.spec_from_file_location("page", ROOT / "benchmarks" / "page.py")
     module = importlib.util.module_from_spec(spec)

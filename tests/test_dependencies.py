@@ -1,4 +1,4 @@
-"""The three dependency files say the same: pyproject.toml (ranges), constraints.txt (pins), environment.yml (conda)."""
+"""Agreement of pyproject.toml (ranges), constraints.txt (pins) and environment.yml (conda)."""
 
 import ast
 import re

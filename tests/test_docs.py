@@ -1,4 +1,4 @@
-"""The pages of docs/: commands are executed, links lead somewhere, the errors that are quoted are said, names exist."""
+"""The pages of docs/: their commands run, links resolve, quoted errors occur, names exist."""
 
 import ast
 import json
@@ -45,11 +45,14 @@ PAGES = [
 ]
 PAGES += ["what-is-trusted", "parameters", "troubleshooting"]
 COMMANDS, NEEDS = ("", "sh", "bash", "console", "python"), re.compile(r"<!-- needs: (.+) -->")
-QUICK = "prepare.max_examples=32 prepare.prior_preservation_max_examples=8 prepare.num_processes=1".split()
-QUICK += "train.steps=2 train.batch_size=2 train.num_processes=1".split()
-QUICK += "train.deepspeed=false train.validation_steps=0 compare.steps=2 compare.captions=0 compare.clip=none".split()
+QUICK = (
+    "prepare.max_examples=32 prepare.prior_preservation_max_examples=8 prepare.num_processes=1 "
+    "train.steps=2 train.batch_size=2 train.num_processes=1 "
+    "train.deepspeed=false train.validation_steps=0 "
+    "compare.steps=2 compare.captions=0 compare.clip=none"
+).split()
 QUICK += ["compare.prompts=[A person holding a cat]"]
-"""What is added to every run that a page has."""
+"""Parameters that are added to every run of a page."""
 REAL = {
     ("tutorial", "onepass run demo"): STAGES,
     ("tutorial", "onepass run frontier --name demo"): ["prepare", "train"],
@@ -62,7 +65,12 @@ WRONG = ("doctor",)
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. kind: the word after the fence; needs: what the comment before it says; section: the heading above it."""
+    """A fenced block.
+
+    kind: the word after the fence.
+    needs: the text of the `needs` comment before it.
+    section: the heading above it.
+    """
 
     kind: str
     needs: str
@@ -122,7 +130,10 @@ def test_every_block_is_of_a_known_kind():
 
 @pytest.fixture(scope="module")
 def checkout(project, tmp_path_factory):
-    """A project whose notebooks do little unless they are put back, with the embedded base and twenty pictures."""
+    """Return a project with stand-in notebooks, the embedded base and twenty pictures.
+
+    A test may put the real notebooks back.
+    """
     own = type(project)(tmp_path_factory.mktemp("docs") / "onepass")
     base = Path("nbs_lib") / "picturebook" / "base"
     shutil.copytree(ROOT / base, own.folder / base)
@@ -487,10 +498,14 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "A parameter that is not there": typed("run", "demo", "-p", "train.stepz=5"),
     "A value that does not fit": typed("run", "demo", "-p", "train.steps=many"),
     "A stage was left out": typed("run", "demo", "-p", "steps=5"),
-    "Values that do not go together": typed("run", "demo", "-p", "train.mixed_precision=fp16", "-p", "train.zero_stage=2"),
+    "Values that do not go together": typed(
+        "run", "demo", "-p", "train.mixed_precision=fp16", "-p", "train.zero_stage=2"
+    ),
     "A sweep of one value": typed("sweep", "demo", "-p", "train.rank=4"),
     "A run that is not there": typed("show", "demmo"),
-    "A contender that is none": typed("run", "demo", "-p", "compare.contenders=[unguided, guided, tuned, tunned]"),
+    "A contender that is none": typed(
+        "run", "demo", "-p", "compare.contenders=[unguided, guided, tuned, tunned]"
+    ),
     "Somebody is at work on it": at_work,
     "Its record is damaged": damaged,
     "It was interrupted": interrupted,
@@ -510,7 +525,11 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "No compiler": no_compiler,
     "fp16 without a GPU": machine({}, mixed_precision="fp16"),
     "A package is missing": machine(
-        {"nbs_lib.train.launch.preflight.importlib": SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))},
+        {
+            "nbs_lib.train.launch.preflight.importlib": SimpleNamespace(
+                util=SimpleNamespace(find_spec=lambda name: None)
+            )
+        },
         optimizer="prodigy",
     ),
     "CUDA was used before": machine({"torch.cuda.is_initialized": lambda: True}, deepspeed=False),
@@ -519,7 +538,10 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "More processes than GPUs": too_many,
     "The port is taken": taken,
 }  # fmt: skip
-"""By the heading of an entry, what makes the tool say it; the text of any other is held against the library's sources."""
+"""The cause of each error, by the heading of its entry.
+
+The text of any other entry is compared with the library's sources.
+"""
 QUOTED = {block.section: block.text for block in blocks("troubleshooting") if block.kind == "text"}
 
 
@@ -540,7 +562,7 @@ def test_the_error_is_said_as_it_is_quoted(entry, project, tmp_path, monkeypatch
 
 @cache
 def sentences() -> list[re.Pattern]:
-    """What the library can say, of texts with values in them: anything may stand where a value does."""
+    """Return patterns of the library's texts with values; any text matches in place of a value."""
     found = []
     for path in (ROOT / "nbs_lib").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""`onepass run`: the three notebooks through papermill with two DeepSpeed processes, killed, resumed, repeated."""
+"""`onepass run`: three notebooks with two DeepSpeed processes, killed, resumed, repeated."""
 
 import json
 import os
@@ -117,7 +117,10 @@ def test_the_command_again_keeps_every_stage(finished):
 
 
 def test_a_killed_command_takes_its_processes_along_and_goes_on_the_same(finished, named):
-    """Only the command is killed. A second one is refused while it works; the next one ends in the same adapter."""
+    """Check that a second command is refused while one works, and a later one ends the same.
+
+    Only the first command is killed; the later one writes the same adapter.
+    """
     run = named("killed")
     process = subprocess.Popen(
         command(run.name), **there(run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -210,7 +213,8 @@ def test_a_stock_pipeline_draws_the_same_pictures(finished):
         "pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], safety_checker=None)\n"
         "pipe.load_lora_weights(sys.argv[2])\n"
         "seed = torch.Generator().manual_seed(0)\n"
-        "pipe('A person holding a cat', num_inference_steps=4, guidance_scale=1, generator=seed).images[0].save(sys.argv[3])\n"
+        "options = dict(num_inference_steps=4, guidance_scale=1, generator=seed)\n"
+        "pipe('A person holding a cat', **options).images[0].save(sys.argv[3])\n"
         "assert 'nbs_lib' not in sys.modules\n"
     )
     base, picture = ROOT / "nbs_lib" / "picturebook" / "base", finished.folder / "stock.png"

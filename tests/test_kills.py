@@ -1,4 +1,4 @@
-"""A run that is killed at random moments and resumed ends as one that never was: benchmarks/kills.py, with two moments."""
+"""Equal results of killed and resumed runs: benchmarks/kills.py, with two moments."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The notebook rules: a parameter has one home, notebooks are pages, and they are committed without outputs."""
+"""The notebook rules: one home for each parameter, notebooks as pages, no committed outputs."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands that look at runs, recipes and parameters: list, show, diff, recipes, params, index, lab.
+"""Commands that look at runs, recipes and parameters: list, show, diff, params, index, lab.
 
 Each imports its modules when it is called: every command imports this one.
 """

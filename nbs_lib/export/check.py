@@ -83,8 +83,8 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     if not np.isfinite(images).all():
         raise ExportError(
             f"{sampler.learned} makes pictures that are no numbers (NaN) on base "
-            f"{sampler.base.name!r}, which no program can show; train it again with a lower learning_rate, "
-            "or on another base"
+            f"{sampler.base.name!r}, which no program can show; "
+            "train it again with a lower learning_rate, or on another base"
         )
     return unit_to_uint8(images)
 

@@ -4,23 +4,26 @@ from collections.abc import Iterator
 import pytest
 
 FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
 ).split()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def program(cannot) -> str:
-    """The installed Chromium. Asked for first, so that without one nothing else is made ready."""
+def program(skip_or_fail) -> str:
+    """Return the installed Chromium; required first, so that without it nothing else is set up."""
     found = shutil.which("chromium")
     if found is None:
-        cannot("chromium is not on PATH; on Debian: apt-get install chromium")
+        skip_or_fail("chromium is not on PATH; on Debian: apt-get install chromium")
     return found
 
 
 @pytest.fixture(scope="module")
 def chromium(program) -> Iterator:
-    """A browser without a window. It is closed after each module: Playwright's event loop would be in other tests' way."""
+    """Yield a headless browser, closed after each module.
+
+    Playwright's event loop would otherwise disturb other tests.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

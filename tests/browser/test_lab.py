@@ -34,11 +34,17 @@ def free_port() -> int:
 
 
 CHOICES = "from nbs_lib.compare.playground.viewer import slider\nchoices = slider(run)\nchoices"
-TOLD = "print('kernel:', play.viewer.position, play.panel.scales['tuned'], play.panel.prompts, choices.children[2].position)"
+TOLD = (
+    "print('kernel:', play.viewer.position, play.panel.scales['tuned'], play.panel.prompts, "
+    "choices.children[2].position)"
+)
 
 
 def playground_of(run: Run, folder: Path):
-    """The playground on this run, quick; and two cells more: the slider of 3_compare, and what the kernel knows."""
+    """Write a quick playground on this run, with two more cells.
+
+    The cells show the slider of 3_compare, and the state in the kernel.
+    """
     notebook = nbformat.read(ROOT / "notebooks" / "playground.ipynb", 4)
     [parameters] = [
         cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])
@@ -73,7 +79,7 @@ def run(compared: Run, base, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def lab(run: Run, one_thread, tmp_path_factory) -> Iterator[str]:
-    """The address of a JupyterLab of its own: notebooks, settings and workspaces in a folder of the test."""
+    """Yield the address of a JupyterLab with its own notebooks, settings and workspaces."""
     home = tmp_path_factory.mktemp("my läb")
     (home / "notebooks").mkdir()
     playground_of(run, home / "notebooks")
@@ -135,14 +141,15 @@ def wait_for(port: int, server: subprocess.Popen, log: Path, seconds: float = 60
 
 @pytest.fixture
 def notebook(chromium: Browser, lab: str) -> Iterator[Page]:
-    """The playground, opened and its kernel ready; afterwards: nothing was asked of another host."""
+    """Yield the opened playground with a ready kernel, then check that no other host was asked."""
     context = chromium.new_context(
         viewport={"width": 1400, "height": 1300}, permissions=["clipboard-read", "clipboard-write"]
     )
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda socket: asked.append(socket.url.replace("ws:", "http:", 1)))
-    # a kernel of its own would be started, stopped and started again while the page loads, and lose what is run meanwhile
+    # without this session, the page starts, stops and restarts a kernel while it loads, and cells
+    # that run meanwhile are lost
     session = {
         "path": "playground.ipynb",
         "name": "",
@@ -200,9 +207,11 @@ class Lab:
         expect(cell.locator(".jp-OutputArea-output")).to_have_text(answer, timeout=WAIT)
 
 
-NAMELESS = """() => [...document.querySelectorAll('.onepass-live :is(button, input, select, textarea), .onepass-live img')]
+NAMELESS = """() => [...document.querySelectorAll(
+    '.onepass-live :is(button, input, select, textarea), .onepass-live img')]
   .filter((each) => each.checkVisibility())
-  .filter((each) => !(each.tagName === 'IMG' ? each.alt : each.ariaLabel || each.textContent && each.tagName === 'BUTTON'
+  .filter((each) => !(each.tagName === 'IMG' ? each.alt
+    : each.ariaLabel || each.textContent && each.tagName === 'BUTTON'
     || [...(each.labels || [])].some((label) => label.textContent.trim())))
   .map((each) => each.outerHTML.slice(0, 200))"""
 

@@ -1,4 +1,4 @@
-"""The pages beside the report as their readers have them: a run's executed notebooks, the index of runs."""
+"""The pages beside the report in a browser: a run's executed notebooks, the index of runs."""
 
 from pathlib import Path
 
@@ -11,7 +11,10 @@ from nbs_lib.pipeline.notebook_html import write_page
 from nbs_lib.pipeline.runs.index_page import FILES, FOLDER, HEADS, render_page
 
 pytestmark = pytest.mark.browser
-TABLE = "             right caption first  CLIP score   NFE  s a picture     MiB\nunguided        25 % [0 %, 75 %]        54.1\n"
+TABLE = (
+    "             right caption first  CLIP score   NFE  s a picture     MiB\n"
+    "unguided        25 % [0 %, 75 %]        54.1\n"
+)
 LINES = """each => {
     const text = document.createRange();
     text.selectNodeContents(each);

@@ -49,16 +49,20 @@ def open_report(chromium: Browser, compared: Run) -> Iterator:
 
 
 def visible_part(page: Page, card: str) -> tuple[float, str]:
-    """How much of its width the left picture shows, in percent: what the range says, and what the browser clips."""
+    """Return the visible share of the left picture in percent, and the browser's clip path."""
     clip = page.locator(f"{card} img.before").evaluate("img => getComputedStyle(img).clipPath")
     return float(page.locator(f"{card} input[type=range]").input_value()), clip
 
 
 def shown(page: Page, card: str) -> list[str]:
-    """Which contenders' pictures lie in a slider, left and right; found by the pictures themselves."""
+    """Return the contenders on the left and right of a slider, identified by their pictures."""
     return page.locator(card).evaluate(
-        """card => ["before", "after"].map(side => [...card.querySelectorAll("[data-contender]")].find(
-            figure => figure.querySelector("img").src === card.querySelector("img." + side).src).dataset.contender)"""
+        """card => ["before", "after"].map(side => {
+            const shown = card.querySelector("img." + side).src;
+            const figures = [...card.querySelectorAll("[data-contender]")];
+            return figures.find(figure => figure.querySelector("img").src === shown)
+                .dataset.contender;
+        })"""
     )
 
 
@@ -203,13 +207,17 @@ CONTRASTS = """() => {
   };
   const clear = (colour) => colour === "transparent" || /, 0\\)$/.test(colour);
   const found = [];
-  const texts = "p, h1, h2, h3, dt, dd, th, td, small, code, figcaption, figcaption span, summary, label, footer";
+  const texts = "p, h1, h2, h3, dt, dd, th, td, small, code, figcaption, figcaption span, "
+    + "summary, label, footer";
+  const ground = (element) => getComputedStyle(element).backgroundColor;
   for (const of of document.querySelectorAll(texts)) {
     if (!of.offsetParent || !of.textContent.trim()) continue;
     let under = of;
-    while (under.parentElement && clear(getComputedStyle(under).backgroundColor)) under = under.parentElement;
-    const [a, b] = [light(getComputedStyle(of).color), light(getComputedStyle(under).backgroundColor)].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) found.push(`${of.tagName} ${of.textContent.trim().slice(0, 40)}`);
+    while (under.parentElement && clear(ground(under))) under = under.parentElement;
+    const lights = [light(getComputedStyle(of).color), light(ground(under))];
+    const [a, b] = lights.sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5)
+      found.push(`${of.tagName} ${of.textContent.trim().slice(0, 40)}`);
   }
   return found;
 }"""

@@ -2,9 +2,10 @@
 
     python -m tests.fuzz tables [--cases 20000] [--seed 0] [--first 0]
 
-A fuzzer is a module of this package with a class `Fuzzer` (see `Fuzzer` below). A case depends on the seed and its number
-alone, so `--first NUMBER --cases 1` repeats one. A case may be accepted or refused in a sentence; any other exception, and a
-case that takes longer than `LIMIT` seconds, is a failure.
+A fuzzer is a module of this package with a class `Fuzzer` (see `Fuzzer` below). A case depends on
+the seed and its number alone, so `--first NUMBER --cases 1` repeats one. A case may be accepted or
+refused in a sentence; any other exception, and a case that takes longer than `LIMIT` seconds, is a
+failure.
 """
 
 import resource
@@ -24,20 +25,24 @@ LIMIT = 10  # seconds for one case
 
 
 class Fuzzer(Protocol):
-    """What a module of this package offers."""
+    """The interface of a module of this package."""
 
     def __init__(self, folder: Path):
         """Write the undamaged material once. folder: empty, this fuzzer's own."""
 
     def case(self, rng: Random) -> str:
-        """Write one case, have the library read it, and return a word for the outcome, such as "accepted" or "refused".
+        """Write one case and let the library read it.
 
-        Errors: whatever the library should not have raised, and AssertionError for a wrong result.
+        Return a word for the outcome, such as "accepted" or "refused".
+        Errors: any exception that the library should not raise; AssertionError for a wrong result.
         """
 
 
 class HangError(BaseException):
-    """A case took longer than `LIMIT` seconds. No Exception, so that no handler of the library swallows it."""
+    """A case took longer than `LIMIT` seconds.
+
+    It is not an Exception, so that no handler of the library swallows it.
+    """
 
 
 class CaseError(AssertionError):
@@ -46,7 +51,11 @@ class CaseError(AssertionError):
 
 @dataclass
 class Report:
-    """The result of many cases. slowest: seconds and number of the slowest case; peak_mib: peak memory of this process."""
+    """The result of many cases.
+
+    slowest: seconds and number of the slowest case.
+    peak_mib: peak memory of this process.
+    """
 
     kind: str
     seed: int
@@ -64,13 +73,17 @@ class Report:
             f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items())
         )
         return (
-            f"{self.kind}: {self.cases} cases of seed {self.seed} in {self.seconds:.0f} s: {outcomes}; "
-            f"slowest {self.slowest[0]:.2f} s (case {self.slowest[1]}); peak {self.peak_mib:.0f} MiB"
+            f"{self.kind}: {self.cases} cases of seed {self.seed} in {self.seconds:.0f} s: "
+            f"{outcomes}; slowest {self.slowest[0]:.2f} s (case {self.slowest[1]}); "
+            f"peak {self.peak_mib:.0f} MiB"
         )
 
 
 def fuzz(kind: str, cases: int, seed: int, folder: Path, first: int = 0) -> Report:
-    """Run cases `first` to `first + cases` of a fuzzer in an empty folder. Errors: CaseError at the first failure."""
+    """Run cases `first` to `first + cases` of a fuzzer in an empty folder.
+
+    Errors: CaseError at the first failure.
+    """
     fuzzer: Fuzzer = import_module(f"{__name__}.{kind}").Fuzzer(folder)
     report = Report(kind, seed)
     begin = time.monotonic()
@@ -105,7 +118,10 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def damaged(rng: Random, data: bytes) -> bytes:
-    """Return `data` with random damage: bytes flipped, cut, repeated, overwritten by extreme numbers, or spliced."""
+    """Return `data` with random damage.
+
+    Bytes are flipped, cut, repeated, overwritten by extreme numbers, or spliced.
+    """
     data = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         place = rng.randrange(len(data)) if data else 0

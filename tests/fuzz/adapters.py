@@ -1,4 +1,4 @@
-"""Adapters: folders with an adapter or a record, put on a pipeline as sampling and the export do."""
+"""Adapters: folders with an adapter or a record, loaded as sampling and the export load them."""
 
 import json
 from pathlib import Path
@@ -46,8 +46,9 @@ class Fuzzer:
                 ADAPTER_NAME,
             )
             facts = {
-                "base": "embedded", "base_origin": "embedded", "base_hash": self.base.hash, "resolution": 32, "w_train": 3.0,
-                "objective": "guidance", "negative": "", "train": {"alpha": 4.0, "rank": 2, "method": method},
+                "base": "embedded", "base_origin": "embedded", "base_hash": self.base.hash,
+                "resolution": 32, "w_train": 3.0, "objective": "guidance", "negative": "",
+                "train": {"alpha": 4.0, "rank": 2, "method": method},
                 "sampling": {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None},
             }  # fmt: skip
             file = save_adapter(folder / method, unet, facts)
@@ -89,7 +90,10 @@ class Fuzzer:
         (self.run.adapter / LORA_FILE).write_bytes(data)
 
     def _read(self, load: bool = True) -> str:
-        """Describe, load and merge the adapter. load: hand one that is accepted to peft, which takes most of the time."""
+        """Describe, load and merge the adapter.
+
+        load: hand an accepted adapter to peft, which takes most of the time.
+        """
         try:
             facts = export_metadata(self.run, self.layers)
             export_card("kohya", facts)
@@ -175,8 +179,8 @@ def spoil_weight(rng: Random, weights: dict[str, torch.Tensor]):
 
 
 TYPES = {
-    torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64",
-    torch.bool: "BOOL",
+    torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64",
+    torch.int64: "I64", torch.bool: "BOOL",
 }  # fmt: skip
 
 

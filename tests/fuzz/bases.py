@@ -1,4 +1,4 @@
-"""Bases: folders in diffusers' layout, found, checked and loaded as prepare, training and sampling do."""
+"""Bases: folders in diffusers' layout, read as prepare, training and sampling read them."""
 
 import json
 import os
@@ -104,7 +104,10 @@ class Fuzzer:
         return "accepted"
 
     def _load(self, place: Path, part: str, thorough: bool):
-        """Load a part; what is accepted has to load. thorough: and to compute numbers of the right shapes."""
+        """Load a part; an accepted part must load.
+
+        thorough: also check that it computes numbers of the right shapes.
+        """
         base = find_base(str(place))
         if part.startswith("tokenizer"):
             assert token_ids(["a b"], base.tokenizer_of(part)).ndim == 2

@@ -1,4 +1,4 @@
-"""Values that a JSON file may hold and no settings should, and files that are none; several fuzzers draw from them."""
+"""Values that JSON may hold and settings should not, and damaged files, for several fuzzers."""
 
 import os
 from pathlib import Path
@@ -6,9 +6,11 @@ from random import Random
 from typing import Any
 
 VALUES = (
-    None, True, False, -1, 0, 1, 2, 3, 7, 64, 10**6, 10**9, 10**12, 10**18, 10**400, -(2**63), 0.5, -0.5, 1e-30, 1e30, 1e308,
-    float("nan"), float("inf"), "", "0", "1e999", "linear", "silu", "x" * 5000, "(a+)+$", ".*", "(.*.*)*x", "../../etc/passwd",
-    "/dev/zero", "\ud800", "\0", "ü\u202e", "{}", [], {}, [[]], [None], [0], [1, 2], [10**9, 10**9], ["a", 1], {"a": {}},
+    None, True, False, -1, 0, 1, 2, 3, 7, 64, 10**6, 10**9, 10**12, 10**18, 10**400, -(2**63),
+    0.5, -0.5, 1e-30, 1e30, 1e308, float("nan"), float("inf"),
+    "", "0", "1e999", "linear", "silu", "x" * 5000, "(a+)+$", ".*", "(.*.*)*x",
+    "../../etc/passwd", "/dev/zero", "\ud800", "\0", "ü\u202e", "{}",
+    [], {}, [[]], [None], [0], [1, 2], [10**9, 10**9], ["a", 1], {"a": {}},
     ["to_q"] * 2000, {"quant_method": "bitsandbytes"},
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What the fuzzers of sources share: good and bad images, a secret outside the source's folder, and a full reading."""
+"""Parts for the fuzzers of sources: images, a secret outside the source, and a full reading."""
 
 import io
 import os
@@ -23,8 +23,9 @@ SECRET, SECRET_COLOUR = "the secret caption", (7, 77, 177)
 MOST = 300  # items of a source that are looked at
 LIMITED = Prepare(max_nsfw=0.5)
 TEXTS = (
-    "", " ", "\0", "a\0b", "\ud800", "\u2028", "\x1b[31m", "猫 🐈", "'\"\\", "{", "[" * 3000, "-1e999", "NaN", "x" * 5000,
-    "../outside/secret.png", "/etc/passwd", "..", ".", "a" * 300 + ".png", "sub/../a.png", "./a.png", "A.PNG",
+    "", " ", "\0", "a\0b", "\ud800", "\u2028", "\x1b[31m", "猫 🐈", "'\"\\", "{", "[" * 3000,
+    "-1e999", "NaN", "x" * 5000, "../outside/secret.png", "/etc/passwd", "..", ".",
+    "a" * 300 + ".png", "sub/../a.png", "./a.png", "A.PNG",
 )  # fmt: skip
 
 
@@ -49,7 +50,8 @@ class Images:
         scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
         chunk = b"\0\0\0\0teSt" + bytes(4)
         self.all = [
-            self.good, stored("GIF"), stored("WEBP"), stored("TIFF"), stored("BMP"), jpeg, b"", b"\xff\xd8\xff",
+            self.good, stored("GIF"), stored("WEBP"), stored("TIFF"), stored("BMP"),
+            jpeg, b"", b"\xff\xd8\xff",
             jpeg[:-2] + scan * 300 + b"\xff\xd9", self.good[:33] + chunk * 3000 + self.good[33:],
         ]  # fmt: skip
 
@@ -59,7 +61,10 @@ class Images:
 
 
 def read(source: Path | str, **asked) -> tuple[str, list[Example | Skipped]]:
-    """Read a source to its end, its images too; return a word for the outcome, and what came of it, without the images."""
+    """Read a source and its images to the end.
+
+    Return a word for the outcome, and the items without their images.
+    """
     try:
         opened = open_source(str(source), SourceOptions(**asked))
     except SourceError as fault:
@@ -76,7 +81,7 @@ def read(source: Path | str, **asked) -> tuple[str, list[Example | Skipped]]:
 
 
 def check(item: Example | Skipped):
-    """Check what a source yields. Errors: AssertionError, and what the reading of its image raises."""
+    """Check an item of a source. Errors: AssertionError, and any error of reading its image."""
     check_text(item.id)
     if isinstance(item, Example):
         assert isinstance(item.caption, str) and "\n" not in item.caption
@@ -108,7 +113,7 @@ def check_text(text: str):
 
 
 def put(path: Path, rng: Random, data: bytes, secret: Path):
-    """Write a file, or now and then something else in its place: a link to `secret`, a pipe, a folder, nothing."""
+    """Write a file, or sometimes a link to `secret`, a pipe, a folder or nothing instead."""
     path.parent.mkdir(exist_ok=True)
     with suppress(FileNotFoundError):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -1,4 +1,4 @@
-"""Hostile runs beside whole ones: what list, show, diff, index, gc, the plan of resume and the caches make of them."""
+"""Hostile runs beside whole ones, read by list, show, diff, index, gc, resume and the caches."""
 
 import io
 import json
@@ -63,14 +63,19 @@ TEXTS = (
     "ü\U0001f600",
 )
 NUMBERS = (0, -1, 5, True, 10**400, -(10**400), 1e308, -0.0, float("nan"), float("inf"), 1 << 63)
-NAMES = (b"mid", b"m\xff\xfe", b"\x1b[31mred", b"two\nlines", b"[a]*", b"--help", b"{0}", b"%s", b" x", "\u202ex".encode(),
-         b"n" * 255, b"\xed\xa0\x80", "ü".encode(), b".hidden", b"a'b\"c")  # fmt: skip
-RECORDS = ("run.json", ".stage.lock", ".recipe.lock", "metrics.jsonl", "votes.jsonl", "thumbnail.png",
-           "compare/pictures/p00_s0_tuned.png", "3_compare.ipynb", "adapter", "checkpoints", "compare", "cache")  # fmt: skip
+NAMES = (
+    b"mid", b"m\xff\xfe", b"\x1b[31mred", b"two\nlines", b"[a]*", b"--help", b"{0}", b"%s", b" x",
+    "\u202ex".encode(), b"n" * 255, b"\xed\xa0\x80", "ü".encode(), b".hidden", b"a'b\"c",
+)  # fmt: skip
+RECORDS = (
+    "run.json", ".stage.lock", ".recipe.lock", "metrics.jsonl", "votes.jsonl", "thumbnail.png",
+    "compare/pictures/p00_s0_tuned.png", "3_compare.ipynb", "adapter", "checkpoints", "compare",
+    "cache",
+)  # fmt: skip
 
 
 class Fuzzer:
-    """An outputs/ with two whole runs, `alpha` and `zeta`, and one that is made anew for each case."""
+    """An outputs/ with two whole runs, `alpha` and `zeta`, and one that each case writes again."""
 
     def __init__(self, folder: Path):
         self.root = folder / "project"
@@ -322,9 +327,12 @@ def _check(text: str):
 def _meta(store: Path) -> dict[str, Any]:
     listed = {"latents/a.safetensors": file_hash(store / "latents" / "a.safetensors")}
     numbers = {name: 3 for name in ("resolution", "examples", "captions", "captions_cut")}
-    return numbers | {"key": KEY, "base": "embedded", "base_hash": "0", "text_shape": [5, 8], "shapes": {"4 8 8": 3},
-                      "shards": [{"name": "a", "rows": 3, "shape": [4, 8, 8]}], "texts": [{"name": "t", "rows": 3}],
-                      "negative": "", "answers": None, "images": True, "spaces": {"latents": "s"}, "files": listed}  # fmt: skip
+    return numbers | {
+        "key": KEY, "base": "embedded", "base_hash": "0", "text_shape": [5, 8],
+        "shapes": {"4 8 8": 3}, "shards": [{"name": "a", "rows": 3, "shape": [4, 8, 8]}],
+        "texts": [{"name": "t", "rows": 3}], "negative": "", "answers": None, "images": True,
+        "spaces": {"latents": "s"}, "files": listed,
+    }  # fmt: skip
 
 
 def _bytes(rng: Random, value: Any) -> bytes:
@@ -337,8 +345,9 @@ def _bytes(rng: Random, value: Any) -> bytes:
         return damaged(rng, text)
     deep = rng.choice((39, 41, 500, 100_000))
     return rng.choice((
-        b"[" * deep, b"[" * deep + b"]" * deep, b'{"a":' * deep + b"1" + b"}" * deep, text[:-1] + b', "status": 5}', b"",
-        b"\xef\xbb\xbf" + text, text.decode().encode("utf-16"), b"null", b"9" * 10_000, b'"\xff"', b"\0" * 4096,
+        b"[" * deep, b"[" * deep + b"]" * deep, b'{"a":' * deep + b"1" + b"}" * deep,
+        text[:-1] + b', "status": 5}', b"", b"\xef\xbb\xbf" + text, text.decode().encode("utf-16"),
+        b"null", b"9" * 10_000, b'"\xff"', b"\0" * 4096,
     ))  # fmt: skip
 
 

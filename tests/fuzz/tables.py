@@ -1,4 +1,4 @@
-"""Tables of images and captions, in a folder and by themselves: `.jsonl`, `.csv`, `.parquet`; data sets that were saved."""
+"""Tables of images and captions, alone and in a folder (jsonl, csv, parquet); saved data sets."""
 
 import csv
 import io
@@ -32,8 +32,9 @@ NAMES = (
     "\u2028",
 )
 TYPES = (
-    pyarrow.int64(), pyarrow.float16(), pyarrow.timestamp("s"), pyarrow.date64(), pyarrow.duration("s"), pyarrow.bool_(),
-    pyarrow.decimal128(38, 3), pyarrow.list_(pyarrow.string()), pyarrow.time64("ns"), pyarrow.null(),
+    pyarrow.int64(), pyarrow.float16(), pyarrow.timestamp("s"), pyarrow.date64(),
+    pyarrow.duration("s"), pyarrow.bool_(), pyarrow.decimal128(38, 3),
+    pyarrow.list_(pyarrow.string()), pyarrow.time64("ns"), pyarrow.null(),
 )  # fmt: skip
 GOOD = {"good1.png": "the good row 1", "good2.png": "the good row 2"}
 

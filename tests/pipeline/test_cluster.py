@@ -204,12 +204,12 @@ def test_container_runs_the_onepass_command(tmp_path, run_script, shape):
 
 
 @pytest.fixture
-def slurm_cluster(tmp_path_factory, monkeypatch, cannot):
+def slurm_cluster(tmp_path_factory, monkeypatch, skip_or_fail):
     """Start a Slurm cluster of four cloud nodes that are only named, for Slurm's own dry run."""
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
     lacking = [name for name in ("munged", "slurmctld", "sbatch") if not shutil.which(name)]
     if lacking:
-        cannot(f"{', '.join(lacking)} not found; on Debian: apt-get install slurm-wlm munge")
+        skip_or_fail(f"{', '.join(lacking)} not found; on Debian: apt-get install slurm-wlm munge")
     folder = tmp_path_factory.mktemp("slurm")
     (folder / "state").mkdir()
     (folder / "key").write_bytes(os.urandom(1024))

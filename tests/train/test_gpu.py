@@ -75,7 +75,7 @@ def trained(start_training):
 
     def call(config: Train) -> Run:
         kernel = start_training(config, gpus=True)
-        assert kernel.wait() == 0, kernel.said
+        assert kernel.wait() == 0, kernel.output
         return Run(config.run)
 
     return call

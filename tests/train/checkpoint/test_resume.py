@@ -66,8 +66,8 @@ def unfinished(run: Run, folder: Path) -> Run:
 def resumed(start_training, engine: str, run: Run) -> str:
     """Train to the end; return the output."""
     kernel = start_training(config_of(engine, run))
-    assert kernel.wait() == 0, kernel.said
-    return kernel.said
+    assert kernel.wait() == 0, kernel.output
+    return kernel.output
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_checkpoint_of_the_first_format_is_refused_and_not_opened(
     kernel = start_training(config_of("plain", run))
     assert kernel.wait() != 0 and not marker.exists() and folder.exists()
     assert all(
-        output in kernel.said
+        output in kernel.output
         for output in ("CheckpointError", "earlier version", f"remove {run.checkpoints} to start")
     )
 
@@ -217,7 +217,7 @@ def test_more_steps_at_a_constant_rate_resume(
 ):
     run, uninterrupted = copied(finished["constant"], tmp_path), new_run(prepared_tiny)
     kernel = start_training(of_steps(run, 8, checkpoints_total_limit=3))
-    assert kernel.wait() == 0 and "goes on from step 4 of 8" in kernel.said, kernel.said
+    assert kernel.wait() == 0 and "goes on from step 4 of 8" in kernel.output, kernel.output
     assert run.stage_record("train")["resumed_from"] == 4
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [
         f"step-{step:07d}" for step in (4, 6, 8)
@@ -228,7 +228,7 @@ def test_more_steps_at_a_constant_rate_resume(
         uninterrupted.adapter / LORA_FILE
     ).read_bytes()
     fewer = start_training(of_steps(run, 6, checkpoints_total_limit=3))
-    assert fewer.wait() == 0 and run.stage_record("train")["resumed_from"] == 6, fewer.said
+    assert fewer.wait() == 0 and run.stage_record("train")["resumed_from"] == 6, fewer.output
 
 
 def test_more_steps_at_a_falling_rate_need_a_named_checkpoint(finished, tmp_path, start_training):
@@ -236,26 +236,26 @@ def test_more_steps_at_a_falling_rate_need_a_named_checkpoint(finished, tmp_path
     wrong = start_training(
         of_steps(run, 8, lr_scheduler="cosine", rank=8, resume_from_checkpoint="step-0000002")
     )
-    assert wrong.wait() != 0 and "rank was 16 and is 8; only its length" in wrong.said
+    assert wrong.wait() != 0 and "rank was 16 and is 8; only its length" in wrong.output
     missing = start_training(
         of_steps(run, 8, lr_scheduler="cosine", resume_from_checkpoint="step-0000003")
     )
-    assert missing.wait() != 0 and "there is step-0000002, step-0000004" in missing.said
+    assert missing.wait() != 0 and "there is step-0000002, step-0000004" in missing.output
     assert run.stage_record("train")["status"] == "done", "nothing has begun"
     named = start_training(
         of_steps(run, 8, lr_scheduler="cosine", resume_from_checkpoint="step-0000002")
     )
-    assert named.wait() == 0, named.said
+    assert named.wait() == 0, named.output
     record = run.stage_record("train")
     assert (
         record["resumed_from"] == 2
         and "steps 1 to 2 had another course of the learning rate" in record["other_rate"]
     )
-    assert "steps was 4 and is 8" in named.said
+    assert "steps was 4 and is 8" in named.output
     again = start_training(of_steps(run, 10, lr_scheduler="cosine"))
     assert (
         again.wait() == 0
-        and "begins at step 0" in again.said
-        and "'step-0000008' it goes on from there" in again.said
+        and "begins at step 0" in again.output
+        and "'step-0000008' it goes on from there" in again.output
     )
     assert run.stage_record("train")["resumed_from"] == 0

@@ -115,7 +115,7 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_is_good(
     config = every_step(run, num_processes=1, steps=200)
     kernel = start_training(config)
     while newest_step(run) < 2:
-        assert kernel.poll() is None, kernel.said
+        assert kernel.poll() is None, kernel.output
         time.sleep(0.01)
     filler = small_disk / "filler"
     with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
@@ -125,7 +125,7 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_is_good(
     assert kernel.wait(120) != 0
     filler.unlink()
     record = run.stage_record("train")
-    assert record["status"] == "failed", kernel.said
+    assert record["status"] == "failed", kernel.output
     assert re.search("make room and start again|No space left on device", record["error"]), record[
         "error"
     ]
@@ -136,6 +136,6 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_is_good(
     assert candidates(run.checkpoints, inputs, config)[0].step == last >= 2
     kernel = start_training(config)
     while newest_step(run) <= last:
-        assert kernel.poll() is None, kernel.said
+        assert kernel.poll() is None, kernel.output
         time.sleep(0.01)
     kill(kernel, "all", random.Random(0))

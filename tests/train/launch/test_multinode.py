@@ -32,7 +32,7 @@ def ip(*arguments: str):
 
 
 @pytest.fixture
-def network(cannot):
+def network(skip_or_fail):
     try:
         for name in NAMES:
             ip("netns", "add", name)
@@ -56,7 +56,7 @@ def network(cannot):
                 ip("-n", name, "link", "set", link, "up")
         yield
     except OSError as failure:
-        cannot(f"no network of two hosts can be made here: {failure}")
+        skip_or_fail(f"no network of two hosts can be made here: {failure}")
     finally:
         for name in NAMES:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
@@ -100,9 +100,9 @@ def listening(pid: int) -> set[str]:
 def test_two_hosts_train_the_same_adapter_as_one(new_run, prepared_tiny, start, network):
     one, two = new_run(prepared_tiny), new_run(prepared_tiny)
     alone = start(one)
-    assert alone.wait() == 0, alone.said
+    assert alone.wait() == 0, alone.output
     hosts = [start(two, host) for host in (1, 0)]
-    assert [host.wait() for host in hosts] == [0, 0], hosts[0].said + hosts[1].said
+    assert [host.wait() for host in hosts] == [0, 0], hosts[0].output + hosts[1].output
     record = two.stage_record("train")
     assert record["nodes"] == record["processes"] == 2 and record["parameters"]["node_rank"] == 0
     assert (one.adapter / LORA_FILE).read_bytes() == (two.adapter / LORA_FILE).read_bytes()
@@ -113,7 +113,7 @@ def test_a_lost_host_is_named_and_the_other_resumes_alone(new_run, prepared_tiny
     hosts = [start(run, host, steps=STEPS) for host in (0, 1)]
     end = time.monotonic() + 200
     while not list(run.checkpoints.glob("step-*4")):
-        assert time.monotonic() < end and hosts[0].poll() is None, hosts[0].said
+        assert time.monotonic() < end and hosts[0].poll() is None, hosts[0].output
         time.sleep(0.05)
     assert listening(hosts[0].pid) == {ADDRESSES[0]}, "on no other network"
     ip(
@@ -123,16 +123,18 @@ def test_a_lost_host_is_named_and_the_other_resumes_alone(new_run, prepared_tiny
     never_lost = start(uninterrupted, steps=STEPS)
     assert (
         hosts[0].wait(120) != 0
-        and "host 1 is gone: it ended, or cannot be reached; start again" in hosts[0].said
+        and "host 1 is gone: it ended, or cannot be reached; start again" in hosts[0].output
     )
     assert time.monotonic() - lost < 60
     assert (
         run.stage_record("train")["status"] == "failed"
         and "host 1 is gone" in run.stage_record("train")["error"]
     )
-    assert hosts[1].wait(60) != 0 and "host 0 is gone" in hosts[1].said
+    assert hosts[1].wait(60) != 0 and "host 0 is gone" in hosts[1].output
     alone = start(run, steps=STEPS)
-    assert [kernel.wait() for kernel in (alone, never_lost)] == [0, 0], alone.said + never_lost.said
+    assert [kernel.wait() for kernel in (alone, never_lost)] == [0, 0], (
+        alone.output + never_lost.output
+    )
     assert run.stage_record("train")["resumed_from"] >= 4
     assert (run.adapter / LORA_FILE).read_bytes() == (
         uninterrupted.adapter / LORA_FILE
@@ -145,5 +147,5 @@ def test_hosts_with_other_parameters_are_refused(new_run, prepared_tiny, start, 
     assert all([host.wait(120) for host in hosts])
     assert (
         "host 1 was given learning_rate 0.002, host 0 0.001; give both the same"
-        in hosts[0].said + hosts[1].said
+        in hosts[0].output + hosts[1].output
     )

@@ -31,7 +31,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
 def wait_for_a_step(run: Run, kernel):
     end = time.monotonic() + 200
     while not run.metrics.exists() or '"loss"' not in run.metrics.read_text():
-        assert kernel.poll() is None and time.monotonic() < end, kernel.said
+        assert kernel.poll() is None and time.monotonic() < end, kernel.output
         time.sleep(0.02)
 
 

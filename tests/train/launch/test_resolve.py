@@ -69,10 +69,10 @@ def test_epochs_and_auto_are_resolved_and_recorded(new_run, prepared_tiny, start
         log_every=1,
     )
     kernel = start_training(config)
-    assert kernel.wait() == 0, kernel.said
+    assert kernel.wait() == 0, kernel.output
     n_training = run.stage_record("train")["examples"]["own"]
     steps = 2 * -(-n_training // 2)
-    assert f"2 epochs: {steps} steps" in kernel.said and "mixed_precision: " in kernel.said
+    assert f"2 epochs: {steps} steps" in kernel.output and "mixed_precision: " in kernel.output
     record = run.stage_record("train")
     assert record["resolved"]["steps"] == steps and record["resolved"]["mixed_precision"] in (
         "fp32",

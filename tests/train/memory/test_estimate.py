@@ -163,9 +163,9 @@ def test_a_real_training_matches_its_plan_within_a_fifth(
 ):
     run = new_run(prepared if base == "embedded" else larger)
     kernel = start_training(Train(str(run.folder), **{"steps": 2, "validation_steps": 0} | options))
-    assert kernel.wait() == 0, kernel.said
+    assert kernel.wait() == 0, kernel.output
     record = run.stage_record("train")["memory"]
-    assert len(record["measured_mib"]) == 2 and "memory planned for a process" in kernel.said
+    assert len(record["measured_mib"]) == 2 and "memory planned for a process" in kernel.output
     assert record["planned_mib"]["a process at its peak"] == pytest.approx(
         max(record["measured_mib"]), rel=0.2
     )

@@ -26,7 +26,8 @@ LOAD_ERRORS = (ValueError, RuntimeError, OSError, KeyError, SafetensorError)
 def draw_with_run(sampler: Sampler) -> np.ndarray:
     """Return the run's own pictures, uint8 [n, h, w, 3]."""
     with _exact_convolutions():
-        return sampler.sample("tuned", PROMPTS, SEEDS, STEPS).images
+        settings = sampler.resolver.resolve("tuned", STEPS)
+        return sampler.sample(settings, PROMPTS, SEEDS).images
 
 
 def check_pictures(part: Path, to: str, source: Source, expected: np.ndarray, sampler: Sampler):
@@ -66,12 +67,12 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     """
     # a bar would stay in a notebook for ever
     pipe.set_progress_bar_config(disable=True)
-    recipe = sampler.sampling
+    recipe = sampler.resolver.sampling
     # its own configuration stays: it says how the base predicts
     pipe.scheduler = getattr(diffusers, recipe["scheduler"]).from_config(pipe.scheduler.config)
     images = pipe(
         PROMPTS,
-        num_inference_steps=sampler.tuned_steps or STEPS,
+        num_inference_steps=sampler.resolver.tuned_steps or STEPS,
         guidance_scale=recipe["guidance_scale"],
         # the run's sampler draws its noise on the CPU as well
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in SEEDS],
@@ -82,7 +83,7 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     # compared as uint8, NaN would look like black
     if not np.isfinite(images).all():
         raise ExportError(
-            f"{sampler.learned} makes pictures that are no numbers (NaN) on base "
+            f"{sampler.resolver.learned} makes pictures that are no numbers (NaN) on base "
             f"{sampler.base.name!r}, which no program can show; "
             "train it again with a lower learning_rate, or on another base"
         )

@@ -47,7 +47,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     check_export_folder(folder)
     # the run's pictures come first: a base or an adapter that cannot draw is found at once
     sampler = _load_sampler(run)
-    metadata = export_metadata(run, sampler.adapters.layers)
+    metadata = export_metadata(run, sampler.pipelines.adapters.layers)
     source = Source(run, sampler.base, sampler.resolution, metadata)
     expected = draw_with_run(sampler)
     # the folder appears only after the check of its pictures

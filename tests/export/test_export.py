@@ -216,7 +216,7 @@ def test_card_holds_the_run_s_results(run, exported, base, to):
         base.hash,
         "embedded",
         "| objective | guidance |",
-        "alpha = 8.0, guidance = 2.5, rank = 4",
+        "alpha = 8.0, guidance_scale = 2.5, rank = 4",
         f"tuned {rates['tuned']} %",
     ):
         assert words in card, words

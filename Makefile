@@ -58,7 +58,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-
 
 test: setup
 	@echo "test: pytest without the slow tests, two processes of one thread each"
-	@$(PYTEST) -m "not slow and not browser"
+	@$(PYTEST) -m "quick or not (slow or browser)"
 
 test-all: setup
 	@echo "test-all: pytest, two processes of one thread each"

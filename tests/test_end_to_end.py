@@ -86,6 +86,7 @@ def finished(named) -> Run:
     return run
 
 
+@pytest.mark.quick
 def test_the_command_ends_with_the_numbers_and_the_place_of_the_report(finished):
     said = (finished.folder / "said.txt").read_text()
     assert [line[:12] for line in said.splitlines() if line[0] == "["] == [

@@ -9,6 +9,8 @@ from nbs_lib.compare import compare, summary
 from nbs_lib.config import Compare
 from nbs_lib.run.run import Run
 
+pytestmark = pytest.mark.slow
+
 
 def config(run: Run, **changed) -> Compare:
     return Compare(

@@ -37,6 +37,8 @@ from nbs_lib.models.lora import (
 from nbs_lib.models.origin import front_matter
 from nbs_lib.run.run import Run
 
+pytestmark = pytest.mark.slow
+
 RANK, ALPHA, W = 4, 8.0, 2.5
 SAMPLE = "sample with guidance_scale=1; negative prompts have no effect"
 KINDS = ("diffusers", "kohya", "merged")

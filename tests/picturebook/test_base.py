@@ -17,6 +17,8 @@ from nbs_lib.picturebook.draw import draw_picture
 from nbs_lib.picturebook.training.measure import sample
 from nbs_lib.picturebook.training.vae import reconstruction_psnr
 
+pytestmark = pytest.mark.slow
+
 CARD = json.loads((EMBEDDED / "card.json").read_text())
 
 

@@ -20,6 +20,8 @@ from nbs_lib.pipeline.paths import run_folder
 from nbs_lib.pipeline.recipes import configs, find_recipe, read_recipe
 from nbs_lib.run.run import Run, RunError
 
+pytestmark = pytest.mark.slow
+
 RECIPES = ROOT / "notebooks" / "recipes"
 ONEPASS = "import sys; sys.argv = ['onepass', *sys.argv[1:]]; from nbs_lib.cli import main; main()"
 ONEPASS_IN = f"""

@@ -6,8 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from nbs_lib.config import STAGES
 from nbs_lib.run.run import Run
+
+pytestmark = pytest.mark.slow
 
 
 def test_verify_of_an_equal_run_leaves_nothing(project):

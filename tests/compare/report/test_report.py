@@ -17,6 +17,8 @@ from nbs_lib.compare.report.snippet import usage_example
 from nbs_lib.files import ROOT
 from nbs_lib.run.run import Run
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "link", "img", "input"}
 FETCHING = {"src", "href", "srcset", "poster", "data", "action", "formaction", "background"}
 

@@ -16,6 +16,8 @@ from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, BaseError
 from nbs_lib.run.run import Run
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ["A person holding a cat", "A road that is going down a hill", "A boy is watching TV"]
 SEEDS = [3, 0, 11]
 STEPS = 3

@@ -187,6 +187,7 @@ def test_linked_thumbnail_is_not_shown(outputs, tmp_path):
     assert not run.thumbnail.is_symlink() and (tmp_path / "secret.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resume_beside_a_damaged_run(project):
     project.onepass("run", "demo", "--name", "beside")
     for name, record in (("numeric", BAD["a numeric start"]), ("deep", BAD["nested deeply"])):

@@ -90,6 +90,7 @@ def test_member_names_hold_any_value():
     assert member_name("s", {"train.seed": 1, "prepare.seed": 2}) == "s.train-seed-1.prepare-seed-2"
 
 
+@pytest.mark.slow
 def test_sweep_outlives_a_failed_member_and_names_the_best(project):
     """A second time, it does only what is missing, and compares by another number."""
     fails = "if config.rank == 4: raise ValueError('no such rank')"
@@ -133,6 +134,7 @@ def test_sweep_outlives_a_failed_member_and_names_the_best(project):
     assert project.onepass("rm", "swept*").stdout.count("removed: ") == 5
 
 
+@pytest.mark.slow
 def test_failed_member_does_not_count_as_its_earlier_success(project):
     command = ["sweep", "demo", "--name", "stale", "-p", "train.rank=4,8", "--jobs", "2"]
     project.onepass(*command)

@@ -521,6 +521,22 @@ def adapter(base, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def add_run_on_another_base(base) -> Callable[[Path], None]:
+    """Return `add_run_on_another_base(outputs)`, which adds a run that cannot be sampled here."""
+    from nbs_lib.models.lora import add_lora, save_adapter
+
+    def call(outputs: Path):
+        run = Run(outputs / "elsewhere")
+        run.update(stages={"train": {"status": "done"}})
+        unet = base.unet()
+        add_lora(unet, rank=2, alpha=2.0, seed=0)
+        metadata = {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": W}
+        save_adapter(run.adapter, unet, metadata)
+
+    return call
+
+
+@pytest.fixture(scope="session")
 def compared(base, adapter, tmp_path_factory) -> Run:
     """Return a run with a whole comparison of two prompts, one hostile; for reading only."""
     from nbs_lib.compare import compare

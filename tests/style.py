@@ -1,4 +1,4 @@
-"""How the library reads, in figures: `make style` prints them, tests/test_style.py holds them.
+"""Figures of how the library reads: `make style` prints them, tests/test_style.py holds them.
 
 They are: names that say nothing of their thing, docstrings that begin without a verb, comments,
 and how much a line and a function do.

@@ -158,7 +158,7 @@ def use_notebooks(own, real: list[str]):
 
 
 def quick(arguments: list[str]) -> list[str]:
-    """What follows `onepass`, with the quick parameters where something would be run."""
+    """Return the arguments of `onepass`, with the quick parameters if it would run something."""
     if arguments[0] in ("run", "sweep") and not {"--dry-run", "--on"} & set(arguments):
         return [*arguments, *(part for each in QUICK for part in ("-p", each))]
     return arguments
@@ -205,7 +205,7 @@ def test_the_commands_of_a_page_do_what_it_says(page, checkout):
     ("page", "line"), sorted({(page, line) for page, _, line in every_command()})
 )
 def test_every_command_is_one_with_parameters_that_are_allowed(page, line, tmp_path):
-    """Of those too that need what this machine lacks."""
+    """Commands that need a GPU or a cluster are parsed as well."""
     program, *arguments = shlex.split(line, comments=True)
     if program != "onepass":
         assert program in ("make", "source", "sbatch", "kubectl")
@@ -226,7 +226,7 @@ def test_every_command_is_one_with_parameters_that_are_allowed(page, line, tmp_p
 
 
 def anchors(text: str) -> set[str]:
-    """Of the headings of a page, as the places where code is hosted make them."""
+    """Return the anchors of a page's headings, as code hosts make them."""
     heads = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
@@ -285,7 +285,7 @@ def raised(call: Callable, *arguments, before: str = "", **more) -> str:
 
 @dataclass(frozen=True)
 class World:
-    """What provoking an error takes."""
+    """The fixtures that provoke an error."""
 
     own: object
     folder: Path
@@ -422,7 +422,7 @@ def ended(world: World) -> str:
 
 
 def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
-    """What `check_machine` says to these parameters, on a machine that has been changed so."""
+    """Return a function that gives the error of `check_machine` on a patched machine."""
 
     def call(world: World) -> str:
         from nbs_lib.train.launch.preflight import check_machine

@@ -69,7 +69,7 @@ def named(tmp_path_factory) -> Callable[[str], Run]:
 
 
 def there(run: Run) -> dict[str, Any]:
-    """Where a command on a run is started."""
+    """Return the folder and the environment that a command on a run is started in."""
     project = run.folder.parent.parent
     return {"cwd": project, "env": os.environ | {"PYTHONPATH": str(project)}}
 

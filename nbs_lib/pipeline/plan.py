@@ -121,7 +121,7 @@ def describe_change(
         changes = describe_differences(before.get("versions", {}), versions())
         return changes or "a version has changed"
     if name in STAGES:
-        return f"{name} came to something else"
+        return f"{name} has other outputs"
     if name in before.get("outputs", {}):
         return f"{name} is missing or was changed"
     # "not done yet" is no input, and stands as it is

@@ -9,22 +9,19 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..cache.format import (
-    ANSWERS,
     CAPTIONS,
     EXAMPLES,
-    LATENTS,
     META,
-    TEXTS,
-    UNCONDITIONAL,
     CacheError,
+    answer_shards,
+    latent_shards,
+    load_unconditional,
     open_cache,
-    read_cache_metadata,
+    text_shards,
 )
-from ..cache.shards import Shards
 from ..config import Train
 from ..config.validation import setting
 from ..diffusion import noise_like
@@ -44,11 +41,9 @@ def check_cache(folder: Path, config: Train):
     """
     prepare = "run notebooks/1_prepare.ipynb"
     try:
-        open_cache(folder)
+        metadata = open_cache(folder).meta
     except CacheError as damage:
         raise DataError(f"{damage}; {prepare} again, it is rebuilt") from None
-    # after every file was hashed, so these are the metadata that were written
-    metadata = read_cache_metadata(folder)
     answers = metadata["answers"]
     cached = config.teacher == "cached"
     if cached and not answers:
@@ -82,7 +77,7 @@ class CacheReader:
         self.text_shard = integers(captions["shard"])
         self.text_row = integers(captions["row"])
         # of the empty prompt and of the negative one
-        self.fixed_texts = load_file(folder / UNCONDITIONAL)
+        self.fixed_texts = load_unconditional(folder)
         self._map_tensors(folder)
         shapes = [tuple(shard["shape"]) for shard in self.meta["shards"]]
         self.shapes = sorted(set(shapes))
@@ -91,19 +86,16 @@ class CacheReader:
 
     def _map_tensors(self, folder: Path):
         # a file is mapped when it is first read, so thousands of them cost nothing here
-        shards = self.meta["shards"]
-        texts = _paths(folder / TEXTS, self.meta["texts"], "name")
-        self.latents = Shards(_paths(folder / LATENTS, shards, "name"), "latents")
-        self.embeddings = Shards(texts, "embeddings")
-        self.pooled = Shards(texts, "pooled")
+        self.latents = latent_shards(folder, self.meta)
+        self.embeddings = text_shards(folder, self.meta)
+        self.pooled = text_shards(folder, self.meta, "pooled")
         self.answers = {}
         if self.config.teacher == "cached":
             names = ["t", "uncond", "cond"]
             # a planned cache may have none; its training is refused later, with a reason
             if (self.meta["answers"] or {}).get("states") == "trajectories":
                 names.append("x_t")
-            files = _paths(folder / ANSWERS, shards, "answers")
-            self.answers = {name: Shards(files, name) for name in names}
+            self.answers = {name: answer_shards(folder, self.meta, name) for name in names}
 
     @property
     def nbytes(self) -> int:
@@ -182,10 +174,6 @@ def _drop(text: Tensor, empty: Tensor, dropped: Tensor | None) -> Tensor:
     if dropped is None:
         return text
     return torch.where(dropped.view(-1, *[1] * empty.dim()), empty, text)
-
-
-def _paths(folder: Path, shards: list[dict], key: str) -> list[Path]:
-    return [folder / f"{shard[key]}.safetensors" for shard in shards]
 
 
 def _read_table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:

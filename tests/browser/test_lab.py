@@ -17,7 +17,6 @@ from shots import screenshot
 
 from nbs_lib.compare.playground.blind_test import tally_votes
 from nbs_lib.files import ROOT, read_jsonl
-from nbs_lib.models.lora import add_lora, save_adapter
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run
 
@@ -60,20 +59,12 @@ def playground_of(run: Run, folder: Path):
 
 
 @pytest.fixture(scope="module")
-def run(compared: Run, base, tmp_path_factory) -> Run:
+def run(compared: Run, add_run_on_another_base, tmp_path_factory) -> Run:
     """A run to write into; beside it one that still trains, and one on another base."""
     outputs = tmp_path_factory.mktemp("my rüns") / "outputs"
     shutil.copytree(compared.folder, outputs / "tiny", symlinks=True)
     Run(outputs / "training").update(stages={"train": {"status": "running"}})
-    other = Run(outputs / "elsewhere")
-    other.update(stages={"train": {"status": "done"}})
-    unet = base.unet()
-    add_lora(unet, rank=2, alpha=2.0, seed=0)
-    save_adapter(
-        other.adapter,
-        unet,
-        {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5},
-    )
+    add_run_on_another_base(outputs)
     return Run(outputs / "tiny")
 
 
@@ -148,8 +139,8 @@ def notebook(chromium: Browser, lab: str) -> Iterator[Page]:
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda socket: asked.append(socket.url.replace("ws:", "http:", 1)))
-    # without this session, the page starts, stops and restarts a kernel while it loads, and cells
-    # that run meanwhile are lost
+    # without a Jupyter session of its own, the page starts, stops and restarts a kernel while it
+    # loads, and cells that run meanwhile are lost
     session = {
         "path": "playground.ipynb",
         "name": "",
@@ -189,7 +180,7 @@ class Lab:
         )
 
     def drawn(self) -> list[str]:
-        """What the newest row's pictures are, once the drawing has ended."""
+        """Return the pictures of the newest row, once the drawing has ended."""
         self.idle()
         return self.rows.first.locator("img").evaluate_all("all => all.map(img => img.src)")
 

@@ -417,7 +417,7 @@ def test_run_on_a_full_disk_resumes_when_there_is_room(outputs_on):
 
 
 def test_clock_set_back_changes_nothing(project, name):
-    """What was made before lies in the future then."""
+    """The files of the first run then lie in the future."""
     project.onepass("run", "demo", "--name", name)
     folder, later = project.outputs / name, time.time() + 10**8
     text = (folder / "run.json").read_text()

@@ -370,7 +370,7 @@ def test_export_names_layers_that_programs_miss(base, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_nan_pictures_are_refused(trained, tmp_path):
-    """Of a base whose weights are numbers, with products beyond fp32."""
+    """The base's weights are finite, but their products are beyond fp32."""
     folder = shutil.copytree(EMBEDDED, tmp_path / "base")
     vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights = {name: value.float() for name, value in load_file(vae).items()}

@@ -110,8 +110,8 @@ def test_random_text_has_the_shape_of_text_embeddings(tiny):
         assert (noise is None and text is None) or noise.shape == text.shape
 
 
+# of a VAE's latents; only SDXL's stock pipeline reads them
 STATISTICS = {"latents_mean": [0.5, -1.0, 2.0, 0.1], "latents_std": [0.5, 2.0, 3.0, 1.5]}
-"""Of a VAE's latents; only SDXL's stock pipeline reads them."""
 
 
 def test_the_stock_pipeline_decodes_our_latents(copied, monkeypatch):

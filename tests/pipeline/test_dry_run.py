@@ -1,4 +1,4 @@
-"""What a dry run knows of a run before it begins."""
+"""Dry runs: base, source, memory and time of a run before it begins."""
 
 import re
 

@@ -6,6 +6,7 @@ from nbs_lib.config import PLACE, STAGES
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.pipeline.recipes import configs, recipe_names
 
+# the parameters that decide each recipe's time and layers
 EXPECTED = {
     "cached": {"target_modules": "attention", "steps": 400, "captions": 150},
     "consistency": {"target_modules": "all", "steps": 1000, "captions": 150},
@@ -20,7 +21,6 @@ EXPECTED = {
     "trajectories": {"target_modules": "feedforward", "steps": 400, "captions": 150},
     "unseen": {"target_modules": "all", "steps": 300, "captions": 100},
 }
-"""Of each recipe the parameters that the notebooks' defaults once had otherwise."""
 
 
 def test_notebook_defaults_equal_the_demo_recipe(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...cache.format import META
 from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion, find_base
 from ...run.run import Run
@@ -192,7 +193,7 @@ def load_sampler(
     if not run.folder.is_dir():
         first = "begin it with notebooks/1_prepare.ipynb"
         raise FileNotFoundError(f"there is no run {run.folder}; check its name, or {first}")
-    path = run.cache / "cache.json"
+    path = run.cache / META
     if not path.is_file():
         raise FileNotFoundError(
             f"{run.folder} has no cache; run notebooks/1_prepare.ipynb with this run first"

@@ -19,13 +19,12 @@ from nbs_lib.compare.playground.sampling_thread import SamplingThread, StoppedEr
 from nbs_lib.compare.sampling.sampler import Sampler
 from nbs_lib.config import Play
 from nbs_lib.files import ROOT, read_jsonl
-from nbs_lib.models.lora import add_lora, save_adapter
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run, RunError
 
 
 @pytest.fixture(scope="module")
-def run(adapter, base, tmp_path_factory):
+def run(adapter, add_run_on_another_base, tmp_path_factory):
     """A trained run; beside it another, and four whose adapters cannot be put on its base."""
     outputs = tmp_path_factory.mktemp("my rüns") / "outputs"
     run = Run(outputs / "tiny")
@@ -39,15 +38,7 @@ def run(adapter, base, tmp_path_factory):
     Run(outputs / "whole").update(
         stages={"train": {"status": "done", "parameters": {"method": "full"}}}
     )
-    other = Run(outputs / "elsewhere")
-    other.update(stages={"train": {"status": "done"}})
-    unet = base.unet()
-    add_lora(unet, rank=2, alpha=2.0, seed=0)
-    save_adapter(
-        other.adapter,
-        unet,
-        {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5},
-    )
+    add_run_on_another_base(outputs)
     (outputs / "cache").mkdir()
     return run
 

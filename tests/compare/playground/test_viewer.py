@@ -13,7 +13,7 @@ def parts(compared):
 
 
 def shows(compared, viewer, number: int, left: str, right: str) -> bool:
-    """Whether the slider holds exactly these two files, under their names."""
+    """Return True if the slider holds exactly these two files, under their names."""
     pictures = [
         b64decode(url.removeprefix("data:image/png;base64,"))
         for url in (viewer.before, viewer.after)

@@ -307,7 +307,7 @@ def test_importing_compare_touches_no_device_and_leaves_gc_on():
     [("selective-20", 18), ("selective-50", 15), ("hybrid-20", 12), ("hybrid-50", 15)],
 )
 def test_guidance_ends_after_its_share_of_the_steps(sampler, name, nfe):
-    """Of ten steps, in batches of two and one."""
+    """Ten steps, in batches of two and of one."""
     samples = sample(sampler, name, PROMPTS, SEEDS, 10)
     assert samples.nfe == nfe
     alone = sample(sampler, name, PROMPTS[1:2], SEEDS[1:2], 10)

@@ -19,7 +19,7 @@ OLD, NEW = {"parameters": "a"}, {"parameters": "b"}
 
 
 class OneProcess:
-    """What checkpoints ask of an Accelerator, on one process."""
+    """The part of an Accelerator that checkpoints use, on one process."""
 
     is_main_process, process_index = True, 0
 

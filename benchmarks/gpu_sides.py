@@ -40,8 +40,8 @@ def train(config: Train, run: Run, inputs: dict):
 
     from nbs_lib.models.lora import add_lora
     from nbs_lib.train.accelerator import new_accelerator, wrap_for_training
+    from nbs_lib.train.networks import choose_attention, set_memory_format
     from nbs_lib.train.objectives import guidance
-    from nbs_lib.train.setup import choose_attention, set_memory_format
     from nbs_lib.train.student import Student
     from nbs_lib.train.zero import partitioned
 
@@ -127,7 +127,7 @@ def reference(config: Train, run: Run, inputs: dict):
 
 def random_batch(unet_config, n: int, device: torch.device):
     """Return random numbers in the shape of a batch with answers. unet_config: its sizes."""
-    from nbs_lib.train.dataset import Batch
+    from nbs_lib.train.data.batch import Batch
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, n, 4, unet_config.sample_size, unet_config.sample_size, generator=generator)

@@ -33,7 +33,7 @@ from nbs_lib.prepare import prepare
 from nbs_lib.prepare.encode.encoder import Encoder
 from nbs_lib.prepare.encode.worker_process import keep_freed_memory
 from nbs_lib.run.environment import environment
-from nbs_lib.train.dataset import Examples
+from nbs_lib.train.data.dataset import Examples
 
 FOLDER = ROOT / "outputs" / "bench-prepare"
 MOST = 100_000

@@ -134,6 +134,36 @@ def boundary_scalings(
     return sigma_data**2 / total, scaled / total.sqrt()
 
 
+def trailing_timesteps(steps: int, n_timesteps: int = 1000) -> torch.Tensor:
+    """Return the timesteps of a sampling in few steps, the noisiest one first, int64 [steps].
+
+    They are those of diffusers' schedulers with timestep_spacing "trailing".
+
+    Source: arXiv 2305.08891, table 2.
+    """
+    spaced = n_timesteps - torch.arange(steps, dtype=torch.float64) * n_timesteps / steps
+    return spaced.round().long() - 1
+
+
+def matching_gradient(
+    x_0: torch.Tensor, real: torch.Tensor, fake: torch.Tensor, smallest: float = 1e-3
+) -> torch.Tensor:
+    """Return the direction in which x_0 is to move, downhill, [n, c, h, w].
+
+    It is the difference of two scores, of the distribution of x_0 and of the one to match, each
+    given by its guess of the clean latents, and divided by the mean distance to the latter.
+
+    x_0: generated latents
+    real: the guided teacher's guess of them, after they were noised
+    fake: the fake score's guess of the same
+    smallest: lower limit of the divisor
+
+    Source: arXiv 2311.18828, eq. 7 and 8; between noise levels of a trajectory arXiv 2503.06674.
+    """
+    distance = (x_0 - real).abs().flatten(1).mean(1).clamp(min=smallest)
+    return (fake - real) / distance.view(-1, 1, 1, 1)
+
+
 def noise_like(seed: int, key: str, draw: int, shape: tuple[int, ...]) -> torch.Tensor:
     """Return the noise of one cached teacher prediction, fp32 on the CPU.
 

@@ -7,11 +7,13 @@ from nbs_lib.diffusion import (
     boundary_scalings,
     classifier_free_guidance,
     get_velocity,
+    matching_gradient,
     min_snr_weight,
     noise_like,
     pseudo_huber,
     to_eps,
     to_x_0,
+    trailing_timesteps,
 )
 
 LEVELS = torch.tensor([0.9, 0.5, 0.01], dtype=torch.float64)
@@ -122,6 +124,23 @@ def test_boundary_scalings_are_lcm_s():
     # by hand at t = 19, scaled by ten, with sigma_data 0.5
     assert float(c_skip[1]) == pytest.approx(0.25 / (190**2 + 0.25))
     assert float(c_out[1]) == pytest.approx(190 / (190**2 + 0.25) ** 0.5, 1e-6)
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_trailing_timesteps_are_the_scheduler_s(steps):
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(timestep_spacing="trailing")
+    scheduler.set_timesteps(steps)
+    assert trailing_timesteps(steps).tolist() == scheduler.timesteps.tolist()
+
+
+def test_the_matching_gradient_by_hand():
+    x_0, real, fake = (torch.full((1, 1, 1, 2), value) for value in (5.0, 1.0, 3.0))
+    # from the teacher's guess towards the fake one, in units of the distance to the former
+    assert matching_gradient(x_0, real, fake).flatten().tolist() == [0.5, 0.5]
+    assert matching_gradient(x_0, real, real).abs().max() == 0
+    assert matching_gradient(real, real, fake, smallest=0.5).flatten().tolist() == [4.0, 4.0]
 
 
 def test_noise_is_a_function_of_seed_key_and_draw():

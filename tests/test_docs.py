@@ -484,7 +484,7 @@ EMPTY_CACHE = {
 
 def cache_of(meta: dict | None, **parameters) -> Callable[[World], str]:
     def call(world: World) -> str:
-        from nbs_lib.train.cache_reader import check_cache
+        from nbs_lib.train.data.cache_reader import check_cache
 
         if meta is not None:
             (world.folder / "cache.json").write_text(json.dumps(meta))

@@ -91,7 +91,7 @@ class Compare(Stage):
     tuned_steps: int = sampling(
         0,
         "Sampling steps of the tuned model. 0 takes as many as it was trained for: "
-        "few for consistency, else those of the base.",
+        "few for consistency and distribution, else those of the base.",
         ge=0,
         le=1000,
     )

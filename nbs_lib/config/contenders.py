@@ -35,6 +35,8 @@ SCHEDULERS = (
     "UniPCMultistepScheduler",
     "LCMScheduler",
 )
+# of these schedulers, "" for the base's own
+TIMESTEP_SPACINGS = ("", "leading", "linspace", "trailing")
 KINDS = re.compile(r"unguided|guided|tuned|(selective|hybrid)-([1-9]\d?)")
 STEPS = re.compile(r"(?P<rest>.+) in (?P<steps>\d{1,4}) steps?")
 ENGINE = re.compile(r"(?P<rest>.+) on (?P<engine>\w+)")

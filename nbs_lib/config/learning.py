@@ -26,11 +26,11 @@ class Learning(Stage):
 
     run: str = run_folder()
 
-    objective: Literal["guidance", "finetune", "consistency"] = learned(
+    objective: Literal["guidance", "finetune", "consistency", "distribution"] = learned(
         "guidance",
-        "Objective: guidance, finetune or consistency. "
-        "Guidance learns two passes in one, finetune the images themselves, consistency few "
-        "sampling steps.",
+        "Objective: guidance, finetune, consistency or distribution. "
+        "Guidance learns two passes in one, finetune the images themselves, consistency and "
+        "distribution few sampling steps; distribution needs prompts alone.",
     )
     method: Literal["lora", "rslora", "dora", "full"] = learned(
         "lora",
@@ -55,6 +55,13 @@ class Learning(Stage):
     )
     teacher: Literal["live", "cached"] = learned(
         "live", "Origin of the teacher's predictions: live, or cached ones of 1_prepare."
+    )
+
+    few_steps: list[int] = learned(
+        [4],
+        "Numbers of sampling steps, 1 to 8, that distribution learns. One of them is drawn for "
+        "each batch; the first is the one that the adapter is sampled with.",
+        allowed="a list of different whole numbers from 1 to 8",
     )
 
     # rank and alpha are equal, so that the update has scale 1 with all kinds except rslora.
@@ -139,6 +146,13 @@ class Learning(Stage):
         ge=0.0,
         le=10.0,
     )
+    # the two time scales of arXiv 2405.14867, sec. 4.2, by the rate instead of by more steps
+    fake_score_lr_scale: float = optimizing(
+        2.0,
+        "Learning rate of distribution's fake score, as a multiple of learning_rate.",
+        ge=0.01,
+        le=100.0,
+    )
     max_grad_norm: float = optimizing(
         1.0,
         "Largest norm of the gradient. A gradient with a larger one is scaled down to it.",
@@ -180,6 +194,12 @@ class Learning(Stage):
         ge=0.0,
         le=100.0,
     )
+    matching_levels: Literal["own", "above"] = losses(
+        "own",
+        "Noise levels at which distribution compares its guesses with the teacher: own or above. "
+        "Own are those between a sampling step and the next one, above are all from the next one "
+        "up to pure noise.",
+    )
     huber_c: float = losses(
         0.001, "Constant c of the pseudo-Huber loss of consistency.", ge=1e-6, le=10.0
     )
@@ -189,6 +209,7 @@ class Learning(Stage):
             # frozen; the record must hold the rate that was used
             object.__setattr__(self, "learning_rate", OWN_LR[self.optimizer])
         self._check_teacher()
+        self._check_distribution()
         self._check_learning_rate()
         self._check_lr_scheduler()
 
@@ -200,6 +221,19 @@ class Learning(Stage):
         # consistency evaluates its teacher at the solver's own timesteps, finetune has no teacher
         if self.teacher == "cached" and self.objective != "guidance":
             reject("teacher", self.teacher, f"live, if the objective is {self.objective}")
+
+    def _check_distribution(self):
+        steps = self.few_steps
+        if not steps or len(set(steps)) < len(steps) or not all(1 <= n <= 8 for n in steps):
+            reject("few_steps", steps, "a list of different whole numbers from 1 to 8")
+        if self.objective != "distribution":
+            return
+        # teacher, generator and fake score are one UNet with its adapters switched
+        if self.method == "full":
+            reject("method", self.method, "lora, rslora or dora, if the objective is distribution")
+        # Prodigy estimates one learning rate for all that it trains
+        if self.optimizer == "prodigy":
+            reject("optimizer", self.optimizer, "adamw, if the objective is distribution")
 
     def _check_learning_rate(self):
         rate = self.learning_rate

@@ -166,6 +166,9 @@ class Train(Learning):
             # both have to see all gradients at once, and ZeRO gives each process a part of them
             if sharded and getattr(self, name) == value:
                 reject("zero_stage", self.zero_stage, f"0 with {name} {value}")
+        # at 3 each pass would gather the weights of both adapters, of which it uses one
+        if self.objective == "distribution" and self.deepspeed and self.zero_stage == 3:
+            reject("zero_stage", 3, "0, 1 or 2, if the objective is distribution")
         # DeepSpeed's optimizer in the CPU's memory is an AdamW, and needs ZeRO's parts
         if self.offload and not (sharded and self.optimizer == "adamw"):
             allowed = "false, or true with DeepSpeed, its zero_stage 1, 2 or 3, and adamw"

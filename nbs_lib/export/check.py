@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from ..compare.sampling.sampler import Sampler
 from ..config import REFERENCE_PROMPTS
 from ..images.convert import unit_to_uint8
+from ..models.sampling_recipe import scheduler_options
 from .formats import Source, stock_pipeline
 from .kohya import ExportError
 
@@ -69,7 +70,8 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     pipe.set_progress_bar_config(disable=True)
     recipe = sampler.resolver.sampling
     # its own configuration stays: it says how the base predicts
-    pipe.scheduler = getattr(diffusers, recipe["scheduler"]).from_config(pipe.scheduler.config)
+    scheduler_class = getattr(diffusers, recipe["scheduler"])
+    pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **scheduler_options(recipe))
     images = pipe(
         PROMPTS,
         num_inference_steps=sampler.resolver.tuned_steps or STEPS,

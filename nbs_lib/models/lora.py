@@ -6,7 +6,9 @@ s = alpha / sqrt(rank); DoRA also learns the norms of W's rows.
 Source: arXiv 2106.09685 (LoRA), arXiv 2312.03732 (rsLoRA), arXiv 2402.09353 (DoRA).
 """
 
+import copy
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
 
-from ..config.contenders import SCHEDULERS
+from ..config.contenders import SCHEDULERS, TIMESTEP_SPACINGS
 from ..files import write_atomic
 from .checks.headers import FileError, parse_settings, read_header, read_settings
 from .lora_compatibility import unsupported_layers
@@ -29,6 +31,7 @@ from .origin import plain_license
 from .sampling_recipe import RECIPE_SENTENCES
 
 ADAPTER_NAME = "default"
+FAKE_SCORE = "fake_score"  # name of a second adapter, which is thrown away after the training
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA_KEY = "onepass"  # in the file's metadata
 METADATA_FILE = "onepass.json"  # the same metadata beside a whole model that was trained
@@ -68,20 +71,54 @@ def add_lora(
         use_rslora=method == "rslora",
         use_dora=method == "dora",
     )
-    unet.add_adapter(config, adapter_name=ADAPTER_NAME)
+    return _inject(unet, config, ADAPTER_NAME, seed)
+
+
+def add_fake_score(unet: UNet2DConditionModel, seed: int) -> list[torch.nn.Parameter]:
+    """Add a second adapter like the first one, and return its parameters; the first stays active.
+
+    seed: of its first weights
+    """
+    config = copy.copy(unet.peft_config[ADAPTER_NAME])
+    first = named_lora_parameters(unet, ADAPTER_NAME)
+    with warnings.catch_warnings():
+        # peft warns that there is another adapter already, which is the purpose
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        parameters = _inject(unet, config, FAKE_SCORE, seed)
+    for layer in lora_layers(unet):
+        layer._active_adapter = [ADAPTER_NAME]
+    # peft has frozen them when it activated the second one
+    for parameter in first.values():
+        parameter.requires_grad_(True)
+    return parameters
+
+
+def named_lora_parameters(
+    unet: UNet2DConditionModel, adapter: str
+) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of an adapter by their names, in the UNet's order."""
+    return {
+        name: parameter
+        for name, parameter in unet.named_parameters()
+        if "lora_" in name and adapter in name.split(".")
+    }
+
+
+def _inject(
+    unet: UNet2DConditionModel, config: LoraConfig, adapter: str, seed: int
+) -> list[torch.nn.Parameter]:
+    """Add an adapter and return its parameters in fp32."""
+    unet.add_adapter(config, adapter_name=adapter)
     generator = torch.Generator().manual_seed(seed)
-    parameters = []
-    for name, parameter in unet.named_parameters():
-        if "lora_" not in name:
-            continue
+    parameters = named_lora_parameters(unet, adapter)
+    for name, parameter in parameters.items():
         # the optimizer needs fp32, whatever the base is loaded in
         parameter.data = parameter.data.float()
         if "lora_A" in name:
             # drawn again, because peft draws from the global generator
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.data.copy_(noise / rank)
-        parameters.append(parameter)
-    return parameters
+            parameter.data.copy_(noise / config.r)
+    return list(parameters.values())
 
 
 def target_layers(unet: UNet2DConditionModel, targets: str) -> list[str]:
@@ -113,6 +150,28 @@ def disable_lora(layers: list[BaseTunerLayer]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._disable_adapters = False
+
+
+@contextmanager
+def activate_lora(layers: list[BaseTunerLayer], adapter: str) -> Iterator[None]:
+    """Let another adapter work for a while; requires_grad stays unchanged.
+
+    layers: all with an adapter
+    """
+    before = active_lora(layers)
+    # the attribute behind peft's own switch, which also freezes the other adapters
+    for layer in layers:
+        layer._active_adapter = [adapter]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._active_adapter = [before]
+
+
+def active_lora(layers: list[BaseTunerLayer]) -> str:
+    """Return the name of the adapter that works, "" if there is none. layers: all with one."""
+    return layers[0].active_adapters[0] if layers else ""
 
 
 def lora_state_dict(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
@@ -210,6 +269,7 @@ def checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
         "sampling": isinstance(sampling, dict)
         and is_number_between(sampling.get("guidance_scale", 1), 0, 1000)
         and sampling.get("scheduler", SCHEDULERS[0]) in SCHEDULERS
+        and sampling.get("timestep_spacing", "") in TIMESTEP_SPACINGS
         and _is_count(sampling.get("steps"), 1000),
         "train": isinstance(train, dict)
         and (train.get("alpha") is None or is_number_between(train["alpha"], 1e-6, MAX_ALPHA)),

@@ -8,6 +8,8 @@ RECIPE_SENTENCES = {
     "finetune": "sample it like its base, with guidance",
     "consistency": "sample in 2 to 8 steps with LCMScheduler and guidance_scale=1; "
     "negative prompts have no effect",
+    "distribution": 'sample in {steps} steps with DDIMScheduler, timestep_spacing="trailing" and '
+    "guidance_scale=1; negative prompts have no effect",
 }
 GUIDED_ONCE = (
     "**Sample with `guidance_scale=1` (a CFG scale of 1): the guidance is in the weights. "
@@ -18,20 +20,42 @@ EXAMPLE = """```python
 from diffusers import DiffusionPipeline, {scheduler}
 
 {load}
-pipe.scheduler = {scheduler}.from_config(pipe.scheduler.config)
+pipe.scheduler = {change}
 image = pipe({arguments}).images[0]
 ```"""
 
 
 def sampling_recipe(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return guidance_scale, scheduler (a class of diffusers) and steps (None: as the base's)."""
-    defaults = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": None}
+    """Return how to sample.
+
+    Keys: guidance_scale; scheduler, a class of diffusers; timestep_spacing, "" for the base's own;
+    steps, None for the base's own
+    """
+    defaults = {
+        "guidance_scale": 1.0,
+        "scheduler": "DDIMScheduler",
+        "timestep_spacing": "",
+        "steps": None,
+    }
     return defaults | metadata.get("sampling", {})
+
+
+def scheduler_options(recipe: dict[str, Any]) -> dict[str, str]:
+    """Return the options that a scheduler's `from_config` takes besides the base's settings."""
+    spacing = recipe["timestep_spacing"]
+    return {"timestep_spacing": spacing} if spacing else {}
+
+
+def scheduler_code(recipe: dict[str, Any]) -> str:
+    """Return Python code of the scheduler of a recipe, for a pipeline called `pipe`."""
+    options = "".join(f', {name}="{value}"' for name, value in scheduler_options(recipe).items())
+    return f"{recipe['scheduler']}.from_config(pipe.scheduler.config{options})"
 
 
 def usage_text(metadata: dict[str, Any]) -> str:
     """Return the sampling recipe in a sentence."""
-    return RECIPE_SENTENCES[metadata.get("objective", "guidance")]
+    sentence = RECIPE_SENTENCES[metadata.get("objective", "guidance")]
+    return sentence.format(steps=sampling_recipe(metadata)["steps"])
 
 
 def holds_guidance(metadata: dict[str, Any]) -> bool:
@@ -68,4 +92,6 @@ def usage_code(metadata: dict[str, Any], folder: str, is_pipeline: bool) -> str:
     # the stock pipeline's default is the base's own size
     if resolution:
         arguments += f", height={resolution}, width={resolution}"
-    return EXAMPLE.format(scheduler=recipe["scheduler"], load=load, arguments=arguments)
+    return EXAMPLE.format(
+        scheduler=recipe["scheduler"], change=scheduler_code(recipe), load=load, arguments=arguments
+    )

@@ -3,9 +3,9 @@
 loop           the training function that every process runs; read it first
 objectives     the losses that can be learned
 student        the UNet that learns, and the teacher inside it
-cache_reader   the cache, read by the indices of its examples
-dataset        batches, as pure functions of the step
+data/          the cache, as batches
 setup          the parts of a training
+networks       the UNet with its adapters, and its teacher
 accelerator    the Accelerator of a process
 zero           DeepSpeed's settings, and whole weights from their parts
 checkpoint/    checkpoints: written, verified, resumed
@@ -35,7 +35,6 @@ from ..run.continuation import (
     describe_start,
 )
 from ..run.run import Run
-from .cache_reader import check_cache
 from .checkpoint.checkpoint import Checkpoint, Inputs
 from .checkpoint.resume import (
     candidates,
@@ -44,6 +43,7 @@ from .checkpoint.resume import (
     refuse_first_format,
     refuse_others,
 )
+from .data.cache_reader import check_cache
 from .errors import COLLECTIVE_TIMEOUT, LaunchError
 from .launch import launcher
 from .launch.preflight import check_machine, process_count

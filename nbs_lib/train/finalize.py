@@ -73,7 +73,8 @@ def adapter_metadata(config: Train, training: TrainingState, processes: int) -> 
         "sampling": {
             "guidance_scale": config.guidance_scale if objective.guided else 1.0,
             "scheduler": objective.scheduler,
-            "steps": objective.steps,
+            "timestep_spacing": objective.timestep_spacing,
+            "steps": objective.sampling_steps(config),
         },
         "train": parameters | {"num_processes": processes},
     }

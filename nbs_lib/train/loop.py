@@ -85,7 +85,7 @@ def train_step(
     loss_function = OBJECTIVES[config.objective].loss
     passes = config.gradient_accumulation_steps
     for group in training.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]
     grad_norm = None
     for index in range(passes):
         share = index * accelerator.num_processes + accelerator.process_index

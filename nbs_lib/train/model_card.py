@@ -28,6 +28,7 @@ SUMMARIES = {
     "guidance": GUIDANCE_SUMMARY,
     "finetune": "{kind} trained on images of its own",
     "consistency": "{kind} that samples in few steps",
+    "distribution": "{kind} that samples in few steps",
 }
 
 

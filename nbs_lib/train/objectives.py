@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 
 from ..config import Train
-from ..diffusion import add_noise, boundary_scalings, get_velocity, min_snr_weight, pseudo_huber
-from .dataset import Batch
+from ..diffusion import (
+    add_noise,
+    boundary_scalings,
+    get_velocity,
+    matching_gradient,
+    min_snr_weight,
+    pseudo_huber,
+)
+from .data.batch import Batch
 from .student import Student
 
 # Timesteps that consistency is learned between: LCMScheduler's original_inference_steps.
@@ -26,13 +33,21 @@ class Objective:
         a batch and the parameters; returns the loss of each example, [n] fp32.
     guided: True if it is sampled with the guidance scale w, False for one pass a step.
     scheduler: a class of diffusers.
-    steps: of sampling; None for the base's own.
+    timestep_spacing: of the scheduler; "" for the base's own.
+    steps: of sampling; None for the base's own, or for those of the parameters.
+    fake_score: True if a second adapter learns the score of what the first one generates.
     """
 
     loss: Callable[[Callable, Student, Batch, Train], Tensor]
     guided: bool
     scheduler: str = "DDIMScheduler"
+    timestep_spacing: str = ""
     steps: int | None = None
+    fake_score: bool = False
+
+    def sampling_steps(self, config: Train) -> int | None:
+        """Return the steps that its model is sampled with; None for the base's own."""
+        return config.few_steps[0] if self.fake_score else self.steps
 
 
 def guidance(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
@@ -91,6 +106,31 @@ def consistency(engine: Callable, student: Student, batch: Batch, config: Train)
     return pseudo_huber(guess, target, config.huber_c).flatten(1).mean(1)
 
 
+def distribution(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
+    """Return the loss of a generator of few steps, plus that of the score of what it generates.
+
+    One adapter generates: at a step of its own sampling it guesses x_0. The guess is noised, and
+    moved by the difference of two scores there: the guided teacher's, and that of the generator's
+    own guesses. A second adapter learns the latter by denoising the guesses, and is thrown away.
+    Source: trajectory distribution matching, arXiv 2503.06674, sec. 4.1 to 4.2.
+    """
+    x_start, start = student.states(batch)
+    prediction = engine(x_start, start, batch.context, batch.pooled)
+    x_0 = student.x_0(prediction, x_start, start)
+    guess = x_0.detach()
+    t = batch.t
+    x_t = add_noise(guess, batch.rollout.noise, *student.levels(t))
+    real = student.x_0(student.teacher(x_t, batch), x_t, t)
+    # one pass both learns the score and gives it to the generator
+    with student.fake_score():
+        fake_prediction = engine(x_t, t, batch.context, batch.pooled)
+    fake = student.x_0(fake_prediction.detach(), x_t, t)
+    # the gradient of half a squared distance is the distance itself
+    target = guess - matching_gradient(guess, real, fake)
+    denoising = _mean_square(student.eps(fake_prediction, x_t, t) - batch.rollout.noise)
+    return _mean_square(x_0 - target) / 2 + denoising
+
+
 def _consistent(student: Student, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     c_skip, c_out = boundary_scalings(t)
     return c_skip * x_t + c_out * student.x_0(prediction, x_t, t)
@@ -104,4 +144,7 @@ OBJECTIVES = {
     "guidance": Objective(guidance, guided=False),
     "finetune": Objective(finetune, guided=True),
     "consistency": Objective(consistency, guided=False, scheduler="LCMScheduler", steps=4),
+    "distribution": Objective(
+        distribution, guided=False, timestep_spacing="trailing", fake_score=True
+    ),
 }

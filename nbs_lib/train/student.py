@@ -1,16 +1,18 @@
 """The student and its teacher: one UNet with its adapter on and off.
 
-If the whole UNet is trained, a frozen copy of it teaches.
+If the whole UNet is trained, a frozen copy of it teaches. A second adapter on the same UNet may
+hold the score of what the student generates.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from ..diffusion import add_noise, alpha_sigma, classifier_free_guidance, to_eps, to_x_0
-from ..models.lora import disable_lora, lora_layers
-from .dataset import Batch
+from ..models.lora import FAKE_SCORE, activate_lora, disable_lora, lora_layers
+from .data.batch import Batch
 
 AddedCondKwargs = Callable[[Tensor | None, Tensor], dict | None]
 
@@ -75,6 +77,31 @@ class Student(torch.nn.Module):
         with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
             [prediction] = unet(x_t, t, context, added_cond_kwargs=added, return_dict=False)
         return prediction.float()
+
+    def fake_score(self) -> AbstractContextManager:
+        """Let passes be those of the second adapter for a while, with or without gradients."""
+        return activate_lora(self._lora_layers, FAKE_SCORE)
+
+    @torch.no_grad()
+    def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the student's x_t [n, c, h, w] and t [n] at each row's step of its trajectory.
+
+        The sampling is DDIM's without noise (eta 0). Source: arXiv 2010.02502, eq. 12.
+        """
+        rollout = batch.rollout
+        n = len(rollout.first)
+        x_t = batch.noise[rollout.first]
+        context = batch.context[rollout.first]
+        pooled = None if batch.pooled is None else batch.pooled[rollout.first]
+        states = [x_t]
+        for start, end in zip(rollout.times, rollout.times[1:], strict=False):
+            t = start.expand(n)
+            prediction = self(x_t, t, context, pooled)
+            x_0 = self.x_0(prediction, x_t, t)
+            x_t = add_noise(x_0, self.eps(prediction, x_t, t), *self.levels(end.expand(n)))
+            states.append(x_t)
+        x_t = torch.stack(states)[rollout.position, rollout.trajectory]
+        return x_t, rollout.times[rollout.position]
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return alpha and sigma [n, 1, 1, 1] at timesteps t [n]."""

@@ -19,7 +19,7 @@ from ..files import files_in, write_atomic
 from ..images.convert import to_uint8
 from ..models import TextEmbeddings
 from ..run.run import Run
-from .dataset import Examples
+from .data.dataset import Examples
 from .monitor.phases import mark_phase
 from .objectives import OBJECTIVES
 from .setup import TrainingState
@@ -145,8 +145,11 @@ class Validation:
         """
         objective = OBJECTIVES[self.config.objective]
         student = self.training.student
-        scheduler = self.training.base.scheduler(getattr(diffusers, objective.scheduler))
-        scheduler.set_timesteps(objective.steps or SAMPLING_STEPS, device=noise.device)
+        scheduler = self.training.base.scheduler(
+            getattr(diffusers, objective.scheduler), objective.timestep_spacing
+        )
+        steps = objective.sampling_steps(self.config) or SAMPLING_STEPS
+        scheduler.set_timesteps(steps, device=noise.device)
         # for a scheduler that adds noise in each step, as LCM's does
         generator = torch.Generator().manual_seed(0)
         x = noise * scheduler.init_noise_sigma

@@ -94,6 +94,24 @@ from nbs_lib.config.validation import ParameterError, as_parameters, from_notebo
             {"teacher": "cached", "objective": "consistency"},
             "teacher: given 'cached'; allowed is live",
         ),
+        (Train, {"few_steps": []}, "few_steps: given []; allowed is a list of different whole"),
+        (Train, {"few_steps": [4, 9]}, "few_steps: given [4, 9]"),
+        (Train, {"few_steps": [2, 2]}, "few_steps: given [2, 2]"),
+        (
+            Train,
+            {"method": "full", "objective": "distribution"},
+            "method: given 'full'; allowed is lora, rslora or dora",
+        ),
+        (
+            Train,
+            {"optimizer": "prodigy", "objective": "distribution"},
+            "optimizer: given 'prodigy'; allowed is adamw",
+        ),
+        (
+            Train,
+            {"zero_stage": 3, "objective": "distribution"},
+            "zero_stage: given 3; allowed is 0, 1 or 2",
+        ),
         (
             Prepare,
             {"prior_preservation_max_examples": 0, "prior_preservation_source": "picturebook"},

@@ -20,7 +20,7 @@ from nbs_lib.models import StableDiffusion, find_base
 from nbs_lib.models.lora import add_lora
 from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.run.run import Run
-from nbs_lib.train.dataset import Examples
+from nbs_lib.train.data.dataset import Examples
 from nbs_lib.train.student import Student
 
 pytestmark = pytest.mark.slow

@@ -4,11 +4,17 @@ import pytest
 import torch
 
 from nbs_lib.config import Train
-from nbs_lib.diffusion import classifier_free_guidance, get_velocity, min_snr_weight
+from nbs_lib.diffusion import (
+    add_noise,
+    classifier_free_guidance,
+    get_velocity,
+    min_snr_weight,
+    trailing_timesteps,
+)
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import add_lora
-from nbs_lib.train.dataset import Batch
-from nbs_lib.train.objectives import OBJECTIVES, consistency, finetune, guidance
+from nbs_lib.models.lora import FAKE_SCORE, add_fake_score, add_lora, named_lora_parameters
+from nbs_lib.train.data.batch import Batch, Rollout
+from nbs_lib.train.objectives import OBJECTIVES, consistency, distribution, finetune, guidance
 from nbs_lib.train.student import Student
 
 CONFIG = Train()
@@ -153,10 +159,103 @@ def test_consistency_uses_the_timesteps_of_the_scheduler(student, batch):
     assert all((t + 1) % 20 == 0 for t in scheduler.timesteps.tolist())
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.fixture
+def generator() -> Student:
+    """A generator and its fake score, whose adapters have learned something already."""
+    base = find_base("embedded")
+    unet = base.unet()
+    parameters = [*add_lora(unet, 4, 4.0, seed=0), *add_fake_score(unet, seed=1)]
+    for seed, parameter in enumerate(parameters):
+        noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+        parameter.data.add_(0.02 * noise)
+    return Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+
+
+def sampled(batch: Batch, steps: int, position: list[int]) -> Batch:
+    """Return the batch with each row at a step of a trajectory of its own."""
+    row = torch.arange(len(position))
+    times = trailing_timesteps(steps)
+    renoise = torch.randn(batch.noise.shape, generator=torch.Generator().manual_seed(9))
+    return replace(batch, rollout=Rollout(times, row, row, torch.tensor(position), renoise))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_a_rollout_is_the_sampling_of_the_stock_scheduler(generator, batch, steps):
+    scheduler = find_base("embedded").scheduler(timestep_spacing="trailing")
+    scheduler.set_timesteps(steps)
+    x_t = batch.noise
+    with torch.no_grad():
+        for step, t in enumerate(scheduler.timesteps):
+            found, found_t = generator.states(sampled(batch, steps, [step, step]))
+            assert found_t.tolist() == [int(t)] * 2
+            torch.testing.assert_close(found, x_t, atol=1e-4, rtol=1e-4)
+            prediction = generator(x_t, t.expand(2), batch.context)
+            x_t = scheduler.step(prediction, t, x_t).prev_sample
+
+
+def test_rows_of_one_trajectory_are_its_steps(generator, batch):
+    rollout = sampled(batch, 4, [1, 3]).rollout
+    shared = rollout._replace(first=torch.tensor([0]), trajectory=torch.tensor([0, 0]))
+    # both rows have the noise and the caption of their trajectory
+    same = replace(
+        batch,
+        noise=batch.noise[:1].repeat(2, 1, 1, 1),
+        context=batch.context[:1].repeat(2, 1, 1),
+        rollout=rollout,
+    )
+    apart, _ = generator.states(same)
+    together, _ = generator.states(replace(same, rollout=shared))
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
+
+
+def test_the_generator_rests_where_both_scores_agree(student, batch):
+    """An untrained fake score at w = 1 is the teacher, so nothing moves the generator."""
+    base = find_base("embedded")
+    unet = base.unet()
+    learned = add_lora(unet, 4, 4.0, seed=0)
+    fake_score = add_fake_score(unet, seed=1)
+    untrained = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+    gradients = []
+    for w in (1.0, 3.0):
+        rows = sampled(replace(batch, w=torch.full((2,), w)), 4, [0, 2])
+        distribution(untrained, untrained, rows, CONFIG).mean().backward()
+        gradients.append(sum(float(p.grad.abs().sum()) for p in learned))
+        # the fake score learns the generator's guesses in any case
+        assert sum(float(p.grad.abs().sum()) for p in fake_score) > 1e-3
+        untrained.zero_grad()
+    # no more than the rounding of passes over other numbers of rows
+    assert gradients[0] < 1e-4 * gradients[1]
+
+
+def test_generator_and_fake_score_learn_apart(generator, batch):
+    """Each adapter has the gradient of its own loss: the other's weights change it only as data."""
+    rows = sampled(batch, 4, [1, 2])
+    distribution(generator, generator, rows, CONFIG).mean().backward()
+    fake_score = named_lora_parameters(generator.unet, FAKE_SCORE)
+    found = {name: parameter.grad.clone() for name, parameter in fake_score.items()}
+    generator.zero_grad()
+    with torch.no_grad():
+        x_start, start = generator.states(rows)
+        guess = generator.x_0(generator(x_start, start, rows.context), x_start, start)
+        x_t = add_noise(guess, rows.rollout.noise, *generator.levels(rows.t))
+    with generator.fake_score():
+        prediction = generator(x_t, rows.t, rows.context)
+    (generator.eps(prediction, x_t, rows.t) - rows.rollout.noise).square().mean().backward()
+    for name, parameter in fake_score.items():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "distribution"])
 def test_gradients_reach_the_adapter_and_nothing_else(student, batch, name):
     student.zero_grad()
     OBJECTIVES[name].loss(student, student, batch, CONFIG).mean().backward()
     for part, parameter in student.named_parameters():
         assert (parameter.grad is not None) == ("lora_" in part), part
     assert all(p.grad.abs().sum() > 0 for part, p in student.named_parameters() if "lora_B" in part)
+
+
+def test_gradients_of_distribution_reach_both_adapters_and_nothing_else(generator, batch):
+    distribution(generator, generator, sampled(batch, 2, [0, 1]), CONFIG).mean().backward()
+    for part, parameter in generator.named_parameters():
+        assert (parameter.grad is not None) == ("lora_" in part), part
+        assert "lora_" not in part or parameter.grad.abs().sum() > 0, part

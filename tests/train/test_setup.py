@@ -5,7 +5,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nbs_lib.config import Train
 from nbs_lib.models import find_base
 from nbs_lib.models.lora import lora_layers
-from nbs_lib.train.setup import allow_tf32, learning_rate, new_optimizer, trainable
+from nbs_lib.train.networks import Networks, build_networks
+from nbs_lib.train.setup import allow_tf32, learning_rate, new_optimizer
 from nbs_lib.train.student import Student
 
 
@@ -55,7 +56,7 @@ def test_optimizer_parameters_change_its_steps(optimizer, name):
 def stepped(config: Train) -> torch.Tensor:
     """Return a weight after three steps on different gradients."""
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-    optimizer = new_optimizer([weight], config)
+    optimizer = new_optimizer(Networks(None, None, [weight], []), config)
     for step in range(3):
         weight.grad = torch.tensor([0.1 * step - 0.1, 0.3])
         optimizer.step()
@@ -71,13 +72,15 @@ def stepped(config: Train) -> torch.Tensor:
     ],
 )
 def test_trained_weights_are_fp32_and_frozen_ones_in_low_precision(options, dtype, share):
-    unet, frozen, parameters = trainable(find_base("embedded"), Train(**options))
-    assert all(p.dtype == torch.float32 and p.requires_grad for p in parameters)
-    rest = [p for p in unet.parameters() if not p.requires_grad]
+    networks = build_networks(find_base("embedded"), Train(**options))
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in networks.parameters)
+    rest = [p for p in networks.unet.parameters() if not p.requires_grad]
     assert {p.dtype for p in rest} == ({dtype} if share < 1 else set())
-    trained, every = (sum(p.numel() for p in some) for some in (parameters, unet.parameters()))
+    trained, every = (
+        sum(p.numel() for p in some) for some in (networks.parameters, networks.unet.parameters())
+    )
     assert 0 < trained <= share * every
-    assert (frozen is not None) == (options["method"] == "full")
+    assert (networks.teacher_unet is not None) == (options["method"] == "full")
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
@@ -85,10 +88,12 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     gradients = []
     for checkpointing in (False, True):
         base = find_base("embedded")
-        unet, _, parameters = trainable(
+        networks = build_networks(
             base,
             Train(gradient_checkpointing=checkpointing, mixed_precision="fp32", rank=4, alpha=4.0),
         )
+        unet = networks.unet
+        parameters = networks.parameters
         with torch.no_grad():
             for i, parameter in enumerate(parameters):
                 parameter.copy_(
@@ -113,6 +118,32 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-7)
 
 
+def test_gradient_checkpointing_remembers_which_adapter_worked():
+    """The backward pass computes the generator's layers again after the fake score's pass."""
+    gradients = []
+    for checkpointing in (False, True):
+        base = find_base("embedded")
+        options = {"mixed_precision": "fp32", "rank": 4, "alpha": 4.0}
+        config = Train(objective="distribution", gradient_checkpointing=checkpointing, **options)
+        networks = build_networks(base, config)
+        for seed, parameter in enumerate(networks.parameters):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+            parameter.data.copy_(0.05 * noise)
+        student = Student(networks.unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+        generator = torch.Generator().manual_seed(0)
+        x_t = torch.randn(2, 4, 16, 16, generator=generator)
+        context = torch.randn(2, 40, 192, generator=generator)
+        t = torch.tensor([100, 700])
+        loss = student(x_t, t, context).square().mean()
+        with student.fake_score():
+            loss = loss + 2 * student(x_t, t, context).square().mean()
+        loss.backward()
+        gradients.append([parameter.grad for parameter in networks.parameters])
+    assert all(float(gradient.abs().sum()) > 0 for gradient in gradients[0])
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("allowed", [True, False])
 def test_tf32_is_set_for_products_and_convolutions(allowed):
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -127,7 +158,9 @@ def test_inputs_of_a_lora_are_cast_once_with_equal_gradients():
     gradients, casts = [], []
     for spared in (True, False):
         base = find_base("embedded")
-        unet, _, parameters = trainable(base, Train(mixed_precision="bf16", rank=4, alpha=4.0))
+        networks = build_networks(base, Train(mixed_precision="bf16", rank=4, alpha=4.0))
+        unet = networks.unet
+        parameters = networks.parameters
         for layer in lora_layers(unet):
             layer.cast_input_dtype_enabled |= not spared
         student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.bfloat16)

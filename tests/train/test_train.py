@@ -15,7 +15,7 @@ from nbs_lib.files import read_jsonl
 from nbs_lib.models import find_base
 from nbs_lib.models.lora import LORA_FILE, load_metadata
 from nbs_lib.run.run import Run
-from nbs_lib.train.cache_reader import DataError, check_cache
+from nbs_lib.train.data.cache_reader import DataError, check_cache
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +86,13 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
             "method": "rslora",
             "ema_decay": 0.5,
         },
+        {
+            "objective": "distribution",
+            "few_steps": [2, 1],
+            "gradient_checkpointing": True,
+            "zero_stage": 1,
+            "ema_decay": 0.5,
+        },
         {"optimizer": "prodigy", "tensorboard": True},
         {
             "mixed_precision": "bf16",
@@ -94,7 +101,7 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
             "target_modules": "all",
         },
     ],
-    ids=["cached", "finetune", "consistency", "prodigy", "low"],
+    ids=["cached", "finetune", "consistency", "distribution", "prodigy", "low"],
 )
 def test_every_objective_and_method_saves_an_adapter_for_a_stock_pipeline(new_run, train, options):
     run = trained(new_run, train, validation_steps=2, **options)
@@ -127,6 +134,9 @@ def test_every_objective_and_method_saves_an_adapter_for_a_stock_pipeline(new_ru
     assert {"lora", objective} <= set(card_data["tags"]) and "base_model" not in card_data
     assert ("guides twice" in card) == (objective != "finetune")
     assert ("LCMScheduler" in card) == (objective == "consistency")
+    assert ('timestep_spacing="trailing"' in card) == (objective == "distribution")
+    keys = load_file(run.adapter / LORA_FILE)
+    assert not any("fake_score" in key for key in keys), "it is thrown away"
     assert ("guidance_scale=4" in card) == (objective == "finetune")
     pipeline = find_base("embedded").pipeline()
     pipeline.load_lora_weights(run.adapter)

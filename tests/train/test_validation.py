@@ -12,7 +12,7 @@ from nbs_lib.config import Train
 from nbs_lib.models import find_base
 from nbs_lib.run.run import Run
 from nbs_lib.train import validation as validate
-from nbs_lib.train.dataset import Examples
+from nbs_lib.train.data.dataset import Examples
 from nbs_lib.train.memory.dry_run import dry_run
 from nbs_lib.train.student import Student
 from nbs_lib.train.validation import Validation

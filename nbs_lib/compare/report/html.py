@@ -23,6 +23,7 @@ TITLES = {
     "guidance": "Guidance in one pass",
     "finetune": "Fine-tuned on its own images",
     "consistency": "A few steps instead of many",
+    "distribution": "A few steps instead of many",
 }
 SMALL = 256  # pictures narrower than this are enlarged with square pixels
 MAX_BYTES = 10_000_000  # size of a page, so that it can be sent by mail

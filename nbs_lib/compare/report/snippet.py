@@ -5,6 +5,7 @@ It runs from the project's folder.
 
 from ...files import from_project
 from ...models.lora import LORA_FILE
+from ...models.sampling_recipe import scheduler_code, scheduler_options
 from ...run.run import Run
 
 IMPORT = (
@@ -32,10 +33,9 @@ def short_example(run: Run, results: dict) -> str:
     base, learned = model_paths(run, results)
     sampling = results["sampling"]
     load = "" if results["whole_model"] else f"pipe.load_lora_weights({learned!r})\n"
-    name = sampling["scheduler"]
     # few steps need their scheduler; otherwise the base's own serves as well
-    if name != "DDIMScheduler":
-        load += f"pipe.scheduler = diffusers.{name}.from_config(pipe.scheduler.config)\n"
+    if sampling["scheduler"] != "DDIMScheduler" or scheduler_options(sampling):
+        load += f"pipe.scheduler = diffusers.{scheduler_code(sampling)}\n"
     options = (
         f"guidance_scale={sampling['guidance_scale']:g}, num_inference_steps={sampling['steps']}"
     )
@@ -71,7 +71,7 @@ import torch
 from diffusers import DiffusionPipeline, {sampling["scheduler"]}
 
 pipe = DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
-pipe.scheduler = {sampling["scheduler"]}.from_config(pipe.scheduler.config)
+pipe.scheduler = {scheduler_code(sampling)}
 {load}
 image = pipe(
     {picture["prompt"]!r},

@@ -50,7 +50,8 @@ class Pipelines:
             self.adapters.load(folder)
         fused = nullcontext()
         try:
-            pipe.scheduler = base.scheduler(getattr(diffusers, settings.scheduler))
+            scheduler_class = getattr(diffusers, settings.scheduler)
+            pipe.scheduler = base.scheduler(scheduler_class, settings.timestep_spacing)
             if settings.engine != "eager":
                 pipe.unet = self._engine_unet(settings)
             elif settings.adapters:

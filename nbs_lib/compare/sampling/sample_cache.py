@@ -194,6 +194,7 @@ def provenance(sampler: Sampler, settings: SamplingSettings) -> dict:
         "guided": settings.guided,
         "negative": settings.negative,
         "scheduler": settings.scheduler,
+        "timestep_spacing": settings.timestep_spacing,
         "adapters": adapters,
         "model": find_base(str(settings.model)).hash if settings.model else None,
         "engine": settings.engine,

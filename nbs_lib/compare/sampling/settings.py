@@ -21,6 +21,7 @@ class SamplingSettings:
     w: float  # guidance scale
     negative: str  # the prompt that guidance leads away from
     scheduler: str  # name of a class of diffusers
+    timestep_spacing: str = ""  # of the scheduler, "" for the base's own
     guided: float = 1.0  # share of the steps, from the first one on, that are guided, 0 to 1
     adapters: tuple[tuple[Path, float], ...] = ()  # folders, each with its λ
     model: Path | None = None  # folder of a UNet or of another pipeline, None for the base's
@@ -155,11 +156,18 @@ class SettingsResolver:
         records = [load_metadata(folder) for folder, _ in adapters]
         for (folder, _), metadata in zip(adapters, records, strict=True):
             check_same_base(self.base, metadata, folder)
-        # the least guidance: an adapter that holds its guidance would be guided twice by another's
-        metadata = min(records, key=lambda record: sampling_recipe(record)["guidance_scale"])
+        metadata = min(records, key=_demands)
         recipe = sampling_recipe(metadata)
         default = _recipe_settings(contender, recipe, steps, metadata.get("negative", ""))
         return replace(default, adapters=adapters)
+
+
+def _demands(metadata):
+    """Return a key that is least for the adapter whose recipe a sum of adapters must follow."""
+    recipe = sampling_recipe(metadata)
+    # the least guidance: an adapter that holds its guidance would be guided twice by another's;
+    # then the fewest steps: a few-step adapter knows no others
+    return recipe["guidance_scale"], recipe["steps"] or 1000
 
 
 def _recipe_settings(contender, recipe, steps, negative):
@@ -169,6 +177,7 @@ def _recipe_settings(contender, recipe, steps, negative):
         recipe["guidance_scale"],
         negative,
         recipe["scheduler"],
+        recipe["timestep_spacing"],
     )
 
 

@@ -15,7 +15,7 @@ import torch
 
 from ...cache.format import META
 from ...config import Train
-from ..dataset import Examples
+from ..data.dataset import Examples
 from ..monitor.hardware import gpu_handles
 from .preflight import process_count
 

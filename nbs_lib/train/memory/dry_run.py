@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,9 +28,10 @@ from ...cache.format import N_TIMESTEPS
 from ...config import Train
 from ...models import StableDiffusion, find_base
 from ...models.components import WEIGHTS, weight_files
-from ..dataset import Batch, Examples
+from ..data.batch import Batch
+from ..data.dataset import Examples
+from ..networks import DTYPES, Networks, build_networks, choose_attention
 from ..objectives import OBJECTIVES
-from ..setup import DTYPES, choose_attention, trainable
 from ..student import Student
 from ..validation import CHUNK_SIZE, image_count, same_shape_held_out
 from .fake_tensors import LiveMemoryTracker, fake_model, norms_in_fp32, to_fake
@@ -44,6 +45,7 @@ class DryRunSizes:
     examples: of the cache, in memory.
     frozen: of the weights that do not learn.
     trained: number of weights that learn.
+    learned: number of them that are saved.
     unet: number of weights of one UNet.
     activations: peak of a step, beside the weights and their gradients.
     decoding: of the VAE, with the peak while it decodes validation pictures.
@@ -53,6 +55,7 @@ class DryRunSizes:
     examples: int
     frozen: int
     trained: int
+    learned: int
     unet: int
     activations: int
     decoding: int
@@ -104,18 +107,19 @@ def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
     examples = Examples(cache, config)
     base = find_base(examples.meta["base"], examples.meta.get("revision", ""))
     mode = FakeTensorMode()
-    unet, teacher_unet, parameters = trainable(SimpleNamespace(unet=partial(_unet, base)), config)
-    trained = sum(parameter.nbytes for parameter in parameters)
-    weights = _weights(unet, teacher_unet)
+    networks = build_networks(SimpleNamespace(unet=partial(_unet, base)), config)
+    trained = sum(parameter.nbytes for parameter in networks.parameters)
+    weights = _weights(networks)
     # as the training does, because attention decides on the activations
-    choose_attention(unet, DTYPES[config.mixed_precision], "cuda" if gpu else "cpu")
+    choose_attention(networks.unet, DTYPES[config.mixed_precision], "cuda" if gpu else "cpu")
     return DryRunSizes(
         resident=resident,
         examples=examples.nbytes,
         frozen=sum(weight.nbytes for weight in weights) - trained,
-        trained=sum(parameter.numel() for parameter in parameters),
+        trained=sum(parameter.numel() for parameter in networks.parameters),
+        learned=sum(parameter.numel() for parameter in networks.learned),
         unet=sum(weight.numel() for weight in _unet(base).parameters()),
-        activations=_activations(config, base, examples, unet, teacher_unet, mode, gpu),
+        activations=_activations(config, base, examples, networks, mode, gpu),
         decoding=_decoding(config, base, examples, mode),
     )
 
@@ -127,35 +131,34 @@ def _unet(base: StableDiffusion, dtype: torch.dtype = torch.float32) -> UNet2DCo
     return unet.to(dtype).requires_grad_(False).eval()
 
 
-def _weights(
-    unet: UNet2DConditionModel, teacher_unet: UNet2DConditionModel | None
-) -> list[Parameter]:
-    return [*unet.parameters(), *(teacher_unet.parameters() if teacher_unet else [])]
+def _weights(networks: Networks) -> list[Parameter]:
+    teacher_unet = networks.teacher_unet
+    return [*networks.unet.parameters(), *(teacher_unet.parameters() if teacher_unet else [])]
 
 
 def _activations(
     config: Train,
     base: StableDiffusion,
     examples: Examples,
-    unet: UNet2DConditionModel,
-    teacher_unet: UNet2DConditionModel | None,
+    networks: Networks,
     mode: FakeTensorMode,
     gpu: bool,
 ) -> int:
     """Return the peak of one step of the objective, forward and backward, on the first batch."""
-    for model in filter(None, (unet, teacher_unet)):
+    unet = networks.unet
+    for model in filter(None, (unet, networks.teacher_unet)):
         fake_model(model, mode)
     schedule = to_fake(torch.empty(N_TIMESTEPS, device="meta"), mode)
     dtype = DTYPES[config.mixed_precision]
     student = Student(
-        unet, schedule, base.prediction_type, dtype, teacher_unet, base.added_cond_kwargs
+        unet, schedule, base.prediction_type, dtype, networks.teacher_unet, base.added_cond_kwargs
     )
     # gradients are counted apart, because each is handed on when it is there
     for parameter in unet.parameters():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_drop_gradient)
     batch = _fake_batch(examples, mode)
-    tracker = LiveMemoryTracker([*_weights(unet, teacher_unet), schedule])
+    tracker = LiveMemoryTracker([*_weights(networks), schedule])
     norms = norms_in_fp32() if gpu and config.mixed_precision != "fp32" else nullcontext()
     with mode, tracker, norms:
         losses = OBJECTIVES[config.objective].loss(student, student, batch, config)
@@ -169,10 +172,7 @@ def _drop_gradient(parameter: torch.nn.Parameter):
 
 def _fake_batch(examples: Examples, mode: FakeTensorMode) -> Batch:
     batch = examples.batch(0, 0, 1).to(torch.device("cpu"))
-    tensors = {name: to_fake(tensor, mode) for name, tensor in batch.tensors.items()}
-    if batch.answers:
-        tensors["answers"] = tuple(to_fake(answer, mode) for answer in batch.answers)
-    return replace(batch, **tensors)
+    return batch.map(lambda tensor: to_fake(tensor, mode))
 
 
 def _decoding(

@@ -154,7 +154,7 @@ def estimate_bytes(
         "trained weights": trained // (weight_ranks if full else 1),
         "gradients": trained // gradient_ranks + reduced,
         "optimizer": states * trained // optimizer_ranks,
-        "mean of the weights": trained if config.ema_decay else 0,
+        "mean of the weights": FP32 * sizes.learned if config.ema_decay else 0,
     }
     verification = (BF16 if verifies_in_bf16(config) else FP32) * sizes.unet
     # the frozen weights are released before

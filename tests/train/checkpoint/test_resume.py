@@ -32,6 +32,11 @@ ENGINES = {
         "gradient_accumulation_steps": 2,
     },
     "ZeRO 3": {"zero_stage": 3},
+    # two adapters that learn in turn, of which the checkpoint holds both
+    "generator, plain": {"objective": "distribution", "ema_decay": 0.9, "deepspeed": False},
+    "generator, ZeRO 0": {"objective": "distribution", "ema_decay": 0.9, "few_steps": [4, 2]},
+    "generator, ZeRO 1": {"objective": "distribution", "zero_stage": 1},
+    "generator, ZeRO 2": {"objective": "distribution", "ema_decay": 0.9, "zero_stage": 2},
     "ZeRO 1, offloaded": {"zero_stage": 1, "offload": True, "mixed_precision": "fp32"},
 }
 
@@ -70,9 +75,19 @@ def resumed(start_training, engine: str, run: Run) -> str:
     return kernel.output
 
 
+# the others are resumed below
 @pytest.mark.parametrize(
-    "engine", ["ZeRO 0", "ZeRO 1, offloaded", "ZeRO 3"]
-)  # the others are resumed below
+    "engine",
+    [
+        "ZeRO 0",
+        "ZeRO 1, offloaded",
+        "ZeRO 3",
+        "generator, plain",
+        "generator, ZeRO 0",
+        "generator, ZeRO 1",
+        "generator, ZeRO 2",
+    ],
+)
 def test_a_resumed_training_ends_in_the_same_adapter(
     uninterrupted, interrupted, start_training, engine
 ):

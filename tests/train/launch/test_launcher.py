@@ -112,7 +112,7 @@ LOADED = """
 import sys
 from pathlib import Path
 from nbs_lib.config import Train
-from nbs_lib.train.dataset import Examples
+from nbs_lib.train.data.dataset import Examples
 from nbs_lib.train.zero import deepspeed_plugin
 
 examples = Examples(Path(sys.argv[1]), Train())

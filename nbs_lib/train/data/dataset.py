@@ -1,79 +1,17 @@
 """Batches from a cache, pure functions of seed and step: a resumed training sees the same ones."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow.compute
 import torch
 from torch import Tensor
 
-from ..cache.format import N_TIMESTEPS
-from ..config import Train
+from ...cache.format import N_TIMESTEPS
+from ...config import Train
+from .batch import Batch, Draws
 from .cache_reader import CacheReader, integers
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The inputs of one pass, for n examples.
-
-    latents, noise: [n, c, h, w].
-    t: timesteps [n], in [0, 1000).
-    context, uncond: texts [n, tokens, width]; of the captions, of which finetune drops some, and of
-        the negative prompt.
-    w: the teacher's guidance scale [n].
-    weight: of each example's loss [n].
-    example: index of each in the cache [n].
-    answers: cached predictions of the teacher without and with the caption, each [n, c, h, w].
-    x_t: the states that the answers are about [n, c, h, w], if these are not the noised latents.
-    pooled, uncond_pooled: pooled texts [n, p]; None if the base's family has none.
-    """
-
-    latents: Tensor
-    noise: Tensor
-    t: Tensor
-    context: Tensor
-    uncond: Tensor
-    w: Tensor
-    weight: Tensor
-    example: Tensor
-    answers: tuple[Tensor, Tensor] | None = None
-    x_t: Tensor | None = None
-    pooled: Tensor | None = None
-    uncond_pooled: Tensor | None = None
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors by field, without the answers."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device, its answers in fp32."""
-        moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
-        if self.answers:
-            moved["answers"] = tuple(tensor.to(device).float() for tensor in self.answers)
-        return replace(self, **moved)
-
-
-class Draws(NamedTuple):
-    """The random choices of a batch, for n examples of one shape.
-
-    example: indices [n].
-    t: timesteps [n].
-    noise: [n, c, h, w].
-    chance: two numbers in [0, 1) for each [n, 2]: of a cached draw or a dropped caption, and of w.
-    """
-
-    example: Tensor
-    t: Tensor
-    noise: Tensor
-    chance: Tensor
-
-    def rows(self, rows: slice) -> "Draws":
-        """Return the draws of some rows."""
-        return Draws(*(tensor[rows] for tensor in self))
+from .rollout import draw_trajectories, held_out_trajectories, rollout_fields
 
 
 class Examples(CacheReader):
@@ -87,6 +25,8 @@ class Examples(CacheReader):
     def __init__(self, folder: Path, config: Train):
         """Open the cache in a folder, one that `check_cache` has passed."""
         super().__init__(folder, config)
+        # the student's own sampling takes the place of the data
+        self.samples = config.objective == "distribution"
         prior = integers(self.table["prior"]).bool()
         flipped = integers(self.table["flipped"]).bool()
         originals = (~prior & ~flipped).nonzero().flatten()
@@ -130,6 +70,8 @@ class Examples(CacheReader):
             rows = (self.shape[self.held_out] == index).nonzero().flatten()
             noise = torch.randn(len(rows), *shape, generator=generator)
             draws = Draws(self.held_out[rows], t[rows], noise, chance[rows])
+            if self.samples:
+                draws = held_out_trajectories(draws, self.config, generator)
             for start in range(0, len(rows), self.config.batch_size):
                 yield self._batch(draws.rows(slice(start, start + self.config.batch_size)))
 
@@ -151,7 +93,8 @@ class Examples(CacheReader):
                 example[start::2] = _choose(prior, len(example[start::2]), generator)
             offset = torch.randn(*noise.shape[:2], 1, 1, generator=generator)
             noise = noise + self.config.noise_offset * offset
-        return Draws(example, t, noise, chance)
+        draws = Draws(example, t, noise, chance)
+        return draw_trajectories(draws, self.config, generator) if self.samples else draws
 
     def _batch(self, draws: Draws) -> Batch:
         """Return the batch of these draws."""
@@ -161,6 +104,8 @@ class Examples(CacheReader):
         noised = {"t": draws.t, "noise": draws.noise}
         if self.answers:
             noised = self.cached_answers(draws.example, draws.chance[:, 0])
+        if self.samples:
+            noised = rollout_fields(draws, config)
         weight = torch.ones(n)
         dropped = torch.zeros(n, dtype=torch.bool)
         if config.objective == "finetune":

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Train
 from nbs_lib.diffusion import noise_like
-from nbs_lib.train.cache_reader import DataError, check_cache
-from nbs_lib.train.dataset import Examples
+from nbs_lib.train.data.cache_reader import DataError, check_cache
+from nbs_lib.train.data.dataset import Examples
 
 ONLY = Train(validation_examples=0, batch_size=4)
 
@@ -102,6 +102,58 @@ def test_two_processes_share_the_batch_that_one_would_have(tmp_path, objective):
         assert torch.equal(
             torch.cat([getattr(half, name) for half in halves]), getattr(combined, name)
         ), name
+
+
+def few_step_examples(folder: Path, batch_size: int, **options) -> Examples:
+    config = Train(
+        objective="distribution", validation_examples=0, batch_size=batch_size, **options
+    )
+    return examples(folder, config, n=32)
+
+
+def test_rows_of_a_few_step_batch_are_successive_steps_of_trajectories(tmp_path):
+    cache = few_step_examples(tmp_path, 12, few_steps=[4, 2])
+    for step in range(12):
+        batch = cache.batch(step, 0, 1)
+        times, first, trajectory, position, renoise = batch.rollout
+        assert times.tolist() in ([999, 749, 499, 249], [999, 499])
+        assert (position.diff() % len(times) == 1 % len(times)).all()
+        assert trajectory.tolist() == sorted(trajectory.tolist()) and trajectory[0] == 0
+        assert first.tolist() == [trajectory.tolist().index(i) for i in range(len(first))]
+        for name in ("noise", "context", "w", "example"):
+            rows = getattr(batch, name)
+            assert torch.equal(rows, rows[first][trajectory]), name
+        assert len({float(row.sum()) for row in renoise}) == 12, "each row has its own"
+        # between its step and the next one
+        assert (batch.t <= times[position]).all()
+        after = torch.cat([times[1:], torch.zeros(1, dtype=torch.int64)])[position]
+        assert (batch.t >= after).all()
+
+
+def test_all_steps_are_learned_at_batch_size_1(tmp_path):
+    cache = few_step_examples(tmp_path, 1, few_steps=[4])
+    positions = [int(cache.batch(step, 0, 1).rollout.position) for step in range(60)]
+    assert {positions.count(i) > 5 for i in range(4)} == {True}
+
+
+def test_matching_above_reaches_pure_noise(tmp_path):
+    cache = few_step_examples(tmp_path, 400, few_steps=[2], matching_levels="above")
+    batch = cache.batch(0, 0, 1)
+    first = batch.rollout.position == 0
+    assert batch.t[first].min() >= 499 and batch.t[~first].max() > 950 and batch.t.min() < 50
+
+
+def test_processes_share_the_trajectories_that_one_would_have(tmp_path):
+    whole = few_step_examples(tmp_path, 12, few_steps=[8, 4]).batch(5, 0, 1)
+    cache = few_step_examples(tmp_path, 4, few_steps=[8, 4])
+    shares = [cache.batch(5, rank, 3) for rank in range(3)]
+    for name in ("noise", "t", "context", "w", "example"):
+        assert torch.equal(
+            torch.cat([getattr(share, name) for share in shares]), getattr(whole, name)
+        ), name
+    for name in ("position", "noise"):
+        joined = torch.cat([getattr(share.rollout, name) for share in shares])
+        assert torch.equal(joined, getattr(whole.rollout, name)), name
 
 
 def test_pooled_texts_belong_to_their_captions(tmp_path):

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import torch
 from torch import Tensor
 
-from ..cache.format import (
+from ...cache.format import (
     CAPTIONS,
     EXAMPLES,
     META,
@@ -22,9 +22,9 @@ from ..cache.format import (
     open_cache,
     text_shards,
 )
-from ..config import Train
-from ..config.validation import setting
-from ..diffusion import noise_like
+from ...config import Train
+from ...config.validation import setting
+from ...diffusion import noise_like
 
 TextPair = tuple[Tensor, Tensor | None]
 
@@ -53,12 +53,17 @@ def check_cache(folder: Path, config: Train):
             f"cache {folder} has no answers of a teacher; {prepare} with {cache_data} or "
             f"'trajectories', or train with {train_live}"
         )
-    if not metadata["images"] and not (cached and answers["states"] == "trajectories"):
+    # the student's own sampling needs prompts alone
+    needs_images = config.objective != "distribution"
+    if cached and answers["states"] == "trajectories":
+        needs_images = False
+    if needs_images and not metadata["images"]:
         cache_states = setting("prepare", "teacher_cache", "trajectories")
         train_cached = setting("train", "teacher", "cached")
         raise DataError(
             f"cache {folder} has prompts without images; {prepare} with {cache_states} and train "
-            f"with {train_cached}, or give it images"
+            f"with {train_cached}, train with {setting('train', 'objective', 'distribution')}, or "
+            "give it images"
         )
 
 

@@ -1,0 +1,7 @@
+"""The cache as batches.
+
+batch          the tensors of one pass, and the random choices behind them
+dataset        batches, as pure functions of the step
+rollout        batches whose rows are steps of the student's own sampling
+cache_reader   the cache, read by the indices of its examples
+"""

@@ -38,7 +38,7 @@ def train(config: Train, run: Run, inputs: dict):
     from diffusers import DDIMScheduler
     from sizes import toy_size, true_size
 
-    from nbs_lib.models.lora import add_lora
+    from nbs_lib.models.lora.layers import add_lora
     from nbs_lib.train.accelerator import new_accelerator, wrap_for_training
     from nbs_lib.train.networks import choose_attention, set_memory_format
     from nbs_lib.train.objectives import guidance

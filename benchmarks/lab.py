@@ -23,7 +23,7 @@ from nbs_lib.compare.sampling.sampler import load_sampler
 from nbs_lib.config import REFERENCE_PROMPTS, Compare, Prepare, Train
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT
-from nbs_lib.models.lora import LORA_FILE
+from nbs_lib.models.lora.metadata import LORA_FILE
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
 from nbs_lib.run.fingerprint import NOTEBOOKS

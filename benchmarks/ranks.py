@@ -20,7 +20,8 @@ from nbs_lib.compare.sampling.sampler import Sampler, load_sampler
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, link, read_jsonl
 from nbs_lib.models import embedded_clip
-from nbs_lib.models.lora import LORA_FILE, TARGETS
+from nbs_lib.models.lora.layers import TARGETS
+from nbs_lib.models.lora.metadata import LORA_FILE
 from nbs_lib.picturebook.caption_ranking import caption_ranked_first
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.prepare import prepare

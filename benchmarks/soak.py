@@ -21,7 +21,7 @@ import psutil
 from nbs_lib.config import Prepare, Train
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash, link, read_jsonl
-from nbs_lib.models.lora import LORA_FILE
+from nbs_lib.models.lora.metadata import LORA_FILE
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run

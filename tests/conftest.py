@@ -507,7 +507,8 @@ def adapter(base, tmp_path_factory) -> Path:
     """Return an untrained adapter that changes pictures well beyond rounding."""
     import torch
 
-    from nbs_lib.models.lora import add_lora, save_adapter
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.saving import save_adapter
 
     folder, generator = tmp_path_factory.mktemp("run") / "adapter", torch.Generator().manual_seed(1)
     with threads(1):
@@ -523,7 +524,8 @@ def adapter(base, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def add_run_on_another_base(base) -> Callable[[Path], None]:
     """Return `add_run_on_another_base(outputs)`, which adds a run that cannot be sampled here."""
-    from nbs_lib.models.lora import add_lora, save_adapter
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.saving import save_adapter
 
     def call(outputs: Path):
         run = Run(outputs / "elsewhere")

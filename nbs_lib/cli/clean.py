@@ -52,7 +52,7 @@ def export(
     from ..export import export as export_run
     from ..export.model_card import missing_layer_warnings
     from ..models import BaseError
-    from ..models.lora import METADATA_FILE
+    from ..models.lora.metadata import METADATA_FILE
 
     with report_errors(ExportError, BaseError):
         # relative to where the command is given, not to the project

@@ -11,7 +11,7 @@ from ..compare.sampling.sampler import Sampler, load_sampler
 from ..config.validation import ParameterError
 from ..files import ROOT, atomic_folder
 from ..models import BaseError
-from ..models.lora import METADATA_FILE
+from ..models.lora.metadata import METADATA_FILE
 from ..run.run import Run
 from .check import check_pictures, draw_with_run
 from .formats import WRITERS, Source

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers.utils import logging as transformers_logging
 
 from ..models import StableDiffusion
-from ..models.lora import LORA_FILE, METADATA_KEY
+from ..models.lora.metadata import LORA_FILE, METADATA_KEY
 from ..models.sampling_recipe import holds_guidance
 from ..run.run import Run
 from .kohya import kohya_metadata, kohya_weights

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from ..config.contenders import CONTENDERS
 from ..models.checks.headers import FileError, read_header
-from ..models.lora import LORA_FILE, load_metadata
-from ..models.lora_compatibility import unsupported_layers
-from ..models.lora_file import AdapterError
+from ..models.lora.checks import AdapterError
+from ..models.lora.compatibility import unsupported_layers
+from ..models.lora.metadata import LORA_FILE, load_metadata
 from ..models.origin import front_matter, license_row
 from ..models.sampling_recipe import (
     holds_guidance,

@@ -7,10 +7,7 @@ components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory
 origin               a base's repository and license, and a model card's metadata
-lora                 a LoRA on the UNet: add, switch off, save, load
-lora_verification    a check that a saved adapter predicts what the trained one does
-lora_file            checks of an adapter's file before peft reads it
-lora_compatibility   the layers on which other programs load a LoRA
+lora/                the LoRA of a base: layers, file, metadata, checks
 sampling_recipe      how to sample with an adapter: settings, a sentence, Python code
 _imports             the import of the large libraries without garbage collection
 _torch_fixes         a project path with spaces

@@ -26,7 +26,7 @@ from accelerate.utils import patch_environment
 
 from ..config import Train
 from ..files import from_project
-from ..models.lora import LORA_FILE
+from ..models.lora.metadata import LORA_FILE
 from ..run.continuation import (
     LENGTH_PARAMETERS,
     LR_PARAMETERS,

@@ -10,8 +10,9 @@ from diffusers import UNet2DConditionModel
 
 from ..config import PLACE, Train
 from ..files import atomic_folder, remove, write_atomic
-from ..models.lora import METADATA_FILE, save_adapter
-from ..models.lora_verification import check_difference, predict_fixed_noise, verify_adapter
+from ..models.lora.metadata import METADATA_FILE
+from ..models.lora.saving import save_adapter
+from ..models.lora.verification import check_difference, predict_fixed_noise, verify_adapter
 from ..run.record import read_metrics
 from ..run.run import Run
 from .launch.launcher import RESULT_FILE

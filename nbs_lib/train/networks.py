@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..config import Train
 from ..models import StableDiffusion
-from ..models.lora import activate_lora, active_lora, add_fake_score, add_lora, lora_layers
+from ..models.lora.layers import activate_lora, active_lora, add_fake_score, add_lora, lora_layers
 from .objectives import OBJECTIVES
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion import add_noise, alpha_sigma, classifier_free_guidance, to_eps, to_x_0
-from ..models.lora import FAKE_SCORE, activate_lora, disable_lora, lora_layers
+from ..models.lora.layers import FAKE_SCORE, activate_lora, disable_lora, lora_layers
 from .data.batch import Batch
 
 AddedCondKwargs = Callable[[Tensor | None, Tensor], dict | None]

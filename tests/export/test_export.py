@@ -26,14 +26,9 @@ from nbs_lib.export.model_card import comparison_results
 from nbs_lib.files import ROOT, file_hash, value_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.models.consistency import check_unguided
-from nbs_lib.models.lora import (
-    ADAPTER_NAME,
-    LORA_FILE,
-    METADATA_FILE,
-    METADATA_KEY,
-    add_lora,
-    save_adapter,
-)
+from nbs_lib.models.lora.layers import ADAPTER_NAME, add_lora
+from nbs_lib.models.lora.metadata import LORA_FILE, METADATA_FILE, METADATA_KEY
+from nbs_lib.models.lora.saving import save_adapter
 from nbs_lib.models.origin import front_matter
 from nbs_lib.run.run import Run
 

@@ -12,15 +12,10 @@ from safetensors import safe_open
 from nbs_lib.compare.sampling.adapters import AdapterLoader
 from nbs_lib.export.model_card import export_card, export_metadata
 from nbs_lib.models import BaseError, find_base
-from nbs_lib.models.lora import (
-    ADAPTER_NAME,
-    LORA_FILE,
-    METADATA_FILE,
-    METADATA_KEY,
-    AdapterError,
-    save_adapter,
-)
-from nbs_lib.models.lora_file import check_adapter, lora_targets_of
+from nbs_lib.models.lora.checks import AdapterError, check_adapter, lora_targets_of
+from nbs_lib.models.lora.layers import ADAPTER_NAME
+from nbs_lib.models.lora.metadata import LORA_FILE, METADATA_FILE, METADATA_KEY
+from nbs_lib.models.lora.saving import save_adapter
 from nbs_lib.run.run import Run
 from tests.conftest import write_tiny_base
 from tests.fuzz import damaged

@@ -17,7 +17,7 @@ from nbs_lib.config import Compare, Prepare, Train
 from nbs_lib.diffusion import classifier_free_guidance
 from nbs_lib.export import export
 from nbs_lib.models import StableDiffusion, find_base
-from nbs_lib.models.lora import add_lora
+from nbs_lib.models.lora.layers import add_lora
 from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.run.run import Run
 from nbs_lib.train.data.dataset import Examples

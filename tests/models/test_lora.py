@@ -8,20 +8,11 @@ from safetensors.torch import save_file
 
 from nbs_lib.compare.sampling.adapters import AdapterLoader
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import (
-    ADAPTER_NAME,
-    LORA_FILE,
-    METADATA_FILE,
-    METADATA_KEY,
-    TARGETS,
-    AdapterError,
-    add_lora,
-    disable_lora,
-    load_metadata,
-    lora_layers,
-    save_adapter,
-)
-from nbs_lib.models.lora_verification import verify_adapter
+from nbs_lib.models.lora.checks import AdapterError
+from nbs_lib.models.lora.layers import ADAPTER_NAME, TARGETS, add_lora, disable_lora, lora_layers
+from nbs_lib.models.lora.metadata import LORA_FILE, METADATA_FILE, METADATA_KEY, load_metadata
+from nbs_lib.models.lora.saving import save_adapter
+from nbs_lib.models.lora.verification import verify_adapter
 
 
 def predict(unet):

@@ -10,9 +10,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from nbs_lib.models.lora import TARGETS, target_layers
-from nbs_lib.models.lora_compatibility import unsupported_layers
-from nbs_lib.models.lora_file import lora_targets_of
+from nbs_lib.models.lora.checks import lora_targets_of
+from nbs_lib.models.lora.compatibility import unsupported_layers
+from nbs_lib.models.lora.layers import TARGETS, target_layers
 
 MAPS = json.loads((Path(__file__).with_name("key_maps.json")).read_text())
 SIZES = {

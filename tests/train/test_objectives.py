@@ -12,7 +12,7 @@ from nbs_lib.diffusion import (
     trailing_timesteps,
 )
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import FAKE_SCORE, add_fake_score, add_lora, named_lora_parameters
+from nbs_lib.models.lora.layers import FAKE_SCORE, add_fake_score, add_lora, named_lora_parameters
 from nbs_lib.train.data.batch import Batch, Rollout
 from nbs_lib.train.objectives import OBJECTIVES, consistency, distribution, finetune, guidance
 from nbs_lib.train.student import Student

@@ -4,7 +4,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nbs_lib.config import Train
 from nbs_lib.models import find_base
-from nbs_lib.models.lora import lora_layers
+from nbs_lib.models.lora.layers import lora_layers
 from nbs_lib.train.networks import Networks, build_networks
 from nbs_lib.train.setup import allow_tf32, learning_rate, new_optimizer
 from nbs_lib.train.student import Student
@@ -107,7 +107,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         )
         t = torch.tensor([100, 700])
         prediction = student(x, t, context)
-        from nbs_lib.models.lora import disable_lora, lora_layers
+        from nbs_lib.models.lora.layers import disable_lora, lora_layers
 
         with torch.no_grad(), disable_lora(lora_layers(unet)):
             student(x, t, context)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from nbs_lib.config import Train
 from nbs_lib.models import EMBEDDED, find_base
-from nbs_lib.models.lora import LORA_FILE
+from nbs_lib.models.lora.metadata import LORA_FILE
 
 pytestmark = pytest.mark.slow
 SCALED = {"cross_attention_kwargs": {"scale": 0.5}}

@@ -9,7 +9,7 @@ from ...config.contenders import SCHEDULERS
 from ...config.validation import ParameterError
 from ...files import from_project
 from ...models import StableDiffusion
-from ...models.lora import LORA_FILE, load_metadata
+from ...models.lora.metadata import LORA_FILE, load_metadata
 from ...run.run import Run, RunError
 from ..sampling.sampler import Sampler
 from .widgets import LiveWidget, script, style

@@ -4,7 +4,7 @@ It runs from the project's folder.
 """
 
 from ...files import from_project
-from ...models.lora import LORA_FILE
+from ...models.lora.metadata import LORA_FILE
 from ...models.sampling_recipe import scheduler_code, scheduler_options
 from ...run.run import Run
 

@@ -9,8 +9,8 @@ from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 from ...files import ROOT
 from ...models import BaseError, StableDiffusion
-from ...models.lora import LORA_FILE, load_metadata
-from ...models.lora_file import check_adapter, lora_targets_of
+from ...models.lora.checks import check_adapter, lora_targets_of
+from ...models.lora.metadata import LORA_FILE, load_metadata
 from ...run.run import Run
 
 ScaledAdapters = Sequence[tuple[Path, float]]  # folders of adapters, each with its λ

@@ -14,7 +14,7 @@ from diffusers import UNet2DConditionModel
 
 from ...models import StableDiffusion
 from ...models._torch_fixes import quote_torch_libraries
-from ...models.lora_verification import predict_fixed_noise
+from ...models.lora.verification import predict_fixed_noise
 
 # The largest difference from eager's predictions on fixed noise, as a share of the largest one.
 TOLERANCE = 1e-3

@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from ...models import StableDiffusion, find_base
-from ...models.lora import LORA_FILE
+from ...models.lora.metadata import LORA_FILE
 from .adapters import AdapterLoader, change_stamp
 from .engines import on_engine
 from .settings import SamplingSettings, SettingsResolver

@@ -25,7 +25,7 @@ from ... import models
 from ...files import file_hash, files_in, remove_stale_temporaries, temporary_path, value_hash
 from ...images import convert
 from ...models import find_base
-from ...models.lora import LORA_FILE
+from ...models.lora.metadata import LORA_FILE
 from ...run.fingerprint import files_hash, source_files
 from .adapters import change_stamp
 from .sampler import Sampler

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...config.contenders import SCHEDULERS, parse_contender
 from ...models import StableDiffusion, find_base
-from ...models.lora import LORA_FILE, METADATA_FILE, load_metadata
+from ...models.lora.metadata import LORA_FILE, METADATA_FILE, load_metadata
 from ...models.sampling_recipe import sampling_recipe
 from .adapters import check_same_base, find_adapter
 

@@ -79,7 +79,9 @@ def test_guidance_of_an_adapter_that_holds_guidance_is_warned_of(sampler):
 
 
 def test_guidance_uses_the_training_negative_prompt(base, adapter, tmp_path):
-    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.metadata import load_metadata
+    from nbs_lib.models.lora.saving import save_adapter
 
     unet = base.unet()
     add_lora(unet, 4, 4.0, seed=0)
@@ -106,7 +108,9 @@ def test_guidance_uses_the_training_negative_prompt(base, adapter, tmp_path):
 
 def test_few_step_adapters_use_their_own_recipe(base, adapter, tmp_path):
     """The same weights, recorded as a consistency adapter: other pictures, in four passes."""
-    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.metadata import load_metadata
+    from nbs_lib.models.lora.saving import save_adapter
 
     unet = base.unet()
     add_lora(unet, 4, 4.0, seed=0)
@@ -286,7 +290,8 @@ def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_
 
 
 def write_adapter_for_another_base(folder, base):
-    from nbs_lib.models.lora import add_lora, save_adapter
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.saving import save_adapter
 
     unet = base.unet()
     add_lora(unet, rank=2, alpha=2.0, seed=0)
@@ -400,7 +405,9 @@ def test_a_contender_s_name_overrides_the_arguments(sampler, samples_by_name):
 def test_adapters_of_other_runs_are_compared_alone_and_together(
     sampler, samples_by_name, base, adapter, tmp_path
 ):
-    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.metadata import load_metadata
+    from nbs_lib.models.lora.saving import save_adapter
 
     unet = base.unet()
     for parameter in add_lora(unet, 4, 4.0, seed=7, targets="feedforward"):
@@ -499,7 +506,9 @@ def test_an_engine_that_predicts_something_else_is_refused(base, monkeypatch):
 
 
 def test_an_adapter_of_another_base_is_refused_with_both_named(sampler, base, adapter, tmp_path):
-    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.metadata import load_metadata
+    from nbs_lib.models.lora.saving import save_adapter
 
     unet = base.unet()
     add_lora(unet, 4, 4.0, seed=0)
@@ -598,7 +607,9 @@ def test_steps_and_engine_of_a_contender_in_either_order():
 
 
 def test_an_adapter_trained_again_is_loaded_again(sampler, base, adapter, tmp_path):
-    from nbs_lib.models.lora import add_lora, load_metadata, save_adapter
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.metadata import load_metadata
+    from nbs_lib.models.lora.saving import save_adapter
 
     images = []
     for seed in (1, 2):

@@ -9,7 +9,7 @@ import pytest
 
 from nbs_lib.config import Train
 from nbs_lib.files import file_hash, value_hash
-from nbs_lib.models.lora import LORA_FILE
+from nbs_lib.models.lora.metadata import LORA_FILE
 from nbs_lib.run.run import Run
 from nbs_lib.train.checkpoint.checkpoint import MANIFEST_FILE, SHARED_FILE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nbs_lib.config import Train
-from nbs_lib.models.lora import LORA_FILE
+from nbs_lib.models.lora.metadata import LORA_FILE
 from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow

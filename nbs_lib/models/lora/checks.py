@@ -16,7 +16,7 @@ from peft import LoraConfig
 from peft.utils.other import get_pattern_key
 from safetensors import safe_open
 
-from .checks.headers import FileError, Weights, parse_settings, read_header
+from ..checks.headers import FileError, Weights, parse_settings, read_header
 
 # Trained weights stay below 10. Products of two weights of this size, at any rank, fit in fp32.
 MAX_ABS_WEIGHT = 1e4

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 
-from .lora import ADAPTER_NAME, LORA_FILE
-from .stable_diffusion import StableDiffusion
+from ..stable_diffusion import StableDiffusion
+from .layers import ADAPTER_NAME
+from .metadata import LORA_FILE
 
 TOLERANCE = 1e-4  # of the largest prediction
 

@@ -1,0 +1,160 @@
+"""LoRA on the UNet: adapters added, switched off, and switched from one to another.
+
+A weight W becomes W + s B A with s = alpha / rank, and B = 0 at the start. rsLoRA has
+s = alpha / sqrt(rank); DoRA also learns the norms of W's rows.
+
+Source: arXiv 2106.09685 (LoRA), arXiv 2312.03732 (rsLoRA), arXiv 2402.09353 (DoRA).
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from .checks import lora_targets_of
+from .compatibility import unsupported_layers
+
+ADAPTER_NAME = "default"
+FAKE_SCORE = "fake_score"  # name of a second adapter, which is thrown away after the training
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+# Presets of layers by the ends of their names; `all` is every layer that other programs load.
+TARGETS = {
+    "attention": ATTENTION,
+    "feedforward": [*ATTENTION, "ff.net.0.proj", "ff.net.2"],
+    "all": [],
+}
+
+
+def add_lora(
+    unet: UNet2DConditionModel,
+    rank: int,
+    alpha: float,
+    seed: int,
+    targets: str = "attention",
+    method: str = "lora",
+    dropout: float = 0.0,
+) -> list[torch.nn.Parameter]:
+    """Add a new adapter to the UNet, freeze everything else, and return the adapter's parameters.
+
+    They are in fp32 and in the UNet's order. The UNet predicts as before until it is trained.
+
+    targets: a key of TARGETS
+    method: lora, rslora or dora
+    dropout: share of the LoRA's inputs left out in training
+    """
+    unet.requires_grad_(False)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=target_layers(unet, targets),
+        init_lora_weights="gaussian",
+        lora_dropout=dropout,
+        use_rslora=method == "rslora",
+        use_dora=method == "dora",
+    )
+    return _inject(unet, config, ADAPTER_NAME, seed)
+
+
+def add_fake_score(unet: UNet2DConditionModel, seed: int) -> list[torch.nn.Parameter]:
+    """Add a second adapter like the first one, and return its parameters; the first stays active.
+
+    seed: of its first weights
+    """
+    config = copy.copy(unet.peft_config[ADAPTER_NAME])
+    first = named_lora_parameters(unet, ADAPTER_NAME)
+    with warnings.catch_warnings():
+        # peft warns that there is another adapter already, which is the purpose
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        parameters = _inject(unet, config, FAKE_SCORE, seed)
+    for layer in lora_layers(unet):
+        layer._active_adapter = [ADAPTER_NAME]
+    # peft has frozen them when it activated the second one
+    for parameter in first.values():
+        parameter.requires_grad_(True)
+    return parameters
+
+
+def named_lora_parameters(
+    unet: UNet2DConditionModel, adapter: str
+) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of an adapter by their names, in the UNet's order."""
+    return {
+        name: parameter
+        for name, parameter in unet.named_parameters()
+        if "lora_" in name and adapter in name.split(".")
+    }
+
+
+def _inject(
+    unet: UNet2DConditionModel, config: LoraConfig, adapter: str, seed: int
+) -> list[torch.nn.Parameter]:
+    """Add an adapter and return its parameters in fp32."""
+    unet.add_adapter(config, adapter_name=adapter)
+    generator = torch.Generator().manual_seed(seed)
+    parameters = named_lora_parameters(unet, adapter)
+    for name, parameter in parameters.items():
+        # the optimizer needs fp32, whatever the base is loaded in
+        parameter.data = parameter.data.float()
+        if "lora_A" in name:
+            # drawn again, because peft draws from the global generator
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data.copy_(noise / config.r)
+    return list(parameters.values())
+
+
+def target_layers(unet: UNet2DConditionModel, targets: str) -> list[str]:
+    """Return peft's target_modules for a preset: ends of names, or full names for `all`."""
+    if TARGETS[targets]:
+        return TARGETS[targets]
+    layers = lora_targets_of(unet)
+    # other programs would skip a LoRA there silently
+    unsupported = set().union(*unsupported_layers(layers).values())
+    return [name for name in layers if name not in unsupported]
+
+
+def lora_layers(unet: UNet2DConditionModel) -> list[BaseTunerLayer]:
+    """Return the layers of a UNet that have an adapter."""
+    return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+
+
+@contextmanager
+def disable_lora(layers: list[BaseTunerLayer]) -> Iterator[None]:
+    """Switch the adapter off, which makes the UNet the teacher; requires_grad stays unchanged.
+
+    layers: all with an adapter
+    """
+    # the flag behind peft's own switch, which also walks through all modules in every step
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
+@contextmanager
+def activate_lora(layers: list[BaseTunerLayer], adapter: str) -> Iterator[None]:
+    """Let another adapter work for a while; requires_grad stays unchanged.
+
+    layers: all with an adapter
+    """
+    before = active_lora(layers)
+    # the attribute behind peft's own switch, which also freezes the other adapters
+    for layer in layers:
+        layer._active_adapter = [adapter]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._active_adapter = [before]
+
+
+def active_lora(layers: list[BaseTunerLayer]) -> str:
+    """Return the name of the adapter that works, "" if there is none. layers: all with one."""
+    return layers[0].active_adapters[0] if layers else ""

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -32,23 +33,7 @@ def measure(recipe: str) -> dict:
     """
     plain, *changed = recipe.split("+")
     name = "-".join(["bench", plain, *(change.rpartition("=")[2] for change in changed)])
-    run = ROOT / "outputs" / name
-    if (run / "cache").exists():
-        shutil.rmtree((run / "cache").resolve())
-    shutil.rmtree(run, ignore_errors=True)
-    start = time.perf_counter()
-    command = [
-        sys.executable,
-        "-m",
-        "nbs_lib",
-        "run",
-        plain,
-        "--name",
-        name,
-        *(f"-p{change}" for change in changed),
-    ]
-    subprocess.run(command, cwd=ROOT, check=True)
-    seconds = time.perf_counter() - start
+    run, seconds = run_from_nothing(plain, name, changed)
     record, results = (
         json.loads((run / file).read_text()) for file in ("run.json", "compare/results.json")
     )
@@ -86,6 +71,26 @@ def measure(recipe: str) -> dict:
         else None,
         **{key: results[key] for key in keys},
     }
+
+
+def run_from_nothing(recipe: str, name: str, changed: Sequence[str] = ()) -> tuple[Path, float]:
+    """Run a recipe without a cache or a run of that name; return the run's folder and the seconds.
+
+    changed: parameters, NAME=VALUE each.
+    """
+    run = ROOT / "outputs" / name
+    if (run / "cache").exists():
+        shutil.rmtree((run / "cache").resolve())
+    shutil.rmtree(run, ignore_errors=True)
+    start = time.perf_counter()
+    run_recipe(recipe, name, changed)
+    return run, time.perf_counter() - start
+
+
+def run_recipe(recipe: str, name: str, changed: Sequence[str]):
+    """Run the stages of a recipe whose parameters or inputs changed."""
+    options = ["--name", name, *(f"-p{change}" for change in changed)]
+    subprocess.run([sys.executable, "-m", "nbs_lib", "run", recipe, *options], cwd=ROOT, check=True)
 
 
 def scenes_per_second(count: int = 1000, repetitions: int = 5) -> float:

@@ -18,6 +18,7 @@ from .measurements import (
     measure_caption_accuracy,
     measure_costs,
     measure_distances,
+    measure_diversity,
     measure_scores,
 )
 from .metrics.clip import load_clip
@@ -80,10 +81,11 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     # captions, if there are any: they are more pictures, and the CLIP knows their words
     rates, recovered = measure_caption_accuracy(scored, captions, resolver.objective)
     scores, reference_set = measure_scores(scored, texts or prompts, clip, reference)
+    diversities = measure_diversity(samples, prompts)
     contenders = {}
     for name in config.contenders:
-        rate = {"caption_first": rates.get(name)}
-        contenders[name] = costs[name] | rate | scores.get(name, {})
+        values = {"caption_first": rates.get(name), "diversity": diversities[name]}
+        contenders[name] = costs[name] | values | scores.get(name, {})
     results = settings_of(sampler, config) | {
         "contenders": contenders,
         "clip": clip.name if clip else None,

@@ -1,8 +1,9 @@
-"""The four measurements of a comparison.
+"""The five measurements of a comparison.
 
 costs             UNet evaluations, seconds and memory
 caption accuracy  how often a picture fits its own held-out caption best
 scores            CLIP score, FID and KID
+diversity         distances between the pictures of one prompt
 distances         latent MSE, SSIM and PSNR to the guided pictures
 """
 
@@ -30,6 +31,7 @@ from .metrics.confidence import (
 )
 from .metrics.image_metrics import (
     clip_score,
+    diversity,
     latent_mse,
     psnr,
     recovered_by_picture,
@@ -164,6 +166,15 @@ def measure_scores(
         score = with_interval(clip_score(images, texts), prompts)
         scores[name] = {"clip_score": score} | distances
     return scores, {"of": source, "pictures": len(prompts)}
+
+
+def measure_diversity(samples: SamplesByName, prompts: Sequence[str]) -> dict[str, dict | None]:
+    """Return each contender's diversity with its interval, None without two seeds of a prompt."""
+    diversities = {}
+    for name, cached in samples.items():
+        values, several = diversity(cached.latents, prompts)
+        diversities[name] = with_interval(values, several) if several else None
+    return diversities
 
 
 def measure_distances(samples: SamplesByName, prompts: Sequence[str]) -> dict[str, dict]:

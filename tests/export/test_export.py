@@ -546,6 +546,16 @@ def tamper(monkeypatch, to: str):
             "LCMScheduler and guidance_scale=1",
         ),
         (
+            "distribution",
+            {
+                "guidance_scale": 1.0,
+                "scheduler": "DDIMScheduler",
+                "timestep_spacing": "trailing",
+                "steps": 2,
+            },
+            'in 2 steps with DDIMScheduler, timestep_spacing="trailing"',
+        ),
+        (
             "finetune",
             {"guidance_scale": 3.0, "scheduler": "DDIMScheduler", "steps": None},
             "like its base, with guidance",

@@ -13,6 +13,7 @@ EXPECTED = {
     "demo": {"target_modules": "attention", "steps": 400, "captions": 150},
     "demo-long": {"target_modules": "all", "steps": 2000, "captions": 500},
     "diffusiondb": {"target_modules": "feedforward", "steps": 4000, "captions": 0},
+    "four-steps": {"target_modules": "all", "steps": 150, "captions": 150},
     "frontier": {"target_modules": "attention", "steps": 400, "captions": 150},
     "own-images": {"target_modules": "all", "steps": 400, "captions": 100},
     "sd15": {"target_modules": "feedforward", "steps": 4000, "captions": 0},

@@ -3,6 +3,8 @@
 Most return a value for each picture, so that `confidence` can take an interval over prompts.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -58,6 +60,26 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     planes = [torch.tensor(images).permute(0, 3, 1, 2).float() for images in (a, b)]
     values = structural_similarity_index_measure(*planes, data_range=255.0, reduction="none")
     return values.reshape(-1).numpy()  # torchmetrics drops the axis of a single picture
+
+
+def diversity(latents: torch.Tensor, prompts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return the mean distance between pictures of one prompt, by prompt: [m], and these prompts.
+
+    The distance is the root mean square difference of final latents. Prompts with one picture have
+    none, and are left out.
+
+    latents: [n, c, h, w]
+    prompts: of each picture
+    """
+    indices = {prompt: [] for prompt in prompts}
+    for index, prompt in enumerate(prompts):
+        indices[prompt].append(index)
+    values = {}
+    for prompt, rows in indices.items():
+        if len(rows) > 1:
+            pictures = latents[rows].flatten(1)
+            values[prompt] = float(torch.pdist(pictures).mean()) / pictures.shape[1] ** 0.5
+    return np.array(list(values.values())), list(values)
 
 
 def clip_score(images: torch.Tensor, texts: torch.Tensor) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 from ...config.contenders import SPLIT_CONTENDER, parse_contender
 from ...files import from_project
 
-ROW = "{:{width}}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
+ROW = "{:{width}}{:>19}{:>12}{:>11}{:>6}{:>13}{:>8}"  # of the table
 # Alternative texts of the figures.
 ALT = {
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
@@ -47,14 +47,16 @@ def summary(comparison: Any) -> str:
     contenders = results["contenders"]
     # contenders may be folders with long names
     width = max(13, 2 + max(map(len, contenders)))
-    head = ("", "right caption first", "CLIP score", "NFE", "s a picture", "MiB")
+    head = ("", "right caption first", "CLIP score", "diversity", "NFE", "s a picture", "MiB")
     lines = [ROW.format(*head, width=width)]
     for name, row in contenders.items():
         score = row.get("clip_score")
+        diversity = row.get("diversity")
         cells = (
             name,
             _rate(row["caption_first"], "rate"),
             f"{score['value']:.1f}" if score else "–",
+            f"{diversity['value']:.2f}" if diversity else "–",
             f"{row['nfe']:g}",
             f"{row['seconds']:.3g}",
             f"{row['memory_mib']:.0f}",

@@ -15,6 +15,7 @@ from nbs_lib.compare.metrics.confidence import (
 from nbs_lib.compare.metrics.effective_guidance import nearest, scales_to_try
 from nbs_lib.compare.metrics.image_metrics import (
     clip_score,
+    diversity,
     fid,
     guidance_recovered,
     kid,
@@ -35,6 +36,14 @@ def test_guidance_recovered_by_hand():
     assert guidance_recovered(0.4, 0.8, 0.4) == 0 and guidance_recovered(0.4, 0.8, 0.8) == 1
     assert guidance_recovered(0.4, 0.8, 0.3) == pytest.approx(-0.25)
     assert guidance_recovered(0.5, 0.5, 0.9) is None and guidance_recovered(0.6, 0.5, 0.9) is None
+
+
+def test_diversity_by_hand():
+    # root mean square differences of 3, 4 and 1 among the first prompt's pictures
+    latents = torch.tensor([0.0, 9.0, 3.0, 5.0, 4.0, 5.0]).view(6, 1, 1, 1).expand(6, 4, 2, 2)
+    values, prompts = diversity(latents, ["a", "alone", "a", "b", "a", "b"])
+    assert prompts == ["a", "b"] and values.tolist() == pytest.approx([8 / 3, 0])
+    assert diversity(latents[:2], ["a", "b"])[1] == []
 
 
 def test_distances_by_hand():

@@ -201,6 +201,20 @@ def test_the_snippet_names_base_adapter_and_scale(results):
         ),
         (
             {
+                "objective": "distribution",
+                "sampling": {
+                    "guidance_scale": 1.0,
+                    "scheduler": "DDIMScheduler",
+                    "timestep_spacing": "trailing",
+                    "steps": 4,
+                },
+            },
+            "A few steps instead of many",
+            "what was trained in 4 DDIM steps",
+            ['DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")'],
+        ),
+        (
+            {
                 "objective": "finetune",
                 "whole_model": True,
                 "sampling": {"guidance_scale": 4.0, "scheduler": "DDIMScheduler", "steps": 25},

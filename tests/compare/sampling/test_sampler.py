@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from nbs_lib.compare.sampling import sampler as sampler_module
 from nbs_lib.compare.sampling.profiler import SamplingProfiler
@@ -132,6 +133,38 @@ def test_few_step_adapters_use_their_own_recipe(base, adapter, tmp_path):
             np.array_equal(sample(other, name, PROMPTS[:1], [0], STEPS).images, euler)
             and apart(euler, samples.images) > 2
         )
+
+
+def test_trailing_timesteps_are_those_of_a_stock_pipeline(base, adapter, tmp_path):
+    """A few-step adapter alone, and with another one beside it, which knows no number of steps."""
+    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models.lora.metadata import load_metadata
+    from nbs_lib.models.lora.saving import save_adapter
+
+    unet = base.unet()
+    for seed, parameter in enumerate(add_lora(unet, 4, 4.0, seed=0)):
+        noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+        parameter.data.copy_(0.05 * noise)
+    few = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": 2}
+    few["timestep_spacing"] = "trailing"
+    save_adapter(tmp_path, unet, load_metadata(adapter) | {"sampling": few})
+    sampler = Sampler(base, tmp_path)
+    tuned = sample(sampler, "tuned", PROMPTS[:1], [0], STEPS)
+    pipe = base.pipeline()
+    pipe.load_lora_weights(tmp_path)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    stock = pipe(
+        PROMPTS[:1],
+        num_inference_steps=2,
+        guidance_scale=1,
+        generator=[torch.Generator().manual_seed(0)],
+        output_type="np",
+    ).images
+    assert tuned.nfe == 2 and apart(tuned.images, (stock * 255).round()) <= 1
+    assert apart(tuned.images, sample(sampler, "unguided", PROMPTS[:1], [0], 2).images) > 20
+    for both in (f"{adapter} + {tmp_path} at 0.5", f"{tmp_path} + {adapter} at 0.5"):
+        settings = sampler.resolver.resolve(both, STEPS)
+        assert (settings.steps, settings.timestep_spacing) == (2, "trailing")
 
 
 def test_a_full_model_is_sampled_beside_its_base(base, tmp_path):

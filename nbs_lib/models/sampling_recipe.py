@@ -8,8 +8,8 @@ RECIPE_SENTENCES = {
     "finetune": "sample it like its base, with guidance",
     "consistency": "sample in 2 to 8 steps with LCMScheduler and guidance_scale=1; "
     "negative prompts have no effect",
-    "distribution": 'sample in {steps} steps with DDIMScheduler, timestep_spacing="trailing" and '
-    "guidance_scale=1; negative prompts have no effect",
+    "distribution": "sample in {steps} steps{others} with DDIMScheduler, "
+    'timestep_spacing="trailing" and guidance_scale=1; negative prompts have no effect',
 }
 GUIDED_ONCE = (
     "**Sample with `guidance_scale=1` (a CFG scale of 1): the guidance is in the weights. "
@@ -56,7 +56,10 @@ def scheduler_code(recipe: dict[str, Any]) -> str:
 def usage_text(metadata: dict[str, Any]) -> str:
     """Return the sampling recipe in a sentence."""
     sentence = RECIPE_SENTENCES[metadata.get("objective", "guidance")]
-    return sentence.format(steps=sampling_recipe(metadata)["steps"])
+    steps = sampling_recipe(metadata)["steps"]
+    learned = metadata.get("train", {}).get("few_steps", [])
+    others = ", ".join(str(number) for number in learned if number != steps)
+    return sentence.format(steps=steps, others=f" (or {others})" if others else "")
 
 
 def holds_guidance(metadata: dict[str, Any]) -> bool:

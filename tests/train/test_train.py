@@ -10,10 +10,11 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
-from nbs_lib.config import Train
+from nbs_lib.config import Prepare, Train
 from nbs_lib.files import read_jsonl
 from nbs_lib.models import find_base
 from nbs_lib.models.lora.metadata import LORA_FILE, load_metadata
+from nbs_lib.prepare import prepare
 from nbs_lib.run.run import Run
 from nbs_lib.train.data.cache_reader import DataError, check_cache
 
@@ -135,12 +136,25 @@ def test_every_objective_and_method_saves_an_adapter_for_a_stock_pipeline(new_ru
     assert ("guides twice" in card) == (objective != "finetune")
     assert ("LCMScheduler" in card) == (objective == "consistency")
     assert ('timestep_spacing="trailing"' in card) == (objective == "distribution")
+    assert ("sample in 2 steps (or 1) with DDIM" in card) == (objective == "distribution")
     keys = load_file(run.adapter / LORA_FILE)
     assert not any("fake_score" in key for key in keys), "it is thrown away"
     assert ("guidance_scale=4" in card) == (objective == "finetune")
     pipeline = find_base("embedded").pipeline()
     pipeline.load_lora_weights(run.adapter)
     assert run.stage_record("train")["stock_difference"] < 1e-2
+
+
+def test_few_steps_are_learned_from_prompts_alone(train, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("A person holding a cat\nA boy is watching TV\n" * 3)
+    run = prepare(Prepare(str(tmp_path / "run"), source=str(prompts))).run
+    options = {"steps": 2, "batch_size": 3, "validation_steps": 0, "log_every": 1}
+    train(Train(str(run.folder), objective="distribution", few_steps=[4, 2], **options))
+    assert len(losses(run)) == 2 and (run.adapter / LORA_FILE).is_file()
+    # the other objectives learn from images
+    with pytest.raises(DataError, match="has prompts without images.*objective.*distribution"):
+        check_cache(run.cache, Train(objective="consistency"))
 
 
 def test_all_weights_are_trained_and_saved_as_a_pipeline(new_run, train):

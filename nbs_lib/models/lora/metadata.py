@@ -59,7 +59,8 @@ def checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
         and sampling.get("timestep_spacing", "") in TIMESTEP_SPACINGS
         and _is_count(sampling.get("steps"), 1000),
         "train": isinstance(train, dict)
-        and (train.get("alpha") is None or is_number_between(train["alpha"], 1e-6, MAX_ALPHA)),
+        and (train.get("alpha") is None or is_number_between(train["alpha"], 1e-6, MAX_ALPHA))
+        and _are_counts(train.get("few_steps", [])),
         "base_license": license_fields in ({}, plain_license(license_fields)),
     }
     for name in ("base", "base_origin", "negative"):
@@ -69,6 +70,10 @@ def checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
             value = metadata.get(name)
             raise AdapterError(path, f"its {name} is {value!r:.60}, which Onepass does not record")
     return metadata
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, list) and all(_is_count(value, 1000) for value in values)
 
 
 def _is_count(value: Any, highest: int) -> bool:

@@ -2,11 +2,11 @@
 
     python benchmarks/few_steps.py [PART …]     # or: make bench-few-steps
 
-PART is recipes, together or cost; without any, all are measured. `recipes` runs four-steps,
-few-steps and consistency from nothing, and compares them with guidance on 500 held-out captions;
-`together` samples the few-step adapter beside the guidance adapter of the demo; `cost` times the
-parts of a training step. The figures go to benchmarks/results/few-steps.json; parts that are not
-measured keep their last figures.
+PART is recipes, together or cost; without any, all are measured. `recipes` runs demo, four-steps,
+few-steps and consistency from nothing, compares them with guidance on 500 held-out captions, and
+draws docs/pictures/few-steps.png; `together` samples the few-step adapter beside the guidance
+adapter of the demo; `cost` times the parts of a training step. The figures go to
+benchmarks/results/few-steps.json; parts that are not measured keep their last figures.
 """
 
 import json
@@ -21,6 +21,7 @@ import page
 import torch
 from main_job import run_from_nothing, run_recipe
 
+from nbs_lib.compare.report.plots import frontier
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT
 from nbs_lib.models import find_base
@@ -37,10 +38,19 @@ CAPTIONS = 500  # held out, of the quality
 SEEDS = [0, 1, 2, 3]
 # contenders of each recipe; consistency is sampled in as many passes
 RECIPES = {
+    "demo": ["tuned"],
     "four-steps": ["tuned"],
-    "few-steps": ["tuned", "tuned in 8 steps", "tuned in 2 steps", "tuned in 1 step"],
     "consistency": ["tuned", "tuned in 2 steps"],
+    "few-steps": ["tuned", "tuned in 8 steps", "tuned in 2 steps", "tuned in 1 step"],
 }
+# names of tuned in the picture
+LABELS = {
+    "demo": "guidance adapter",
+    "four-steps": "four-steps",
+    "consistency": "consistency",
+    "few-steps": "few-steps",
+}
+PICTURE = ROOT / "docs" / "pictures" / "few-steps.png"
 SCALES = [0.0, 0.25, 0.5, 0.75, 1.0]  # of both adapters together
 ROUNDS = 10  # of each part of a step, the first two thrown away
 BATCH = 8
@@ -74,7 +84,19 @@ def recipes() -> dict[str, dict]:
             "w_train": results["w_train"],
             "contenders": {name: quality(row) for name, row in results["contenders"].items()},
         }
+        draw_frontier(figures)
     return figures
+
+
+def draw_frontier(figures: dict[str, dict]):
+    """Draw caption accuracy by passes, with the unguided and guided base of the last comparison."""
+    rows = {}
+    for recipe, figure in figures.items():
+        for name, row in figure["contenders"].items():
+            label = name.replace("tuned", LABELS[recipe]) if "tuned" in name else name
+            rows[label] = row
+    rates = {name: row["caption_first"]["rate"] for name, row in rows.items()}
+    frontier(rates, rows, rates=True).savefig(PICTURE)
 
 
 def quality(row: dict) -> dict:
@@ -93,8 +115,6 @@ def compare_again(recipe: str, contenders: list[str], captions: int = CAPTIONS):
 def together() -> dict:
     """Return the caption accuracy of the few-step adapter beside guidance's, by both scales."""
     few_steps, guided = (ROOT / "outputs" / name for name in ("bench-few-steps", "bench-demo"))
-    if not (guided / "adapter").exists():
-        run_from_nothing("demo", guided.name)
     names = {}
     for few in SCALES[1:]:
         for dial in SCALES:

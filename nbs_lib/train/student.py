@@ -82,6 +82,14 @@ class Student(torch.nn.Module):
         """Let passes be those of the second adapter for a while, with or without gradients."""
         return activate_lora(self._lora_layers, FAKE_SCORE)
 
+    def steps_aware(self, context: Tensor, steps: int) -> Tensor:
+        """Return texts that also name the number of sampling steps, for the fake score alone.
+
+        Samples of few and of many steps have other distributions, and so other scores.
+        Source: arXiv 2503.06674, sec. 4.3.
+        """
+        return context + self.unet.fake_score_steps[steps]
+
     @torch.no_grad()
     def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the student's x_t [n, c, h, w] and t [n] at each row's step of its trajectory.

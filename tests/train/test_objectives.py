@@ -232,14 +232,17 @@ def test_generator_and_fake_score_learn_apart(generator, batch):
     rows = sampled(batch, 4, [1, 2])
     distribution(generator, generator, rows, CONFIG).mean().backward()
     fake_score = named_lora_parameters(generator.unet, FAKE_SCORE)
+    fake_score["steps"] = generator.unet.fake_score_steps
     found = {name: parameter.grad.clone() for name, parameter in fake_score.items()}
     generator.zero_grad()
     with torch.no_grad():
         x_start, start = generator.states(rows)
         guess = generator.x_0(generator(x_start, start, rows.context), x_start, start)
         x_t = add_noise(guess, rows.rollout.noise, *generator.levels(rows.t))
+    # the score is that of samples in four steps
+    assert found["steps"][[4]].abs().sum() > 0 and found["steps"][:4].abs().sum() == 0
     with generator.fake_score():
-        prediction = generator(x_t, rows.t, rows.context)
+        prediction = generator(x_t, rows.t, generator.steps_aware(rows.context, 4))
     (generator.eps(prediction, x_t, rows.t) - rows.rollout.noise).square().mean().backward()
     for name, parameter in fake_score.items():
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-4)
@@ -257,5 +260,6 @@ def test_gradients_reach_the_adapter_and_nothing_else(student, batch, name):
 def test_gradients_of_distribution_reach_both_adapters_and_nothing_else(generator, batch):
     distribution(generator, generator, sampled(batch, 2, [0, 1]), CONFIG).mean().backward()
     for part, parameter in generator.named_parameters():
-        assert (parameter.grad is not None) == ("lora_" in part), part
-        assert "lora_" not in part or parameter.grad.abs().sum() > 0, part
+        learns = "lora_" in part or part == "unet.fake_score_steps"
+        assert (parameter.grad is not None) == learns, part
+        assert not learns or parameter.grad.abs().sum() > 0, part

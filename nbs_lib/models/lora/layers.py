@@ -21,6 +21,7 @@ from .compatibility import unsupported_layers
 
 ADAPTER_NAME = "default"
 FAKE_SCORE = "fake_score"  # name of a second adapter, which is thrown away after the training
+MAX_FEW_STEPS = 8  # sampling steps that a fake score tells apart
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 # Presets of layers by the ends of their names; `all` is every layer that other programs load.
 TARGETS = {
@@ -63,6 +64,9 @@ def add_lora(
 def add_fake_score(unet: UNet2DConditionModel, seed: int) -> list[torch.nn.Parameter]:
     """Add a second adapter like the first one, and return its parameters; the first stays active.
 
+    The last parameter, `unet.fake_score_steps`, is added to the text: a row for each number of
+    sampling steps, zeros at the start.
+
     seed: of its first weights
     """
     config = copy.copy(unet.peft_config[ADAPTER_NAME])
@@ -76,7 +80,9 @@ def add_fake_score(unet: UNet2DConditionModel, seed: int) -> list[torch.nn.Param
     # peft has frozen them when it activated the second one
     for parameter in first.values():
         parameter.requires_grad_(True)
-    return parameters
+    rows = torch.zeros(MAX_FEW_STEPS + 1, unet.config.cross_attention_dim)
+    unet.fake_score_steps = torch.nn.Parameter(rows.to(parameters[0].device))
+    return [*parameters, unet.fake_score_steps]
 
 
 def named_lora_parameters(

@@ -1,14 +1,17 @@
 """Runs that are killed at random moments and resumed, against one that was not killed.
 
     python benchmarks/kills.py [MOMENTS]     # or: make bench-kills; 20 per ZeRO stage by default
+        --kills N          kill each run N times, once in each N-th of its time (1)
+        --zero-stages N,N  the ZeRO stages (0,2)
 
 A shrunken demo in its own project, in a temporary folder, runs once from nothing to its end. Then
 it runs many times more, is killed by SIGKILL at a moment drawn from its whole time (in turn: the
 command's process group, every process of the run), and is resumed with `onepass resume`. ZeRO 0 and
-ZeRO 2 go side by side, because most of a run keeps one core busy. With 20 moments for each stage,
-the figures go to benchmarks/results/kills.json. The exit status is 1 if one run ended differently.
+ZeRO 2 go side by side, because most of a run keeps one core busy. Without arguments, the figures go
+to benchmarks/results/kills.json. The exit status is 1 if one run ended differently.
 """
 
+import argparse
 import os
 import random
 import shutil
@@ -30,7 +33,7 @@ from nbs_lib.files import file_hash
 from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
 
-MOMENTS, ZERO_STAGES = 20, (0, 2)
+MOMENTS, ZERO_STAGES, KILLS = 20, (0, 2), 1
 SMALL = [
     "prepare.max_examples=16",
     "train.steps=6",
@@ -47,16 +50,17 @@ SMALL += ["compare.steps=2", "compare.captions=2"]
 NAME = "bench-kills"
 
 
-def main(moments: int):
+def main(moments: int, kills: int, zero_stages: tuple[int, ...]):
     with (
         tempfile.TemporaryDirectory(prefix=NAME, ignore_cleanup_errors=True) as folder,
         ThreadPoolExecutor() as pool,
     ):
         runs = [
             Run(copy_project(Path(folder) / f"project-{stage}") / "outputs" / NAME)
-            for stage in ZERO_STAGES
+            for stage in zero_stages
         ]
-        results = list(pool.map(run_trials, runs, ZERO_STAGES, [moments] * len(runs)))
+        count = len(runs)
+        results = list(pool.map(run_trials, runs, zero_stages, [moments] * count, [kills] * count))
     seconds, trials = (
         [result[0] for result in results],
         [trial for result in results for trial in result[1]],
@@ -64,11 +68,11 @@ def main(moments: int):
     equal = sum(result["same"] and result["status"] == "done" for result in trials)
     figures = {
         "moments": len(trials),
-        "zero_stages": ZERO_STAGES,
+        "zero_stages": zero_stages,
         "seconds": round(sum(seconds) / len(seconds), 1),
     }
     figures |= {"ended_the_same": equal, "trials": trials}
-    if moments == MOMENTS:
+    if (moments, kills, zero_stages) == (MOMENTS, KILLS, ZERO_STAGES):
         page.save(
             "kills", {"date": datetime.now(UTC).date().isoformat(), **environment(), **figures}
         )
@@ -76,7 +80,7 @@ def main(moments: int):
     sys.exit(equal != len(trials))
 
 
-def run_trials(run: Run, stage: int, moments: int) -> tuple[float, list[dict]]:
+def run_trials(run: Run, stage: int, moments: int, kills: int) -> tuple[float, list[dict]]:
     """Return the seconds of an unkilled run with that ZeRO stage, and the trials."""
     rng, trials = random.Random(stage), []
     try:
@@ -86,7 +90,8 @@ def run_trials(run: Run, stage: int, moments: int) -> tuple[float, list[dict]]:
         cache = run.cache.resolve()
         for number in range(moments):
             delete_run(run, cache)
-            outcome = trial(run, stage, rng.uniform(0, seconds), kill_all=bool(number % 2))
+            times = [seconds * (part + rng.random()) / kills for part in range(kills)]
+            outcome = trial(run, stage, times, first_kills_all=bool(number % 2))
             trials.append(outcome | {"same": hashes(run) == whole})
             print(trials[-1], flush=True)
     finally:
@@ -123,14 +128,38 @@ def wait_for_success(process: subprocess.Popen):
         )
 
 
-def trial(run: Run, stage: int, moment: float, kill_all: bool) -> dict:
-    """Start a run, kill it at the moment, resume it, and return the outcome.
+def trial(run: Run, stage: int, times: list[float], first_kills_all: bool) -> dict:
+    """Start a run, kill it at each of the times, resume it each time, and return the outcome.
+
+    times: seconds of work before each kill, of all commands together; rising.
+    first_kills_all: True if the first kill and every second one after it are of all processes.
+    """
+    kills, last, resumed = [], 0.0, False
+    process = start_demo(run, stage)
+    for number, moment in enumerate(times):
+        kills.append(kill(process, run, moment - last, first_kills_all != bool(number % 2)))
+        kills[-1] |= {"moment": round(moment, 1)}
+        last = moment
+        # before a run's first second is over, there is nothing to resume
+        resumed = run.record.exists()
+        process = command(run, "resume", run.name) if resumed else start_demo(run, stage)
+    errors = process.communicate()[1]
+    outcome = {"zero_stage": stage, **kills[-1], "resumed": resumed, "exit": process.returncode}
+    outcome["status"] = run.read().get("status")
+    if kills[:-1]:
+        outcome["earlier"] = kills[:-1]
+    if process.returncode:
+        outcome["said"] = errors.strip()[-300:]
+    return outcome
+
+
+def kill(process: subprocess.Popen, run: Run, seconds: float, kill_all: bool) -> dict:
+    """Kill a command after so many seconds, and return what its stages were at then.
 
     kill_all: also kill the kernel and the processes it started; otherwise they end by themselves.
     """
-    process = start_demo(run, stage)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(moment)
+        process.wait(seconds)
     at = {stage: outcome.get("status") for stage, outcome in run.read().get("stages", {}).items()}
     with suppress(psutil.NoSuchProcess, ProcessLookupError):
         children = psutil.Process(process.pid).children(recursive=True) if kill_all else []
@@ -139,21 +168,7 @@ def trial(run: Run, stage: int, moment: float, kill_all: bool) -> dict:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
     process.communicate()
-    resumed = run.record.exists()  # before its first second is over, there is nothing to resume
-    resume = command(run, "resume", run.name) if resumed else start_demo(run, stage)
-    errors = resume.communicate()[1]
-    outcome = {
-        "zero_stage": stage,
-        "moment": round(moment, 1),
-        "everything": kill_all,
-        "stages": at,
-    }
-    outcome |= {"resumed": resumed, "exit": resume.returncode}
-    return (
-        outcome
-        | {"status": run.read().get("status")}
-        | ({"said": errors.strip()[-300:]} if resume.returncode else {})
-    )
+    return {"everything": kill_all, "stages": at}
 
 
 def hashes(run: Run) -> dict[str, str]:
@@ -168,5 +183,13 @@ def delete_run(run: Run, cache):
     shutil.rmtree(cache, ignore_errors=True)
 
 
+def zero_stages_of(text: str) -> tuple[int, ...]:
+    return tuple(int(stage) for stage in text.split(","))
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else MOMENTS)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("moments", nargs="?", type=int, default=MOMENTS)
+    parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--zero-stages", type=zero_stages_of, default=ZERO_STAGES)
+    main(**vars(parser.parse_args()))

@@ -194,9 +194,13 @@ train(config)
             "nbs_lib.train.loop",
             "nbs_lib.train.memory.dry_run",
             "deepspeed",
+            "deepspeed.module_inject.auto_ep_config",
+            "deepspeed.module_inject.auto_ep_layer",
             "diffusers.pipelines.stable_diffusion",
             "diffusers.loaders.lora_pipeline",
+            "IPython",
             "torch._subclasses.fake_tensor",
+            "torch.utils.cpp_extension",  # it asks for GPUs; the fork server sees none
         ]
     )
 

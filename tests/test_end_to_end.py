@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,17 @@ from nbs_lib.run.run import Run
 pytestmark = pytest.mark.slow
 
 TINY = [
-    "prepare.max_examples=24",
+    "prepare.max_examples=16",
     "train.steps=6",
     "train.batch_size=2",
     "train.checkpointing_steps=2",
     "train.log_every=1",
+    "train.validation_examples=4",
 ]
 TINY += [
     'compare.prompts=["A person holding a cat", "A boy is watching TV"]',
     "compare.steps=4",
-    "compare.captions=10",
+    "compare.captions=4",
 ]
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
@@ -117,21 +119,21 @@ def test_the_command_again_keeps_every_stage(finished):
     assert finished.record.read_bytes() == before
 
 
-def test_a_killed_command_takes_its_processes_along_and_goes_on_the_same(finished, named):
+def test_a_run_killed_in_each_stage_goes_on_the_same(finished, named):
     """Check that a second command is refused while one works, and a later one ends the same.
 
-    Only the first command is killed; the later one writes the same adapter.
+    In its training the command alone is killed, and takes its processes along; in the other stages
+    every process is.
     """
     run = named("killed")
-    process = subprocess.Popen(
-        command(run.name), **there(run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = started(run)
+    wait_for(lambda: is_running(run, "prepare"), process)
+    kill_all(process)
+    process = started(run)
     wait_for(lambda: (run.checkpoints / "step-0000002").exists(), process)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 3, "a kernel and two processes that train"
-    second = subprocess.Popen(
-        command(run.name), **there(run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    second = started(run)
     process.kill()
     process.wait()
     said = second.communicate(timeout=600)[1]  # it came too early, or just in time to go on
@@ -139,12 +141,42 @@ def test_a_killed_command_takes_its_processes_along_and_goes_on_the_same(finishe
         second.returncode == 1 and "being worked on by another process" in said
     ), said
     assert psutil.wait_procs(children, timeout=30)[1] == [], "orphans"
+    if second.returncode:
+        process = started(run)
+        wait_for(lambda: is_running(run, "compare"), process)
+        kill_all(process)
     done = subprocess.run(
         command(run.name), **there(run), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
+    assert run.stage_record("train")["resumed_from"] >= 2
     assert (run.adapter / WEIGHTS).read_bytes() == (finished.adapter / WEIGHTS).read_bytes()
+    pictures = pictures_of(run)
+    assert len(pictures) == 6 and pictures == pictures_of(finished)
     assert run.read()["status"] == "done"
+
+
+def started(run: Run) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command(run.name), **there(run), **pipes)
+
+
+def is_running(run: Run, stage: str) -> bool:
+    return run.stage_record(stage).get("status") == "running"
+
+
+def kill_all(process: subprocess.Popen):
+    """Send SIGKILL to a command, its kernel and all of their processes."""
+    victims = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for victim in victims:
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.communicate()
+    psutil.wait_procs(victims, timeout=30)
+
+
+def pictures_of(run: Run) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run.compare / "pictures").glob("*.png")}
 
 
 def test_a_run_leaves_its_files_and_its_record(finished):

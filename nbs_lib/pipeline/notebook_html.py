@@ -6,7 +6,9 @@ whose policy loads nothing and runs no script, whatever a notebook has printed.
 
 import html
 import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..files import write_atomic
 from ..untrusted_files import read_json
@@ -51,17 +53,23 @@ def write_page(notebook: Path) -> Path:
     Errors: OSError; ValueError for a damaged notebook.
     """
     import nbformat
-    from nbconvert import HTMLExporter
 
     content = json.dumps(drop_widgets(json.loads(notebook.read_bytes())))
-    # the template "basic" is the body alone; the other options drop links to scripts elsewhere
-    exporter = HTMLExporter(template_name="basic", mathjax_url="", require_js_url="", jquery_url="")
-    body, _ = exporter.from_notebook_node(nbformat.reads(content, as_version=4))
+    body, _ = _exporter().from_notebook_node(nbformat.reads(content, as_version=4))
     page = notebook.with_suffix(".html")
     # a run's name may hold anything but a slash
     title = html.escape(f"{notebook.parent.name}: {notebook.stem}")
     write_atomic(page, PAGE.format(title=title, style=STYLE, body=body, policy=POLICY))
     return page
+
+
+@cache
+def _exporter() -> Any:
+    """Return nbconvert's exporter, made once because it compiles its templates."""
+    from nbconvert import HTMLExporter
+
+    # the template "basic" is the body alone; the other options drop links to scripts elsewhere
+    return HTMLExporter(template_name="basic", mathjax_url="", require_js_url="", jquery_url="")
 
 
 def drop_widgets(notebook: dict) -> dict:

@@ -28,7 +28,7 @@ def test_vae_reconstruction():
 
 
 def test_clip_ranks_a_caption_above_its_near_misses():
-    captions = held_out_captions(200)
+    captions = held_out_captions(100)
     pictures = [
         np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(captions)
     ]

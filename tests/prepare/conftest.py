@@ -9,7 +9,7 @@ from PIL import Image
 from nbs_lib.config import Prepare
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Models this small gain nothing from more, and a busy machine loses much."""
     before = torch.get_num_threads()

@@ -17,10 +17,11 @@ from nbs_lib.config import Compare, Prepare, Train
 from nbs_lib.diffusion import classifier_free_guidance
 from nbs_lib.export import export
 from nbs_lib.models import StableDiffusion, find_base
-from nbs_lib.models.lora.layers import add_lora
+from nbs_lib.models.lora.layers import add_fake_score, add_lora
 from nbs_lib.prepare import open_cache, prepare
 from nbs_lib.run.run import Run
 from nbs_lib.train.data.dataset import Examples
+from nbs_lib.train.objectives import distribution
 from nbs_lib.train.student import Student
 
 pytestmark = pytest.mark.slow
@@ -180,6 +181,47 @@ def test_cached_predictions_are_the_teacher_s(cached):
     torch.testing.assert_close(
         student.teacher(x_t, batch.to(torch.device("cpu"))), live, rtol=1e-2, atol=1e-2
     )
+
+
+def test_few_steps_are_those_of_the_stock_pipeline_and_both_adapters_learn(cached):
+    options = {"few_steps": [2], "validation_examples": 0, "batch_size": 3}
+    config = Train(objective="distribution", **options)
+    batch = Examples(cached.cache, config).batch(0, 0, 1)
+    student = student_of(cached)
+    add_fake_score(student.unet, seed=1)
+    # again, because the layers are found when it is made
+    student = Student(
+        student.unet,
+        student.alphas_cumprod,
+        student.prediction_type,
+        torch.float32,
+        added_cond_kwargs=student.added_cond_kwargs,
+    )
+    states, times = student.states(batch)
+    inputs = []
+    pipe = DiffusionPipeline.from_pretrained(base_of(cached).folder)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    pipe.unet.register_forward_hook(lambda unet, given, output: inputs.append(given))
+    captions = open_cache(cached.cache).captions
+    pipe(
+        [captions[i] for i in batch.example],
+        latents=batch.noise,
+        height=SIZE,
+        width=SIZE,
+        guidance_scale=1,
+        num_inference_steps=2,
+        output_type="latent",
+    )
+    for row, position in enumerate(batch.rollout.position.tolist()):
+        x_t, t, *_ = inputs[position]
+        assert int(t) == int(times[row])
+        torch.testing.assert_close(states[row], x_t[row], rtol=1e-3, atol=1e-4)
+    losses = distribution(student, student, batch, config)
+    losses.mean().backward()
+    assert losses.isfinite().all()
+    for name, parameter in student.named_parameters():
+        learns = "lora_B" in name or name == "unet.fake_score_steps"
+        assert not learns or parameter.grad.abs().sum() > 0, name
 
 
 @pytest.mark.parametrize("to", ["diffusers", "kohya", "merged"])

@@ -8,6 +8,7 @@ import pytest
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT
+from nbs_lib.models import find_base
 from nbs_lib.prepare import prepare
 from nbs_lib.run.run import Run
 from nbs_lib.train.errors import LaunchError
@@ -28,7 +29,14 @@ from sizes import ten_times  # noqa: E402
 pytestmark = pytest.mark.slow
 
 SIZES = DryRunSizes(
-    resident=100, examples=10, frozen=2000, trained=40, unet=1000, activations=500, decoding=30
+    resident=100,
+    examples=10,
+    frozen=2000,
+    trained=40,
+    learned=40,
+    unet=1000,
+    activations=500,
+    decoding=30,
 )
 
 
@@ -138,6 +146,22 @@ def test_the_dry_run_of_a_gpu_includes_gradient_checkpointing(prepared):
         dry_run(Train(mixed_precision="bf16"), prepared.cache, gpu=False).activations
         < activations[1]
     ), "a CPU's norms are not in fp32"
+
+
+def test_a_fake_score_is_trained_and_not_averaged(prepared):
+    options = {"mixed_precision": "bf16", "ema_decay": 0.9}
+    plain, few_steps = (
+        dry_run(Train(objective=objective, **options), prepared.cache, gpu=False)
+        for objective in ("guidance", "distribution")
+    )
+    assert few_steps.learned == plain.learned == plain.trained
+    # a second adapter, and a row of the text's width for each number of steps
+    width = find_base(prepared.stage_record("prepare")["parameters"]["base"]).unet().config
+    assert few_steps.trained == 2 * plain.trained + 9 * width.cross_attention_dim
+    # both adapters' passes wait for one backward pass
+    assert few_steps.activations > 1.5 * plain.activations
+    parts, _ = estimate_bytes(Train(ema_decay=0.9), replace(SIZES, trained=90), 1)
+    assert (parts["trained weights"], parts["mean of the weights"]) == (360, 160)
 
 
 def test_available_memory_of_the_machine_or_its_container(tmp_path, monkeypatch):

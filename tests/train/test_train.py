@@ -21,9 +21,9 @@ from nbs_lib.train.data.cache_reader import DataError, check_cache
 pytestmark = pytest.mark.slow
 
 
-def trained(new_run, train, **changed) -> Run:
-    """Return a run of four steps on the same cache."""
-    run = new_run()
+def trained(new_run, train, *prepared: Run, **changed) -> Run:
+    """Return a run of four steps on the same cache. prepared: the run that made another cache."""
+    run = new_run(*prepared)
     options = {
         "steps": 4,
         "batch_size": 2,
@@ -40,16 +40,21 @@ def losses(run: Run, name: str = "loss") -> list[float]:
     return [line[name] for line in read_jsonl(run.metrics) if name in line]
 
 
-def test_every_process_count_and_accumulation_learns_the_same(new_run, train):
+def test_every_process_count_and_accumulation_learns_the_same(new_run, prepared_tiny, train):
     """Four examples a step, divided among processes and passes, are the same training."""
-    runs = {"two": trained(new_run, train, zero_stage=0)}
-    runs["one"] = trained(new_run, train, zero_stage=0, num_processes=1, batch_size=4)
-    runs["one in two passes"] = trained(
-        new_run, train, zero_stage=0, num_processes=1, gradient_accumulation_steps=2
-    )
-    runs["two in two passes"] = trained(
-        new_run, train, zero_stage=2, batch_size=1, gradient_accumulation_steps=2
-    )
+    ways = {
+        "two": {"zero_stage": 0},
+        "one": {"zero_stage": 0, "num_processes": 1, "batch_size": 4},
+        "one in two passes": {
+            "zero_stage": 0,
+            "num_processes": 1,
+            "gradient_accumulation_steps": 2,
+        },
+        "two in two passes": {"zero_stage": 2, "batch_size": 1, "gradient_accumulation_steps": 2},
+    }
+    runs = {
+        name: trained(new_run, train, prepared_tiny, **options) for name, options in ways.items()
+    }
     for name, run in runs.items():
         record = run.stage_record("train")
         assert record["distributed_type"] == "DEEPSPEED" and record["processes"] == (

@@ -13,6 +13,7 @@ LOWEST_LR = {"adamw": 1e-8, "prodigy": 0.1}
 HIGHEST_LR = 10
 # diffusers' polynomial schedule ends at this rate, and refuses to begin at or below it
 LAST_LR = 1e-7
+FEW_STEPS = "a list of different whole numbers from 1 to 8"
 
 learned = group("What is learned")
 adapter = group("LoRA")
@@ -29,8 +30,8 @@ class Learning(Stage):
     objective: Literal["guidance", "finetune", "consistency", "distribution"] = learned(
         "guidance",
         "Objective: guidance, finetune, consistency or distribution. "
-        "Guidance learns two passes in one, finetune the images themselves, consistency and "
-        "distribution few sampling steps; distribution needs prompts alone.",
+        "Guidance learns two passes in one, finetune the images themselves, consistency few "
+        "sampling steps, distribution the same from prompts alone.",
     )
     method: Literal["lora", "rslora", "dora", "full"] = learned(
         "lora",
@@ -61,7 +62,7 @@ class Learning(Stage):
         [4],
         "Numbers of sampling steps, 1 to 8, that distribution learns. One of them is drawn for "
         "each batch; the first is the one that the adapter is sampled with.",
-        allowed="a list of different whole numbers from 1 to 8",
+        allowed=FEW_STEPS,
     )
 
     # rank and alpha are equal, so that the update has scale 1 with all kinds except rslora.
@@ -74,9 +75,7 @@ class Learning(Stage):
         ge=0.001,
         le=4096.0,
     )
-    lora_dropout: float = adapter(
-        0.0, "Share of the LoRA's inputs that is left out at random.", ge=0.0, le=0.9
-    )
+    lora_dropout: float = adapter(0.0, "Share of the LoRA's inputs left out.", ge=0.0, le=0.9)
     target_modules: Literal["attention", "feedforward", "all"] = adapter(
         "attention",
         "Layers with a LoRA: attention, feedforward or all. "
@@ -148,10 +147,7 @@ class Learning(Stage):
     )
     # the two time scales of arXiv 2405.14867, sec. 4.2, by the rate instead of by more steps
     fake_score_lr_scale: float = optimizing(
-        2.0,
-        "Learning rate of distribution's fake score, as a multiple of learning_rate.",
-        ge=0.01,
-        le=100.0,
+        2.0, "Multiple of learning_rate that distribution's fake score has.", ge=0.01, le=100.0
     )
     max_grad_norm: float = optimizing(
         1.0,
@@ -184,7 +180,7 @@ class Learning(Stage):
     # the paper on guidance without a classifier takes 0.1 or 0.2. Source: arXiv 2207.12598
     caption_dropout: float = losses(
         0.1,
-        "Share of examples that finetune sees without their caption, so that guidance still works.",
+        "Share of examples without their caption in finetune, so that guidance still works.",
         ge=0.0,
         le=1.0,
     )
@@ -197,12 +193,9 @@ class Learning(Stage):
     matching_levels: Literal["own", "above"] = losses(
         "own",
         "Noise levels at which distribution compares its guesses with the teacher: own or above. "
-        "Own are those between a sampling step and the next one, above are all from the next one "
-        "up to pure noise.",
+        "Own are those from a sampling step to the next one, above go on to pure noise.",
     )
-    huber_c: float = losses(
-        0.001, "Constant c of the pseudo-Huber loss of consistency.", ge=1e-6, le=10.0
-    )
+    huber_c: float = losses(0.001, "Constant c of consistency's pseudo-Huber loss.", ge=1e-6, le=10)
 
     def __post_init__(self):
         if not self.learning_rate:
@@ -225,13 +218,13 @@ class Learning(Stage):
     def _check_distribution(self):
         steps = self.few_steps
         if not steps or len(set(steps)) < len(steps) or not all(1 <= n <= 8 for n in steps):
-            reject("few_steps", steps, "a list of different whole numbers from 1 to 8")
+            reject("few_steps", steps, FEW_STEPS)
         if self.objective != "distribution":
             return
-        # teacher, generator and fake score are one UNet with its adapters switched
+        # its roles are one UNet with its adapters switched
         if self.method == "full":
             reject("method", self.method, "lora, rslora or dora, if the objective is distribution")
-        # Prodigy estimates one learning rate for all that it trains
+        # it has two learning rates
         if self.optimizer == "prodigy":
             reject("optimizer", self.optimizer, "adamw, if the objective is distribution")
 

@@ -43,8 +43,12 @@ def sampling_recipe(metadata: dict[str, Any]) -> dict[str, Any]:
 def scheduler_options(recipe: dict[str, Any]) -> dict[str, str]:
     """Return the options that a scheduler's `from_config` takes besides the base's settings."""
     # a comparison that was written before has none
-    spacing = recipe.get("timestep_spacing")
-    return {"timestep_spacing": spacing} if spacing else {}
+    return spacing_option(recipe.get("timestep_spacing", ""))
+
+
+def spacing_option(timestep_spacing: str) -> dict[str, str]:
+    """Return a scheduler's option of its timesteps, none for the base's own."""
+    return {"timestep_spacing": timestep_spacing} if timestep_spacing else {}
 
 
 def scheduler_code(recipe: dict[str, Any]) -> str:

@@ -136,19 +136,12 @@ class StableDiffusion:
         """Load the tokenizer of a component."""
         return CLIPTokenizer.from_pretrained(self.folder / part, local_files_only=True)
 
-    def scheduler(self, kind: type = DDIMScheduler, timestep_spacing: str = ""):
-        """Return the noise schedule as a scheduler of class `kind`.
-
-        timestep_spacing: as in diffusers' schedulers, "" for the base's own
-        Errors: BaseError.
-        """
-        # by default DDIM clips to [-1, 1], which suits pictures: latents are larger
-        options: dict[str, Any] = {"clip_sample": False}
-        if timestep_spacing:
-            options["timestep_spacing"] = timestep_spacing
+    def scheduler(self, kind: type = DDIMScheduler, **options: Any):
+        """Return the noise schedule as a scheduler of class `kind`. Errors: BaseError."""
         folder = self.folder / "scheduler"
         try:
             check_settings(kind, read_settings(folder / CONFIGS["scheduler"]))
+            options["clip_sample"] = False  # DDIM clips to [-1, 1], and latents are larger
             scheduler = kind.from_pretrained(folder, local_files_only=True, **options)
             # some settings are read only here, by a copy
             kind.from_config(scheduler.config).set_timesteps(2)

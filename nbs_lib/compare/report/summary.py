@@ -6,7 +6,8 @@ from typing import Any
 from ...config.contenders import SPLIT_CONTENDER, parse_contender
 from ...files import from_project
 
-ROW = "{:{width}}{:>19}{:>12}{:>11}{:>6}{:>13}{:>8}"  # of the table
+ROW = "{:{width}}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
+DIVERSITY = "{:>11}"  # its last column, if there are several seeds
 # Alternative texts of the figures.
 ALT = {
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
@@ -47,21 +48,21 @@ def summary(comparison: Any) -> str:
     contenders = results["contenders"]
     # contenders may be folders with long names
     width = max(13, 2 + max(map(len, contenders)))
-    head = ("", "right caption first", "CLIP score", "diversity", "NFE", "s a picture", "MiB")
-    lines = [ROW.format(*head, width=width)]
+    head = ("", "right caption first", "CLIP score", "NFE", "s a picture", "MiB")
+    diverse = any(row.get("diversity") for row in contenders.values())
+    lines = [ROW.format(*head, width=width) + (DIVERSITY.format("diversity") if diverse else "")]
     for name, row in contenders.items():
         score = row.get("clip_score")
-        diversity = row.get("diversity")
         cells = (
             name,
             _rate(row["caption_first"], "rate"),
             f"{score['value']:.1f}" if score else "–",
-            f"{diversity['value']:.2f}" if diversity else "–",
             f"{row['nfe']:g}",
             f"{row['seconds']:.3g}",
             f"{row['memory_mib']:.0f}",
         )
-        lines.append(ROW.format(*cells, width=width))
+        line = ROW.format(*cells, width=width)
+        lines.append(line + (DIVERSITY.format(_diversity(row)) if diverse else ""))
     if results["guidance_recovered"]:
         lines.append(f"guidance recovered: {_rate(results['guidance_recovered'], 'value')}")
     # said, or a reader would look for the line
@@ -83,6 +84,10 @@ def summary(comparison: Any) -> str:
         f"report: {from_project(comparison.report)}",
     ]
     return "\n".join(lines)
+
+
+def _diversity(row):
+    return f"{row['diversity']['value']:.2f}" if row.get("diversity") else "–"
 
 
 def _rate(row, key):

@@ -201,7 +201,7 @@ def test_few_steps_are_those_of_the_stock_pipeline_and_both_adapters_learn(cache
     inputs = []
     pipe = DiffusionPipeline.from_pretrained(base_of(cached).folder)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-    pipe.unet.register_forward_hook(lambda unet, given, output: inputs.append(given))
+    pipe.unet.register_forward_hook(lambda unet, arguments, output: inputs.append(arguments))
     captions = open_cache(cached.cache).captions
     pipe(
         [captions[i] for i in batch.example],

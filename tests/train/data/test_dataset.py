@@ -144,16 +144,16 @@ def test_matching_above_reaches_pure_noise(tmp_path):
 
 
 def test_processes_share_the_trajectories_that_one_would_have(tmp_path):
-    whole = few_step_examples(tmp_path, 12, few_steps=[8, 4]).batch(5, 0, 1)
+    combined = few_step_examples(tmp_path, 12, few_steps=[8, 4]).batch(5, 0, 1)
     cache = few_step_examples(tmp_path, 4, few_steps=[8, 4])
     shares = [cache.batch(5, rank, 3) for rank in range(3)]
     for name in ("noise", "t", "context", "w", "example"):
         assert torch.equal(
-            torch.cat([getattr(share, name) for share in shares]), getattr(whole, name)
+            torch.cat([getattr(share, name) for share in shares]), getattr(combined, name)
         ), name
     for name in ("position", "noise"):
         joined = torch.cat([getattr(share.rollout, name) for share in shares])
-        assert torch.equal(joined, getattr(whole.rollout, name)), name
+        assert torch.equal(joined, getattr(combined.rollout, name)), name
 
 
 def test_pooled_texts_belong_to_their_captions(tmp_path):

@@ -83,9 +83,9 @@ FEW_STEPS = """
 ## Few steps
 
 `make bench-few-steps` trains the adapters from nothing, and compares them with their base on 500
-held-out captions. *Of guided*: the rate as a share of guided's. *FID* is
-from the data's pictures of the same captions, in the embedded CLIP's space. *Diversity*: the mean
-distance between four pictures of one prompt, in latents.
+held-out captions. *Of guided*: the rate as a share of guided's. *FID* is from the data's pictures
+of the same captions, in the embedded CLIP's space. *Diversity*: the mean distance between four
+pictures of one prompt, in latents.
 
 """
 PREPARE = """

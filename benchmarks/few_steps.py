@@ -2,11 +2,12 @@
 
     python benchmarks/few_steps.py [PART …]     # or: make bench-few-steps
 
-PART is a recipe of RECIPES, together or cost; without any, all are measured. A recipe is run from
-nothing and compared with guidance on 500 held-out captions, which also draws
-docs/pictures/few-steps.png; `together` samples the few-step adapter beside the guidance
-adapter of the demo; `cost` times the parts of a training step. The figures go to
-benchmarks/results/few-steps.json; parts that are not measured keep their last figures.
+PART is a name of TRAININGS, compare, together or cost; without any, all are measured. A training is
+of a recipe, from nothing, and a recipe of few steps is run whole. `compare` samples what they
+trained, and guidance, on 500 held-out captions, and draws docs/pictures/few-steps.png; `together`
+samples the adapter of few-steps beside that of the demo; both need the trainings. `cost` times the
+parts of a training step. The figures go to benchmarks/results/few-steps.json; parts that are not
+measured keep their last figures.
 """
 
 import json
@@ -20,37 +21,49 @@ from statistics import median
 import page
 import torch
 from main_job import run_from_nothing, run_recipe
+from phased import phased_consistency
 
 from nbs_lib.compare.report.plots import frontier
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT
 from nbs_lib.models import find_base
+from nbs_lib.pipeline.recipes import configs
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
+from nbs_lib.train import train
 from nbs_lib.train.data.dataset import Examples
 from nbs_lib.train.networks import DTYPES, build_networks, choose_attention, set_memory_format
-from nbs_lib.train.objectives import distribution, guidance
+from nbs_lib.train.objectives import OBJECTIVES, distribution, guidance
 from nbs_lib.train.student import Student
 
 CAPTIONS = 500  # held out, of the quality
 # seeds of each of the ten prompts, of the diversity
 SEEDS = [0, 1, 2, 3]
-# contenders of each recipe
-RECIPES = {
-    "demo": ["tuned"],
-    "four-steps": ["tuned"],
-    "consistency": ["tuned in 2 steps", "tuned"],
-    "few-steps": ["tuned in 8 steps", "tuned in 2 steps", "tuned in 1 step", "tuned"],
+# recipe and changed parameters of each training; both kinds of consistency train about as long as
+# four-steps does
+TRAININGS = {
+    "demo": ("demo", []),
+    "consistency": ("consistency", ["train.steps=300"]),
+    "phased": ("consistency", ["train.steps=300"]),
+    "four-steps": ("four-steps", []),
+    "few-steps": ("few-steps", []),
 }
-# parameters changed: consistency trains about as long as four-steps does
-CHANGED = {"consistency": ["train.steps=300"]}
-# names of tuned in the picture
-LABELS = {
-    "demo": "guidance adapter",
-    "four-steps": "four-steps",
-    "consistency": "consistency",
-    "few-steps": "few-steps",
+WHOLE = ("four-steps", "few-steps")
+# of the run of few-steps
+CONTENDERS = {
+    "unguided": "unguided",
+    "guided": "guided",
+    "guidance adapter (demo)": "outputs/bench-demo",
+    "consistency": "outputs/bench-consistency",
+    "consistency in 2 steps": "outputs/bench-consistency in 2 steps",
+    "phased consistency": "outputs/bench-phased",
+    "phased consistency in 2 steps": "outputs/bench-phased in 2 steps",
+    "four-steps": "outputs/bench-four-steps",
+    "few-steps in 8 steps": "tuned in 8 steps",
+    "few-steps": "tuned",
+    "few-steps in 2 steps": "tuned in 2 steps",
+    "few-steps in 1 step": "tuned in 1 step",
 }
 PICTURE = ROOT / "docs" / "pictures" / "few-steps.png"
 SCALES = [0.0, 0.25, 0.5, 0.75, 1.0]  # of both adapters together
@@ -61,44 +74,53 @@ BATCH = 8
 def main(parts: list[str]):
     last = page.RESULTS / "few-steps.json"
     figures = json.loads(last.read_text()) if last.exists() else {}
-    figures.setdefault("recipes", {})
+    figures.setdefault("trainings", {})
     for part in parts:
-        if part in RECIPES:
-            figures["recipes"][part] = measure_recipe(part)
-            draw_frontier(figures["recipes"])
+        if part in TRAININGS:
+            figures["trainings"][part] = measure_training(part)
         else:
-            figures[part] = {"together": together, "cost": cost}[part]()
+            figures[part] = {"compare": compare, "together": together, "cost": cost}[part]()
         page.save(
             "few-steps", figures | {"date": datetime.now(UTC).date().isoformat(), **environment()}
         )
 
 
-def measure_recipe(recipe: str) -> dict:
-    """Run a recipe from nothing; return its time, and quality and cost of its contenders."""
-    changed = CHANGED.get(recipe, [])
-    run, seconds = run_from_nothing(recipe, f"bench-{recipe}", changed)
-    stages = json.loads((run / "run.json").read_text())["stages"]
-    # the recipe's own comparison belongs to its time, and is replaced by this one
-    compare_again(recipe, ["unguided", "guided", *RECIPES[recipe]])
-    results = json.loads((run / "compare/results.json").read_text())
-    return {
-        "seconds": seconds,
-        "training_seconds": stages["train"]["seconds"],
-        "parameters": stages["train"]["parameters"],
-        "w_train": results["w_train"],
-        "contenders": {name: quality(row) for name, row in results["contenders"].items()},
-    }
+def measure_training(name: str) -> dict:
+    """Train from nothing; return the seconds of the training, and of the whole recipe if it ran."""
+    recipe, changed = TRAININGS[name]
+    if name in WHOLE:
+        run, seconds = run_from_nothing(recipe, f"bench-{name}", changed)
+    else:
+        run, seconds = train_recipe(name, recipe, changed), None
+    stage = json.loads((run / "run.json").read_text())["stages"]["train"]
+    parameters = stage["parameters"]
+    return {"seconds": seconds, "training_seconds": stage["seconds"], "parameters": parameters}
 
 
-def draw_frontier(figures: dict[str, dict]):
-    """Draw caption accuracy by passes, with the unguided and guided base of the last comparison."""
-    rows = {}
-    for recipe, figure in figures.items():
-        for name, row in figure["contenders"].items():
-            label = name.replace("tuned", LABELS[recipe]) if "tuned" in name else name
-            rows[label] = row
-    rates = {name: row["caption_first"]["rate"] for name, row in rows.items()}
+def train_recipe(name, recipe, changed):
+    """Prepare and train, without the comparison; return the run's folder."""
+    folder = ROOT / "outputs" / f"bench-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    stages = configs(recipe, folder, changed)
+    own = OBJECTIVES["consistency"]
+    if name == "phased":
+        # training processes are forks of this one, and find it there
+        OBJECTIVES["consistency"] = phased_consistency()
+    try:
+        prepare(stages["prepare"])
+        train(stages["train"])
+    finally:
+        OBJECTIVES["consistency"] = own
+    return folder
+
+
+def compare() -> dict:
+    """Return quality and cost of all contenders, and draw caption accuracy by passes."""
+    results = compare_again(list(CONTENDERS.values()))
+    rows = {label: quality(results[name]) for label, name in CONTENDERS.items()}
+    rates = {label: row["caption_first"]["rate"] for label, row in rows.items()}
     frontier(rates, rows, rates=True).savefig(PICTURE)
+    return rows
 
 
 def quality(row: dict) -> dict:
@@ -107,25 +129,26 @@ def quality(row: dict) -> dict:
     return {name: row.get(name) for name in names}
 
 
-def compare_again(recipe: str, contenders: list[str], captions: int = CAPTIONS):
-    """Run the comparison of a recipe's run again with other contenders."""
+def compare_again(contenders: list[str], captions: int = CAPTIONS) -> dict[str, dict]:
+    """Run the comparison of few-steps again; return the figures by contender."""
     settings = {"contenders": contenders, "captions": captions, "seeds": SEEDS}
     changed = [f"compare.{name}={json.dumps(value)}" for name, value in settings.items()]
-    run_recipe(recipe, f"bench-{recipe}", [*CHANGED.get(recipe, []), *changed])
+    run_recipe("few-steps", "bench-few-steps", changed)
+    results = ROOT / "outputs" / "bench-few-steps" / "compare" / "results.json"
+    return json.loads(results.read_text())["contenders"]
 
 
 def together() -> dict:
     """Return the caption accuracy of the few-step adapter beside guidance's, by both scales."""
-    few_steps, guided = (ROOT / "outputs" / name for name in ("bench-few-steps", "bench-demo"))
+    few_steps, guided = "outputs/bench-few-steps", CONTENDERS["guidance adapter (demo)"]
     names = {}
     for few in SCALES[1:]:
         for dial in SCALES:
             names[f"{few_steps} at {few} + {guided} at {dial}"] = (few, dial)
-    compare_again("few-steps", ["unguided", "guided", "tuned", *names], captions=150)
-    results = json.loads((few_steps / "compare/results.json").read_text())
+    results = compare_again(["unguided", "guided", "tuned", *names], captions=150)
     rows = []
     for name, (few, dial) in names.items():
-        rows.append({"few_steps": few, "guidance": dial} | quality(results["contenders"][name]))
+        rows.append({"few_steps": few, "guidance": dial} | quality(results[name]))
     return {"rows": rows}
 
 
@@ -186,4 +209,4 @@ def seconds(function: Callable) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*RECIPES, "together", "cost"])
+    main(sys.argv[1:] or [*TRAININGS, "compare", "together", "cost"])

@@ -82,10 +82,10 @@ has no parameter for it.
 FEW_STEPS = """
 ## Few steps
 
-`make bench-few-steps` runs each recipe from nothing, and compares its adapter with its base on 500
-held-out captions. *Of guided*: the rate as a share of guided's in the same comparison. *FID* is
-from the data's pictures of the same captions, in the embedded CLIP's space. *Diversity*: the mean
-distance between four pictures of one prompt, in latents.
+`make bench-few-steps` trains the adapters from nothing, and compares them with their base on 500
+held-out captions. *Of guided*: the rate as a share of guided's. *FID* is from the data's pictures
+of the same captions, in the embedded CLIP's space. *Diversity*: the mean distance between four
+pictures of one prompt, in latents.
 
 """
 PREPARE = """
@@ -97,32 +97,38 @@ PREPARE = """
 
 
 def few_steps_text(result: dict) -> str:
-    """Return quality by recipe and contender, both adapters' scales, and the parts of a step."""
+    """Return quality by contender, times, both adapters' scales, and the parts of a step."""
     rows = [
-        "| recipe, whole and training time | contender | NFE | caption first | of guided | FID "
-        "| diversity |",
+        "| contender | NFE | caption first | of guided | FID | diversity | seconds a picture |",
         "|---|---|---|---|---|---|---|",
     ]
-    for recipe, figures in result.get("recipes", {}).items():
-        times = [minutes(figures[name]) for name in ("seconds", "training_seconds")]
-        head = f"`{recipe}`, {' and '.join(times)}"
-        guided = figures["contenders"]["guided"]["caption_first"]["rate"]
-        for name, row in figures["contenders"].items():
-            rate = row["caption_first"]
-            cells = (
-                head,
-                name,
-                f"{row['nfe']:g}",
-                percent(rate),
-                f"{100 * rate['rate'] / guided:.0f} %",
-                f"{row['fid']['value']:.4f}",
-                f"{row['diversity']['value']:.2f}",
-            )
-            rows.append(f"| {' | '.join(cells)} |")
-            head = ""
-    return "\n".join([*rows, "", *_together_rows(result), *_cost_lines(result), ""]) + (
-        machine_line(result) + "\n"
-    )
+    contenders = result.get("compare", {})
+    for name, row in contenders.items():
+        rate = row["caption_first"]
+        guided = contenders["guided"]["caption_first"]["rate"]
+        cells = (
+            name,
+            f"{row['nfe']:g}",
+            percent(rate),
+            f"{100 * rate['rate'] / guided:.1f} %",
+            f"{row['fid']['value']:.4f}",
+            f"{row['diversity']['value']:.2f}",
+            f"{row['seconds']:.3f}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    rows += ["", *_training_lines(result), "", *_together_rows(result), *_cost_lines(result), ""]
+    return "\n".join(rows) + machine_line(result) + "\n"
+
+
+def _training_lines(result: dict) -> list[str]:
+    lines = []
+    for name, figures in result.get("trainings", {}).items():
+        line = f"`{name}`: {minutes(figures['training_seconds'])} of training"
+        # those that are run whole
+        if figures["seconds"]:
+            line += f", {minutes(figures['seconds'])} from start to report"
+        lines.append(line)
+    return ["; ".join(lines) + "."]
 
 
 def _together_rows(result: dict) -> list[str]:

@@ -6,6 +6,7 @@ from nbs_lib.diffusion import (
     alpha_sigma,
     boundary_scalings,
     classifier_free_guidance,
+    few_step_timesteps,
     get_velocity,
     matching_gradient,
     min_snr_weight,
@@ -13,8 +14,8 @@ from nbs_lib.diffusion import (
     pseudo_huber,
     to_eps,
     to_x_0,
-    trailing_timesteps,
 )
+from nbs_lib.models.sampling_recipe import spacing_options
 
 LEVELS = torch.tensor([0.9, 0.5, 0.01], dtype=torch.float64)
 """alphas_cumprod of three noise levels."""
@@ -127,12 +128,12 @@ def test_boundary_scalings_are_lcm_s():
 
 
 @pytest.mark.parametrize("steps", range(1, 9))
-def test_trailing_timesteps_are_the_scheduler_s(steps):
+def test_few_step_timesteps_are_the_scheduler_s(steps):
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler(timestep_spacing="trailing")
+    scheduler = DDIMScheduler(**spacing_options("trailing", steps))
     scheduler.set_timesteps(steps)
-    assert trailing_timesteps(steps).tolist() == scheduler.timesteps.tolist()
+    assert few_step_timesteps(steps).tolist() == scheduler.timesteps.tolist()
 
 
 def test_the_matching_gradient_by_hand():

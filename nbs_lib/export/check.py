@@ -68,13 +68,13 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     """
     # a bar would stay in a notebook for ever
     pipe.set_progress_bar_config(disable=True)
-    recipe = sampler.resolver.sampling
+    recipe = sampler.resolver.sampling | {"steps": sampler.resolver.tuned_steps or STEPS}
     # its own configuration stays: it says how the base predicts
     scheduler_class = getattr(diffusers, recipe["scheduler"])
     pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **scheduler_options(recipe))
     images = pipe(
         PROMPTS,
-        num_inference_steps=sampler.resolver.tuned_steps or STEPS,
+        num_inference_steps=recipe["steps"],
         guidance_scale=recipe["guidance_scale"],
         # the run's sampler draws its noise on the CPU as well
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in SEEDS],

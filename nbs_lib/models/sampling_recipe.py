@@ -1,6 +1,9 @@
 """The sampling recipe of an adapter or a trained model: settings, a sentence, Python code."""
 
+import json
 from typing import Any
+
+from ..diffusion import ONE_STEP
 
 # By objective.
 RECIPE_SENTENCES = {
@@ -8,8 +11,8 @@ RECIPE_SENTENCES = {
     "finetune": "sample it like its base, with guidance",
     "consistency": "sample in 2 to 8 steps with LCMScheduler and guidance_scale=1; "
     "negative prompts have no effect",
-    "distribution": "sample in {steps} steps{others} with DDIMScheduler, "
-    'timestep_spacing="trailing" and guidance_scale=1; negative prompts have no effect',
+    "distribution": "sample in {steps}{others} with DDIMScheduler, {options} and "
+    "guidance_scale=1; negative prompts have no effect",
 }
 GUIDED_ONCE = (
     "**Sample with `guidance_scale=1` (a CFG scale of 1): the guidance is in the weights. "
@@ -40,30 +43,52 @@ def sampling_recipe(metadata: dict[str, Any]) -> dict[str, Any]:
     return defaults | metadata.get("sampling", {})
 
 
-def scheduler_options(recipe: dict[str, Any]) -> dict[str, str]:
+def scheduler_options(recipe: dict[str, Any]) -> dict[str, str | int]:
     """Return the options that a scheduler's `from_config` takes besides the base's settings."""
     # a comparison that was written before has none
-    return spacing_option(recipe.get("timestep_spacing", ""))
+    return spacing_options(recipe.get("timestep_spacing", ""), recipe["steps"])
 
 
-def spacing_option(timestep_spacing: str) -> dict[str, str]:
-    """Return a scheduler's option of its timesteps, none for the base's own."""
-    return {"timestep_spacing": timestep_spacing} if timestep_spacing else {}
+def spacing_options(timestep_spacing: str, steps: int | None) -> dict[str, str | int]:
+    """Return a scheduler's options of its timesteps, none for the base's own.
+
+    They lead to those of `diffusion.few_step_timesteps` if the spacing is trailing.
+    """
+    if not timestep_spacing:
+        return {}
+    if timestep_spacing == "trailing" and steps == 1:
+        # the only timestep of this spacing is 0, plus the offset
+        return {"timestep_spacing": "leading", "steps_offset": ONE_STEP}
+    return {"timestep_spacing": timestep_spacing}
 
 
 def scheduler_code(recipe: dict[str, Any]) -> str:
     """Return Python code of the scheduler of a recipe, for a pipeline called `pipe`."""
-    options = "".join(f', {name}="{value}"' for name, value in scheduler_options(recipe).items())
+    options = "".join(f", {option}" for option in _arguments(scheduler_options(recipe)))
     return f"{recipe['scheduler']}.from_config(pipe.scheduler.config{options})"
+
+
+def _arguments(options: dict[str, str | int]) -> list[str]:
+    return [f"{name}={json.dumps(value)}" for name, value in options.items()]
 
 
 def usage_text(metadata: dict[str, Any]) -> str:
     """Return the sampling recipe in a sentence."""
     sentence = RECIPE_SENTENCES[metadata.get("objective", "guidance")]
-    steps = sampling_recipe(metadata)["steps"]
+    recipe = sampling_recipe(metadata)
+    steps = recipe["steps"]
     learned = metadata.get("train", {}).get("few_steps", [])
-    others = ", ".join(str(number) for number in learned if number != steps)
-    return sentence.format(steps=steps, others=f" (or {others})" if others else "")
+    several = ", ".join(str(number) for number in learned if number not in (1, steps))
+    others = f" (or {several})" if several else ""
+    # a single step has another timestep, and so other options
+    if 1 in learned and steps != 1:
+        options = " and ".join(_arguments(spacing_options(recipe["timestep_spacing"], 1)))
+        others += f", or in 1 step with {options},"
+    return sentence.format(
+        steps="1 step" if steps == 1 else f"{steps} steps",
+        others=others,
+        options=" and ".join(_arguments(scheduler_options(recipe))),
+    )
 
 
 def holds_guidance(metadata: dict[str, Any]) -> bool:

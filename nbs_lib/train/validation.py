@@ -18,7 +18,7 @@ from ..diffusion import classifier_free_guidance
 from ..files import files_in, write_atomic
 from ..images.convert import to_uint8
 from ..models import TextEmbeddings
-from ..models.sampling_recipe import spacing_option
+from ..models.sampling_recipe import spacing_options
 from ..run.run import Run
 from .data.dataset import Examples
 from .monitor.phases import mark_phase
@@ -146,10 +146,11 @@ class Validation:
         """
         objective = OBJECTIVES[self.config.objective]
         student = self.training.student
-        scheduler = self.training.base.scheduler(
-            getattr(diffusers, objective.scheduler), **spacing_option(objective.timestep_spacing)
-        )
         steps = objective.sampling_steps(self.config) or SAMPLING_STEPS
+        scheduler = self.training.base.scheduler(
+            getattr(diffusers, objective.scheduler),
+            **spacing_options(objective.timestep_spacing, steps),
+        )
         scheduler.set_timesteps(steps, device=noise.device)
         # for a scheduler that adds noise in each step, as LCM's does
         generator = torch.Generator().manual_seed(0)

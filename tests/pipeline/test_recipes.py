@@ -14,7 +14,7 @@ EXPECTED = {
     "demo-long": {"target_modules": "all", "steps": 2000, "captions": 500},
     "diffusiondb": {"target_modules": "feedforward", "steps": 4000, "captions": 0},
     "few-steps": {"target_modules": "all", "steps": 1000, "captions": 150},
-    "four-steps": {"target_modules": "all", "steps": 180, "captions": 150},
+    "four-steps": {"target_modules": "all", "steps": 180, "captions": 100},
     "frontier": {"target_modules": "attention", "steps": 400, "captions": 150},
     "own-images": {"target_modules": "all", "steps": 400, "captions": 100},
     "sd15": {"target_modules": "feedforward", "steps": 4000, "captions": 0},

@@ -7,12 +7,13 @@ from nbs_lib.config import Train
 from nbs_lib.diffusion import (
     add_noise,
     classifier_free_guidance,
+    few_step_timesteps,
     get_velocity,
     min_snr_weight,
-    trailing_timesteps,
 )
 from nbs_lib.models import find_base
 from nbs_lib.models.lora.layers import FAKE_SCORE, add_fake_score, add_lora, named_lora_parameters
+from nbs_lib.models.sampling_recipe import spacing_options
 from nbs_lib.train.data.batch import Batch, Rollout
 from nbs_lib.train.objectives import OBJECTIVES, consistency, distribution, finetune, guidance
 from nbs_lib.train.student import Student
@@ -174,14 +175,14 @@ def generator() -> Student:
 def sampled(batch: Batch, steps: int, position: list[int]) -> Batch:
     """Return the batch with each row at a step of a trajectory of its own."""
     row = torch.arange(len(position))
-    times = trailing_timesteps(steps)
+    times = few_step_timesteps(steps)
     renoise = torch.randn(batch.noise.shape, generator=torch.Generator().manual_seed(9))
     return replace(batch, rollout=Rollout(times, row, row, torch.tensor(position), renoise))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
 def test_a_rollout_is_the_sampling_of_the_stock_scheduler(generator, batch, steps):
-    scheduler = find_base("embedded").scheduler(timestep_spacing="trailing")
+    scheduler = find_base("embedded").scheduler(**spacing_options("trailing", steps))
     scheduler.set_timesteps(steps)
     x_t = batch.noise
     with torch.no_grad():

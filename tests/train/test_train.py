@@ -141,7 +141,10 @@ def test_every_objective_and_method_saves_an_adapter_for_a_stock_pipeline(new_ru
     assert ("guides twice" in card) == (objective != "finetune")
     assert ("LCMScheduler" in card) == (objective == "consistency")
     assert ('timestep_spacing="trailing"' in card) == (objective == "distribution")
-    assert ("sample in 2 steps (or 1) with DDIM" in card) == (objective == "distribution")
+    sentence = (
+        'in 2 steps, or in 1 step with timestep_spacing="leading" and steps_offset=399, with DDIM'
+    )
+    assert (sentence in card) == (objective == "distribution")
     keys = load_file(run.adapter / LORA_FILE)
     assert not any("fake_score" in key for key in keys), "it is thrown away"
     assert ("guidance_scale=4" in card) == (objective == "finetune")

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 
 from ...models import StableDiffusion, find_base
 from ...models.lora.metadata import LORA_FILE
-from ...models.sampling_recipe import spacing_option
+from ...models.sampling_recipe import spacing_options
 from .adapters import AdapterLoader, change_stamp
 from .engines import on_engine
 from .settings import SamplingSettings, SettingsResolver
@@ -52,7 +52,7 @@ class Pipelines:
         fused = nullcontext()
         try:
             scheduler_class = getattr(diffusers, settings.scheduler)
-            spacing = spacing_option(settings.timestep_spacing)
+            spacing = spacing_options(settings.timestep_spacing, settings.steps)
             pipe.scheduler = base.scheduler(scheduler_class, **spacing)
             if settings.engine != "eager":
                 pipe.unet = self._engine_unet(settings)

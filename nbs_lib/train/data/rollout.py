@@ -7,7 +7,7 @@ import torch
 
 from ...cache.format import N_TIMESTEPS
 from ...config import Train
-from ...diffusion import trailing_timesteps
+from ...diffusion import few_step_timesteps
 from .batch import Draws, Rollout
 
 
@@ -43,12 +43,13 @@ def held_out_trajectories(draws: Draws, config: Train, generator: torch.Generato
 
 def rollout_fields(draws: Draws, config: Train) -> dict:
     """Return the fields of a batch that come from the student's own sampling: t, noise, rollout."""
-    times = trailing_timesteps(draws.steps, N_TIMESTEPS)
+    times = few_step_timesteps(draws.steps, N_TIMESTEPS)
     # after the last step only the data's own level is left
     lowest = torch.cat([times[1:], torch.zeros(1, dtype=torch.int64)])[draws.position]
     highest = torch.full_like(lowest, N_TIMESTEPS - 1)
     if config.matching_levels == "own":
-        highest = times[draws.position]
+        # the first step begins at pure noise, whatever timestep it is given
+        highest = torch.cat([highest.new_tensor([N_TIMESTEPS - 1]), times[1:]])[draws.position]
     # the drawn timesteps, spread over these levels alone
     t = lowest + draws.t * (highest - lowest + 1) // N_TIMESTEPS
     _, trajectory = draws.trajectory.unique_consecutive(return_inverse=True)

@@ -135,7 +135,14 @@ def test_few_step_adapters_use_their_own_recipe(base, adapter, tmp_path):
         )
 
 
-def test_trailing_timesteps_are_those_of_a_stock_pipeline(base, adapter, tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        (2, {"timestep_spacing": "trailing"}),
+        (1, {"timestep_spacing": "leading", "steps_offset": 399}),
+    ],
+)
+def test_few_steps_are_those_of_a_stock_pipeline(base, adapter, tmp_path, steps, options):
     """A few-step adapter alone, and with another one beside it, which knows no number of steps."""
     from nbs_lib.models.lora.layers import add_lora
     from nbs_lib.models.lora.metadata import load_metadata
@@ -145,26 +152,26 @@ def test_trailing_timesteps_are_those_of_a_stock_pipeline(base, adapter, tmp_pat
     for seed, parameter in enumerate(add_lora(unet, 4, 4.0, seed=0)):
         noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
         parameter.data.copy_(0.05 * noise)
-    few = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": 2}
+    few = {"guidance_scale": 1.0, "scheduler": "DDIMScheduler", "steps": steps}
     few["timestep_spacing"] = "trailing"
     save_adapter(tmp_path, unet, load_metadata(adapter) | {"sampling": few})
     sampler = Sampler(base, tmp_path)
     tuned = sample(sampler, "tuned", PROMPTS[:1], [0], STEPS)
     pipe = base.pipeline()
     pipe.load_lora_weights(tmp_path)
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, **options)
     stock = pipe(
         PROMPTS[:1],
-        num_inference_steps=2,
+        num_inference_steps=steps,
         guidance_scale=1,
         generator=[torch.Generator().manual_seed(0)],
         output_type="np",
     ).images
-    assert tuned.nfe == 2 and apart(tuned.images, (stock * 255).round()) <= 1
+    assert tuned.nfe == steps and apart(tuned.images, (stock * 255).round()) <= 1
     assert apart(tuned.images, sample(sampler, "unguided", PROMPTS[:1], [0], 2).images) > 20
     for both in (f"{adapter} + {tmp_path} at 0.5", f"{tmp_path} + {adapter} at 0.5"):
         settings = sampler.resolver.resolve(both, STEPS)
-        assert (settings.steps, settings.timestep_spacing) == (2, "trailing")
+        assert (settings.steps, settings.timestep_spacing) == (steps, "trailing")
 
 
 def test_a_full_model_is_sampled_beside_its_base(base, tmp_path):

@@ -136,6 +136,12 @@ def test_all_steps_are_learned_at_batch_size_1(tmp_path):
     assert {positions.count(i) > 5 for i in range(4)} == {True}
 
 
+def test_a_single_step_is_compared_at_all_levels(tmp_path):
+    batch = few_step_examples(tmp_path, 400, few_steps=[1]).batch(0, 0, 1)
+    assert batch.rollout.times.tolist() == [399] and not batch.rollout.position.any()
+    assert batch.t.min() < 50 and batch.t.max() > 950
+
+
 def test_matching_above_reaches_pure_noise(tmp_path):
     cache = few_step_examples(tmp_path, 400, few_steps=[2], matching_levels="above")
     batch = cache.batch(0, 0, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from ...images.style import CONTENDER_COLOURS, INK, RULE, SOFT, contender_colour
@@ -21,11 +21,11 @@ LABEL_POSITIONS = [
 ]
 ALIGNMENTS = {1: "left", -1: "right", 0: "center"}
 DOT = 6.8  # points across a dot
+WIDE = 8  # times the least NFE from which on the axis of a frontier is logarithmic
 RING = 6.0  # points that a dot is wider than the one before it at the same place
+LEADER = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.7, "shrinkB": DOT / 2}
 # A box behind a text that a bar would run into.
 TEXT_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-
-
 TITLE = {"loc": "left", "fontsize": 11, "color": INK}
 SMALL = {"fontsize": 9, "color": SOFT}
 
@@ -105,8 +105,15 @@ def frontier(quality: dict[str, float], costs: dict[str, dict], rates: bool) -> 
     [line] = axes.plot(x, y, color=RULE, linewidth=2, zorder=1)
     axes.margins(0.18)
     largest = _dots(axes, points)
-    # NFE are whole numbers, and few of them
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    # few steps beside many would lie on one line
+    if points[-1].nfe >= WIDE * points[0].nfe:
+        axes.set_xscale("log")
+        axes.set_xticks(sorted({point.nfe for point in points}), minor=False)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter("{x:g}")
+    else:
+        # NFE are whole numbers, and few of them
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     title = "Similarity to guided's pictures (SSIM), by cost"
     if rates:
         title = "Right caption first of 16, by cost"
@@ -182,9 +189,10 @@ def _label(axes, labels, size, line):
 
     # from the top, because most positions are below their point
     for point in sorted(labels, key=lambda point: (-point.quality, point.nfe)):
+        place = (point.nfe, point.quality)
         label = axes.annotate(
             labels[point],
-            (point.nfe, point.quality),
+            place,
             (0, 0),
             textcoords="offset points",
             fontsize=8.5,
@@ -198,6 +206,10 @@ def _label(axes, labels, size, line):
             if is_free(box):
                 break
         covered.append(box)
+        # a label that is not beside its point could be another's
+        if lines:
+            start = label.get_position()
+            axes.annotate("", place, start, textcoords="offset points", arrowprops=LEADER)
 
 
 def effective_guidance(rows: Sequence[dict], w_train: float) -> Figure:

@@ -1,5 +1,6 @@
 """Adapters in the weights of a pipeline: this run's, and those of other runs."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,10 @@ class AdapterLoader:
         check_adapter(folder / LORA_FILE, self.layers)
         # a new name each time: peft refuses one that is loaded
         name = f"onepass-{len(self._originals)}-{len(self._loaded)}-{stamp[0]}"
-        self.pipe.load_lora_weights(str(folder), weight_name=LORA_FILE, adapter_name=name)
+        with warnings.catch_warnings():
+            # several adapters are meant
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            self.pipe.load_lora_weights(str(folder), weight_name=LORA_FILE, adapter_name=name)
         self.pipe.disable_lora()
         self._loaded[folder] = name, stamp
         for layer_name, layer in self.adapted_layers():

@@ -166,7 +166,7 @@ def frontier() -> dict:
         }
         for name, contender in results["contenders"].items()
     }
-    keys = ("contenders", "guidance_recovered", "to_guided", "dial", "set", "w_train")
+    keys = ("contenders", "guidance_recovered", "dial", "set", "w_train")
     return {
         "seconds": round(seconds, 1),
         "saved": saved,

@@ -44,7 +44,6 @@ def measure(recipe: str) -> dict:
         "scheduler",
         "contenders",
         "guidance_recovered",
-        "to_guided",
         "time_ratio",
         "nfe_ratio",
     )

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 import page
 
-from nbs_lib.compare.evaluate import CAPTION_SEEDS
+from nbs_lib.compare.measured_set import CAPTION_SEEDS
 from nbs_lib.compare.metrics.confidence import bootstrap_interval
 from nbs_lib.compare.metrics.image_metrics import recovered_by_picture
 from nbs_lib.compare.sampling.sampler import Sampler, load_sampler

@@ -33,6 +33,24 @@ def read_bounded(path: Path, max_size: int) -> bytes:
     return content
 
 
+def read_text(path: Path, max_size: int = 16 << 20) -> str:
+    """Return the text of a file in UTF-8, without a byte order mark.
+
+    max_size: bytes that the file may have
+
+    Errors: as `read_bounded`; ValueError for bytes that are no text
+    """
+    try:
+        # editors on Windows begin a file with a byte order mark
+        text = read_bounded(path, max_size).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no UTF-8 text") from None
+    # zeros are valid UTF-8, and no text has them
+    if "\0" in text:
+        raise ValueError(f"{path} is no UTF-8 text")
+    return text
+
+
 def read_json(path: Path, max_size: int = 16 << 20) -> Any:
     """Return the value in a JSON file.
 

@@ -1,9 +1,10 @@
 """The room of `3_compare.ipynb`: base and tuned from the same noise, looked at and measured.
 
 evaluate      the pictures of every contender, and the numbers
-measurements  costs, caption accuracy, scores and distances
+measured_set  the prompts whose pictures are measured
+measurements  costs, caption accuracy, scores, diversity and fidelity
 sampling      contenders through stock pipelines, and the cache of their pictures
-metrics       image metrics, CLIP scores, confidence intervals, effective guidance
+metrics       image metrics, models that see pictures, confidence intervals, effective guidance
 report        figures, a summary in text, and one offline HTML page
 playground    the widgets of `playground.ipynb`
 
@@ -49,11 +50,12 @@ def compare(config: Compare) -> Comparison:
 
     Pictures of an earlier comparison of the run, finished or interrupted, are used again.
     Errors: FileNotFoundError without a trained adapter; BaseError if the base is not the one it
-    was trained on; ClipError.
+    was trained on; ParameterError for the file of prompts; ClipError; VisionModelError.
     """
     run = Run(config.run)
     # before the stage begins: a refused comparison must leave the record as it was
     run.require("train")
+    config.file_prompts  # noqa: B018
     with run.stage(config) as record:
         sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
         cache = SampleCache(run.samples, sampler, write_above_bar)

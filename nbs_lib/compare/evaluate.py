@@ -3,32 +3,32 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 import numpy as np
 
 from ..config import Compare
-from ..picturebook.captions import Caption, held_out_captions
-from ..picturebook.draw import draw_picture
 from ..run.progress_bar import progress_bar, write_above_bar
+from .measured_set import SHOWN, MeasuredSet, draw_references, measured_set
 from .measurements import (
     BAR_OPTIONS,
     SamplesByName,
     measure_caption_accuracy,
     measure_costs,
-    measure_distances,
     measure_diversity,
+    measure_features,
+    measure_fidelity,
     measure_scores,
 )
-from .metrics.clip import load_clip
+from .metrics.clip import Clip, load_clip
 from .metrics.effective_guidance import guidance_settings, measure_effective_guidance
+from .metrics.vision import VisionModel, load_vision_model
 from .sampling.grid import grid_cells, sample_grid
 from .sampling.sample_cache import SampleCache
 from .sampling.sampler import Sampler
 from .sampling.settings import SamplingSettings, prompt_seed_pairs
 
-CAPTION_SEEDS = 10_000  # seed of the first held-out caption's picture; the next ones follow
+MAX_CUTS = 10  # prompts that are named because they are cut
 MAX_NAME_LENGTH = 24  # letters of a contender's name beside a progress bar
 
 
@@ -48,56 +48,86 @@ class Evaluation:
 def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     """Sample the contenders from the same noise, and measure them.
 
-    Errors: ClipError; ValueError for an axis that changes no picture.
+    Errors: ClipError; VisionModelError; ParameterError for the file of prompts; ValueError for an
+    axis that changes no picture.
     """
     sampler = cache.sampler
     resolver = sampler.resolver
     clip = load_clip(config.clip, sampler.base)
-    cuts = report_cut_prompts(config.prompts, sampler.base.tokenizer())
+    vision = load_vision_model(config.features) if config.features else None
+    cuts = report_cut_prompts(config.prompts + config.file_prompts, sampler.base.tokenizer())
     cells = grid_cells(resolver, config)  # refuses axes before anything is sampled
     settings = [
         resolver.resolve(name, config.steps, config.adapter_scale) for name in config.contenders
     ]
     costs = measure_costs(sampler, settings, config)
     prompts, seeds = prompt_seed_pairs(config.prompts, config.seeds)
-    captions = captions_for(sampler, config)
-    texts = [caption.text for caption in captions]
+    measured = measured_set(sampler, config)
+    # the pictures that are shown are sampled in any case
+    n_more = 0 if measured.source == SHOWN else len(measured.prompts)
     guided, tuned = guidance_settings(resolver, config)
     # a progress bar needs the number before the first picture
-    n_pictures = len(settings) * (len(prompts) + len(texts))
+    n_pictures = len(settings) * (len(prompts) + n_more)
     n_pictures += (len(guided) + len(tuned)) * len(prompts) + len(cells)
-    effective_guidance = grid = reference = None
+    effective_guidance = grid = None
     with sampling_bar(cache, n_pictures):
         samples = sample_contenders(cache, settings, prompts, seeds)
         scored = samples
-        if captions:
-            caption_seeds = [CAPTION_SEEDS + index for index in range(len(captions))]
-            scored = sample_contenders(cache, settings, texts, caption_seeds)
-            reference = draw_references(captions)
+        if n_more:
+            scored = sample_contenders(cache, settings, measured.prompts, measured.seeds)
         if tuned:
             effective_guidance = measure_effective_guidance(cache, guided, tuned, prompts, seeds)
         if cells:
             grid = sample_grid(cache, cells, config)
-    # captions, if there are any: they are more pictures, and the CLIP knows their words
-    rates, recovered = measure_caption_accuracy(scored, captions, resolver.objective)
-    scores, reference_set = measure_scores(scored, texts or prompts, clip, reference)
+    quality, whole = measure_quality(scored, measured, clip, vision, resolver.objective)
     diversities = measure_diversity(samples, prompts)
     contenders = {}
     for name in config.contenders:
-        values = {"caption_first": rates.get(name), "diversity": diversities[name]}
-        contenders[name] = costs[name] | values | scores.get(name, {})
-    results = settings_of(sampler, config) | {
-        "contenders": contenders,
+        contenders[name] = costs[name] | quality[name] | {"diversity": diversities[name]}
+    results = (
+        settings_of(sampler, config)
+        | whole
+        | {
+            "contenders": contenders,
+            "dial": effective_guidance,
+            "time_ratio": costs["tuned"]["seconds"] / costs["guided"]["seconds"],
+            "nfe_ratio": costs["tuned"]["nfe"] / costs["guided"]["nfe"],
+            "cut_prompts": cuts,
+        }
+    )
+    return Evaluation(sampler, config, prompts, seeds, samples, grid, results)
+
+
+def measure_quality(
+    samples: SamplesByName,
+    measured: MeasuredSet,
+    clip: Clip | None,
+    vision: VisionModel | None,
+    objective: str,
+) -> tuple[dict[str, dict], dict]:
+    """Return what the pictures of each contender are worth, and what holds for all of them.
+
+    samples: of the measured prompts
+    clip, vision: None for no scores, and for the CLIP's features in place of the vision model's
+    """
+    rates, recovered = measure_caption_accuracy(samples, measured.captions, objective)
+    reference = draw_references(measured.captions) if measured.captions else None
+    clip_features = measure_features("scores", samples, clip) if clip else {}
+    scores, reference_set = measure_scores(clip_features, measured.prompts, clip, reference)
+    features = measure_features("features", samples, vision) if vision else clip_features
+    fidelity = measure_fidelity(samples, measured.prompts, features)
+    quality = {}
+    for name in samples:
+        values = {"caption_first": rates.get(name), "fidelity": fidelity[name]}
+        quality[name] = values | scores.get(name, {})
+    model = vision or clip
+    return quality, {
         "clip": clip.name if clip else None,
         "set": reference_set,
+        "measured_on": measured.source,
+        "features": model.name if model else None,
         "guidance_recovered": recovered,
-        "to_guided": measure_distances(samples, prompts),
-        "dial": effective_guidance,
-        "time_ratio": costs["tuned"]["seconds"] / costs["guided"]["seconds"],
-        "nfe_ratio": costs["tuned"]["nfe"] / costs["guided"]["nfe"],
-        "cut_prompts": cuts,
     }
-    return Evaluation(sampler, config, prompts, seeds, samples, grid, results)
 
 
 def settings_of(sampler: Sampler, config: Compare) -> dict:
@@ -133,28 +163,15 @@ def report_cut_prompts(prompts: Sequence[str], tokenizer: Any) -> list[dict]:
     for prompt, ids in zip(prompts, token_ids, strict=True):
         if len(ids) > limit:
             cuts.append({"prompt": prompt, "tokens": len(ids), "read": limit})
-            write_above_bar(
-                f"the text encoder reads {limit} of the {len(ids)} tokens of {prompt[:60]!r}…"
-            )
+    for cut in cuts[:MAX_CUTS]:
+        start = cut["prompt"][:60]
+        write_above_bar(
+            f"the text encoder reads {limit} of the {cut['tokens']} tokens of {start!r}…"
+        )
+    # a file of prompts may have hundreds
+    if len(cuts) > MAX_CUTS:
+        write_above_bar(f"… and {limit} tokens of {len(cuts) - MAX_CUTS} other prompts")
     return cuts
-
-
-def captions_for(sampler: Sampler, config: Compare) -> list[Caption]:
-    """Return the held-out captions to sample; only the embedded base knows their world."""
-    # the captions describe scenes of the picture-book
-    if sampler.base.name != "embedded" or not config.captions:
-        return []
-    return held_out_captions(config.captions)
-
-
-def draw_references(captions: Sequence[Caption]) -> np.ndarray:
-    """Return a picture of each caption as the data set draws them: uint8 [n, h, w, 3]."""
-    # fixed seeds, so that every comparison measures from the same set
-    scenes = [
-        draw_picture(caption.scene, Random(f"real {index}"))
-        for index, caption in enumerate(captions)
-    ]
-    return np.stack([np.asarray(scene) for scene in scenes])
 
 
 @contextmanager

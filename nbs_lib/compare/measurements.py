@@ -4,15 +4,15 @@ costs             UNet evaluations, seconds and memory
 caption accuracy  how often a picture fits its own held-out caption best
 scores            CLIP score, FID and KID
 diversity         distances between the pictures of one prompt
-distances         latent MSE, SSIM and PSNR to the guided pictures
+fidelity          distances to the guided pictures
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..config import Compare
 from ..config.contenders import CONTENDERS
@@ -23,21 +23,20 @@ from ..run.progress_bar import progress_bar
 from .metrics.clip import Clip
 from .metrics.confidence import (
     bootstrap_interval,
-    by_prompt,
+    rate_with_interval,
     set_intervals,
     sums_by_prompt,
-    wilson,
     with_interval,
 )
+from .metrics.fidelity import feature_distance, ratio_with_interval
 from .metrics.image_metrics import (
     clip_score,
     diversity,
     latent_mse,
-    psnr,
     recovered_by_picture,
-    squared_error,
     ssim,
 )
+from .metrics.vision import VisionModel
 from .sampling.sample_cache import CachedSamples
 from .sampling.sampler import Sampler
 from .sampling.settings import SamplingSettings, prompt_seed_pairs
@@ -46,6 +45,7 @@ REPETITIONS = 3  # rounds of timing; the median counts
 MIN_SET_SIZE = 4  # pictures of a set, for FID and KID
 BAR_OPTIONS = {"mininterval": 5, "ncols": 88}
 SamplesByName = Mapping[str, CachedSamples]
+Features = Mapping[str, torch.Tensor]  # of pictures, on the unit sphere [n, d], by contender
 
 
 def counted(
@@ -101,7 +101,7 @@ def measure_caption_accuracy(
     hits, rates = {}, {}
     for name, cached in counted("captions", samples.items(), "contender"):
         hits[name] = caption_ranked_first(cached.images, captions, clip, tokenizer).numpy()
-        rates[name] = _rate(hits[name], texts)
+        rates[name] = rate_with_interval(hits[name], texts)
     # fine-tuning learns images, not guidance
     recovered = None if objective == "finetune" else _recovered(hits, texts)
     return rates, recovered
@@ -119,39 +119,26 @@ def _recovered(hits, texts):
     return {"value": value, "low": low, "high": high}
 
 
-def _rate(hits, texts):
-    """Return the share of hits with its interval."""
-    n_hits = int(hits.sum())
-    if 0 < n_hits < len(hits):
-        low, high = bootstrap_interval(
-            sums_by_prompt(hits, texts),
-            lambda sums, counts: sums.sum() / counts.sum(),
-        )
-    else:
-        # all resamples are equal, and a bootstrap's interval would be one point
-        low, high = wilson(n_hits, len(hits))
-    return {
-        "rate": float(hits.mean()),
-        "low": low,
-        "high": high,
-        "count": len(hits),
-    }
+def measure_features(desc: str, samples: SamplesByName, model: Clip | VisionModel) -> Features:
+    """Return each contender's features. desc: of the progress bar."""
+    features = {}
+    for name, cached in counted(desc, samples.items(), "contender"):
+        features[name] = model.image_features(cached.images)
+    return features
 
 
 def measure_scores(
-    samples: SamplesByName, prompts: Sequence[str], clip: Clip | None, reference: np.ndarray | None
+    features: Features, prompts: Sequence[str], clip: Clip | None, reference: np.ndarray | None
 ) -> tuple[dict[str, dict], dict | None]:
     """Return clip_score, fid and kid by contender, in the CLIP's space, and the set these refer to.
 
+    features: of each contender's pictures, by the CLIP
     clip: None for no scores
     reference: pictures of the data for these prompts, uint8 [n, h, w, 3]; None for guided's
     """
     if clip is None:
         return {}, None
     texts = clip.text_features(prompts)
-    features = {}
-    for name, cached in counted("scores", samples.items(), "contender"):
-        features[name] = clip.image_features(cached.images)
     source = "guided"
     reference_features = features["guided"]
     if reference is not None:
@@ -177,36 +164,46 @@ def measure_diversity(samples: SamplesByName, prompts: Sequence[str]) -> dict[st
     return diversities
 
 
-def measure_distances(samples: SamplesByName, prompts: Sequence[str]) -> dict[str, dict]:
-    """Return each contender's distances to the guided pictures, with their intervals."""
-    distances = {}
-    for name, cached in samples.items():
-        if name != "guided":
-            distances[name] = _distances(cached, samples["guided"], prompts)
-    return distances
+def measure_fidelity(
+    samples: SamplesByName, prompts: Sequence[str], features: Features
+) -> dict[str, dict | None]:
+    """Return each contender's fidelity to guided, None for guided itself.
+
+    count                   pictures, each beside guided's of the same prompt and seed
+    latent_mse              mean squared difference of final latents
+    distance_ratio          its mean over that of unguided, see `metrics.fidelity.distance_ratio`
+    nearer                  share of pictures with a lower latent_mse than unguided's
+    ssim                    structural similarity
+    feature_distance_ratio  as distance_ratio, by the cosine of features
+
+    Each but the count has its interval, and is None where it is not defined.
+    features: of each contender's pictures, {} for none
+    """
+    fidelity = {}
+    for name in counted("fidelity", samples, "contender"):
+        measured = None if name == "guided" else _fidelity(name, samples, prompts)
+        if measured and features:
+            own = feature_distance(features[name], features["guided"])
+            baseline = feature_distance(features["unguided"], features["guided"])
+            measured["feature_distance_ratio"] = ratio_with_interval(own, baseline, prompts)
+        fidelity[name] = measured
+    return fidelity
 
 
-def _distances(a, b, prompts):
+def _fidelity(name, samples, prompts):
+    a, b, unguided = (samples[other] for other in (name, "guided", "unguided"))
+    names = ("latent_mse", "distance_ratio", "nearer", "ssim", "feature_distance_ratio")
+    fidelity = {"count": len(prompts)} | dict.fromkeys(names)
     # another pipeline's pictures may have another size
     if a.latents.shape != b.latents.shape or a.images.shape != b.images.shape:
-        return {
-            "latent_mse": None,
-            "ssim": None,
-            "psnr": None,
-            "intervals": {},
-        }
-    latents = with_interval(latent_mse(a.latents, b.latents), prompts)
-    similarity = with_interval(ssim(a.images, b.images), prompts)
-    # errors, not decibels: a PSNR is taken over all pixels, and its mean is another number
-    errors = by_prompt(squared_error(a.images, b.images), prompts)
-    decibels = psnr(errors)
-    return {
-        "latent_mse": latents["value"],
-        "ssim": similarity["value"],
-        "psnr": decibels if math.isfinite(decibels) else None,  # JSON has no infinity
-        "intervals": {
-            "latent_mse": [latents["low"], latents["high"]],
-            "ssim": [similarity["low"], similarity["high"]],
-            "psnr": list(bootstrap_interval(errors, psnr)),
-        },
+        return fidelity
+    distances, baseline = (latent_mse(other.latents, b.latents) for other in (a, unguided))
+    fidelity |= {
+        "latent_mse": with_interval(distances, prompts),
+        "distance_ratio": ratio_with_interval(distances, baseline, prompts),
+        "ssim": with_interval(ssim(a.images, b.images), prompts),
     }
+    # unguided is the yardstick itself
+    if name != "unguided":
+        fidelity["nearer"] = rate_with_interval(distances < baseline, prompts)
+    return fidelity

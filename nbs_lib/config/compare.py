@@ -1,8 +1,11 @@
 """Parameters of `3_compare.ipynb` and of the playground."""
 
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
+from ..files import ROOT
+from ..untrusted_files import read_text
 from .contenders import CONTENDERS, SCHEDULERS, Contender, parse_contender
 from .fields import group
 from .grid_axes import Axis, parse_axes
@@ -101,9 +104,16 @@ class Compare(Stage):
 
     captions: int = measuring(
         150,
-        "Held-out captions of the picture-book for the caption accuracy, 0 for none.",
+        "Held-out captions of the picture-book whose pictures are measured, 0 for none. "
+        "Another base has none.",
         ge=0,
         le=100_000,
+    )
+    prompts_file: str = measuring(
+        "",
+        "Text file of prompts whose pictures are measured in place of the captions. It has one on "
+        "each line; empty lines and those that begin with # are left out.",
+        allowed="empty, or a text file",
     )
     clip: str = measuring(
         "auto",
@@ -111,6 +121,12 @@ class Compare(Stage):
         "base's own for any base, auto the same for that base only.",
         pattern=r"\S",
         allowed="auto, embedded, none, a folder or a hub id",
+    )
+    features: str = measuring(
+        "",
+        "Folder of a vision model, such as DINOv2, in whose features the distance to guided is "
+        "measured. Empty takes the CLIP.",
+        allowed="empty, or a folder",
     )
     effective_guidance_at: list[float] = measuring(
         [],
@@ -151,6 +167,29 @@ class Compare(Stage):
     def parsed_contenders(self) -> dict[str, Contender]:
         """The contenders by their names. Errors: ValueError, with the allowed forms."""
         return {name: parse_contender(name) for name in self.contenders}
+
+    @cached_property
+    def file_prompts(self) -> list[str]:
+        """The prompts of `prompts_file`, [] without one. Errors: ParameterError."""
+        if not self.prompts_file:
+            return []
+        try:
+            text = read_text(ROOT / Path(self.prompts_file).expanduser())
+        except FileNotFoundError:
+            raise self._prompts_error("there is no such file") from None
+        except OSError as failure:
+            raise self._prompts_error(failure.strerror) from None
+        except ValueError as failure:
+            raise self._prompts_error(str(failure)) from None
+        lines = [" ".join(line.split()) for line in text.splitlines()]
+        prompts = [line for line in lines if line and not line.startswith("#")]
+        if not prompts:
+            raise self._prompts_error("it has no prompts")
+        return prompts
+
+    def _prompts_error(self, problem):
+        allowed = "allowed is a text file in UTF-8 with a prompt on each line"
+        return ParameterError(f"given {self.prompts_file!r}: {problem}; {allowed}", "prompts_file")
 
     @cached_property
     def grid_axes(self) -> list[Axis]:

@@ -93,11 +93,17 @@ def comparison_results(run: Run) -> dict | None:
         return None
     contenders = results["contenders"]
     rates = {name: contenders[name]["caption_first"] for name in contenders}
+    # an older comparison has no fidelity; fine-tuning learns images, not guidance
+    fidelity = contenders["tuned"].get("fidelity")
+    if results.get("objective") == "finetune":
+        fidelity = None
     names = ("steps", "scheduler", "adapter_scale", "guidance_recovered", "time_ratio", "nfe_ratio")
     return {name: results[name] for name in names} | {
         "nfe": {name: contenders[name]["nfe"] for name in contenders},
         # without a scoring model there are no rates
         "caption_first": rates if all(rates.values()) else None,
+        "fidelity": fidelity,
+        "measured_on": results.get("measured_on"),
     }
 
 
@@ -159,11 +165,30 @@ def _comparison_rows(results: dict) -> list[tuple[str, str]]:
         rows.append((f"right caption first, of {rates['tuned']['count']}", texts))
     if recovered := results["guidance_recovered"]:
         rows.append(("guidance recovered", _percent(recovered["value"])))
+    rows += _fidelity_rows(results)
     nfe = ", ".join(f"{name} {results['nfe'][name]:g}" for name in CONTENDERS)
     settings = f"{results['steps']} steps, {results['scheduler']}"
     settings += f", adapter scale {results['adapter_scale']:g}"
     rows.append(("UNet evaluations for one image", f"{nfe} ({settings})"))
     return [*rows, ("time of tuned, of guided's", f"{results['time_ratio']:.2f}")]
+
+
+def _fidelity_rows(results: dict) -> list[tuple[str, str]]:
+    fidelity = results["fidelity"]
+    # another size of pictures than the base's has no distances
+    if not fidelity or not fidelity["distance_ratio"] or not fidelity["nearer"]:
+        return []
+    ratio, nearer = fidelity["distance_ratio"], fidelity["nearer"]
+    interval = ""
+    if ratio["low"] is not None:
+        interval = f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    return [
+        ("distance to guided, of unguided's", f"{ratio['value']:.2f}{interval}"),
+        (
+            "pictures nearer to guided than unguided's",
+            f"{_percent(nearer['rate'])} of {nearer['count']}, of {results['measured_on']}",
+        ),
+    ]
 
 
 def _percent(rate: float) -> str:

@@ -31,8 +31,8 @@ def preview_run(
     stages: the config of each stage
     reasons: why each stage would be executed, [] if it is kept; see `plan.plan`
 
-    Errors: ParameterError if the run would fail: the base or the source is missing, or this machine
-    cannot do what the parameters ask for.
+    Errors: ParameterError if the run would fail: the base, the source or the file of prompts is
+    missing, or this machine cannot do what the parameters ask for.
     """
     from ..models import BaseError
     from ..prepare.examples import SourceError
@@ -40,6 +40,8 @@ def preview_run(
 
     # heavy modules are imported inside the functions, so that other commands stay quick
     prepare = stages["prepare"]
+    # refused here as a comparison would
+    stages["compare"].file_prompts  # noqa: B018
     try:
         base = _find_base(prepare)
         preview = {"base": _describe_base(prepare, base)}

@@ -20,6 +20,7 @@ INPUT_NAMES = {
     "code": "the library's code",
     "notebook": "the notebook",
     "base": "the embedded base",
+    "prompts_file": "the file of prompts",
 }
 
 
@@ -103,6 +104,8 @@ def find_reasons(
         ]
         if config.clip not in COVERED_CLIPS:
             uncovered.append(f"clip {config.clip}")
+        if config.features:
+            uncovered.append(f"features {config.features}")
     return [f"{name} is looked at again" for name in uncovered]
 
 

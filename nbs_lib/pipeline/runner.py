@@ -90,6 +90,8 @@ def _execute_stages(
     start: str | None,
     say: Say,
 ) -> Run | None:
+    # read here too: the comparison comes last, and would be refused after a long training
+    stages["compare"].file_prompts  # noqa: B018
     if stages["train"].node_rank:
         return _join_training(run, stages, start, say)
     log = Log(run.log)

@@ -1,8 +1,9 @@
-"""Hashes of everything a stage's result depends on besides its parameters."""
+"""Hashes of everything a stage's result depends on besides its parameters' values."""
 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..files import PACKAGE, ROOT, file_hash, value_hash
 from .environment import versions
@@ -27,6 +28,8 @@ BESIDE = {
     "train": ("images/convert.py", "run/continuation.py"),
     "compare": ("images",),
 }
+# The parameters that name a file whose content a stage's result depends on.
+FILE_PARAMETERS = ("prompts_file",)
 
 
 def environment_hashes(stage: str, notebook: str, embedded: bool) -> dict[str, str]:
@@ -43,6 +46,17 @@ def environment_hashes(stage: str, notebook: str, embedded: bool) -> dict[str, s
     # training sees the base only through the outputs of prepare
     if embedded and stage != "train":
         hashes["base"] = shipped_base_hash()
+    return hashes
+
+
+def parameter_file_hashes(parameters: dict[str, Any]) -> dict[str, str]:
+    """Return the hash of each file that a stage's parameters name, "" for one that is missing."""
+    hashes = {}
+    for name in FILE_PARAMETERS:
+        if parameters.get(name):
+            path = ROOT / Path(parameters[name]).expanduser()
+            # the stage itself refuses a missing file; reading a pipe would wait without end
+            hashes[name] = file_hash(path) if path.is_file() else ""
     return hashes
 
 

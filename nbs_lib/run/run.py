@@ -32,7 +32,7 @@ from typing import Any
 from ..config import PLACE, STAGES
 from ..config.validation import as_parameters
 from ..files import ROOT, file_hash, remove, scan_folder, value_hash, write_atomic
-from .fingerprint import environment_hashes
+from .fingerprint import environment_hashes, parameter_file_hashes
 from .locks import RunError, folder_gone_message, is_locked, lock
 from .out_of_date import check_replaceable, describe_differences, outdated_stages, outputs_hash
 from .record import RecordError, read_record
@@ -130,19 +130,20 @@ class Run:
     def inputs(self, config: Any) -> dict[str, str]:
         """Return the hash of each thing that a stage's result depends on.
 
-        Their names: parameters, code, notebook, versions, base (the shipped one), earlier stages.
+        Their names: parameters, those that name a file, code, notebook, versions, base, stages.
         """
         stage = stage_name(config)
         parameters = as_parameters(config)
-        prepared = self.stage_record("prepare").get("parameters", {})
+        record = self.read()
+        prepared = record.get("stages", {}).get("prepare", {}).get("parameters", {})
         # training and comparison have no base of their own: they use the prepared one
         base = parameters.get("base") or prepared.get("base")
         # the place of a stage (folder, launcher, hosts) does not change its result
         relevant = {name: value for name, value in parameters.items() if name not in PLACE}
-        record = self.read()
         earlier = list(STAGES)[: list(STAGES).index(stage)]
         return {
             "parameters": value_hash(relevant),
+            **parameter_file_hashes(parameters),
             **environment_hashes(stage, self.notebook(stage).name, base == "embedded"),
             **{name: outputs_hash(record, name) for name in earlier},
         }
@@ -154,9 +155,8 @@ class Run:
         if stage_record.get("status") != "done":
             return ["not done yet"]  # one reason is enough: nothing else is comparable
         before = stage_record.get("inputs", {})
-        inputs = self.inputs(config)
-        changed = [name for name, value in inputs.items() if before.get(name) != value]
-        return changed + self.altered(stage)
+        now = self.inputs(config).items()
+        return [name for name, value in now if before.get(name) != value] + self.altered(stage)
 
     def altered(self, stage: str) -> list[str]:
         """Return the outputs of a stage that are missing or no longer what it wrote."""

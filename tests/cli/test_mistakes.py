@@ -208,6 +208,14 @@ def test_dry_run_refuses_a_missing_base(project, name):
     assert not (project.outputs / name).exists()
 
 
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+def test_a_missing_file_of_prompts_is_refused_before_anything_is_done(project, name, options):
+    """The comparison comes last, and would refuse it after the training."""
+    command = ("run", "demo", "--name", name, *options, "-p", "compare.prompts_file=none.txt")
+    check_one_sentence(project.onepass(*command, status=2), "'none.txt': there is no such file")
+    assert not (project.outputs / name).exists()
+
+
 def test_replacing_a_finished_training_is_announced(project, name):
     command = ["run", "demo", "--name", name]
     project.onepass(*command)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from nbs_lib.compare import compare, summary
 from nbs_lib.config import Compare
+from nbs_lib.config.validation import ParameterError
 from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow
@@ -52,8 +53,10 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
             "negative",
             "cut_prompts",
         ),
-        *("guidance_recovered", "to_guided", "time_ratio", "nfe_ratio", "pictures", "figures"),
+        *("guidance_recovered", "measured_on", "features", "time_ratio", "nfe_ratio"),
+        *("pictures", "figures"),
     }
+    assert results["measured_on"] == "held-out captions" and results["features"] == "embedded"
     assert {name: row["nfe"] for name, row in results["contenders"].items()} == {
         "unguided": 2,
         "guided": 4,
@@ -66,7 +69,9 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
     )
     seconds = {name: row["seconds"] for name, row in results["contenders"].items()}
     assert results["time_ratio"] == seconds["tuned"] / seconds["guided"]
-    for row in results["contenders"].values():
+    for name, row in results["contenders"].items():
+        assert (row["fidelity"] or {"count": 10})["count"] == 10, "of the captions, not of prompts"
+        assert (row["fidelity"] is None) == (name == "guided")
         assert row["caption_first"]["count"] == 10
         assert (
             0
@@ -110,8 +115,43 @@ def test_a_comparison_without_captions_has_no_caption_accuracy(trained):
         and compared.results["figures"]["rates"] is None
     )
     assert not (trained.compare / "rates.png").exists()
-    assert compared.results["to_guided"]["tuned"] == compared.results["to_guided"]["unguided"]
+    unguided, tuned = (
+        compared.results["contenders"][name]["fidelity"] for name in ("unguided", "tuned")
+    )
+    # λ = 0 is the base
+    assert tuned | {"nearer": None} == unguided and tuned["nearer"]["rate"] == 0
+    assert tuned["count"] == 2 and compared.results["measured_on"] == "the prompts shown"
+    assert "2 pictures of the prompts shown" in summary(compared)
     assert all(line.split()[1] == "–" for line in summary(compared).splitlines()[1:4])
+
+
+def test_a_file_of_prompts_takes_the_place_of_the_captions(trained, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("# a remark\nA red cat\n\nA blue cat\nA red cat\nA dog\nA bus\n")
+    options = {"prompts_file": str(file), "seeds": [0], "captions": 10}
+    compared = compare(config(trained, **options))
+    results = compared.results
+    assert results["measured_on"] == "prompts of a file" and results["guidance_recovered"] is None
+    assert results["set"] == {"of": "guided", "pictures": 5} and results["figures"]["rates"] is None
+    tuned = results["contenders"]["tuned"]
+    assert tuned["caption_first"] is None and tuned["fidelity"]["count"] == 5
+    # the seeds of the captions, so that equal prompts are other pictures
+    texts = [Image.open(path).text["onepass"] for path in trained.samples.glob("*.png")]
+    sampled = {(row["prompt"], row["seed"]) for row in map(json.loads, texts)}
+    measured = ["A red cat", "A blue cat", "A red cat", "A dog", "A bus"]
+    expected = {(prompt, 10_000 + index) for index, prompt in enumerate(measured)}
+    assert sampled == expected | {("A boy is watching TV", 0)}
+    page = trained.report.read_text()
+    assert "5 pictures of prompts of a file" in page
+    assert "5 pictures of prompts of a file" in summary(compared)
+    assert trained.changed(config(trained, **options)) == []
+    file.write_text("A red cat\nA blue cat\n")
+    assert trained.changed(config(trained, **options)) == ["prompts_file"]
+    file.unlink()
+    before = trained.read()
+    with pytest.raises(ParameterError, match="there is no such file"):
+        compare(config(trained, **options))
+    assert trained.read() == before, "a refused comparison leaves the record as it was"
 
 
 def test_an_untrained_run_is_refused_before_anything_is_written(run_folder):
@@ -144,7 +184,8 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
     assert {name: row["nfe"] for name, row in results["contenders"].items()} == dict(
         zip(more, (2, 4, 3, 2, 3, 2, 2), strict=True)
     )
-    assert results["to_guided"]["tuned at 0.5"] == results["to_guided"][f"{trained.folder} at 0.5"]
+    fidelity = {name: row["fidelity"] for name, row in results["contenders"].items()}
+    assert fidelity["tuned at 0.5"] == fidelity[f"{trained.folder} at 0.5"]
     for row in results["contenders"].values():
         assert row["seconds_low"] <= row["seconds"] <= row["seconds_high"]
         for name in ("clip_score", "fid", "kid"):
@@ -166,7 +207,8 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
         for i, end in enumerate(ends)
         if end not in ends[:i] and not end.startswith(("guided ", "selective"))
     ]
-    counts = {"timing": 3, "compare": pictures, "captions": 7, "scores": 7, "figures": 7}
+    counts = {"timing": 3, "compare": pictures, "captions": 7, "scores": 7, "fidelity": 7}
+    counts |= {"figures": 7}
     assert ends == [f"{name} {count} of {count}" for name, count in counts.items()]
     assert (
         "\rtuned at 0.5: " in message
@@ -192,7 +234,8 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
     assert {
         path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()
     } == pictures
-    assert again["to_guided"] == results["to_guided"] and again["dial"] == results["dial"]
+    assert again["dial"] == results["dial"]
+    assert {name: row["fidelity"] for name, row in again["contenders"].items()} == fidelity
     compare(config(trained, captions=0))
     assert len(list(trained.samples.glob("*.png"))) == 6, "what is not compared any more is gone"
 
@@ -261,7 +304,5 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
     ],
 )
 def test_wrong_parameters_are_refused(parameters, message):
-    from nbs_lib.config.validation import ParameterError
-
     with pytest.raises(ParameterError, match=message):
         Compare(**parameters)

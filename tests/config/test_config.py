@@ -1,3 +1,4 @@
+import os
 import pickle
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 
@@ -6,6 +7,7 @@ import pytest
 from nbs_lib.config import REFERENCE_PROMPTS, Compare, MakeBase, Play, Prepare, Train
 from nbs_lib.config.fields import describe
 from nbs_lib.config.validation import ParameterError, as_parameters, from_notebook, from_parameters
+from nbs_lib.files import ROOT
 
 
 @pytest.mark.parametrize(
@@ -255,6 +257,42 @@ def test_no_prompts_are_those_of_the_reference_which_are_recorded():
     assert as_parameters(Compare())["prompts"] == REFERENCE_PROMPTS and Compare(
         prompts=["a cat"]
     ).prompts == ["a cat"]
+
+
+def test_prompts_of_a_file_are_its_lines_that_are_not_empty_and_no_remarks(tmp_path):
+    file = tmp_path / "prompts.txt"
+    text = "\ufeff# of June\r\nA red  cat\r\n\r\n  A blue c\u00e4t \r\n # more\r\nA cat #2"
+    file.write_bytes(text.encode())
+    config = Compare(prompts_file=str(file))
+    assert config.file_prompts == ["A red cat", "A blue c\u00e4t", "A cat #2"]
+    assert Compare().file_prompts == [] and "file_prompts" not in as_parameters(config)
+    relative = os.path.relpath(file, ROOT)
+    assert Compare(prompts_file=relative).file_prompts == config.file_prompts
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "there is no such file"),
+        ("folder", "Is a directory"),
+        (b"", "it has no prompts"),
+        (b"\xef\xbb\xbf\n# a remark\n \t\n", "it has no prompts"),
+        (b"A caf\xe9\n", "is no UTF-8 text"),
+        (b"\x89PNG\r\n\x1a\n", "is no UTF-8 text"),
+        (b"A cat\0\n", "is no UTF-8 text"),
+    ],
+)
+def test_a_file_without_prompts_is_refused_in_a_sentence(tmp_path, content, problem):
+    file = tmp_path / "prompts.txt"
+    if content == "folder":
+        file.mkdir()
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ParameterError) as failure:
+        Compare(prompts_file=str(file)).file_prompts  # noqa: B018
+    message = str(failure.value)
+    assert message.startswith(f"parameter prompts_file: given {str(file)!r}: ")
+    assert problem in message and "a prompt on each line" in message and "\n" not in message
 
 
 def test_an_error_names_the_stage_of_its_parameter_also_after_pickling():

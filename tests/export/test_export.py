@@ -406,6 +406,30 @@ def test_numbers_of_an_earlier_adapter_are_left_out(base, trained, tmp_path):
     assert "time of tuned" not in (folder / "README.md").read_text()
 
 
+def test_a_card_says_how_near_the_pictures_are_to_guided(run, exported, tmp_path):
+    results = json.loads((run.compare / "results.json").read_text())
+    fidelity = results["contenders"]["tuned"]["fidelity"]
+    card = (exported["diffusers"] / "README.md").read_text()
+    ratio, nearer = fidelity["distance_ratio"], fidelity["nearer"]
+    numbers = f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    assert f"| distance to guided, of unguided's | {numbers} |" in card
+    assert f"| {100 * nearer['rate']:.0f} % of {nearer['count']}, of held-out captions |" in card
+    other = Run(shutil.copytree(run.folder, tmp_path / "other", symlinks=True))
+    older = results | {"to_guided": {}}
+    del older["measured_on"]
+    for row in older["contenders"].values():
+        del row["fidelity"]
+    (other.compare / "results.json").write_text(json.dumps(older))
+    card = (export(other.folder, "diffusers") / "README.md").read_text()
+    assert "distance to guided" not in card and "| time of tuned, of guided's |" in card
+    older["contenders"]["tuned"]["fidelity"] = fidelity
+    for objective, shown in (("guidance", True), ("finetune", False)):
+        changed = older | {"objective": objective, "measured_on": "held-out captions"}
+        (other.compare / "results.json").write_text(json.dumps(changed))
+        compared = comparison_results(other)
+        assert bool(compared["fidelity"]) == shown, "fine-tuning learns images, not guidance"
+
+
 def test_numbers_of_a_replaced_adapter_are_left_out(run, tmp_path):
     other = Run(shutil.copytree(run.folder, tmp_path / "other", symlinks=True))
     for digest in (file_hash(other.adapter / LORA_FILE), "0" * 64):

@@ -121,6 +121,19 @@ def test_the_report_is_marked_while_it_is_out_of_date(finished_run):
     assert outdated_stages(run.read()) == {"train": "prepare", "compare": "prepare"}
 
 
+def test_a_comparison_depends_on_what_its_file_of_prompts_holds(run_folder, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("A cat\n")
+    run = Run(run_folder)
+    plain, config = (Compare(run=str(run_folder), prompts_file=name) for name in ("", str(file)))
+    assert "prompts_file" not in run.inputs(plain), "as runs that were recorded before"
+    run.update_stage("compare", status="done", inputs=run.inputs(config), outputs={})
+    assert run.changed(config) == []
+    for change in (lambda: file.write_text("A dog\n"), file.unlink):
+        change()
+        assert run.changed(config) == ["prompts_file"]
+
+
 def test_a_failure_is_recorded_with_its_message(run_folder):
     run = Run(run_folder)
     with pytest.raises(ValueError, match="bad luck"), run.stage(Prepare(run=str(run_folder))):

@@ -91,6 +91,23 @@ def with_interval(values: np.ndarray, prompts: Sequence[str]) -> dict:
     return {"value": float(np.mean(means)), "low": low, "high": high}
 
 
+def rate_with_interval(hits: np.ndarray, prompts: Sequence[str]) -> dict:
+    """Return the share of pictures that are hits with its interval: rate, low, high, count.
+
+    hits: bool [n]
+    """
+    sums, counts = sums_by_prompt(hits, prompts)
+    if 0 < sums.sum() < len(hits):
+        low, high = bootstrap_interval(
+            (sums, counts), lambda sums, counts: sums.sum() / counts.sum()
+        )
+    else:
+        # all resamples are equal, and a bootstrap's interval would be one point; the prompts are
+        # the trials, as everywhere here
+        low, high = wilson(len(counts) if len(hits) and hits[0] else 0, len(counts))
+    return {"rate": float(np.mean(hits)), "low": low, "high": high, "count": len(hits)}
+
+
 def set_intervals(
     a: torch.Tensor, b: torch.Tensor, prompts: Sequence[str], seed: int = 0
 ) -> dict[str, dict]:

@@ -10,6 +10,8 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+SSIM_BATCH = 16  # pictures
+
 
 def guidance_recovered(
     unguided: float,
@@ -38,28 +40,20 @@ def latent_mse(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
     return (a - b).square().flatten(1).mean(1).numpy()
 
 
-def squared_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the mean squared difference of pictures uint8 [n, h, w, 3], by picture: [n]."""
-    return np.square(a.astype(np.float64) - b).reshape(len(a), -1).mean(1)
-
-
-def psnr(errors: np.ndarray) -> float:
-    """Return the peak signal-to-noise ratio in dB over all pixels, infinite for equal pictures.
-
-    errors: of `squared_error`, [n]
-    """
-    error = float(np.mean(errors))
-    return 10 * float(np.log10(255**2 / error)) if error else float("inf")
-
-
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the structural similarity of pictures uint8 [n, h, w, 3], by picture: [n], 1 at most.
 
     Source: Wang et al., IEEE Transactions on Image Processing 13 (2004).
     """
-    planes = [torch.tensor(images).permute(0, 3, 1, 2).float() for images in (a, b)]
-    values = structural_similarity_index_measure(*planes, data_range=255.0, reduction="none")
-    return values.reshape(-1).numpy()  # torchmetrics drops the axis of a single picture
+    values = []
+    for start in range(0, len(a), SSIM_BATCH):
+        # in batches: hundreds of large pictures at once would take many gigabytes
+        batch = [images[start : start + SSIM_BATCH] for images in (a, b)]
+        planes = [torch.tensor(images).permute(0, 3, 1, 2).float() for images in batch]
+        value = structural_similarity_index_measure(*planes, data_range=255.0, reduction="none")
+        # torchmetrics drops the axis of a single picture
+        values.append(value.reshape(-1).numpy())
+    return np.concatenate(values)
 
 
 def diversity(latents: torch.Tensor, prompts: Sequence[str]) -> tuple[np.ndarray, list[str]]:

@@ -62,11 +62,12 @@ def _rates(evaluation):
 def frontier(evaluation: Evaluation) -> Figure:
     """Return quality against cost: the caption accuracy, or else the similarity to guided's."""
     quality = {name: rate["rate"] for name, rate in _rates(evaluation).items()}
-    # without captions, the distance to guided is what is left to order contenders by
+    # without captions, the similarity to guided is what is left to order contenders by
     rated = bool(quality)
     if not rated:
-        distances = evaluation.results["to_guided"].items()
-        quality = {name: row["ssim"] for name, row in distances if row["ssim"] is not None}
+        for name, row in evaluation.results["contenders"].items():
+            if row["fidelity"] and row["fidelity"]["ssim"]:
+                quality[name] = row["fidelity"]["ssim"]["value"]
         quality["guided"] = 1.0
     return plots.frontier(quality, evaluation.results["contenders"], rated)
 

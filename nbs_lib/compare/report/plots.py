@@ -94,7 +94,8 @@ def frontier(quality: dict[str, float], costs: dict[str, dict], rates: bool) -> 
     """Return quality against NFE, a point for each contender, and a line through the best.
 
     The best are those that no other beats in both.
-    quality: by contender, the caption accuracy, or the SSIM to guided's pictures if not `rates`
+    quality: by contender, the caption accuracy, or the mean SSIM to guided's pictures if not
+        `rates`
     costs: nfe and seconds by contender
     """
     figure, axes = _axes(3.6)

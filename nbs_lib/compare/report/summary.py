@@ -6,7 +6,7 @@ from typing import Any
 from ...config.contenders import SPLIT_CONTENDER, parse_contender
 from ...files import from_project
 
-ROW = "{:{width}}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
+ROW = "{:{width}}{:>19}{:>21}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
 DIVERSITY = "{:>11}"  # its last column, if there are several seeds
 # Alternative texts of the figures.
 ALT = {
@@ -48,14 +48,18 @@ def summary(comparison: Any) -> str:
     contenders = results["contenders"]
     # contenders may be folders with long names
     width = max(13, 2 + max(map(len, contenders)))
-    head = ("", "right caption first", "CLIP score", "NFE", "s a picture", "MiB")
+    titles = ("right caption first", "distance to guided", "nearer to guided", "CLIP score")
+    head = ("", *titles, "NFE", "s a picture", "MiB")
     diverse = any(row.get("diversity") for row in contenders.values())
     lines = [ROW.format(*head, width=width) + (DIVERSITY.format("diversity") if diverse else "")]
     for name, row in contenders.items():
         score = row.get("clip_score")
+        fidelity = row.get("fidelity") or {}
         cells = (
             name,
             _rate(row["caption_first"], "rate"),
+            _ratio(fidelity.get("distance_ratio")),
+            _rate(fidelity.get("nearer"), "rate"),
             f"{score['value']:.1f}" if score else "–",
             f"{row['nfe']:g}",
             f"{row['seconds']:.3g}",
@@ -79,11 +83,32 @@ def summary(comparison: Any) -> str:
     lines += [
         f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} "
         "of its NFE",
+        "distance to guided: in latents, of unguided's; nearer: than unguided's picture; "
+        f"{pictures_measured(results)}",
         f"MiB: {contenders['tuned']['memory_kind']}; [ , ]: 95 % intervals; "
         f"w = {results['w_train']:g}, {results['steps']} steps",
         f"report: {from_project(comparison.report)}",
     ]
     return "\n".join(lines)
+
+
+def pictures_measured(results: dict) -> str:
+    """Return the number of pictures that the fidelity rests on, and of which prompts they are.
+
+    Errors: KeyError for an older comparison, which has no fidelity.
+    """
+    count = results["contenders"]["tuned"]["fidelity"]["count"]
+    return f"{count} pictures of {results['measured_on']}"
+
+
+def _ratio(ratio):
+    """Return a ratio and its interval, two digits after the point."""
+    if not ratio:
+        return "–"
+    # unguided's own, which is 1 by definition
+    if ratio["low"] is None or ratio["low"] == ratio["high"]:
+        return f"{ratio['value']:.2f}"
+    return f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
 
 
 def _diversity(row):

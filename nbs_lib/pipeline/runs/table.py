@@ -35,11 +35,15 @@ COLUMNS = (
     "train.loss",
     "held_out",
     "recovered",
+    "distance_ratio",
+    "nearer",
 )
 # short names of the values that people look for most
 SHORT = {
     "held_out": "train.held_out_loss.last",
     "recovered": "compare.guidance_recovered.value",
+    "distance_ratio": "compare.contenders.tuned.fidelity.distance_ratio.value",
+    "nearer": "compare.contenders.tuned.fidelity.nearer.rate",
     "rate": "compare.contenders.tuned.caption_first.rate",
     "loss": "train.loss",
 }

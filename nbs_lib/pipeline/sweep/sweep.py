@@ -30,8 +30,8 @@ from .values import MAX_MEMBERS, split_parameters
 LARGER_IS_BETTER = (
     "rate",
     "recovered",
+    "nearer",
     "ssim",
-    "psnr",
     "clip_score",
     "per_s",
     "held_at",

@@ -128,18 +128,32 @@ def numbers_in(text: str) -> list[float]:
 def test_the_numbers_are_those_of_results_json(page, results):
     cells = page.texts("td")
     for row, name in enumerate(("unguided", "guided", "tuned")):
-        costs, near = results["contenders"][name], results["to_guided"].get(name)
+        costs = results["contenders"][name]
         first, nfe, seconds, memory = cells[4 * row : 4 * row + 4]
-        score, fid, kid, *distances = cells[12 + 6 * row : 18 + 6 * row]
-        assert all(page.texts("th")[start + row].startswith(name.capitalize()) for start in (5, 15))
+        score, fid, kid = cells[12 + 3 * row : 15 + 3 * row]
+        distance, seen, nearer, similarity, error = cells[21 + 5 * row : 26 + 5 * row]
+        heads = page.texts("th")
+        assert all(heads[start + row].startswith(name.capitalize()) for start in (5, 12, 21))
         rates = [100 * costs["caption_first"][key] for key in ("rate", "low", "high")]
         assert numbers_in(first) == pytest.approx(rates, abs=0.51)
         for cell, kind, times in ((score, "clip_score", 1), (fid, "fid", 1), (kid, "kid", 1000)):
             ends = [costs[kind]["value"], costs[kind]["low"], costs[kind]["high"]]
             assert numbers_in(cell) == pytest.approx([times * x for x in ends], rel=6e-3)
-        for cell, kind in zip(distances, ("ssim", "psnr", "latent_mse"), strict=True):
-            expected = [near[kind], *near["intervals"][kind]] if near else []
+        near = costs["fidelity"] or {}
+        for cell, kind in (
+            (distance, "distance_ratio"),
+            (seen, "feature_distance_ratio"),
+            (similarity, "ssim"),
+            (error, "latent_mse"),
+        ):
+            value = near.get(kind)
+            expected = [value["value"], value["low"], value["high"]] if value else []
+            # unguided's own ratio is 1, without an interval
+            expected = sorted(set(expected), key=expected.index)
             assert numbers_in(cell) == pytest.approx(expected, rel=6e-3)
+        share = near.get("nearer")
+        expected = [100 * share[key] for key in ("rate", "low", "high")] if share else []
+        assert numbers_in(nearer) == pytest.approx(expected, abs=0.51)
         assert numbers_in(nfe) == [costs["nfe"]]
         expected = [costs["seconds"], costs["seconds_low"], costs["seconds_high"]]
         assert numbers_in(seconds) == pytest.approx(expected, rel=6e-3)
@@ -151,6 +165,13 @@ def test_the_numbers_are_those_of_results_json(page, results):
     assert numbers_in(figures.partition("Time, tuned to guided")[2])[0] == pytest.approx(
         results["time_ratio"], rel=0.05
     )
+    near = results["contenders"]["tuned"]["fidelity"]
+    headline = numbers_in(figures.partition("of unguided's")[2])
+    ratio = [near["distance_ratio"][key] for key in ("value", "low", "high")]
+    # 95: of the interval
+    assert headline[:1] + headline[2:4] == pytest.approx(ratio, rel=6e-3) and headline[1] == 95
+    assert headline[4:6] == [pytest.approx(100 * near["nearer"]["rate"], abs=0.51), near["count"]]
+    assert any("10 pictures of held-out captions" in text for text in page.texts("p"))
     lead = page.texts("p")[1]
     assert "guidance scale 2.5 " in lead and "in 2 DDIM steps" in lead
 
@@ -256,6 +277,20 @@ def test_the_page_leaves_out_parts_without_files(copied, page):
         "th"
     )
     assert not [a for _, a, _ in other.elements if "Rates" in a.get("alt", "")]
+
+
+def test_an_older_comparison_without_fidelity_has_its_page(copied, page):
+    results = json.loads((copied.compare / "results.json").read_text())
+    for name in ("measured_on", "features"):
+        del results[name]
+    for row in results["contenders"].values():
+        del row["fidelity"]
+    results["to_guided"] = {"tuned": {"latent_mse": 0.1, "ssim": 0.8, "psnr": 20, "intervals": {}}}
+    (copied.compare / "results.json").write_text(json.dumps(results))
+    other = Page(write_report(copied).read_text())
+    assert not any("to guided" in text for text in other.texts("th"))
+    assert any("to guided" in text for text in page.texts("th"))
+    assert other.texts("td") == page.texts("td")[:21], "all else is there"
 
 
 def test_without_a_comparison_it_says_what_to_do(run_folder):

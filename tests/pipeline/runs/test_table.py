@@ -25,7 +25,7 @@ from nbs_lib.pipeline.runs import cleanup, index_page
 from nbs_lib.pipeline.runs.diff import describe_difference, difference
 from nbs_lib.pipeline.runs.query import select_rows
 from nbs_lib.pipeline.runs.show import describe_run
-from nbs_lib.pipeline.runs.table import list_rows
+from nbs_lib.pipeline.runs.table import COLUMNS, columns, list_rows
 from nbs_lib.run.run import Run
 
 EVIL = "<script>alert(1)</script>"
@@ -135,6 +135,19 @@ def test_rows_of_few_values_equal_rows_of_all(outputs):
     assert (
         some[0]["train.rank"] == 4 and "train.steps" in complete[0] and "train.steps" not in some[0]
     )
+
+
+def test_fidelity_is_listed_beside_runs_that_were_compared_before_it_was_measured(outputs):
+    fidelity = {"distance_ratio": {"value": 0.25, "low": 0.2}, "nearer": {"rate": 0.9}}
+    for name, row in (("one", {"fidelity": fidelity}), ("two", {}), ("three", {"fidelity": None})):
+        contenders = {"tuned": {"nfe": 25.0} | row}
+        Run(outputs / name).update_stage("compare", status="done", contenders=contenders)
+    rows = {row["name"]: row for row in list_rows(["distance_ratio", "nearer"])}
+    assert (rows["one"]["distance_ratio"], rows["one"]["nearer"]) == (0.25, 0.9)
+    assert not any("nearer" in rows[name] for name in ("two", "three"))
+    table = columns(list_rows(COLUMNS), list(COLUMNS))
+    assert table[0][-2:] == ["distance_ratio", "nearer"]
+    assert [row[-2:] for row in table[1:]] == [["0.25", "0.9"], ["–", "–"], ["–", "–"]]
 
 
 def test_status_of_a_run_executed_in_notebooks(outputs):

@@ -1,0 +1,109 @@
+"""A vision model of a local folder, whose features say how alike two pictures are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
+
+from ...files import ROOT
+from ...models.checks.headers import FileError, first_line, read_settings
+from ...models.components import no_progress_bar, weights_not_finite
+
+BATCH = 64
+# Nothing is fetched, and no code of the folder is run.
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+# Errors of the loaders for files that are damaged or missing, or need a package that is not here.
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ImportError,
+    SafetensorError,
+)
+
+
+class VisionModelError(ValueError):
+    """A vision model that cannot be used."""
+
+
+@dataclass(frozen=True)
+class VisionModel:
+    """A frozen vision model with what prepares its pictures."""
+
+    name: str
+    model: PreTrainedModel
+    processor: Any  # an image processor of transformers
+
+    @torch.no_grad()
+    def image_features(self, images: np.ndarray) -> torch.Tensor:
+        """Return features [n, d] on the unit sphere of pictures uint8 [n, h, w, 3]."""
+        batches = []
+        for start in range(0, len(images), BATCH):
+            # in batches, which bound the memory
+            batch = list(images[start : start + BATCH])
+            pixels = self.processor(batch, return_tensors="pt", input_data_format="channels_last")
+            pooled = self.model(pixel_values=pixels.pixel_values).pooler_output
+            # convolutional models keep the two axes that they pool over
+            batches.append(torch.nn.functional.normalize(pooled.flatten(1), dim=-1))
+        return torch.cat(batches)
+
+
+def load_vision_model(name: str) -> VisionModel:
+    """Return the vision model in a folder of transformers' layout, in fp32.
+
+    name: the folder; a relative one starts at the project. Its weights are safetensors, and the
+        model gives one vector for a picture (`pooler_output`), as DINOv2 and ViT do.
+    Errors: VisionModelError, with what to do.
+    """
+    folder = ROOT / Path(name).expanduser()
+    # refused here, or the hub would be asked for a mistyped folder
+    if not folder.is_dir():
+        raise _error(name, "there is no such folder")
+    try:
+        settings = read_settings(folder / "config.json")
+        # transformers would import what it names
+        if settings.get("quantization_config") is not None:
+            raise FileError("its config.json asks for quantized weights, which are not supported")
+        with no_progress_bar():
+            model, info = AutoModel.from_pretrained(
+                folder,
+                use_safetensors=True,
+                # the settings could name a kernel of a hub
+                attn_implementation="eager",
+                dtype=torch.float32,
+                output_loading_info=True,
+                **LOCAL,
+            )
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
+    except LOADING_ERRORS as failure:
+        raise _error(name, f"it does not load ({first_line(failure)})") from failure
+    # transformers draws missing weights at random
+    if missing := sorted(info["missing_keys"]):
+        raise _error(name, f"it lacks {len(missing)} weights, for example {missing[0]}")
+    if broken := weights_not_finite(model):
+        raise _error(name, f"it has weights that are no numbers ({broken})")
+    vision = VisionModel(name, model.requires_grad_(False).eval(), processor)
+    _check_features(vision)
+    return vision
+
+
+def _check_features(vision: VisionModel):
+    """Check that a model gives a vector for a picture, before any picture is sampled."""
+    try:
+        vision.image_features(np.zeros((1, 64, 64, 3), np.uint8))
+    # a model of text takes no pixels, and others pool nothing
+    except (AttributeError, TypeError, ValueError, RuntimeError) as failure:
+        problem = f"it gives no features of a picture ({first_line(failure)})"
+        raise _error(vision.name, problem) from failure
+
+
+def _error(name, problem):
+    return VisionModelError(
+        f"features {name!r}: {problem}; give the folder of a vision model, such as DINOv2, "
+        "with its config.json, preprocessor_config.json and model.safetensors"
+    )

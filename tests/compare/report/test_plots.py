@@ -22,6 +22,19 @@ def test_rate_bars_show_the_rates(tmp_path):
     assert Image.open(tmp_path / "rates.png").width > 600
 
 
+def labels_of(figure):
+    """Return the labels of points; a leader to a point is a text without letters."""
+    return [text for text in figure.axes[0].texts if text.get_text()]
+
+
+def test_few_steps_beside_many_are_apart():
+    nfe = {"tuned in 1 step": 1, "tuned": 4, "guided": 50}
+    costs = {name: {"nfe": value, "seconds": 0.1} for name, value in nfe.items()}
+    axes = frontier(dict.fromkeys(nfe, 0.9), costs, rates=True).axes[0]
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "4", "50"]
+
+
 def test_the_frontier_joins_contenders_that_no_other_beats():
     quality = {
         "unguided": 0.7,
@@ -36,7 +49,7 @@ def test_the_frontier_joins_contenders_that_no_other_beats():
     )
     [line] = figure.axes[0].lines
     assert list(zip(*line.get_data(), strict=True)) == [(25, 0.93), (30, 0.94), (50, 0.95)]
-    assert {text.get_text().split(",")[0] for text in figure.axes[0].texts} == set(quality)
+    assert {text.get_text().split(",")[0] for text in labels_of(figure)} == set(quality)
 
 
 def test_labels_stand_beside_the_line_and_rates_are_in_percent():
@@ -87,7 +100,7 @@ def test_labels_of_points_that_coincide_do_not_overlap(tmp_path):
         rates=True,
     )
     figure.savefig(tmp_path / "frontier.png")
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    boxes = [text.get_window_extent() for text in labels_of(figure)]
     page = figure.bbox
     for i, box in enumerate(boxes):
         assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1

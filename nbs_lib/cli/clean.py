@@ -120,12 +120,7 @@ def _verb(dry_run: bool) -> str:
     return "would be removed" if dry_run else "removed"
 
 
-def _print_removed(
-    removed: list[Any],
-    lines: list[str],
-    dry_run: bool,
-    as_json: bool,
-):
+def _print_removed(removed: list[Any], lines: list[str], dry_run: bool, as_json: bool):
     total = sum(item.bytes for item in removed) / MIB
     summary = f"{len(removed)} {_verb(dry_run)}, {total:.1f} MiB"
     print_result([asdict(item) for item in removed], [*lines, summary], as_json)

@@ -53,7 +53,6 @@ def resume(name: str, say: Say = print) -> Run | None:
 
     Errors: the same as `run`.
     """
-    # the recipe itself may have changed, or be gone
     existing = find_run(name)
     recipe, stages = requested(existing)
     return _execute_stages(existing, recipe, stages, None, say)

@@ -72,8 +72,9 @@ def _matching_names(pattern: str) -> list[str]:
     if matches:
         return sorted(matches)
     if any(sign in pattern for sign in WILDCARDS):
-        hint = "`onepass list` names them"
-        raise ParameterError(f"run: given {pattern!r}; no run's name fits it; {hint}")
+        raise ParameterError(
+            f"run: given {pattern!r}; no run's name fits it; see `onepass list` names them"
+        )
     return [find_run(pattern).name]
 
 

@@ -80,9 +80,8 @@ def _as_values(name: str, value: Any) -> list:
         return [value]
     # a YAML list of an int parameter holds its values; of a list parameter it is one value
     values = list(value)
-    if _is_list(name) and not (values and isinstance(values[0], list)):
-        return [values]
-    return values
+    single = _is_list(name) and not (values and isinstance(values[0], list))
+    return [values] if single else values
 
 
 def _is_list(full_name: str) -> bool:

@@ -72,9 +72,7 @@ def _matching_names(pattern: str) -> list[str]:
     if matches:
         return sorted(matches)
     if any(sign in pattern for sign in WILDCARDS):
-        raise ParameterError(
-            f"run: given {pattern!r}; no run's name fits it; see `onepass list` names them"
-        )
+        raise ParameterError(f"run: given {pattern!r}; no run's name fits it; see `onepass list`")
     return [find_run(pattern).name]
 
 

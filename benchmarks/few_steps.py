@@ -62,6 +62,7 @@ CONTENDERS = {
     "four-steps": "outputs/bench-four-steps",
     "few-steps in 8 steps": "tuned in 8 steps",
     "few-steps": "tuned",
+    "few-steps at 0.75": "tuned at 0.75",
     "few-steps in 2 steps": "tuned in 2 steps",
     "few-steps in 1 step": "tuned in 1 step",
 }
@@ -124,7 +125,8 @@ def compare() -> dict:
 
 def draw_frontier(rows: dict[str, dict]):
     # without those that would only crowd it
-    shown = [label for label in rows if not label.endswith("consistency in 2 steps")]
+    crowd = ("consistency in 2 steps", "phased consistency in 2 steps", "few-steps at 0.75")
+    shown = [label for label in rows if label not in crowd]
     rates = {label: rows[label]["caption_first"]["rate"] for label in shown}
     frontier(rates, rows, rates=True).savefig(PICTURE)
 

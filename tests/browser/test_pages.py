@@ -76,7 +76,6 @@ def test_nothing_of_the_index_is_cut_off(chromium: Browser, tmp_path):
         "held_out": 0.123456,
         "recovered": 1.23456,
         "distance_ratio": 0.23456,
-        "nearer": 0.96789,
         "rate": 0.98765,
         "compare.time_ratio": 0.512345,
     }

@@ -152,7 +152,7 @@ def test_no_width_scrolls_sideways(open_report, width):
 
 def test_a_table_that_is_too_wide_scrolls_beside_its_names(open_report):
     page = open_report(900).page
-    table = page.get_by_role("region", name="What the pictures are worth")
+    table = page.get_by_role("region", name="Fidelity to guided")
     name, last = (
         table.get_by_role("rowheader").last,
         table.get_by_role("columnheader", name="Latent MSE to guided"),

@@ -29,8 +29,7 @@ HEADS = {
     "loss": "Loss",
     "held_out": "Held-out loss",
     "recovered": "Guidance recovered",
-    "distance_ratio": "Distance to guided, of unguided's",
-    "nearer": "Nearer to guided",
+    "distance_ratio": "Distance to guided",
     "rate": "Right caption first",
     "compare.time_ratio": "Time, tuned to guided",
 }

@@ -166,7 +166,7 @@ def test_the_numbers_are_those_of_results_json(page, results):
         results["time_ratio"], rel=0.05
     )
     near = results["contenders"]["tuned"]["fidelity"]
-    headline = numbers_in(figures.partition("of unguided's")[2])
+    headline = numbers_in(figures.partition("Distance to guided")[2])
     ratio = [near["distance_ratio"][key] for key in ("value", "low", "high")]
     # 95: of the interval
     assert headline[:1] + headline[2:4] == pytest.approx(ratio, rel=6e-3) and headline[1] == 95

@@ -9,6 +9,7 @@ outputs/NAME/
   usage.jsonl              a line for each second (CPU, memory, GPUs) and each phase of training
   loss.png, usage.png      their curves
   checkpoints/step-N/      adapter and optimizer
+  checkpoints/best.safetensors   the best weights so far, until the training ends
   validation/, validation.png   pictures during the training
   adapter/                 the LoRA and its card, or
   model/                   the whole pipeline and its card, if all weights are trained

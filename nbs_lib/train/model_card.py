@@ -94,9 +94,7 @@ def weights_source(result: dict, steps: int) -> str:
     """
     step = result["weights_step"]
     last = result["last_step"]
-    text = f"of step {step}, the last of {steps}"
-    if last < steps:
-        text = f"of step {step} of {steps}"
+    text = f"of step {step}, the last of {steps}" if step == steps else f"of step {step} of {steps}"
     if step < last:
         text += f", whose held-out loss was clearly lower than that of the last step, {last}"
     if result["ended_early"]:

@@ -141,6 +141,13 @@ class Train(Learning):
         ge=0,
         le=100_000,
     )
+    early_stopping_patience: int = watching(
+        0,
+        "Validations in a row without a lower held-out loss that end the training, 0 for none.",
+        # the other limits depend on what is validated, see _check_early_stopping
+        ge=0,
+        le=10_000,
+    )
     tensorboard: bool = watching(False, "Metrics for TensorBoard as well. Its package is an extra.")
 
     seed: int = run_group(
@@ -154,11 +161,24 @@ class Train(Learning):
     def __post_init__(self):
         super().__post_init__()
         self._check_deepspeed()
+        self._check_early_stopping()
         check_range(self, "node_rank", 0, self.num_nodes - 1)
         # ports below 1024 need root; one host finds a free port by itself
         if self.num_nodes > 1:
             check_range(self, "master_port", 1024, 65_535)
         check_texts(self, "validation_prompts", PROMPTS)
+
+    def _check_early_stopping(self):
+        if not self.early_stopping_patience:
+            return
+        needed = "1 or more with early_stopping_patience, which goes by held-out losses"
+        for name in ("validation_steps", "validation_examples"):
+            if not getattr(self, name):
+                reject(name, 0, needed)
+        # their targets move with the student, so a lower loss says nothing of a better one
+        if self.objective in ("consistency", "distribution"):
+            allowed = f"0, if the objective is {self.objective}"
+            reject("early_stopping_patience", self.early_stopping_patience, allowed)
 
     def _check_deepspeed(self):
         sharded = self.deepspeed and self.zero_stage

@@ -152,6 +152,9 @@ def _rows(facts: dict) -> list[tuple[str, str]]:
         ("objective", facts["objective"]),
         ("guidance scale of its teacher, or of its pictures", f"{facts['w_train']:g}"),
     ]
+    # another program's adapter, or an earlier version's, does not say it
+    if facts.get("weights_step"):
+        rows.append(("weights of step", facts["weights_step"]))
     if facts["compared"]:
         rows += _comparison_rows(facts["compared"])
     parameters = ", ".join(f"{name} = {value}" for name, value in facts["train"].items())

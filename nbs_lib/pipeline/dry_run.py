@@ -193,4 +193,7 @@ def _estimate_seconds(stage: str, config: Any, earlier: dict) -> float | None:
     steps = before.get("steps")
     if not isinstance(steps, int) or steps < 1 or before != now | {"steps": steps}:
         return None
+    # one that ended early says nothing of how long another number of steps takes
+    if earlier.get("ended_early") and steps != config.steps:
+        return None
     return earlier["seconds"] * config.steps / steps

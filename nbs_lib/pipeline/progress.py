@@ -126,7 +126,8 @@ class Progress:
         first_step, first_time = self.first
         if step > first_step:
             seconds_per_step = (now - first_time) / (step - first_step)
-            text += f", {format_duration(seconds_per_step * (steps - step))} left"
+            at_most = "at most " if self.config.early_stopping_patience else ""
+            text += f", {at_most}{format_duration(seconds_per_step * (steps - step))} left"
         return text
 
     def _last_metrics(self) -> dict:

@@ -14,6 +14,8 @@ SAVING_PARAMETERS = (
     "log_every",
     "tensorboard",
 )
+# Up to which step it trains, not what it learns in each of them.
+STOPPING_PARAMETERS = ("early_stopping_patience", "epochs")
 LENGTH_PARAMETERS = ("steps", "epochs")
 # The course of the learning rate, which a resumed training may change on request.
 LR_PARAMETERS = ("lr_scheduler", "lr_warmup_steps", "learning_rate", "lr_num_cycles", "lr_power")
@@ -23,12 +25,12 @@ RESUME_PARAMETER = "resume_from_checkpoint"
 def fixed_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters that a training's first steps depend on, up to any checkpoint."""
     # epochs are resolved into steps before a training starts
-    ignored = {*PLACE, *SAVING_PARAMETERS, "epochs"}
+    ignored = {*PLACE, *SAVING_PARAMETERS, *STOPPING_PARAMETERS}
     # with any other schedule the learning rate of each step depends on the number of steps
     if parameters.get("lr_scheduler") == "constant":
         ignored.add("steps")
     fixed = {name: value for name, value in parameters.items() if name not in ignored}
-    # its interval changes nothing, but examples are held out only if there is a validation
+    # its interval changes no step, but examples are held out only if there is a validation
     return fixed | {"validation_steps": bool(fixed.get("validation_steps"))}
 
 

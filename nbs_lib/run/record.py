@@ -29,12 +29,13 @@ STAGE_FIELDS = {
     "inputs": TEXT_MAP,
     "outputs": TEXT_MAP,
     "error": str,
+    "weights_source": str,
     "commit": str | None,
     "versions": dict,
     "machine": dict,
 }
 # Fields in a line of metrics.jsonl that are numbers.
-METRICS = {"step", "loss", "held_out_loss", "lr", "seconds", "examples_per_s"}
+METRICS = {"step", "loss", "held_out_loss", "best_step", "lr", "seconds", "examples_per_s"}
 MAX_STAGE_SECONDS = 1e9
 MAX_PART_LENGTH = 256  # of one part of a path; file systems allow no longer ones
 

@@ -8,7 +8,7 @@ outputs/NAME/
   metrics.jsonl            a line for each logged step
   usage.jsonl              a line for each second (CPU, memory, GPUs) and each phase of training
   loss.png, usage.png      their curves
-  checkpoints/step-N/      adapter and optimizer
+  checkpoints/step-N/      adapter and optimizer; beside them, during it, best.safetensors
   validation/, validation.png   pictures during the training
   adapter/                 the LoRA and its card, or
   model/                   the whole pipeline and its card, if all weights are trained

@@ -8,10 +8,11 @@ setup          the parts of a training
 networks       the UNet with its adapters, and its teacher
 accelerator    the Accelerator of a process
 zero           DeepSpeed's settings, and whole weights from their parts
-checkpoint/    checkpoints: written, verified, resumed
+checkpoint/    checkpoints: written, verified, resumed; the best weights
 validation     held-out loss, and pictures during the training
 finalize       the weights saved, loaded back and described
 model_card     the model card
+result         what a finished training says of itself
 launch/        the processes: checked, started, stopped, on one host or several
 memory/        the memory plan
 monitor/       metrics, usage, phases, and their plots
@@ -19,13 +20,12 @@ errors         the error that ended a training, in one sentence
 """
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from accelerate.utils import patch_environment
 
 from ..config import Train
-from ..files import from_project
 from ..models.lora.metadata import LORA_FILE
 from ..run.continuation import (
     LENGTH_PARAMETERS,
@@ -49,48 +49,13 @@ from .launch import launcher
 from .launch.preflight import check_machine, process_count
 from .launch.resolve import CHOICES, resolve_choices
 from .loop import training_function
-from .memory.estimate import MemoryPlan, check_fits, describe_peaks, plan_memory
-from .model_card import engine_summary
+from .memory.estimate import MemoryPlan, check_fits, plan_memory
 from .monitor.metrics import start_metrics
 from .monitor.plots import draw_curves
 from .monitor.usage import UsageMonitor
+from .result import TrainingResult
 
 POLL = 0.5  # seconds between two looks at host 0's record
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A finished training.
-
-    weights: folder of the adapter or the model.
-    loss: mean of the last tenth of the logged losses.
-    held_out_loss: the first and the last one, None if it was not measured.
-    launched: what it ran on, as the main process has recorded it.
-    seconds: of the launch.
-    resumed_from: step of the checkpoint, 0 without one.
-    """
-
-    weights: Path
-    loss: float
-    held_out_loss: list[float] | None
-    launched: dict
-    seconds: float
-    resumed_from: int
-
-    @property
-    def relative_weights(self) -> str:
-        """Return the folder of the weights, relative to the project."""
-        return from_project(self.weights)
-
-    @property
-    def engine(self) -> str:
-        """Return the engine and the processes, in words."""
-        return engine_summary(self.launched)
-
-    @property
-    def memory(self) -> str:
-        """Return the planned and the measured peak of a process, in words."""
-        return describe_peaks(**self.launched["memory"])
 
 
 def train(config: Train) -> TrainingResult:
@@ -126,7 +91,7 @@ def train(config: Train) -> TrainingResult:
         start_metrics(run, checkpoint.step if checkpoint else 0)
         with UsageMonitor(run, resumed=checkpoint is not None) as monitor:
             launched = launcher.launch(training_function, config, run, inputs)
-        draw_curves(run)
+        draw_curves(run, launched["weights_step"])
         launched["memory"] = {
             "planned_mib": plan.as_mib() if plan else None,
             "measured_mib": launched.pop("measured_mib"),

@@ -15,9 +15,10 @@ from ..models.lora.saving import save_adapter
 from ..models.lora.verification import check_difference, predict_fixed_noise, verify_adapter
 from ..run.record import read_metrics
 from ..run.run import Run
+from .checkpoint.best import BestWeights
 from .launch.launcher import RESULT_FILE
 from .memory.estimate import MIB, measured_peak, verifies_in_bf16
-from .model_card import write_card
+from .model_card import weights_source, write_card
 from .monitor.metrics import MetricsLog
 from .objectives import OBJECTIVES
 from .setup import TrainingState
@@ -28,16 +29,19 @@ def finalize(
     config: Train,
     run: Run,
     training: TrainingState,
+    best: BestWeights,
+    step: int,
     log: MetricsLog,
     accelerator,
 ):
     """Save the trained weights, check that they load the stock way, and write the result file.
 
     Every process must call this; the main one saves.
+    step: the last one that was taken.
     """
-    training.apply_ema()
+    weights_step = best.apply(step)
     main = accelerator.is_main_process
-    metadata = adapter_metadata(config, training, accelerator.num_processes)
+    metadata = adapter_metadata(config, training, accelerator.num_processes, weights_step)
     # at ZeRO 3 all processes gather, although one alone saves
     with gathered(training.parameters):
         stock_difference = save(config, run, training, metadata) if main else 0.0
@@ -49,14 +53,23 @@ def finalize(
         return
     log.bar.close()
     result = training_result(config, run, training, accelerator)
-    result |= {"resumed_from": log.first, "stock_difference": stock_difference}
+    result |= {
+        "resumed_from": log.first,
+        "last_step": step,
+        "weights_step": weights_step,
+        "ended_early": best.ending if step < config.steps else None,
+        "held_out_loss": held_out_losses(run, weights_step),
+        "stock_difference": stock_difference,
+    }
+    result["weights_source"] = weights_source(result, config.steps)
     write_card(run, config, metadata, result)
     result["measured_mib"] = [round(size / MIB, 1) for size in peaks]
     write_atomic(run.folder / RESULT_FILE, json.dumps(result))
+    best.finish()
 
 
-def adapter_metadata(config: Train, training: TrainingState, processes: int) -> dict:
-    """Return the metadata that are stored with the weights."""
+def adapter_metadata(config: Train, training: TrainingState, processes: int, step: int) -> dict:
+    """Return the metadata that are stored with the weights, which are of this step."""
     base = training.base
     objective = OBJECTIVES[config.objective]
     parameters = {name: value for name, value in asdict(config).items() if name not in PLACE}
@@ -78,6 +91,7 @@ def adapter_metadata(config: Train, training: TrainingState, processes: int) -> 
             "steps": objective.sampling_steps(config),
         },
         "train": parameters | {"num_processes": processes},
+        "weights_step": step,
     }
 
 
@@ -134,7 +148,6 @@ def training_result(config: Train, run: Run, training: TrainingState, accelerato
     lines = read_metrics(run.metrics)
     losses = [line["loss"] for line in lines if "loss" in line]
     last_tenth = losses[-max(1, len(losses) // 10) :]
-    held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
     examples = training.examples
     return {
         "distributed_type": accelerator.distributed_type.value,
@@ -149,5 +162,15 @@ def training_result(config: Train, run: Run, training: TrainingState, accelerato
             "prior": len(examples.prior),
             "held_out": len(examples.held_out),
         },
-        "held_out_loss": [held_out[0], held_out[-1]] if held_out else None,
     }
+
+
+def held_out_losses(run: Run, step: int) -> list[float] | None:
+    """Return the first held-out loss and that of a step; None if none was measured."""
+    lines = [line for line in read_metrics(run.metrics) if "held_out_loss" in line]
+    if not lines:
+        return None
+    losses = {line["step"]: line["held_out_loss"] for line in lines}
+    # a training without an end at a validation has an earlier one
+    last = lines[-1]["held_out_loss"]
+    return [lines[0]["held_out_loss"], losses.get(step, last)]

@@ -7,6 +7,7 @@ from ..config import Train
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 from ..run.run import Run
 from .accelerator import close_trackers, new_accelerator
+from .checkpoint.best import BestWeights
 from .checkpoint.checkpoint import Inputs, save_checkpoint
 from .checkpoint.resume import resume
 from .checkpoint.state import CheckpointState
@@ -32,18 +33,23 @@ def training_function(config: Train, run: Run, inputs: Inputs):
     liveness = HostLiveness(config, run, accelerator)
     inputs = check_agreement(config, run, inputs, accelerator)
     training = build_training_state(config, run, accelerator)
-    state = CheckpointState(training, accelerator)
+    best = BestWeights(config, run, training, accelerator)
+    state = CheckpointState(training, best, accelerator)
     # a checkpoint belongs to the process count of all hosts together
     all_hosts = replace(config, num_processes=accelerator.num_processes)
     first = resume(accelerator, state, run.checkpoints, inputs, all_hosts)
+    best.begin(first)
     log = MetricsLog(run, config, first, accelerator)
-    validation = Validation(run, config, training, accelerator, first)
-    if not first and validation.due(0):
-        validation.validate(0, log)
+    validation = Validation(run, config, training, best, accelerator, first)
+    if validation.missing(first):
+        validation.validate(first, log)
 
     stop.begin(first)
     mark_phase(run, "train")
-    for step in range(first + 1, config.steps + 1):
+    step = first
+    # a training that ended early may be resumed at its end
+    while step < config.steps and not best.exhausted:
+        step += 1
         rate = learning_rate(config, step - 1)
         grad_norm = train_step(step, rate, config, training, accelerator, log, stop)
         save, end, totals = stop.decision(step)
@@ -51,7 +57,8 @@ def training_function(config: Train, run: Run, inputs: Inputs):
         if validation.due(step):
             validation.validate(step, log)
             log.resume_training()
-        if save:
+        # no vote knows that this step is the last one
+        if save or (best.exhausted and stop.saves):
             mark_phase(run, "checkpoint")
             with stop.saving():
                 save_checkpoint(accelerator, state, run.checkpoints, step, inputs, all_hosts)
@@ -60,7 +67,7 @@ def training_function(config: Train, run: Run, inputs: Inputs):
             raise stop_error(step)
 
     mark_phase(run, "finish")
-    finalize(config, run, training, log, accelerator)
+    finalize(config, run, training, best, step, log, accelerator)
     # the main process still verifies the adapter
     accelerator.wait_for_everyone()
     liveness.finish()

@@ -81,8 +81,25 @@ def training_rows(config: Train, result: dict) -> dict[str, str]:
         f"{config.steps}, {config.batch_size} × {result['processes']}{passes}, "
         f"{config.learning_rate:g} ({config.optimizer}, {config.lr_scheduler})"
     )
+    rows["weights"] = result["weights_source"]
     rows["launched as"] = f"{engine_summary(result)}, {config.mixed_precision}"
     return rows
+
+
+def weights_source(result: dict, steps: int) -> str:
+    """Return the step that saved weights are from, and why, in words.
+
+    result: `last_step`, `weights_step` and `ended_early` of `finalize`.
+    steps: that were asked for.
+    """
+    step = result["weights_step"]
+    last = result["last_step"]
+    text = f"of step {step}, the last of {steps}" if step == steps else f"of step {step} of {steps}"
+    if step < last:
+        text += f", whose held-out loss was clearly lower than that of the last step, {last}"
+    if result["ended_early"]:
+        text += f"; ended there because {result['ended_early']}"
+    return text
 
 
 def engine_summary(result: dict) -> str:

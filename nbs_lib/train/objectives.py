@@ -36,6 +36,8 @@ class Objective:
     timestep_spacing: of the scheduler; "" for the base's own.
     steps: of sampling; None for the base's own, or for those of the parameters.
     fake_score: True if a second adapter learns the score of what the first one generates.
+    fixed_target: True if the target of its loss does not move with the student. Only then does a
+        lower held-out loss mean a better student.
     """
 
     loss: Callable[[Callable, Student, Batch, Train], Tensor]
@@ -44,6 +46,7 @@ class Objective:
     timestep_spacing: str = ""
     steps: int | None = None
     fake_score: bool = False
+    fixed_target: bool = False
 
     def sampling_steps(self, config: Train) -> int | None:
         """Return the steps that its model is sampled with; None for the base's own."""
@@ -142,8 +145,8 @@ def _mean_square(difference: Tensor) -> Tensor:
 
 
 OBJECTIVES = {
-    "guidance": Objective(guidance, guided=False),
-    "finetune": Objective(finetune, guided=True),
+    "guidance": Objective(guidance, guided=False, fixed_target=True),
+    "finetune": Objective(finetune, guided=True, fixed_target=True),
     "consistency": Objective(consistency, guided=False, scheduler="LCMScheduler", steps=4),
     "distribution": Objective(
         distribution, guided=False, timestep_spacing="trailing", fake_score=True

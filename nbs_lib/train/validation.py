@@ -1,38 +1,40 @@
 """Validation during a training: the loss of held-out examples, and pictures, from fixed noise.
 
-validation/step-NNNNNNN.png   pictures of held-out captions or of the parameters' prompts
-validation.png                all of them as one strip, a row for each step, the first at step 0
-"""
+In guidance that loss is the distance of the student's one pass to its guided teacher. The best
+weights are chosen by it, see `checkpoint/best.py`.
 
-import io
-import re
-from pathlib import Path
+validation/step-NNNNNNN.png   pictures of held-out captions or of the parameters' prompts
+validation.png                all of them as one strip, see `monitor/progress_strip.py`
+"""
 
 import diffusers
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from ..config import Train
 from ..diffusion import classifier_free_guidance
-from ..files import files_in, write_atomic
 from ..images.convert import to_uint8
 from ..models import TextEmbeddings
 from ..models.sampling_recipe import spacing_options
 from ..run.run import Run
+from .checkpoint.best import BestWeights
+from .checkpoint.checkpoint import all_gather
 from .data.dataset import Examples
 from .monitor.phases import mark_phase
+from .monitor.progress_strip import (
+    image_row,
+    progress_strip,
+    step_of,
+    validation_images,
+    write_png,
+)
 from .objectives import OBJECTIVES
 from .setup import TrainingState
 from .zero import partitioned
 
-FILE_NAME = re.compile(r"step-(\d{7,})\.png")
 SAMPLING_STEPS = 25
 CHUNK_SIZE = 4  # pictures that are sampled together
-MAX_ROWS = 8  # of the strip
-GAP = 6  # pixels between pictures
-LABEL_WIDTH = 76  # pixels for the step beside a row
-MIN_WIDTH = 128  # pixels to which small pictures are enlarged
 
 
 class Validation:
@@ -43,6 +45,7 @@ class Validation:
         run: Run,
         config: Train,
         training: TrainingState,
+        best: BestWeights,
         accelerator,
         first: int,
     ):
@@ -53,6 +56,7 @@ class Validation:
         self.run = run
         self.config = config
         self.training = training
+        self.best = best
         self.examples = training.examples
         self.accelerator = accelerator
         self.folder = run.folder / "validation"
@@ -78,10 +82,17 @@ class Validation:
             return False
         return step % every == 0 or step == self.config.steps
 
+    def missing(self, first: int) -> bool:
+        """Return True if the step that a training starts from has not been validated."""
+        last = self.best.last
+        # or the training before had more steps to go, and this one ends here
+        ends = first == self.config.steps and (last is None or last.step < first)
+        return (not first or ends) and self.due(first)
+
     def validate(self, step: int, log):
         """Write the held-out loss into the log, and pictures into the folder."""
         mark_phase(self.run, "validate")
-        loss = None
+        losses = None
         latents = None
         if self.active:
             student = self.training.student.eval()
@@ -90,27 +101,37 @@ class Validation:
             # the weights that would be saved now
             with self.training.ema_weights():
                 if len(self.examples.held_out):
-                    loss = self.held_out_loss()
+                    losses = self.held_out_losses()
                 if self.n_images:
                     latents = self.sample_all()
             torch.set_rng_state(random_state)
             student.train()
-        if self.accelerator.is_main_process:
-            if loss is not None:
-                log.write({"step": step, "held_out_loss": round(loss, 8)})
-            if latents is not None:
-                self.write_pictures(step, latents)
-        self.accelerator.wait_for_everyone()
+        main = self.accelerator.is_main_process
+        if main and latents is not None:
+            self.write_pictures(step, latents)
+        # those of the main process, because all have to come to the same best weights
+        losses = all_gather(losses)[0]
+        if losses is None:
+            return
+        # step 0 is no result of a training
+        if step:
+            self.best.update(step, losses)
+        if main:
+            line = {"step": step, "held_out_loss": round(float(losses.mean()), 8)}
+            log.write(line | ({"best_step": self.best.best.step} if self.best.best else {}))
 
     @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """Return the mean loss of the held-out examples, on the same noise and timesteps always."""
+    def held_out_losses(self) -> Tensor:
+        """Return the losses of the held-out examples, fp32 [n] on the CPU.
+
+        The noise and the timesteps are always the same.
+        """
         student = self.training.student
         loss_function = OBJECTIVES[self.config.objective].loss
         batches = self.examples.held_out_batches()
         on_device = (batch.to(self.accelerator.device) for batch in batches)
         losses = [loss_function(student, student, batch, self.config) for batch in on_device]
-        return float(torch.cat(losses).mean())
+        return torch.cat(losses).cpu()
 
     def _fixed_inputs(self) -> tuple[Tensor, TextEmbeddings]:
         """Return noise [n, c, h, w] and texts of the pictures."""
@@ -192,52 +213,3 @@ def image_count(config: Train, examples: Examples) -> int:
     if config.validation_prompts:
         return len(config.validation_prompts) * config.num_validation_images
     return min(config.num_validation_images, len(same_shape_held_out(examples)))
-
-
-def image_row(images: list[Image.Image]) -> Image.Image:
-    """Return pictures of one size in a row; small ones are enlarged by a whole factor."""
-    factor = max(1, MIN_WIDTH // images[0].width)
-    width = images[0].width * factor
-    height = images[0].height * factor
-    row = Image.new("RGB", (len(images) * (width + GAP) - GAP, height), "white")
-    for column, image in enumerate(images):
-        # square pixels, which show what the VAE has decoded
-        enlarged = image.resize((width, height), Image.Resampling.NEAREST)
-        row.paste(enlarged, (column * (width + GAP), 0))
-    return row
-
-
-def validation_images(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, in the order of their steps."""
-    return [path for path in files_in(folder) if FILE_NAME.fullmatch(path.name)]
-
-
-def step_of(path: Path) -> int:
-    """Return the step of a picture."""
-    return int(FILE_NAME.fullmatch(path.name)[1])
-
-
-def progress_strip(folder: Path) -> Image.Image:
-    """Return the rows of a folder as one picture with their steps; of many, evenly chosen ones."""
-    paths = validation_images(folder)
-    n_rows = min(MAX_ROWS, len(paths))
-    # the first and the last row are always among them
-    spacing = (len(paths) - 1) / max(1, n_rows - 1)
-    chosen = [paths[round(index * spacing)] for index in range(n_rows)]
-    rows = [Image.open(path) for path in chosen]
-    width, height = rows[0].size
-    size = (LABEL_WIDTH + width + GAP, n_rows * (height + GAP) + GAP)
-    page = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(page)
-    for index, row in enumerate(rows):
-        top = GAP + index * (height + GAP)
-        page.paste(row, (LABEL_WIDTH, top))
-        draw.text((GAP, top + height // 2), f"step {step_of(chosen[index])}", "black")
-    return page
-
-
-def write_png(image: Image.Image, path: Path):
-    """Write a PNG atomically."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())

@@ -12,8 +12,10 @@ from nbs_lib.config import Train
 from nbs_lib.models import find_base
 from nbs_lib.run.run import Run
 from nbs_lib.train import validation as validate
+from nbs_lib.train.checkpoint.best import BestWeights
 from nbs_lib.train.data.dataset import Examples
 from nbs_lib.train.memory.dry_run import dry_run
+from nbs_lib.train.monitor.progress_strip import GAP
 from nbs_lib.train.student import Student
 from nbs_lib.train.validation import Validation
 
@@ -39,6 +41,7 @@ def validation(prepared, tmp_path, monkeypatch):
             examples=Examples(prepared.cache, config),
             student=student,
             parameters=[],
+            learned=[],
             ema_weights=nullcontext,
         )
         alone = SimpleNamespace(
@@ -47,7 +50,8 @@ def validation(prepared, tmp_path, monkeypatch):
         run = Run(config.run)
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True, exist_ok=True)
-        return Validation(run, config, parts, alone, 0)
+        best = BestWeights(config, run, parts, alone)
+        return Validation(run, config, parts, best, alone, 0)
 
     return call
 
@@ -61,7 +65,7 @@ def validated(validation: Validation) -> tuple[list[dict], int]:
     if not path.exists():
         return lines, 0
     with Image.open(path) as row:
-        return lines, (row.width + validate.GAP) // (SIDE + validate.GAP)
+        return lines, (row.width + GAP) // (SIDE + GAP)
 
 
 def test_prompts_are_sampled_without_held_out_examples(validation):
@@ -80,7 +84,7 @@ def test_prompts_are_sampled_without_held_out_examples(validation):
 
 def test_num_validation_images_limits_the_held_out_captions(validation):
     lines, pictures = validated(validation(validation_examples=4, num_validation_images=3))
-    assert pictures == 3 and [list(line) for line in lines] == [["step", "held_out_loss"]]
+    assert pictures == 3 and lines[0].keys() == {"step", "held_out_loss", "best_step"}
     lines, pictures = validated(validation(validation_examples=4, num_validation_images=0))
     assert pictures == 0 and len(lines) == 1
 

@@ -158,11 +158,20 @@ def embedded_figures(
 
 
 def training(run: Run) -> dict | None:
-    """Return steps, first and last loss of the training; None if it left no metrics."""
+    """Return steps, first and last loss of the training, and which weights it saved, in words.
+
+    None if it left no metrics.
+    """
     rows = [row for row in read_metrics(run.metrics) if "loss" in row]
     if not rows:
         return None
-    return {"steps": rows[-1]["step"], "first": rows[0]["loss"], "last": rows[-1]["loss"]}
+    return {
+        "steps": rows[-1]["step"],
+        "first": rows[0]["loss"],
+        "last": rows[-1]["loss"],
+        # a record of an earlier version has none
+        "weights": run.stage_record("train").get("weights_source"),
+    }
 
 
 def number(x: float | None, digits: int = 3) -> str:

@@ -11,6 +11,7 @@ from .checks import MAX_ALPHA, AdapterError, is_number_between
 
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA_KEY = "onepass"  # in the file's metadata
+MAX_STEPS = 10_000_000  # of a training
 METADATA_FILE = "onepass.json"  # the same metadata beside a whole model that was trained
 
 
@@ -53,6 +54,7 @@ def checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
         "w_train": is_number_between(metadata.get("w_train"), 0, 1000),
         "objective": metadata.get("objective", "guidance") in tuple(RECIPE_SENTENCES),
         "resolution": _is_count(metadata.get("resolution"), 1 << 16),
+        "weights_step": _is_count(metadata.get("weights_step"), MAX_STEPS),
         "sampling": isinstance(sampling, dict)
         and is_number_between(sampling.get("guidance_scale", 1), 0, 1000)
         and sampling.get("scheduler", SCHEDULERS[0]) in SCHEDULERS

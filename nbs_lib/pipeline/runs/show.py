@@ -49,6 +49,8 @@ def _describe_stage(
     for name, value in result_parameters(parameters).items():
         if value != defaults.get(name):
             lines.append(f"    {name} = {value!r}")
+    if fields.get("weights_source"):
+        lines.append(f"    weights {fields['weights_source']}")
     error = fields.get("error") or ""
     return lines + [f"    {text}" for text in error.splitlines()]
 

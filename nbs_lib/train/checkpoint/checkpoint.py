@@ -3,6 +3,7 @@
     checkpoints/step-NNNNNNN/
       shared.safetensors      the state that is equal in every process, see `state`
       process-N.safetensors   the state of one process
+      best.safetensors        the best weights before that step, if any, see `best`
       checkpoint.json         the step, the hashes of the inputs, the parameters, the size and the
                               SHA-256 of every file, and its own
 
@@ -33,6 +34,7 @@ from .plain_values import write
 MANIFEST_FILE = "checkpoint.json"
 SHARED_FILE = "shared.safetensors"
 PROCESS_FILE = "process-{}.safetensors"
+BEST_FILE = "best.safetensors"
 FORMAT = 2  # the first one, without a number, consisted of pickles
 MAX_MANIFEST_SIZE = 1 << 20  # bytes
 
@@ -158,20 +160,26 @@ def save_checkpoint(
         hashes = {process_file: write(part / process_file, state.process_state())}
         if main:
             hashes[SHARED_FILE] = write(part / SHARED_FILE, state.shared_state())
+            hashes |= state.link_files(part, step)
         # every process has written its file when this returns
         all_hashes = all_gather(hashes)
         if main:
             _write_manifest(part, step, inputs, config, all_hashes)
     except (OSError, RuntimeError) as failure:
         shutil.rmtree(part, ignore_errors=True)
-        reason = first_line(failure) or type(failure).__name__
-        raise CheckpointError(
-            f"the checkpoint of step {step} could not be written to {folder}, where "
-            f"{free_space(folder)}; make room and {RESUME_HINT} ({reason})"
-        ) from failure
+        raise write_error(f"the checkpoint of step {step}", folder, failure) from failure
     if main:
         _publish(part, folder / checkpoint_name(step), inputs, config.checkpoints_total_limit)
     accelerator.wait_for_everyone()
+
+
+def write_error(content: str, folder: Path, failure: Exception) -> CheckpointError:
+    """Return the error of something that could not be written to checkpoints/."""
+    reason = first_line(failure) or type(failure).__name__
+    return CheckpointError(
+        f"{content} could not be written to {folder}, where {free_space(folder)}; "
+        f"make room and {RESUME_HINT} ({reason})"
+    )
 
 
 def _write_manifest(

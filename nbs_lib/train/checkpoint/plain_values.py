@@ -61,14 +61,19 @@ def read(path: Path, digest: str) -> Any:
 
     Errors: ValueError if the file's SHA-256 is not `digest`; any, for a file of another writer.
     """
+    check_hash(path, digest)
+    with safe_open(path, "pt") as file:
+        # a clone, because the file's own tensors are its mapped pages
+        return _decode(json.loads(file.metadata()[KEY]), lambda name: file.get_tensor(name).clone())
+
+
+def check_hash(path: Path, digest: str):
+    """Check that a file's SHA-256 is `digest`. Errors: ValueError."""
     # a link could lead to a file that changes after it was hashed
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"{path.name} is a link or no file")
     if file_hash(path) != digest:
         raise ValueError(f"{path.name} does not have the hash it was written with")
-    with safe_open(path, "pt") as file:
-        # a clone, because the file's own tensors are its mapped pages
-        return _decode(json.loads(file.metadata()[KEY]), lambda name: file.get_tensor(name).clone())
 
 
 def _file_parts(value: Any) -> Iterator[bytes | memoryview]:

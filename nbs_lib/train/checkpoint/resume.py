@@ -21,6 +21,7 @@ from ...run.continuation import (
 )
 from ..errors import first_line
 from .checkpoint import (
+    BEST_FILE,
     PROCESS_FILE,
     SHARED_FILE,
     Checkpoint,
@@ -31,7 +32,7 @@ from .checkpoint import (
     checkpoints_in,
     read_checkpoint,
 )
-from .plain_values import read
+from .plain_values import check_hash, read
 
 
 def checkpoint_inputs(inputs: Inputs, config: Train) -> Inputs:
@@ -180,6 +181,9 @@ def resume(
 
 def _load(checkpoint: Checkpoint, process: int) -> list[Any]:
     """Return the shared state and the one of a process."""
+    # one process is enough to find damage: it makes all of them skip the checkpoint
+    if process == 0 and BEST_FILE in checkpoint.files:
+        check_hash(checkpoint.folder / BEST_FILE, checkpoint.files[BEST_FILE])
     names = (SHARED_FILE, PROCESS_FILE.format(process))
     return [read(checkpoint.folder / name, checkpoint.files[name]) for name in names]
 

@@ -1,7 +1,7 @@
 """The state of a training that a checkpoint holds, as plain values and tensors.
 
 shared    equal in every process: the trained weights, the optimizer, the moving average of the
-          weights, the scaler of fp16, counters
+          weights, the scaler of fp16, counters, the best held-out loss
 process   of one process: its random generators, and at ZeRO 1 to 3 its part of the optimizer
 
 DeepSpeed's and accelerate's own checkpoints are pickles, which can run code when they are read. The
@@ -11,6 +11,7 @@ objects of DeepSpeed's classes stay as they are; only their numbers are stored a
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch.nn import Parameter
 
 from ..setup import TrainingState
 from ..zero import partitioned
+from .best import BestWeights
 
 # Attributes of DeepSpeed's engine.
 COUNTERS = ("global_steps", "global_samples", "skipped_steps")
@@ -32,9 +34,10 @@ SLICES = "param_slice_mappings"
 class CheckpointState:
     """The state of a training in this process, to be stored and restored."""
 
-    def __init__(self, training: TrainingState, accelerator):
+    def __init__(self, training: TrainingState, best: BestWeights, accelerator):
         """Find the optimizer and the scaler inside their wrappers."""
         self.training = training
+        self.best = best
         self.device = accelerator.device
         engine = training.engine
         self.deepspeed = hasattr(engine, COUNTERS[0])
@@ -56,7 +59,12 @@ class CheckpointState:
             "mean": ema.state_dict() if ema else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "counters": counters,
+            "best": self.best.state(),
         }
+
+    def link_files(self, checkpoint: Path, step: int) -> dict[str, str]:
+        """Add further files to a checkpoint; return their SHA-256 by name. For the main process."""
+        return self.best.link_into(checkpoint, step)
 
     def process_state(self) -> dict:
         """Return the state of this process alone. Every process must call this."""
@@ -90,6 +98,7 @@ class CheckpointState:
         if self.deepspeed:
             for name in COUNTERS:
                 setattr(self.training.engine, name, shared["counters"][name])
+        self.best.load_state(shared["best"])
         _restore_generators(process["random"], self.device)
 
     def _weights(self) -> list[Parameter]:

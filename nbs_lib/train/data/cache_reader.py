@@ -26,6 +26,8 @@ from ...config import Train
 from ...config.validation import setting
 from ...diffusion import noise_like
 
+# One example in four is held out at most.
+HELD_OUT_SHARE = 4
 TextPair = tuple[Tensor, Tensor | None]
 
 
@@ -53,6 +55,8 @@ def check_cache(folder: Path, config: Train):
             f"cache {folder} has no answers of a teacher; {prepare} with {cache_data} or "
             f"'trajectories', or train with {train_live}"
         )
+    if config.early_stopping_patience:
+        _check_held_out(folder, config)
     # the student's own sampling needs prompts alone
     needs_images = config.objective != "distribution"
     if cached and answers["states"] == "trajectories":
@@ -64,6 +68,19 @@ def check_cache(folder: Path, config: Train):
             f"cache {folder} has prompts without images; {prepare} with {cache_states} and train "
             f"with {train_cached}, train with {setting('train', 'objective', 'distribution')}, or "
             "give it images"
+        )
+
+
+def _check_held_out(folder: Path, config: Train):
+    """Check that an early end has held-out examples to go by. Errors: DataError."""
+    table = _read_table(folder / EXAMPLES, ["prior", "flipped"])
+    own = ~integers(table["prior"]).bool() & ~integers(table["flipped"]).bool()
+    count = int(own.sum())
+    if count < HELD_OUT_SHARE:
+        raise DataError(
+            f"early_stopping_patience: given {config.early_stopping_patience}; cache {folder} has "
+            f"{count} examples, of which none can be held out; give 0, or "
+            f"{HELD_OUT_SHARE} examples or more"
         )
 
 

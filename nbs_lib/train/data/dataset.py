@@ -10,7 +10,7 @@ from torch import Tensor
 from ...cache.format import N_TIMESTEPS
 from ...config import Train
 from .batch import Batch, Draws
-from .cache_reader import CacheReader, integers
+from .cache_reader import HELD_OUT_SHARE, CacheReader, integers
 from .rollout import draw_trajectories, held_out_trajectories, rollout_fields
 
 
@@ -33,7 +33,7 @@ class Examples(CacheReader):
         n_held_out = 0
         # if nobody validates, all examples are trained on
         if config.validation_steps:
-            n_held_out = min(config.validation_examples, len(originals) // 4)
+            n_held_out = min(config.validation_examples, len(originals) // HELD_OUT_SHARE)
         self.held_out = originals[len(originals) - n_held_out :]
         self.prior = prior.nonzero().flatten()
         trained = ~prior

@@ -58,6 +58,11 @@ class StopCoordinator:
         self._saved_step = first
         self.training = True
 
+    @property
+    def saves(self) -> bool:
+        """Return True if the training writes checkpoints."""
+        return bool(self.config.checkpointing_steps or self.config.checkpoint_minutes)
+
     def start_vote(self, step: int, totals: Tensor):
         """Send this process' vote, in the middle of a step. Every process must call this in each.
 
@@ -73,7 +78,7 @@ class StopCoordinator:
     def _save_is_due(self, step: int) -> bool:
         every = self.config.checkpointing_steps
         minutes = self.config.checkpoint_minutes
-        if not every and not minutes:
+        if not self.saves:
             return False
         # before the final checks, which take their time
         if step == self.config.steps:

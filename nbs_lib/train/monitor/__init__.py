@@ -7,4 +7,5 @@ phases      the phase of each process, and since when
 loss_plot   the loss curve
 usage_plot  the phases and the usage as a figure
 plots       loss.png and usage.png
+progress_strip   validation.png
 """

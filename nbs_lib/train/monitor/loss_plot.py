@@ -18,8 +18,11 @@ def style_axes(axes: Axes):
     axes.grid(alpha=0.25)
 
 
-def loss_figure(run: Run) -> Figure:
-    """Return the loss by step on a log scale, each logged value and a running mean."""
+def loss_figure(run: Run, weights_step: int | None = None) -> Figure:
+    """Return the loss by step on a log scale, each logged value and a running mean.
+
+    weights_step: the step of the saved weights; before there are any, the best one is marked.
+    """
     # margins and plain numbers: a computed layout, and powers of ten, take twice the time of the
     # rest
     figure = Figure((7, 3), dpi=110)
@@ -46,11 +49,25 @@ def loss_figure(run: Run) -> Figure:
     if held_out[0]:
         style = {"linewidth": 1.5, "marker": "o", "markersize": 4}
         axes.plot(*held_out, color=CONTRAST, label="held out", **style)
+    _mark_weights(axes, lines, weights_step)
     if losses:
         _set_log_scale(axes)
         axes.set_title(f"step {steps[-1]}   running mean {smooth[-1]:.3g}", loc="left", fontsize=10)
         axes.legend(frameon=False)
     return figure
+
+
+def _mark_weights(axes: Axes, lines: list[dict], weights_step: int | None):
+    """Draw a line at the step of the saved weights, or of the best ones so far."""
+    step = weights_step
+    label = f"saved weights, of step {step}"
+    if step is None:
+        _, best_steps = _curve(lines, "best_step")
+        if not best_steps:
+            return
+        step = best_steps[-1]
+        label = f"best so far, step {step}"
+    axes.axvline(step, color=MUTED, linestyle="--", linewidth=1, label=label)
 
 
 def _curve(lines: list[dict], name: str) -> tuple[list[int], list[float]]:

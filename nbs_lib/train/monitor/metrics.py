@@ -2,10 +2,11 @@
 
     {"step": 25, "loss": …, "loss_by_t": [four numbers or null], "lr": …, "grad_norm": …,
      "examples_per_s": …, "seconds": …}
-    {"step": 100, "held_out_loss": …}
+    {"step": 100, "held_out_loss": …, "best_step": 100}
 
 loss and loss_by_t are means since the line before. The bands of loss_by_t are the quarters of the
-timesteps, from the data to noise.
+timesteps, from the data to noise. best_step is the step with the lowest held-out loss so far, if
+the losses of two steps compare.
 """
 
 import json

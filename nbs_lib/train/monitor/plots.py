@@ -10,9 +10,9 @@ from .loss_plot import loss_figure
 from .usage_plot import usage_figure
 
 
-def draw_curves(run: Run):
-    """Write loss.png and usage.png into the run."""
-    write_atomic(run.folder / "loss.png", png(loss_figure(run)))
+def draw_curves(run: Run, weights_step: int):
+    """Write loss.png and usage.png into the run. weights_step: the step of the saved weights."""
+    write_atomic(run.folder / "loss.png", png(loss_figure(run, weights_step)))
     write_atomic(run.folder / "usage.png", png(usage_figure(run)))
 
 

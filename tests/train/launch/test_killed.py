@@ -66,7 +66,7 @@ def kill(kernel, whom: str, chance: random.Random):
             "lora_dropout": 0.1,
             "ema_decay": 0.9,
             "gradient_accumulation_steps": 2,
-            "validation_steps": 12,
+            "validation_steps": 5,
             "validation_examples": 4,
         }
         | SCHEDULE,
@@ -99,7 +99,9 @@ def test_a_training_killed_at_random_moments_ends_in_the_same_adapter(
         uninterrupted.adapter / LORA_FILE
     ).read_bytes()
     assert steps_of(killed, "loss") == list(range(1, STEPS + 1))
-    assert steps_of(killed, "held_out_loss") == steps_of(uninterrupted, "held_out_loss")
+    for name in ("held_out_loss", "best_step"):
+        assert steps_of(killed, name) == steps_of(uninterrupted, name)
+    assert record["weights_source"] == uninterrupted.stage_record("train")["weights_source"]
     assert {path.name for path in killed.folder.rglob("*")} == {
         path.name for path in uninterrupted.folder.rglob("*")
     }

@@ -194,6 +194,21 @@ def test_steps_are_whole_on_the_axis(run):
         assert all(tick.is_integer() for tick in loss_figure(run).axes[0].get_xticks())
 
 
+def test_the_best_step_is_marked_until_weights_are_saved(run):
+    def marked(*weights_step: int) -> list[str]:
+        _, labels = loss_figure(run, *weights_step).axes[0].get_legend_handles_labels()
+        return [label for label in labels if "step" in label]
+
+    run.metrics.write_text('{"step": 2, "loss": 0.5}\n')
+    assert marked() == []
+    validations = [(2, 0.5, 2), (4, 0.4, 4), (6, 0.6, 4)]
+    keys = ("step", "held_out_loss", "best_step")
+    with run.metrics.open("a") as file:
+        file.writelines(json.dumps(dict(zip(keys, v, strict=True))) + "\n" for v in validations)
+    assert marked() == ["best so far, step 4"]
+    assert marked(6) == ["saved weights, of step 6"]
+
+
 def test_a_number_that_a_gpu_does_not_give_is_left_out(monkeypatch):
     class Memory:
         used = 3 << 30
@@ -220,7 +235,7 @@ def test_curves_are_drawn_from_the_files_of_a_killed_run(run):
         {"seconds": 2.0} | look | gpu,
     ]
     run.usage.write_text("\n".join(map(json.dumps, lines)) + '\n{"seconds": 3.')
-    draw_curves(run)
+    draw_curves(run, 3)
     assert Image.open(run.folder / "loss.png").size == (770, 330)
     with Image.open(run.folder / "usage.png") as picture:
         assert picture.width == 770 and picture.height > 330

@@ -13,6 +13,8 @@ import torch
 # which is 15 with Stable Diffusion's schedule, and here 1.2.
 # Source: the one-step generator of DMD2, arXiv 2405.14867, which takes the same
 ONE_STEP = 399
+# At Stable Diffusion's last timesteps 1 / alpha² is 200: a few examples would be the whole gradient
+LARGEST_WEIGHT = 20.0
 
 
 def classifier_free_guidance(
@@ -118,6 +120,25 @@ def weight_by_snr(snr: torch.Tensor, gamma: float, prediction_type: str) -> torc
     # how much larger the error is in the prediction's own space
     scales = {"epsilon": snr, "v_prediction": snr + 1, "sample": ones}
     return snr.clamp(max=gamma) / scales[prediction_type]
+
+
+def distillation_weight(alpha: torch.Tensor, weighting: str) -> torch.Tensor:
+    """Return the weight of a squared error of eps, of alpha's shape, LARGEST_WEIGHT at most.
+
+    Of x_0's squared error it is SNR, max(SNR, 1) or SNR + 1, with SNR = alpha² / (1 − alpha²);
+    eps² = SNR x_0², so of eps's it is 1, max(1, 1 / SNR) or 1 / alpha².
+
+    weighting: snr, truncated_snr or snr_plus_one
+
+    Source: arXiv 2202.00512, sec. 4.
+    """
+    squared = alpha.square()
+    weights = {
+        "snr": torch.ones_like(squared),
+        "truncated_snr": ((1 - squared) / squared).clamp(min=1),
+        "snr_plus_one": 1 / squared,
+    }
+    return weights[weighting].clamp(max=LARGEST_WEIGHT)
 
 
 def pseudo_huber(a: torch.Tensor, b: torch.Tensor, c: float) -> torch.Tensor:

@@ -6,6 +6,7 @@ from nbs_lib.diffusion import (
     alpha_sigma,
     boundary_scalings,
     classifier_free_guidance,
+    distillation_weight,
     few_step_timesteps,
     get_velocity,
     matching_gradient,
@@ -102,6 +103,26 @@ def test_min_snr_weights_an_error_equally_in_every_space():
     ]
     torch.testing.assert_close(weighted[0], weighted[2])
     torch.testing.assert_close(weighted[1], weighted[2])
+
+
+def test_distillation_weights_by_hand():
+    """1 / alpha² of the levels: 1.11, 2, 100, of which 20 are left."""
+    alpha, _ = alpha_sigma(LEVELS, torch.tensor([0, 1, 2]))
+    expected = {
+        "snr": [1, 1, 1],
+        "truncated_snr": [1, 1, 20],
+        "snr_plus_one": [1 / 0.9, 2, 20],
+    }
+    for weighting, weights in expected.items():
+        found = distillation_weight(alpha, weighting).flatten().tolist()
+        assert found == pytest.approx(weights), weighting
+    # of x_0's squared error the weights are max(SNR, 1) and SNR + 1
+    snr = (LEVELS / (1 - LEVELS)).view(-1, 1, 1, 1)[:2]
+    truncated, plus_one = (
+        snr * distillation_weight(alpha[:2], name) for name in ("truncated_snr", "snr_plus_one")
+    )
+    torch.testing.assert_close(truncated, snr.clamp(min=1))
+    torch.testing.assert_close(plus_one, snr + 1)
 
 
 def test_pseudo_huber_by_hand():

@@ -7,7 +7,8 @@ compare      parameters of 3_compare and of the playground
 contenders   names of contenders, such as "guided at 3", parsed
 fields       default, range, meaning and group of one parameter
 grid_axes    axes of a grid of pictures, such as "steps: 5 | 25", parsed
-learning     parameters of 2_train that decide the learned weights
+learning     parameters of 2_train: what is learned
+optimizing   parameters of 2_train: steps, optimizer and loss
 picturebook  parameters of picturebook
 prepare      parameters of 1_prepare
 stage        base class of the dataclasses, with its checks

@@ -1,4 +1,4 @@
-"""Parameters of `2_train.ipynb` that decide the learned weights, and the checks among them."""
+"""Parameters of `2_train.ipynb`: what is learned, from which teacher, by which LoRA."""
 
 from typing import Literal
 
@@ -6,24 +6,15 @@ from .fields import group
 from .stage import Stage, check_range, parameters, run_folder
 from .validation import reject
 
-# the learning rate of each optimizer if none is given
-OWN_LR = {"adamw": 1e-3, "prodigy": 1.0}
-# Prodigy multiplies its own estimate by the learning rate: with a small one it hardly learns
-LOWEST_LR = {"adamw": 1e-8, "prodigy": 0.1}
-HIGHEST_LR = 10
-# diffusers' polynomial schedule ends at this rate, and refuses to begin at or below it
-LAST_LR = 1e-7
 FEW_STEPS = "a list of different whole numbers from 1 to 8"
 
 learned = group("What is learned")
 adapter = group("LoRA")
-optimizing = group("Steps and optimizer")
-losses = group("Loss")
 
 
 @parameters
 class Learning(Stage):
-    """The part of `Train` that decides the learned weights; the first fields of that class."""
+    """The first fields of `Train`."""
 
     run: str = run_folder()
 
@@ -82,129 +73,9 @@ class Learning(Stage):
         "Feedforward includes attention; all is every linear layer and convolution in the blocks.",
     )
 
-    steps: int = optimizing(400, "Optimizer steps.", ge=1, le=10_000_000)
-    epochs: int = optimizing(
-        0,
-        "Passes over the training examples, which set the steps, 0 for steps.",
-        ge=0,
-        le=1_000_000,
-    )
-    batch_size: int = optimizing(8, "Examples of one pass and process.", ge=1, le=4096)
-    gradient_accumulation_steps: int = optimizing(
-        1, "Passes whose gradients make one optimizer step.", ge=1, le=4096
-    )
-    optimizer: Literal["adamw", "prodigy"] = optimizing(
-        "adamw",
-        "Optimizer: AdamW, or prodigy. "
-        "Prodigy finds the learning rate by itself from learning_rate 1; its package is an extra.",
-    )
-    learning_rate: float = optimizing(
-        0.0,
-        "Highest learning rate, 0 for the optimizer's own. "
-        "That is 0.001 for adamw and 1 for prodigy.",
-        # the other limits depend on the optimizer, see _check_learning_rate
-        ge=0.0,
-        allowed="0, or a number from 1e-08 (adamw) or 0.1 (prodigy) to 10",
-    )
-    lr_scheduler: Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"] = (
-        optimizing("cosine", "Course of the learning rate after the warmup, one of diffusers'.")
-    )
-    lr_warmup_steps: int = optimizing(
-        10, "Steps that lead up to the highest learning rate.", ge=0, le=10_000_000
-    )
-    lr_num_cycles: int = optimizing(
-        1,
-        "Number of times that cosine_with_restarts falls from the highest learning rate.",
-        ge=1,
-        le=10_000,
-    )
-    lr_power: float = optimizing(
-        1.0, "Power of the polynomial schedule. 1 is a straight line.", ge=0.01, le=100.0
-    )
-    adam_beta1: float = optimizing(
-        0.9, "Decay of the mean of the gradients, in AdamW and Prodigy.", ge=0.0, le=0.99999
-    )
-    adam_beta2: float = optimizing(
-        0.999,
-        "Decay of the mean of the squared gradients, in AdamW and Prodigy.",
-        ge=0.0,
-        le=0.9999999,
-    )
-    adam_epsilon: float = optimizing(
-        1e-8,
-        "Number added to the root of the mean of the squared gradients, by which a step is "
-        "divided, in AdamW and Prodigy.",
-        # with 0 the first step of a weight without a gradient would be 0 / 0
-        ge=1e-20,
-        le=1.0,
-    )
-    adam_weight_decay: float = optimizing(
-        0.0,
-        "Share of the learning rate by which weights shrink in each step, apart from their "
-        "gradients, in AdamW and Prodigy.",
-        ge=0.0,
-        le=10.0,
-    )
-    # the two time scales of arXiv 2405.14867, sec. 4.2, by the rate instead of by more steps
-    fake_score_lr_scale: float = optimizing(
-        2.0, "Multiple of learning_rate that distribution's fake score has.", ge=0.01, le=100.0
-    )
-    max_grad_norm: float = optimizing(
-        1.0,
-        "Largest norm of the gradient. A gradient with a larger one is scaled down to it.",
-        ge=1e-6,
-        le=1e6,
-    )
-    ema_decay: float = optimizing(
-        0.0,
-        "Decay of the moving average of the weights. The average is what is saved; "
-        "0 saves the last weights.",
-        ge=0.0,
-        le=0.99999,
-    )
-
-    # 5 is the value of the paper. Source: arXiv 2303.09556
-    snr_gamma: float = losses(
-        5.0,
-        "Largest signal-to-noise ratio that counts in the loss of finetune (min-SNR). "
-        "0 weighs all noise levels alike.",
-        ge=0.0,
-        le=1000.0,
-    )
-    noise_offset: float = losses(
-        0.0,
-        "Noise added to each channel as a whole in finetune, for very dark and very bright images.",
-        ge=0.0,
-        le=1.0,
-    )
-    # the paper on guidance without a classifier takes 0.1 or 0.2. Source: arXiv 2207.12598
-    caption_dropout: float = losses(
-        0.1,
-        "Share of examples without their caption in finetune, so that guidance still works.",
-        ge=0.0,
-        le=1.0,
-    )
-    prior_loss_weight: float = losses(
-        1.0,
-        "Weight of the prior preservation examples in finetune, if 1_prepare was given some.",
-        ge=0.0,
-        le=100.0,
-    )
-    matching_levels: Literal["own", "above"] = losses(
-        "own",
-        "Noise levels at which distribution compares its guesses with the teacher: own or above. "
-        "Own are those from a sampling step to the next one, above go on to pure noise.",
-    )
-    huber_c: float = losses(0.001, "Constant c of consistency's pseudo-Huber loss.", ge=1e-6, le=10)
-
     def __post_init__(self):
-        if not self.learning_rate:
-            # frozen; the record must hold the rate that was used
-            object.__setattr__(self, "learning_rate", OWN_LR[self.optimizer])
         self._check_teacher()
-        self._check_distribution()
-        self._check_learning_rate()
-        self._check_lr_scheduler()
+        self._check_few_steps()
 
     def _check_teacher(self):
         if self.guidance_scale_max:
@@ -215,36 +86,10 @@ class Learning(Stage):
         if self.teacher == "cached" and self.objective != "guidance":
             reject("teacher", self.teacher, f"live, if the objective is {self.objective}")
 
-    def _check_distribution(self):
+    def _check_few_steps(self):
         steps = self.few_steps
         if not steps or len(set(steps)) < len(steps) or not all(1 <= n <= 8 for n in steps):
             reject("few_steps", steps, FEW_STEPS)
-        if self.objective != "distribution":
-            return
-        # its roles are one UNet with its adapters switched
-        if self.method == "full":
+        # the roles of distribution are one UNet with its adapters switched
+        if self.objective == "distribution" and self.method == "full":
             reject("method", self.method, "lora, rslora or dora, if the objective is distribution")
-        # it has two learning rates
-        if self.optimizer == "prodigy":
-            reject("optimizer", self.optimizer, "adamw, if the objective is distribution")
-
-    def _check_learning_rate(self):
-        rate = self.learning_rate
-        low = LOWEST_LR[self.optimizer]
-        if not low <= rate <= HIGHEST_LR:
-            allowed = f"a number from {low:g} to {HIGHEST_LR} with optimizer {self.optimizer}"
-            reject(
-                "learning_rate", rate, f"{allowed}, or 0 for its own, {OWN_LR[self.optimizer]:g}"
-            )
-        if self.lr_scheduler == "polynomial" and rate <= LAST_LR:
-            allowed = f"a number above {LAST_LR:g} with lr_scheduler polynomial, which ends there"
-            reject("learning_rate", rate, allowed)
-
-    def _check_lr_scheduler(self):
-        # another schedule would ignore the value, and the run would look as if it had used it
-        if self.lr_num_cycles > 1 and self.lr_scheduler != "cosine_with_restarts":
-            allowed = f"1 with lr_scheduler {self.lr_scheduler}, or more with cosine_with_restarts"
-            reject("lr_num_cycles", self.lr_num_cycles, allowed)
-        if self.lr_power != 1 and self.lr_scheduler != "polynomial":
-            allowed = f"1 with lr_scheduler {self.lr_scheduler}, or another with polynomial"
-            reject("lr_power", self.lr_power, allowed)

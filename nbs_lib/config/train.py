@@ -1,9 +1,11 @@
-"""Parameters of `2_train.ipynb`. Those that decide the learned weights stand in `learning`."""
+"""Parameters of `2_train.ipynb`. Those that decide the learned weights stand in
+`learning` and `optimizing`.
+"""
 
 from typing import Literal
 
 from .fields import group
-from .learning import Learning
+from .optimizing import Optimizing
 from .stage import check_range, check_texts, parameters, replacement, run_group
 from .validation import reject
 
@@ -19,7 +21,7 @@ watching = group("Watching")
 
 
 @parameters
-class Train(Learning):
+class Train(Optimizing):
     """Parameters of `2_train.ipynb`: an objective learned by a LoRA or by the whole UNet, on
     DeepSpeed.
     """

@@ -13,6 +13,7 @@ from ..config import Train
 from ..diffusion import (
     add_noise,
     boundary_scalings,
+    distillation_weight,
     get_velocity,
     matching_gradient,
     min_snr_weight,
@@ -54,15 +55,18 @@ class Objective:
 
 
 def guidance(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
-    """Return the squared error between the student's one pass and the guided teacher, in eps.
+    """Return the squared error between the student's one pass and the guided teacher.
 
+    It is of eps, weighted over noise levels.
     Source: guidance distillation, arXiv 2210.03142, sec. 3.1, without the student's input w; on
     states of the teacher's own trajectories, arXiv 2503.07274.
     """
     x_t = student.noisy_latents(batch)
     target = student.teacher(x_t, batch)
     prediction = engine(x_t, batch.t, batch.context, batch.pooled)
-    return _mean_square(student.eps(prediction, x_t, batch.t) - student.eps(target, x_t, batch.t))
+    error = student.eps(prediction, x_t, batch.t) - student.eps(target, x_t, batch.t)
+    alpha, _ = student.levels(batch.t)
+    return distillation_weight(alpha, config.loss_weighting).flatten() * _mean_square(error)
 
 
 def finetune(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:

@@ -88,12 +88,39 @@ of the same captions, in the embedded CLIP's space. *Diversity*: the mean distan
 pictures of one prompt, in latents.
 
 """
+FIDELITY = """
+## The loss of guidance, its timesteps and its states
+
+`make bench-fidelity` trains adapters in different ways, for the same time, on the same examples,
+with two seeds each. *Distance ratio*: the mean squared distance of latents to guided's over that of
+unguided, with its 95 % interval over captions; in parentheses each seed's. *Nearer*: the share of
+pictures that came nearer to guided's.
+
+"""
 PREPARE = """
 ## Preparation
 
 `make bench-prepare` writes its own images, and prepares them on two processes.
 
 """
+
+
+def fidelity_text(result: dict) -> str:
+    """Return fidelity to guided by the way of training."""
+    lines = [
+        f"{result['captions']} held-out captions, {result['seconds']:.0f} s of training each.\n",
+        "| training | steps | distance ratio | nearer | guidance recovered |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in result["rows"].items():
+        ratio = row["distance_ratio"]
+        seeds = ", ".join(f"{value:.3f}" for value in row["by_seed"])
+        lines.append(
+            f"| {name} | {row['steps']} | {ratio['value']:.3f} [{ratio['low']:.3f}, "
+            f"{ratio['high']:.3f}] ({seeds}) | {100 * row['nearer']:.0f} % "
+            f"| {percent(row['recovered'], 'value')} |"
+        )
+    return "\n".join([*lines, f"\n{machine_line(result)}\n"])
 
 
 def few_steps_text(result: dict) -> str:
@@ -508,6 +535,7 @@ def lab_text(result: dict) -> str:
 
 
 SECTIONS = {
+    "fidelity": (FIDELITY, fidelity_text),
     "few-steps": (FEW_STEPS, few_steps_text),
     "train": (TRAIN, train_table),
     "ranks": (RANKS, ranks_table),

@@ -77,7 +77,7 @@ def headless() -> dict:
             prompts=REFERENCE_PROMPTS[:2],
             steps=2,
             captions=4,
-            effective_guidance_at=[0.5, 1.0],
+            dial_at=[1.5, 2.0],
         )
     )
     options = [

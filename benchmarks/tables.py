@@ -527,10 +527,8 @@ def lab_text(result: dict) -> str:
                 f"| {name} | {caption_first} | {clip} | {contender['nfe']:g} "
                 f"| {contender['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
             )
-        turns = ", ".join(
-            f"λ = {turn['adapter_scale']:g}: w = {turn['w']:.2f}" for turn in part["dial"]["turns"]
-        )
-        lines.append(f"\nThe dial, the guidance scale whose pictures are nearest: {turns}.")
+        turns = ", ".join(f"{turn['asked']:g}: {turn['w']:.2f}" for turn in part["dial"]["turns"])
+        lines.append(f"\nThe dial, the guidance scale asked for and the nearest one: {turns}.")
     return "\n".join([*lines, f"\n{machine_line(result)}\n"])
 
 

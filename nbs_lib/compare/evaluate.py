@@ -21,7 +21,7 @@ from .measurements import (
     measure_scores,
 )
 from .metrics.clip import Clip, load_clip
-from .metrics.effective_guidance import guidance_settings, measure_effective_guidance
+from .metrics.dial import dial_settings, measure_dial
 from .metrics.vision import VisionModel, load_vision_model
 from .sampling.grid import grid_cells, sample_grid
 from .sampling.sample_cache import SampleCache
@@ -65,18 +65,18 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     measured = measured_set(sampler, config)
     # the pictures that are shown are sampled in any case
     n_more = 0 if measured.source == SHOWN else len(measured.prompts)
-    guided, tuned = guidance_settings(resolver, config)
+    dial = dial_settings(resolver, config)
     # a progress bar needs the number before the first picture
     n_pictures = len(settings) * (len(prompts) + n_more)
-    n_pictures += (len(guided) + len(tuned)) * len(prompts) + len(cells)
-    effective_guidance = grid = None
+    n_pictures += len(dial) * len(measured.prompts) + len(cells)
+    measured_dial = grid = None
     with sampling_bar(cache, n_pictures):
         samples = sample_contenders(cache, settings, prompts, seeds)
         scored = samples
         if n_more:
             scored = sample_contenders(cache, settings, measured.prompts, measured.seeds)
-        if tuned:
-            effective_guidance = measure_effective_guidance(cache, guided, tuned, prompts, seeds)
+        if len(dial):
+            measured_dial = measure_dial(cache, dial, measured.prompts, measured.seeds)
         if cells:
             grid = sample_grid(cache, cells, config)
     quality, whole = measure_quality(scored, measured, clip, vision, resolver.objective)
@@ -89,7 +89,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
         | whole
         | {
             "contenders": contenders,
-            "dial": effective_guidance,
+            "dial": measured_dial,
             "time_ratio": costs["tuned"]["seconds"] / costs["guided"]["seconds"],
             "nfe_ratio": costs["tuned"]["nfe"] / costs["guided"]["nfe"],
             "cut_prompts": cuts,

@@ -36,7 +36,7 @@ REFERENCE_PROMPTS = [
 SEEDS = "a list of whole numbers from 0 to 2,147,483,647, one or more, each once"
 PROMPTS = "a list of prompts, none of them empty"
 FIRST_PROMPTS = "a list of one prompt or more, none of them empty"
-SCALES = "a list of numbers above 0, 10 at most, each once"
+SCALES = "a list of numbers above 1, 50 at most, each once"
 FIRST_CONTENDERS = "a list of one or more, each of them once"
 OTHER_CONTENDERS = f"{', '.join(CONTENDERS)}, and others beside them"
 # the empty choice takes each contender's own
@@ -128,9 +128,10 @@ class Compare(Stage):
         "measured. Empty takes the CLIP.",
         allowed="empty, or a folder",
     )
-    effective_guidance_at: list[float] = measuring(
+    dial_at: list[float] = measuring(
         [],
-        "Adapter scales whose nearest guidance scale is measured. Empty measures none.",
+        "Guidance scales that the adapter's dial is asked for, whose pictures are measured. "
+        "Empty measures none.",
         allowed=SCALES,
     )
 
@@ -143,10 +144,10 @@ class Compare(Stage):
         check_texts(self, "prompts", PROMPTS)
         check_seeds(self.seeds)
         self._check_contenders()
-        scales = self.effective_guidance_at
+        scales = self.dial_at
         # pydantic's limits would be those of the list, not of its items
-        if len(set(scales)) < len(scales) or not all(0 < scale <= 10 for scale in scales):
-            reject("effective_guidance_at", scales, SCALES)
+        if len(set(scales)) < len(scales) or not all(1 < scale <= 50 for scale in scales):
+            reject("dial_at", scales, SCALES)
         try:
             self.grid_axes  # noqa: B018
         except ValueError as failure:

@@ -12,10 +12,12 @@ FOLDER        the adapter of another run (outputs/NAME, or its adapter/), sample
               trained; several at once are joined by +
 pipeline FOLDER   any other local pipeline of a known family, guided like the base
 
-After a name: `at 0.5`, its scale: w if guided, λ of an adapter; `in 4 steps`; `on compile` or
-`on deepspeed`, the engine that evaluates its UNet (see `engines`).
+After a name: `at 0.5`, its scale: w if guided, λ of an adapter; after tuned `for 3`, the w that
+its dial chooses λ for; `in 4 steps`; `on compile` or `on deepspeed`, the engine that evaluates its
+UNet (see `engines`).
 
-    guided at 3        tuned at 0.5        tuned on compile        outputs/few in 4 steps
+    guided at 3        tuned at 0.5        tuned for 3        tuned on compile
+    outputs/few in 4 steps
     outputs/style at 0.7 + outputs/subject at 0.5
 """
 
@@ -40,11 +42,13 @@ TIMESTEP_SPACINGS = ("", "leading", "linspace", "trailing")
 KINDS = re.compile(r"unguided|guided|tuned|(selective|hybrid)-([1-9]\d?)")
 STEPS = re.compile(r"(?P<rest>.+) in (?P<steps>\d{1,4}) steps?")
 ENGINE = re.compile(r"(?P<rest>.+) on (?P<engine>\w+)")
-SCALED = re.compile(r"(?P<rest>.+?)(?: at (?P<scale>-?\d+(?:\.\d+)?(?:e-?\d+)?))?")
+NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
+SCALED = re.compile(rf"(?P<rest>.+?)(?: at (?P<scale>{NUMBER}))?")
+DIAL = re.compile(rf"tuned for (?P<w>{NUMBER})")
 # the allowed forms, for errors
 CONTENDER_FORMS = (
     f"{', '.join(CONTENDERS)}, selective-N, hybrid-N (N in %), a run's folder or "
-    f"`pipeline FOLDER`; after it `at SCALE`, `in N steps`, `on ENGINE`"
+    f"`pipeline FOLDER`; after it `at SCALE`, `in N steps`, `on ENGINE`, after tuned `for W`"
 )
 W_RANGE = (1.0, 100.0, "w")
 # negative: an adapter may also be subtracted
@@ -60,6 +64,7 @@ class Contender:
     guided: share of the steps, from the first one on, that are guided; None for the usual share
     scale: w of the guided steps; None for the usual one
     adapter_scale: λ of the trained adapter; None for the comparison's
+    dial: w that its dial chooses λ for; None if λ is given
     folders: other adapters with the λ of each, or a pipeline
     steps: sampling steps; None for the usual number
     engine: one of ENGINES
@@ -70,6 +75,7 @@ class Contender:
     guided: float | None = None
     scale: float | None = None
     adapter_scale: float | None = None
+    dial: float | None = None
     folders: tuple[tuple[str, float], ...] = ()
     steps: int | None = None
     engine: str = "eager"
@@ -109,6 +115,9 @@ def _parse_model(rest: str, name: str) -> Contender:
     if " + " in rest:
         folders = [_adapter(part.strip(), name) for part in rest.split(" + ")]
         return Contender(name, "adapters", folders=tuple(folders))
+    if match := DIAL.fullmatch(rest):
+        w = _check_scale(float(match["w"]), W_RANGE, name)
+        return Contender(name, "tuned", dial=w)
     model, scale = _split_scale(rest)
     if match := KINDS.fullmatch(model):
         return _contender_of_run(match, scale, name)

@@ -18,6 +18,7 @@ GUIDED_ONCE = (
     "**Sample with `guidance_scale=1` (a CFG scale of 1): the guidance is in the weights. "
     "A higher scale, such as the default of 7.5 in diffusers, guides twice.**"
 )
+DIAL_EXAMPLES = (1.5, 2, 3, 4, 6, 8)  # guidance scales that a card's code names
 DEFAULT_STEPS = 25  # if the recipe has no number of its own
 EXAMPLE = """```python
 from diffusers import DiffusionPipeline, {scheduler}
@@ -112,7 +113,12 @@ def usage_code(metadata: dict[str, Any], folder: str, is_pipeline: bool) -> str:
         base = metadata.get("base_origin", metadata["base"])
         load = (
             f"pipe = DiffusionPipeline.from_pretrained(BASE)  # {base}\n"
-            f"pipe.load_lora_weights({folder!r})"
+            f'pipe.load_lora_weights({folder!r}, adapter_name="onepass")'
+        )
+        load += "".join(
+            f'\n# guidance scale {w:g}: pipe.set_adapters("onepass", {scale:g})'
+            for w, scale in metadata.get("dial", [])
+            if w in DIAL_EXAMPLES
         )
     recipe = sampling_recipe(metadata)
     guidance_scale = recipe["guidance_scale"]

@@ -15,6 +15,7 @@ from ..models.lora.saving import save_adapter
 from ..models.lora.verification import check_difference, predict_fixed_noise, verify_adapter
 from ..run.record import read_metrics
 from ..run.run import Run
+from .calibration import measure_dial
 from .checkpoint.best import BestWeights
 from .launch.launcher import RESULT_FILE
 from .memory.estimate import MIB, measured_peak, verifies_in_bf16
@@ -42,6 +43,7 @@ def finalize(
     weights_step = best.apply(step)
     main = accelerator.is_main_process
     metadata = adapter_metadata(config, training, accelerator.num_processes, weights_step)
+    metadata["dial"] = measure_dial(config, training, main)
     # at ZeRO 3 all processes gather, although one alone saves
     with gathered(training.parameters):
         stock_difference = save(config, run, training, metadata) if main else 0.0

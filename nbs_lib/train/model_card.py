@@ -48,7 +48,7 @@ def write_card(run: Run, config: Train, metadata: dict, result: dict):
         tags = ["lora"]
     tags += ["text-to-image", "stable-diffusion", config.objective]
     values = metadata | result | {"name": run.name, "kind": kind}
-    rows = training_rows(config, result)
+    rows = training_rows(config, metadata, result)
     card = CARD.format(
         **values,
         front=front_matter(metadata, tags, "finetune" if full else "adapter"),
@@ -62,7 +62,7 @@ def write_card(run: Run, config: Train, metadata: dict, result: dict):
     write_atomic(folder / "README.md", card)
 
 
-def training_rows(config: Train, result: dict) -> dict[str, str]:
+def training_rows(config: Train, metadata: dict, result: dict) -> dict[str, str]:
     """Return the rows of the card's table about the training."""
     rows = {"objective": config.objective}
     # finetune has no teacher
@@ -82,6 +82,10 @@ def training_rows(config: Train, result: dict) -> dict[str, str]:
         f"{config.learning_rate:g} ({config.optimizer}, {config.lr_scheduler})"
     )
     rows["weights"] = result["weights_source"]
+    if metadata["dial"]:
+        rows["adapter scale for a guidance scale"] = "; ".join(
+            f"w = {w:g}: λ = {scale:g}" for w, scale in metadata["dial"]
+        )
     rows["launched as"] = f"{engine_summary(result)}, {config.mixed_precision}"
     return rows
 

@@ -49,7 +49,7 @@ class Student(torch.nn.Module):
         self.added_cond_kwargs = added_cond_kwargs
         # in a tuple, which hides it from torch: its weights are neither trained nor saved
         self._teacher_unet = (teacher_unet,)
-        self._lora_layers = lora_layers(unet)
+        self.lora_layers = lora_layers(unet)
 
     def forward(
         self,
@@ -80,7 +80,7 @@ class Student(torch.nn.Module):
 
     def fake_score(self) -> AbstractContextManager:
         """Let passes be those of the second adapter for a while, with or without gradients."""
-        return activate_lora(self._lora_layers, FAKE_SCORE)
+        return activate_lora(self.lora_layers, FAKE_SCORE)
 
     def steps_aware(self, context: Tensor, steps: int) -> Tensor:
         """Return texts that also name the number of sampling steps, for the fake score alone.
@@ -132,11 +132,14 @@ class Student(torch.nn.Module):
     @torch.no_grad()
     def teacher(self, x_t: Tensor, batch: Batch) -> Tensor:
         """Return the base's guided prediction at batch.w, cached or from one pass over 2n rows."""
-        uncond, cond = batch.answers or self._teacher_passes(x_t, batch)
+        uncond, cond = self.answers(x_t, batch)
         return classifier_free_guidance(uncond, cond, batch.w.view(-1, 1, 1, 1))
 
-    def _teacher_passes(self, x_t: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """Return the base's predictions without and with the caption."""
+    @torch.no_grad()
+    def answers(self, x_t: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the base's predictions without and with the caption, cached or made now."""
+        if batch.answers:
+            return batch.answers
         pooled = None
         if batch.pooled is not None:
             pooled = torch.cat([batch.uncond_pooled, batch.pooled])
@@ -145,5 +148,5 @@ class Student(torch.nn.Module):
         [teacher_unet] = self._teacher_unet
         if teacher_unet is not None:
             return self._predict(teacher_unet, *inputs).chunk(2)
-        with disable_lora(self._lora_layers):
+        with disable_lora(self.lora_layers):
             return self._predict(self.unet, *inputs).chunk(2)

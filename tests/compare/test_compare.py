@@ -173,7 +173,7 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
     ]
     options = {
         "contenders": more,
-        "effective_guidance_at": [0.5, 1.0],
+        "dial_at": [1.5, 2.0],
         "axes": ["steps: 1 | 2", "w: 1 | 3", "contender: guided | selective-50"],
         "captions": 5,
     }
@@ -191,7 +191,11 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
         for name in ("clip_score", "fid", "kid"):
             assert row[name]["low"] <= row[name]["high"]
     assert results["set"] == {"of": "the data", "pictures": 5} and results["clip"] == "embedded"
-    assert [row["expected"] for row in results["dial"]["turns"]] == [1.75, 2.5]
+    turns = results["dial"]["turns"]
+    # w 2.5 at λ 1 is expected of an adapter without a measured dial
+    scales = [row["adapter_scale"] for row in turns]
+    assert [row["asked"] for row in turns] == [1.5, 2.0] and scales == pytest.approx([1 / 3, 2 / 3])
+    assert results["dial"]["pictures"] == 5
     assert [cut["tokens"] > cut["read"] for cut in results["cut_prompts"]] == [True]
     message, stderr = capsys.readouterr()
     assert (
@@ -201,7 +205,7 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
     bars = re.findall(r"([^\r\n]*\S) ?: +100%\|[^|]*\| (\d+)/(\d+) \[", message)
     ends = [f"{name} {done} of {total}" for name, done, total in bars]
     # of the contenders the prompts and the captions; of the dial; over the axes
-    pictures = 7 * (2 + 5) + (11 + 2) * 2 + 8
+    pictures = 7 * (2 + 5) + (11 + 2 + 2) * 5 + 8
     ends = [
         end
         for i, end in enumerate(ends)
@@ -219,7 +223,8 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
         with Image.open(trained.compare / file) as image:
             assert min(image.size) > 200, name
     page = trained.report.read_text()
-    assert "tuned at 0.5" in page.lower() and "λ = 0.5: w = " in page and page.count("<img src") > 8
+    assert "tuned at 0.5" in page.lower() and "1.5 (λ = 0.333): " in page
+    assert page.count("<img src") > 8
     pictures = {path.name: path.read_bytes() for path in (trained.compare / "pictures").iterdir()}
     again = compare(
         config(trained, prompts=["A boy is watching TV", long], seeds=[0], **options)
@@ -293,12 +298,12 @@ def test_a_page_of_large_pictures_stays_small(trained, monkeypatch):
             {"contenders": ["unguided", "guided", "tuned", "tuned at 99"]},
             "λ = 99; allowed is -10 to 10",
         ),
-        ({"effective_guidance_at": [0.0]}, "numbers above 0"),
+        ({"dial_at": [1.0]}, "numbers above 1"),
         ({"seeds": [1, 1]}, "each once"),
         ({"axes": ["steps: 0 | 1", "seed: 1"]}, "0; allowed is 1 to 1000"),
         ({"axes": ["contender: tuned | tunned", "seed: 1"]}, "given 'tunned'; allowed is unguided"),
         ({"axes": ["scheduler: Euler", "seed: 1"]}, "Euler; allowed is one of DDIMScheduler"),
-        ({"effective_guidance_at": [1.0, 1.0]}, "each once"),
+        ({"dial_at": [2.0, 2.0]}, "each once"),
         ({"axes": ["steps: 1"]}, "allowed are two or three"),
         ({"clip": " "}, "auto, embedded, none, a folder or a hub id"),
     ],

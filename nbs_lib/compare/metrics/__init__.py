@@ -3,5 +3,5 @@
 image_metrics       distances between pictures, and between sets of pictures
 clip                the CLIP that scores pictures
 confidence          95 % intervals
-effective_guidance  the guidance scale that an adapter scale amounts to
+dial                the guidance scale that a dial gives, beside the one that was asked for
 """

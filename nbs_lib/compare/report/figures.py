@@ -72,12 +72,12 @@ def frontier(evaluation: Evaluation) -> Figure:
     return plots.frontier(quality, evaluation.results["contenders"], rated)
 
 
-def effective_guidance(evaluation: Evaluation) -> Figure | None:
-    """Return a plot of the effective guidance; None if it was not measured."""
+def dial(evaluation: Evaluation) -> Figure | None:
+    """Return a plot of the dial; None if it was not measured."""
     measured = evaluation.results["dial"]
     if not measured:
         return None
-    return plots.effective_guidance(measured["turns"], evaluation.results["w_train"])
+    return plots.dial(measured["turns"])
 
 
 def differences(evaluation: Evaluation) -> Image.Image:
@@ -181,7 +181,7 @@ FIGURES: dict[str, Callable[[Evaluation], Image.Image | Figure | None]] = {
     "grid": all_pictures,
     "rates": caption_rates,
     "frontier": frontier,
-    "dial": effective_guidance,
+    "dial": dial,
     "differences": differences,
     "steps": denoising_steps,
     "axes": axes_grid,

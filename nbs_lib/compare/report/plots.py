@@ -213,32 +213,25 @@ def _label(axes, labels, size, line):
             axes.annotate("", place, start, textcoords="offset points", arrowprops=LEADER)
 
 
-def effective_guidance(rows: Sequence[dict], w_train: float) -> Figure:
-    """Return the nearest w of each λ, with its interval, beside the expected line.
+def dial(rows: Sequence[dict]) -> Figure:
+    """Return the nearest w of each w that was asked for, with its interval, beside the diagonal.
 
-    rows: `turns` of `measure_effective_guidance`
+    rows: `turns` of `measure_dial`
     """
     figure, axes = _axes(3.8)
-    scales = np.array([row["adapter_scale"] for row in rows])
-    ends = np.array([min(0.0, scales.min()), scales.max()])
+    asked = np.array([row["asked"] for row in rows])
+    ends = np.array([1.0, asked.max()])
     axes.plot(
-        ends,
-        1 + ends * (w_train - 1),
-        color=SOFT,
-        linewidth=1.2,
-        linestyle=(0, (4, 3)),
-        label="1 + λ (w_train − 1)",
+        ends, ends, color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)), label="as it was asked for"
     )
     # None becomes NaN, which is a gap: there w lies beyond the scales that were tried
     measured = np.array([row["w"] for row in rows], float)
     colour = CONTENDER_COLOURS["tuned"]
-    axes.plot(scales, measured, color=colour, linewidth=2, marker="o", label="measured")
+    axes.plot(asked, measured, color=colour, linewidth=2, marker="o", label="measured")
     for row in rows:
         if row["low"] is not None:
-            x = [row["adapter_scale"]] * 2
-            axes.plot(x, [row["low"], row["high"]], color=colour, linewidth=1.2)
-    axes.set_ylabel("nearest guidance scale w", **SMALL)
+            axes.plot([row["asked"]] * 2, [row["low"], row["high"]], color=colour, linewidth=1.2)
+    axes.set_ylabel("guidance scale w of the pictures", **SMALL)
     axes.legend(frameon=False, fontsize=9)
-    title = "The dial: the guidance that an adapter scale amounts to"
-    _finish(axes, title, "adapter scale λ")
+    _finish(axes, "The dial: guidance in one pass", "guidance scale w that was asked for")
     return figure

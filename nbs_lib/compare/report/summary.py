@@ -15,8 +15,8 @@ ALT = {
     "the numbers are in the table",
     "frontier": "Quality of each contender against its UNet evaluations; "
     "the numbers are in the table",
-    "dial": "The guidance scale that each adapter scale amounts to, "
-    "beside the line 1 + λ (w_train − 1)",
+    "dial": "The guidance scale of the pictures for each one that was asked for, "
+    "beside the diagonal",
     "differences": "Guided's pictures, tuned's pictures, and maps of where they differ",
     "steps": "The first prompt on its way from noise to a picture, guided and tuned",
     "axes": "Pictures over the axes that were asked for",
@@ -78,7 +78,8 @@ def summary(comparison: Any) -> str:
     for row in measured["turns"]:
         w = "beyond what was tried" if row["w"] is None else f"{row['w']:.2f}"
         lines.append(
-            f"λ = {row['adapter_scale']:g}: nearest to w = {w}, expected {row['expected']:.2f}"
+            f"asked for w = {row['asked']:g}, λ = {row['adapter_scale']:.2f}: nearest to w = {w}, "
+            f"distance to guided there {_ratio(row['distance_ratio'])}"
         )
     lines += [
         f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} "

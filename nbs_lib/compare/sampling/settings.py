@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...config.contenders import SCHEDULERS, parse_contender
 from ...models import StableDiffusion, find_base
+from ...models.lora.dial import adapter_scale_for
 from ...models.lora.metadata import LORA_FILE, METADATA_FILE, load_metadata
 from ...models.sampling_recipe import sampling_recipe
 from .adapters import check_same_base, find_adapter
@@ -53,6 +54,7 @@ class SettingsResolver:
         self.base = base
         self.learned = learned
         self.scheduler = scheduler
+        self.metadata = metadata
         self.w_train: float = metadata["w_train"]
         self.negative: str = metadata.get("negative", "")
         self.objective: str = metadata.get("objective", "guidance")
@@ -129,6 +131,8 @@ class SettingsResolver:
     def _tuned_settings(self, contender, steps, adapter_scale):
         """Return the settings of what this run trained."""
         scale = adapter_scale if contender.adapter_scale is None else contender.adapter_scale
+        if contender.dial is not None:
+            scale = self.adapter_scale_for(contender.dial)
         recipe = self.sampling | {"steps": self.tuned_steps}
         default = _recipe_settings(contender, recipe, steps, self.negative)
         if not self.full_model:
@@ -138,6 +142,18 @@ class SettingsResolver:
                 f"adapter_scale: given {scale:g}; allowed is 1, because all weights were trained"
             )
         return replace(default, model=self.learned)
+
+    def adapter_scale_for(self, w: float) -> float:
+        """Return the λ that gives the guidance scale w, by the dial of what this run trained.
+
+        Errors: ValueError without a guidance adapter, or if it gives no such w.
+        """
+        # other objectives teach no guidance, and a full model has no λ
+        if self.objective != "guidance" or self.full_model:
+            raise ValueError(
+                f"guidance scale: given {w:g}; only an adapter of the objective guidance has a dial"
+            )
+        return adapter_scale_for(self.metadata, w)
 
     def _pipeline_settings(self, contender, steps):
         """Return the settings of another pipeline, which is guided like the base by default."""

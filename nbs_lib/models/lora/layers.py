@@ -145,6 +145,23 @@ def disable_lora(layers: list[BaseTunerLayer]) -> Iterator[None]:
 
 
 @contextmanager
+def scale_lora(layers: list[BaseTunerLayer], scale: float) -> Iterator[None]:
+    """Let the adapter that works have the adapter scale λ for a while.
+
+    layers: all with an adapter
+    """
+    before = [dict(layer.scaling) for layer in layers]
+    for layer in layers:
+        layer.scale_layer(scale)
+    try:
+        yield
+    finally:
+        # not divided again, which would round
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling.update(scaling)
+
+
+@contextmanager
 def activate_lora(layers: list[BaseTunerLayer], adapter: str) -> Iterator[None]:
     """Let another adapter work for a while; requires_grad stays unchanged.
 

@@ -8,6 +8,7 @@ from ..checks.headers import FileError, parse_settings, read_header, read_settin
 from ..origin import plain_license
 from ..sampling_recipe import RECIPE_SENTENCES
 from .checks import MAX_ALPHA, AdapterError, is_number_between
+from .dial import is_dial
 
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA_KEY = "onepass"  # in the file's metadata
@@ -53,6 +54,7 @@ def checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
         "base_hash": isinstance(metadata.get("base_hash"), str),
         "w_train": is_number_between(metadata.get("w_train"), 0, 1000),
         "objective": metadata.get("objective", "guidance") in tuple(RECIPE_SENTENCES),
+        "dial": is_dial(metadata.get("dial", [])),
         "resolution": _is_count(metadata.get("resolution"), 1 << 16),
         "weights_step": _is_count(metadata.get("weights_step"), MAX_STEPS),
         "sampling": isinstance(sampling, dict)

@@ -12,7 +12,7 @@ from nbs_lib.compare.metrics.confidence import (
     wilson,
     with_interval,
 )
-from nbs_lib.compare.metrics.effective_guidance import nearest, scales_to_try
+from nbs_lib.compare.metrics.dial import nearest, scales_to_try
 from nbs_lib.compare.metrics.image_metrics import (
     clip_score,
     diversity,
@@ -126,8 +126,8 @@ def test_intervals_resample_prompts_not_seeds():
 
 
 def test_the_nearest_scale_is_the_vertex_of_a_parabola():
-    scales = scales_to_try(4.0, [0.5, 1.0])
-    assert scales[0] == 1 and scales[-1] == pytest.approx(4.9) and len(scales) == 11
+    scales = scales_to_try([1.5, 4.0])
+    assert scales[0] == 1 and scales[-1] == pytest.approx(5.2) and len(scales) == 11
     errors = np.array([(w - 2.34) ** 2 + 7 for w in scales])
     assert nearest(scales, errors) == pytest.approx(2.34, abs=1e-3)
     assert nearest(scales, np.arange(11.0)) == 1 and nearest(scales, -np.arange(11.0)) is None
@@ -135,7 +135,7 @@ def test_the_nearest_scale_is_the_vertex_of_a_parabola():
     assert nearest(scales, near_one) == pytest.approx(1.1, abs=1e-3), (
         "between the first two that were tried"
     )
-    assert scales_to_try(90.0, [1.0])[-1] == 100
+    assert scales_to_try([90.0])[-1] == 100
 
 
 def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):

@@ -1,7 +1,7 @@
 from matplotlib.path import Path
 from PIL import Image
 
-from nbs_lib.compare.report.plots import effective_guidance, frontier, rate_bars
+from nbs_lib.compare.report.plots import dial, frontier, rate_bars
 from nbs_lib.images.style import CONTENDER_COLOURS
 
 
@@ -107,12 +107,12 @@ def test_labels_of_points_that_coincide_do_not_overlap(tmp_path):
         assert not any(box.overlaps(other) for other in boxes[:i])
 
 
-def test_effective_guidance_is_drawn_beside_the_expectation():
+def test_the_dial_is_drawn_beside_the_diagonal():
     rows = [
-        {"adapter_scale": value, "w": 1 + 2 * value, "low": value, "high": 1 + 3 * value}
-        for value in (0.5, 1.0)
+        {"asked": asked, "w": w, "low": w - 0.5, "high": w + 0.5}
+        for asked, w in ((1.5, 2.0), (4.0, 3.0))
     ]
-    figure = effective_guidance(rows, w_train=4.0)
+    figure = dial(rows)
     expected, measured, *intervals = figure.axes[0].lines
     assert list(expected.get_ydata()) == [1, 4] and list(measured.get_ydata()) == [2, 3]
-    assert [list(value.get_ydata()) for value in intervals] == [[0.5, 2.5], [1.0, 4.0]]
+    assert [list(value.get_ydata()) for value in intervals] == [[1.5, 2.5], [2.5, 3.5]]

@@ -52,8 +52,8 @@ def test_parameters_are_split_into_fixed_and_swept():
         1
     ] == {"train.rank": [4, 8]}
     assert split_parameters({"compare.seeds": [[0], [1]]})[1] == {"compare.seeds": [[0], [1]]}
-    assert split_parameters({"compare.effective_guidance_at": [], "train.rank": [4, 8]}) == (
-        {"compare.effective_guidance_at": []},
+    assert split_parameters({"compare.dial_at": [], "train.rank": [4, 8]}) == (
+        {"compare.dial_at": []},
         {"train.rank": [4, 8]},
     )
     with pytest.raises(ParameterError, match="train.rank is given twice"):

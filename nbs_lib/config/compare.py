@@ -220,6 +220,11 @@ class Play(Stage):
     scheduler: Scheduler = sampling(
         "", "Scheduler of all contenders. Empty takes each contender's own."
     )
+    negative: str = sampling(
+        "", "Negative prompt of guided contenders. Empty takes the one of the training."
+    )
+    width: int = sampling(0, "Width in pixels, 0 for the training's.", ge=0, le=8192)
+    height: int = sampling(0, "Height in pixels, 0 for the training's.", ge=0, le=8192)
     guidance_scale: float = sampling(
         0.0,
         "Guidance scale w of the base, 0 for the one that the adapter was trained for.",

@@ -9,6 +9,7 @@ still_scenes     scenes without persons
 draw             a scene's picture
 snowmen          a kind of scene that the base was not trained on
 dataset          many scenes with their pictures, from a seed
+words            the words that a base learned, in a file beside its weights
 caption_ranking  CLIP ranks a picture's caption among near misses
 training/        the training of the base
 base/            its weights

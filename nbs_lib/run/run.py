@@ -15,7 +15,7 @@ outputs/NAME/
   samples/                 every picture that was compared, each PNG with its settings
   compare/                 pictures, results.json
   report.html              one self-contained page
-  gallery/, votes.jsonl    pictures saved and votes given in the playground
+  gallery/, votes.jsonl    pictures drawn and votes given in the playground
   export/TO/               the adapter for other programs, see `nbs_lib/export`
   log.txt                  the output of the command and its notebooks, of every attempt
   thumbnail.png            a picture for the index of runs

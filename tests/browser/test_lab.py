@@ -1,68 +1,36 @@
 """The playground in a real JupyterLab: what a person types, clicks and moves."""
 
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
+from io import BytesIO
+from zipfile import ZipFile
 
-import nbformat
 import pytest
+from lab import WAIT, Lab, jupyterlab, opened_playground, write_playground
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from shots import screenshot
 
 from nbs_lib.compare.playground.blind_test import tally_votes
-from nbs_lib.files import ROOT, read_jsonl
+from nbs_lib.files import read_jsonl
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.browser
-TOKEN = "of-this-test-alone"
-QUIET = {"fetchNews": "false", "checkForUpdates": False}
-WAIT = 60_000  # milliseconds for what a kernel must do; on a busy machine it starts slowly
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
+# more cells: the slider of 3_compare, and the state in the kernel
 CHOICES = "from nbs_lib.compare.playground.viewer import slider\nchoices = slider(run)\nchoices"
-TOLD = (
+STATE = (
     "print('kernel:', play.viewer.position, play.panel.scales['tuned'], play.panel.prompts, "
     "choices.children[2].position)"
 )
 
 
-def playground_of(run: Run, folder: Path):
-    """Write a quick playground on this run, with two more cells.
-
-    The cells show the slider of 3_compare, and the state in the kernel.
-    """
-    notebook = nbformat.read(ROOT / "notebooks" / "playground.ipynb", 4)
-    [parameters] = [
-        cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])
-    ]
-    for given, ours in (
-        ('"outputs/notebook"', repr(str(run.folder))),
-        ("steps = 25", "steps = 2"),
-    ):
-        assert given in parameters.source
-        parameters.source = parameters.source.replace(given, ours)
-    notebook.cells += [nbformat.v4.new_code_cell(source) for source in (CHOICES, TOLD)]
-    nbformat.write(notebook, folder / "playground.ipynb")
-
-
 @pytest.fixture(scope="module")
 def run(compared: Run, add_run_on_another_base, tmp_path_factory) -> Run:
-    """A run to write into; beside it one that still trains, and one on another base."""
+    """A run to write into; beside it one more, one that still trains, and one on another base."""
     outputs = tmp_path_factory.mktemp("my rüns") / "outputs"
     shutil.copytree(compared.folder, outputs / "tiny", symlinks=True)
+    shutil.copytree(compared.folder, outputs / "second", symlinks=True)
     Run(outputs / "training").update(stages={"train": {"status": "running"}})
     add_run_on_another_base(outputs)
     return Run(outputs / "tiny")
@@ -70,132 +38,27 @@ def run(compared: Run, add_run_on_another_base, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def lab(run: Run, one_thread, tmp_path_factory) -> Iterator[str]:
-    """Yield the address of a JupyterLab with its own notebooks, settings and workspaces."""
+    """Yield the address of a JupyterLab with a quick playground on the run."""
     home = tmp_path_factory.mktemp("my läb")
-    (home / "notebooks").mkdir()
-    playground_of(run, home / "notebooks")
-    settings = (
-        home
-        / "settings"
-        / "@jupyterlab"
-        / "apputils-extension"
-        / "notification.jupyterlab-settings"
-    )
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(QUIET))
-    places = {
-        name: str(home / name.lower())
-        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
-    }
-    places |= {
-        "IPYTHONDIR": str(home / "ipython"),
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-    }
-    places |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "JUPYTER_NO_CONFIG": "1"}
-    port = free_port()
-    flags = [
-        "--ip=127.0.0.1",
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        "--no-browser",
-        "--allow-root",
-    ]
-    flags += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={home / 'notebooks'}"]
-    flags += [
-        "--LabApp.extension_manager=readonly",
-    ]
-    with (home / "log.txt").open("w") as log:
-        command = [sys.executable, "-m", "jupyterlab", *flags]
-        server = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | places, stdout=log, stderr=log
-        )
-        try:
-            wait_for(port, server, home / "log.txt")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()  # it ends its kernels
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
-def wait_for(port: int, server: subprocess.Popen, log: Path, seconds: float = 60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+    write_playground(home / "notebooks", run, (CHOICES, STATE), steps=2)
+    with jupyterlab(home) as address:
+        yield address
 
 
 @pytest.fixture
-def notebook(chromium: Browser, lab: str) -> Iterator[Page]:
-    """Yield the opened playground with a ready kernel, then check that no other host was asked."""
-    context = chromium.new_context(
-        viewport={"width": 1400, "height": 1300}, permissions=["clipboard-read", "clipboard-write"]
-    )
-    page, asked = context.new_page(), []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("websocket", lambda socket: asked.append(socket.url.replace("ws:", "http:", 1)))
-    # without a Jupyter session of its own, the page starts, stops and restarts a kernel while it
-    # loads, and cells that run meanwhile are lost
-    session = {
-        "path": "playground.ipynb",
-        "name": "",
-        "type": "notebook",
-        "kernel": {"name": "python3"},
-    }
-    begun = page.request.post(
-        f"{lab}/api/sessions", data=session, headers={"Authorization": f"token {TOKEN}"}
-    )
-    assert begun.ok, begun.text()
-    page.goto(f"{lab}/lab/tree/playground.ipynb?token={TOKEN}")
-    page.get_by_role("heading", name="Playground").wait_for(timeout=WAIT)
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=WAIT)
-    yield page
-    context.close()
-    assert [url for url in asked if not url.startswith((lab, "data:", "blob:"))] == []
+def notebook(chromium: Browser, lab: str, run: Run) -> Iterator[Page]:
+    # of an earlier test, which the page would show again
+    shutil.rmtree(run.folder / "gallery", ignore_errors=True)
+    with opened_playground(chromium, lab) as page:
+        yield page
 
 
-class Lab:
-    """The parts of the opened page, by the names that a person who does not see it would hear."""
-
-    def __init__(self, page: Page):
-        self.page = page
-        self.panel = page.get_by_role("group", name="What is to be drawn")
-        self.viewer = page.locator(".onepass-viewer").first
-        self.gallery = page.get_by_role("region", name="Gallery")
-        self.blind = page.get_by_role("region", name="Blind comparison")
-        self.draw = self.panel.get_by_role("button", name="Draw", exact=True)
-        self.prompts = self.panel.get_by_label("Prompts, one a line")
-        self.rows = self.gallery.get_by_role("article")
-
-    def run_all(self):
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        expect(self.page.locator(".jp-OutputArea-output", has_text="kernel: 50 1")).to_be_visible(
-            timeout=WAIT
-        )
-
-    def drawn(self) -> list[str]:
-        """Return the pictures of the newest row, once the drawing has ended."""
-        self.idle()
-        return self.rows.first.locator("img").evaluate_all("all => all.map(img => img.src)")
-
-    def idle(self):
-        expect(self.draw).to_have_attribute("aria-disabled", "false", timeout=WAIT)
-
-    def says(self, words: str):
-        expect(self.viewer.get_by_role("alert")).to_contain_text(words, timeout=WAIT)
-
-    def asked_kernel(self, answer: str):
-        """Run the last cell again; what it says is this."""
-        cell = self.page.locator(".jp-CodeCell", has_text="print('kernel:'")
-        cell.locator(".cm-content").click()
-        self.page.keyboard.press("Control+Enter")
-        expect(cell.locator(".jp-OutputArea-output")).to_have_text(answer, timeout=WAIT)
+def ask_kernel(lab: Lab, answer: str):
+    """Run the last cell again; what it says is this."""
+    cell = lab.page.locator(".jp-CodeCell", has_text="print('kernel:'")
+    cell.locator(".cm-content").click()
+    lab.page.keyboard.press("Control+Enter")
+    expect(cell.locator(".jp-OutputArea-output")).to_have_text(answer, timeout=WAIT)
 
 
 NAMELESS = """() => [...document.querySelectorAll(
@@ -232,7 +95,7 @@ def test_a_person_types_draws_and_moves(opened: Lab, run: Run):
     lab.panel.get_by_role("slider", name="λ of tuned").focus()
     for key, value in (("ArrowRight", "1.05"), ("ArrowRight", "1.1"), ("ArrowLeft", "1.05")):
         keys.press(key)
-        expect(lab.panel.get_by_label("λ of tuned, as a number")).to_have_value(value)
+        expect(lab.number("λ of tuned")).to_have_value(value)
     lab.draw.press("Enter")
     expect(lab.rows).to_have_count(3, timeout=WAIT)
     scaled = lab.drawn()
@@ -244,7 +107,7 @@ def test_a_person_types_draws_and_moves(opened: Lab, run: Run):
         edge.press("ArrowRight")
     clip = lab.viewer.locator("img.before").evaluate("img => getComputedStyle(img).clipPath")
     assert clip == "inset(0px 47% 0px 0px)"
-    lab.asked_kernel("kernel: 53 1.05 A blue house 50")
+    ask_kernel(lab, "kernel: 53 1.05 A blue house 50")
     screenshot(lab.viewer, "viewer-slider")
 
     lab.viewer.get_by_role("radio", name="slider").focus()
@@ -263,14 +126,8 @@ def test_a_person_types_draws_and_moves(opened: Lab, run: Run):
         "Enter"
     )
     expect(lab.viewer.get_by_role("img", name="tuned: A person in a red shirt")).to_be_attached()
-    lab.rows.first.get_by_role("button", name="Save to the run: A blue house").press("Enter")
-    expect(lab.rows.first.get_by_role("status")).to_contain_text("Saved: ")
-    assert sorted(
-        row["contender"] for row in read_jsonl(run.folder / "gallery" / "gallery.jsonl")
-    ) == [
-        "guided",
-        "tuned at 1.05",
-    ]
+    lines = read_jsonl(run.folder / "gallery" / "gallery.jsonl")
+    assert [line["contender"] for line in lines[-2:]] == ["guided", "tuned at 1.05"]
     lab.rows.first.get_by_role("button", name="Copy as a recipe").press("Enter")
     expect(lab.rows.first.get_by_role("status")).to_contain_text("copied")
     recipe = run.folder / "copied.yaml"
@@ -289,7 +146,7 @@ def test_a_long_sampling_is_stopped_and_the_page_answers_meanwhile(opened: Lab):
     page.wait_for_function("bar => bar.value > 2", arg=bar.element_handle(), timeout=WAIT)
     assert bar.get_attribute("max") == "300", "steps of three batches"
     lab.panel.get_by_role("slider", name="λ of tuned").press("ArrowRight")
-    lab.asked_kernel(f"kernel: 50 1.05 {' '.join(f'A house, number {i}' for i in range(60))} 50")
+    ask_kernel(lab, f"kernel: 50 1.05 {' '.join(f'A house, number {i}' for i in range(60))} 50")
     lab.draw.scroll_into_view_if_needed()
     screenshot(page, "sampling")
     lab.panel.get_by_role("button", name="Stop").click()
@@ -305,36 +162,91 @@ def test_a_long_sampling_is_stopped_and_the_page_answers_meanwhile(opened: Lab):
     )
 
 
-def test_what_cannot_be_drawn_is_said_above_the_picture(opened: Lab, base):
+def test_an_adapter_of_another_run_is_added_from_the_list(opened: Lab, base):
     lab, page = opened, opened.page
-    expect(lab.panel.get_by_text("its training has not ended")).to_be_visible()
-    expect(
-        lab.panel.get_by_text(
-            f"of another base, another-base (01234567); this page's is embedded ({base.hash:.8})"
-        )
-    ).to_be_visible()
+    adapters = lab.panel.get_by_label("Adapters of other runs")
+    texts = adapters.locator("option").all_text_contents()
+    assert texts[:2] == ["Add an adapter…", "No adapter: the base alone"]
+    assert "training: its training has not ended" in texts
+    theirs = f"another base, another-base (01234567); this page's is embedded ({base.hash:.8})"
+    assert any(text.startswith("elsewhere: ") and theirs in text for text in texts)
+    expect(adapters.locator("option:disabled")).to_have_count(2)
+    expect(lab.panel.get_by_label("second")).to_be_hidden()
+    adapters.select_option("second")
+    expect(lab.panel.get_by_role("checkbox", name="second")).to_be_checked()
+    lab.number("λ of second").fill("0.5")
+    lab.draw.click()
+    expect(lab.rows).to_have_count(2, timeout=WAIT)
+    expect(lab.rows.first.get_by_role("img")).to_have_count(3)
+    expect(lab.rows.first.get_by_text("second at 0.5")).to_be_visible()
+    screenshot(page, "adapters")
+    adapters.select_option("none")
+    expect(lab.panel.get_by_role("checkbox", name="second")).not_to_be_checked()
+    lab.draw.click()
+    expect(lab.rows).to_have_count(3, timeout=WAIT)
+    expect(lab.rows.first.get_by_role("img")).to_have_count(1)
+    expect(lab.rows.first.get_by_role("img", name="guided: A person in a red")).to_be_visible()
+
+
+def test_the_gallery_is_there_again_after_a_restart_and_can_be_downloaded(opened: Lab, run: Run):
+    lab, page = opened, opened.page
+    lab.prompts.fill("an astronaut riding a horse")
+    expect(lab.panel.get_by_role("status")).to_contain_text(
+        "This base never learned: astronaut, riding, horse."
+    )
+    lab.panel.get_by_label("Width").fill("96")
+    expect(lab.panel.get_by_role("status")).to_contain_text("at 96 × 64 pictures are often worse")
+    lab.draw.click()
+    expect(lab.rows).to_have_count(2, timeout=WAIT)
+    screenshot(page, "hints")
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name="Restart Kernel and Run All Cells…").click()
+    page.get_by_role("button", name="Restart", exact=True).click()
+    # the outputs of before are gone once the new kernel runs
+    expect(lab.rows).to_have_count(0, timeout=WAIT)
+    expect(lab.rows).to_have_count(2, timeout=WAIT)
+    expect(lab.rows.first.get_by_role("img")).to_have_count(2)
+    assert len(read_jsonl(run.folder / "gallery" / "gallery.jsonl")) == 4, "none was drawn again"
+
+    with page.expect_download() as one:
+        lab.rows.first.get_by_role("button", name="Download tuned: an astronaut").click()
+    with Image.open(one.value.path()) as picture:
+        assert picture.size == (96, 64)
+        assert picture.info["parameters"].startswith("an astronaut riding a horse\nSteps: 2, ")
+    with page.expect_download() as every:
+        lab.gallery.get_by_role("button", name="Download all as a zip").click()
+    assert every.value.suggested_filename == "tiny-gallery.zip"
+    with ZipFile(BytesIO(every.value.path().read_bytes())) as archive:
+        assert len(archive.namelist()) == 4
+    lab.rows.first.get_by_role("button", name="Remove: an astronaut").click()
+    expect(lab.rows).to_have_count(1)
+    assert len(list((run.folder / "gallery").glob("*.png"))) == 2
+
+
+def test_what_cannot_be_drawn_is_said_beside_the_button(opened: Lab):
+    lab, page = opened, opened.page
     lab.prompts.fill("  ")
     lab.draw.click()
     lab.says("The prompt is empty")
     expect(lab.viewer.get_by_role("img", name="tuned: A person in a red shirt")).to_be_visible()
     screenshot(page, "empty-prompt")
     lab.prompts.fill("a cat")
-    lab.panel.get_by_label("w of guided, as a number").fill("50")
+    lab.number("w of guided").fill("50")
     lab.draw.click()
     lab.says("w of guided: given 50; allowed is a number from 1 to 20")
-    lab.panel.get_by_label("w of guided, as a number").fill("3")
-    lab.panel.get_by_label("λ of tuned, as a number").fill("7")
+    lab.number("w of guided").fill("3")
+    lab.number("λ of tuned").fill("7")
     lab.draw.click()
     lab.says("λ of tuned: given 7; allowed is a number from -1 to 3")
-    lab.panel.get_by_label("λ of tuned, as a number").fill("")
+    lab.number("λ of tuned").fill("")
     lab.draw.click()
     lab.says("λ of tuned is empty")
-    lab.panel.get_by_label("λ of tuned, as a number").fill("1")
+    lab.number("λ of tuned").fill("1")
     lab.panel.get_by_label("Steps", exact=True).fill("")
     lab.draw.click()
     lab.says("steps is empty")
     lab.panel.get_by_label("Steps", exact=True).fill("2")
-    lab.panel.get_by_label("Others, one a line").fill("best")
+    lab.panel.get_by_label("Other contenders, one a line").fill("best")
     lab.prompts.fill("cat " * 1000)
     lab.draw.click()
     expect(lab.panel.get_by_role("status")).to_contain_text(
@@ -343,6 +255,7 @@ def test_what_cannot_be_drawn_is_said_above_the_picture(opened: Lab, base):
     expect(lab.viewer.locator(".words.right")).to_contain_text(
         "contender: given 'best'; allowed is"
     )
+    lab.says("best: contender: given 'best'; allowed is")
     screenshot(page, "refused")
     assert page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
 
@@ -395,4 +308,4 @@ def test_the_slider_of_a_comparison_takes_another_pair(opened: Lab):
     choices.get_by_label("Prompt", exact=True).select_option("A boy is watching TV (seed 3)")
     expect(choices.get_by_role("img", name="guided: A boy is watching TV")).to_have_count(1)
     choices.locator("input[type=range]").press("Home")
-    lab.asked_kernel("kernel: 50 1.0 A person in a red shirt holding a black cat on the left 0")
+    ask_kernel(lab, "kernel: 50 1.0 A person in a red shirt holding a black cat on the left 0")

@@ -3,27 +3,33 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from itertools import count
+from html import escape
 from random import Random
 from typing import Any
 
 import ipywidgets
 
 from ...config import REFERENCE_PROMPTS, Compare, Play
-from ...files import read_jsonl, value_hash
 from ...run.run import Run, RunError
 from ..report.html import picture_url
-from ..sampling.long_prompts import no_truncation_warnings
+from ..sampling.preview import LatentColours
 from ..sampling.sample_cache import provenance
 from ..sampling.sampler import Sampler, load_sampler
 from .blind_test import BlindTest, plan_pairs
-from .controls import ControlPanel, panel_context
-from .gallery import Gallery, GalleryRow, page_row, save
-from .jobs import STOPPED, resolve_contender, sample_contenders, truncation_note
+from .controls import ControlPanel
+from .gallery.gallery import Gallery
+from .hints import Hints, new_captions
+from .jobs import (
+    STOPPED,
+    Watch,
+    draw_one,
+    fit_to_row,
+    provenance_hash,
+    resolve_contenders,
+    sample_rows,
+)
 from .sampling_thread import SamplingThread
 from .viewer import Viewer
-
-MAX_ROWS = 100  # rows of the gallery; the oldest are removed, or a long day would fill the memory
 
 _open: list["Playground"] = []
 
@@ -36,36 +42,44 @@ class Playground:
     """
 
     def __init__(self, sampler: Sampler, run: Run, config: Play):
-        """Create the page and draw its first pictures."""
+        """Create the page and draw its first pictures, unless the run has them already."""
         self.sampler = sampler
         self.run = run
         self.config = config
         self.rng = Random()
         self.thread = SamplingThread()
-        self.rows: dict[int, GalleryRow] = {}
-        self._numbers = count(1)
+        self.colours = LatentColours()
         self._viewed = (0, "")  # the row and the contender at the right of the viewer
         own_prompts = run.stage_record("compare").get("parameters", {}).get("prompts")
-        saved = read_jsonl(run.folder / "gallery" / "gallery.jsonl")
-        history = [row["prompt"] for row in saved if isinstance(row.get("prompt"), str)]
-        self.panel = ControlPanel(
-            context=panel_context(run, sampler, own_prompts or REFERENCE_PROMPTS),
-            history=unique(history[::-1]),
-        )
-        self.panel.fill(config, sampler.resolver.w_train)
+        self.panel = ControlPanel(run, sampler, own_prompts or REFERENCE_PROMPTS)
         self.viewer = Viewer()
-        self.gallery = Gallery()
+        self.gallery = Gallery(run)
         self.blind = BlindTest(run, self.thread)
+        captions = new_captions(run, sampler.resolver.objective)
+        self.hints = Hints(sampler.base, sampler.sizes, captions)
+        self.gallery.restore()
+        rows = reversed(self.gallery.by_number.values())
+        self.panel.history = unique([row.prompt for row in rows])
+        self._connect()
+        self.panel.fill(config, sampler.resolver)
+        self._lay_out()
+        if not self._show_earlier():
+            self.draw(self.thread.run_here)
+
+    def _connect(self):
+        """Connect the parts with the page's buttons and fields."""
         for widget in (self.panel, self.gallery, self.blind):
             widget.on_msg(self._on_message)
         self.panel.observe(lambda _: self.draw_in_background(), "draw_requests")
+        self.panel.observe(lambda _: self._hint(), ["prompts", "width", "height"])
+
+    def _lay_out(self):
         visible = {"overflow": "visible"}  # or a focus ring at the edge would be cut off
         self.panel.layout = visible | {"flex": "1 1 340px"}
         self.viewer.layout = visible | {"flex": "1.4 1 400px"}
         top = ipywidgets.HBox([self.panel, self.viewer], layout=visible | {"flex_flow": "row wrap"})
         self.widget = ipywidgets.VBox([top, self.gallery], layout=visible)
         self._widgets = [self.widget, top, self.panel, self.viewer, self.gallery, self.blind]
-        self.draw(self.thread.run_here)
 
     def _on_message(self, _, message, buffers):
         """Do what a button of the page asks for."""
@@ -73,7 +87,8 @@ class Playground:
             "stop": self.thread.stop,
             "shuffle": self.shuffle,
             "look": self.look,
-            "save": self.save,
+            "remove": self.gallery.remove,
+            "download": self.gallery.download,
             "start": self.start_blind,
             "vote": self.blind.vote,
             "end": self.blind.end,
@@ -90,6 +105,11 @@ class Playground:
             widget.close()
         self.sampler = None  # the notebook may still hold this page, and the page the model
 
+    def plain(self) -> str:
+        """Return what the page shows as HTML that needs no widget."""
+        texts = [self.panel.message, self.panel.hints]
+        return "".join(f"<p>{escape(text)}</p>" for text in texts if text) + self.viewer.plain()
+
     def draw_in_background(self):
         """Draw what the controls say, beside the page, from new noise unless it is locked."""
         if not self.panel.locked and not self.thread.busy:
@@ -101,66 +121,76 @@ class Playground:
         n_seeds = max(1, len(self.panel.seeds.replace(",", " ").split()))
         self.panel.seeds = ", ".join(str(self.rng.randrange(2**31)) for _ in range(n_seeds))
 
+    def _hint(self):
+        """Say what will not be drawn as it is asked for."""
+        panel = self.panel
+        panel.hints = self.hints.of_request(panel.prompt_lines, panel.width, panel.height)
+
     def draw(self, start: Callable[[Callable[[], None]], Any]):
         """Draw what the controls say. start: runs the job, `thread.run_here` or `thread.start`."""
-        request = self._request()
-        if request is None:
+        self.panel.message = ""
+        try:
+            request = self.panel.request(self.config)
+        except ValueError as failure:
+            self.panel.message = str(failure)
             return
         if self.thread.busy:
-            self.viewer.message = "Something is being drawn already; wait for it, or stop it."
+            self.panel.message = "Something is being drawn already; wait for it, or stop it."
             return
         self.panel.history = unique([*request.prompts, *self.panel.history])
         self.panel.busy = True
         self.panel.show_progress(0, 0, "Getting ready")
         start(partial(self._sample, request))
 
-    def _request(self):
-        """Return the parameters in the controls; if they are wrong, show the error instead."""
-        self.viewer.message = ""
-        try:
-            return self.panel.request(self.config, self.sampler.resolver.w_train)
-        except ValueError as failure:
-            self.viewer.message = str(failure)
-            return None
-
     def _sample(self, request):
         """Sample in the sampling thread."""
         rows = []
-
-        def on_progress(step, n_steps, task):
-            self.thread.post(lambda: self.panel.show_progress(step, n_steps, task))
-
+        post = self.thread.post
+        watch = Watch(
+            self.thread.check,
+            lambda step, n_steps, task: post(lambda: self.panel.show_progress(step, n_steps, task)),
+            lambda image, task: post(lambda: self.viewer.show_preview(picture_url(image), task)),
+        )
         try:
-            rows = sample_contenders(self.sampler, request, self.thread.check, on_progress)
+            rows = sample_rows(self.sampler, request, self.colours, watch)
         finally:
             # also after an error, or the page would stay busy
-            self.thread.post(lambda: self._finish(request, rows))
+            post(lambda: self._finish(rows))
 
-    def _finish(self, request, rows):
-        """Show the pictures, or why there are none."""
+    def _finish(self, rows):
+        """Show the pictures, and why there are not more."""
         self.panel.busy = False
         self.panel.task = ""
-        samples = [item for *_, by_name in rows for item in by_name.items()]
-        if not any(sample.image is not None for _, sample in samples):
-            notes = unique([f"{name}: {sample.note}" for name, sample in samples])
-            stopped = all(sample.note == STOPPED for _, sample in samples)
-            self.viewer.message = "Stopped; nothing was finished." if stopped else "\n".join(notes)
-            return
-        new_rows = []
-        for prompt, seed, by_name in rows:
-            row = GalleryRow(next(self._numbers), prompt, seed, request, by_name)
-            self.rows[row.number] = row
-            new_rows.append(page_row(self.run, row))
-        self.gallery.rows = [*new_rows, *self.gallery.rows][:MAX_ROWS]
-        # the full pictures go with the rows of the page
-        numbers = [row["number"] for row in self.gallery.rows]
-        self.rows = {number: self.rows[number] for number in numbers}
-        self.panel.note = truncation_note(request.prompts, self.sampler.base)
+        self.viewer.show_preview("", "")
+        samples = [item for row in rows for item in row.samples.items()]
+        failed = [(name, sample.note) for name, sample in samples if sample.image is None]
+        notes = unique([f"{name}: {note}" for name, note in failed])
+        if len(failed) == len(samples) and all(note == STOPPED for _, note in failed):
+            notes = ["Stopped; nothing was finished."]
+        self.panel.message = "\n".join(notes)
+        if any(row.pictures for row in rows):
+            self.look(self.gallery.add(rows))
+
+    def _show_earlier(self) -> bool:
+        """Show the pictures of the controls if the run has them; return False if it has not."""
+        try:
+            request = self.panel.request(self.config)
+            settings = resolve_contenders(self.sampler, request)
+            expected = {name: provenance(self.sampler, value) for name, value in settings.items()}
+        except (ValueError, OSError):
+            return False  # drawing says what is wrong
+        pairs = [(prompt, seed) for prompt in request.prompts for seed in request.seeds]
+        numbers = [self.gallery.find(prompt, seed, expected) for prompt, seed in pairs]
+        if None in numbers:
+            return False
+        # a first drawing would have done so
+        fit_to_row(self.colours, self.sampler, self.gallery.by_number[numbers[0]])
         self.look(numbers[0])
+        return True
 
     def look(self, number: int, name: str = ""):
         """Show a row of the gallery in the viewer. name: at the right, see `GalleryRow.sides`."""
-        row = self.rows[number]
+        row = self.gallery.by_number[number]
         last_number, last_name = self._viewed
         before, after = row.sides(name, last_name if last_number == number else "")
         self._viewed = number, after
@@ -170,46 +200,23 @@ class Playground:
                 url = "" if sample.image is None else picture_url(sample.image)
                 self.viewer.set_side(side, url, contender, sample.note)
             self.viewer.alt = f"{row.prompt} (seed {row.seed})"
-            self.viewer.message = ""
-
-    def save(self, number: int):
-        """Save a row's pictures to the run, and say beside the row what became of it."""
-        try:
-            files = save(self.run, self.rows[number])
-            message = f"Saved: {len(files)} pictures in {files[0].parent}"
-        except (ValueError, OSError, RunError) as failure:
-            message = f"Not saved: {failure}"
-        self.gallery.messages = self.gallery.messages | {str(number): message}
 
     def start_blind(self):
         """Start a blind test of the chosen contenders, on the prompts in the controls."""
-        request = self._request()
-        if request is None:
-            self.blind.message = self.viewer.message
-            return
-        settings, hashes = {}, {}
         try:
-            for name in request.contenders:
-                settings[name] = resolve_contender(self.sampler, request, name)
-                # by tomorrow a contender of the same name may be another one
-                hashes[name] = value_hash(provenance(self.sampler, settings[name]))[:16]
+            request = self.panel.request(self.config)
+            settings = resolve_contenders(self.sampler, request)
             pairs = plan_pairs(request.contenders, request.prompts, request.pairs, self.rng)
+            # by tomorrow a contender of the same name may be another one
+            hashes = {
+                name: provenance_hash(self.sampler, value) for name, value in settings.items()
+            }
         except (ValueError, OSError) as failure:
             self.blind.message = str(failure)
             return
         parameters = {"steps": request.steps, "scheduler": request.scheduler, "made": hashes}
-        self.blind.start(pairs, parameters, partial(self._draw_one, settings))
-
-    def _draw_one(self, settings, name, prompt, seed):
-        """Return one picture of a blind test, in the sampling thread."""
-        with no_truncation_warnings():
-            samples = self.sampler.sample(
-                settings[name],
-                [prompt],
-                [seed],
-                lambda *_: self.thread.check(),
-            )
-        return samples.images[0]
+        draw = partial(draw_one, self.sampler, self.thread.check, settings)
+        self.blind.start(pairs, parameters, draw)
 
 
 def unique(items: list[str]) -> list[str]:

@@ -1,102 +1,42 @@
-"""The playground's controls: prompts, seeds, steps, contenders, and the progress of a sampling."""
+"""The playground's controls: prompts, seeds, sizes, contenders, and the progress of a sampling."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 from traitlets import Bool, Dict, Float, Int, List, Unicode
 
 from ...config import Play
 from ...config.contenders import SCHEDULERS
 from ...config.validation import ParameterError
-from ...files import from_project
-from ...models import StableDiffusion
-from ...models.lora.metadata import LORA_FILE, load_metadata
-from ...run.run import Run, RunError
+from ...run.run import Run
 from ..sampling.sampler import Sampler
+from ..sampling.settings import SettingsResolver
+from .options import ContenderOption, contender_options
 from .widgets import LiveWidget, script, style
-
-MIN_ADAPTER_SCALE, MAX_ADAPTER_SCALE = -1, 3
-MAX_GUIDANCE = 20.0  # the largest w of the slider, unless the adapter was trained for a larger one
-
-
-@dataclass(frozen=True)
-class ContenderOption:
-    """A contender that the controls offer."""
-
-    name: str  # the contender without its scale
-    label: str  # its name on the page
-    scale: str = ""  # symbol of its scale, "w", "λ" or ""
-    reason: str = ""  # why it cannot be chosen, "" if it can
-
-
-def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
-    """Return the three standard contenders, and the other runs of the same folder by name."""
-    options = [
-        ContenderOption("unguided", "unguided"),
-        ContenderOption("guided", "guided", "w"),
-        ContenderOption("tuned", "tuned", "" if sampler.resolver.full_model else "λ"),
-    ]
-    # by name, so that the page looks the same each time
-    for record in sorted(run.folder.parent.glob("*/run.json")):
-        other = Run(record.parent)
-        if other.folder != run.folder:
-            reason = refusal(other, sampler.base)
-            name = from_project(other.folder)
-            options.append(ContenderOption(name, other.name, "λ", reason))
-    return options
-
-
-def refusal(run: Run, base: StableDiffusion) -> str:
-    """Return why a run's adapter cannot be put on this base, "" if it can."""
-    try:
-        record = run.stage_record("train")
-        if record.get("status") == "running":
-            return "its training has not ended"
-        if record.get("parameters", {}).get("method") == "full":
-            return "all its weights were trained; open the playground on this run itself"
-        if not (run.adapter / LORA_FILE).is_file():
-            return "it has no adapter; train it first"
-        metadata = load_metadata(run.adapter)
-    except (RunError, ValueError, OSError) as failure:
-        return str(failure)  # a damaged run beside this one must not keep the page from opening
-    if metadata.get("base_hash") == base.hash:
-        return ""
-    theirs = f"{metadata.get('base', 'unknown')} ({metadata.get('base_hash', 'unknown'):.8})"
-    return f"its adapter is of another base, {theirs}; this page's is {base.name} ({base.hash:.8})"
-
-
-def panel_context(
-    run: Run,
-    sampler: Sampler,
-    prompts: list[str],
-) -> dict:
-    """Return what a panel's fields offer. prompts: of the run's own comparison."""
-    return {
-        "options": [asdict(option) for option in contender_options(run, sampler)],
-        "schedulers": list(SCHEDULERS),
-        "prompts": prompts,
-        "max_guidance": max(MAX_GUIDANCE, sampler.resolver.w_train),
-    }
 
 
 class ControlPanel(LiveWidget):
     """The controls. The page sends `stop` and `shuffle`.
 
-    steps, guidance, scales: None for an empty field; scales are the λ by contender
+    steps, width, height: None for an empty field
+    scales: the value of each option's dial by its name, w or λ; None for an empty field
     step, n_steps, task: progress of a sampling
     """
 
     _esm = script("panel")
     _css = style()
     prompts = Unicode()  # one a line
+    negative = Unicode()
     seeds = Unicode("0")
     locked = Bool(True)
     steps = Float(25, allow_none=True)
     scheduler = Unicode()
-    guidance = Float(1, allow_none=True)
+    width = Float(64, allow_none=True)
+    height = Float(64, allow_none=True)
     chosen = List(Unicode())  # names of the chosen options
     scales = Dict()
     other_contenders = Unicode()  # one a line
-    context = Dict()  # what the fields offer, see `panel_context`
+    # what the fields offer: options, sizes, schedulers, prompts of the run's own comparison
+    context = Dict()
     # presses of Draw. It is a trait, so that it arrives after the fields.
     draw_requests = Int(0)
     history = List(Unicode())
@@ -104,107 +44,108 @@ class ControlPanel(LiveWidget):
     step = Int(0)
     n_steps = Int(0)
     task = Unicode()
-    note = Unicode()  # about the last sampling
+    message = Unicode()  # why nothing was drawn, or not all
+    hints = Unicode()  # about the prompts and the size, one a line
 
-    def show_progress(
-        self,
-        step: int,
-        n_steps: int,
-        task: str,
-    ):
+    def __init__(self, run: Run, sampler: Sampler, prompts: list[str]):
+        """prompts: of the run's own comparison"""
+        self.options: list[ContenderOption] = contender_options(run, sampler)
+        self.sizes = sampler.sizes
+        super().__init__(
+            context={
+                "options": [asdict(option) for option in self.options],
+                "sizes": asdict(self.sizes),
+                "schedulers": list(SCHEDULERS),
+                "prompts": prompts,
+            }
+        )
+
+    @property
+    def prompt_lines(self) -> list[str]:
+        """The prompts."""
+        return split_lines(self.prompts)
+
+    def show_progress(self, step: int, n_steps: int, task: str):
         """Show a task and its steps."""
         with self.hold_sync():
             self.step = step
             self.n_steps = n_steps
             self.task = task
 
-    def fill(self, config: Play, w_train: float):
-        """Fill the fields with a notebook's parameters."""
-        options = self.context["options"]
-        names = {option["name"] for option in options}
+    def fill(self, config: Play, resolver: SettingsResolver):
+        """Fill the fields with a notebook's parameters, and the others with the training's."""
+        names = {option.name for option in self.options}
         self.prompts = "\n".join(config.prompts)
+        self.negative = config.negative or resolver.negative
         self.seeds = ", ".join(map(str, config.seeds))
         self.steps = config.steps
         self.scheduler = config.scheduler
-        self.guidance = config.guidance_scale or w_train
+        self.width = config.width or self.sizes.trained
+        self.height = config.height or self.sizes.trained
         self.chosen = [name for name in config.contenders if name in names]
         # contenders that no option stands for keep a place where they can be edited
         self.other_contenders = "\n".join(name for name in config.contenders if name not in names)
-        scaled = [option["name"] for option in options if option["scale"] == "λ"]
-        self.scales = dict.fromkeys(scaled, config.adapter_scale)
+        dials = [option for option in self.options if option.dial]
+        self.scales = {option.name: config.adapter_scale for option in dials} | {
+            "guided": config.guidance_scale or resolver.w_train
+        }
 
-    def request(self, config: Play, w_train: float) -> Play:
+    def request(self, config: Play) -> Play:
         """Return the parameters in the fields, each contender with its scale.
 
-        Errors: ParameterError, with what was given and what is allowed.
+        Errors: ParameterError or ValueError, with what was given and what is allowed.
         """
-        prompts = split_lines(self.prompts)
+        prompts = self.prompt_lines
         if not prompts:
             raise ParameterError("The prompt is empty; write what the picture is to show.")
-        steps = self._whole_steps()
         seeds = parse_seeds(self.seeds)
-        # here, because 0 is allowed in the notebook's parameters: there it is the adapter's own w
-        check_scale("w of guided", self.guidance, 1, self.context["max_guidance"])
+        steps = whole_number("steps", self.steps, "a whole number from 1 to 100")
+        size = {name: self._side(name) for name in ("width", "height")}
         # in the order of the page, not of the clicks
-        chosen = [option for option in self.context["options"] if option["name"] in self.chosen]
-        contenders = [self._scaled_name(option, w_train) for option in chosen]
+        chosen = [option for option in self.options if option.name in self.chosen]
+        contenders = [self._contender(option) for option in chosen]
         contenders += split_lines(self.other_contenders)
         if not contenders:
             raise ParameterError("No contender is chosen; choose one or more.")
         return replace(
             config,
             prompts=prompts,
+            negative=self.negative.strip(),
             seeds=seeds,
             steps=steps,
             scheduler=self.scheduler,
-            guidance_scale=self.guidance,
             contenders=list(dict.fromkeys(contenders)),
+            **size,
         )
 
-    def _whole_steps(self):
-        """Return the steps in the field; `Play` checks their range."""
-        if self.steps is None:
-            raise ParameterError("steps is empty; write a whole number from 1 to 100")
-        # the field takes any number: 2.5 must be refused, not cut to 2
-        if not float(self.steps).is_integer():
-            raise ParameterError(
-                f"parameter steps: given {self.steps:g}; allowed is a whole number from 1 to 100"
-            )
-        return int(self.steps)
+    def _side(self, name):
+        """Return the width or the height in its field, checked."""
+        sizes = self.sizes
+        allowed = f"a multiple of {sizes.step} from {sizes.low} to {sizes.high}"
+        side = whole_number(name, getattr(self, name), allowed)
+        sizes.check(name, side)
+        return side
 
-    def _scaled_name(self, option, w_train):
-        name = option["name"]
-        if option["scale"] == "w":
-            return scaled_name(name, self.guidance, w_train)
-        if not option["scale"]:
-            return name
-        scale = self.scales.get(name, 1.0)
-        check_scale(f"λ of {name}", scale, MIN_ADAPTER_SCALE, MAX_ADAPTER_SCALE)
-        return scaled_name(name, scale, 1.0)
+    def _contender(self, option):
+        """Return an option's contender with the scale in its field."""
+        if option.dial is None:
+            return option.name
+        value = self.scales.get(option.name, option.dial.usual)
+        return option.dial.contender(option.name, value)
 
 
-def check_scale(
-    name: str,
-    scale: float | None,
-    low: float,
-    high: float,
-):
-    """Raise ParameterError unless a scale is between two numbers."""
-    if scale is None:
-        raise ParameterError(f"{name} is empty; write a number from {low:g} to {high:g}")
-    if not low <= scale <= high:
-        raise ParameterError(
-            f"{name}: given {scale:g}; allowed is a number from {low:g} to {high:g}"
-        )
+def whole_number(name: str, value: float | None, allowed: str) -> int:
+    """Return the number in a field; `Play` checks its range.
 
-
-def scaled_name(
-    name: str,
-    scale: float,
-    default: float,
-) -> str:
-    """Return a contender's name with its scale, if that is not the default."""
-    return name if scale == default else f"{name} at {scale:g}"
+    allowed: the allowed values in words
+    Errors: ParameterError for an empty field, or a number with a fraction.
+    """
+    if value is None:
+        raise ParameterError(f"{name} is empty; write {allowed}")
+    # the field takes any number: 2.5 must be refused, not cut to 2
+    if not float(value).is_integer():
+        raise ParameterError(f"parameter {name}: given {value:g}; allowed is {allowed}")
+    return int(value)
 
 
 def split_lines(text: str) -> list[str]:

@@ -2,10 +2,25 @@
 function render({ model, el }) {
   const list = make("div", { class: "rows" });
   const empty = make("p", { class: "note", text: "Nothing was drawn yet." });
-  el.append(
-    make("section", { class: "onepass-live onepass-gallery", "aria-label": "Gallery" }, make("h3", { text: "Gallery" }), empty, list),
-  );
+  const kept = make("p", { class: "note", text: `Every picture is in ${model.get("folder")}, with its settings in the PNG.` });
+  const waiting = new Set(); // tokens of this view's downloads: another view of the page has its own
+  const download = (...which) => {
+    const token = Math.random().toString(36).slice(2);
+    waiting.add(token);
+    ask(model, "download", token, ...which);
+  };
+  const all = button("Download all as a zip", () => download());
+  const heading = make("div", { class: "line head" }, make("h3", { text: "Gallery" }), all);
+  el.append(make("section", { class: "onepass-live onepass-gallery", "aria-label": "Gallery" }, heading, kept, empty, list));
   const elements = new Map(); // row number -> its elements, reused so that the focus stays in them
+
+  model.on("msg:custom", ({ token, file }, buffers) => {
+    if (!waiting.delete(token)) return;
+    const url = URL.createObjectURL(new Blob([buffers[0]]));
+    const link = make("a", { href: url, download: file });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), 60000); // the browser reads it after the click
+  });
 
   const thumb = (row, sample) => {
     const alt = `${sample.name}: ${row.prompt} (seed ${row.seed})`;
@@ -13,7 +28,8 @@ function render({ model, el }) {
     const look = make("button", { type: "button", class: "thumb" }, inside);
     look.setAttribute("aria-label", `Look at ${alt}`);
     look.addEventListener("click", () => ask(model, "look", row.number, sample.name));
-    const caption = make("figcaption", {}, make("b", { text: sample.name }), make("span", { text: sample.url ? sample.note : "" }));
+    const save = sample.url ? button("Download", () => download(row.number, sample.name), { class: "plain", "aria-label": `Download ${alt}` }) : null;
+    const caption = make("figcaption", {}, make("b", { text: sample.name }), make("span", { text: sample.url ? sample.note : "" }), save);
     return make("figure", {}, look, caption);
   };
   const copyRecipe = async (row, text, message) => {
@@ -32,11 +48,11 @@ function render({ model, el }) {
     const about = `${row.prompt}, seed ${row.seed}`;
     const text = make("textarea", { readonly: true, hidden: true, rows: 8, "aria-label": `Recipe: ${about}` });
     text.value = row.recipe;
-    const save = button("Save to the run", () => ask(model, "save", row.number), { "aria-label": `Save to the run: ${about}` });
     const copy = button("Copy as a recipe", () => copyRecipe(row, text, message), { "aria-label": `Copy as a recipe: ${about}` });
+    const remove = button("Remove", () => ask(model, "remove", row.number), { "aria-label": `Remove: ${about}`, title: "From the page and from the run's folder" });
     const head = make("header", {}, make("b", { text: row.prompt }), make("span", { text: `seed ${row.seed}` }));
     const samples = make("div", { class: "samples" }, ...row.samples.map((sample) => thumb(row, sample)));
-    const element = make("article", {}, head, samples, make("div", { class: "line" }, save, copy), message, text);
+    const element = make("article", {}, head, samples, make("div", { class: "line" }, copy, remove), message, text);
     return { element, message };
   };
   on(model, ["rows"], () => {
@@ -54,6 +70,7 @@ function render({ model, el }) {
       list.prepend(elements.get(row.number).element);
     }
     empty.hidden = rows.length > 0;
+    all.hidden = kept.hidden = rows.length === 0;
   });
   on(model, ["messages"], () => {
     for (const [number, text] of Object.entries(model.get("messages"))) {

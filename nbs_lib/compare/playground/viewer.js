@@ -15,9 +15,11 @@ function render({ model, el }) {
   range.addEventListener("input", () => set("position", Number(range.value)));
   const flip = button("", () => set("flipped", !get("flipped")), { class: "flip" });
   const box = make("div", { class: "onepass-slider" }, after, before, left, right, leftWords, rightWords, range, flip);
-  const message = make("p", { class: "words", role: "alert" });
+  const empty = make("p", { class: "words alone", text: "Nothing was drawn yet." });
   const notes = make("p", { class: "notes" });
-  el.append(make("div", { class: "onepass-live onepass-viewer" }, modes, message, box, notes));
+  const sampled = make("img");
+  const preview = make("figure", { class: "preview" }, sampled, make("figcaption", { text: "A preview; the finished picture is sharper." }));
+  el.append(make("div", { class: "onepass-live onepass-viewer" }, modes, empty, box, notes, preview));
 
   const picture = (img, side) => {
     const url = get(side);
@@ -34,11 +36,13 @@ function render({ model, el }) {
     leftWords.textContent = get("before") ? "" : get("before_note");
     rightWords.textContent = get("after") ? "" : get("after_note");
     range.setAttribute("aria-label", `How much is ${get("before_label")}: ${get("alt")}`);
-    message.textContent = get("message");
-    message.hidden = !get("message");
-    const none = !get("before") && !get("after");
-    message.classList.toggle("alone", none);
-    box.hidden = notes.hidden = none && Boolean(get("message"));
+    const sampling = Boolean(get("preview"));
+    preview.hidden = !sampling;
+    if (sampling) sampled.src = get("preview");
+    sampled.alt = `Preview of ${get("task")}`;
+    const none = !get("before_label") && !get("after_label");
+    empty.hidden = sampling || !none;
+    box.hidden = notes.hidden = sampling || none;
     const note = (side) => (get(side) && get(side + "_note") ? [`${get(side + "_label")}: ${get(side + "_note")}`] : []);
     notes.textContent = [...note("before"), ...note("after")].join(" · ");
     place();
@@ -57,7 +61,7 @@ function render({ model, el }) {
     right.hidden = mode === "flip" && !get("flipped");
     box.setAttribute("aria-label", `${a} and ${b}, ${mode}`);
   };
-  on(model, ["before", "after", "before_label", "after_label", "before_note", "after_note", "alt", "message"], show);
+  on(model, ["before", "after", "before_label", "after_label", "before_note", "after_note", "alt", "preview", "task"], show);
   on(model, ["position", "mode", "flipped"], place);
 }
 export default { render };

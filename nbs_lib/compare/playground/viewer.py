@@ -18,6 +18,7 @@ class Viewer(LiveWidget):
     """Two pictures of one prompt; every mode takes pointer and keys.
 
     before, after: pictures as data URLs; the note of an empty one stands in its place
+    preview, task: what is being sampled, as a data URL that hides the two, and its name
     """
 
     _esm = script("viewer")
@@ -29,8 +30,8 @@ class Viewer(LiveWidget):
     before_note = Unicode()
     after_note = Unicode()
     alt = Unicode()
-    # stands above both, or alone if there is no picture
-    message = Unicode()
+    preview = Unicode()
+    task = Unicode()
     mode = Enum(MODES, MODES[0])
     # percent of the width that shows `before`, in the mode `slider`
     position = Int(50, min=0, max=100)
@@ -48,10 +49,15 @@ class Viewer(LiveWidget):
         setattr(self, f"{side}_label", label)
         setattr(self, f"{side}_note", note)
 
+    def show_preview(self, url: str, task: str):
+        """Show a picture that is being sampled in place of the two; "" ends it."""
+        with self.hold_sync():
+            self.preview = url
+            self.task = task
+
     def plain(self) -> str:
         """Return the two pictures as HTML that needs no widget."""
-        html = f"<p>{escape(self.message)}</p>" if self.message else ""
-        html += _figure(self.before, self.before_label, self.before_note, self.alt)
+        html = _figure(self.before, self.before_label, self.before_note, self.alt)
         return html + _figure(self.after, self.after_label, self.after_note, self.alt)
 
 

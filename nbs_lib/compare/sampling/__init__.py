@@ -3,6 +3,8 @@
 settings      a contender's name turned into sampling settings
 sampler       the pictures of a contender, and the cost of each
 pipelines     pipelines with the UNet that settings call for
+sizes         sizes of pictures that a base can draw
+preview       the predicted x_0 in colours, while pictures are sampled
 adapters      adapters in a pipeline's weights
 engines       what evaluates a UNet: eager, torch.compile, DeepSpeed
 profiler      UNet evaluations, seconds and memory

@@ -36,7 +36,7 @@ FILE_NAMES = re.compile(r"[0-9a-f]{24}\.(png|safetensors|\d+\.part)")
 TEXT_KEY = "onepass"  # key of the text in a PNG
 CODE = [
     Path(__file__).with_name(f"{name}.py")
-    for name in ("adapters", "engines", "pipelines", "sampler", "settings")
+    for name in ("adapters", "engines", "pipelines", "preview", "sampler", "settings", "sizes")
 ]
 CODE += [Path(convert.__file__), *source_files(Path(models.__file__).parent)]
 """Files of the library that decide what is sampled."""
@@ -201,6 +201,7 @@ def provenance(sampler: Sampler, settings: SamplingSettings) -> dict:
         "base": sampler.base.title,
         "base_hash": sampler.base.hash,
         "resolution": sampler.resolution,
+        "size": list(settings.size) if settings.size else None,
         "made_with": libraries | {"code": sampling_code_hash(), "device": sampler.device.type},
     }
 

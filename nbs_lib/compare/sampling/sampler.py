@@ -14,13 +14,16 @@ from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion, find_base
 from ...run.run import Run
 from .pipelines import Pipelines
+from .preview import watch_predictions
 from .profiler import SamplingProfiler, memory_in_use
 from .settings import SamplingSettings, SettingsResolver
+from .sizes import picture_sizes
 
 # The UNet inputs of a pipeline that are twice as long while it guides.
 CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
 OnProgress = Callable[[int, int], None]
 OnLatents = Callable[[int, torch.Tensor], None]
+OnPredicted = Callable[[torch.Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Sampler:
 
     resolver: the settings of each contender
     pipelines: the pipeline that samples with given settings
+    sizes: the sizes of pictures that the base can draw
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Sampler:
         self.resolution = resolution
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipelines = Pipelines(self.resolver, self.device)
+        self.sizes = picture_sizes(self.pipelines.pipe, resolution)
         # before other models are loaded, which are no cost of one pipeline
         self._pipeline_mib = memory_in_use(self.device)
 
@@ -76,12 +81,14 @@ class Sampler:
         seeds: list[int],
         on_progress: OnProgress = lambda step, n_steps: None,
         on_latents: OnLatents = lambda step, latents: None,
+        on_predicted: OnPredicted | None = None,
     ) -> Samples:
         """Return a picture for each prompt, from the noise of the seed at the same index.
 
         on_progress: called after each step with the steps so far and in all; what it raises ends
             the sampling
         on_latents: called with the latents after each step of a batch
+        on_predicted: called with the predicted x_0 after each step of a batch
         Errors: ValueError unless there are prompts and as many seeds.
         """
         if len(prompts) != len(seeds) or not prompts:
@@ -89,21 +96,21 @@ class Sampler:
                 f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, "
                 "and one or more"
             )
-        starts = range(0, len(prompts), self.batch_size)
-        batches = [slice(start, start + self.batch_size) for start in starts]
+        batches = self._batches(settings, len(prompts))
         n_steps = len(batches) * settings.steps
         images, latents = [], []
+
+        def on_warm_up(*_):
+            # step 0: on_progress can end the sampling during the warm-up too
+            on_progress(0, n_steps)
+
         with self.pipelines.prepared(settings) as pipe:
             # all sizes before the clock starts: the last batch may be smaller
             for batch in batches:
-                # step 0: on_progress can end the sampling during the warm-up too
-                self._warm_up(
-                    pipe,
-                    settings,
-                    prompts[batch],
-                    seeds[batch],
-                    lambda *_: on_progress(0, n_steps),
-                )
+                self._warm_up(pipe, settings, prompts[batch], seeds[batch], on_warm_up)
+            if on_predicted:
+                # the scheduler is this sampling's own, so that nothing must be undone
+                watch_predictions(pipe.scheduler, on_predicted)
             profiler = SamplingProfiler(self.device, self._pipeline_mib)
             hook = pipe.unet.register_forward_hook(profiler.count)
             try:
@@ -114,12 +121,7 @@ class Sampler:
                         on_progress(first + step, n_steps)
 
                     pictures, last_latents = self._sample_batch(
-                        pipe,
-                        settings,
-                        prompts[batch],
-                        seeds[batch],
-                        settings.steps,
-                        on_step,
+                        pipe, settings, prompts[batch], seeds[batch], settings.steps, on_step
                     )
                     images.append(pictures)
                     latents.append(last_latents)
@@ -130,11 +132,20 @@ class Sampler:
         nfe = profiler.rows / len(prompts)
         return Samples(np.concatenate(images), torch.cat(latents), nfe, seconds, *profiler.memory())
 
+    def _batches(self, settings, count):
+        """Return the slices of so many pictures that are sampled at once."""
+        size = self.batch_size
+        if settings.size:
+            # fewer large ones, because only so many of the trained size are sure to fit
+            share = self.sizes.trained**2 / math.prod(settings.size)
+            size = max(1, math.floor(size * min(1, share)))
+        return [slice(start, start + size) for start in range(0, count, size)]
+
     def _warm_up(self, pipe, settings, prompts, seeds, on_step):
         """Sample a step once for each UNet and batch size: a first pass is slower than others."""
         guidance_ends = 0 < settings.guided < 1
         warmed_up = self.pipelines.warmed_up_sizes(settings)
-        size = len(prompts), settings.w > 1, guidance_ends
+        size = len(prompts), settings.w > 1, guidance_ends, settings.size
         if size in warmed_up:
             return
         steps = 1
@@ -166,11 +177,12 @@ class Sampler:
             return {name: tensors[name].chunk(2)[1] for name in conditions}
 
         negative = settings.negative if w > 1 else ""
+        width, height = settings.size or (self.resolution, self.resolution)
         pictures = pipe(
             prompts,
             negative_prompt=[negative] * len(prompts) if negative else None,
-            height=self.resolution,
-            width=self.resolution,
+            height=height,
+            width=width,
             num_inference_steps=steps,
             guidance_scale=w,
             # noise from the CPU is the same on every machine

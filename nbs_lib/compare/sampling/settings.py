@@ -27,6 +27,8 @@ class SamplingSettings:
     adapters: tuple[tuple[Path, float], ...] = ()  # folders, each with its λ
     model: Path | None = None  # folder of a UNet or of another pipeline, None for the base's
     engine: str = "eager"  # one of ENGINES
+    # width and height in pixels, None for the sampler's resolution
+    size: tuple[int, int] | None = None
 
 
 class SettingsResolver:
@@ -70,6 +72,8 @@ class SettingsResolver:
         adapter_scale: float = 1.0,
         guidance: float | None = None,
         scheduler: str = "",
+        negative: str | None = None,
+        size: tuple[int, int] | None = None,
     ) -> SamplingSettings:
         """Return the settings of a contender; its name goes before the arguments.
 
@@ -79,6 +83,9 @@ class SettingsResolver:
         guidance: guidance scale, 1 to 100, None for the contender's own. `tuned` is warned of: its
             weights hold the guidance already.
         scheduler: one of SCHEDULERS, "" for the resolver's, or else the contender's own
+        negative: negative prompt, None for the contender's own. It is for guided contenders only:
+            one pass has no second prediction to lead away from.
+        size: width and height in pixels, None for the sampler's resolution
         Errors: ValueError for an unknown contender or scheduler, or a scale out of range; BaseError
         for an adapter of another base; FileNotFoundError for a folder with nothing to sample.
         """
@@ -102,14 +109,17 @@ class SettingsResolver:
             )
         guided = default.guided if contender.guided is None else contender.guided
         # the name first: it is what figures and tables show
-        w = contender.scale or guidance or default.w
+        w = (contender.scale or guidance or default.w) if guided else 1.0
         return replace(
             default,
             steps=contender.steps or default.steps,
-            w=w if guided else 1.0,
+            w=w,
+            # not of unguided ones: their pictures do not depend on it, nor may their cache
+            negative=default.negative if negative is None or w <= 1 else negative,
             guided=guided,
             scheduler=scheduler or default.scheduler,
             engine=contender.engine,
+            size=size,
         )
 
     def _default_settings(self, contender, steps, adapter_scale):

@@ -17,6 +17,7 @@ import torch
 
 from ...config import MakeBase
 from ..dataset import PictureBook, draw_grouped_book
+from ..words import caption_words, write_words
 from .assemble import assemble
 from .clip import new_clip, train_clip, train_tokenizer
 from .fit import Fit
@@ -51,6 +52,7 @@ def make_base(config: MakeBase, folder: Path) -> dict:
     unet_fit = Fit(config.unet_steps, 32, 1e-3, seed=seed)
     unet_cost = train_unet(unet, clip.text_model, tokenizer, book, latents, unet_fit, scratch)
     assemble(folder, tokenizer, clip, vae, unet)
+    write_words(folder, caption_words())
     costs = {"vae": vae_cost, "clip": clip_cost, "unet": unet_cost}
     return {"parameters": asdict(config), "book": len(book), "networks": costs}
 

@@ -1,20 +1,16 @@
 import gc
-import json
 import shutil
 import time
 import weakref
-from base64 import b64decode
 from contextlib import suppress
-from io import BytesIO
 from threading import current_thread, main_thread
 
 import nbformat
 import papermill
 import pytest
-from PIL import Image
 
 from nbs_lib.compare.playground.app import Playground, playground
-from nbs_lib.compare.playground.controls import contender_options, scaled_name
+from nbs_lib.compare.playground.options import Dial, contender_options
 from nbs_lib.compare.playground.sampling_thread import SamplingThread, StoppedError
 from nbs_lib.compare.sampling.sampler import Sampler
 from nbs_lib.config import Play
@@ -24,7 +20,7 @@ from nbs_lib.run.run import Run, RunError
 
 
 @pytest.fixture(scope="module")
-def run(adapter, add_run_on_another_base, tmp_path_factory):
+def neighbours(adapter, add_run_on_another_base, tmp_path_factory):
     """A trained run; beside it another, and four whose adapters cannot be put on its base."""
     outputs = tmp_path_factory.mktemp("my rüns") / "outputs"
     run = Run(outputs / "tiny")
@@ -46,6 +42,13 @@ def run(adapter, add_run_on_another_base, tmp_path_factory):
 @pytest.fixture(scope="module")
 def sampler(base, adapter):
     return Sampler(base, adapter)
+
+
+@pytest.fixture
+def run(neighbours):
+    """The run with an empty gallery, so that the page draws its first pictures."""
+    shutil.rmtree(neighbours.folder / "gallery", ignore_errors=True)
+    return neighbours
 
 
 @pytest.fixture
@@ -75,10 +78,11 @@ def draw(play: Playground, **fields) -> dict:
 
 
 def test_it_opens_with_pictures_and_the_trained_guidance(play):
-    assert play.panel.guidance == 2.5 and not play.panel.busy and play.viewer.message == ""
+    assert play.panel.scales["guided"] == 2.5
+    assert not play.panel.busy and play.panel.message == "" and play.panel.hints == ""
     assert (play.viewer.before_label, play.viewer.after_label) == ("guided", "tuned")
     assert "4 UNet passes" in play.viewer.before_note and "2 UNet passes" in play.viewer.after_note
-    plain = play.viewer.plain()
+    plain = play.plain()
     assert (
         plain.count('<img src="data:image/png') == 2
         and 'alt="tuned: A person holding a cat (seed 1)"' in plain
@@ -94,7 +98,7 @@ def test_every_prompt_and_seed_is_drawn_by_every_contender(play):
         ("a dog", 1),
         ("a dog", 2),
     ]
-    assert [sample["name"] for sample in first["samples"]] == ["unguided", "tuned"]
+    assert [sample["name"] for sample in first["samples"]] == ["tuned", "unguided"]
     assert len({sample["url"] for row in rows for sample in row["samples"]}) == 8
     assert play.panel.history[:3] == ["a cat", "a dog", "A person holding a cat"]
     assert play.viewer.alt == "a cat (seed 1)"
@@ -106,18 +110,16 @@ def test_scales_belong_to_their_contenders(play):
     )
     row = draw(
         play,
-        guidance=4.0,
-        scales={"tuned": 0.5, other: 0.0},
+        scales={"guided": 4.0, "tuned": 0.5, other: 0.0},
         chosen=["guided", "tuned", other, "unguided"],
     )
     urls = {sample["name"]: sample["url"] for sample in row["samples"]}
-    assert list(urls) == ["unguided", "guided at 4", "tuned at 0.5", f"{other} at 0"]
+    assert list(urls) == ["guided at 4", "tuned at 0.5", "unguided", f"{other} at 0"]
     assert urls[f"{other} at 0"] == urls["unguided"], "an adapter of no strength is the base"
     assert len(set(urls.values())) == 3
-    assert (scaled_name("tuned", 1.0, 1.0), scaled_name("tuned", -0.25, 1.0)) == (
-        "tuned",
-        "tuned at -0.25",
-    )
+    dial = Dial("λ", -1, 3, 0.05, 1.0)
+    names = (dial.contender("tuned", 1.0), dial.contender("tuned", -0.25))
+    assert names == ("tuned", "tuned at -0.25")
 
 
 def test_the_viewer_shows_the_last_two_clicked_pictures(play):
@@ -143,21 +145,24 @@ def test_seeds_change_unless_locked(play):
 def test_another_scheduler_draws_another_picture(play):
     before = play.viewer.before
     draw(play, scheduler="EulerDiscreteScheduler")
-    assert play.viewer.before != before and play.viewer.message == ""
+    assert play.viewer.before != before and play.panel.message == ""
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"prompts": " \n "}, "The prompt is empty"),
-        ({"guidance": 0.0}, "w of guided: given 0; allowed is a number from 1 to 20"),
-        ({"guidance": 20.5}, "w of guided: given 20.5; allowed is a number from 1 to 20"),
+        ({"scales": {"guided": 0.0}}, "w of guided: given 0; allowed is a number from 1 to 20"),
+        ({"scales": {"guided": 20.5}}, "w of guided: given 20.5; allowed is a number from 1 to 20"),
         ({"scales": {"tuned": 3.5}}, "λ of tuned: given 3.5; allowed is a number from -1 to 3"),
         ({"steps": 2.5}, "steps: given 2.5; allowed is a whole number from 1 to 100"),
         ({"steps": 0}, "steps: given 0; allowed is a whole number from 1 to 100"),
         ({"steps": None}, "steps is empty; write a whole number from 1 to 100"),
-        ({"guidance": None}, "w of guided is empty; write a number from 1 to 20"),
+        ({"scales": {"guided": None}}, "w of guided is empty; write a number from 1 to 20"),
         ({"scales": {"tuned": None}}, "λ of tuned is empty; write a number from -1 to 3"),
+        ({"width": 100.5}, "width: given 100.5; allowed is a multiple of "),
+        ({"height": 8200}, "height: given 8200; allowed is a multiple of "),
+        ({"height": None}, "height is empty; write a multiple of "),
         ({"seeds": "1, x"}, "seeds: given '1, x'; allowed are whole numbers"),
         ({"seeds": "-1"}, "seeds: given [-1]"),
         ({"seeds": ""}, "seeds: given []"),
@@ -167,10 +172,9 @@ def test_another_scheduler_draws_another_picture(play):
 def test_wrong_fields_give_an_error_and_no_pictures(play, fields, message):
     rows = play.gallery.rows
     draw(play, **fields)
-    assert message in play.viewer.message and play.gallery.rows == rows and not play.panel.busy
-    assert (
-        message.partition("'")[0] in play.viewer.plain() and play.viewer.plain().count("<img") == 2
-    ), "the pictures stay"
+    assert message in play.panel.message and play.gallery.rows == rows and not play.panel.busy
+    plain = play.plain()
+    assert message.partition("'")[0] in plain and plain.count("<img") == 2, "the pictures stay"
 
 
 def test_a_refused_contender_shows_its_error_beside_the_others_pictures(play, run, base):
@@ -181,22 +185,25 @@ def test_a_refused_contender_shows_its_error_beside_the_others_pictures(play, ru
     assert (
         not other["url"] and "0123456789abcdef" in other["note"] and base.hash[:16] in other["note"]
     )
+    assert "best: contender: given 'best'" in play.panel.message, "beside the button too"
     play.look(row["number"], "best")
     assert play.viewer.before and not play.viewer.after and "given 'best'" in play.viewer.after_note
+    rows = play.gallery.rows
     draw(play, chosen=[])
-    assert "given 'best'" in play.viewer.message, "where nobody drew, the words stand alone"
+    assert "given 'best'" in play.panel.message and play.gallery.rows == rows
 
 
 def test_a_long_prompt_is_sampled_with_a_note_about_its_end(play, capfd):
     row = draw(play, prompts="cat " * 1000)
     assert all(sample["url"] for sample in row["samples"])
     assert (
-        play.panel.note
+        play.panel.hints
         == "The text encoder reads 40 tokens, and the prompt has 1002: its end is not drawn."
     )
     assert "truncated" not in capfd.readouterr().err
     draw(play, prompts='"><script>alert(1)</script>')
-    assert play.panel.note == "" and "<script>" not in play.viewer.plain()
+    assert "never learned: script, alert." in play.panel.hints
+    assert "<script>" not in play.plain()
 
 
 def test_stop_ends_a_long_sampling_and_the_next_one_works(play):
@@ -216,7 +223,7 @@ def test_stop_ends_a_long_sampling_and_the_next_one_works(play):
     play.thread.wait()
     assert time.monotonic() - begun < 30, "minutes, to its end"
     assert (
-        play.viewer.message == "Stopped; nothing was finished."
+        play.panel.message == "Stopped; nothing was finished."
         and play.gallery.rows == rows
         and not play.panel.busy
     )
@@ -227,28 +234,43 @@ def test_stop_ends_a_long_sampling_and_the_next_one_works(play):
     )
 
 
-def test_a_saved_row_is_in_the_run_with_its_parameters(play, run, base):
-    row = draw(play, prompts="a cat", seeds="7", scales={"tuned": 0.5})
-    play.save(row["number"])
-    assert play.gallery.messages[str(row["number"])].startswith("Saved: ")
-    lines = read_jsonl(run.folder / "gallery" / "gallery.jsonl")[-2:]
-    assert [line["contender"] for line in lines] == ["guided", "tuned at 0.5"]
-    for line, sample in zip(lines, row["samples"], strict=True):
-        path = run.folder / "gallery" / line["file"]
-        with Image.open(path) as picture, Image.open(_file(sample["url"])) as thumbnail:
-            record = json.loads(picture.text["onepass"])
-            assert picture.tobytes() == thumbnail.tobytes()
-        assert record == {name: value for name, value in line.items() if name != "file"}
-        assert (record["prompt"], record["seed"], record["steps"], record["base_hash"]) == (
-            "a cat",
-            7,
-            2,
-            base.hash,
-        )
+def test_a_negative_prompt_changes_guided_and_not_the_single_pass(play):
+    plain = draw(play, chosen=["guided", "tuned"])["samples"]
+    named = draw(play, negative="A beach with a lot of waves on it")["samples"]
+    assert named[0]["url"] != plain[0]["url"] and named[1]["url"] == plain[1]["url"]
+    [guided, tuned] = play.gallery.by_number[max(play.gallery.by_number)].pictures
+    assert guided.metadata["negative"] == "A beach with a lot of waves on it"
+    assert tuned.metadata["negative"] == "", "it does not depend on it"
 
 
-def _file(url: str) -> BytesIO:
-    return BytesIO(b64decode(url.partition(",")[2]))
+def test_width_and_height_are_those_of_the_picture_and_a_hint_names_the_training_s(play):
+    side, low = play.panel.sizes.trained, play.panel.sizes.low
+    draw(play, height=low)
+    [guided, tuned] = play.gallery.by_number[max(play.gallery.by_number)].pictures
+    assert guided.image.shape == tuned.image.shape == (low, side, 3)
+    assert guided.metadata["size"] == [side, low]
+    hint = f"Trained at {side} × {side}: at {side} × {low} pictures are often worse"
+    assert play.panel.hints.startswith(hint)
+    draw(play, height=side)
+    assert play.panel.hints == ""
+    [guided, _] = play.gallery.by_number[max(play.gallery.by_number)].pictures
+    assert guided.metadata["size"] is None, "the usual size, as in the comparison"
+
+
+def test_words_that_the_base_never_learned_are_named_while_they_are_typed(play):
+    play.panel.prompts = "an astronaut riding a horse\na person holding a cat"
+    assert play.panel.hints.startswith("This base never learned: astronaut, riding, horse. ")
+    play.panel.prompts = "A person holding a cat"
+    assert play.panel.hints == ""
+
+
+def test_previews_are_shown_while_pictures_are_sampled(play, monkeypatch):
+    shown = []
+    play.viewer.observe(lambda change: shown.append(change["new"]), "preview")
+    monkeypatch.setattr("nbs_lib.compare.playground.jobs.PREVIEW_SECONDS", 0)
+    draw(play, steps=3)
+    assert len([url for url in shown if url]) == 6, "at each step of both contenders"
+    assert play.viewer.preview == "", "the pictures take its place"
 
 
 def test_a_row_s_recipe_is_one_that_onepass_takes(play, run, tmp_path):
@@ -326,11 +348,12 @@ def test_a_blind_test_of_one_contender_is_refused(play):
 
 
 def test_neighbouring_runs_are_offered_or_refused_with_a_reason(run, sampler, base):
-    reasons = {option.label: option.reason for option in contender_options(run, sampler)}
+    options = contender_options(run, sampler)
+    reasons = {option.label: option.reason for option in options}
     assert list(reasons) == [
-        "unguided",
         "guided",
         "tuned",
+        "unguided",
         "elsewhere",
         "prepared",
         "second",
@@ -378,8 +401,10 @@ def test_the_sampling_thread_does_one_job_and_posts_to_the_page_s_thread():
 
 
 def test_the_notebook_run_headlessly_has_plain_pictures(compared, tmp_path):
+    run = tmp_path / "outputs" / "tiny"
+    shutil.copytree(compared.folder, run, symlinks=True)
     notebook, out = ROOT / "notebooks" / "playground.ipynb", tmp_path / "out.ipynb"
-    parameters = {"run": str(compared.folder), "prompts": ["a cat"], "steps": 2}
+    parameters = {"run": str(run), "prompts": ["a cat"], "steps": 2}
     papermill.execute_notebook(
         notebook, out, parameters, kernel_name="python3", progress_bar=False, execution_timeout=300
     )

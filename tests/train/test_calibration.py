@@ -9,7 +9,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from nbs_lib.config import Train
 from nbs_lib.diffusion import alpha_sigma
 from nbs_lib.models.lora.checks import AdapterError
-from nbs_lib.models.lora.dial import adapter_scale_for, is_dial
+from nbs_lib.models.lora.dial import adapter_scale_for, guidance_scale_at, is_dial
 from nbs_lib.models.lora.layers import lora_layers
 from nbs_lib.models.lora.metadata import checked_metadata
 from nbs_lib.train.calibration import SCALES, measure_dial, points_of
@@ -41,6 +41,7 @@ def test_the_adapter_scale_lies_between_the_measured_ones():
     metadata = {"w_train": 4.0, "dial": [[2.0, 0.5], [3.0, 1.0]]}
     found = [adapter_scale_for(metadata, w) for w in (1.0, 1.5, 2.0, 2.5, 3.0)]
     assert found == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert [guidance_scale_at(metadata, scale) for scale in (0, 0.25, 1, 2)] == [1, 1.5, 3, 3]
     with pytest.raises(ValueError, match="given 3.5; allowed is 1 to 3, which this adapter gives"):
         adapter_scale_for(metadata, 3.5)
     # not measured

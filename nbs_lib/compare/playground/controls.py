@@ -7,6 +7,7 @@ from traitlets import Bool, Dict, Float, Int, List, Unicode
 from ...config import Play
 from ...config.contenders import SCHEDULERS
 from ...config.validation import ParameterError
+from ...models.lora.dial import guidance_scale_at
 from ...run.run import Run
 from ..sampling.sampler import Sampler
 from ..sampling.settings import SettingsResolver
@@ -85,10 +86,13 @@ class ControlPanel(LiveWidget):
         self.chosen = [name for name in config.contenders if name in names]
         # contenders that no option stands for keep a place where they can be edited
         self.other_contenders = "\n".join(name for name in config.contenders if name not in names)
-        dials = [option for option in self.options if option.dial]
-        self.scales = {option.name: config.adapter_scale for option in dials} | {
-            "guided": config.guidance_scale or resolver.w_train
-        }
+        dials = {option.name: option.dial for option in self.options if option.dial}
+        self.scales = {name: config.adapter_scale for name in dials}
+        self.scales["guided"] = config.guidance_scale or resolver.w_train
+        # its slider is of w if it was measured which λ gives it
+        if "tuned" in dials and dials["tuned"].word == "for":
+            w = guidance_scale_at(resolver.metadata, config.adapter_scale)
+            self.scales["tuned"] = round(w, 2)
 
     def request(self, config: Play) -> Play:
         """Return the parameters in the fields, each contender with its scale.

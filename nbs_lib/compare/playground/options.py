@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ...config.validation import ParameterError
 from ...files import from_project
 from ...models import StableDiffusion
+from ...models.lora.dial import guidance_scale_at
 from ...models.lora.metadata import LORA_FILE, load_metadata
 from ...models.sampling_recipe import holds_guidance
 from ...run.run import Run, RunError
@@ -23,6 +24,7 @@ class Dial:
     high: float
     step: float
     usual: float  # the scale of the contender whose name has none
+    word: str = "at"  # before the scale in a contender's name
 
     def contender(self, name: str, value: float | None) -> str:
         """Return the contender that a value of the slider stands for.
@@ -36,7 +38,7 @@ class Dial:
             raise ParameterError(f"{title} is empty; write {allowed}")
         if not self.low <= value <= self.high:
             raise ParameterError(f"{title}: given {value:g}; allowed is {allowed}")
-        return name if value == self.usual else f"{name} at {value:g}"
+        return name if value == self.usual else f"{name} {self.word} {value:g}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
         "tuned",
         # an adapter that holds its guidance needs one pass, a fine-tuned one as many as its base
         f"this run's {noun}, {passes(resolver.sampling['guidance_scale'] > 1)}",
-        None if resolver.full_model else adapter_dial(),
+        None if resolver.full_model else own_dial(resolver.metadata),
     )
     options = [
         ContenderOption("guided", "guided", f"the base, {passes(True)}", guidance),
@@ -79,6 +81,15 @@ def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
 def passes(guided: bool) -> str:
     """Return the UNet evaluations of a sampling step, in words."""
     return "two passes a step" if guided else "one pass a step"
+
+
+def own_dial(metadata: dict) -> Dial:
+    """Return the slider of this run's adapter: w if it was measured which λ gives it, or else λ."""
+    points = metadata.get("dial")
+    if not points:
+        return adapter_dial()
+    usual = round(guidance_scale_at(metadata, 1.0), 2)
+    return Dial("w", 1, points[-1][0], 0.25, usual, "for")
 
 
 def adapter_dial() -> Dial:

@@ -22,14 +22,24 @@ def adapter_scale_for(metadata: dict[str, Any], w: float) -> float:
 
     Errors: ValueError if the adapter gives no such w
     """
-    points = [[1.0, 0.0], *dial_points(metadata)]
-    highest = points[-1][0]
+    known, scales = _columns(metadata)
+    highest = known[-1]
     if not 1 <= w <= highest:
         raise ValueError(
             f"guidance scale: given {w:g}; allowed is 1 to {highest:g}, which this adapter gives"
         )
-    known, scales = np.array(points).T
     return float(np.interp(w, known, scales))
+
+
+def guidance_scale_at(metadata: dict[str, Any], adapter_scale: float) -> float:
+    """Return the w that a λ of 0 or more gives, the largest stored one at most."""
+    known, scales = _columns(metadata)
+    return float(np.interp(adapter_scale, scales, known))
+
+
+def _columns(metadata: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    known, scales = np.array([[1.0, 0.0], *dial_points(metadata)]).T
+    return known, scales
 
 
 def dial_points(metadata: dict[str, Any]) -> Points:

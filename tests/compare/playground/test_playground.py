@@ -10,7 +10,7 @@ import papermill
 import pytest
 
 from nbs_lib.compare.playground.app import Playground, playground
-from nbs_lib.compare.playground.options import Dial, contender_options
+from nbs_lib.compare.playground.options import Dial, contender_options, own_dial
 from nbs_lib.compare.playground.sampling_thread import SamplingThread, StoppedError
 from nbs_lib.compare.sampling.sampler import Sampler
 from nbs_lib.config import Play
@@ -120,6 +120,11 @@ def test_scales_belong_to_their_contenders(play):
     dial = Dial("λ", -1, 3, 0.05, 1.0)
     names = (dial.contender("tuned", 1.0), dial.contender("tuned", -0.25))
     assert names == ("tuned", "tuned at -0.25")
+    # of an adapter whose dial was measured
+    measured = own_dial({"w_train": 4.0, "dial": [[2.0, 0.5], [4.0, 1.25]]})
+    assert (measured.high, measured.usual) == (4.0, 3.33)
+    names = (measured.contender("tuned", 3.33), measured.contender("tuned", 2.5))
+    assert names == ("tuned", "tuned for 2.5")
 
 
 def test_the_viewer_shows_the_last_two_clicked_pictures(play):

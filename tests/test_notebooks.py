@@ -49,7 +49,7 @@ def test_papermill_sees_every_line_of_the_parameters_cell(path):
 def test_a_notebook_is_a_page_not_a_program(path):
     notebook = nbformat.read(path, 4)
     nbformat.validate(notebook)
-    assert len(notebook.cells) <= 15
+    assert len(notebook.cells) <= 18
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     assert (
         notebook.metadata.kernelspec.name == "python3"

@@ -16,7 +16,7 @@ help:
 	@echo "make test    run the quick tests (4 minutes on two cores): the maths, the contracts, one tiny run"
 	@echo "make test-all  run every test"
 	@echo "make style   print how the library reads, in figures"
-	@echo "make lab     open JupyterLab on notebooks/ (LAB_FLAGS=--no-browser adds a flag)"
+	@echo "make lab     open JupyterLab on copies of the notebooks in outputs/lab (LAB_FLAGS=--no-browser adds a flag)"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
 	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results"
 	@echo "make bench-train   measure training against the reference method, and write benchmarks/results"
@@ -34,7 +34,7 @@ help:
 	@echo "make bench-kills   kill a run at 20 random moments and resume it, at ZeRO 0 and 2, and write benchmarks/results"
 	@echo "make fuzz   read damaged and hostile files: KIND=tables, archives, records, adapters or bases, CASES=20000"
 	@echo "onepass --help   the command: run, sweep, list, show, diff, doctor and more"
-	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, stays)"
+	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, and outputs/lab stay)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
 
 setup: .venv/.ready
@@ -68,7 +68,8 @@ test-all: setup
 
 lab: setup
 	@echo "lab: JupyterLab on 127.0.0.1"
-	@$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks $(LAB_FLAGS)
+	@$(PY) -c 'from nbs_lib.pipeline.paths import copy_notebooks; copy_notebooks()'
+	@$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/outputs/lab/0_start.ipynb $(LAB_FLAGS)
 
 lint: setup
 	@echo "lint: ruff check"
@@ -148,7 +149,7 @@ fuzz: setup
 
 clean:
 	@echo "clean: runs, caches, build products"
-	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name base -exec rm -rf {} +
+	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name base ! -name lab -exec rm -rf {} +
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m nbs_lib gc; fi
 	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info

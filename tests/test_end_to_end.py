@@ -212,7 +212,7 @@ def test_a_run_leaves_its_files_and_its_record(finished):
 
 
 def test_the_executed_notebooks_show_pictures_and_no_error(finished):
-    for stage, pictures in (("prepare", 1), ("train", 2), ("compare", 2)):
+    for stage, pictures in (("prepare", 4), ("train", 5), ("compare", 2)):
         notebook = nbformat.read(finished.notebook(stage), 4)
         outputs = [
             output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
@@ -228,6 +228,7 @@ def test_the_executed_notebooks_show_pictures_and_no_error(finished):
             for o in outputs
         )
         assert shown >= pictures, stage
+        assert "No batch can be shown" not in str(outputs)
 
 
 def test_the_comparison_counts_its_passes(finished):

@@ -1,6 +1,7 @@
 """The notebook rules: one home for each parameter, notebooks as pages, no committed outputs."""
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -14,7 +15,10 @@ from nbs_lib.config.stage import defaults
 from nbs_lib.files import ROOT
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+START = "0_start"  # it shows what there is, and so has no parameters
+WITH_PARAMETERS = [path for path in PATHS if path.stem != START]
 by_name = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+with_parameters = pytest.mark.parametrize("path", WITH_PARAMETERS, ids=lambda path: path.stem)
 
 
 def parameters_cell(path: Path) -> str:
@@ -24,10 +28,10 @@ def parameters_cell(path: Path) -> str:
 
 
 def test_the_notebooks_are_there():
-    assert {path.stem for path in PATHS} == set(NOTEBOOKS)
+    assert {path.stem for path in PATHS} == {START, *NOTEBOOKS}
 
 
-@by_name
+@with_parameters
 def test_the_parameters_cell_is_written_from_the_dataclass(path):
     source = parameters_cell(path)
     lines = source.splitlines()
@@ -38,7 +42,7 @@ def test_the_parameters_cell_is_written_from_the_dataclass(path):
     assert values == {name: usual[name] for name in values} and len(values) == len(lines)
 
 
-@by_name
+@with_parameters
 def test_papermill_sees_every_line_of_the_parameters_cell(path):
     seen = papermill.inspect_notebook(path)
     assert list(seen) == [line.partition(" = ")[0] for line in parameters_cell(path).splitlines()]
@@ -49,7 +53,7 @@ def test_papermill_sees_every_line_of_the_parameters_cell(path):
 def test_a_notebook_is_a_page_not_a_program(path):
     notebook = nbformat.read(path, 4)
     nbformat.validate(notebook)
-    assert len(notebook.cells) <= 15
+    assert len(notebook.cells) <= 18
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     assert (
         notebook.metadata.kernelspec.name == "python3"
@@ -85,3 +89,8 @@ def test_papermill_s_unknown_parameter_is_refused_by_the_notebook(run_folder, tm
             notebook, tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False
         )
     assert not run_folder.exists()
+
+
+def test_the_start_page_names_every_notebook_and_links_to_it():
+    first = nbformat.read(ROOT / "notebooks" / f"{START}.ipynb", 4).cells[0].source
+    assert re.findall(r"\[(\w+)\]\(\1\.ipynb\)", first) == list(NOTEBOOKS)

@@ -22,6 +22,7 @@ outputs/cache/KEY/
                              `prepare/encode/teacher_cache.py`
   contact_sheet.png          some of the cropped pictures with their captions
   as_trained.png             some pictures before and after the crop, and decoded by the VAE
+  example.png                the first of them, with its latents; its caption is in the file
 
 cache.json has key, base (its name), revision, base_hash, resolution, examples, captions (m),
 captions_cut, text_shape [tokens, width], shapes {"c h w": examples}, shards [{name, rows, shape
@@ -60,6 +61,7 @@ ANSWERS = "answers"
 UNCONDITIONAL = "unconditional.safetensors"
 SHEET = "contact_sheet.png"
 AS_TRAINED = "as_trained.png"
+EXAMPLE_SHEET = "example.png"
 # int32 and rows of other tables, so that a million examples need little memory
 EXAMPLE_COLUMNS = pyarrow.schema(
     [

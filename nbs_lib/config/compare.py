@@ -130,7 +130,7 @@ class Compare(Stage):
     )
     dial_at: list[float] = measuring(
         [],
-        "Guidance scales that the adapter's dial is asked for, whose pictures are measured. "
+        "Guidance scales that are asked of the adapter's dial, and measured. "
         "Empty measures none.",
         allowed=SCALES,
     )

@@ -7,6 +7,7 @@ plan            the reasons to execute or keep the stages of a run
 notebook        one stage's notebook executed, with its log, page and record of a failure
 kernel          one notebook executed by papermill in a kernel
 notebook_html   an executed notebook as one HTML page
+start_page      the tables of 0_start.ipynb
 progress        the progress of a stage in words
 dry_run         base, source, machine, memory and time of a run, checked before it begins
 planned_cache   a cache of zeros, on which a dry run plans the memory

@@ -2,15 +2,18 @@
 
 import difflib
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..config.validation import ParameterError
 from ..files import ROOT
+from ..run.fingerprint import notebook_hash
+from ..run.locks import RunError
 from ..run.run import Run
 
 # names in outputs/ that no run may have
-RESERVED_NAMES = ("cache", "base", "index.html")
+RESERVED_NAMES = ("cache", "base", "lab", "index.html")
 RUN_NAME = r"\w[\w .-]*"
 # a file system takes 255; temporary names beside a folder are longer than the folder's own
 MAX_NAME_BYTES = 200
@@ -24,6 +27,37 @@ def outputs() -> Path:
 def notebooks() -> Path:
     """Return the folder of the notebooks."""
     return ROOT / "notebooks"
+
+
+def copy_notebooks() -> Path:
+    """Copy the notebooks into outputs/lab, for JupyterLab to run there, and return that folder.
+
+    A copy stays as it is, with its parameters and outputs, until the code of its original changes.
+    Then it is replaced, and the old one is kept as NAME.before-update.ipynb.
+    """
+    # not in place: git compares sizes before it filters, so each notebook that holds outputs would
+    # be modified for `git status`, and `git pull` would refuse to replace it
+    folder = outputs() / "lab"
+    folder.mkdir(parents=True, exist_ok=True)
+    for original in notebooks().glob("*.ipynb"):
+        copy = folder / original.name
+        if copy.exists():
+            if not _is_outdated(copy, original):
+                continue
+            copy.replace(copy.with_suffix(".before-update.ipynb"))
+        shutil.copyfile(original, copy)
+    return folder
+
+
+def _is_outdated(copy: Path, original: Path) -> bool:
+    # a copy whose code was changed by its user is newer
+    if copy.stat().st_mtime >= original.stat().st_mtime:
+        return False
+    try:
+        return notebook_hash(copy) != notebook_hash(original)
+    except RunError:
+        # it cannot be opened either
+        return True
 
 
 def recipes() -> Path:

@@ -12,7 +12,17 @@ import pyarrow.compute
 import pyarrow.parquet
 from PIL import Image
 
-from ..cache.format import AS_TRAINED, CAPTIONS, EXAMPLES, LATENTS, META, SHEET, Cache
+from ..cache.format import (
+    AS_TRAINED,
+    CAPTIONS,
+    EXAMPLE_SHEET,
+    EXAMPLES,
+    LATENTS,
+    META,
+    SHEET,
+    Cache,
+)
+from ..cache.shards import map_shard
 from ..config import Prepare
 from ..files import atomic_folder, file_hash, hardlink_or_copy, value_hash, write_atomic
 from ..models import StableDiffusion
@@ -21,7 +31,8 @@ from .encode.keys import teacher_request
 from .encode.shard_writer import ShardWriter
 from .encode.workers import WorkerPool
 from .examples import Example
-from .sheets import contact_sheet, load_tile, side_by_side
+from .sheets import contact_sheet, load_tile, side_by_side, write_example_sheet
+from .store.reuse import RowRef
 
 # Examples whose pictures are shown as they were, as they are cut, and as the VAE returns them.
 MAX_SIDE_BY_SIDE = 6
@@ -83,6 +94,7 @@ class Assembly:
             if sheet:
                 sheet.save(new / SHEET)
                 self._stages_sheet(new).save(new / AS_TRAINED)
+                self._write_example_sheet(new)
             # Written last, with the hash of each other file.
             metadata = self._metadata(key, new)
             text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
@@ -126,6 +138,21 @@ class Assembly:
         rows = list(zip(originals, self._pictures(examples), decoded, strict=True))
         return side_by_side(rows, STAGES)
 
+    def _write_example_sheet(self, folder: Path):
+        """Draw the first example on its way from the image to latents and back."""
+        [example, *_] = self.examples
+        info, cut = load_picture(example.image, self.cropping)
+        original = load_tile(example)
+        # The image may be gone by now.
+        if cut is None or original is None:
+            return
+        [(path, row)] = self._latent_rows([example], folder)
+        [decoded] = self._decode_latents([example], folder)
+        latents = map_shard(path)[LATENTS][row].numpy()
+        size = (info.width, info.height)
+        target = folder / EXAMPLE_SHEET
+        write_example_sheet(target, original, size, cut, latents, decoded, example.caption)
+
     def _pictures(self, examples: list[Example]) -> list[Image.Image]:
         """Return images as they are cut; a grey one for an image that is gone by now."""
         # Loaded again: workers hold pictures for a short time, and most are not shown.
@@ -135,6 +162,11 @@ class Assembly:
 
     def _decode_latents(self, examples: list[Example], folder: Path) -> list[Image.Image]:
         """Return the pictures that the VAE makes of examples' latents in the folder of a cache."""
+        ticket = self.pool.submit(0, "decode_latents", self._latent_rows(examples, folder))
+        return self.pool.result(ticket)
+
+    def _latent_rows(self, examples: list[Example], folder: Path) -> list[RowRef]:
+        """Return the shard and the row of examples' latents in the folder of a cache."""
         # The table is read in batches, as it may have millions of rows.
         ids = [example.id for example in examples]
         shown_ids = pyarrow.array(ids)
@@ -150,5 +182,4 @@ class Assembly:
                         name = self.writer.shards[row["shard"]]["name"]
                         path = folder / LATENTS / f"{name}.safetensors"
                         rows[row["id"]] = (path, row["row"])
-        ticket = self.pool.submit(0, "decode_latents", [rows[id] for id in ids])
-        return self.pool.result(ticket)
+        return [rows[id] for id in ids]

@@ -1,6 +1,7 @@
 """The pictures and tables that the notebook shows. Text that users wrote is escaped.
 
-contact_sheet.png and as_trained.png are the cache's. A run has in its folder `prepare/`:
+contact_sheet.png, as_trained.png and example.png are the cache's. A run has in its folder
+`prepare/`:
 
     sizes.png     histograms of image sizes and proportions
     captions.png  histogram of captions' tokens, beside how many the text encoder reads
@@ -13,31 +14,31 @@ from collections.abc import Sequence
 from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..cache.format import EXAMPLE_SHEET, Cache
 from ..files import write_atomic
+from ..images.html import data_url, html_table
+from ..models import find_base
 from .charts import length_histogram, size_histograms
 from .examples import Example, Skipped
 from .manifest import Manifest
 from .sheets import SheetRow, draw_sheet, load_tile, side_by_side, spread_evenly
 
-# JupyterLab aligns cells to the right, which suits numbers alone. Jinja escapes every value, so
-# that no markup in a caption or a file name reaches the page.
-TABLE = Environment(autoescape=True).from_string(
-    """<table><caption style="text-align:left">{{ note }}</caption>
-<thead><tr>
-{%- for title in titles %}<th scope="col" style="text-align:left">{{ title }}</th>{% endfor -%}
-</tr></thead>
-<tbody>
-{%- for row in rows %}
-<tr>{% for cell in row %}<td style="text-align:left">{{ cell }}</td>{% endfor %}</tr>
-{%- endfor %}
-</tbody></table>"""
-)
 PICTURES = ("sizes.png", "captions.png", "dropped.png", "alike.png")
+# Alternative texts, by the stem of a picture's file.
+ALT = {
+    "contact_sheet": "Some of the pictures as they are cut, with their captions",
+    "as_trained": "Some images as they were, as they are cut, and as the VAE gives them back",
+    "sizes": "How many images there are of each size and of each proportion",
+    "captions": "How many tokens the captions have, beside what the text encoder reads",
+    "dropped": "Some of the images that were dropped, a row for each reason",
+    "alike": "Images that look alike, side by side",
+}
 
 
 def draw_previews(folder: Path, manifest: Manifest, tokens: Counter[int], token_limit: int):
@@ -84,6 +85,50 @@ def _look_alike_sheet(pairs: list[tuple[Example, Example]]) -> Image.Image | Non
     return side_by_side(rows, ("look alike", "")) if rows else None
 
 
+def figure_images(pictures: Sequence[Path], *names: str) -> list[Any]:
+    """Return the pictures with these stems as IPython images. pictures: those that exist."""
+    # Only a notebook displays them.
+    from IPython.display import Image as Picture
+
+    by_stem = {path.stem: path for path in pictures}
+    return [Picture(by_stem[name], alt=ALT[name]) for name in names if name in by_stem]
+
+
+def first_example(cache: Cache) -> str:
+    """Return an example on its way to what training reads, as HTML: its image, and its caption."""
+    path = cache.folder / EXAMPLE_SHEET
+    base = find_base(cache.meta["base"], cache.meta.get("revision", ""))
+    if not path.exists():
+        # A source of prompts has no images, and a cache of an earlier version no such picture.
+        return token_table(cache.captions[0], base.tokenizer(), cache.meta["text_shape"])
+    with Image.open(path) as sheet:
+        caption = sheet.text["caption"]
+    alt = "An image, as it is cut, its latents, and decoded again, with their sizes"
+    picture = Markup('<img src="{}" alt="{}">').format(data_url(path.read_bytes()), alt)
+    return f"{picture}{token_table(caption, base.tokenizer(), cache.meta['text_shape'])}"
+
+
+def token_table(caption: str, tokenizer: Any, text_shape: list[int]) -> str:
+    """Return a caption as tokens and as numbers, as an HTML table.
+
+    tokenizer: a CLIPTokenizer.
+    text_shape: [tokens, width] of its embedding.
+    """
+    length, width = text_shape
+    ids = tokenizer(caption, truncation=True, max_length=length).input_ids
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    # CLIP's tokens name the end of a word, which a space does as well.
+    cells = [Markup("<code>{}</code>").format(token.removesuffix("</w>")) for token in tokens]
+    padding = f" and {length - len(ids)} of padding" if len(ids) < length else ""
+    rows = [
+        ("caption", caption),
+        (f"{len(ids)} tokens{padding}", Markup(" ").join(cells)),
+        ("their numbers", " ".join(map(str, ids))),
+        ("embedding", f"{length} × {width} = {length * width:,} numbers, from the text encoder"),
+    ]
+    return html_table("", ("", "the caption of this example"), rows)
+
+
 def caption_table(ids: Sequence[str], captions: Sequence[str], limit: int = 12) -> str:
     """Return some examples' captions, and the number of distinct ones, as an HTML table."""
     # The first examples alone would often be of one subfolder.
@@ -91,7 +136,7 @@ def caption_table(ids: Sequence[str], captions: Sequence[str], limit: int = 12) 
     rows = spread_evenly(list(zip(ids, captions, strict=True)), limit)
     note = f"{total} examples, {len(set(captions))} distinct captions"
     note += _left_out(len(rows), total)
-    return _table(note, ("example", "caption"), rows)
+    return html_table(note, ("example", "caption"), rows)
 
 
 def reasons_table(n_kept: int, dropped: dict[str, int]) -> str:
@@ -100,7 +145,7 @@ def reasons_table(n_kept: int, dropped: dict[str, int]) -> str:
         return f"<p>{n_kept} kept.</p>"
     rows = Counter(dropped).most_common()
     note = f"{n_kept} kept, {sum(dropped.values())} dropped"
-    return _table(note, ("reason", "dropped"), rows)
+    return html_table(note, ("reason", "dropped"), rows)
 
 
 def dropped_table(dropped: Sequence[dict[str, str]], total: int) -> str:
@@ -110,13 +155,8 @@ def dropped_table(dropped: Sequence[dict[str, str]], total: int) -> str:
     columns = itemgetter("id", "reason", "detail")
     rows = list(map(columns, dropped))
     note = f"{total} dropped" + _left_out(len(rows), total)
-    return _table(note, ("dropped", "reason", "detail"), rows)
+    return html_table(note, ("dropped", "reason", "detail"), rows)
 
 
 def _left_out(shown_rows: int, total: int) -> str:
     return f"; {shown_rows} shown" if shown_rows < total else ""
-
-
-def _table(note: str, titles: Sequence[str], rows: Sequence[Sequence]) -> str:
-    """Return a table with `note` as its caption; every cell is escaped."""
-    return TABLE.render(note=note, titles=titles, rows=rows)

@@ -1,11 +1,15 @@
 """Sheets of pictures: rows of tiles with titles above and captions beneath."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from ..images.style import font
 from .examples import Item
@@ -19,6 +23,9 @@ LETTER = 13  # pixels
 LINE = 17  # pixels of a line of text
 LINES = 5  # lines of a caption at most
 TITLE = LINE + 4  # pixels above a picture with a title
+CHANNEL_GAP = 1  # latent pixels between two channels
+MAX_CAPTION = 4000  # characters of a caption in a file
+EXAMPLE_TITLES = ("the image", "as it is cut", "its latents", "decoded again")
 MAX_PICTURES = 40
 MAX_COLUMNS = 8
 INK = (32, 33, 36)
@@ -72,6 +79,57 @@ def side_by_side(
     """Return a column of pictures for each title."""
     first, *others = rows
     return draw_sheet([SheetRow(first, titles), *map(SheetRow, others)])
+
+
+def write_example_sheet(
+    path: Path,
+    original: Image.Image,
+    original_size: tuple[int, int],
+    cut: Image.Image,
+    latents: np.ndarray,
+    decoded: Image.Image,
+    caption: str,
+):
+    """Write a sheet of the four pictures with their sizes, and the caption inside the file.
+
+    original: the image, of any size.
+    original_size: its width and height before that.
+    latents: scaled, fp32 [c, h, w].
+    decoded: as large as `cut`.
+    """
+    n_pixels = cut.width * cut.height * 3
+    ratio = n_pixels / latents.size
+    error = np.abs(np.asarray(cut, np.float64) - np.asarray(decoded, np.float64)).mean()
+    shape = [str(side) for side in latents.shape]
+    notes = [
+        [f"{original_size[0]} × {original_size[1]} pixels"],
+        [f"3 × {cut.height} × {cut.width}", f"{n_pixels:,} numbers"],
+        [" × ".join(shape), f"{latents.size:,} numbers,", f"{ratio:.3g} times fewer"],
+        ["differs from the cut by", f"{error:.1f} of 255 on average"],
+    ]
+    pictures = [original, cut, latent_picture(latents), decoded]
+    facts = PngInfo()
+    facts.add_itxt("caption", caption[:MAX_CAPTION])
+    draw_sheet([SheetRow(pictures, EXAMPLE_TITLES, notes)]).save(path, pnginfo=facts)
+
+
+def latent_picture(latents: np.ndarray) -> Image.Image:
+    """Return the channels of latents [c, h, w] side by side in a square, black to white."""
+    channels, height, width = latents.shape
+    columns = math.ceil(math.sqrt(channels))
+    rows = math.ceil(channels / columns)
+    page_height = rows * (height + CHANNEL_GAP) - CHANNEL_GAP
+    page_width = columns * (width + CHANNEL_GAP) - CHANNEL_GAP
+    page = np.full((page_height, page_width), 255, np.uint8)
+    low = float(latents.min())
+    # constant latents have no range
+    reach = max(float(latents.max()) - low, 1e-6)
+    for index, channel in enumerate(latents):
+        top = index // columns * (height + CHANNEL_GAP)
+        left = index % columns * (width + CHANNEL_GAP)
+        # one scale for all channels, or a weak one would look like a strong one
+        page[top : top + height, left : left + width] = np.rint((channel - low) / reach * 255)
+    return Image.fromarray(page).convert("RGB")
 
 
 def draw_sheet(rows: Sequence[SheetRow]) -> Image.Image:

@@ -15,6 +15,7 @@ model_card     the model card
 result         what a finished training says of itself
 launch/        the processes: checked, started, stopped, on one host or several
 memory/        the memory plan
+look/          the parts of a training, and what it does to a few examples, for the notebook
 monitor/       metrics, usage, phases, and their plots
 errors         the error that ended a training, in one sentence
 """

@@ -65,7 +65,7 @@ def _along_guidance(student, batch: Batch) -> Tensor:
     """
     x_t = student.noisy_latents(batch)
     uncond, cond = (
-        student.eps(answer, x_t, batch.t).double() for answer in student.answers(x_t, batch)
+        student.eps(answer, x_t, batch.t).double() for answer in student.teacher_pair(x_t, batch)
     )
     alpha, _ = student.levels(batch.t)
     direction = cond - uncond

@@ -132,14 +132,16 @@ class Student(torch.nn.Module):
     @torch.no_grad()
     def teacher(self, x_t: Tensor, batch: Batch) -> Tensor:
         """Return the base's guided prediction at batch.w, cached or from one pass over 2n rows."""
-        uncond, cond = self.answers(x_t, batch)
+        uncond, cond = self.teacher_pair(x_t, batch)
         return classifier_free_guidance(uncond, cond, batch.w.view(-1, 1, 1, 1))
 
     @torch.no_grad()
-    def answers(self, x_t: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """Return the base's predictions without and with the caption, cached or made now."""
-        if batch.answers:
-            return batch.answers
+    def teacher_pair(self, x_t: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the base's predictions without and with the caption, cached or computed."""
+        return batch.answers or self._teacher_passes(x_t, batch)
+
+    def _teacher_passes(self, x_t: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the base's predictions without and with the caption."""
         pooled = None
         if batch.pooled is not None:
             pooled = torch.cat([batch.uncond_pooled, batch.pooled])

@@ -6,13 +6,13 @@ from io import BytesIO
 from zipfile import ZipFile
 
 import pytest
-from lab import WAIT, Lab, jupyterlab, opened_playground, write_playground
+from lab import TOKEN, WAIT, Lab, jupyterlab, opened_playground, write_playground
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from shots import screenshot
 
 from nbs_lib.compare.playground.blind_test import tally_votes
-from nbs_lib.files import read_jsonl
+from nbs_lib.files import ROOT, read_jsonl
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run
 
@@ -40,6 +40,7 @@ def run(compared: Run, add_run_on_another_base, tmp_path_factory) -> Run:
 def lab(run: Run, one_thread, tmp_path_factory) -> Iterator[str]:
     """Yield the address of a JupyterLab with a quick playground on the run."""
     home = tmp_path_factory.mktemp("my läb")
+    shutil.copytree(ROOT / "notebooks", home / "notebooks")
     write_playground(home / "notebooks", run, (CHOICES, STATE), steps=2)
     with jupyterlab(home) as address:
         yield address
@@ -309,3 +310,20 @@ def test_the_slider_of_a_comparison_takes_another_pair(opened: Lab):
     expect(choices.get_by_role("img", name="guided: A boy is watching TV")).to_have_count(1)
     choices.locator("input[type=range]").press("Home")
     ask_kernel(lab, "kernel: 50 1.0 A person in a red shirt holding a black cat on the left 0")
+
+
+def test_no_cell_of_a_notebook_scrolls_sideways(chromium: Browser, lab: str):
+    page = chromium.new_page(viewport={"width": 1400, "height": 1300})
+    headers = {"Authorization": f"token {TOKEN}"}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        # see `opened_playground`
+        session = {"path": path.name, "name": "", "type": "notebook", "kernel": {"name": "python3"}}
+        assert page.request.post(f"{lab}/api/sessions", data=session, headers=headers).ok
+        page.goto(f"{lab}/lab/tree/{path.name}?token={TOKEN}")
+        page.locator(".jp-CodeCell .cm-scroller").first.wait_for(timeout=WAIT)
+        screenshot(page, f"lab-{path.stem}")
+        beyond = page.locator(".jp-CodeCell .cm-scroller").evaluate_all(
+            "all => all.map(each => each.scrollWidth - each.clientWidth)"
+        )
+        assert max(beyond) <= 0, f"{path.name}: {beyond}"
+    page.close()

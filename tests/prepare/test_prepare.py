@@ -22,7 +22,7 @@ from nbs_lib.config import Prepare
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash
 from nbs_lib.models import EMBEDDED, BaseError, find_base
-from nbs_lib.prepare import open_cache, prepare
+from nbs_lib.prepare import open_cache, prepare, preview
 from nbs_lib.prepare.encode.encoder import Cropping
 from nbs_lib.prepare.encode.worker_process import reload_picture
 from nbs_lib.prepare.examples import InFile, SourceError
@@ -100,6 +100,8 @@ def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
         "sizes.png",
         "captions.png",
     }
+    html = preview.first_example(cache)
+    assert "data:image/png" in html and cache.captions[0] in html
 
 
 def test_equal_captions_share_an_embedding(folder, config):

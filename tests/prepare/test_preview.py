@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -101,3 +102,34 @@ def test_the_label_of_the_token_limit_does_not_touch_its_line():
         x = axes.transData.transform((limit + 0.5, 0))[0]
         box = axes.texts[0].get_window_extent()
         assert box.x0 > x + 3 or box.x1 < x - 3
+
+
+def test_the_sheet_of_an_example_counts_its_numbers(tmp_path):
+    cut = Image.new("RGB", (32, 16), (100, 100, 100))
+    decoded = Image.new("RGB", (32, 16), (103, 100, 97))
+    latents = np.arange(6 * 2 * 4, dtype=np.float32).reshape(6, 2, 4)
+    path = tmp_path / "example.png"
+    original = Image.new("RGB", (300, 200))
+    sheets.write_example_sheet(path, original, (640, 427), cut, latents, decoded, HOSTILE)
+    with Image.open(path) as sheet:
+        assert sheet.text == {"caption": HOSTILE}
+        assert sheet.width > 4 * sheets.TILE
+
+
+def test_channels_of_latents_stand_in_a_square_on_one_scale():
+    latents = np.zeros((5, 2, 3), np.float32)
+    latents[4] = 1
+    picture = np.asarray(sheets.latent_picture(latents))[..., 0]
+    assert picture.shape == (2 * 2 + 1, 3 * 3 + 2), "two rows of three columns, and gaps"
+    assert (picture[:2, :3] == 0).all() and (picture[3:, 4:7] == 255).all()
+    assert (picture[3:, 8:] == 255).all(), "no sixth channel"
+    assert np.isfinite(np.asarray(sheets.latent_picture(np.ones((1, 2, 2), np.float32)))).all()
+
+
+def test_a_caption_is_shown_as_its_tokens(base):
+    html = preview.token_table(f"a red cat {HOSTILE}", base.tokenizer(), [77, 8])
+    ids = base.tokenizer()(f"a red cat {HOSTILE}").input_ids
+    assert " ".join(map(str, ids)) in html and f"{len(ids)} tokens and {77 - len(ids)}" in html
+    assert "<code>cat</code>" in html and "<script" not in html and "77 × 8 = 616" in html
+    long = preview.token_table("a cat " * 100, base.tokenizer(), [77, 8])
+    assert "77 tokens<" in long

@@ -93,7 +93,7 @@ class Follower:
         assert batch.x_t is None
         return batch.noise
 
-    def answers(self, x_t, batch):
+    def teacher_pair(self, x_t, batch):
         return tuple(self.pair)
 
     def eps(self, prediction, x_t, t):

@@ -3,6 +3,9 @@
 It runs from the project's folder.
 """
 
+import json
+from pathlib import Path
+
 from ...files import from_project
 from ...models.lora.metadata import LORA_FILE
 from ...models.sampling_recipe import scheduler_code, scheduler_options
@@ -81,3 +84,22 @@ image = pipe(
 ).images[0]
 image.save("picture.png")
 """
+
+
+def card_usage(folder: str | Path) -> str:
+    """Return how what a run has trained is loaded, in Markdown: the card's text above its table.
+
+    folder: of the run
+    """
+    run = Run(folder)
+    results = json.loads((run.compare / "results.json").read_text("utf-8"))
+    card = (run.model if results["whole_model"] else run.adapter) / "README.md"
+    # another program's adapter has none
+    if not card.is_file():
+        return f"```python\n{short_example(run, results)}\n```"
+    # between the card's title and its table
+    _, _, titled = card.read_text("utf-8").partition("\n# ")
+    text = titled.partition("\n")[2].partition("\n| | |")[0]
+    base, _ = model_paths(run, results)
+    remark = "" if results["whole_model"] else f"\n\nHere, `BASE` is `{base!r}`."
+    return f"{text.strip()}{remark}\n\nThe card: `{from_project(card)}`"

@@ -8,6 +8,16 @@ from ...files import from_project
 
 ROW = "{:{width}}{:>19}{:>21}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
 DIVERSITY = "{:>11}"  # its last column, if there are several seeds
+# Its other columns, after the name of the contender.
+TITLES = (
+    "right caption first",
+    "distance to guided",
+    "nearer to guided",
+    "CLIP score",
+    "NFE",
+    "s a picture",
+    "MiB",
+)
 # Alternative texts of the figures.
 ALT = {
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
@@ -48,23 +58,11 @@ def summary(comparison: Any) -> str:
     contenders = results["contenders"]
     # contenders may be folders with long names
     width = max(13, 2 + max(map(len, contenders)))
-    titles = ("right caption first", "distance to guided", "nearer to guided", "CLIP score")
-    head = ("", *titles, "NFE", "s a picture", "MiB")
+    head = ("", *TITLES)
     diverse = any(row.get("diversity") for row in contenders.values())
     lines = [ROW.format(*head, width=width) + (DIVERSITY.format("diversity") if diverse else "")]
     for name, row in contenders.items():
-        score = row.get("clip_score")
-        fidelity = row.get("fidelity") or {}
-        cells = (
-            name,
-            _rate(row["caption_first"], "rate"),
-            _ratio(fidelity.get("distance_ratio")),
-            _rate(fidelity.get("nearer"), "rate"),
-            f"{score['value']:.1f}" if score else "–",
-            f"{row['nfe']:g}",
-            f"{row['seconds']:.3g}",
-            f"{row['memory_mib']:.0f}",
-        )
+        cells = (name, *_cells(row))
         line = ROW.format(*cells, width=width)
         lines.append(line + (DIVERSITY.format(_diversity(row)) if diverse else ""))
     if results["guidance_recovered"]:
@@ -91,6 +89,44 @@ def summary(comparison: Any) -> str:
         f"report: {from_project(comparison.report)}",
     ]
     return "\n".join(lines)
+
+
+def _cells(row: dict) -> tuple[str, ...]:
+    """Return a contender's numbers as text, a cell for each of TITLES."""
+    score = row.get("clip_score")
+    fidelity = row.get("fidelity") or {}
+    return (
+        _rate(row["caption_first"], "rate"),
+        _ratio(fidelity.get("distance_ratio")),
+        _rate(fidelity.get("nearer"), "rate"),
+        f"{score['value']:.1f}" if score else "–",
+        f"{row['nfe']:g}",
+        f"{row['seconds']:.3g}",
+        f"{row['memory_mib']:.0f}",
+    )
+
+
+def numbers_table(comparison: Any) -> str:
+    """Return the numbers and their intervals as an HTML table, without columns of no numbers.
+
+    comparison: a Comparison
+    """
+    # imported here, because Jinja is needed in a notebook alone
+    from ...images.html import html_table
+
+    results = comparison.results
+    table = {"": [], "what it is": []} | {title: [] for title in TITLES}
+    for name, row in results["contenders"].items():
+        values = (name, describe_contender(name, results), *_cells(row))
+        for column, value in zip(table.values(), values, strict=True):
+            column.append(value)
+        # the text of a summary has no room for its interval
+        score = row.get("clip_score")
+        if score and score["low"] is not None:
+            table["CLIP score"][-1] += f" [{score['low']:.1f}, {score['high']:.1f}]"
+    filled = {title: column for title, column in table.items() if set(column) != {"–"}}
+    note = f"In brackets: 95 % intervals, of {pictures_measured(results)}"
+    return html_table(note, list(filled), list(zip(*filled.values(), strict=True)))
 
 
 def pictures_measured(results: dict) -> str:

@@ -8,6 +8,7 @@ rendezvous            the address on which they meet
 extensions            the folder of torch's compiled extensions
 preflight             the needs of a training, checked before the start
 resolve               parameters that the machine and the cache decide
+side_process          a function in a process beside the kernel, before the training
 multinode             several hosts: agreement, and the end when one disappears
 graceful_stop         the agreement after each step to save or to end
 """

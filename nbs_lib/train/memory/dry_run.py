@@ -5,16 +5,10 @@ happens in a forked process: autograd starts threads if there is a GPU, and a ke
 threads cannot fork processes that train.
 """
 
-import gc
 import json
-import logging
-import multiprocessing
-import os
-import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
-from multiprocessing.connection import Connection
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,8 +22,10 @@ from ...cache.format import N_TIMESTEPS
 from ...config import Train
 from ...models import StableDiffusion, find_base
 from ...models.components import WEIGHTS, weight_files
+from ...models.lora.layers import lora_layers
 from ..data.batch import Batch
 from ..data.dataset import Examples
+from ..launch.side_process import call_in_process
 from ..networks import DTYPES, Networks, build_networks, choose_attention
 from ..objectives import OBJECTIVES
 from ..student import Student
@@ -46,6 +42,7 @@ class DryRunSizes:
     frozen: of the weights that do not learn.
     trained: number of weights that learn.
     learned: number of them that are saved.
+    layers: number of layers with an adapter.
     unet: number of weights of one UNet.
     activations: peak of a step, beside the weights and their gradients.
     decoding: of the VAE, with the peak while it decodes validation pictures.
@@ -56,6 +53,7 @@ class DryRunSizes:
     frozen: int
     trained: int
     learned: int
+    layers: int
     unet: int
     activations: int
     decoding: int
@@ -67,36 +65,21 @@ def dry_run(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
     gpu: True to compute norms as a GPU does.
     Errors: RuntimeError with the reason, if the process failed.
     """
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    arguments = (sender, config, cache, gpu)
-    process = context.Process(target=_send_sizes, args=arguments, daemon=True)
-    process.start()
-    # so that the pipe ends if the process is killed
-    sender.close()
-    try:
-        sizes = json.loads(receiver.recv_bytes())
-    except EOFError:
-        sizes = {"failed": "it was ended"}
-    process.join()
-    if "failed" in sizes:
-        raise RuntimeError(f"the memory of the training could not be planned: {sizes['failed']}")
-    return DryRunSizes(**sizes)
+    return _dry_run(json.dumps(asdict(config)), cache.resolve(), gpu)
 
 
-def _send_sizes(sender: Connection, config: Train, cache: Path, gpu: bool):
-    # see `launcher.run_in_process`
-    gc.freeze()
-    # OpenMP's threads do not survive a fork
-    torch.set_num_threads(1)
-    # libraries comment on a step that is no training
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    logging.disable()
+# the notebook shows the sizes before the training plans with them; a cache's path names its content
+@lru_cache(maxsize=8)
+def _dry_run(parameters: str, cache: Path, gpu: bool) -> DryRunSizes:
     try:
-        message = asdict(_measure(config, cache, gpu))
-    except Exception as failure:
-        message = {"failed": f"{type(failure).__name__}: {failure}"}
-    sender.send_bytes(json.dumps(message).encode())
+        content = call_in_process(_sizes, Train(**json.loads(parameters)), cache, gpu)
+    except RuntimeError as failure:
+        raise RuntimeError(f"the memory of the training could not be planned: {failure}") from None
+    return DryRunSizes(**json.loads(content))
+
+
+def _sizes(config: Train, cache: Path, gpu: bool) -> bytes:
+    return json.dumps(asdict(_measure(config, cache, gpu))).encode()
 
 
 def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
@@ -118,6 +101,7 @@ def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
         frozen=sum(weight.nbytes for weight in weights) - trained,
         trained=sum(parameter.numel() for parameter in networks.parameters),
         learned=sum(parameter.numel() for parameter in networks.learned),
+        layers=len(lora_layers(networks.unet)),
         unet=sum(weight.numel() for weight in _unet(base).parameters()),
         activations=_activations(config, base, examples, networks, mode, gpu),
         decoding=_decoding(config, base, examples, mode),

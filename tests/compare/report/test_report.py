@@ -7,14 +7,17 @@ import sys
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from nbs_lib.compare.report.html import number, percent, value, write_report
-from nbs_lib.compare.report.snippet import usage_example
+from nbs_lib.compare.report.snippet import card_usage, usage_example
+from nbs_lib.compare.report.summary import TITLES, numbers_table
 from nbs_lib.files import ROOT
+from nbs_lib.models.sampling_recipe import usage_code
 from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow
@@ -361,3 +364,27 @@ def test_a_rate_is_in_percent(x, text):
 )
 def test_parameters_are_written_as_a_reader_would(x, text):
     assert value(x) == text
+
+
+def test_the_table_of_a_notebook_has_every_number_with_its_interval(results):
+    html = numbers_table(SimpleNamespace(results=results))
+    rate = results["contenders"]["tuned"]["caption_first"]
+    ends = (rate["rate"], rate["low"], rate["high"])
+    assert "{:.0%} [{:.0%}, {:.0%}]".format(*ends).replace("%", " %") in html
+    score = results["contenders"]["guided"]["clip_score"]
+    assert f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]" in html
+    assert html.count("<th ") == 2 + len(TITLES) and "10 pictures of held-out captions" in html
+    plain = {name: row | {"caption_first": None} for name, row in results["contenders"].items()}
+    fewer = numbers_table(SimpleNamespace(results=results | {"contenders": plain}))
+    assert fewer.count("<th ") == 1 + len(TITLES), "no column without a number"
+
+
+def test_how_to_load_it_is_the_card_s_own_text(copied):
+    assert "load_lora_weights" in card_usage(copied.folder), "another program's adapter has no card"
+    code = usage_code({"base": "embedded"}, "adapter", False)
+    front = "---\nlicense: mit\n---\n"
+    card = f"{front}# tiny\n\nSample it so.\n\n{code}\n\n| | |\n|---|---|\n| base |"
+    (copied.adapter / "README.md").write_text(card)
+    text = card_usage(copied.folder)
+    assert text.startswith(f"Sample it so.\n\n{code}\n\nHere, `BASE` is")
+    assert "nbs_lib/picturebook/base" in text and "| base |" not in text and "license" not in text

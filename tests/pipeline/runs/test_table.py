@@ -17,7 +17,7 @@ from nbs_lib.cli.doctor import check_hub, run_checks
 from nbs_lib.config import Compare, Train
 from nbs_lib.config.validation import COMMAND, ParameterError, setting
 from nbs_lib.files import HOST, write_atomic
-from nbs_lib.pipeline import paths
+from nbs_lib.pipeline import paths, start_page
 from nbs_lib.pipeline.notebook_html import last_output, write_page
 from nbs_lib.pipeline.paths import find_run
 from nbs_lib.pipeline.progress import Progress, format_duration
@@ -192,6 +192,28 @@ def test_index_is_one_page_with_escaped_text(outputs):
     assert Image.open(outputs / "one" / "thumbnail.png").size == (96, 96)
     index_page.refresh()
     assert (outputs / "index.html").read_text() == page
+
+
+def test_the_start_page_lists_the_newest_runs_with_their_pictures(outputs, monkeypatch):
+    (outputs / "one" / "report.html").write_text("")
+    Run(outputs / "one").update(name=EVIL)
+    (outputs / "lab").mkdir()
+    monkeypatch.chdir(outputs / "lab")
+    page = start_page.runs_table()
+    assert "<script" not in page and page.count("<tr>") == 1 + 3
+    assert 'href="../one/report.html"' in page and "data:image/png" in page
+    monkeypatch.setattr(start_page, "MAX_RUNS", 1)
+    assert start_page.runs_table().count("<tr>") == 2 and "3 runs, the 1 newest" in (
+        start_page.runs_table()
+    )
+    for name in ("one", "two", "three"):
+        shutil.rmtree(outputs / name)
+    assert start_page.runs_table() == start_page.NO_RUNS
+
+
+def test_the_start_page_says_what_each_recipe_is_for():
+    page = start_page.recipes_table()
+    assert "onepass run demo<" in page and "The embedded base on two processes" in page
 
 
 def test_outdated_comparison_is_marked_everywhere(outputs):
@@ -449,3 +471,29 @@ def test_doctor_prints_what_is_wrong_and_the_fix(project, tmp_path):
         and "fix: apt-get install g++" in done.stdout
     )
     assert done.stderr.startswith("onepass: wrong here: packages, C++ compiler")
+
+
+def test_notebooks_run_in_copies_that_keep_what_their_user_changed(outputs, tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    original, copy = folder / "2_train.ipynb", outputs / "lab" / "2_train.ipynb"
+
+    def write(path, parameter: str, code: str, time: float):
+        cells = [nbformat.v4.new_code_cell(source) for source in (parameter, code)]
+        cells[0].metadata["tags"] = ["parameters"]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        os.utime(path, (time, time))
+
+    write(original, "steps = 400", "train()", 1)
+    assert paths.copy_notebooks() == outputs / "lab" and copy.read_text() == original.read_text()
+    write(copy, "steps = 5", "train()", 2)
+    write(original, "steps = 300", "train()", 3)
+    paths.copy_notebooks()
+    assert "steps = 5" in copy.read_text(), "the same code, with the user's parameters"
+    write(copy, "steps = 5", "mine()", 4)
+    paths.copy_notebooks()
+    assert "mine()" in copy.read_text(), "changed after the original"
+    write(original, "steps = 300", "train(more)", 5)
+    paths.copy_notebooks()
+    assert copy.read_text() == original.read_text()
+    assert "mine()" in (outputs / "lab" / "2_train.before-update.ipynb").read_text()

@@ -34,6 +34,7 @@ SIZES = DryRunSizes(
     frozen=2000,
     trained=40,
     learned=40,
+    layers=4,
     unet=1000,
     activations=500,
     decoding=30,

@@ -38,7 +38,7 @@ class Train(Learning):
     )
     deepspeed: bool = memory(
         True,
-        "Training by DeepSpeed. Without it, training is plain data-parallel and compiles nothing.",
+        "Training by DeepSpeed. Without it, training is plain data-parallel.",
     )
     zero_stage: int = memory(
         0,

@@ -1,165 +1,174 @@
-"""The progress of a stage: a moving line in a terminal, elsewhere a plain line now and then.
+"""The progress of a stage, read from its run's files: a stage does nothing for it.
 
-A stage does nothing for it: the progress is read from metrics.jsonl and from what the notebook
-prints.
+metrics.jsonl and usage.jsonl tell a training's step and phase, and the tqdm bar that the notebook
+prints last, in log.txt, what the other stages count.
 """
 
-import os
-import re
-import shutil
-import sys
-import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
 
-from ..run.record import metrics_line
-from ..run.run import Run
-from ..run.terminal_text import printable
+from ...files import parse_object
+from ...run.record import metrics_line
+from ...run.run import Run, RunError
+from ...run.terminal_text import printable
+from .bars import BAR, last_output_line, read_bar, read_tail
+from .state import Progress, format_duration
 
-# seconds between two states of the moving line
-MOVING_INTERVAL = 0.5
-# seconds between two plain lines
-PLAIN_INTERVAL = 30.0
-# bytes at the end of metrics.jsonl that hold its last lines
-TAIL_SIZE = 4096
-# the drawn part of a tqdm bar: the numbers around it say the same in words
-BAR = re.compile(r"\d+%\|[^|]*\| *")
-Say = Callable[[str], None]
-CLEAR_LINE = "\r\x1b[K"
-
-
-def print_progress(line: str):
-    """Print a line. Once nobody reads the lines any more, print nothing, so the stage goes on."""
-    try:
-        print(line, flush=True)
-    except OSError:
-        # the reader is gone, or the disk that the lines go to is full
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+MAX_STEPS = 10**9
+# the phases that a training records in usage.jsonl
+PHASES = {
+    "build": "building the engine",
+    "train": "training",
+    "validate": "validating",
+    "checkpoint": "writing a checkpoint",
+    "finish": "saving and checking the weights",
+}
+LOADING = "loading the libraries"
+STARTING = {"train": "planning the memory"}
 
 
-# functions whose lines go to the terminal, where a line may move
-PRINTERS = (print, print_progress)
+class ProgressReader:
+    """The reader of a stage's progress from now on.
 
-
-class Progress:
-    """A context in which a thread shows the progress of a stage.
-
-    log: the log with the notebook's output
-    say: prints plain lines, None shows nothing
+    log: the file that the notebook's output goes to, by default the run's
     """
 
-    def __init__(
-        self,
-        run: Run,
-        stage: str,
-        config: Any,
-        log,
-        say: Say | None,
-    ):
+    def __init__(self, run: Run, stage: str, log: Path | None = None):
         self.run = run
         self.stage = stage
-        self.config = config
-        self.log = log
-        self.say = say
-        self.moving = say in PRINTERS and sys.stderr.isatty()
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._show, daemon=True)
+        self.log = log or run.log
         self.start = time.monotonic()
         # until the file changes, its lines are those of an earlier training
-        self.earlier_metrics = self._metrics_version()
-        self.first = None
+        self.earlier_metrics = _version(run.metrics)
+        self.phases = PhaseReader(run.usage)
+        self.first_step: tuple[int, float] | None = None
 
-    def __enter__(self):
-        if self.say:
-            self.thread.start()
-        return self
+    def read(self) -> Progress:
+        """Return the progress at this moment."""
+        seconds = time.monotonic() - self.start
+        parts = self._read_training() if self.stage == "train" else self._read_output()
+        return Progress(self.stage, seconds, *parts)
 
-    def __exit__(self, *_):
-        self.ended.set()
-        # joined, or its last line could come after the command's next one
-        if self.say:
-            self.thread.join()
+    def _record(self) -> dict:
+        # a record that is damaged meanwhile is reported by the stage itself
+        with suppress(RunError):
+            return self.run.stage_record(self.stage)
+        return {}
 
-    def _show(self):
-        while not self.ended.wait(MOVING_INTERVAL if self.moving else PLAIN_INTERVAL):
-            if self.moving:
-                # a line as wide as the terminal would wrap, and could not be cleared
-                width = shutil.get_terminal_size().columns - 7
-                self._write(f"{CLEAR_LINE}      {self.describe()[:width]}")
-            else:
-                self.say(f"      {self.describe()}")
-        if self.moving:
-            self._write(CLEAR_LINE)
+    def _first_activity(self) -> str:
+        """Return what a stage does before its files tell anything."""
+        begun = self._record().get("status") == "running"
+        return STARTING.get(self.stage, "starting") if begun else LOADING
 
-    def _write(self, text: str):
-        print(text, end="", file=sys.stderr, flush=True)
+    def _read_output(self) -> tuple:
+        """Return activity, fraction and facts of a stage from what its notebook has printed."""
+        last_line = last_output_line(self.log)
+        if bar := BAR.match(last_line):
+            return read_bar(bar)
+        return printable(last_line) or self._first_activity(), None, ()
 
-    def describe(self) -> str:
-        """Return the stage, the time since it began, and its step or its last line of output."""
-        now = time.monotonic()
-        detail = self._training_step(now)
-        if not detail:
-            last_line = re.split(r"[\r\n]+", self.log.tail.strip())[-1].strip()
-            # a bar is drawn again and again on one line, each time after \r
-            detail = BAR.sub("", last_line)
-        separator = ": " if detail else ""
-        return f"{self.stage} {format_duration(now - self.start)}{separator}{printable(detail)}"
-
-    def _training_step(self, now: float) -> str:
-        """Return step, loss and time left of a training, "" until its first line of metrics."""
-        if self.stage != "train" or self._metrics_version() == self.earlier_metrics:
-            return ""
-        metrics = self._last_metrics()
-        if not metrics:
-            return ""
-        step = metrics["step"]
-        steps = self.config.steps
-        if self.config.epochs:
-            # the training has turned the epochs into steps
-            steps = self.run.stage_record("train").get("resolved", {}).get("steps", steps)
-        text = f"step {step} of {steps}"
+    def _read_training(self) -> tuple:
+        """Return activity, fraction and facts of a training."""
+        phase = self.phases.read()
+        activity = PHASES.get(phase) or self._first_activity()
+        metrics = {}
+        if _version(self.run.metrics) != self.earlier_metrics:
+            metrics = last_metrics(self.run.metrics)
+        record = self._record()
+        # the training has turned epochs into steps, and recorded them
+        steps = record.get("resolved", {}).get("steps")
+        if not _is_count(metrics.get("step")) or not _is_count(steps) or not steps:
+            return activity, None, ()
+        # a reader that began late has seen no phase begin
+        activity = PHASES.get(phase or "train", activity)
+        facts = [f"step {metrics['step']} of {steps}"]
         if "loss" in metrics:
-            text += f", loss {metrics['loss']:.4f}"
+            facts.append(f"loss {metrics['loss']:.4f}")
+        if "examples_per_s" in metrics:
+            facts.append(f"{metrics['examples_per_s']:.3g} examples/s")
+        patience = record.get("parameters", {}).get("early_stopping_patience")
+        at_most = "at most " if patience else ""
+        facts += [f"{at_most}{left} left" for left in self._time_left(metrics["step"], steps)]
+        return activity, min(1.0, metrics["step"] / steps), tuple(facts)
+
+    def _time_left(self, step: int, steps: int) -> list[str]:
+        now = time.monotonic()
         # a resumed training does not begin at step 0, so its speed counts from the first step seen
-        self.first = self.first or (step, now)
-        first_step, first_time = self.first
-        if step > first_step:
-            seconds_per_step = (now - first_time) / (step - first_step)
-            at_most = "at most " if self.config.early_stopping_patience else ""
-            text += f", {at_most}{format_duration(seconds_per_step * (steps - step))} left"
-        return text
+        self.first_step = self.first_step or (step, now)
+        first_step, first_time = self.first_step
+        if step <= first_step:
+            return []
+        return [format_duration((now - first_time) / (step - first_step) * (steps - step))]
 
-    def _last_metrics(self) -> dict:
-        """Return the last line of the metrics with a loss, or the last whole line, or {}."""
+
+class PhaseReader:
+    """The reader of the phases that a training records from now on. path: of usage.jsonl"""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.offset = path.stat().st_size if path.is_file() else 0
+        self.phase = ""
+
+    def read(self) -> str:
+        """Return the last phase, "" before the first one."""
         try:
-            with self.run.metrics.open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - TAIL_SIZE))
-                # what follows the last newline is a line that is still being written
-                texts = file.read().split(b"\n")[:-1]
+            with self.path.open("rb") as file:
+                # a training from the beginning has emptied the file
+                self.offset = self.offset if self.offset <= file.seek(0, 2) else 0
+                file.seek(self.offset)
+                content = file.read()
         except OSError:
-            return {}
-        # a line without the loss may stand last
-        rows = [row for row in map(metrics_line, texts[-5:]) if row]
-        # a line of a validation has no loss
-        with_loss = [row for row in rows if "loss" in row]
-        return (with_loss or rows or [{}])[-1]
-
-    def _metrics_version(self) -> tuple[int, int] | None:
-        """Return a value that changes with metrics.jsonl, None if there is no file."""
-        try:
-            status = self.run.metrics.stat()
-        except OSError:
-            return None
-        # both, because a clock may be coarse
-        return status.st_mtime_ns, status.st_size
+            return self.phase
+        # the last line may be half written
+        complete = content[: content.rfind(b"\n") + 1]
+        self.offset += len(complete)
+        for row in filter(None, map(parse_object, complete.splitlines())):
+            if isinstance(row.get("stage"), str):
+                self.phase = row["stage"]
+        return self.phase
 
 
-def format_duration(seconds: float) -> str:
-    """Return `4 s`, `3 min 20 s` or `2 h 5 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+class RunProgress:
+    """The reader of the progress of a run that another process executes, from now on."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.start = time.monotonic()
+        self.reader: ProgressReader | None = None
+
+    def read(self) -> Progress:
+        """Return the progress of the stage that is running, or was last."""
+        stages = {}
+        with suppress(RunError):
+            stages = self.run.read().get("stages", {})
+        running = [name for name, fields in stages.items() if fields.get("status") == "running"]
+        if running and (self.reader is None or self.reader.stage != running[-1]):
+            self.reader = ProgressReader(self.run, running[-1])
+        if self.reader is None:
+            return Progress("", time.monotonic() - self.start, "starting")
+        return self.reader.read()
+
+
+def _is_count(value: object) -> bool:
+    # a damaged file may hold any number
+    return isinstance(value, int) and 0 <= value < MAX_STEPS
+
+
+def last_metrics(path: Path) -> dict:
+    """Return the last line of metrics.jsonl with a loss, or its last whole line, or {}."""
+    # what follows the last newline is a line that is still being written
+    rows = [row for row in map(metrics_line, read_tail(path).split(b"\n")[:-1][-5:]) if row]
+    # a line of a validation has no loss
+    with_loss = [row for row in rows if "loss" in row]
+    return (with_loss or rows or [{}])[-1]
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Return a value that changes with a file, None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # both, because a clock may be coarse
+    return status.st_mtime_ns, status.st_size

@@ -434,17 +434,6 @@ def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
     return call
 
 
-def no_compiler(world: World) -> str:
-    world.patch.delenv("CXX", raising=False)
-    world.patch.delenv("CXX", raising=False)
-    found = {
-        "nbs_lib.train.launch.preflight.shutil": SimpleNamespace(
-            which=lambda tool, path: None if tool == "c++" else tool
-        )
-    }
-    return machine(found)(world)
-
-
 def too_many(world: World) -> str:
     from nbs_lib.train.launch.preflight import process_count
 
@@ -522,7 +511,6 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "The adapter belongs to another base": other_base,
     "It would not fit": too_large,
     "A process was ended": ended,
-    "No compiler": no_compiler,
     "fp16 without a GPU": machine({}, mixed_precision="fp16"),
     "A package is missing": machine(
         {

@@ -1,7 +1,7 @@
 """The `onepass` command.
 
 app       the application, its errors, output and exit status
-run       run, resume, verify
+run       run, prepare, train, compare, resume, verify
 sweep     sweep
 inspect   list, show, diff, recipes, index, lab
 doctor    doctor

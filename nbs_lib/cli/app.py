@@ -102,6 +102,15 @@ def print_result(value: Any, lines: list[str], as_json: bool):
     typer.echo(printable_json(value) if as_json else "\n".join(map(printable, lines)))
 
 
+def command_name() -> str:
+    """Return the words that call this command again: `onepass`, or Python with the package."""
+    if Path(sys.argv[0]).name == "onepass" or os.environ.get("VIRTUAL_ENV"):
+        return "onepass"
+    python = Path(sys.executable)
+    here = Path.cwd()
+    return f"{python.relative_to(here) if python.is_relative_to(here) else python} -m nbs_lib"
+
+
 def status_printer(as_json: bool) -> Callable[[str], None]:
     """Return the function that prints status lines: to stderr if stdout carries JSON."""
     from ..pipeline.progress import print_progress

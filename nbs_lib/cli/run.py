@@ -1,5 +1,6 @@
-"""Commands that execute one run: run, resume, verify."""
+"""Commands that execute a run, or one of its stages."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from .app import (
     Recipe,
     RunName,
     app,
+    command_name,
     exit_with,
     print_result,
     report_errors,
@@ -27,6 +29,11 @@ START_HELP = "Re-run this stage and all later ones."
 Start = Annotated[str, typer.Option("--from", metavar="STAGE", help=START_HELP)]
 SEED_HELP = "Sets every seed: the data's, the training's and the pictures'."
 Seed = Annotated[int | None, typer.Option(help=SEED_HELP)]
+STAGE_HELP = {
+    "prepare": "Run the first stage of a recipe alone: pictures and captions become a cache.",
+    "train": "Run the second stage of a recipe alone, on the cache that there is.",
+    "compare": "Run the third stage of a recipe alone, on the adapter that there is.",
+}
 ON_HELP = "Write a job script or manifest instead, for you to submit."
 On = Annotated[str, typer.Option(metavar="slurm|k8s", help=ON_HELP)]
 
@@ -73,13 +80,51 @@ def resume(run: RunName, as_json: AsJson = False):
         _print_run(resume_run(run, status_printer(as_json)), as_json)
 
 
-def _print_run(finished: Any, as_json: bool):
+def _stage_command(stage: str) -> Callable[..., None]:
+    """Return the command that runs one stage."""
+
+    def command(
+        recipe: Recipe,
+        p: Parameters = None,
+        name: Name = "",
+        seed: Seed = None,
+        as_json: AsJson = False,
+    ):
+        _run_one_stage(stage, recipe, p or [], name, seed, as_json)
+
+    return command
+
+
+for stage, text in STAGE_HELP.items():
+    app.command(stage, help=text)(_stage_command(stage))
+
+
+def _run_one_stage(
+    stage: str,
+    recipe: str,
+    overrides: list[str],
+    name: str,
+    seed: int | None,
+    as_json: bool,
+):
+    from ..pipeline import run_stage
+    from ..pipeline.notebook import StageError
+
+    with report_errors(StageError):
+        say = status_printer(as_json)
+        _print_run(run_stage(stage, recipe, overrides, name or None, seed, say), as_json, stage)
+
+
+def _print_run(finished: Any, as_json: bool, stage: str = "compare"):
+    """Print what a stage came to, and what to open and try. finished: None on a further host."""
     from ..pipeline.runner import headline
+    from ..pipeline.runs.show import next_steps
     from ..pipeline.runs.table import run_values
 
     # another host than the first has only joined a training
     if finished is not None:
-        print_result(run_values(finished), headline(finished).splitlines(), as_json)
+        lines = [*headline(finished, stage).splitlines(), "", *next_steps(finished, command_name())]
+        print_result(run_values(finished), lines, as_json)
 
 
 def _preview(

@@ -40,7 +40,7 @@ class Train(Optimizing):
     )
     deepspeed: bool = memory(
         True,
-        "Training by DeepSpeed. Without it, training is plain data-parallel and compiles nothing.",
+        "Training by DeepSpeed. Without it, training is plain data-parallel.",
     )
     zero_stage: int = memory(
         0,

@@ -8,7 +8,7 @@ notebook        one stage's notebook executed, with its log, page and record of 
 kernel          one notebook executed by papermill in a kernel
 notebook_html   an executed notebook as one HTML page
 start_page      the tables of 0_start.ipynb
-progress        the progress of a stage in words
+progress        the progress of a stage, read from its run's files and shown
 dry_run         base, source, machine, memory and time of a run, checked before it begins
 planned_cache   a cache of zeros, on which a dry run plans the memory
 reproduce       a run executed again in a fresh folder and compared
@@ -23,7 +23,7 @@ sweep           a recipe with several values of some parameters
 Only planned_cache imports torch, and only a dry run imports it: `onepass list` answers at once.
 """
 
-from .runner import resume, run
+from .runner import resume, run, run_stage
 from .sweep.sweep import sweep
 
-__all__ = ["resume", "run", "sweep"]
+__all__ = ["resume", "run", "run_stage", "sweep"]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,8 +19,6 @@ OUTPUT_TIMEOUT = 60
 # starts of a kernel that dies before it replies: another process took one of its ports first
 KERNEL_STARTS = 3
 DEAD_BEFORE_REPLY = "Kernel died before replying"
-COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-MAX_TAIL = 2000
 
 
 class Log:
@@ -32,24 +29,18 @@ class Log:
 
     def __init__(self, path: Path):
         self.path = path
-        self.tail = ""
 
     def write(self, text: str):
-        """Append a notebook's output, and keep its end in `tail` for the progress."""
-        self.tail = (self.tail + COLOURS.sub("", text))[-MAX_TAIL:]
-        self._append(text)
+        """Append a notebook's output."""
+        with suppress(OSError), self.path.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(text)
 
     def flush(self):
         """Do nothing: papermill asks for it, and each write closes the file."""
 
     def say(self, line: str):
         """Append a line of the command, with the time."""
-        self.tail = ""
-        self._append(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {line}\n")
-
-    def _append(self, text: str):
-        with suppress(OSError), self.path.open("a", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+        self.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {line}\n")
 
 
 def run_notebook(

@@ -13,7 +13,9 @@ from ..run.termination import TerminatedError
 from .kernel import Log, run_notebook
 from .notebook_html import write_page
 from .paths import notebooks
-from .progress import Progress, Say
+from .progress import Say
+from .progress.display import show_progress
+from .progress.reader import ProgressReader
 
 # seconds the kernel of a killed command has to end before its run is refused
 ORPHAN_TIMEOUT = 60.0
@@ -87,7 +89,8 @@ def execute(
     parameters = as_parameters(config) | {"run": from_project(run.folder)}
     source = notebooks() / run.notebook(stage).name
     try:
-        with Progress(run, stage, config, log, say):
+        reader = ProgressReader(run, stage, log.path)
+        with show_progress(lambda: {"": reader.read()}, say):
             run_notebook(source, notebook, parameters, log, shutdown_timeout)
     except BaseException as failure:
         message, code = _record_failure(run, stage, failure, before)

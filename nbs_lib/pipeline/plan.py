@@ -6,8 +6,8 @@ from ..config import DRAWN, STAGES
 from ..config.validation import as_parameters
 from ..run.continuation import describe_start
 from ..run.environment import versions
-from ..run.out_of_date import describe_differences
-from ..run.run import Run
+from ..run.out_of_date import describe_differences, outdated_stages
+from ..run.run import Run, RunError
 from .notebook_html import is_unfinished
 
 # sources and bases that a run's inputs cover; any other may have changed unnoticed
@@ -129,3 +129,23 @@ def describe_change(
         return f"{name} is missing or was changed"
     # "not done yet" is no input, and stands as it is
     return f"{INPUT_NAMES[name]} has changed" if name in INPUT_NAMES else name
+
+
+def require_earlier_stages(run: Run, stage: str, command: str):
+    """Raise RunError if a stage before this one is not done, or rests on another than the last.
+
+    command: the words after `onepass STAGE`
+    """
+    record = run.read()
+    outdated = outdated_stages(record)
+    for earlier in list(STAGES)[: list(STAGES).index(stage)]:
+        reason = ""
+        if record.get("stages", {}).get(earlier, {}).get("status") != "done":
+            reason = "is not done"
+        elif earlier in outdated:
+            reason = f"rests on another {outdated[earlier]} than the last one"
+        if reason:
+            raise RunError(
+                f"{run.name}: its {earlier} stage {reason}, and {stage} needs it; "
+                f"`onepass {earlier} {command}` does it, `onepass run {command}` all stages"
+            )

@@ -13,10 +13,17 @@ from .kernel import Log
 from .notebook import ORPHAN_TIMEOUT, StageError, execute
 from .notebook_html import last_output, write_page
 from .paths import did_you_mean, find_run, run_folder
-from .plan import REQUESTED, describe_training_start, find_reasons, plan
+from .plan import (
+    REQUESTED,
+    describe_training_start,
+    find_reasons,
+    plan,
+    require_earlier_stages,
+)
 from .progress import Say
-from .recipes import Overrides, check_configs, configs, find_recipe
+from .recipes import Overrides, apply_overrides, check_configs, configs, find_recipe
 from .runs.index_page import refresh
+from .runs.table import status_of_stages
 
 
 def run(
@@ -46,6 +53,38 @@ def run(
     folder = run_folder(name or path.stem)
     stages = configs(recipe, folder, parameters, seed)
     return _execute_stages(Run(folder), path.stem, stages, check_stage_name(start), say)
+
+
+def run_stage(
+    stage: str,
+    recipe: str,
+    parameters: Overrides = (),
+    name: str | None = None,
+    seed: int | None = None,
+    say: Say = print,
+) -> Run | None:
+    """Execute one stage of a recipe if its inputs changed, on the results of the earlier stages.
+
+    The other arguments, the result and the errors are those of `run`; RunError also if an earlier
+    stage is not done.
+    """
+    path = find_recipe(recipe)
+    for other in apply_overrides(parameters).items():
+        _refuse_other_stage(stage, *other)
+    folder = run_folder(name or path.stem)
+    stages = configs(recipe, folder, parameters, seed)
+    command = recipe if folder.name == path.stem else f"{recipe} --name {folder.name}"
+    require_earlier_stages(Run(folder), stage, command)
+    return _execute_stages(Run(folder), path.stem, stages, None, say, only=stage)
+
+
+def _refuse_other_stage(stage: str, other: str, parameters: dict):
+    """Raise ParameterError if parameters are given for another stage than the one to execute."""
+    if parameters and other != stage:
+        raise ParameterError(
+            f"-p {other}.{next(iter(parameters))}: given to `onepass {stage}`; allowed are "
+            f"parameters of {stage}, and `onepass {other}` takes this one"
+        )
 
 
 def resume(name: str, say: Say = print) -> Run | None:
@@ -88,10 +127,12 @@ def _execute_stages(
     stages: dict,
     start: str | None,
     say: Say,
+    only: str | None = None,
 ) -> Run | None:
+    """Execute all stages, or only one. start: the first stage to re-run."""
     # read here too: the comparison comes last, and would be refused after a long training
     stages["compare"].file_prompts  # noqa: B018
-    if stages["train"].node_rank:
+    if stages["train"].node_rank and only in (None, "train"):
         return _join_training(run, stages, start, say)
     log = Log(run.log)
     fresh = not run.folder.exists()
@@ -106,9 +147,11 @@ def _execute_stages(
     with run.exclusive(RECIPE_LOCK):
         before = run.read().get("asked")
         # before the first stage, so that a killed run can be resumed
-        _record_request(run, recipe, stages)
+        _record_request(run, recipe, stages, only)
         try:
             for number, stage in enumerate(stages, 1):
+                if only not in (None, stage):
+                    continue
                 _update_stage(run, stage, stages[stage], start, f"[{number}/3]", tell, say)
         except StageError as failure:
             if fresh and failure.name in REFUSALS:
@@ -121,8 +164,9 @@ def _execute_stages(
             raise
         else:
             # a request in between may have failed before it changed anything
-            if run.read().get("status") != "done":
-                run.update(status="done")
+            status = status_of_stages(run.read()) if only else "done"
+            if run.read().get("status") != status:
+                run.update(status=status)
         finally:
             # the index can be made again, and must not hide what happened
             with suppress(OSError):
@@ -180,17 +224,21 @@ def _write_missing_page(notebook: Path):
             write_page(notebook)
 
 
-def _record_request(run: Run, recipe: str, stages: dict):
+def _record_request(run: Run, recipe: str, stages: dict, only: str | None):
     """Record the request, for `resume` and `verify`."""
+    before = run.read().get("asked", {})
     request = {"recipe": recipe}
     for stage in STAGES:
         request[stage] = as_parameters(stages[stage])
         # the run's own folder: a project that was copied must not point to the original
         request[stage].pop("run")
-    if run.read().get("asked") != request:
+        # the request of one stage leaves those of the others as they were
+        if only not in (None, stage):
+            request[stage] = before.get(stage, request[stage])
+    if before != request:
         run.update(name=run.name, asked=request)
 
 
-def headline(run: Run) -> str:
-    """Return the result of a finished run: the last output of its last notebook."""
-    return last_output(run.notebook("compare")) or f"report: {from_project(run.report)}"
+def headline(run: Run, stage: str = "compare") -> str:
+    """Return the result of a finished stage: the last output of its notebook."""
+    return last_output(run.notebook(stage)) or f"report: {from_project(run.report)}"

@@ -1,6 +1,5 @@
 """DeepSpeed's settings by ZeRO stage, and whole weights gathered from their parts."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +11,6 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch.nn import Parameter
 
 from ..config import Train
-from ..models._torch_fixes import quote_torch_libraries
 
 # Numbers that DeepSpeed reduces or gathers at once.
 BUCKET_SIZE = 2**24
@@ -25,9 +23,7 @@ LEAF_BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
 
 def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
     """Return accelerate's plugin with all that DeepSpeed needs for these parameters."""
-    # torch compiles DeepSpeed's extension, and its own path may have spaces
-    quote_torch_libraries()
-    _probe_silently()
+    _compile_nothing()
     _import_muon()
     # at ZeRO 0 without a loss scaler, `clip_at_step` clips
     engine_clips = config.zero_stage or config.mixed_precision == "fp16"
@@ -54,21 +50,13 @@ def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
     return plugin
 
 
-def _probe_silently():
-    """Let DeepSpeed find out what this machine can compile and link, without its output."""
-    # it probes on first use, and the linker's complaints, which mean no harm, would be in every
-    # notebook: DeepSpeed's own way to silence them fails there
-    stderr = os.dup(2)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(devnull, 2)
-        from deepspeed import ops
+def _compile_nothing():
+    """Tell DeepSpeed that this machine can compile none of its extensions."""
+    # it would compile deepspeed_shm_comm for a CPU, which takes half a minute, for the one operator
+    # inference_all_reduce of its tensor-parallel inference; a training's collectives are gloo's
+    from deepspeed import ops
 
-        _ = ops.__compatible_ops__
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(devnull)
+    ops.__compatible_ops__ = {}
 
 
 def _import_muon():

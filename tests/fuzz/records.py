@@ -28,7 +28,7 @@ from nbs_lib.config import STAGES
 from nbs_lib.files import file_hash, read_jsonl
 from nbs_lib.pipeline import paths as places
 from nbs_lib.pipeline.plan import plan
-from nbs_lib.pipeline.progress import Progress
+from nbs_lib.pipeline.progress.reader import ProgressReader
 from nbs_lib.pipeline.runner import requested
 from nbs_lib.pipeline.runs.table import run_values
 from nbs_lib.run.record import read_metrics
@@ -172,10 +172,10 @@ class Fuzzer:
                         [str(each) for each in tally_votes(read_votes(path))],
                     ]
                 )
-        progress = Progress(run, "train", STAGES["train"](), None, None)
-        progress.start, progress.earlier_metrics = 0.0, None
-        progress.log = type("Log", (), {"tail": "\x1b]0;x\x07"})
-        _check(progress.describe())
+        reader = ProgressReader(run, "train")
+        reader.earlier_metrics, reader.phases.offset = None, 0
+        _check(str(reader.read()))
+        _check(str(ProgressReader(run, "compare").read()))
 
     def _index(self, victim: Path):
         _said(lambda: looking.index(False))

@@ -1,6 +1,6 @@
 """Extensions that torch compiled for Python environments that are gone.
 
-`train.launch` decides where torch puts them.
+Trainings of earlier versions had them compiled; they compile nothing any more.
 """
 
 import os

@@ -11,7 +11,7 @@ from ...run.run import Run
 from ...untrusted_files import read_bounded
 from ..recipes import result_parameters
 from .pictures import MAX_SIZE, open_picture
-from .table import run_values
+from .table import SHORT, run_values
 
 # words in the names of numbers that differ between two executions of the very same run
 COSTS = (
@@ -26,6 +26,8 @@ COSTS = (
     "reused",
 )
 MAX_TEXT = 60
+# differences that a line of the summary shows
+MAX_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -149,24 +151,62 @@ def describe_difference(
     second: Run,
     result: Difference,
 ) -> list[str]:
-    """Return the difference as lines of text."""
-    lines = [f"{'':34}  {first.name}  |  {second.name}"]
+    """Return the difference as lines of text: five that sum it up, then every value."""
+    lines = [f"{first.name}  |  {second.name}", *summarize(result)]
     for title in ("parameters", "versions", "numbers", "costs"):
-        differences = getattr(result, title)
-        lines.append(f"{title}:" if differences else f"{title}: equal")
-        for name, (a, b) in differences.items():
-            lines.append(f"  {name:32}  {_short(a)}  |  {_short(b)}")
-    # "0 of 0 equal" would sound like a result
-    if not result.compared:
-        return [*lines, "pictures: none"]
-    equal = result.compared - len(result.pictures)
-    lines.append(f"pictures: {equal} of {result.compared} equal")
+        if differences := getattr(result, title):
+            lines += ["", f"{title}:"]
+            lines += [f"  {name:32}  {_pair(values)}" for name, values in differences.items()]
+    if result.pictures:
+        lines += ["", "pictures:"]
     for name, value in result.pictures.items():
         text = "only one, damaged, or of another size"
         if value is not None:
             text = f"{value:.2f} of 255 apart on average"
         lines.append(f"  {name:32}  {text}")
     return lines
+
+
+def summarize(result: Difference) -> list[str]:
+    """Return a line about the parameters, versions, numbers, costs and pictures each."""
+    # the numbers that people look for, by their short names
+    headlines = {
+        short: result.numbers[name] for short, name in SHORT.items() if name in result.numbers
+    }
+    seconds = {name: pair for name, pair in result.costs.items() if name.endswith(".seconds")}
+    return [
+        f"parameters: {_count(result.parameters, result.parameters)}",
+        f"versions:   {_count(result.versions, result.versions)}",
+        f"numbers:    {_count(result.numbers, headlines or result.numbers)}",
+        f"costs:      {_count(result.costs, seconds)}",
+        f"pictures:   {_summarize_pictures(result)}",
+    ]
+
+
+def _count(differences: dict[str, list], examples: dict[str, list]) -> str:
+    """Return how many values differ, with the first of some."""
+    if not differences:
+        return "equal"
+    texts = [f"{name} {_pair(values)}" for name, values in list(examples.items())[:MAX_EXAMPLES]]
+    count = f"{len(differences)} differ"
+    return f"{count}: {', '.join(texts)}" if texts else count
+
+
+def _summarize_pictures(result: Difference) -> str:
+    # "0 of 0 equal" would sound like a result
+    if not result.compared:
+        return "none"
+    text = f"{result.compared - len(result.pictures)} of {result.compared} equal"
+    distances = [(value, name) for name, value in result.pictures.items() if value is not None]
+    if not distances:
+        return text
+    mean = sum(value for value, _ in distances) / len(distances)
+    value, name = max(distances)
+    return f"{text}, the others {mean:.1f} of 255 apart; {name} the most, {value:.1f}"
+
+
+def _pair(values: list) -> str:
+    return f"{_short(values[0])} | {_short(values[1])}"
 
 
 def _short(value: Any) -> str:

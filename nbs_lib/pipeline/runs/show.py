@@ -6,8 +6,8 @@ from ...run.out_of_date import outdated_stages
 from ...run.run import Run
 from ..paths import outputs
 from ..progress import format_duration
-from ..recipes import result_parameters
-from .table import SHORT, format_cell, run_values, status
+from ..recipes import recipe_names, result_parameters
+from .table import SHORT, finished_stages, format_cell, run_values, status
 
 
 def describe_run(run: Run) -> list[str]:
@@ -77,3 +77,32 @@ def _files(run: Run, outdated: dict[str, str]) -> dict[str, str]:
             inside = path.is_relative_to(project)
             files[name] = str(path.relative_to(project) if inside else path)
     return files
+
+
+def next_steps(run: Run, onepass: str) -> list[str]:
+    """Return lines that say what to open and what to try after a stage.
+
+    onepass: the command, as it was called
+    """
+    record = run.read()
+    recipe = record.get("asked", {}).get("recipe")
+    # only the name of a recipe's file is recorded
+    recipe = recipe if recipe in recipe_names() else "RECIPE"
+    finished = finished_stages(record)
+    files = _files(run, {})
+    page = files.get("report") or files.get(f"{finished[-1]}, as it ran") if finished else None
+    if len(finished) < len(STAGES):
+        following = list(STAGES)[len(finished)]
+        named = recipe if run.name == recipe else f"{recipe} --name {run.name}"
+        steps = [f"next: {onepass} {following} {named}"]
+        return [f"open: {page}", *steps] if page else steps
+    other = f"{run.name}-rank-4"
+    changed = f"-p train.rank=4 --name {other}"
+    lines = [
+        f"open: {page} in a browser; outputs/index.html lists all runs",
+        f"try:  {onepass} lab: in notebooks/playground.ipynb this adapter draws your own prompts",
+        f"      {onepass} run {recipe} {changed}, then {onepass} diff {run.name} {other}",
+    ]
+    if record["stages"]["train"].get("parameters", {}).get("objective") != "finetune":
+        lines.append(f"      {onepass} run own-images -p prepare.source=FOLDER: your own pictures")
+    return lines

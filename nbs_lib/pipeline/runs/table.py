@@ -1,5 +1,6 @@
 """Runs as rows of plain values, read from their folders alone, and as a table of text."""
 
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -50,7 +51,7 @@ SHORT = {
 
 # status of a run with a stage whose inputs have changed since; its value `outdated` names it
 OUT_OF_DATE = "out of date"
-# status of a run by the stage that finished last, if its stages are executed in JupyterLab
+# status of a run by the stage that finished last, if its stages are executed one by one
 STATUS_AFTER = {"prepare": "prepared", "train": "trained", "compare": "done"}
 
 # A run's values by dotted name: name, status, recipe, started and seconds; all parameters, such as
@@ -103,7 +104,7 @@ def run_values(run: Run, names: Collection[str] | None = None) -> Row:
 def status(run: Run, record: dict, outdated: dict[str, str]) -> str:
     """Return `running`, `done`, `failed`, `interrupted` or `out of date`.
 
-    Runs whose stages are executed in JupyterLab are also `prepared` or `trained`.
+    Runs whose stages are executed one by one are also `prepared` or `trained`.
     """
     recorded = record.get("status", "running")
     if recorded != "running" or run.is_active():
@@ -121,6 +122,20 @@ def status(run: Run, record: dict, outdated: dict[str, str]) -> str:
     }
     all_done = len(ends) == sum(stage in stages for stage in STATUS_AFTER)
     return ends[max(ends)] if ends and all_done else "interrupted"
+
+
+def finished_stages(record: dict) -> list[str]:
+    """Return the stages that are done, and rest on the last results of those before them."""
+    stages = record.get("stages", {})
+    finished = {name for name in STAGES if stages.get(name, {}).get("status") == "done"}
+    finished -= outdated_stages(record).keys()
+    return list(itertools.takewhile(lambda stage: stage in finished, STAGES))
+
+
+def status_of_stages(record: dict) -> str:
+    """Return the status of a run whose stages are executed one by one."""
+    finished = finished_stages(record)
+    return STATUS_AFTER[finished[-1]] if finished else "interrupted"
 
 
 def _prefixes(names: Collection[str]) -> set[str]:

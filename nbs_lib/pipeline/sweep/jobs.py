@@ -18,7 +18,9 @@ from ...run.terminal_text import printable
 from ...run.termination import TerminatedError
 from ..notebook import StageError
 from ..paths import run_folder
-from ..progress import Say, format_duration
+from ..progress import Progress, Say, format_duration
+from ..progress.display import show_progress
+from ..progress.reader import RunProgress
 from ..runs.table import format_cell, run_values
 
 # seconds that interrupted members have to save and end
@@ -61,11 +63,12 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class RunningJob:
-    """A job's process, the file with its standard error, and the time it began."""
+    """A job's process, the file with its standard error, the time it began, and its progress."""
 
     process: subprocess.Popen
     errors: TextIO
     start: float
+    progress: RunProgress
 
 
 def run_jobs(
@@ -78,34 +81,51 @@ def run_jobs(
 
     The record of a failed job may still hold the result of an earlier try.
 
-    say: prints a line when a job begins and when it ends
+    say: prints a line when a job begins and when it ends, and shows the progress of those between
 
     Errors: StageError if the sweep is interrupted.
     """
-    waiting = list(jobs)
-    running = {}
-    failed = set()
+    running: dict[str, RunningJob] = {}
+
+    def read() -> dict[str, Progress]:
+        # a copy, because jobs begin and end meanwhile
+        return {name: job.progress.read() for name, job in running.copy().items()}
+
     try:
-        while waiting or running:
-            while waiting and len(running) < n_parallel:
-                job = waiting.pop(0)
-                say(f"      {job.name}: begins")
-                running[job.name] = _start(recipe, job, n_parallel)
-            for name in [name for name, job in running.items() if job.process.poll() is not None]:
-                ended = running.pop(name)
-                number = len(jobs) - len(waiting) - len(running)
-                say(f"[{number}/{len(jobs)}] {name}: {_describe_end(name, ended)}")
-                if ended.process.returncode:
-                    failed.add(name)
-            # waiting for one process would miss that another has ended
-            time.sleep(POLL_INTERVAL)
-        return failed
+        with show_progress(read, say):
+            return _run_all(recipe, jobs, n_parallel, running, say)
     except KeyboardInterrupt as stop:
         code = 143 if isinstance(stop, TerminatedError) else 130
         message = "the sweep was interrupted; the same command goes on from there"
         raise StageError(message, code) from None
     finally:
         _stop([job.process for job in running.values()])
+
+
+def _run_all(
+    recipe: Path,
+    jobs: list[SweepJob],
+    n_parallel: int,
+    running: dict[str, RunningJob],
+    say: Say,
+) -> set[str]:
+    """Run the jobs and return the names of those that failed. running: holds those that run."""
+    waiting = list(jobs)
+    failed = set()
+    while waiting or running:
+        while waiting and len(running) < n_parallel:
+            job = waiting.pop(0)
+            say(f"      {job.name}: begins")
+            running[job.name] = _start(recipe, job, n_parallel)
+        for name in [name for name, job in running.items() if job.process.poll() is not None]:
+            ended = running.pop(name)
+            number = len(jobs) - len(waiting) - len(running)
+            say(f"[{number}/{len(jobs)}] {name}: {_describe_end(name, ended)}")
+            if ended.process.returncode:
+                failed.add(name)
+        # waiting for one process would miss that another has ended
+        time.sleep(POLL_INTERVAL)
+    return failed
 
 
 def _start(recipe: Path, job: SweepJob, n_parallel: int) -> RunningJob:
@@ -129,7 +149,8 @@ def _start(recipe: Path, job: SweepJob, n_parallel: int) -> RunningJob:
         # a job must not outlive a sweep that is killed
         preexec_fn=lambda: ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGTERM),
     )
-    return RunningJob(process, errors, time.monotonic())
+    progress = RunProgress(Run(run_folder(job.name)))
+    return RunningJob(process, errors, time.monotonic(), progress)
 
 
 def _describe_end(name: str, job: RunningJob) -> str:

@@ -5,7 +5,6 @@ start                 the two ways to start them: forked, or by accelerate's lau
 subprocess_launcher   accelerate's launch, in a separate process
 subprocess_worker     a process that it starts
 rendezvous            the address on which they meet
-extensions            the folder of torch's compiled extensions
 preflight             the needs of a training, checked before the start
 resolve               parameters that the machine and the cache decide
 side_process          a function in a process beside the kernel, before the training

@@ -14,7 +14,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -35,9 +35,8 @@ from ..errors import (
     record_failure,
     reserve_failure_note,
 )
-from .extensions import exclusive_compilation, extensions_folder
 from .multinode import network_interface
-from .preflight import path_with_python, port_of, process_count
+from .preflight import port_of, process_count
 from .start import PATIENCE, Job, fork_processes, start_processes
 
 # The result that the main process leaves in the run's folder.
@@ -62,9 +61,8 @@ def launch(function: Callable, config: Train, run: Run, inputs: Inputs) -> dict:
         result_path.unlink(missing_ok=True)
         clear_failures(run.folder)
     start = fork_processes if config.launcher == "notebook" else start_processes
-    compilation = exclusive_compilation() if config.deepspeed else nullcontext()
     try:
-        with _restored_process(), compilation, patch_environment(**_environment(config, interface)):
+        with _restored_process(), patch_environment(**_environment(config, interface)):
             codes = start(job)
     except (KeyboardInterrupt, SignalException):  # the second is torch elastic's, for any signal
         all_hosts = replace(config, num_processes=processes * config.num_nodes)
@@ -90,10 +88,8 @@ def launch(function: Callable, config: Train, run: Run, inputs: Inputs) -> dict:
 def _environment(config: Train, interface: str | None) -> dict[str, str]:
     """Return the environment variables of the processes."""
     variables = {
-        "path": path_with_python(),
         "omp_num_threads": "1",
         "tokenizers_parallelism": "false",
-        "torch_extensions_dir": str(extensions_folder()),
         "torch_elastic_shutdown_timeout": str(int(PATIENCE)),
         **engine_environment(),
     }

@@ -2,10 +2,7 @@
 
 import importlib.util
 import os
-import shutil
 import socket
-import sys
-from pathlib import Path
 
 import torch
 from accelerate.state import PartialState
@@ -47,16 +44,8 @@ def check_machine(config: Train):
         _check_extra("prodigyopt")
     if config.tensorboard:
         _check_extra("tensorboard")
-    if config.deepspeed and not gpu:
-        _check_compiler()
     if config.launcher == "notebook":
         _check_kernel()
-
-
-def path_with_python() -> str:
-    """Return PATH with the folder of this Python first."""
-    # a kernel started by its absolute path may lack that folder, and ninja with it
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def _check_extra(package: str):
@@ -65,22 +54,6 @@ def _check_extra(package: str):
         raise LaunchError(
             f"package {package} is not installed; it comes with `pip install -e .[{package}]`"
         )
-
-
-def _check_compiler():
-    """Check the tools with which DeepSpeed compiles a small extension on a CPU."""
-    # DeepSpeed looks for both even if it has compiled the extension before; the compiler is chosen
-    # as torch does, whose own module may touch CUDA when it is imported
-    tools = {
-        "ninja": "`pip install ninja`",
-        os.environ.get("CXX", "c++"): "`apt-get install g++`, or what this system calls it",
-    }
-    for tool, installation in tools.items():
-        if shutil.which(tool, path=path_with_python()) is None:
-            raise LaunchError(
-                f"{tool} is not on PATH, and DeepSpeed needs it here; install it ({installation}), "
-                f"or train with {setting('train', 'deepspeed', False)}"
-            )
 
 
 def _check_kernel():

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nbs_lib.config import Train
 from nbs_lib.files import HOST, append_jsonl, read_jsonl
 from nbs_lib.pipeline import paths
-from nbs_lib.pipeline.progress import Progress
+from nbs_lib.pipeline.progress.reader import ProgressReader
 from nbs_lib.pipeline.runs import cleanup, index_page
 from nbs_lib.pipeline.runs.diff import difference
 from nbs_lib.pipeline.runs.table import align_columns, columns, list_rows
@@ -235,12 +234,12 @@ def test_control_characters_are_escaped(outputs):
     run.metrics.write_text(
         '5\n{"step": 1, "loss": "x"}\n[]\n{"step": 4, "loss": 0.5}\n{"step": "5"}\n{"loss": 1}\n'
     )
-    log = type("Log", (), {"tail": f"{TITLE}30%"})()
-    progress = Progress(run, "train", Train(steps=8), log, None)
-    progress.start = 0.0
-    assert progress.describe().endswith("\\x1b]0;owned\\x0730%")
-    progress.earlier_metrics = None
-    assert "step 4 of 8, loss 0.5000" in progress.describe()
+    run.log.write_text(f"{TITLE}30%")
+    assert str(ProgressReader(run, "compare").read()).endswith("\\x1b]0;owned\\x0730%")
+    run.update_stage("train", resolved={"steps": 8})
+    reader = ProgressReader(run, "train")
+    reader.earlier_metrics = None
+    assert "step 4 of 8, loss 0.5000" in str(reader.read())
     assert read_metrics(run.metrics) == [{"step": 4, "loss": 0.5}]
 
 

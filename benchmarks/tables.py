@@ -528,7 +528,9 @@ def lab_text(result: dict) -> str:
                 f"| {contender['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
             )
         turns = ", ".join(f"{turn['asked']:g}: {turn['w']:.2f}" for turn in part["dial"]["turns"])
-        lines.append(f"\nThe dial, the guidance scale asked for and the nearest one: {turns}.")
+        # none was measured of some adapters
+        if turns:
+            lines.append(f"\nThe dial, the guidance scale asked for and the nearest one: {turns}.")
     return "\n".join([*lines, f"\n{machine_line(result)}\n"])
 
 

@@ -115,7 +115,7 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     }
     frontier |= {
         "saved": {"selective-50": {"time": 0.21}},
-        "dial": {"turns": [{"adapter_scale": 0.5, "w": 1.8}]},
+        "dial": {"turns": [{"asked": 2.0, "w": 1.8}]},
     }
     headless = {"runs": 50, "failed": 0, "hung": 1, "seconds": 15.0}
     page.save(
@@ -161,7 +161,7 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     assert (
         "| selective-50 | 90 % [85, 95] | 72.5 [70.0, 75.0] | 38 | 0.500 | 21 % | 20.3 % |" in text
     )
-    assert "λ = 0.5: w = 1.80" in text
+    assert "the nearest one: 2: 1.80." in text
     assert "NOT the same file" in text and "killed 4 times" in text and "grew by 1.2 %" in text
     assert (
         "| cached, ZeRO 0 | 9.00 | 4.50 | 10.0 GiB | 42 % |" in text

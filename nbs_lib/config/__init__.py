@@ -7,13 +7,11 @@ compare      parameters of 3_compare and of the playground
 contenders   names of contenders, such as "guided at 3", parsed
 fields       default, range, meaning and group of one parameter
 grid_axes    axes of a grid of pictures, such as "steps: 5 | 25", parsed
-learning     parameters of 2_train: what is learned
-optimizing   parameters of 2_train: steps, optimizer and loss
 picturebook  parameters of picturebook
 prepare      parameters of 1_prepare
 stage        base class of the dataclasses, with its checks
 tables       parameters as text, HTML, Markdown and notebook lines
-train        parameters of 2_train
+training     parameters of 2_train
 validation   values read from YAML, the command line and notebooks
 yaml12       YAML 1.2, read and written
 """
@@ -21,7 +19,7 @@ yaml12       YAML 1.2, read and written
 from .compare import REFERENCE_PROMPTS, Compare, Play
 from .picturebook import MakeBase
 from .prepare import DRAWN, Prepare
-from .train import Train
+from .training import Train
 
 __all__ = [
     "DRAWN",

@@ -130,8 +130,7 @@ class Compare(Stage):
     )
     dial_at: list[float] = measuring(
         [],
-        "Guidance scales that are asked of the adapter's dial, and measured. "
-        "Empty measures none.",
+        "Guidance scales that are asked of the adapter's dial, and measured. Empty measures none.",
         allowed=SCALES,
     )
 

@@ -10,7 +10,7 @@ from os.path import isfile
 from pathlib import Path
 
 from ..config import STAGES
-from ..config.train import LATEST, NONE
+from ..config.training import LATEST, NONE
 from ..config.validation import as_parameters
 from ..files import file_hash
 from ..run.environment import environment

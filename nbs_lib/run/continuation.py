@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config import PLACE
-from ..config.train import LATEST, NONE
+from ..config.training import LATEST, NONE
 
 # When a training saves and logs; none of them changes a weight.
 SAVING_PARAMETERS = (

@@ -22,7 +22,7 @@ POINTS = 11  # guidance scales that are tried, from 1 upwards
 
 @dataclass(frozen=True)
 class DialSettings:
-    """What is sampled to measure a dial.
+    """The settings to sample, for a measurement of a dial.
 
     tried: the base at evenly spaced w, the first of which is 1
     guided, tuned: the base and tuned at each w that is asked for

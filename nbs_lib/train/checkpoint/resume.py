@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config import Train
-from ...config.train import LATEST, NONE
+from ...config.training import LATEST, NONE
 from ...files import value_hash
 from ...run.continuation import (
     RESUME_PARAMETER,

@@ -4,10 +4,10 @@
 
 from typing import Literal
 
-from .fields import group
+from ..fields import group
+from ..stage import check_range, check_texts, parameters, replacement, run_group
+from ..validation import reject
 from .optimizing import Optimizing
-from .stage import check_range, check_texts, parameters, replacement, run_group
-from .validation import reject
 
 PROMPTS = "a list of prompts, none of them empty"
 # values of `resume_from_checkpoint`, beside the name of a checkpoint

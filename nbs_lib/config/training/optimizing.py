@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from .fields import group
+from ..fields import group
+from ..stage import parameters
+from ..validation import reject
 from .learning import Learning
-from .stage import parameters
-from .validation import reject
 
 # the learning rate of each optimizer if none is given
 OWN_LR = {"adamw": 1e-3, "prodigy": 1.0}

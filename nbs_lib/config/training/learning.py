@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from .fields import group
-from .stage import Stage, check_range, parameters, run_folder
-from .validation import reject
+from ..fields import group
+from ..stage import Stage, check_range, parameters, run_folder
+from ..validation import reject
 
 FEW_STEPS = "a list of different whole numbers from 1 to 8"
 

@@ -16,9 +16,10 @@ LAST_LR = 1e-7
 FEW_STEPS = "a list of different whole numbers from 1 to 8"
 
 learned = group("What is learned")
+distilled = group("What is learned", "guidance", "consistency", "distribution")
 adapter = group("LoRA")
 optimizing = group("Steps and optimizer")
-losses = group("Loss")
+losses = group("Loss", "finetune")
 
 
 @parameters
@@ -26,7 +27,6 @@ class Learning(Stage):
     """The part of `Train` that decides the learned weights; the first fields of that class."""
 
     run: str = run_folder()
-
     objective: Literal["guidance", "finetune", "consistency", "distribution"] = learned(
         "guidance",
         "Objective: guidance, finetune, consistency or distribution. "
@@ -45,7 +45,7 @@ class Learning(Stage):
         ge=1.0,
         le=100.0,
     )
-    guidance_scale_max: float = learned(
+    guidance_scale_max: float = distilled(
         0.0,
         "Largest w, if w is drawn for each example. It is drawn from guidance_scale upwards; "
         "0 keeps w fixed.",
@@ -54,11 +54,10 @@ class Learning(Stage):
         le=100.0,
         allowed="0, or a number from guidance_scale to 100",
     )
-    teacher: Literal["live", "cached"] = learned(
+    teacher: Literal["live", "cached"] = group("What is learned", "guidance")(
         "live", "Origin of the teacher's predictions: live, or cached ones of 1_prepare."
     )
-
-    few_steps: list[int] = learned(
+    few_steps: list[int] = group("What is learned", "distribution")(
         [4],
         "Numbers of sampling steps, 1 to 8, that distribution learns. One of them is drawn for "
         "each batch; the first is the one that the adapter is sampled with.",
@@ -146,7 +145,7 @@ class Learning(Stage):
         le=10.0,
     )
     # the two time scales of arXiv 2405.14867, sec. 4.2, by the rate instead of by more steps
-    fake_score_lr_scale: float = optimizing(
+    fake_score_lr_scale: float = group("Steps and optimizer", "distribution")(
         2.0, "Multiple of learning_rate that distribution's fake score has.", ge=0.01, le=100.0
     )
     max_grad_norm: float = optimizing(
@@ -190,12 +189,14 @@ class Learning(Stage):
         ge=0.0,
         le=100.0,
     )
-    matching_levels: Literal["own", "above"] = losses(
+    matching_levels: Literal["own", "above"] = group("Loss", "distribution")(
         "own",
         "Noise levels at which distribution compares its guesses with the teacher: own or above. "
         "Own are those from a sampling step to the next one, above go on to pure noise.",
     )
-    huber_c: float = losses(0.001, "Constant c of consistency's pseudo-Huber loss.", ge=1e-6, le=10)
+    huber_c: float = group("Loss", "consistency")(
+        0.001, "Constant c of consistency's pseudo-Huber loss.", ge=1e-6, le=10
+    )
 
     def __post_init__(self):
         if not self.learning_rate:
@@ -233,9 +234,8 @@ class Learning(Stage):
         low = LOWEST_LR[self.optimizer]
         if not low <= rate <= HIGHEST_LR:
             allowed = f"a number from {low:g} to {HIGHEST_LR} with optimizer {self.optimizer}"
-            reject(
-                "learning_rate", rate, f"{allowed}, or 0 for its own, {OWN_LR[self.optimizer]:g}"
-            )
+            own = f"{OWN_LR[self.optimizer]:g}"
+            reject("learning_rate", rate, f"{allowed}, or 0 for its own, {own}")
         if self.lr_scheduler == "polynomial" and rate <= LAST_LR:
             allowed = f"a number above {LAST_LR:g} with lr_scheduler polynomial, which ends there"
             reject("learning_rate", rate, allowed)

@@ -19,6 +19,7 @@ compare          adapter -> pictures, numbers, report
 export           adapter -> files for diffusers, A1111, ComfyUI, or a merged pipeline
 pipeline         a recipe -> the three notebooks -> a run; sweeps, lists, cluster jobs
 cli              the `onepass` command
+reference        the pages of docs/reference/, written from all of the above
 
 prepare, train and compare never import one another: they meet in the files of a run.
 """

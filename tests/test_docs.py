@@ -1,4 +1,4 @@
-"""The pages of docs/: their commands run, links resolve, quoted errors occur, names exist."""
+"""README.md and the pages of docs/: commands run, links resolve, errors occur, names exist."""
 
 import ast
 import json
@@ -35,15 +35,25 @@ from nbs_lib.run.run import RECIPE_LOCK, Run
 pytestmark = pytest.mark.slow
 
 DOCS = ROOT / "docs"
+PROJECT = "../README"
 PAGES = [
     "README",
     "tutorial",
+    "using-the-adapter",
+    PROJECT,
     "your-own-20-pictures",
     "real-stable-diffusion",
     "four-gpus-two-machines",
-    "how-it-works",
+    "running",
+    "comparing",
+    "choosing",
 ]
-PAGES += ["what-is-trusted", "parameters", "troubleshooting"]
+"""In the order in which their commands are executed: the second and third use the first's run."""
+PAGES += ["concepts", "data", "how-it-works", "reference-arguments", "what-is-trusted"]
+PAGES += ["troubleshooting"]
+GENERATED = [f"reference/{path.stem}" for path in sorted((DOCS / "reference").glob("*.md"))]
+WORDS = 1000
+"""The most that README.md has."""
 COMMANDS, NEEDS = ("", "sh", "bash", "console", "python"), re.compile(r"<!-- needs: (.+) -->")
 QUICK = (
     "prepare.max_examples=32 prepare.prior_preservation_max_examples=8 prepare.num_processes=1 "
@@ -111,9 +121,15 @@ def every_command(pages: list[str] = PAGES) -> Iterator[tuple[str, Block, str]]:
 
 
 def test_every_page_is_tested_and_indexed():
-    assert {path.stem for path in DOCS.glob("*.md")} == set(PAGES)
+    pages = set(PAGES) - {PROJECT}
+    assert {path.stem for path in DOCS.glob("*.md")} == pages
     index = (DOCS / "README.md").read_text()
-    assert all(f"({page}.md)" in index for page in PAGES[1:])
+    assert all(f"({page}.md)" in index for page in [*pages - {"README"}, *GENERATED])
+
+
+def test_the_readme_is_read_in_a_few_minutes():
+    text = re.sub(r"<!--.*?-->", "", (DOCS / f"{PROJECT}.md").read_text())
+    assert len(re.findall(r"\S*\w\S*", text)) <= WORDS
 
 
 def test_every_block_is_of_a_known_kind():
@@ -231,14 +247,15 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + GENERATED)
 def test_links_and_pictures_lead_somewhere(page):
-    text = (DOCS / f"{page}.md").read_text()
+    own = DOCS / f"{page}.md"
+    text = own.read_text()
     for mark, words, target in re.findall(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", text):
         if target.startswith("https://"):
             continue
         name, _, anchor = target.partition("#")
-        path = (DOCS / name).resolve() if name else DOCS / f"{page}.md"
+        path = (own.parent / name).resolve() if name else own
         assert path.is_file() and path.is_relative_to(ROOT), target
         assert not anchor or anchor in anchors(path.read_text()), target
         assert words.strip() and (not mark or len(words) > 20), (
@@ -258,9 +275,9 @@ def test_pictures_are_small_and_used():
 
 
 def test_lines_are_of_a_length_that_is_read():
-    for page in PAGES:
+    for page in PAGES + GENERATED:
         outside = re.sub(
-            r"^```text.*?^```", "", (DOCS / f"{page}.md").read_text(), flags=re.M | re.S
+            r"^```(text|python).*?^```", "", (DOCS / f"{page}.md").read_text(), flags=re.M | re.S
         )
         long = [
             line

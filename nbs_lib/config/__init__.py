@@ -1,7 +1,8 @@
 """The parameters of the notebooks: the only home of their defaults, ranges and meanings.
 
 A notebook's `parameters` cell repeats some fields of its dataclass. `python -m nbs_lib.config`
-writes these lines and `docs/parameters.md`, and a test compares them with the dataclasses.
+writes these lines, and a test compares them with the dataclasses. `python -m nbs_lib.reference`
+does so too, and writes the reference page of all parameters.
 
 compare      parameters of 3_compare and of the playground
 contenders   names of contenders, such as "guided at 3", parsed
@@ -10,7 +11,7 @@ grid_axes    axes of a grid of pictures, such as "steps: 5 | 25", parsed
 picturebook  parameters of picturebook
 prepare      parameters of 1_prepare
 stage        base class of the dataclasses, with its checks
-tables       parameters as text, HTML, Markdown and notebook lines
+tables       parameters as text, HTML and notebook lines
 training     parameters of 2_train
 validation   values read from YAML, the command line and notebooks
 yaml12       YAML 1.2, read and written

@@ -1,7 +1,4 @@
-"""The command `python -m nbs_lib.config`: docs/parameters.md and the notebooks' `parameters` cells.
-
-Both are written from the dataclasses.
-"""
+"""The command `python -m nbs_lib.config`, which writes the notebooks' `parameters` cells."""
 
 import ast
 import json
@@ -10,30 +7,7 @@ from pathlib import Path
 from ..files import ROOT
 from . import NOTEBOOKS
 from .fields import describe
-from .tables import markdown_tables, notebook_line
-
-PAGE = ROOT / "docs" / "parameters.md"
-HEAD = """# Parameters
-
-Every parameter of every notebook, written by `python -m nbs_lib.config` from `nbs_lib/config/`. \
-On the command line,
-`-p train.rank=8` sets one; in a recipe, `rank: 8` below `train:`; in a notebook, \
-the line `rank = 8` in the `parameters` cell,
-which lists the ones that people change and takes any other. \
-`onepass params train` prints the same tables.
-"""
-
-
-def page() -> str:
-    """Return the reference page."""
-    parts = [HEAD.rstrip()]
-    for stem, cls in NOTEBOOKS.items():
-        # the class's docstring is "Parameters of `NOTEBOOK`: SUMMARY", on one line or more
-        summary = " ".join(cls.__doc__.partition(": ")[2].split())
-        # not capitalize(), which would write DeepSpeed as deepspeed
-        parts.append(f"## {stem}\n\n{summary[0].upper()}{summary[1:]}")
-        parts.append(markdown_tables(describe(cls)))
-    return "\n\n".join(parts) + "\n"
+from .tables import notebook_line
 
 
 def cell(source: str, cls: type) -> str:
@@ -59,7 +33,6 @@ def write_cell(path: Path, cls: type):
 
 
 def main():
-    PAGE.write_text(page(), "utf-8")
     for stem, cls in NOTEBOOKS.items():
         write_cell(ROOT / "notebooks" / f"{stem}.ipynb", cls)
 

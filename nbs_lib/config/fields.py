@@ -28,6 +28,7 @@ class Parameter:
     allowed: range or choices, in words
     meaning: sentences; the first one says what the parameter is
     group: title of the group that it belongs to
+    objectives: the objectives of a training that use it; empty for all
     """
 
     name: str
@@ -35,6 +36,7 @@ class Parameter:
     allowed: str
     meaning: str
     group: str
+    objectives: tuple[str, ...] = ()
 
     @property
     def brief(self) -> str:
@@ -42,8 +44,11 @@ class Parameter:
         return self.meaning.partition(". ")[0].rstrip(".")
 
 
-def group(title: str) -> Callable[..., Any]:
-    """Return the function that creates the fields of a group."""
+def group(title: str, *objectives: str) -> Callable[..., Any]:
+    """Return the function that creates the fields of a group.
+
+    objectives: those of a training that use these fields, if not all do
+    """
 
     def parameter(default: Any, meaning: str, *, allowed: str = "", **limits: Any) -> Any:
         """Return a pydantic field.
@@ -56,7 +61,7 @@ def group(title: str) -> Callable[..., Any]:
             limits["default_factory"] = lambda: list(default)
         else:
             limits["default"] = default
-        extra = {"group": title, "allowed": allowed}
+        extra = {"group": title, "allowed": allowed, "objectives": list(objectives)}
         return Field(description=meaning, json_schema_extra=extra, **limits)
 
     return parameter
@@ -71,7 +76,8 @@ def _parameter(name: str, field: Any) -> Parameter:
     extra = field.json_schema_extra
     default = field.get_default(call_default_factory=True)
     allowed = extra["allowed"] or _allowed(field)
-    return Parameter(name, default, allowed, field.description, extra["group"])
+    objectives = tuple(extra["objectives"])
+    return Parameter(name, default, allowed, field.description, extra["group"], objectives)
 
 
 def _allowed(field: Any) -> str:

@@ -14,8 +14,8 @@ examples = group("Examples")
 hub = group("Data sets and tables")
 pictures = group("Images")
 filters = group("Filters")
-prior = group("Prior preservation")
-teacher = group("Teacher cache")
+prior = group("Prior preservation", "finetune")
+teacher = group("Teacher cache", "guidance")
 machine = group("Processes")
 
 

@@ -1,4 +1,4 @@
-"""Parameters shown to people: text, HTML, Markdown, and lines of a notebook's `parameters` cell."""
+"""Parameters shown to people: text, HTML, and lines of a notebook's `parameters` cell."""
 
 import json
 import textwrap
@@ -95,30 +95,10 @@ def reference_table(parameters: list[Parameter]) -> str:
         for parameter in members:
             lines.append(f"  {parameter.name} = {literal(parameter.default)}")
             about = f"{parameter.meaning} Allowed: {parameter.allowed}."
+            if parameter.objectives:
+                about += f" Objectives: {', '.join(parameter.objectives)}."
             lines += textwrap.wrap(about, LINE, initial_indent=INDENT, subsequent_indent=INDENT)
     return "\n".join(lines)
-
-
-def markdown_tables(parameters: list[Parameter]) -> str:
-    """Return the parameters as Markdown, a heading and a table for each group."""
-    head = "| parameter | default | allowed | meaning |\n|---|---|---|---|"
-    parts = []
-    for title, members in by_group(parameters):
-        rows = [f"### {title}\n\n{head}"]
-        for parameter in members:
-            row = " | ".join(
-                # a bar ends a cell, also between backticks
-                text.replace("|", r"\|")
-                for text in (
-                    f"`{parameter.name}`",
-                    f"`{literal(parameter.default)}`",
-                    parameter.allowed,
-                    parameter.meaning,
-                )
-            )
-            rows.append(f"| {row} |")
-        parts.append("\n".join(rows))
-    return "\n\n".join(parts)
 
 
 def notebook_line(parameter: Parameter) -> str:

@@ -1,4 +1,21 @@
-"""The types of run.json and metrics.jsonl, checked once when they are read.
+"""The record of a run, run.json, whose types are checked once when it is read.
+
+run.json
+  name                         the run's
+  status                       running, done, failed or interrupted
+  asked                        the recipe's name and the parameters of each stage, as the command
+                               requested them; only runs of the command have it
+  versions, commit, machine    of the last stage that was started
+  stages
+    prepare, train, compare
+      status, started, seconds
+      parameters               all of them, as they were given
+      resolved                 of train: the values that `auto` and 0 stand for on this machine
+      inputs                   the hash of each thing that the result depends on, by its name
+      outputs                  the hash of each file that later stages depend on, by its path
+      error                    of a failed stage, in one sentence
+      versions, commit, machine
+      …                        and the results of the stage
 
 Other runs' commands read a run's record too, so a damaged one must not stop them.
 """

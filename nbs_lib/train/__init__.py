@@ -56,6 +56,8 @@ from .monitor.plots import draw_curves
 from .monitor.usage import UsageMonitor
 from .result import TrainingResult
 
+__all__ = ["TrainingResult", "train"]
+
 POLL = 0.5  # seconds between two looks at host 0's record
 
 

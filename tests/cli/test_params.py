@@ -28,7 +28,8 @@ def test_params_prints_every_parameter_with_default_meaning_and_range():
 def test_params_as_json_is_a_list_of_parameters():
     [first, *_] = json.loads(onepass("params", "playground", "--json").stdout)
     assert (
-        set(first) == {"name", "default", "allowed", "meaning", "group"} and first["name"] == "run"
+        set(first) == {"name", "default", "allowed", "meaning", "group", "objectives"}
+        and first["name"] == "run"
     )
 
 

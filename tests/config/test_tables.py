@@ -1,19 +1,15 @@
-"""Parameters shown to people: the reference page and the table of a config."""
+"""Parameters shown to people: the table of a config."""
 
 import re
 
 import pytest
 
 from nbs_lib.config import NOTEBOOKS, Compare, Prepare, Train
-from nbs_lib.config.__main__ import PAGE, page
 from nbs_lib.config.fields import Parameter, describe
 from nbs_lib.config.tables import notebook_line
+from nbs_lib.train.objectives import OBJECTIVES
 
 by_class = pytest.mark.parametrize("cls", NOTEBOOKS.values())
-
-
-def test_the_reference_page_is_current():
-    assert PAGE.read_text("utf-8") == page(), "python -m nbs_lib.config writes it"
 
 
 @by_class
@@ -29,6 +25,12 @@ def test_the_allowed_values_come_from_the_type_and_its_limits():
     assert allowed["lora_dropout"] == "a number from 0 to 0.9"
     assert allowed["method"] == "one of lora, rslora, dora, full"
     assert allowed["deepspeed"] == "true or false"
+
+
+def test_the_objectives_that_use_a_parameter_are_objectives():
+    objectives = {parameter.name: parameter.objectives for parameter in describe(Train)}
+    assert {name for names in objectives.values() for name in names} == set(OBJECTIVES)
+    assert objectives["huber_c"] == ("consistency",) and objectives["rank"] == ()
 
 
 def test_a_config_shows_itself_as_a_table_with_other_values_in_bold():

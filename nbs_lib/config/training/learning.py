@@ -9,6 +9,7 @@ from ..validation import reject
 FEW_STEPS = "a list of different whole numbers from 1 to 8"
 
 learned = group("What is learned")
+distilled = group("What is learned", "guidance", "consistency", "distribution")
 adapter = group("LoRA")
 
 
@@ -36,7 +37,7 @@ class Learning(Stage):
         ge=1.0,
         le=100.0,
     )
-    guidance_scale_max: float = learned(
+    guidance_scale_max: float = distilled(
         0.0,
         "Largest w, if w is drawn for each example. It is drawn from guidance_scale upwards; "
         "0 keeps w fixed.",
@@ -45,11 +46,11 @@ class Learning(Stage):
         le=100.0,
         allowed="0, or a number from guidance_scale to 100",
     )
-    teacher: Literal["live", "cached"] = learned(
+    teacher: Literal["live", "cached"] = group("What is learned", "guidance")(
         "live", "Origin of the teacher's predictions: live, or cached ones of 1_prepare."
     )
 
-    few_steps: list[int] = learned(
+    few_steps: list[int] = group("What is learned", "distribution")(
         [4],
         "Numbers of sampling steps, 1 to 8, that distribution learns. One of them is drawn for "
         "each batch; the first is the one that the adapter is sampled with.",

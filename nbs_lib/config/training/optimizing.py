@@ -16,7 +16,7 @@ HIGHEST_LR = 10
 LAST_LR = 1e-7
 
 optimizing = group("Steps and optimizer")
-losses = group("Loss")
+losses = group("Loss", "finetune")
 
 
 @parameters
@@ -87,7 +87,7 @@ class Optimizing(Learning):
         le=10.0,
     )
     # the two time scales of arXiv 2405.14867, sec. 4.2, by the rate instead of by more steps
-    fake_score_lr_scale: float = optimizing(
+    fake_score_lr_scale: float = group("Steps and optimizer", "distribution")(
         2.0, "Multiple of learning_rate that distribution's fake score has.", ge=0.01, le=100.0
     )
     max_grad_norm: float = optimizing(
@@ -105,7 +105,7 @@ class Optimizing(Learning):
     )
 
     # Source: arXiv 2202.00512, sec. 4, whose weights are for an error of x_0
-    loss_weighting: Literal["snr", "truncated_snr", "snr_plus_one"] = losses(
+    loss_weighting: Literal["snr", "truncated_snr", "snr_plus_one"] = group("Loss", "guidance")(
         "snr",
         "Weights of guidance's loss over noise levels: snr, truncated_snr or snr_plus_one. "
         "Snr is the plain error of the noise; the others weigh high noise more, "
@@ -138,12 +138,14 @@ class Optimizing(Learning):
         ge=0.0,
         le=100.0,
     )
-    matching_levels: Literal["own", "above"] = losses(
+    matching_levels: Literal["own", "above"] = group("Loss", "distribution")(
         "own",
         "Noise levels at which distribution compares its guesses with the teacher: own or above. "
         "Own are those from a sampling step to the next one, above go on to pure noise.",
     )
-    huber_c: float = losses(0.001, "Constant c of consistency's pseudo-Huber loss.", ge=1e-6, le=10)
+    huber_c: float = group("Loss", "consistency")(
+        0.001, "Constant c of consistency's pseudo-Huber loss.", ge=1e-6, le=10
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -161,9 +163,8 @@ class Optimizing(Learning):
         low = LOWEST_LR[self.optimizer]
         if not low <= rate <= HIGHEST_LR:
             allowed = f"a number from {low:g} to {HIGHEST_LR} with optimizer {self.optimizer}"
-            reject(
-                "learning_rate", rate, f"{allowed}, or 0 for its own, {OWN_LR[self.optimizer]:g}"
-            )
+            own = f"{OWN_LR[self.optimizer]:g}"
+            reject("learning_rate", rate, f"{allowed}, or 0 for its own, {own}")
         if self.lr_scheduler == "polynomial" and rate <= LAST_LR:
             allowed = f"a number above {LAST_LR:g} with lr_scheduler polynomial, which ends there"
             reject("learning_rate", rate, allowed)

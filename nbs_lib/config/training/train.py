@@ -143,7 +143,7 @@ class Train(Optimizing):
         ge=0,
         le=100_000,
     )
-    early_stopping_patience: int = watching(
+    early_stopping_patience: int = group("Watching", "guidance", "finetune")(
         0,
         "Validations in a row without a lower held-out loss that end the training, 0 for none.",
         # the other limits depend on what is validated, see _check_early_stopping

@@ -63,6 +63,7 @@ class StableDiffusionXL(StableDiffusion):
         for tokenizer, encoder in encoders:
             ids = token_ids(texts, tokenizer).to(encoder.device)
             outputs.append(encoder(ids, output_hidden_states=True))
+        # the UNet was trained on these, without the last layer's norm
         context = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
         return TextEmbeddings(context, outputs[-1].text_embeds)
 
@@ -105,6 +106,7 @@ class StableDiffusionXL(StableDiffusion):
 
     @property
     def _zeros_for_empty(self) -> bool:
+        # a folder may have its parts alone; the stock pipeline then takes its own default
         index = self._settings(INDEX) if (self.folder / INDEX).is_file() else {}
         return index.get("force_zeros_for_empty_prompt", True)
 
@@ -113,5 +115,6 @@ class StableDiffusionXL(StableDiffusion):
             "text_encoder_2": self.text_encoder_2(dtype),
             "tokenizer_2": self.tokenizer_2(),
             "force_zeros_for_empty_prompt": self._zeros_for_empty,
+            # it would change the pixels that are compared
             "add_watermarker": False,
         }

@@ -41,6 +41,7 @@ def write_planned_cache(
     # random, because the shapes are all that matters
     text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
     texts = {"embeddings": torch.zeros_like(text.context)}
+    # only some families have it
     if text.pooled is not None:
         texts["pooled"] = torch.zeros_like(text.pooled)
     _write_tables(folder, rows)
@@ -60,6 +61,7 @@ def write_planned_cache(
         "negative": config.negative_prompt,
         "answers": teacher_request(config),
         "images": True,
+        # empty: nobody checks a cache of zeros for damage
         "files": {},
     }
     (folder / META).write_text(json.dumps(metadata), "utf-8")

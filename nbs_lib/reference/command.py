@@ -36,6 +36,7 @@ def page() -> str:
 def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield full name and command, also of the groups inside."""
     for name, command in sorted(group.commands.items()):
+        # a group by itself does nothing
         if hasattr(command, "commands"):
             yield from _commands(command, f"{path} {name}")
         else:

@@ -14,8 +14,10 @@ from ..files import ROOT
 from .markdown import table
 from .results import machine, minutes, read, share
 
+# comments, because a rendered page does not show them
 PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- /figures -->)", re.S)
 MIB_PER_GIB = 1024
+# in the order in which a reader meets them; own-images has no rate to compare
 RECIPES = ("demo", "demo-long", "cached", "trajectories", "consistency")
 FEW_STEPS = ("four-steps", "few-steps")
 STAGES = ("ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3")
@@ -36,6 +38,7 @@ def headline() -> str:
     demo = read("demo")
     drawn = demo["contenders"]
     few = read("few-steps")["compare"]
+    # what is offered first, then what it is held against
     names = ("tuned", "guided", "unguided")
     rows = [
         (
@@ -78,6 +81,7 @@ def objectives() -> str:
     for name in FEW_STEPS:
         seconds = result["trainings"][name]["training_seconds"]
         rows.append(_recipe_row(name, seconds, result["compare"][name], "make bench-few-steps"))
+    # without it, nobody could say what few passes are worth
     guided = read("demo")["contenders"]["guided"]
     rows.append(_recipe_row("the base, guided", None, guided, "make bench"))
     head = ("recipe", "training", "passes a picture", "right caption first", "measured by")
@@ -86,6 +90,7 @@ def objectives() -> str:
 
 def _recipe_row(name: str, seconds: float | None, row: dict, command: str) -> list[str]:
     rate = row["caption_first"]
+    # a base is sampled as it is
     took = "none" if seconds is None else minutes(seconds)
     first = f"{share(rate)} of {rate['count']}"
     return [name, took, f"{row['nfe']:g}", first, f"`{command}`"]
@@ -109,6 +114,7 @@ def speed() -> str:
     here = read("train")
     gpu = read("gpu")
     sides = gpu["sides"]
+    # another benchmark measures memory, because this one runs several sides in one process
     process = read("machines")["stages"]["embedded"]["ZeRO 0"]["peak_mib"]
     rates = here["examples_per_s"]
     rows = [
@@ -137,6 +143,7 @@ def stages() -> str:
     """Return the time of a step at each ZeRO stage, as a multiple of that at stage 0."""
     rows = []
     for base, row in read("machines")["stages"].items():
+        # multiples, because seconds of different machines say nothing of the stages
         times = [row[stage]["seconds"] / row["ZeRO 0"]["seconds"] for stage in STAGES]
         cells = [f"{time:.2f}" for time in times]
         rows.append([f"{base}, 2 processes on 2 cores", *cells, "`make bench-machines`"])
@@ -145,6 +152,7 @@ def stages() -> str:
     cells = []
     for stage in STAGES:
         side = sides.get(f"cached, {stage}")
+        # not every stage was measured on a GPU
         cells.append(f"{first / side['examples_per_s']:.2f}" if side else "–")
     rows.append(["SD 2.1's size, one H100", *cells, "`make bench-gpu`"])
     return table(["base and machine", *STAGES, "measured by"], rows)

@@ -23,6 +23,7 @@ def write_pages() -> list[Path]:
         texts[path] = figures.fill(path.read_text("utf-8"))
     changed = []
     for path, text in texts.items():
+        # what is unchanged keeps its time, and is not reported
         if not path.is_file() or path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")
             changed.append(path)

@@ -30,6 +30,7 @@ def page() -> str:
         path = find_recipe(name)
         parts.append(f"## {name}\n\n{prose(inline(recipe_description(path)))}")
         parts.append(table(["parameter", "value", "default"], _rows(path)))
+        # said, or a reader would take silence for "not worth it"
         parts.append(outcome(name) or UNMEASURED)
     return "\n\n".join(parts) + "\n"
 

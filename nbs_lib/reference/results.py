@@ -42,7 +42,7 @@ def outcome(recipe: str) -> str:
     return ""
 
 
-@cache
+@cache  # several tables of a page read the same file
 def read(name: str) -> dict[str, Any]:
     """Return a file of benchmarks/results by its stem."""
     return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))

@@ -45,7 +45,7 @@ def definitions(module: str) -> list[Definition]:
     return [_definition(*pair) for pair in resolved if pair is not None]
 
 
-@cache
+@cache  # a name is looked up through several modules
 def _parsed(module: str) -> ast.Module:
     return ast.parse(_path(module).read_text("utf-8"))
 
@@ -57,6 +57,7 @@ def _path(module: str) -> Path:
 
 
 def _all(tree: ast.Module) -> list[str] | None:
+    # not evaluated as code, because that would import the module
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return ast.literal_eval(node.value)
@@ -127,6 +128,7 @@ def _signature(node: ast.FunctionDef, head: str = "") -> str:
     """Return a function's first line. head: words in place of `def` and its name."""
     decorators = _decorators(node)
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    # it is read like a field
     if "property" in decorators:
         return f"{node.name}{returns}"
     head = head or f"def {node.name}"

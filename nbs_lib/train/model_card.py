@@ -40,6 +40,7 @@ def write_card(run: Run, config: Train, metadata: dict, result: dict):
     """
     full = config.method == "full"
     folder = run.model if full else run.adapter
+    # the hub sorts models by these tags
     if full:
         kind = "A Stable Diffusion"
         tags = []
@@ -75,13 +76,16 @@ def training_rows(config: Train, metadata: dict, result: dict) -> dict[str, str]
             f"{config.method}, rank {config.rank}, alpha {config.alpha:g} (the scale is folded "
             f"into the weights), on {config.target_modules} layers"
         )
+    # a product, because the batch of a step is what a learning rate belongs to
     accumulated = config.gradient_accumulation_steps
     passes = f" × {accumulated}" if accumulated > 1 else ""
     rows["steps, batch, learning rate"] = (
         f"{config.steps}, {config.batch_size} × {result['processes']}{passes}, "
         f"{config.learning_rate:g} ({config.optimizer}, {config.lr_scheduler})"
     )
+    # the last step's are not always the best
     rows["weights"] = result["weights_source"]
+    # not measured if nothing was held out
     if metadata["dial"]:
         rows["adapter scale for a guidance scale"] = "; ".join(
             f"w = {w:g}: λ = {scale:g}" for w, scale in metadata["dial"]
@@ -108,6 +112,7 @@ def weights_source(result: dict, steps: int) -> str:
 
 def engine_summary(result: dict) -> str:
     """Return the engine and the processes of a training in words."""
+    # None without DeepSpeed; 0 is a stage
     stage = result["zero_stage"]
     engine = "no DeepSpeed" if stage is None else f"DeepSpeed, ZeRO {stage}"
     processes = result["processes"]

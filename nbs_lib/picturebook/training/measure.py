@@ -84,6 +84,7 @@ def measure_base(
         np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(examples)
     ]
     book = draw_book(captions, seed=1, held_out=True)
+    # of drawn pictures: the most that a sampled one can reach with this CLIP
     hits = caption_ranked_first(np.stack(pictures), examples, clip, tokenizer)
     results = {
         "captions": captions,
@@ -99,6 +100,7 @@ def measure_base(
         rate = float(np.mean(hits))
         results["caption_first_by_guidance"][f"{w:g}"] = rate
         results["by_kind"][f"{w:g}"] = _rates_by_kind(hits, examples)
+        # a line on the way, because all of it takes minutes
         print(f"w = {w:g}: right caption first {100 * rate:.1f} %", flush=True)
     results |= {
         "made": datetime.now(UTC).date().isoformat(),
@@ -107,6 +109,7 @@ def measure_base(
         "torch": torch.__version__,
         "spent": spent,
     }
+    # the numbers for programs, the page for readers
     write_atomic(folder / "card.json", json.dumps(results, indent=1) + "\n")
     write_atomic(folder / "README.md", base_card(results))
     return results

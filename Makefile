@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test test-all lab lint style bench bench-train bench-recipes bench-few-steps bench-fidelity bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup demo test test-all lab docs pictures lint style bench bench-train bench-recipes bench-few-steps bench-fidelity bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
@@ -17,6 +17,8 @@ help:
 	@echo "make test-all  run every test"
 	@echo "make style   print how the library reads, in figures"
 	@echo "make lab     open JupyterLab on copies of the notebooks in outputs/lab (LAB_FLAGS=--no-browser adds a flag)"
+	@echo "make docs    write the reference pages, and build the documentation's site in build/site"
+	@echo "make pictures  run demo and frontier, and take the pictures of README and docs from them"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
 	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results"
 	@echo "make bench-train   measure training against the reference method, and write benchmarks/results"
@@ -70,6 +72,22 @@ lab: setup
 	@echo "lab: JupyterLab on 127.0.0.1"
 	@$(PY) -c 'from nbs_lib.pipeline.paths import copy_notebooks; copy_notebooks()'
 	@$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/outputs/lab/0_start.ipynb $(LAB_FLAGS)
+
+# The site's packages are an extra, so that setup does not wait for them.
+.venv/.docs: .venv/.ready
+	@echo "docs: MkDocs"
+	@$(PY) -m pip install -qq -c constraints.txt -e '.[docs]'
+	@touch .venv/.docs
+
+docs: .venv/.docs
+	@echo "docs: the reference pages"
+	@$(PY) -m nbs_lib.reference
+	@echo "docs: build/site"
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict --clean
+
+pictures: setup
+	@echo "pictures: demo, frontier, the report"
+	@$(PY) benchmarks/pictures.py
 
 lint: setup
 	@echo "lint: ruff check"

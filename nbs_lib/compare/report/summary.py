@@ -10,6 +10,7 @@ ROW = "{:{width}}{:>19}{:>21}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
 DIVERSITY = "{:>11}"  # its last column, if there are several seeds
 # Alternative texts of the figures.
 ALT = {
+    "own": "Your own pictures, and below each what base and adapter draw for its caption",
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
     "rates": "How often the right caption comes first, a bar for each contender; "
     "the numbers are in the table",
@@ -80,9 +81,14 @@ def summary(comparison: Any) -> str:
         lines.append(
             f"λ = {row['adapter_scale']:g}: nearest to w = {w}, expected {row['expected']:.2f}"
         )
+    lines += _likeness_lines(results)
+    # a fine-tuned model is sampled like its base
+    if results["objective"] != "finetune":
+        lines.append(
+            f"tuned takes {results['time_ratio']:.2f} of guided's time and "
+            f"{results['nfe_ratio']:g} of its NFE"
+        )
     lines += [
-        f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} "
-        "of its NFE",
         "distance to guided: in latents, of unguided's; nearer: than unguided's picture; "
         f"{pictures_measured(results)}",
         f"MiB: {contenders['tuned']['memory_kind']}; [ , ]: 95 % intervals; "
@@ -90,6 +96,15 @@ def summary(comparison: Any) -> str:
         f"report: {from_project(comparison.report)}",
     ]
     return "\n".join(lines)
+
+
+def _likeness_lines(results):
+    own = results.get("own") or {}
+    if not own.get("likeness"):
+        return []
+    before, after = (_ratio(own["likeness"][name]) for name in ("guided", "tuned"))
+    text = f"{before} before, {after} after (mean cosine of features)"
+    return [f"likeness to {own['count']} of your pictures: {text}"]
 
 
 def pictures_measured(results: dict) -> str:

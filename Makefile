@@ -11,7 +11,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 .PHONY: help setup demo test test-all lab docs pictures lint style bench bench-train bench-recipes bench-few-steps bench-fidelity bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
-	@echo "make setup   create .venv with the tested versions (about 2 minutes)"
+	@echo "make setup   create .venv with the tested versions (about a minute)"
 	@echo "make demo    run the demo recipe: prepare, train, compare"
 	@echo "make test    run the quick tests (4 minutes on two cores): the maths, the contracts, one tiny run"
 	@echo "make test-all  run every test"
@@ -47,10 +47,7 @@ setup: .venv/.ready
 	@echo "setup: new .venv"
 	@rm -rf .venv
 	@"$(PYTHON)" -m venv .venv
-	@echo "setup: torch"
-	@$(PY) -m pip install -qq -c constraints.txt torch==2.13.0
-	@echo "setup: the rest, and onepass itself"
-	@$(PY) -m pip install -qq -c constraints.txt -e '.[dev]'
+	@.ci/install $(PY)
 	@touch .venv/.ready
 	@echo "setup: done"
 

@@ -2,6 +2,7 @@
 
 evaluate      the pictures of every contender, and the numbers
 measured_set  the prompts whose pictures are measured
+own_pictures  a fine-tuning's own pictures, beside what is drawn for their captions
 measurements  costs, caption accuracy, scores, diversity and fidelity
 sampling      contenders through stock pipelines, and the cache of their pictures
 metrics       image metrics, models that see pictures, confidence intervals, effective guidance
@@ -12,7 +13,7 @@ A comparison writes, beside the run's samples/ and report.html:
 
     compare/
       pictures/pNN_sSEED_CONTENDER.png
-      grid.png, frontier.png, rates.png, dial.png, differences.png, steps.png, axes.png
+      own.png, grid.png, frontier.png, rates.png, dial.png, differences.png, steps.png, axes.png
       results.json            the numbers, and the files of the pictures
 """
 

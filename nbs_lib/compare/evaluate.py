@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import Compare
 from ..run.progress_bar import progress_bar, write_above_bar
+from ..run.run import Run
 from .measured_set import SHOWN, MeasuredSet, draw_references, measured_set
 from .measurements import (
     BAR_OPTIONS,
@@ -23,6 +24,13 @@ from .measurements import (
 from .metrics.clip import Clip, load_clip
 from .metrics.dial import dial_settings, measure_dial
 from .metrics.vision import VisionModel, load_vision_model
+from .own_pictures import (
+    BEFORE_AND_AFTER,
+    OwnPictures,
+    draw_own_captions,
+    measure_likeness,
+    read_own_examples,
+)
 from .sampling.grid import grid_cells, sample_grid
 from .sampling.sample_cache import SampleCache
 from .sampling.sampler import Sampler
@@ -42,6 +50,7 @@ class Evaluation:
     seeds: list[int]  # of each picture
     samples: SamplesByName  # pictures by contender
     grid: np.ndarray | None  # uint8 [parts, rows, columns, h, w, 3], None without axes
+    own: OwnPictures | None  # of a fine-tuning
     results: dict  # the numbers and settings, as results.json holds them
 
 
@@ -69,7 +78,10 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     # a progress bar needs the number before the first picture
     n_pictures = len(settings) * (len(prompts) + n_more)
     n_pictures += len(dial) * len(measured.prompts) + len(cells)
-    measured_dial = grid = None
+    fine_tuned = resolver.objective == "finetune"
+    examples = read_own_examples(Run(config.run)) if fine_tuned else None
+    n_pictures += len(BEFORE_AND_AFTER) * len(examples.captions) if examples else 0
+    measured_dial = grid = own = None
     with sampling_bar(cache, n_pictures):
         samples = sample_contenders(cache, settings, prompts, seeds)
         scored = samples
@@ -79,6 +91,8 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
             measured_dial = measure_dial(cache, dial, measured.prompts, measured.seeds)
         if cells:
             grid = sample_grid(cache, cells, config)
+        if examples:
+            own = draw_own_captions(cache, settings, examples)
     quality, whole = measure_quality(scored, measured, clip, vision, resolver.objective)
     diversities = measure_diversity(samples, prompts)
     contenders = {}
@@ -93,9 +107,10 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
             "time_ratio": costs["tuned"]["seconds"] / costs["guided"]["seconds"],
             "nfe_ratio": costs["tuned"]["nfe"] / costs["guided"]["nfe"],
             "cut_prompts": cuts,
+            "own": measure_likeness(own, vision or clip) if own else None,
         }
     )
-    return Evaluation(sampler, config, prompts, seeds, samples, grid, results)
+    return Evaluation(sampler, config, prompts, seeds, samples, grid, own, results)
 
 
 def measure_quality(

@@ -42,7 +42,7 @@ ROWS_AT_ONCE = 4096  # of a table at once
 
 @dataclass
 class Assembly:
-    """A cache whose shards are known, and the examples with images that are shown of it."""
+    """A cache whose shards are known, and examples with images to show, the prior's last."""
 
     base: StableDiffusion
     config: Prepare
@@ -52,13 +52,19 @@ class Assembly:
     pool: WorkerPool
     examples: list[Example]
 
+    @property
+    def own_examples(self) -> list[Example]:
+        """The shown examples of the source, without the prior's."""
+        return [example for example in self.examples if not example.prior]
+
     def contact_sheet(self) -> Image.Image | None:
         """Draw the shown examples as they are cut, with their captions."""
         # A source of prompts has no images.
         if not self.examples:
             return None
         captions = [example.caption for example in self.examples]
-        return contact_sheet(self._pictures(self.examples), captions)
+        pictures = self._pictures(self.examples)
+        return contact_sheet(pictures, captions, len(self.own_examples))
 
     def key(self) -> str:
         """Return a hash over all that changes the content of the cache: 64 hex digits."""
@@ -131,8 +137,9 @@ class Assembly:
 
     def _stages_sheet(self, folder: Path) -> Image.Image:
         """Draw images as they were, as they are cut, and as the VAE decodes their latents."""
-        step = -(-len(self.examples) // MAX_SIDE_BY_SIDE)
-        examples = self.examples[::step]
+        # The prior's are shown here only if there are no others.
+        shown = self.own_examples or self.examples
+        examples = shown[:: -(-len(shown) // MAX_SIDE_BY_SIDE)]
         originals = [load_tile(example) for example in examples]
         decoded = self._decode_latents(examples, folder)
         rows = list(zip(originals, self._pictures(examples), decoded, strict=True))

@@ -104,8 +104,8 @@ def _build(
         # The workers still encode while the pictures are drawn.
         captions = writer.captions
         draw_previews(run_folder, manifest, captions.tokens, captions.tokenizer.model_max_length)
-        examples = [example for example in manifest.examples.items if example.image is not None]
-        assembly = Assembly(base, config, cropping, part, writer, pool, examples)
+        shown = manifest.examples_to_show
+        assembly = Assembly(base, config, cropping, part, writer, pool, shown)
         # Drawn from the images before their folder can change, and while the workers encode.
         sheet = assembly.contact_sheet()
         writer.finish()

@@ -32,6 +32,7 @@ PAIRS = 6  # look-alikes that are shown
 AMONG = 5000  # examples among which look-alikes are searched
 PER_REASON = 4  # dropped items that are shown for each reason
 SHOWN_EXAMPLES = 40
+SHOWN_PRIOR = 8
 
 
 class TableWriter:
@@ -103,7 +104,7 @@ class Manifest:
 
     n_kept: kept examples.
     dropped: dropped items for each reason.
-    examples, dropped_items, look_alikes: some of them to look at.
+    examples, prior_examples, dropped_items, look_alikes: some of them to look at.
     sizes: images by (width, height).
     """
 
@@ -112,6 +113,7 @@ class Manifest:
         self.n_kept = 0
         self.dropped: Counter[str] = Counter()
         self.examples = EvenlySpacedSample(SHOWN_EXAMPLES)
+        self.prior_examples = EvenlySpacedSample(SHOWN_PRIOR)
         self.dropped_items: dict[str, list[Skipped]] = {}
         self.look_alikes: list[tuple[Example, Example]] = []
         self.sizes: Counter[tuple[int, int]] = Counter()
@@ -124,13 +126,20 @@ class Manifest:
         """True while perceptual hashes serve to find look-alikes."""
         return self.n_kept < AMONG
 
+    @property
+    def examples_to_show(self) -> list[Example]:
+        """Some of the kept examples that have an image, those of the source before the prior's."""
+        # a user looks for the own pictures among them, and the prior may be many more
+        items = [*self.examples.items, *self.prior_examples.items]
+        return [example for example in items if example.image is not None]
+
     def keep(self, example: Example, info: ImageInfo):
         self.n_kept += 1
         digest = info.digest.hex()
         self._kept_table.add(
             example.id, example.caption, info.width, info.height, digest, example.prior
         )
-        self.examples.offer(example)
+        (self.prior_examples if example.prior else self.examples).offer(example)
         if example.image is not None:
             self.sizes[info.width, info.height] += 1
             self._find_look_alike(example, info)

@@ -62,14 +62,25 @@ def spread_evenly(items: Sequence[T], limit: int = MAX_PICTURES) -> list[T]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
-    """Return pictures in a grid, each with its caption wrapped beneath."""
-    texts = [wrap(caption, TILE) for caption in captions]
-    rows = []
+def contact_sheet(
+    pictures: Sequence[Image.Image], captions: Sequence[str], n_own: int
+) -> Image.Image:
+    """Return pictures in a grid, each with its caption wrapped beneath.
+
+    n_own: pictures of the source; those after them are the prior's, in rows of their own.
+    """
+    own = _caption_rows(pictures[:n_own], captions[:n_own])
+    prior = _caption_rows(pictures[n_own:], captions[n_own:], "prior")
+    return draw_sheet([*own, *prior])
+
+
+def _caption_rows(pictures, captions, title=""):
+    """Yield rows of pictures with their captions wrapped beneath. title: above each picture."""
     for start in range(0, len(pictures), MAX_COLUMNS):
         columns = slice(start, start + MAX_COLUMNS)
-        rows.append(SheetRow(pictures[columns], captions=texts[columns]))
-    return draw_sheet(rows)
+        texts = [wrap(caption, TILE) for caption in captions[columns]]
+        titles = [title] * len(texts) if title else ()
+        yield SheetRow(pictures[columns], titles, texts)
 
 
 def side_by_side(

@@ -10,6 +10,7 @@ accelerator    the Accelerator of a process
 zero           DeepSpeed's settings, and whole weights from their parts
 checkpoint/    checkpoints: written, verified, resumed; the best weights
 validation     held-out loss, and pictures during the training
+sampling       latents from noise, by the student or by its teacher
 finalize       the weights saved, loaded back and described
 model_card     the model card
 result         what a finished training says of itself

@@ -147,8 +147,19 @@ class Student(torch.nn.Module):
             pooled = torch.cat([batch.uncond_pooled, batch.pooled])
         context = torch.cat([batch.uncond, batch.context])
         inputs = (x_t.repeat(2, 1, 1, 1), batch.t.repeat(2), context, pooled)
+        return self.base_prediction(*inputs).chunk(2)
+
+    @torch.no_grad()
+    def base_prediction(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        context: Tensor,
+        pooled: Tensor | None = None,
+    ) -> Tensor:
+        """Return the prediction of the untrained base; arguments as in `forward`."""
         [teacher_unet] = self._teacher_unet
         if teacher_unet is not None:
-            return self._predict(teacher_unet, *inputs).chunk(2)
+            return self._predict(teacher_unet, x_t, t, context, pooled)
         with disable_lora(self.lora_layers):
-            return self._predict(self.unet, *inputs).chunk(2)
+            return self._predict(self.unet, x_t, t, context, pooled)

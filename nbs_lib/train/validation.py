@@ -4,6 +4,8 @@ In guidance that loss is the distance of the student's one pass to its guided te
 weights are chosen by it, see `checkpoint/best.py`.
 
 validation/step-NNNNNNN.png   pictures of held-out captions or of the parameters' prompts
+validation/target.png         what they are to become: the held-out pictures themselves in finetune,
+                              else the guided teacher's from the same noise
 validation.png                all of them as one strip, see `monitor/progress_strip.py`
 """
 
@@ -13,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from ..config import Train
-from ..diffusion import classifier_free_guidance
 from ..images.convert import to_uint8
 from ..models import TextEmbeddings
 from ..models.sampling_recipe import spacing_options
@@ -23,6 +24,7 @@ from .checkpoint.checkpoint import all_gather
 from .data.dataset import Examples
 from .monitor.phases import mark_phase
 from .monitor.progress_strip import (
+    TARGET,
     image_row,
     progress_strip,
     step_of,
@@ -30,6 +32,7 @@ from .monitor.progress_strip import (
     write_png,
 )
 from .objectives import OBJECTIVES
+from .sampling import Passes, sample
 from .setup import TrainingState
 from .zero import partitioned
 
@@ -63,6 +66,7 @@ class Validation:
         self.n_images = image_count(config, training.examples)
         # of partitioned weights, no process can make a pass alone
         self.active = accelerator.is_main_process or partitioned(training.parameters)
+        self.captions: list[str] = []
         if self.n_images and self.active:
             self.noise, self.text = self._fixed_inputs()
         if accelerator.is_main_process:
@@ -71,6 +75,7 @@ class Validation:
     def _remove_pictures(self, first: int):
         if not first:
             (self.run.folder / "validation.png").unlink(missing_ok=True)
+            (self.folder / TARGET).unlink(missing_ok=True)
         for path in validation_images(self.folder):
             if not first or step_of(path) > first:
                 path.unlink()
@@ -94,6 +99,7 @@ class Validation:
         mark_phase(self.run, "validate")
         losses = None
         latents = None
+        targets = None
         if self.active:
             student = self.training.student.eval()
             # the dropout of the training continues as if nothing had been drawn in between
@@ -103,12 +109,19 @@ class Validation:
                 if len(self.examples.held_out):
                     losses = self.held_out_losses()
                 if self.n_images:
-                    latents = self.sample_all()
+                    latents = self.sample_all(self.student_passes())
+                # a resumed training has them from its beginning
+                if self.n_images and not step:
+                    targets = self.target_latents()
             torch.set_rng_state(random_state)
             student.train()
         main = self.accelerator.is_main_process
+        if main and targets is not None:
+            write_png(self.decode_row(targets), self.folder / TARGET)
         if main and latents is not None:
-            self.write_pictures(step, latents)
+            write_png(self.decode_row(latents), self.folder / f"step-{step:07d}.png")
+            strip = progress_strip(self.folder, self.captions)
+            write_png(strip, self.run.folder / "validation.png")
         # those of the main process, because all have to come to the same best weights
         losses = all_gather(losses)[0]
         if losses is None:
@@ -143,12 +156,39 @@ class Validation:
         if self.config.validation_prompts:
             repeats = range(self.config.num_validation_images)
             prompts = [prompt for prompt in self.config.validation_prompts for _ in repeats]
+            self.captions = prompts
             return noise, base.encode_prompt(prompts, base.text_encoders())
         captioned = same_shape_held_out(examples)[: self.n_images]
+        self.captions = examples.captions(captioned)
         return noise, TextEmbeddings(*examples.texts(captioned))
 
+    def student_passes(self) -> Passes:
+        """Return how a model of this objective is to be sampled."""
+        objective = OBJECTIVES[self.config.objective]
+        steps = objective.sampling_steps(self.config) or SAMPLING_STEPS
+        options = spacing_options(objective.timestep_spacing, steps)
+        kind = getattr(diffusers, objective.scheduler)
+        scheduler = self.training.base.scheduler(kind, **options)
+        return Passes(self.training.student, scheduler, steps, objective.guided)
+
     @torch.no_grad()
-    def sample_all(self) -> Tensor:
+    def target_latents(self) -> Tensor | None:
+        """Return scaled latents [n, c, h, w] of what the pictures are to become, None of nothing.
+
+        In finetune these are the held-out examples, else the teacher's guided samples.
+        """
+        if self.config.objective != "finetune":
+            scheduler = self.training.base.scheduler(diffusers.DDIMScheduler)
+            predict = self.training.student.base_prediction
+            return self.sample_all(Passes(predict, scheduler, SAMPLING_STEPS, guided=True))
+        # a prompt of the parameters has no picture
+        if self.config.validation_prompts:
+            return None
+        captioned = same_shape_held_out(self.examples)[: self.n_images]
+        return self.examples.clean_latents(captioned).to(self.accelerator.device)
+
+    @torch.no_grad()
+    def sample_all(self, passes: Passes) -> Tensor:
         """Return scaled latents [n, c, h, w] of all pictures, sampled in chunks."""
         device = self.accelerator.device
         chunks = []
@@ -157,44 +197,17 @@ class Validation:
             noise = self.noise[rows]
             text = TextEmbeddings(*(part if part is None else part[rows] for part in self.text))
             uncond = TextEmbeddings(*self.examples.unconditional(len(noise)))
-            chunks.append(self.sample(noise.to(device), text.to(device), uncond.to(device)))
+            inputs = (noise.to(device), text.to(device), uncond.to(device))
+            chunks.append(sample(passes, *inputs, self.config.guidance_scale))
         return torch.cat(chunks)
 
-    def sample(self, noise: Tensor, text: TextEmbeddings, uncond: TextEmbeddings) -> Tensor:
-        """Return scaled latents [n, c, h, w], sampled as a model of this objective is to be.
-
-        noise: standard normal [n, c, h, w].
-        """
-        objective = OBJECTIVES[self.config.objective]
-        student = self.training.student
-        steps = objective.sampling_steps(self.config) or SAMPLING_STEPS
-        scheduler = self.training.base.scheduler(
-            getattr(diffusers, objective.scheduler),
-            **spacing_options(objective.timestep_spacing, steps),
-        )
-        scheduler.set_timesteps(steps, device=noise.device)
-        # for a scheduler that adds noise in each step, as LCM's does
-        generator = torch.Generator().manual_seed(0)
-        x = noise * scheduler.init_noise_sigma
-        for t in scheduler.timesteps:
-            times = t.expand(len(x))
-            prediction = student(x, times, *text)
-            if objective.guided:
-                unguided = student(x, times, *uncond)
-                w = self.config.guidance_scale
-                prediction = classifier_free_guidance(unguided, prediction, w)
-            x = scheduler.step(prediction, t, x, generator=generator).prev_sample
-        return x
-
     @torch.no_grad()
-    def write_pictures(self, step: int, latents: Tensor):
-        """Write a row of pictures from scaled latents [n, c, h, w], and the strip of all rows."""
+    def decode_row(self, latents: Tensor) -> Image.Image:
+        """Return the pictures of scaled latents [n, c, h, w] side by side."""
         base = self.training.base
         vae = base.vae().to(latents.device)
         pixels = torch.cat([base.decode(vae, chunk) for chunk in latents.split(CHUNK_SIZE)])
-        images = [Image.fromarray(image) for image in to_uint8(pixels)]
-        write_png(image_row(images), self.folder / f"step-{step:07d}.png")
-        write_png(progress_strip(self.folder), self.run.folder / "validation.png")
+        return image_row([Image.fromarray(image) for image in to_uint8(pixels)])
 
 
 def same_shape_held_out(examples: Examples) -> Tensor:

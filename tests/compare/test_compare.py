@@ -52,6 +52,7 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
             "dial",
             "negative",
             "cut_prompts",
+            "own",
         ),
         *("guidance_recovered", "measured_on", "features", "time_ratio", "nfe_ratio"),
         *("pictures", "figures"),
@@ -212,13 +213,14 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
         if end not in ends[:i] and not end.startswith(("guided ", "selective"))
     ]
     counts = {"timing": 3, "compare": pictures, "captions": 7, "scores": 7, "fidelity": 7}
-    counts |= {"figures": 7}
+    counts |= {"figures": 8}
     assert ends == [f"{name} {count} of {count}" for name, count in counts.items()]
     assert (
         "\rtuned at 0.5: " in message
         and f"\r…{str(trained.folder)[-16:]} at 0.5: " in message
         and stderr == ""
     )
+    assert results["figures"].pop("own") is results["own"] is None, "nothing is fine-tuned"
     for name, file in results["figures"].items():
         with Image.open(trained.compare / file) as image:
             assert min(image.size) > 200, name

@@ -2,12 +2,13 @@
 
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nbs_lib.prepare import charts, preview, sheets
+from nbs_lib.prepare import charts, manifest, preview, sheets
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -49,12 +50,37 @@ def test_every_proportion_has_a_visible_bar(sizes):
 def test_a_sheet_has_every_picture_in_its_tile():
     colours = [(i * 20, 255 - i * 20, 7) for i in range(10)]
     pictures = [Image.new("RGB", (64, 64), colour) for colour in colours]
-    sheet = sheets.contact_sheet(pictures, ["x"] * 10)
+    sheet = sheets.contact_sheet(pictures, ["x"] * 10, 10)
     step = sheets.TILE + sheets.GAP
     middle = sheets.GAP + sheets.TILE // 2
     second_row = middle + sheets.TILE + 4 + sheets.LINE + sheets.GAP
     assert sheet.getpixel((middle + 3 * step, middle)) == colours[3]
     assert sheet.getpixel((middle + step, second_row)) == colours[9]
+
+
+def test_pictures_of_the_prior_have_rows_of_their_own():
+    red, blue = (Image.new("RGB", (64, 64), colour) for colour in ((255, 0, 0), (0, 0, 255)))
+    sheet = sheets.contact_sheet([red] * 9 + [blue] * 2, ["x"] * 11, 9)
+    middle = sheets.GAP + sheets.TILE // 2
+    row = sheets.TILE + sheets.GAP + 4 + sheets.LINE
+    second, third = middle + row, middle + 2 * row + sheets.LINE + 4
+    step = sheets.TILE + sheets.GAP
+    assert sheet.getpixel((middle, second)) == (255, 0, 0)
+    assert sheet.getpixel((middle + step, second)) == sheets.PAPER
+    assert sheet.getpixel((middle, third)) == sheet.getpixel((middle + step, third)) == (0, 0, 255)
+
+
+def test_own_pictures_are_all_shown_before_a_few_of_a_larger_prior(tmp_path):
+    shown = manifest.Manifest(tmp_path)
+    for number in range(200):
+        # 20 own pictures, then 180 of the prior
+        example = SimpleNamespace(id=str(number), caption="", prior=number >= 20, image=object())
+        info = SimpleNamespace(width=8, height=8, digest=b"", phash=None)
+        shown.keep(example, info)
+    numbers = [int(example.id) for example in shown.examples_to_show]
+    assert numbers[:20] == list(range(20))
+    assert 4 <= len(numbers[20:]) <= manifest.SHOWN_PRIOR and min(numbers[20:]) >= 20
+    shown.discard()
 
 
 def test_titles_stand_above_their_pictures_and_gaps_stay_empty():

@@ -114,7 +114,7 @@ def test_every_objective_and_method_saves_an_adapter_for_a_stock_pipeline(new_ru
     assert len(losses(run)) == 4 and all(loss > 0 for loss in losses(run))
     assert len(losses(run, "held_out_loss")) == 3
     assert sorted(path.name for path in (run.folder / "validation").iterdir()) == [
-        "step-0000000.png", "step-0000002.png", "step-0000004.png"
+        "step-0000000.png", "step-0000002.png", "step-0000004.png", "target.png"
     ]  # fmt: skip
     with Image.open(run.folder / "validation.png") as strip:
         assert strip.width > 4 * 128 and strip.height > 3 * 128

@@ -4,6 +4,7 @@ import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +16,7 @@ from nbs_lib.train import validation as validate
 from nbs_lib.train.checkpoint.best import BestWeights
 from nbs_lib.train.data.dataset import Examples
 from nbs_lib.train.memory.dry_run import dry_run
-from nbs_lib.train.monitor.progress_strip import GAP
+from nbs_lib.train.monitor.progress_strip import GAP, LABEL_WIDTH
 from nbs_lib.train.student import Student
 from nbs_lib.train.validation import Validation
 
@@ -30,7 +31,10 @@ def validation(prepared, tmp_path, monkeypatch):
 
     def call(**options) -> Validation:
         config, base = (
-            Train(str(tmp_path / "run"), objective="finetune", validation_steps=1, **options),
+            Train(
+                str(tmp_path / "run"),
+                **{"objective": "finetune", "validation_steps": 1} | options,
+            ),
             find_base("embedded"),
         )
         student = Student(
@@ -79,7 +83,8 @@ def test_prompts_are_sampled_without_held_out_examples(validation):
     assert len({tuple(noise.flatten().tolist()) for noise in prompted.noise}) == 6, (
         "each from a noise of its own"
     )
-    assert not torch.equal(prompted.sample_all()[0], prompted.sample_all()[2])
+    latents = prompted.sample_all(prompted.student_passes())
+    assert not torch.equal(latents[0], latents[2])
 
 
 def test_num_validation_images_limits_the_held_out_captions(validation):
@@ -87,6 +92,40 @@ def test_num_validation_images_limits_the_held_out_captions(validation):
     assert pictures == 3 and lines[0].keys() == {"step", "held_out_loss", "best_step"}
     lines, pictures = validated(validation(validation_examples=4, num_validation_images=0))
     assert pictures == 0 and len(lines) == 1
+
+
+def strip_rows(validation: Validation) -> list[np.ndarray]:
+    """Return the rows of validation.png: the part with pictures, uint8 [SIDE, w, 3] each."""
+    with Image.open(validation.run.folder / "validation.png") as strip:
+        pixels = np.asarray(strip.convert("RGB"))[:, LABEL_WIDTH:-GAP]
+    height = SIDE + GAP
+    count = (len(pixels) - GAP) // height
+    return [pixels[len(pixels) - (row + 1) * height :][:SIDE] for row in reversed(range(count))]
+
+
+def test_the_strip_has_captions_and_targets(validation):
+    """In finetune the targets are the held-out pictures, in guidance the teacher's."""
+    log = SimpleNamespace(write=lambda line: None)
+    own = validation(validation_examples=4, num_validation_images=2)
+    own.validate(0, log)
+    assert own.captions == own.examples.captions(own.examples.held_out[:2])
+    target, first = strip_rows(own)
+    with Image.open(own.folder / "target.png") as row:
+        decoded = own.decode_row(own.examples.clean_latents(own.examples.held_out[:2]))
+        assert np.array_equal(np.asarray(row), np.asarray(decoded))
+        assert np.array_equal(target, np.asarray(row))
+    assert not np.array_equal(target, first)
+    # the untrained student is its teacher, sampled without guidance
+    guided = validation(objective="guidance", guidance_scale=1.0, num_validation_images=2)
+    guided.validate(0, log)
+    target, first = strip_rows(guided)
+    assert np.abs(target.astype(int) - first).max() <= 1, "at w = 1 both are one pass"
+
+
+def test_a_prompt_has_no_target_in_finetune(validation):
+    prompted = validation(validation_examples=0, validation_prompts=["A red ball"])
+    prompted.validate(0, SimpleNamespace(write=lambda line: None))
+    assert not (prompted.folder / "target.png").exists() and len(strip_rows(prompted)) == 1
 
 
 def test_nothing_is_due_without_pictures_and_held_out_examples(validation):

@@ -18,6 +18,7 @@ from . import plots
 
 COLUMNS = 5  # pictures in the figure of differences
 MAX_STEPS = 6  # steps of a sampling that are shown
+MAX_OWN = 6  # own pictures that are shown
 
 
 def draw_figures(evaluation: Evaluation, folder: Path) -> dict[str, str | None]:
@@ -43,6 +44,19 @@ def all_pictures(evaluation: Evaluation) -> Image.Image:
             note += f"\nw = {evaluation.results['w_train']:g}"
         rows.append(grid.GridRow(name, samples.images, note))
     return grid.labelled_grid(rows, evaluation.prompts, evaluation.seeds)
+
+
+def own_pictures(evaluation: Evaluation) -> Image.Image | None:
+    """Return own pictures over those drawn for their captions before and after; None of none."""
+    own = evaluation.own
+    if own is None:
+        return None
+    labels = {"guided": "before: the base", "tuned": "after: tuned"}
+    pictures = [own.images, *(own.drawn[name] for name in labels)]
+    # captions of the first ones only: a page of twelve would be too wide to read
+    return grid.captioned_table(
+        np.stack(pictures)[:, :MAX_OWN], own.captions[:MAX_OWN], ["yours", *labels.values()]
+    )
 
 
 def caption_rates(evaluation: Evaluation) -> Figure | None:
@@ -178,6 +192,7 @@ def axes_page(pictures: np.ndarray, axes: Sequence[Axis]) -> Image.Image:
 
 # The figures by the names of their files.
 FIGURES: dict[str, Callable[[Evaluation], Image.Image | Figure | None]] = {
+    "own": own_pictures,
     "grid": all_pictures,
     "rates": caption_rates,
     "frontier": frontier,

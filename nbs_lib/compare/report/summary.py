@@ -20,6 +20,7 @@ TITLES = (
 )
 # Alternative texts of the figures.
 ALT = {
+    "own": "Your own pictures, and below each what base and adapter draw for its caption",
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
     "rates": "How often the right caption comes first, a bar for each contender; "
     "the numbers are in the table",
@@ -79,9 +80,14 @@ def summary(comparison: Any) -> str:
             f"asked for w = {row['asked']:g}, λ = {row['adapter_scale']:.2f}: nearest to w = {w}, "
             f"distance to guided there {_ratio(row['distance_ratio'])}"
         )
+    lines += _likeness_lines(results)
+    # a fine-tuned model is sampled like its base
+    if results["objective"] != "finetune":
+        lines.append(
+            f"tuned takes {results['time_ratio']:.2f} of guided's time and "
+            f"{results['nfe_ratio']:g} of its NFE"
+        )
     lines += [
-        f"tuned takes {results['time_ratio']:.2f} of guided's time and {results['nfe_ratio']:g} "
-        "of its NFE",
         "distance to guided: in latents, of unguided's; nearer: than unguided's picture; "
         f"{pictures_measured(results)}",
         f"MiB: {contenders['tuned']['memory_kind']}; [ , ]: 95 % intervals; "
@@ -127,6 +133,15 @@ def numbers_table(comparison: Any) -> str:
     filled = {title: column for title, column in table.items() if set(column) != {"–"}}
     note = f"In brackets: 95 % intervals, of {pictures_measured(results)}"
     return html_table(note, list(filled), list(zip(*filled.values(), strict=True)))
+
+
+def _likeness_lines(results):
+    own = results.get("own") or {}
+    if not own.get("likeness"):
+        return []
+    before, after = (_ratio(own["likeness"][name]) for name in ("guided", "tuned"))
+    text = f"{before} before, {after} after (mean cosine of features)"
+    return [f"likeness to {own['count']} of your pictures: {text}"]
 
 
 def pictures_measured(results: dict) -> str:

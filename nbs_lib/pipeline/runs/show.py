@@ -90,19 +90,24 @@ def next_steps(run: Run, onepass: str) -> list[str]:
     recipe = recipe if recipe in recipe_names() else "RECIPE"
     finished = finished_stages(record)
     files = _files(run, {})
-    page = files.get("report") or files.get(f"{finished[-1]}, as it ran") if finished else None
+    page = files.get(f"{finished[-1]}, as it ran") if finished else None
     if len(finished) < len(STAGES):
         following = list(STAGES)[len(finished)]
         named = recipe if run.name == recipe else f"{recipe} --name {run.name}"
         steps = [f"next: {onepass} {following} {named}"]
         return [f"open: {page}", *steps] if page else steps
-    other = f"{run.name}-rank-4"
-    changed = f"-p train.rank=4 --name {other}"
+    page = files.get("report", page)
     lines = [
         f"open: {page} in a browser; outputs/index.html lists all runs",
         f"try:  {onepass} lab: in notebooks/playground.ipynb this adapter draws your own prompts",
-        f"      {onepass} run {recipe} {changed}, then {onepass} diff {run.name} {other}",
     ]
-    if record["stages"]["train"].get("parameters", {}).get("objective") != "finetune":
-        lines.append(f"      {onepass} run own-images -p prepare.source=FOLDER: your own pictures")
-    return lines
+    if record["stages"]["train"].get("parameters", {}).get("objective") == "finetune":
+        prompts = "-p 'compare.prompts=[YOUR PROMPT]'"
+        return [*lines, f"      the same command with {prompts}: other prompts, no new training"]
+    other = f"{run.name}-rank-4"
+    return [
+        *lines,
+        f"      {onepass} run {recipe} -p train.rank=4 --name {other}, then "
+        f"{onepass} diff {run.name} {other}",
+        f"      {onepass} run own-images -p prepare.source=FOLDER: your own pictures",
+    ]

@@ -89,6 +89,7 @@ class CacheReader:
 
     def __init__(self, folder: Path, config: Train):
         """Open the cache in a folder."""
+        self.folder = folder
         self.config = config
         self.meta = json.loads((folder / META).read_text("utf-8"))
         self.table = _read_table(folder / EXAMPLES)
@@ -128,6 +129,12 @@ class CacheReader:
     def ids(self, example: Tensor) -> list[str]:
         """Return the names of examples. example: their indices [n]."""
         return self.id_column(example).to_pylist()
+
+    def captions(self, example: Tensor) -> list[str]:
+        """Return the captions of examples. example: their indices [n]."""
+        # read here, because only pictures that somebody looks at need them
+        texts = _read_table(self.folder / CAPTIONS, ["caption"])["caption"]
+        return [texts[row].as_py() for row in self.caption[example].tolist()]
 
     def id_column(self, example: Tensor) -> pyarrow.ChunkedArray:
         """Return the names of examples as pyarrow holds them."""

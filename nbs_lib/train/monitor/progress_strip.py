@@ -1,17 +1,22 @@
-"""The pictures drawn during a training, as one strip: a row for each step, the first at step 0."""
+"""The pictures drawn during a training, as one strip: a row for each step, beneath the targets."""
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from ...files import files_in, write_atomic
+from ...images.grid import LINE_HEIGHT, wrap_text
+from ...images.style import INK, font
 
+TARGET = "target.png"  # the row of what the pictures are to become
 FILE_NAME = re.compile(r"step-(\d{7,})\.png")
 MAX_ROWS = 8  # of the strip
 GAP = 6  # pixels between pictures
-LABEL_WIDTH = 76  # pixels for the step beside a row
+LABEL_WIDTH = 84  # pixels for the step beside a row
+LETTER = 13  # pixels
 MIN_WIDTH = 128  # pixels to which small pictures are enlarged
 
 
@@ -38,22 +43,37 @@ def step_of(path: Path) -> int:
     return int(FILE_NAME.fullmatch(path.name)[1])
 
 
-def progress_strip(folder: Path) -> Image.Image:
-    """Return the rows of a folder as one picture with their steps; of many, evenly chosen ones."""
+def progress_strip(folder: Path, captions: Sequence[str]) -> Image.Image:
+    """Return the rows of a folder as one picture, under the captions and the row of targets.
+
+    captions: of each picture of a row. Of many steps, evenly chosen ones are shown.
+    """
     paths = validation_images(folder)
     n_rows = min(MAX_ROWS, len(paths))
     # the first and the last row are always among them
     spacing = (len(paths) - 1) / max(1, n_rows - 1)
     chosen = [paths[round(index * spacing)] for index in range(n_rows)]
+    labels = [f"step {step_of(path)}" for path in chosen]
+    if (folder / TARGET).is_file():
+        chosen = [folder / TARGET, *chosen]
+        labels = ["target", *labels]
     rows = [Image.open(path) for path in chosen]
     width, height = rows[0].size
-    size = (LABEL_WIDTH + width + GAP, n_rows * (height + GAP) + GAP)
+    face = font(LETTER)
+    column_width = (width + GAP) // len(captions)
+    texts = [wrap_text(caption, face, column_width - GAP) for caption in captions]
+    head = GAP + LINE_HEIGHT * max(map(len, texts))
+    size = (LABEL_WIDTH + width + GAP, head + len(rows) * (height + GAP) + GAP)
     page = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(page)
-    for index, row in enumerate(rows):
-        top = GAP + index * (height + GAP)
+    pen = ImageDraw.Draw(page)
+    for column, lines in enumerate(texts):
+        corner = (LABEL_WIDTH + column * column_width, GAP)
+        pen.multiline_text(corner, "\n".join(lines), INK, face)
+    top = head + GAP
+    for label, row in zip(labels, rows, strict=True):
         page.paste(row, (LABEL_WIDTH, top))
-        draw.text((GAP, top + height // 2), f"step {step_of(chosen[index])}", "black")
+        pen.text((GAP, top + height // 2), label, INK, face, anchor="lm")
+        top += height + GAP
     return page
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from shots import screenshot
 
-from nbs_lib.compare.playground.blind_test import tally_votes
+from nbs_lib.compare.playground.votes import tally_votes
 from nbs_lib.files import read_jsonl
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run

@@ -13,8 +13,7 @@ import time
 from io import BytesIO
 from pathlib import Path
 
-from conftest import FLAGS
-from lab import WAIT, Lab, jupyterlab, opened_playground, write_playground
+from lab import FLAGS, WAIT, Lab, jupyterlab, opened_playground, write_playground
 from PIL import Image
 from playwright.sync_api import Locator, expect, sync_playwright
 

@@ -2,11 +2,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+from lab import FLAGS
 
 
 @pytest.fixture(scope="session", autouse=True)

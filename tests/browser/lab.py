@@ -19,6 +19,11 @@ from nbs_lib.files import ROOT
 from nbs_lib.run.run import Run
 
 TOKEN = "of-this-test-alone"
+# of Chromium
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
 QUIET = {"fetchNews": "false", "checkForUpdates": False}
 WAIT = 60_000  # milliseconds for what a kernel must do; on a busy machine it starts slowly
 NOTIFICATIONS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"

@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from shots import screenshot
 
-from nbs_lib.compare.playground.blind_test import tally_votes
+from nbs_lib.compare.playground.votes import tally_votes
 from nbs_lib.files import ROOT, read_jsonl
 from nbs_lib.pipeline.recipes import configs
 from nbs_lib.run.run import Run
@@ -219,7 +219,11 @@ def test_the_gallery_is_there_again_after_a_restart_and_can_be_downloaded(opened
     assert every.value.suggested_filename == "tiny-gallery.zip"
     with ZipFile(BytesIO(every.value.path().read_bytes())) as archive:
         assert len(archive.namelist()) == 4
-    lab.rows.first.get_by_role("button", name="Remove: an astronaut").click()
+    remove = lab.rows.first.get_by_role("button", name="Remove: an astronaut")
+    remove.click()
+    expect(remove).to_have_text("Remove its files, really?")
+    expect(lab.rows).to_have_count(2)
+    remove.click()
     expect(lab.rows).to_have_count(1)
     assert len(list((run.folder / "gallery").glob("*.png"))) == 2
 

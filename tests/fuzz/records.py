@@ -23,7 +23,7 @@ from nbs_lib.cache.format import META
 from nbs_lib.cli import clean as tidying
 from nbs_lib.cli import inspect as looking
 from nbs_lib.cli.app import print_result, report_errors
-from nbs_lib.compare.playground.blind_test import read_votes, tally_votes
+from nbs_lib.compare.playground.votes import read_votes, tally_votes
 from nbs_lib.config import STAGES
 from nbs_lib.files import file_hash, read_jsonl
 from nbs_lib.pipeline import paths as places

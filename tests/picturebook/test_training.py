@@ -18,6 +18,7 @@ from nbs_lib.picturebook.training.clip import (
     true_of_other_pictures,
 )
 from nbs_lib.picturebook.training.fit import Fit, train_network
+from nbs_lib.picturebook.words import learned_words
 
 TINY = MakeBase(groups=16, vae_steps=2, clip_steps=2, unet_steps=2, captions=3)
 
@@ -132,6 +133,11 @@ def test_a_tiny_base_loads_in_a_stock_pipeline_and_is_measured(trained_base):
     assert set(results["caption_first_by_guidance"]) == {"1", "2"}
     assert json.loads((folder / "card.json").read_text()) == results
     assert "| sampled at w = 2" in (folder / "README.md").read_text()
+
+
+def test_a_base_says_which_words_it_learned(trained_base):
+    words = learned_words(trained_base[0])
+    assert {"umbrella", "3d"} <= words and "astronaut" not in words
 
 
 def test_a_seed_fixes_the_weights(trained_base, tmp_path):

@@ -8,6 +8,7 @@ jobs             the pictures of the contenders that the controls name
 sampling_thread  the thread that samples
 viewer           two pictures against each other
 gallery          rows of pictures, on the page and in the run's folder
-blind_test       pairs without names, votes and their tally
+blind_test       pairs without names, one after the other
+votes            votes on them, and their tally
 widgets          scripts and styles that the widgets share
 """

@@ -15,7 +15,7 @@ from ..report.html import picture_url
 from ..sampling.preview import LatentColours
 from ..sampling.sample_cache import provenance
 from ..sampling.sampler import Sampler, load_sampler
-from .blind_test import BlindTest, plan_pairs
+from .blind_test import BlindTest
 from .controls import ControlPanel
 from .gallery.gallery import Gallery
 from .hints import Hints, new_captions
@@ -30,6 +30,7 @@ from .jobs import (
 )
 from .sampling_thread import SamplingThread
 from .viewer import Viewer
+from .votes import plan_pairs
 
 _open: list["Playground"] = []
 

@@ -28,7 +28,7 @@ function render({ model, el }) {
     const look = make("button", { type: "button", class: "thumb" }, inside);
     look.setAttribute("aria-label", `Look at ${alt}`);
     look.addEventListener("click", () => ask(model, "look", row.number, sample.name));
-    const save = sample.url ? button("Download", () => download(row.number, sample.name), { class: "plain", "aria-label": `Download ${alt}` }) : null;
+    const save = sample.url ? button("Download", () => download(row.number, sample.name), { class: "link", "aria-label": `Download ${alt}` }) : null;
     const caption = make("figcaption", {}, make("b", { text: sample.name }), make("span", { text: sample.url ? sample.note : "" }), save);
     return make("figure", {}, look, caption);
   };
@@ -49,7 +49,14 @@ function render({ model, el }) {
     const text = make("textarea", { readonly: true, hidden: true, rows: 8, "aria-label": `Recipe: ${about}` });
     text.value = row.recipe;
     const copy = button("Copy as a recipe", () => copyRecipe(row, text, message), { "aria-label": `Copy as a recipe: ${about}` });
-    const remove = button("Remove", () => ask(model, "remove", row.number), { "aria-label": `Remove: ${about}`, title: "From the page and from the run's folder" });
+    // a picture that was removed cannot be brought back: asked twice
+    const remove = button("Remove", () => (remove.dataset.sure ? ask(model, "remove", row.number) : confirm(true)), { "aria-label": `Remove: ${about}` });
+    const confirm = (sure) => {
+      if (sure) remove.dataset.sure = true;
+      else delete remove.dataset.sure;
+      remove.textContent = sure ? "Remove its files, really?" : "Remove";
+    };
+    remove.addEventListener("blur", () => confirm(false));
     const head = make("header", {}, make("b", { text: row.prompt }), make("span", { text: `seed ${row.seed}` }));
     const samples = make("div", { class: "samples" }, ...row.samples.map((sample) => thumb(row, sample)));
     const element = make("article", {}, head, samples, make("div", { class: "line" }, copy, remove), message, text);

@@ -57,18 +57,13 @@ def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
     """Return the three standard contenders, and the other runs of the same folder by name."""
     resolver = sampler.resolver
     guidance = Dial("w", 1, max(MAX_GUIDANCE, resolver.w_train), 0.25, resolver.w_train)
-    noun = "model" if resolver.full_model else "adapter"
-    tuned = ContenderOption(
-        "tuned",
-        "tuned",
-        # an adapter that holds its guidance needs one pass, a fine-tuned one as many as its base
-        f"this run's {noun}, {passes(resolver.sampling['guidance_scale'] > 1)}",
-        None if resolver.full_model else own_dial(resolver.metadata),
-    )
+    # an adapter that holds its guidance needs one pass, a fine-tuned one as many as its base
+    about_tuned = f"this run, {passes(resolver.sampling['guidance_scale'] > 1)}"
+    scale = None if resolver.full_model else own_dial(resolver.metadata)
     options = [
-        ContenderOption("guided", "guided", f"the base, {passes(True)}", guidance),
-        tuned,
-        ContenderOption("unguided", "unguided", f"the base, {passes(False)}"),
+        ContenderOption("guided", "guided", f"base, {passes(True)}", guidance),
+        ContenderOption("tuned", "tuned", about_tuned, scale),
+        ContenderOption("unguided", "unguided", f"base, {passes(False)}"),
     ]
     # by name, so that the page looks the same each time
     for record in sorted(run.folder.parent.glob("*/run.json")):
@@ -80,7 +75,7 @@ def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
 
 def passes(guided: bool) -> str:
     """Return the UNet evaluations of a sampling step, in words."""
-    return "two passes a step" if guided else "one pass a step"
+    return "2 passes a step" if guided else "1 pass a step"
 
 
 def own_dial(metadata: dict) -> Dial:
@@ -103,7 +98,7 @@ def _option_of_run(run, base):
     if reason:
         return ContenderOption(name, run.name, other_run=True, reason=reason)
     guided = not holds_guidance(load_metadata(run.adapter))
-    about = f"another run's adapter, {passes(guided)}"
+    about = f"other run, {passes(guided)}"
     return ContenderOption(name, run.name, about, adapter_dial(), other_run=True)
 
 

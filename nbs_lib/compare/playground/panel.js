@@ -115,15 +115,15 @@ function render({ model, el }) {
     { class: "onepass-live onepass-panel", role: "group", "aria-label": "What is to be drawn" },
     named("Prompts, one a line", prompts),
     hints,
-    make("div", { class: "line" }, named("Used before", history), runPrompts),
     make("div", { class: "line act" }, go, stop, bar, task),
     message,
+    make("div", { class: "line" }, named("Used before", history), runPrompts),
     contenders,
     make("div", { class: "line" }, named("Seeds", seeds), lock, shuffle),
-    make("div", { class: "line" }, named("Steps", steps), named("Scheduler", scheduler)),
-    make("div", { class: "line" }, named("Width", side("width")), named("Height", side("height"))),
-    make("p", { class: "note", text: `Both sides: multiples of ${step} from ${low} to ${high} pixels. Trained at ${context.sizes.trained}.` }),
+    make("div", { class: "line" }, named("Steps", steps), named("Width", side("width")), named("Height", side("height"))),
+    make("p", { class: "note", text: `Both sides: multiples of ${step} from ${low} to ${high} pixels; trained at ${context.sizes.trained}.` }),
     named("Negative prompt", negative, "For guided contenders only: one pass has no second prediction to lead away from."),
+    named("Scheduler", scheduler),
   );
   for (const input of panel.querySelectorAll("input:not([type=checkbox]), textarea")) input.addEventListener("keydown", drawByKey);
   el.append(panel);

@@ -18,7 +18,8 @@ function render({ model, el }) {
   const empty = make("p", { class: "words alone", text: "Nothing was drawn yet." });
   const notes = make("p", { class: "notes" });
   const sampled = make("img");
-  const preview = make("figure", { class: "preview" }, sampled, make("figcaption", { text: "A preview; the finished picture is sharper." }));
+  const previewed = make("figcaption");
+  const preview = make("figure", { class: "preview" }, sampled, previewed);
   el.append(make("div", { class: "onepass-live onepass-viewer" }, modes, empty, box, notes, preview));
 
   const picture = (img, side) => {
@@ -40,6 +41,7 @@ function render({ model, el }) {
     preview.hidden = !sampling;
     if (sampling) sampled.src = get("preview");
     sampled.alt = `Preview of ${get("task")}`;
+    previewed.textContent = `A preview of ${get("task")}; the finished picture is sharper.`;
     const none = !get("before_label") && !get("after_label");
     empty.hidden = sampling || !none;
     box.hidden = notes.hidden = sampling || none;

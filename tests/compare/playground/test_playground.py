@@ -322,7 +322,7 @@ def test_blind_votes_are_saved_and_the_page_shows_no_name(play, run):
         {vote["left"], vote["right"]} == {"guided", "tuned"} and vote["steps"] == 2
         for vote in votes
     )
-    assert len(play.blind.results) == 1 and "neither 1" in play.blind.results[0]
+    assert len(play.blind.results) == 1 and "neither: 1" in play.blind.results[0]
 
 
 def test_a_blind_test_can_end_early(play):

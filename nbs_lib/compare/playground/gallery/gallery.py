@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image
 from traitlets import Dict, List, Unicode
 
+from ....files import from_project
 from ....run.run import Run, RunError
 from ...report.html import picture_url
 from ..widgets import LiveWidget, script, style
-from .files import archive, complete_row, now, png, read_rows, remove, save
+from .files import FOLDER, archive, complete_row, now, png, read_rows, remove, save
 from .rows import GalleryRow, recipe
 
 THUMBNAIL = 160  # pixels of the longer side of a picture in the gallery, at most
@@ -32,7 +33,7 @@ class Gallery(LiveWidget):
     folder = Unicode()  # where the pictures are
 
     def __init__(self, run: Run):
-        super().__init__(folder=str(run.folder / "gallery"))
+        super().__init__(folder=from_project(run.folder / FOLDER))
         self.run = run
         self.by_number: dict[int, GalleryRow] = {}
         self._numbers = count(1)

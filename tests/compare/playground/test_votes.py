@@ -3,13 +3,7 @@ from random import Random
 
 import pytest
 
-from nbs_lib.compare.playground.blind_test import (
-    Pair,
-    Tally,
-    add_vote,
-    plan_pairs,
-    tally_votes,
-)
+from nbs_lib.compare.playground.votes import Pair, Tally, add_vote, plan_pairs, tally_votes
 from nbs_lib.files import read_jsonl
 
 PAIR = Pair("a cat", 3, "tuned", "guided")
@@ -34,7 +28,7 @@ def test_votes_are_appended_and_tallied(tmp_path):
         1,
     )
     assert tally.rate == pytest.approx(1 / 3) and str(tally).startswith(
-        "guided 1, tuned 2, neither 1: guided is better in 33 % ["
+        "guided: 1, tuned: 2, neither: 1; guided is better in 33 % ["
     )
 
 

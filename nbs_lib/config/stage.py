@@ -58,7 +58,7 @@ class OneSentence(type):
 
 
 class Stage(metaclass=OneSentence):
-    """Parameters of one notebook, displayed there as a table and by `print` as text."""
+    """Parameters of one notebook, displayed there as tables and by `print` as text."""
 
     def _repr_html_(self) -> str:
         # not `defaults`: __post_init__ sets those that depend on others, such as learning_rate

@@ -57,10 +57,29 @@ def text_table(parameters: list[Parameter], values: dict[str, Any], usual: dict[
 
 
 def html_table(parameters: list[Parameter], values: dict[str, Any], usual: dict[str, Any]) -> str:
-    """Return name, value and meaning of each parameter as a table.
+    """Return the parameters that differ from their default as a table, and all of them folded.
 
-    usual: the values that a stage has by default; each value that differs from it is bold.
+    Each has its name, value and meaning.
+    usual: the values that a stage has by default; in the folded table those that differ are bold.
     """
+    changed = [
+        _row(parameter, values[parameter.name], False)
+        for parameter in parameters
+        if values[parameter.name] != usual[parameter.name]
+    ]
+    # thirty rows of defaults would stand between a reader and what the notebook shows
+    first = _table(changed) if changed else "<p>All parameters have their defaults.</p>"
+    summary = f"<summary>All {len(parameters)} parameters</summary>"
+    return f"{first}<details>{summary}{_table(_grouped_rows(parameters, values, usual))}</details>"
+
+
+def _table(rows: list[str]) -> str:
+    return f'<table class="onepass-parameters">{"".join(rows)}</table>'
+
+
+def _grouped_rows(
+    parameters: list[Parameter], values: dict[str, Any], usual: dict[str, Any]
+) -> list[str]:
     head = f'<tr><th colspan="3" scope="rowgroup" style="{STYLE};padding-top:1em">'
     rows = []
     for title, members in by_group(parameters):
@@ -68,7 +87,7 @@ def html_table(parameters: list[Parameter], values: dict[str, Any], usual: dict[
         for parameter in members:
             value = values[parameter.name]
             rows.append(_row(parameter, value, value != usual[parameter.name]))
-    return f'<table class="onepass-parameters">{"".join(rows)}</table>'
+    return rows
 
 
 def _row(parameter: Parameter, value: Any, bold: bool) -> str:

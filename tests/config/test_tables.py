@@ -38,10 +38,14 @@ def test_a_config_shows_itself_as_a_table_with_other_values_in_bold():
     bold = re.findall(r"<b><code>(.*?)</code></b>", html)
     assert bold == ["rank", "4", "target_modules", "&quot;all&quot;"]
     assert all(f"<code>{parameter.name}</code>" in html for parameter in describe(Train))
+    first, _, folded = html.partition("<details>")
+    assert re.findall(r"<code>(.*?)</code>", first) == bold, "the others are folded"
+    assert folded.count("<tr>") > len(describe(Train))
     assert html.index("What is learned") < html.index("LoRA</th>") < html.index("Checkpoints")
 
 
 def test_a_default_that_depends_on_others_is_not_bold():
+    assert "All parameters have their defaults" in Train()._repr_html_()
     assert "<b>" not in Train()._repr_html_() and "<b>" not in Compare()._repr_html_()
 
 

@@ -11,9 +11,7 @@ zero           DeepSpeed's settings, and whole weights from their parts
 checkpoint/    checkpoints: written, verified, resumed; the best weights
 validation     held-out loss, and pictures during the training
 sampling       latents from noise, by the student or by its teacher
-finalize       the weights saved, loaded back and described
-model_card     the model card
-result         what a finished training says of itself
+finish/        the end: the dial measured, the weights saved, loaded back and described
 launch/        the processes: checked, started, stopped, on one host or several
 memory/        the memory plan
 look/          the parts of a training, and what it does to a few examples, for the notebook
@@ -47,6 +45,7 @@ from .checkpoint.resume import (
 )
 from .data.cache_reader import check_cache
 from .errors import COLLECTIVE_TIMEOUT, LaunchError
+from .finish.result import TrainingResult
 from .launch import launcher
 from .launch.preflight import check_machine, process_count
 from .launch.resolve import CHOICES, resolve_choices
@@ -55,7 +54,6 @@ from .memory.estimate import MemoryPlan, check_fits, plan_memory
 from .monitor.metrics import start_metrics
 from .monitor.plots import draw_curves
 from .monitor.usage import UsageMonitor
-from .result import TrainingResult
 
 __all__ = ["TrainingResult", "train"]
 

@@ -11,7 +11,7 @@ from .checkpoint.best import BestWeights
 from .checkpoint.checkpoint import Inputs, save_checkpoint
 from .checkpoint.resume import resume
 from .checkpoint.state import CheckpointState
-from .finalize import finalize
+from .finish.finalize import finalize
 from .launch.graceful_stop import StopCoordinator, stop_error
 from .launch.multinode import HostLiveness, check_agreement
 from .monitor.metrics import MetricsLog

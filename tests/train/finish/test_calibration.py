@@ -12,8 +12,8 @@ from nbs_lib.models.lora.checks import AdapterError
 from nbs_lib.models.lora.dial import adapter_scale_for, guidance_scale_at, is_dial
 from nbs_lib.models.lora.layers import lora_layers
 from nbs_lib.models.lora.metadata import checked_metadata
-from nbs_lib.train.calibration import SCALES, measure_dial, points_of
 from nbs_lib.train.data.batch import Batch
+from nbs_lib.train.finish.calibration import SCALES, measure_dial, points_of
 
 LEVELS = torch.linspace(0.99, 0.01, 1000)
 

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache.format import N_TIMESTEPS
-from ..config import Train
-from ..diffusion import distillation_weight
-from ..models.lora.dial import Points
-from ..models.lora.layers import scale_lora
-from .data.batch import Batch
-from .data.dataset import Examples
-from .setup import TrainingState
-from .zero import partitioned
+from ...cache.format import N_TIMESTEPS
+from ...config import Train
+from ...diffusion import distillation_weight
+from ...models.lora.dial import Points
+from ...models.lora.layers import scale_lora
+from ..data.batch import Batch
+from ..data.dataset import Examples
+from ..setup import TrainingState
+from ..zero import partitioned
 
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # λ that are tried
 LEVELS = 8  # noise levels of each example

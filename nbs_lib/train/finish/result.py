@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import from_project
-from .memory.estimate import describe_peaks
+from ...files import from_project
+from ..memory.estimate import describe_peaks
 from .model_card import engine_summary
 
 

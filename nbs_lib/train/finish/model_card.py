@@ -1,10 +1,10 @@
 """The model card beside the trained weights."""
 
-from ..config import Train
-from ..files import write_atomic
-from ..models.origin import front_matter, license_row
-from ..models.sampling_recipe import usage_code, usage_text, warning
-from ..run.run import Run
+from ...config import Train
+from ...files import write_atomic
+from ...models.origin import front_matter, license_row
+from ...models.sampling_recipe import usage_code, usage_text, warning
+from ...run.run import Run
 
 CARD = """{front}
 # {name}

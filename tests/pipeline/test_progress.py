@@ -64,6 +64,10 @@ def test_a_training_tells_phase_step_loss_rate_and_time_left(run):
     assert str(progress) == "train 0 s: validating, step 150 of 300, loss 0.2500, 30 s left"
     run.update_stage("train", parameters={"early_stopping_patience": 2})
     assert reader.read().facts[-1] == "at most 30 s left"
+    # it counts down until the next line of metrics
+    reader.last_step = (150, time.monotonic() - 12)
+    reader.first_step = (100, time.monotonic() - 22)
+    assert reader.read().facts[-1] == "at most 18 s left"
 
 
 def test_a_stage_that_prints_nothing_tells_what_it_waits_for(run):
@@ -91,6 +95,10 @@ def test_a_stage_that_prints_nothing_tells_what_it_waits_for(run):
         # tqdm cuts a line that is longer than it may be
         ("guided:  85%|████▌| 410/480 [03:03<00:27,  2.56picture/", "sampling guided, 410 of 480"),
         ("timing: 100%|████| 3/3 [00:4", "measuring, 3 of 3"),
+        (
+            "timing:  33%|█ | 1/3 [00:14<00:28, 14.29s/round]",
+            "timing the contenders, 1 of 3 rounds",
+        ),
         ("captions:  33%|██▎ | 1/3 [00:01<00:02,  1.04s/contender]", "measuring captions, 1 of 3"),
     ],
 )

@@ -20,10 +20,13 @@ BAR = re.compile(
 BAR_ACTIVITIES = {
     "example": ("reading and encoding", "encoding"),
     "answer": ("asking the teacher", "encoding"),
+    "round": ("timing the contenders", "sampling"),
     "picture": ("sampling", "measuring"),
     "figure": ("drawing", "writing the report"),
 }
 OTHER_BAR = ("measuring", "measuring")
+# units of bars whose title says the same as the activity
+UNTITLED = ("example", "answer", "round")
 
 
 def read_bar(bar: re.Match) -> tuple[str, float, tuple[str, ...]]:
@@ -40,8 +43,7 @@ def read_bar(bar: re.Match) -> tuple[str, float, tuple[str, ...]]:
         facts.append(f"{bar['rate']} {per if per.startswith('s/') else f'{unit}s/s'}")
     if bar["left"] and "?" not in bar["left"]:
         facts.append(f"{format_duration(clock_seconds(bar['left']))} left")
-    # the title of a bar that reads says the same as its activity
-    title = "" if unit in ("example", "answer") else printable(bar["title"] or "")
+    title = "" if unit in UNTITLED else printable(bar["title"] or "")
     return f"{moving} {title}".strip(), count / total, tuple(facts)
 
 

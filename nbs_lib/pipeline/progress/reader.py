@@ -42,7 +42,9 @@ class ProgressReader:
         # until the file changes, its lines are those of an earlier training
         self.earlier_metrics = _version(run.metrics)
         self.phases = PhaseReader(run.usage)
+        # (step, time), when a line of metrics was first seen
         self.first_step: tuple[int, float] | None = None
+        self.last_step: tuple[int, float] | None = None
 
     def read(self) -> Progress:
         """Return the progress at this moment."""
@@ -96,10 +98,13 @@ class ProgressReader:
         now = time.monotonic()
         # a resumed training does not begin at step 0, so its speed counts from the first step seen
         self.first_step = self.first_step or (step, now)
-        first_step, first_time = self.first_step
-        if step <= first_step:
+        if self.last_step is None or self.last_step[0] != step:
+            self.last_step = (step, now)
+        (first, began), (last, reached) = self.first_step, self.last_step
+        if last <= first:
             return []
-        return [format_duration((now - first_time) / (step - first_step) * (steps - step))]
+        left = (reached - began) / (last - first) * (steps - last) - (now - reached)
+        return [format_duration(max(0.0, left))]
 
 
 class PhaseReader:

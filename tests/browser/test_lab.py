@@ -324,7 +324,10 @@ def test_no_cell_of_a_notebook_scrolls_sideways(chromium: Browser, lab: str):
         # see `opened_playground`
         session = {"path": path.name, "name": "", "type": "notebook", "kernel": {"name": "python3"}}
         assert page.request.post(f"{lab}/api/sessions", data=session, headers=headers).ok
-        page.goto(f"{lab}/lab/tree/{path.name}?token={TOKEN}")
+        # in a workspace of its own, or the notebook before would be opened again as well
+        page.goto(f"{lab}/lab/workspaces/{path.stem}/tree/{path.name}?token={TOKEN}")
+        title = nbformat.read(path, 4).cells[0].source.splitlines()[0].removeprefix("# ")
+        page.get_by_role("heading", name=title).first.wait_for(timeout=WAIT)
         page.locator(".jp-CodeCell .cm-scroller").first.wait_for(timeout=WAIT)
         screenshot(page, f"lab-{path.stem}")
         beyond = page.locator(".jp-CodeCell .cm-scroller").evaluate_all(

@@ -100,6 +100,8 @@ def card_usage(folder: str | Path) -> str:
     # between the card's title and its table
     _, _, titled = card.read_text("utf-8").partition("\n# ")
     text = titled.partition("\n")[2].partition("\n| | |")[0]
-    base, _ = model_paths(run, results)
-    remark = "" if results["whole_model"] else f"\n\nHere, `BASE` is `{base!r}`."
-    return f"{text.strip()}{remark}\n\nThe card: `{from_project(card)}`"
+    base, learned = model_paths(run, results)
+    remark = f"Here, the folder is `{learned!r}`"
+    if not results["whole_model"]:
+        remark = f"Here, `BASE` is `{base!r}` and the adapter's folder `{learned!r}`"
+    return f"{text.strip()}\n\n{remark}; the card is in it."

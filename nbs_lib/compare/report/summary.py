@@ -6,7 +6,7 @@ from typing import Any
 from ...config.contenders import SPLIT_CONTENDER, parse_contender
 from ...files import from_project
 
-ROW = "{:{width}}{:>19}{:>21}{:>19}{:>12}{:>6}{:>13}{:>8}"  # of the table
+ROW = "{:{width}}{:>19}{:>21}{:>21}{:>12}{:>6}{:>13}{:>8}"  # of the table
 DIVERSITY = "{:>11}"  # its last column, if there are several seeds
 # Its other columns, after the name of the contender.
 TITLES = (
@@ -131,8 +131,15 @@ def numbers_table(comparison: Any) -> str:
         if score and score["low"] is not None:
             table["CLIP score"][-1] += f" [{score['low']:.1f}, {score['high']:.1f}]"
     filled = {title: column for title, column in table.items() if set(column) != {"–"}}
+    rows = [map(_unbroken, row) for row in zip(*filled.values(), strict=True)]
     note = f"In brackets: 95 % intervals, of {pictures_measured(results)}"
-    return html_table(note, list(filled), list(zip(*filled.values(), strict=True)))
+    return html_table(note, list(filled), rows)
+
+
+def _unbroken(text: str) -> str:
+    """Return a number and its interval, between which alone a line may end."""
+    number, bracket, interval = text.partition(" [")
+    return number + bracket + interval.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _likeness_lines(results):

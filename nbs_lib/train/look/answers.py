@@ -41,12 +41,14 @@ class Column:
     t: its timestep, 0 to 999.
     latents: scaled latents fp32 [c, h, w] on the CPU, by the name of the row that shows them.
     loss: of the student, None if its target moves with the student.
+    first_loss: of the teacher's prediction with the caption, where the student began, or None.
     """
 
     caption: str
     t: int
     latents: dict[str, Tensor]
-    loss: float | None
+    loss: float | None = None
+    first_loss: float | None = None
 
 
 def look_at_batch(config: Train, run: Run, trained: bool) -> tuple[StableDiffusion, list[Column]]:
@@ -138,8 +140,9 @@ def predictions(
     latents |= {NOISED: x_t} | _teacher_rows(teacher, x_t, batch, answers)
     prediction = student(x_t, batch.t, batch.context, batch.pooled)
     latents[STUDENT] = student.x_0(prediction, x_t, batch.t)
-    loss = _loss(prediction, student, replace(batch, answers=answers), config)
-    return _column(caption, batch.t, latents, loss)
+    answered = replace(batch, answers=answers)
+    losses = [_loss(side, student, answered, config) for side in (prediction, answers[1])]
+    return Column(caption, int(batch.t[0]), _on_cpu(latents), *losses)
 
 
 def _loss(prediction: Tensor, student: Student, batch: Batch, config: Train) -> float | None:
@@ -158,7 +161,7 @@ def _own_sampling(teacher: Student, student: Student, batch: Batch, caption: str
     x_t = add_noise(x_0, batch.rollout.noise, *student.levels(batch.t))
     latents = {"its own sampling": x_start, STUDENT: x_0, "its answer, noised": x_t}
     latents |= _teacher_rows(teacher, x_t, batch, teacher.teacher_pair(x_t, batch))
-    return _column(caption, start, latents, None)
+    return Column(caption, int(start[0]), _on_cpu(latents))
 
 
 def _teacher_rows(
@@ -169,5 +172,5 @@ def _teacher_rows(
     return {name: teacher.x_0(prediction, x_t, batch.t) for name, prediction in rows}
 
 
-def _column(caption: str, t: Tensor, latents: dict[str, Tensor], loss: float | None) -> Column:
-    return Column(caption, int(t[0]), {name: row[0].cpu() for name, row in latents.items()}, loss)
+def _on_cpu(latents: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: row[0].cpu() for name, row in latents.items()}

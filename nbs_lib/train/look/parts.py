@@ -40,13 +40,15 @@ def parts_table(config: Train) -> str:
     config = resolve_choices(config, run.cache)
     processes = process_count(config)
     metadata = read_cache_metadata(run.cache)
+    *networks, memory = measured_rows(config, run, metadata["base"])
     rows = [
-        *measured_rows(config, run, metadata["base"]),
+        *networks,
         ("objective", describe_objective(config)),
         ("data", describe_data(Examples(run.cache, config), metadata)),
         ("steps", describe_steps(config, processes * config.num_nodes)),
         ("optimizer", describe_optimizer(config)),
         ("engine", describe_engine(config, processes)),
+        memory,
     ]
     return html_table("", ("part", "in this training"), rows)
 

@@ -47,9 +47,9 @@ BEFORE = (
     "Nothing is learned yet: the student points at what the base points at, blurred at first.",
 )
 AFTER = (
-    "The same examples, noise and levels as before. The teacher's rows are as they were, and its "
+    "The same examples, noise and levels as above. The teacher's rows are as they were, and its "
     "row with the caption is where the student began.",
-    "The same prompts and noise as before; all rows follow from what the student does now.",
+    "The same prompts and noise as above; all rows follow from what the student does now.",
 )
 
 
@@ -59,12 +59,12 @@ class BatchSheet:
 
     png: b"" if there is none.
     words: what there is to see, or why there is no picture.
-    losses: of the student for each example; [] if its target moves with it.
+    losses: of the student for each example, as it began and now; [] if its target moves with it.
     """
 
     png: bytes
     words: list[str]
-    losses: list[float]
+    losses: list[tuple[float, float]]
 
     def _repr_html_(self) -> str:
         words = "".join(f"<p>{escape(text)}</p>" for text in self.words)
@@ -102,13 +102,15 @@ def batch_sheet(config: Train, trained: bool = False) -> BatchSheet:
     return BatchSheet(png, _words(config, trained, losses), losses)
 
 
-def _words(config: Train, trained: bool, losses: list[float]) -> list[str]:
-    words = [HELP[config.objective].format(w=f"{config.guidance_scale:g}")]
+def _words(config: Train, trained: bool, losses: list[tuple[float, float]]) -> list[str]:
     samples = config.objective == "distribution"
-    words.append((AFTER if trained else BEFORE)[samples])
+    words = [AFTER[samples]]
+    if not trained:
+        words = [HELP[config.objective].format(w=f"{config.guidance_scale:g}"), BEFORE[samples]]
     if losses:
-        mean = sum(losses) / len(losses)
-        words.append(f"Mean loss of these {len(losses)}: {mean:.4g}.")
+        first, now = np.mean(losses, axis=0)
+        after = f", and {now:.4g} after the training" if trained else ""
+        words.append(f"The mean loss of these {len(losses)} is {first:.4g}{after}.")
     return words
 
 
@@ -117,7 +119,7 @@ def _draw(config: Train, run: Run, trained: bool) -> bytes:
     base, columns = look_at_batch(config, run, trained)
     buffer = BytesIO()
     sheet_page(columns, decode_rows(base, columns)).save(buffer, "PNG")
-    losses = [column.loss for column in columns if column.loss is not None]
+    losses = [(column.first_loss, column.loss) for column in columns if column.loss is not None]
     return json.dumps(losses).encode() + b"\n" + buffer.getvalue()
 
 

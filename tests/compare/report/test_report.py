@@ -367,7 +367,7 @@ def test_parameters_are_written_as_a_reader_would(x, text):
 
 
 def test_the_table_of_a_notebook_has_every_number_with_its_interval(results):
-    html = numbers_table(SimpleNamespace(results=results))
+    html = numbers_table(SimpleNamespace(results=results)).replace("\xa0", " ")
     rate = results["contenders"]["tuned"]["caption_first"]
     ends = (rate["rate"], rate["low"], rate["high"])
     assert "{:.0%} [{:.0%}, {:.0%}]".format(*ends).replace("%", " %") in html

@@ -67,8 +67,7 @@ test-all: setup
 
 lab: setup
 	@echo "lab: JupyterLab on 127.0.0.1"
-	@$(PY) -c 'from nbs_lib.pipeline.paths import copy_notebooks; copy_notebooks()'
-	@$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/outputs/lab/0_start.ipynb $(LAB_FLAGS)
+	@$(PY) -m nbs_lib lab -- $(LAB_FLAGS)
 
 # The site's packages are an extra, so that setup does not wait for them.
 .venv/.docs: .venv/.ready

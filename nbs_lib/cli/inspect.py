@@ -118,15 +118,17 @@ def lab(
         typer.Argument(help="Flags for JupyterLab, after --, e.g. -- --no-browser."),
     ] = None,
 ):
-    """Open JupyterLab on the notebooks, on this machine only."""
+    """Open JupyterLab on copies of the notebooks in outputs/lab, on this machine only."""
     import os
     import sys
 
     from ..files import ROOT
+    from ..pipeline.paths import copy_notebooks
 
     with report_errors():
+        start = copy_notebooks().relative_to(ROOT) / "0_start.ipynb"
         # the notebooks find the library from there
         os.chdir(ROOT)
-        options = ["--ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks", *(flags or [])]
+        options = ["--ip=127.0.0.1", f"--LabApp.default_url=/lab/tree/{start}", *(flags or [])]
         # exec, so that Ctrl-C goes to JupyterLab alone
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *options])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from zipfile import ZipFile
 
+import nbformat
 import pytest
 from lab import TOKEN, WAIT, Lab, jupyterlab, opened_playground, write_playground
 from PIL import Image

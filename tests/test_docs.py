@@ -355,7 +355,8 @@ def other_checkpoints(world: World) -> str:
     from nbs_lib.train.checkpoint.resume import refuse_others
 
     process = SimpleNamespace(is_main_process=True, process_index=0, wait_for_everyone=lambda: None)
-    state = SimpleNamespace(shared_state=dict, process_state=dict)
+    links = lambda folder, step: {}  # noqa: E731
+    state = SimpleNamespace(shared_state=dict, process_state=dict, link_files=links)
     save_checkpoint(process, state, world.folder, 1, {"parameters": "a"}, Train(steps=300))
     return raised(
         refuse_others,

@@ -87,12 +87,14 @@ class ControlPanel(LiveWidget):
         # contenders that no option stands for keep a place where they can be edited
         self.other_contenders = "\n".join(name for name in config.contenders if name not in names)
         dials = {option.name: option.dial for option in self.options if option.dial}
-        self.scales = {name: config.adapter_scale for name in dials}
-        self.scales["guided"] = config.guidance_scale or resolver.w_train
+        scales = {name: config.adapter_scale for name in dials}
+        scales["guided"] = config.guidance_scale or resolver.w_train
         # its slider is of w if it was measured which λ gives it
         if "tuned" in dials and dials["tuned"].word == "for":
             w = guidance_scale_at(resolver.metadata, config.adapter_scale)
-            self.scales["tuned"] = round(w, 2)
+            scales["tuned"] = round(w, 2)
+        # at once: the page hears of a new dict, not of a change inside
+        self.scales = scales
 
     def request(self, config: Play) -> Play:
         """Return the parameters in the fields, each contender with its scale.

@@ -304,7 +304,7 @@ def test_difference_of_two_runs(outputs):
     ]
     assert summary[0] == "parameters: equal"
     assert summary[1] == "versions:   1 differ: torch one | two"
-    assert "differ: loss 0.1 | 0.3" in summary[2], "by the short name that people look for"
+    assert "loss 0.1 | 0.3" in summary[2], "by the short name that people look for"
     assert summary[4].endswith("the others 3.3 of 255 apart; p00_s0_tuned.png the most, 3.3")
     same = describe_difference(one, one, difference(one, one))
     assert len(same) == 6 and sum(line.endswith("equal") for line in same) >= 4

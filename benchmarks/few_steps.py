@@ -94,7 +94,8 @@ def measure_training(name: str) -> dict:
     else:
         run, seconds = train_recipe(name, recipe, changed), None
     stage = json.loads((run / "run.json").read_text())["stages"]["train"]
-    parameters = stage["parameters"]
+    # without the place, which is this machine's
+    parameters = {name: value for name, value in stage["parameters"].items() if name != "run"}
     return {"seconds": seconds, "training_seconds": stage["seconds"], "parameters": parameters}
 
 

@@ -527,7 +527,7 @@ def lab_text(result: dict) -> str:
                 f"| {name} | {caption_first} | {clip} | {contender['nfe']:g} "
                 f"| {contender['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
             )
-        turns = ", ".join(f"{turn['asked']:g}: {turn['w']:.2f}" for turn in part["dial"]["turns"])
+        turns = ", ".join(f"{turn['target']:g}: {turn['w']:.2f}" for turn in part["dial"]["turns"])
         # none was measured of some adapters
         if turns:
             lines.append(f"\nThe dial, the guidance scale asked for and the nearest one: {turns}.")

@@ -115,7 +115,7 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     }
     frontier |= {
         "saved": {"selective-50": {"time": 0.21}},
-        "dial": {"turns": [{"asked": 2.0, "w": 1.8}]},
+        "dial": {"turns": [{"target": 2.0, "w": 1.8}]},
     }
     headless = {"runs": 50, "failed": 0, "hung": 1, "seconds": 15.0}
     page.save(

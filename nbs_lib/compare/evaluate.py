@@ -77,7 +77,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     dial = dial_settings(resolver, config)
     # a progress bar needs the number before the first picture
     n_pictures = len(settings) * (len(prompts) + n_more)
-    n_pictures += len(dial) * len(measured.prompts) + len(cells)
+    n_pictures += (len(dial) if dial else 0) * len(measured.prompts) + len(cells)
     fine_tuned = resolver.objective == "finetune"
     examples = read_own_examples(Run(config.run)) if fine_tuned else None
     n_pictures += len(BEFORE_AND_AFTER) * len(examples.captions) if examples else 0
@@ -87,7 +87,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
         scored = samples
         if n_more:
             scored = sample_contenders(cache, settings, measured.prompts, measured.seeds)
-        if len(dial):
+        if dial is not None:
             measured_dial = measure_dial(cache, dial, measured.prompts, measured.seeds)
         if cells:
             grid = sample_grid(cache, cells, config)

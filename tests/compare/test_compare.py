@@ -174,7 +174,7 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
     ]
     options = {
         "contenders": more,
-        "dial_at": [1.5, 2.0],
+        "dial_at": [1.5, 2.0, 4.0],
         "axes": ["steps: 1 | 2", "w: 1 | 3", "contender: guided | selective-50"],
         "captions": 5,
     }
@@ -195,7 +195,10 @@ def test_every_feature_together_and_again_from_the_cache(trained, capsys):
     turns = results["dial"]["turns"]
     # w 2.5 at λ 1 is expected of an adapter without a measured dial
     scales = [row["adapter_scale"] for row in turns]
-    assert [row["asked"] for row in turns] == [1.5, 2.0] and scales == pytest.approx([1 / 3, 2 / 3])
+    assert [row["target"] for row in turns] == [1.5, 2.0]
+    assert scales == pytest.approx([1 / 3, 2 / 3])
+    # the adapter's dial ends before
+    assert results["dial"]["beyond"] == [4.0] and results["dial"]["highest"] == 2.5
     assert results["dial"]["pictures"] == 5
     assert [cut["tokens"] > cut["read"] for cut in results["cut_prompts"]] == [True]
     message, stderr = capsys.readouterr()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...config import Compare
+from ...models.lora.dial import dial_points
 from ..sampling.sample_cache import SampleCache
 from ..sampling.settings import SamplingSettings, SettingsResolver
 from .confidence import bootstrap_interval, by_prompt
@@ -25,41 +26,47 @@ class DialSettings:
     """The settings to sample, for a measurement of a dial.
 
     tried: the base at evenly spaced w, the first of which is 1
-    guided, tuned: the base and tuned at each w that is asked for
+    guided, tuned: the base and tuned at each target w that the adapter gives
+    beyond: target w that it does not give
+    highest: the largest w that it gives
     """
 
     tried: list[SamplingSettings]
     guided: list[SamplingSettings]
     tuned: list[SamplingSettings]
+    beyond: list[float]
+    highest: float
 
     def __len__(self) -> int:
         return len(self.tried) + len(self.guided) + len(self.tuned)
 
 
-def dial_settings(resolver: SettingsResolver, config: Compare) -> DialSettings:
-    """Return the settings to sample; none unless an adapter that holds guidance is to be measured.
-
-    Errors: ValueError if the adapter gives no such w.
-    """
-    asked = config.dial_at
+def dial_settings(resolver: SettingsResolver, config: Compare) -> DialSettings | None:
+    """Return the settings to sample; None unless an adapter of guidance is to be measured."""
+    targets = config.dial_at
     # other objectives teach no guidance, and a full model has no λ
-    if not asked or resolver.objective != "guidance" or resolver.full_model:
-        return DialSettings([], [], [])
+    if not targets or resolver.objective != "guidance" or resolver.full_model:
+        return None
+    highest = dial_points(resolver.metadata)[-1][0]
+    # what this adapter has not learned is no reason to measure nothing
+    within = [w for w in targets if w <= highest]
+    beyond = [w for w in targets if w > highest]
 
     def guided(scales: Sequence[float]) -> list[SamplingSettings]:
         return [resolver.resolve("guided", config.steps, guidance=w) for w in scales]
 
-    tuned = [resolver.resolve(f"tuned for {w:g}", config.steps) for w in asked]
-    return DialSettings(guided(scales_to_try(asked)), guided(asked), tuned)
+    tuned = [resolver.resolve(f"tuned for {w:g}", config.steps) for w in within]
+    tried = guided(scales_to_try(within)) if within else []
+    return DialSettings(tried, guided(within), tuned, beyond, highest)
 
 
 def measure_dial(
     cache: SampleCache, settings: DialSettings, prompts: list[str], seeds: list[int]
 ) -> dict:
-    """Return the scales that were tried, `w`, and a row for each w that was asked for, `turns`.
+    """Return the scales that were tried, `w`, and a row for each target that is given, `turns`.
 
-    A row has the asked w, its λ, the nearest w with its interval over prompts, None if it may lie
-    beyond the scales that were tried, and the distance ratio to guided at the asked w.
+    A row has the target w, its λ, the nearest w with its interval over prompts, None if it may lie
+    beyond the scales that were tried, and the distance ratio to guided at the target w.
     """
 
     def latents(settings: SamplingSettings):
@@ -83,7 +90,7 @@ def measure_dial(
         distances = [latent_mse(other, target) for other in (pictures, tried[0])]
         rows.append(
             {
-                "asked": guided.w,
+                "target": guided.w,
                 "adapter_scale": adapter_scale,
                 "w": nearest_of_medians(*errors),
                 "low": low,
@@ -91,13 +98,19 @@ def measure_dial(
                 "distance_ratio": ratio_with_interval(*distances, prompts),
             }
         )
-    return {"w": scales, "turns": rows, "pictures": len(prompts)}
+    return {
+        "w": scales,
+        "turns": rows,
+        "beyond": settings.beyond,
+        "highest": settings.highest,
+        "pictures": len(prompts),
+    }
 
 
-def scales_to_try(asked: Sequence[float]) -> list[float]:
+def scales_to_try(targets: Sequence[float]) -> list[float]:
     """Return guidance scales from 1 to beyond the largest one that is asked for."""
     # 1.4: the nearest w may be larger than asked, and must lie within the scales
-    highest = min(100.0, max(2.0, 1 + 1.4 * (max(asked) - 1)))
+    highest = min(100.0, max(2.0, 1 + 1.4 * (max(targets) - 1)))
     return [round(float(w), 3) for w in np.linspace(1, highest, POINTS)]
 
 

@@ -89,7 +89,7 @@ def frontier(evaluation: Evaluation) -> Figure:
 def dial(evaluation: Evaluation) -> Figure | None:
     """Return a plot of the dial; None if it was not measured."""
     measured = evaluation.results["dial"]
-    if not measured:
+    if not measured or not measured["turns"]:
         return None
     return plots.dial(measured["turns"])
 

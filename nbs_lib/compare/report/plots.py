@@ -219,18 +219,18 @@ def dial(rows: Sequence[dict]) -> Figure:
     rows: `turns` of `measure_dial`
     """
     figure, axes = _axes(3.8)
-    asked = np.array([row["asked"] for row in rows])
-    ends = np.array([1.0, asked.max()])
+    targets = np.array([row["target"] for row in rows])
+    ends = np.array([1.0, targets.max()])
     axes.plot(
         ends, ends, color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)), label="as it was asked for"
     )
     # None becomes NaN, which is a gap: there w lies beyond the scales that were tried
     measured = np.array([row["w"] for row in rows], float)
     colour = CONTENDER_COLOURS["tuned"]
-    axes.plot(asked, measured, color=colour, linewidth=2, marker="o", label="measured")
+    axes.plot(targets, measured, color=colour, linewidth=2, marker="o", label="measured")
     for row in rows:
         if row["low"] is not None:
-            axes.plot([row["asked"]] * 2, [row["low"], row["high"]], color=colour, linewidth=1.2)
+            axes.plot([row["target"]] * 2, [row["low"], row["high"]], color=colour, linewidth=1.2)
     axes.set_ylabel("guidance scale w of the pictures", **SMALL)
     axes.legend(frameon=False, fontsize=9)
     _finish(axes, "The dial: guidance in one pass", "guidance scale w that was asked for")

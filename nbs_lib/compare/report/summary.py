@@ -77,9 +77,12 @@ def summary(comparison: Any) -> str:
     for row in measured["turns"]:
         w = "beyond what was tried" if row["w"] is None else f"{row['w']:.2f}"
         lines.append(
-            f"asked for w = {row['asked']:g}, λ = {row['adapter_scale']:.2f}: nearest to w = {w}, "
+            f"asked for w = {row['target']:g}, λ = {row['adapter_scale']:.2f}: nearest to w = {w}, "
             f"distance to guided there {_ratio(row['distance_ratio'])}"
         )
+    if measured.get("beyond"):
+        beyond = ", ".join(f"{w:g}" for w in measured["beyond"])
+        lines.append(f"asked for w = {beyond}: this adapter gives {measured['highest']:g} at most")
     lines += _likeness_lines(results)
     # a fine-tuned model is sampled like its base
     if results["objective"] != "finetune":

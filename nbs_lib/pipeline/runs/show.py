@@ -99,7 +99,7 @@ def next_steps(run: Run, onepass: str) -> list[str]:
     page = files.get("report", page)
     lines = [
         f"open: {page} in a browser; outputs/index.html lists all runs",
-        f"try:  {onepass} lab: in notebooks/playground.ipynb this adapter draws your own prompts",
+        f"try:  {onepass} lab: in playground.ipynb this adapter draws your own prompts",
     ]
     if record["stages"]["train"].get("parameters", {}).get("objective") == "finetune":
         prompts = "-p 'compare.prompts=[YOUR PROMPT]'"

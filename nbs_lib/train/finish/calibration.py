@@ -1,7 +1,7 @@
 """The dial of a trained guidance adapter, measured on held-out examples.
 
 At one state, guidance moves the conditional prediction along the direction cond − uncond, and an
-adapter at scale λ along about the same one. How far, on the mean of states at all noise levels, is
+adapter at scale λ along about the same one. How far, on the mean of states of guided samplings, is
 the guidance scale that λ stands for: w = 1 + ⟨change, direction⟩ / ⟨direction, direction⟩.
 """
 
@@ -9,24 +9,29 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
+import diffusers
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...cache.format import N_TIMESTEPS
 from ...config import Train
 from ...diffusion import distillation_weight
+from ...models import TextEmbeddings
 from ...models.lora.dial import Points
 from ...models.lora.layers import scale_lora
 from ..data.batch import Batch
-from ..data.dataset import Examples
+from ..sampling import Passes, sample
 from ..setup import TrainingState
 from ..zero import partitioned
 
-SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # λ that are tried
-LEVELS = 8  # noise levels of each example
-# guidance scales that people ask for
-ASKED = (1.25, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 7.5, 8, 9, 10, 12, 15, 20)
+# λ that are tried. A larger one changes the prediction further, but not the pictures: they follow
+# the projection up to λ = 1
+SCALES = (0.25, 0.5, 0.75, 1.0)
+MOST_EXAMPLES = 16  # that are sampled; a large base takes a minute for them on a GPU
+STEPS = 25  # of a guided sampling
+EVERY = 4  # of these steps one is measured
+# round guidance scales, whose λ a card says
+ROUND_SCALES = (1.25, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 7.5, 8, 9, 10, 12, 15, 20)
 
 
 @torch.no_grad()
@@ -42,20 +47,51 @@ def measure_dial(config: Train, training: TrainingState, main: bool) -> Points:
     if not (main or partitioned(training.parameters)):
         return []
     training.student.eval()
-    device = training.student.alphas_cumprod.device
-    sums = sum(_along_guidance(training.student, batch.to(device)) for batch in _states(examples))
+    sums = sum(_along_guidance(training.student, batch) for batch in _states(config, training))
     *along, whole = sums.tolist()
     return points_of([1 + value / whole for value in along]) if whole else []
 
 
-def _states(examples: Examples) -> Iterator[Batch]:
-    """Yield the held-out examples at several noise levels each."""
-    for batch in examples.held_out_batches():
-        # noised anew: kept answers are of other states
-        batch = replace(batch, answers=None, x_t=None)
-        for level in range(LEVELS):
-            shift = level * N_TIMESTEPS // LEVELS
-            yield replace(batch, t=(batch.t + shift) % N_TIMESTEPS)
+def _states(config: Train, training: TrainingState) -> Iterator[Batch]:
+    """Yield held-out captions with states of their guided samplings.
+
+    Not with noised examples: an adapter changes these less than the states that it will meet.
+    """
+    student = training.student
+    n_left = MOST_EXAMPLES
+    generator = torch.Generator().manual_seed(0)
+    for batch in training.examples.held_out_batches():
+        batch = _first_rows(batch, n_left).to(student.alphas_cumprod.device)
+        n_left -= len(batch.t)
+        noise = torch.randn(batch.noise.shape, generator=generator).to(batch.noise.device)
+        for x_t, t in _guided_states(config, training, batch, noise)[::EVERY]:
+            # kept answers are of other states
+            yield replace(batch, answers=None, x_t=x_t, t=t)
+        if not n_left:
+            return
+
+
+def _first_rows(batch: Batch, count: int) -> Batch:
+    return batch.map(lambda tensor: tensor[:count])
+
+
+def _guided_states(
+    config: Train, training: TrainingState, batch: Batch, noise: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Return x_t [n, c, h, w] and t [n] at each step of the guided sampling of a batch's texts."""
+    states = []
+
+    def predict(x_t, t, context, pooled=None):
+        states.append((x_t, t))
+        return training.student.base_prediction(x_t, t, context, pooled)
+
+    scheduler = training.base.scheduler(diffusers.DDIMScheduler)
+    text = TextEmbeddings(batch.context, batch.pooled)
+    uncond = TextEmbeddings(batch.uncond, batch.uncond_pooled)
+    passes = Passes(predict, scheduler, STEPS, guided=True)
+    sample(passes, noise, text, uncond, config.guidance_scale)
+    # each step makes two passes at its state
+    return states[::2]
 
 
 def _along_guidance(student, batch: Batch) -> Tensor:
@@ -80,7 +116,7 @@ def _along_guidance(student, batch: Batch) -> Tensor:
 
 
 def points_of(measured: list[float]) -> Points:
-    """Return the dial of a measurement, as far as w rises with λ.
+    """Return the dial of a measurement, as far as w rises with λ; its last pair is measured.
 
     measured: the w of each of SCALES
     """
@@ -92,8 +128,10 @@ def points_of(measured: list[float]) -> Points:
         rising += 1
     scales = [0.0, *SCALES][:rising]
     w = w[:rising]
-    return [
-        [float(asked), round(float(np.interp(asked, w, scales)), 3)]
-        for asked in ASKED
-        if asked <= w[-1]
-    ]
+    highest = round(w[-1], 2)
+    # an adapter that has learned nothing has no dial
+    if highest <= 1:
+        return []
+    targets = [target for target in ROUND_SCALES if target < highest]
+    points = [[float(target), round(float(np.interp(target, w, scales)), 3)] for target in targets]
+    return [*points, [highest, scales[-1]]]

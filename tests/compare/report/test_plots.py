@@ -109,8 +109,8 @@ def test_labels_of_points_that_coincide_do_not_overlap(tmp_path):
 
 def test_the_dial_is_drawn_beside_the_diagonal():
     rows = [
-        {"asked": asked, "w": w, "low": w - 0.5, "high": w + 0.5}
-        for asked, w in ((1.5, 2.0), (4.0, 3.0))
+        {"target": target, "w": w, "low": w - 0.5, "high": w + 0.5}
+        for target, w in ((1.5, 2.0), (4.0, 3.0))
     ]
     figure = dial(rows)
     expected, measured, *intervals = figure.axes[0].lines

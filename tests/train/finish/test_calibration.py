@@ -29,12 +29,13 @@ def test_a_dial_is_inverted_as_far_as_it_rises():
         [4.0, 0.75],
         [4.5, 0.875],
         [5.0, 1.0],
-        [6.0, 1.25],
-        [7.0, 1.5],
     ]
+    # the largest w is no round one
+    assert points_of([1.3, 1.6, 1.8, 1.9]) == [[1.25, 0.208], [1.5, 0.417], [1.9, 1.0]]
     # it falls after λ = 0.75: a larger λ gives no more guidance
-    assert points_of([1.5, 1.8, 2.1, 2.0, 2.4, 3.0]) == [[1.25, 0.125], [1.5, 0.25], [2.0, 0.667]]
-    assert points_of([1.0] * 6) == points_of([0.9] * 6) == []
+    expected = [[1.25, 0.125], [1.5, 0.25], [2.0, 0.667], [2.1, 0.75]]
+    assert points_of([1.5, 1.8, 2.1, 2.0]) == expected
+    assert points_of([1.0] * 4) == points_of([0.9] * 4) == points_of([1.001] * 4) == []
 
 
 def test_the_adapter_scale_lies_between_the_measured_ones():
@@ -78,6 +79,7 @@ class Follower:
         inject_adapter_in_model(LoraConfig(r=1, lora_alpha=1, target_modules=["0"]), network)
         self.lora_layers = lora_layers(network)
         self.share = share
+        self.times: list[int] = []
         generator = torch.Generator().manual_seed(1)
         self.pair = torch.randn(2, *batch.noise.shape, generator=generator)
         # across the direction of guidance, which must not count
@@ -90,8 +92,12 @@ class Follower:
         return alpha_sigma(LEVELS, t)
 
     def noisy_latents(self, batch):
-        assert batch.x_t is None
-        return batch.noise
+        assert batch.answers is None
+        self.times.append(int(batch.t[0]))
+        return batch.x_t
+
+    def base_prediction(self, x_t, t, context, pooled=None):
+        return torch.zeros_like(x_t)
 
     def teacher_pair(self, x_t, batch):
         return tuple(self.pair)
@@ -121,10 +127,13 @@ def test_a_dial_is_the_share_of_guidance_that_an_adapter_adds():
     )
     student = Follower(2.0, batch)
     examples = SimpleNamespace(held_out=torch.arange(3), held_out_batches=lambda: [batch])
-    training = SimpleNamespace(examples=examples, student=student, parameters=[])
+    base = SimpleNamespace(scheduler=lambda kind: kind(steps_offset=1))
+    training = SimpleNamespace(base=base, examples=examples, student=student, parameters=[])
     dial = measure_dial(Train(), training, main=True)
     assert dial == points_of([1 + 2 * scale for scale in SCALES])
     assert student.lora_layers[0].scaling["default"] == 1.0
+    # every fourth of 25 steps of the base's own sampling
+    assert student.times == [961, 801, 641, 481, 321, 161, 1]
     for other in (Train(objective="finetune"), Train(method="full")):
         assert measure_dial(other, training, main=True) == []
     assert measure_dial(Train(), training, main=False) == []

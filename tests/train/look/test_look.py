@@ -1,4 +1,4 @@
-"""What 2_train shows of a training: its parts, and a batch before and after it."""
+"""The looks of 2_train: the parts of a training, and a batch before and after it."""
 
 import io
 import os

@@ -147,10 +147,20 @@ class Lab:
 
     def run_all(self):
         """Run all cells, to the end of the last one."""
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        last = self.page.locator(".jp-Notebook .jp-CodeCell").last
-        expect(last.locator(".jp-OutputArea-output").first).to_be_visible(timeout=WAIT)
+        outputs = self.page.locator(".jp-Notebook .jp-CodeCell").last.locator(
+            ".jp-OutputArea-output"
+        )
+        waiting = self.page.locator(".jp-Notebook .jp-InputPrompt", has_text="[*]:")
+        # JupyterLab forgets the cells that wait while it connects to the kernel once more, which
+        # it does seldom after a page has loaded; a person presses again
+        for _ in range(3):
+            self.page.get_by_role("menuitem", name="Run", exact=True).click()
+            self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            waiting.first.wait_for(timeout=WAIT)
+            expect(waiting).to_have_count(0, timeout=WAIT)
+            if outputs.count():
+                return
+        expect(outputs.first).to_be_visible(timeout=1)
 
     def drawn(self) -> list[str]:
         """Return the pictures of the newest row, once the drawing has ended."""

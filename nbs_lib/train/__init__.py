@@ -6,12 +6,15 @@ student        the UNet that learns, and the teacher inside it
 data/          the cache, as batches
 setup          the parts of a training
 networks       the UNet with its adapters, and its teacher
+lora_cast      the adapter's weights in passes of low precision, and the loss scale of fp16
+compilation    the UNet compiled by torch.compile
 accelerator    the Accelerator of a process
 zero           DeepSpeed's settings, and whole weights from their parts
 checkpoint/    checkpoints: written, verified, resumed; the best weights
 validation     held-out loss, and pictures during the training
 sampling       latents from noise, by the student or by its teacher
 finish/        the end: the dial measured, the weights saved, loaded back and described
+resolve        parameters that the machine and the cache decide
 launch/        the processes: checked, started, stopped, on one host or several
 memory/        the memory plan
 look/          the parts of a training, and what it does to a few examples, for the notebook
@@ -48,12 +51,12 @@ from .errors import COLLECTIVE_TIMEOUT, LaunchError
 from .finish.result import TrainingResult
 from .launch import launcher
 from .launch.preflight import check_machine, process_count
-from .launch.resolve import CHOICES, resolve_choices
 from .loop import training_function
 from .memory.estimate import MemoryPlan, check_fits, plan_memory
 from .monitor.metrics import start_metrics
 from .monitor.plots import draw_curves
 from .monitor.usage import UsageMonitor
+from .resolve import CHOICES, resolve_choices
 
 __all__ = ["TrainingResult", "train"]
 
@@ -115,6 +118,11 @@ def _resolve(config: Train, run: Run) -> Train:
     resolved = resolve_choices(config, run.cache)
     if config.epochs:
         print(f"{config.epochs} epoch{'s' * (config.epochs > 1)}: {resolved.steps} steps")
+    if not config.batch_size:
+        print(
+            f"batch_size: {resolved.batch_size}, the largest that the memory plan allows; "
+            f"learning_rate stays {config.learning_rate:g}"
+        )
     if config.mixed_precision == "auto":
         print(f"mixed_precision: {resolved.mixed_precision}")
     return resolved

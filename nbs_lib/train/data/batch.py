@@ -65,7 +65,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device, its answers in fp32."""
-        moved = self.map(lambda tensor: tensor.to(device))
+        # pinned tensors are copied while the caller goes on; others are there at once
+        moved = self.map(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
         if moved.answers:
             moved = replace(moved, answers=tuple(tensor.float() for tensor in moved.answers))
         return moved

@@ -6,7 +6,6 @@ subprocess_launcher   accelerate's launch, in a separate process
 subprocess_worker     a process that it starts
 rendezvous            the address on which they meet
 preflight             the needs of a training, checked before the start
-resolve               parameters that the machine and the cache decide
 side_process          a function in a process beside the kernel, before the training
 multinode             several hosts: agreement, and the end when one disappears
 graceful_stop         the agreement after each step to save or to end

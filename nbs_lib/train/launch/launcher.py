@@ -26,6 +26,7 @@ from ...config import Train
 from ...run.run import Run
 from ..checkpoint.checkpoint import Inputs
 from ..checkpoint.resume import candidates
+from ..compilation import compile_environment
 from ..errors import (
     LaunchError,
     clear_failures,
@@ -92,6 +93,7 @@ def _environment(config: Train, interface: str | None) -> dict[str, str]:
         "tokenizers_parallelism": "false",
         "torch_elastic_shutdown_timeout": str(int(PATIENCE)),
         **engine_environment(),
+        **compile_environment(config),
     }
     for name in ("gloo_socket_ifname", "nccl_socket_ifname"):
         # a cluster's own setting is for several hosts; one host listens on the loopback alone

@@ -1,6 +1,7 @@
 """A training observed while it runs.
 
 metrics     metrics.jsonl and the progress bar
+host_copy   a GPU's numbers on the CPU, for which nobody waits
 usage       usage.jsonl, and the live loss curve
 hardware    CPU, memory and GPUs at a moment
 phases      the phase of each process, and since when

@@ -8,8 +8,8 @@ from nbs_lib.config import Train
 from nbs_lib.files import read_jsonl
 from nbs_lib.models.lora.metadata import load_metadata
 from nbs_lib.pipeline.runs.table import run_values
-from nbs_lib.train.launch import resolve
-from nbs_lib.train.launch.resolve import resolve_choices
+from nbs_lib.train import resolve
+from nbs_lib.train.resolve import resolve_choices
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def test_on_a_cpu_small_batches_are_in_fp32_and_others_in_bf16(
     [
         ((8, 0), {}, "bf16"),
         ((7, 5), {}, "fp16"),
-        ((7, 5), {"zero_stage": 2}, "fp32"),
+        ((7, 5), {"zero_stage": 2}, "fp16"),
+        ((7, 0), {"zero_stage": 3}, "fp32"),
+        ((7, 5), {"zero_stage": 2, "lora_dropout": 0.1}, "fp32"),
         ((9, 0), {"zero_stage": 3}, "bf16"),
     ],
 )

@@ -9,9 +9,8 @@ see ordinary gradients.
 Source: mixed precision training, arXiv 1710.03740, sec. 3.2.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -94,10 +93,10 @@ class LossScale:
 @contextmanager
 def cast_lora(
     layers: list[BaseTunerLayer], dtype: torch.dtype, loss_scale: LossScale | None = None
-) -> Iterator[Callable[[Tensor], Tensor]]:
+) -> Iterator[Tensor | None]:
     """Let a pass compute with the weights of the active adapter in `dtype`.
 
-    Yields the function that returns the prediction in fp32, with the loss scale in its gradient.
+    Yields the loss scale of the pass [1], None if there is none; see `ScaleGradient`.
     layers: all with an adapter, each with its own pass. After a pass with gradients the cast
         weights stay, because gradient checkpointing computes with them again.
     """
@@ -110,7 +109,7 @@ def cast_lora(
         weights += [layer.lora_A[adapter].weight, layer.lora_B[adapter].weight]
     cast = CastWeights.apply(dtype, loss_scale, scale, *weights)
     _set_cast_weights(layers, adapter, zip(cast[::2], cast[1::2], strict=True))
-    yield Tensor.float if scale is None else partial(ScaleGradient.apply, scale)
+    yield scale
     if not torch.is_grad_enabled():
         # the backward pass of an earlier pass may still need its own
         _set_cast_weights(layers, adapter, before)
@@ -162,6 +161,22 @@ class ScaleGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         """Return the scaled gradient in the prediction's type."""
         return None, (gradient * ctx.scale).to(ctx.dtype)
+
+
+class CastInput(torch.autograd.Function):
+    """An input in fp16, whose gradient is divided by the loss scale when it is in fp32 again."""
+
+    @staticmethod
+    def forward(ctx: Any, scale: Tensor, x: Tensor) -> Tensor:
+        """Return the input in fp16. scale: of the loss [1]."""
+        ctx.scale = scale
+        return x.to(torch.float16)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        """Return the gradient in fp32, zeros where it overflows."""
+        gradient = gradient.float() / ctx.scale
+        return None, torch.where(gradient.isfinite(), gradient, 0.0)
 
 
 def _split(flat: Tensor, shapes: list[torch.Size]) -> tuple[Tensor, ...]:

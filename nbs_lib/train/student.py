@@ -14,7 +14,7 @@ from ..diffusion import add_noise, alpha_sigma, classifier_free_guidance, to_eps
 from ..models.lora.layers import FAKE_SCORE, activate_lora, disable_lora, lora_layers
 from .compilation import eager_passes
 from .data.batch import Batch
-from .lora_cast import LossScale, cast_lora, has_lora_pass
+from .lora_cast import CastInput, LossScale, ScaleGradient, cast_lora, has_lora_pass
 
 AddedCondKwargs = Callable[[Tensor | None, Tensor], dict | None]
 
@@ -73,17 +73,16 @@ class Student(torch.nn.Module):
         context: text [n, tokens, width].
         pooled: text [n, p], in a family that has it.
         """
-        if not self._casts_once or self.dtype == torch.float32:
+        # compiled in fp32 too: gradients that a CUDA graph returns are overwritten by its next run
+        if not self._casts_once or (self.dtype == torch.float32 and not self.compiled):
             return self._predict(self.unet, x_t, t, context, pooled)
-        with cast_lora(self.lora_layers, self.dtype, self.loss_scale) as to_fp32:
-            return to_fp32(self._raw_prediction(self.unet, x_t, t, context, pooled))
+        with cast_lora(self.lora_layers, self.dtype, self.loss_scale) as scale:
+            # distribution learns a part of the fake score's text
+            if scale is not None and context.requires_grad:
+                context = CastInput.apply(scale, context)
+            return self._predict(self.unet, x_t, t, context, pooled, scale)
 
-    def _predict(self, unet, x_t, t, context, pooled) -> Tensor:
-        prediction = self._raw_prediction(unet, x_t, t, context, pooled)
-        # the next run of a CUDA graph overwrites what it has returned
-        return prediction.to(torch.float32, copy=self.compiled)
-
-    def _raw_prediction(self, unet, x_t, t, context, pooled) -> Tensor:
+    def _predict(self, unet, x_t, t, context, pooled, scale=None) -> Tensor:
         # each once, because an autocast would cast them in each layer that reads them
         context = context.to(self.dtype)
         if self._casts_once:
@@ -96,7 +95,10 @@ class Student(torch.nn.Module):
         eager = eager_passes(self.compiled and not self.training)
         with eager, torch.autocast(x_t.device.type, self.dtype, enabled=autocast):
             [prediction] = unet(x_t, t, context, added_cond_kwargs=added, return_dict=False)
-        return prediction
+        if scale is not None:
+            return ScaleGradient.apply(scale, prediction)
+        # the next run of a CUDA graph overwrites what it has returned
+        return prediction.to(torch.float32, copy=self.compiled)
 
     def fake_score(self) -> AbstractContextManager:
         """Let passes be those of the second adapter for a while, with or without gradients."""

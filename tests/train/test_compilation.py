@@ -105,6 +105,8 @@ def test_a_compiled_training_is_resumed_bit_for_bit_and_says_how_long_it_compile
     seconds = [line["compile_seconds"] for line in read_jsonl(run.metrics)]
     assert seconds[0] > 0 and seconds == sorted(seconds)
     assert "compile_seconds" not in read_jsonl(eager.metrics)[0]
+    assert ", compiled in " in (run.adapter / "README.md").read_text("utf-8")
+    assert "compiled" not in (eager.adapter / "README.md").read_text("utf-8")
 
 
 def losses(run: Run) -> list[float]:

@@ -156,6 +156,19 @@ def test_fp16_learns_what_would_vanish_without_the_loss_scale(tiny):
     assert float(torch.cat([x.flatten() for x in lost]).norm()) < 0.1 * results["fp32"].norm()
 
 
+def test_the_gradient_of_a_learned_text_is_not_scaled(tiny):
+    """Distribution learns a row of the fake score's text."""
+    results = []
+    for dtype in (torch.float32, torch.float16):
+        student = new_student(tiny, dtype)
+        x_t, t, context = inputs(tiny)
+        context.requires_grad_(True)
+        loss = student(x_t, t, context).square().mean()
+        results.append(torch.autograd.grad(loss, context)[0])
+    assert results[1].dtype == torch.float32
+    assert float((results[1] - results[0]).norm()) < 0.02 * float(results[0].norm())
+
+
 def test_gradients_that_overflow_count_as_zeros_and_halve_the_scale(tiny):
     student = new_student(tiny, torch.float16)
     loss_scale = student.loss_scale

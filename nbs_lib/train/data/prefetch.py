@@ -48,10 +48,11 @@ class BatchLoader:
     def _load(self, step: int, index: int) -> Batch:
         share = index * self._processes + self._process
         batch = self._examples.batch(step, share, self._passes * self._processes)
-        if self._stream is not None:
-            # only pinned memory is copied while the GPU computes
-            batch = batch.map(Tensor.pin_memory)
-        return batch.to(self._device)
+        if self._stream is None:
+            return batch.to(self._device)
+        # only pinned memory is copied while the GPU computes; some texts are one row, expanded
+        pinned = batch.map(lambda tensor: tensor.contiguous().pin_memory())
+        return pinned.to(self._device, non_blocking=True)
 
 
 def _record_use(tensor: Tensor) -> Tensor:

@@ -224,7 +224,7 @@ def test_every_command_is_one_with_parameters_that_are_allowed(page, line, tmp_p
     """Commands that need a GPU or a cluster are parsed as well."""
     program, *arguments = shlex.split(line, comments=True)
     if program != "onepass":
-        assert program in ("make", "source", "sbatch", "kubectl")
+        assert program in ("make", "source", "sbatch", "kubectl", "hf")
         return
     if "--help" in arguments:
         return

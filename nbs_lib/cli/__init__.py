@@ -6,11 +6,12 @@ sweep     sweep
 inspect   list, show, diff, recipes, index, lab
 doctor    doctor
 clean     rm, gc, export, cache
+share     push
 
 Each module adds its commands to the application, so importing one imports all.
 """
 
-from . import clean, doctor, inspect, run, sweep
+from . import clean, doctor, inspect, run, share, sweep
 from .app import main
 
-__all__ = ["clean", "doctor", "inspect", "main", "run", "sweep"]
+__all__ = ["clean", "doctor", "inspect", "main", "run", "share", "sweep"]

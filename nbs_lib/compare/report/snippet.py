@@ -102,6 +102,7 @@ def card_usage(folder: str | Path) -> str:
     text = titled.partition("\n")[2].partition("\n| | |")[0]
     base, learned = model_paths(run, results)
     remark = f"Here, the folder is `{learned!r}`"
-    if not results["whole_model"]:
+    # of a base on the hub, the card has the id
+    if "(BASE)" in text:
         remark = f"Here, `BASE` is `{base!r}` and the adapter's folder `{learned!r}`"
     return f"{text.strip()}\n\n{remark}; the card is in it."

@@ -7,11 +7,12 @@ inspect   list, show, diff, recipes, index, lab
 doctor    doctor
 clean     rm, gc, export, cache
 share     push
+project   init
 
 Each module adds its commands to the application, so importing one imports all.
 """
 
-from . import clean, doctor, inspect, run, share, sweep
+from . import clean, doctor, inspect, project, run, share, sweep
 from .app import main
 
-__all__ = ["clean", "doctor", "inspect", "main", "run", "share", "sweep"]
+__all__ = ["clean", "doctor", "inspect", "main", "project", "run", "share", "sweep"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config.validation import ParameterError
 from ..files import ROOT
+from ..project import IN_CHECKOUT, is_project
 from ..run.fingerprint import notebook_hash
 from ..run.locks import RunError
 from ..run.run import Run
@@ -25,7 +26,13 @@ def outputs() -> Path:
 
 
 def notebooks() -> Path:
-    """Return the folder of the notebooks."""
+    """Return the folder of the notebooks. Errors: ParameterError outside of a project."""
+    # those of a checkout are there, unless somebody removed them
+    if not IN_CHECKOUT and not is_project(ROOT):
+        raise ParameterError(
+            f"project: there is none in {ROOT} or above; `onepass init my-project` writes one: "
+            "give the command in it"
+        )
     return ROOT / "notebooks"
 
 

@@ -17,7 +17,7 @@ picturebook      the embedded data set and the tiny Stable Diffusion trained on 
 prepare          images and captions -> cache
 train            cache -> adapter
 compare          adapter -> pictures, numbers, report
-export           adapter -> diffusers, A1111, ComfyUI, a merged pipeline, the hub
+export           adapter -> diffusers, A1111, ComfyUI, a merged pipeline, the hub, a Gradio page
 pipeline         a recipe -> the three notebooks -> a run; sweeps, lists, cluster jobs
 cli              the `onepass` command
 reference        the pages of docs/reference/, written from all of the above

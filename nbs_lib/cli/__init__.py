@@ -6,7 +6,7 @@ sweep     sweep
 inspect   list, show, diff, recipes, index, lab
 doctor    doctor
 clean     rm, gc, export, cache
-share     push
+share     push, space
 project   init
 
 Each module adds its commands to the application, so importing one imports all.

@@ -1,4 +1,4 @@
-"""Commands that share a run with others: push."""
+"""Commands that share a run with others: push, space."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -34,3 +34,20 @@ def push(
             lines.append(f"note: {pushed.remark}")
         lines.append(f"pushed: {pushed.url}" if pushed.url else f"not uploaded: {pushed.folder}")
         print_result(asdict(pushed) | {"folder": str(pushed.folder)}, lines, as_json)
+
+
+@app.command()
+def space(run: RunName, as_json: AsJson = False):
+    """Write a page of a run to share: a Gradio app, base and adapter side by side."""
+    from ..export import ExportError
+    from ..export.space import write_space
+    from ..models import BaseError
+
+    with report_errors(ExportError, BaseError):
+        folder = write_space(run)
+        lines = [
+            f"space: {folder}",
+            "try it: pip install -r requirements.txt in an environment of its own; python app.py",
+            f"share it: hf upload OWNER/NAME {folder} . --repo-type space",
+        ]
+        print_result({"folder": str(folder)}, lines, as_json)

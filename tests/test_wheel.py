@@ -1,7 +1,9 @@
 """The wheel in an environment of its own, without the checkout: init, run, lab, push, doctor."""
 
+import html
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -10,6 +12,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from nbs_lib.files import ROOT
@@ -177,3 +180,55 @@ def test_the_doctor_holds_the_packages_against_the_tested_versions(installed, pr
     findings = {finding["check"]: finding for finding in findings}
     assert findings["Python"]["state"] == findings["packages"]["state"] == "good"
     assert findings["DeepSpeed"]["fix"] == "onepass run demo -p train.deepspeed=false"
+
+
+# as a user would change the cells
+SMALL = {
+    "max_examples": 16,
+    "steps": 2,
+    "batch_size": 2,
+    "prompts": ["A person holding a cat"],
+    "captions": 0,
+    "clip": "none",
+}
+# of Colab, and of Kaggle; accelerate, for one, behaves differently there
+PLATFORM = {"COLAB_RELEASE_TAG": "release", "KAGGLE_KERNEL_RUN_TYPE": "Interactive"}
+
+
+def small_notebook(path: Path):
+    """Write the notebook for Colab with parameters that take seconds."""
+    page = nbformat.read(ROOT / "notebooks" / "colab.ipynb", 4)
+    for cell in page.cells:
+        # the captions of prepare are words
+        own = SMALL if cell.id != "prepare-cell-1" else {"max_examples": SMALL["max_examples"]}
+        for name, value in own.items():
+            cell.source = re.sub(rf"(?m)^{name} = .*", f"{name} = {value!r}", cell.source)
+    nbformat.write(page, path)
+
+
+def test_the_notebook_for_colab_installs_trains_and_ends_with_the_report(wheel, tmp_path):
+    python = fresh_environment(tmp_path / "environment")
+    (tmp_path / "google" / "colab").mkdir(parents=True)
+    (tmp_path / "google" / "colab" / "__init__.py").write_text("")
+    (content := tmp_path / "content").mkdir()
+    small_notebook(content / "colab.ipynb")
+    command = [python, "-m", "papermill", "colab.ipynb", "done.ipynb", "-k", "python3"]
+    variables = os.environ | PLATFORM | {"PYTHONPATH": str(tmp_path), "PIP_NO_INDEX": "1"}
+    done = subprocess.run(
+        [*command, "-p", "wheel", wheel, "--no-progress-bar"],
+        cwd=content,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((content / "outputs" / "notebook" / "run.json").read_text())
+    assert {stage: own["status"] for stage, own in record["stages"].items()} == dict.fromkeys(
+        ("prepare", "train", "compare"), "done"
+    )
+    # without a GPU, as everywhere else
+    assert record["stages"]["train"]["processes"] == 2
+    [shown] = nbformat.read(content / "done.ipynb", 4).cells[-1].outputs
+    frame = html.unescape(shown.data["text/html"])
+    assert (content / "outputs" / "notebook" / "report.html").read_text() in frame

@@ -15,6 +15,8 @@ from ..run.run import Run
 
 # names in outputs/ that no run may have
 RESERVED_NAMES = ("cache", "base", "lab", "index.html")
+# the notebook for Colab and Kaggle
+COLAB = "colab.ipynb"
 RUN_NAME = r"\w[\w .-]*"
 # a file system takes 255; temporary names beside a folder are longer than the folder's own
 MAX_NAME_BYTES = 200
@@ -47,6 +49,9 @@ def copy_notebooks() -> Path:
     folder = outputs() / "lab"
     folder.mkdir(parents=True, exist_ok=True)
     for original in notebooks().glob("*.ipynb"):
+        # it installs the library, which is here already
+        if original.name == COLAB:
+            continue
         copy = folder / original.name
         if copy.exists():
             if not _is_outdated(copy, original):

@@ -102,16 +102,14 @@ def page(chromium, address) -> Iterator[Page]:
 
 
 def set_number(page: Page, label: str, value: float):
-    # a slider has a field and a range of the same name
-    field = page.locator(
-        f"input[type=number][aria-label*='{label}'], label:has-text('{label}') input"
-    )
-    field.first.fill(str(value))
-    field.first.press("Enter")
+    # a slider has a field and a range
+    field = page.locator(f"input[type=number][aria-label$='{label}']")
+    field.fill(str(value))
+    field.press("Enter")
 
 
 def picture(page: Page, number: int) -> np.ndarray:
-    source = page.locator("[data-testid=image] img, .image-frame img").nth(number)
+    source = page.locator(".image-frame img").nth(number)
     source.wait_for(timeout=60_000)
     data = page.request.get(source.get_attribute("src")).body()
     return np.asarray(Image.open(BytesIO(data)).convert("RGB"))

@@ -14,13 +14,13 @@ from contextlib import suppress
 import psutil
 from accelerate.utils import broadcast_object_list
 
-from ...config import PLACE, Train
-from ...config.validation import as_parameters
-from ...files import write_atomic
-from ...run.run import Run
-from ..checkpoint.checkpoint import Inputs
-from ..errors import LaunchError, missing_host_message, record_failure
+from ..config import PLACE, Train
+from ..config.validation import as_parameters
+from ..files import write_atomic
+from ..run.run import Run
+from .errors import LaunchError, missing_host_message, record_failure
 from .preflight import process_count
+from .start import Inputs
 
 LOST_AFTER = 30  # seconds without an answer
 KEEPALIVE = 5  # seconds between the system's probes

@@ -1,4 +1,4 @@
-"""The processes of a training: the one module that starts them.
+"""The processes of a stage: the one module that starts them.
 
     notebook    forked out of the kernel by accelerate's notebook_launcher
     subprocess  new ones from accelerate's own launch, for kernels that hold what a fork cannot keep
@@ -15,29 +15,25 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from accelerate.utils import patch_environment
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
-from ...config import Train
-from ...run.run import Run
-from ..checkpoint.checkpoint import Inputs
-from ..checkpoint.resume import candidates
-from ..errors import (
+from ..config import Train
+from ..run.run import Run
+from .errors import (
     LaunchError,
     clear_failures,
     first_failure,
     first_line,
-    interrupted_error,
     record_failure,
     reserve_failure_note,
 )
 from .multinode import network_interface
 from .preflight import port_of, process_count
-from .start import PATIENCE, Job, fork_processes, start_processes
+from .start import PATIENCE, Inputs, Job, fork_processes, start_processes
 
 # The result that the main process leaves in the run's folder.
 RESULT_FILE = ".launched.json"
@@ -49,8 +45,8 @@ def launch(function: Callable, config: Train, run: Run, inputs: Inputs) -> dict:
     """Run `function(config, run, inputs)` in every process; return what the main one has written.
 
     That is the content of `RESULT_FILE`, and {} on another host than the main one.
-    Errors: LaunchError, with the reason of the first process that failed; InterruptedTraining, a
-    KeyboardInterrupt, when this process was asked to stop and all of them have ended.
+    Errors: LaunchError, with the reason of the first process that failed; KeyboardInterrupt when
+    this process was asked to stop and all of them have ended.
     """
     result_path = run.folder / RESULT_FILE
     processes = process_count(config)
@@ -65,10 +61,7 @@ def launch(function: Callable, config: Train, run: Run, inputs: Inputs) -> dict:
         with _restored_process(), patch_environment(**_environment(config, interface)):
             codes = start(job)
     except (KeyboardInterrupt, SignalException):  # the second is torch elastic's, for any signal
-        all_hosts = replace(config, num_processes=processes * config.num_nodes)
-        # only a checkpoint of this training: one of another would not be resumed
-        resumable = candidates(run.checkpoints, inputs, all_hosts)
-        raise interrupted_error(resumable[0].step if resumable else None) from None
+        raise KeyboardInterrupt from None
     except torch.distributed.DistError as failure:  # of the static rendezvous' store
         if not config.node_rank:
             raise LaunchError(f"master_port: {job.port} cannot be listened on: {failure}") from None

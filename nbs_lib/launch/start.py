@@ -17,11 +17,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.numa.binding import AffinityMode, NumaOptions
 
-from ...config import Train
-from ...files import write_atomic
-from ...run.run import Run
-from ..checkpoint.checkpoint import Inputs
-from ..errors import COLLECTIVE_TIMEOUT
+from ..config import Train
+from ..files import write_atomic
+from ..run.run import Run
+from .errors import COLLECTIVE_TIMEOUT
 from .rendezvous import use_local_rendezvous
 
 # The order of new processes, a file in the run's folder for each host.
@@ -29,6 +28,7 @@ ORDER_PREFIX = ".launch-"
 # Seconds in which processes have to end when they are asked to; see `graceful_stop` for theirs.
 PATIENCE = 60.0
 RENDEZVOUS_TIMEOUT = int(COLLECTIVE_TIMEOUT.total_seconds())
+Inputs = dict[str, str]  # hashes of everything that a stage depends on
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import socket
 import torch
 from accelerate.state import PartialState
 
-from ...config import Train
-from ...config.validation import setting
-from ..errors import LaunchError
+from ..config import Train
+from ..config.validation import setting
+from .errors import LaunchError
 
 
 def process_count(config: Train) -> int:

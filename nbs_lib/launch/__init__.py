@@ -8,6 +8,7 @@ rendezvous            the address on which they meet
 preflight             the needs of a training, checked before the start
 side_process          a function in a process beside the kernel, before the training
 multinode             several hosts: agreement, and the end when one disappears
+waiting               a further host, which waits for host 0
 graceful_stop         the agreement after each step to save or to end
 errors                the error that ended a process, in one sentence
 """

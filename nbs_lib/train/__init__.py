@@ -26,8 +26,9 @@ from accelerate.utils import patch_environment
 
 from ..config import Train
 from ..launch import launcher
-from ..launch.errors import COLLECTIVE_TIMEOUT, LaunchError, interrupted_error
+from ..launch.errors import interrupted_error
 from ..launch.preflight import check_machine, process_count
+from ..launch.waiting import await_end, await_start
 from ..models.lora.metadata import LORA_FILE
 from ..run.continuation import (
     LENGTH_PARAMETERS,
@@ -55,8 +56,6 @@ from .monitor.usage import UsageMonitor
 from .resolve import CHOICES, resolve_choices
 
 __all__ = ["TrainingResult", "train"]
-
-POLL = 0.5  # seconds between two looks at host 0's record
 
 
 def train(config: Train) -> TrainingResult:
@@ -178,34 +177,13 @@ def _train_with_host_0(config: Train, run: Run) -> TrainingResult:
     start = time.perf_counter()
     check_machine(config)
     with run.exclusive(f".host-{config.node_rank}.lock"):
-        _await_host_0(run)
+        # it may prepare first
+        await_start(run, "train")
         config = _resolve(config, run)
         _import_deepspeed(config)
         _launch(config, run, {})
-    while (record := run.stage_record("train")).get("status") == "running":
-        time.sleep(POLL)
-    if record.get("status") != "done":
-        reason = record.get("error", "it was interrupted")
-        raise LaunchError(f"host 0 did not come to its end: {reason}")
+    record = await_end(run, "train")
     return _result(config, run, record, time.perf_counter() - start)
-
-
-def _await_host_0(run: Run):
-    """Wait until host 0 trains. Errors: LaunchError if it ends before, or does not start."""
-    before = run.read()
-    # it may prepare first
-    end = time.monotonic() + COLLECTIVE_TIMEOUT.total_seconds()
-    while True:
-        record = run.read()
-        if record.get("stages", {}).get("train", {}).get("status") == "running":
-            return
-        if record != before and record.get("status") in ("failed", "interrupted"):
-            raise LaunchError(f"host 0 did not come to its training; {run.log} says why")
-        if time.monotonic() > end:
-            raise LaunchError(
-                f"host 0 was not met in {COLLECTIVE_TIMEOUT}; start the same training there"
-            )
-        time.sleep(POLL)
 
 
 def _launch(config: Train, run: Run, inputs: Inputs) -> dict:

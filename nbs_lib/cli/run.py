@@ -121,7 +121,7 @@ def _print_run(finished: Any, as_json: bool, stage: str = "compare"):
     from ..pipeline.runs.show import next_steps
     from ..pipeline.runs.table import run_values
 
-    # another host than the first has only joined a training
+    # another host than the first has only joined some stages
     if finished is not None:
         lines = [*headline(finished, stage).splitlines(), "", *next_steps(finished, command_name())]
         print_result(run_values(finished), lines, as_json)

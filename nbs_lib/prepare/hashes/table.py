@@ -27,7 +27,10 @@ class HashTable:
         # never committed: a commit would write each entry to the disk
         self._connection.execute("BEGIN")
 
-    def add(self, key: int, value: int | bytes):
+    def __contains__(self, key: int) -> bool:
+        return next(self.find(key), None) is not None
+
+    def add(self, key: int, value: int | bytes = 1):
         """Add a value under a key of 64 bits, which may have others."""
         try:
             entry = (key - MAX_HASH, value)

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,31 +73,59 @@ def test_two_hosts_make_the_cache_of_one(config, start, start_training):
     assert two.stage_record("prepare")["reused"]
 
 
-def test_a_host_alone_finishes_what_two_began(config, start):
-    hosts = [start(host, **MANY) for host in (0, 1)]
-    run = Run(config("two").run)
+@pytest.fixture
+def many(config) -> Cache:
+    """The cache of MANY, made by one host in a project of its own."""
+    return prepare(config("one", **MANY)).cache
+
+
+def wait_for_shards(run: Run, host: Any, cache: Cache, hosts: int):
+    """Wait until each of the hosts has written two shards of a cache."""
+    names = [f"{shard['name']}.safetensors" for shard in cache.meta["shards"]]
+    shares = [set(names[number::hosts]) for number in range(hosts)]
     end = time.monotonic() + 200
-    while len(stored(run.cache_store)) < 4:
-        assert time.monotonic() < end and hosts[0].poll() is None, hosts[0].output
+    while min(len(share & stored(run.cache_store).keys()) for share in shares) < 2:
+        assert time.monotonic() < end and host.poll() is None, host.output
         time.sleep(0.02)
+
+
+def check_finished(run: Run, before: dict[str, int], expected: Cache):
+    """Check that a cache is complete, and that no shard that was there was encoded again."""
+    cache = open_cache(run.cache)
+    assert 2 <= len(before) < len(cache.meta["shards"])
+    rest = [
+        row["rows"] for row in cache.meta["shards"] if f"{row['name']}.safetensors" not in before
+    ]
+    assert run.stage_record("prepare")["encoded"] == sum(rest)
+    after = {path.name: path.stat().st_ino for path in run.cache.glob("latents/*")}
+    assert before.items() <= after.items()
+    assert content(cache) == content(expected)
+
+
+def test_a_host_that_is_left_finishes_what_two_began(config, start, many):
+    run = Run(config("two").run)
+    hosts = [start(host, **MANY) for host in (0, 1)]
+    wait_for_shards(run, hosts[0], many, 2)
     os.killpg(hosts[1].pid, signal.SIGKILL)
     lost = time.monotonic()
     assert hosts[0].wait(120) != 0 and time.monotonic() - lost < 60
     assert "host 1 is gone" in hosts[0].output and "goes on where it was" in hosts[0].output
     assert run.stage_record("prepare")["status"] == "failed"
     before = stored(run.cache_store)
-    result = prepare(config("two", **MANY))
-    assert result.built.encoded == 2500 - sum(rows_of(result.cache, before))
-    after = {path.name: path.stat().st_ino for path in result.cache.folder.glob("latents/*")}
-    assert before.items() <= after.items() and len(after) == 20
-    assert content(result.cache) == content(prepare(config("one", **MANY)).cache)
+    prepare(config("two", **MANY))
+    check_finished(run, before, many)
 
 
-def rows_of(cache: Cache, shards: dict[str, int]) -> list[int]:
-    """Return the rows of some of a cache's shards."""
-    return [
-        shard["rows"] for shard in cache.meta["shards"] if f"{shard['name']}.safetensors" in shards
-    ]
+def test_a_host_that_is_added_finishes_what_one_began(config, start, start_training, many):
+    run = Run(config("two").run)
+    alone = start_training(config("two", **MANY))
+    wait_for_shards(run, alone, many, 1)
+    os.killpg(alone.pid, signal.SIGKILL)
+    alone.wait(20)
+    before = stored(run.cache_store)
+    hosts = [start(host, **MANY) for host in (0, 1)]
+    assert [host.wait() for host in hosts] == [0, 0], hosts[0].output + hosts[1].output
+    check_finished(run, before, many)
 
 
 def test_hosts_with_other_parameters_are_refused(config, start):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nbs_lib.config import Train
-from nbs_lib.train.errors import LaunchError
-from nbs_lib.train.launch.preflight import check_machine, port_of, process_count
+from nbs_lib.launch.errors import LaunchError
+from nbs_lib.launch.preflight import check_machine, port_of, process_count
 
 
 def test_fp16_needs_a_gpu():
@@ -39,7 +39,7 @@ def test_a_kernel_with_an_accelerator_is_refused(python):
     process = python(
         "from accelerate import Accelerator; Accelerator(cpu=True)\n"
         "from nbs_lib.config import Train\n"
-        "from nbs_lib.train.launch.preflight import check_machine\n"
+        "from nbs_lib.launch.preflight import check_machine\n"
         "check_machine(Train(launcher='subprocess')); check_machine(Train())"
     )
     assert (

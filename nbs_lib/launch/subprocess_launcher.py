@@ -2,7 +2,7 @@
 
 It replaces the order's file by the exit codes of the processes that failed.
 
-python -m nbs_lib.train.launch.subprocess_launcher ORDER ARGUMENTS_OF_ACCELERATE_LAUNCH
+python -m nbs_lib.launch.subprocess_launcher ORDER ARGUMENTS_OF_ACCELERATE_LAUNCH
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from ...files import write_atomic
+from ..files import write_atomic
 from .rendezvous import use_local_rendezvous
 
 if __name__ == "__main__":

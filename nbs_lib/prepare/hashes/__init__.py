@@ -1,9 +1,12 @@
-"""Short hashes: numbers for sets of millions of names, and hex digits for names of files."""
+"""Short hashes: numbers for sets of millions of names, and hex digits for names of files.
+
+table    values by their hashes, on disk
+"""
 
 from hashlib import blake2b
 from typing import Any
 
-from ..files import value_hash
+from ...files import value_hash
 
 
 def hash64(value: bytes) -> int:

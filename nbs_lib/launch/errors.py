@@ -1,4 +1,4 @@
-"""The errors that end a training, and the notes in which processes leave the reason.
+"""The errors that end a stage, and the notes in which processes leave the reason.
 
 A parent learns only that a child failed. So each process leaves `.failed-RANK` in the run's folder,
 in space that it reserves at its start: on a full disk it could write nothing new.
@@ -31,6 +31,9 @@ DISCONNECTED = (
 COLLECTIVE_TIMEOUT = timedelta(hours=6)
 GONE = "is gone"
 RESUME_HINT = "start again: training goes on from its newest checkpoint"
+# Each stage's name for its work in a message, and what to do when a process has failed.
+NOUNS = {"prepare": "preparation", "train": "training"}
+HINTS = {"prepare": "start again: preparation goes on where it was", "train": RESUME_HINT}
 
 
 class LaunchError(RuntimeError):
@@ -74,8 +77,8 @@ def clear_failures(folder: Path):
         path.unlink(missing_ok=True)
 
 
-def first_failure(folder: Path, codes: dict[int, int]) -> str:
-    """Return in one sentence why a training failed: the reason of the first process that did.
+def first_failure(folder: Path, codes: dict[int, int], stage: str = "train") -> str:
+    """Return in one sentence why a stage failed: the reason of the first process that did.
 
     codes: exit codes by rank, as Popen has them, as far as the launcher knows them.
     """
@@ -86,7 +89,7 @@ def first_failure(folder: Path, codes: dict[int, int]) -> str:
     killed = [(rank, code) for rank, code in codes.items() if -code in DEADLY_SIGNALS]
     if killed:
         # the others fail because it is missing, and their notes say only that
-        return _silent_end(*killed[0])
+        return _silent_end(*killed[0], stage)
     notes = {rank: note for rank in ranks if (note := _read_note(folder, rank))}
     # this host's notes first: about a missing host, each host names another one
     local = {rank: notes[rank] for rank in codes if rank in notes}
@@ -98,14 +101,14 @@ def first_failure(folder: Path, codes: dict[int, int]) -> str:
         matching = [rank for rank, note in candidates.items() if matches(note["message"])]
         if matching:
             first = min(matching, key=lambda rank: notes[rank]["time"])
-            return f"training process {first} failed: {notes[first]['message']}"
+            return f"{NOUNS[stage]} process {first} failed: {notes[first]['message']}"
     silent = [rank for rank in ranks if rank not in notes] or [next(iter(codes), 0)]
-    return _silent_end(silent[0], codes.get(silent[0]))
+    return _silent_end(silent[0], codes.get(silent[0]), stage)
 
 
-def missing_host_message(host: int) -> str:
+def missing_host_message(host: int, stage: str) -> str:
     """Return the note of a process that has lost the connection to a host."""
-    return f"host {host} {GONE}: it ended, or cannot be reached; {RESUME_HINT}, on every host"
+    return f"host {host} {GONE}: it ended, or cannot be reached; {HINTS[stage]}, on every host"
 
 
 def first_line(failure: BaseException) -> str:
@@ -123,7 +126,7 @@ def _is_root_cause(message: str) -> bool:
     return not _names_missing_host(message) and not any(text in message for text in DISCONNECTED)
 
 
-def _silent_end(rank: int, code: int | None) -> str:
+def _silent_end(rank: int, code: int | None, stage: str) -> str:
     """Return the sentence about a process that left no note. code: None if nobody knows it."""
     if code is None:
         end = "ended without a message"
@@ -132,8 +135,8 @@ def _silent_end(rank: int, code: int | None) -> str:
     else:
         end = f"ended with exit code {code}"
     return (
-        f"training process {rank} {end}, which the system does when memory runs out; give it "
-        f"fewer examples (batch_size) or processes, and {RESUME_HINT}"
+        f"{NOUNS[stage]} process {rank} {end}, which the system does when memory runs out; give it "
+        f"fewer examples (batch_size) or processes, and {HINTS[stage]}"
     )
 
 

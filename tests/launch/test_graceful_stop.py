@@ -2,10 +2,10 @@
 
 import json
 
+from nbs_lib.launch.graceful_stop import GRACE, LONGEST_GRACE
+from nbs_lib.launch.start import PATIENCE
 from nbs_lib.pipeline.notebook import TRAIN_SHUTDOWN_TIMEOUT
 from nbs_lib.pipeline.sweep.jobs import STOP_TIMEOUT
-from nbs_lib.train.launch.graceful_stop import GRACE, LONGEST_GRACE
-from nbs_lib.train.launch.start import PATIENCE
 
 SLURM_NOTICE = 120  # seconds, as `--on slurm` asks for
 
@@ -13,7 +13,7 @@ SOURCE = """
 import json, os, sys
 import torch
 from nbs_lib.config import Train
-from nbs_lib.train.launch import graceful_stop
+from nbs_lib.launch import graceful_stop
 
 folder = sys.argv[1]
 store = f"file://{folder}/store"
@@ -64,7 +64,7 @@ END = """
 import os, signal, sys, time
 import torch
 from nbs_lib.config import Train
-from nbs_lib.train.launch import graceful_stop
+from nbs_lib.launch import graceful_stop
 
 graceful_stop.GRACE, slowest = float(sys.argv[2]), float(sys.argv[4])
 stop = graceful_stop.StopCoordinator(Train(steps=100, checkpointing_steps=0))

@@ -1,4 +1,4 @@
-"""The processes of a training: the one module that starts them.
+"""The processes of a stage: the one module that starts them.
 
     notebook    forked out of the kernel by accelerate's notebook_launcher
     subprocess  new ones from accelerate's own launch, for kernels that hold what a fork cannot keep
@@ -15,29 +15,26 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from accelerate.utils import patch_environment
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
-from ...config import Train
-from ...run.run import Run
-from ..checkpoint.checkpoint import Inputs
-from ..checkpoint.resume import candidates
-from ..errors import (
+from ..config import Prepare, Train
+from ..run.run import Run
+from ..run.stage_recording import stage_name
+from .errors import (
     LaunchError,
     clear_failures,
     first_failure,
     first_line,
-    interrupted_error,
     record_failure,
     reserve_failure_note,
 )
 from .multinode import network_interface
 from .preflight import port_of, process_count
-from .start import PATIENCE, Job, fork_processes, start_processes
+from .start import PATIENCE, Inputs, Job, fork_processes, start_processes
 
 # The result that the main process leaves in the run's folder.
 RESULT_FILE = ".launched.json"
@@ -45,38 +42,37 @@ RESULT_FILE = ".launched.json"
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def launch(function: Callable, config: Train, run: Run, inputs: Inputs) -> dict:
+def launch(function: Callable, config: Train | Prepare, run: Run, inputs: Inputs) -> dict:
     """Run `function(config, run, inputs)` in every process; return what the main one has written.
 
     That is the content of `RESULT_FILE`, and {} on another host than the main one.
-    Errors: LaunchError, with the reason of the first process that failed; InterruptedTraining, a
-    KeyboardInterrupt, when this process was asked to stop and all of them have ended.
+    Errors: LaunchError, with the reason of the first process that failed; KeyboardInterrupt when
+    this process was asked to stop and all of them have ended.
     """
     result_path = run.folder / RESULT_FILE
-    processes = process_count(config)
+    forked = isinstance(config, Prepare) or config.launcher == "notebook"
+    # a preparation's process has workers of its own, one for each GPU
+    processes = 1 if isinstance(config, Prepare) else process_count(config)
     interface, address = network_interface(config)
     job = Job(run_in_process, (function, config, run, inputs), processes, address, port_of(config))
     # the files of an earlier training would be taken for those of this one
     if config.node_rank == 0:
         result_path.unlink(missing_ok=True)
         clear_failures(run.folder)
-    start = fork_processes if config.launcher == "notebook" else start_processes
+    start = fork_processes if forked else start_processes
     try:
         with _restored_process(), patch_environment(**_environment(config, interface)):
             codes = start(job)
     except (KeyboardInterrupt, SignalException):  # the second is torch elastic's, for any signal
-        all_hosts = replace(config, num_processes=processes * config.num_nodes)
-        # only a checkpoint of this training: one of another would not be resumed
-        resumable = candidates(run.checkpoints, inputs, all_hosts)
-        raise interrupted_error(resumable[0].step if resumable else None) from None
+        raise KeyboardInterrupt from None
     except torch.distributed.DistError as failure:  # of the static rendezvous' store
         if not config.node_rank:
             raise LaunchError(f"master_port: {job.port} cannot be listened on: {failure}") from None
         raise LaunchError(
-            f"host 0 was not met at {config.master_addr}:{job.port}; start the same training there"
+            f"host 0 was not met at {config.master_addr}:{job.port}; start the same command there"
         ) from None
     if codes:
-        raise LaunchError(first_failure(run.folder, codes))
+        raise LaunchError(first_failure(run.folder, codes, stage_name(config)))
     if config.node_rank:
         return {}
     clear_failures(run.folder)
@@ -85,7 +81,7 @@ def launch(function: Callable, config: Train, run: Run, inputs: Inputs) -> dict:
     return result
 
 
-def _environment(config: Train, interface: str | None) -> dict[str, str]:
+def _environment(config: Train | Prepare, interface: str | None) -> dict[str, str]:
     """Return the environment variables of the processes."""
     variables = {
         "omp_num_threads": "1",
@@ -119,8 +115,8 @@ def _restored_process() -> Iterator[None]:
             del os.environ[name]
 
 
-def run_in_process(function: Callable, config: Train, run: Run, inputs: Inputs):
-    """Run the function in a process of a training, and note the reason if it fails."""
+def run_in_process(function: Callable, config: Train | Prepare, run: Run, inputs: Inputs):
+    """Run the function in a process of a stage, and note the reason if it fails."""
     # the process dies with the one that started it; torch asks for SIGINT then, which a process
     # that waits for another one never takes
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
@@ -140,10 +136,11 @@ def run_in_process(function: Callable, config: Train, run: Run, inputs: Inputs):
         raise
 
 
-def _thread_count(config: Train) -> int:
+def _thread_count(config: Train | Prepare) -> int:
     """Return the threads of a process."""
     # OpenMP's threads do not survive a fork: a process with more than one would wait for them for
     # ever. In new processes beside GPUs, the CPU's only work is to step an offloaded optimizer.
-    if not (config.offload and config.launcher == "subprocess" and torch.cuda.device_count()):
+    offloads = isinstance(config, Train) and config.offload and config.launcher == "subprocess"
+    if not (offloads and torch.cuda.device_count()):
         return 1
     return max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"]))

@@ -17,11 +17,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig
 from torch.numa.binding import AffinityMode, NumaOptions
 
-from ...config import Train
-from ...files import write_atomic
-from ...run.run import Run
-from ..checkpoint.checkpoint import Inputs
-from ..errors import COLLECTIVE_TIMEOUT
+from ..config import Prepare, Train
+from ..files import write_atomic
+from ..run.run import Run
+from ..run.stage_recording import stage_name
+from .errors import COLLECTIVE_TIMEOUT, NOUNS
 from .rendezvous import use_local_rendezvous
 
 # The order of new processes, a file in the run's folder for each host.
@@ -29,6 +29,7 @@ ORDER_PREFIX = ".launch-"
 # Seconds in which processes have to end when they are asked to; see `graceful_stop` for theirs.
 PATIENCE = 60.0
 RENDEZVOUS_TIMEOUT = int(COLLECTIVE_TIMEOUT.total_seconds())
+Inputs = dict[str, str]  # hashes of everything that a stage depends on
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Job:
     """
 
     entry: Callable
-    arguments: tuple[Callable, Train, Run, Inputs]
+    arguments: tuple[Callable, Train | Prepare, Run, Inputs]
     processes: int
     address: str
     port: int
@@ -52,7 +53,8 @@ def fork_processes(job: Job) -> dict[int, int]:
     config = job.arguments[1]
     # it calls every process a CUDA one
     launchers.print = lambda *_: None
-    print(f"training on {job.processes} process{'es' * (job.processes > 1)}", flush=True)
+    noun = NOUNS[stage_name(config)]
+    print(f"{noun} on {job.processes} process{'es' * (job.processes > 1)}", flush=True)
     try:
         use_local_rendezvous()
         with _quiet_elastic():
@@ -76,7 +78,7 @@ def fork_processes(job: Job) -> dict[int, int]:
     return {}
 
 
-def _elastic_config(job: Job, config: Train) -> LaunchConfig:
+def _elastic_config(job: Job, config: Train | Prepare) -> LaunchConfig:
     elastic = LaunchConfig(
         min_nodes=config.num_nodes,
         max_nodes=config.num_nodes,

@@ -2,7 +2,7 @@
 
 It calls the function of an order, which lies in the run's folder, with the order's parameters.
 
-python -m nbs_lib.train.launch.subprocess_worker ORDER
+python -m nbs_lib.launch.subprocess_worker ORDER
 """
 
 import importlib
@@ -12,8 +12,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from ...config import Train
-from ...run.run import Run
+from ..config import Train
+from ..run.run import Run
 from .launcher import run_in_process
 
 if __name__ == "__main__":

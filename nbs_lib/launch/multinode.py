@@ -1,4 +1,4 @@
-"""Multi-node training: check that all hosts mean the same training, and end when one disappears.
+"""Several hosts: check that all of them mean the same stage, and end when one disappears.
 
 Host 0 keeps a connection with each other host, on which nothing is sent. When a host or its network
 fails, the system closes the connection or gives it up within `LOST_AFTER`; a collective would wait
@@ -14,13 +14,13 @@ from contextlib import suppress
 import psutil
 from accelerate.utils import broadcast_object_list
 
-from ...config import PLACE, Train
-from ...config.validation import as_parameters
-from ...files import write_atomic
-from ...run.run import Run
-from ..checkpoint.checkpoint import Inputs
-from ..errors import LaunchError, missing_host_message, record_failure
-from .preflight import process_count
+from ..config import PLACE, Prepare, Train
+from ..config.validation import as_parameters
+from ..files import write_atomic
+from ..run.run import Run
+from ..run.stage_recording import stage_name
+from .errors import LaunchError, missing_host_message, record_failure
+from .start import Inputs
 
 LOST_AFTER = 30  # seconds without an answer
 KEEPALIVE = 5  # seconds between the system's probes
@@ -32,7 +32,7 @@ TOKEN_FILE = ".hosts"
 LOOPBACK = "127.0.0.1"
 
 
-def network_interface(config: Train) -> tuple[str | None, str]:
+def network_interface(config: Train | Prepare) -> tuple[str | None, str]:
     """Return the network interface of the processes, and the address of host 0 on it.
 
     Nothing listens on another interface; gloo and NCCL would take that of the host's own name. The
@@ -47,7 +47,7 @@ def network_interface(config: Train) -> tuple[str | None, str]:
     return name, config.master_addr if config.node_rank else local
 
 
-def _local_address(config: Train, addresses: dict[str, list[str]]) -> str:
+def _local_address(config: Train | Prepare, addresses: dict[str, list[str]]) -> str:
     """Return the address from which this host reaches host 0."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -71,9 +71,10 @@ def _local_address(config: Train, addresses: dict[str, list[str]]) -> str:
     return candidates[0]
 
 
-def check_agreement(config: Train, run: Run, inputs: Inputs, accelerator) -> Inputs:
+def check_agreement(config: Train | Prepare, run: Run, inputs: Inputs, accelerator) -> Inputs:
     """Return host 0's inputs, in every process.
 
+    accelerator: an Accelerator, or the PartialState of processes that train nothing.
     Errors: LaunchError if the hosts have other parameters, or do not share the run's folder.
     """
     if config.num_nodes == 1:
@@ -87,7 +88,7 @@ def check_agreement(config: Train, run: Run, inputs: Inputs, accelerator) -> Inp
         write_atomic(token_path, message[0])
     broadcast_object_list(message)
     token, parameters_of_0, inputs_of_0 = message
-    local_count = process_count(config)
+    local_count = int(os.environ["LOCAL_WORLD_SIZE"])
     if accelerator.num_processes != local_count * config.num_nodes:
         raise LaunchError(
             f"num_processes: host {config.node_rank} has {local_count}, and all {config.num_nodes} "
@@ -118,12 +119,14 @@ def _check_same_parameters(host: int, parameters: dict, parameters_of_0: dict):
 class HostLiveness:
     """The connections between this host and the others; a process ends when one breaks."""
 
-    def __init__(self, config: Train, run: Run, accelerator):
+    def __init__(self, config: Train | Prepare, run: Run, accelerator):
         """Connect the hosts, if there are several. Every process must call this.
 
+        accelerator: see `check_agreement`.
         Errors: OSError if a host cannot be reached.
         """
         self.run = run
+        self.stage = stage_name(config)
         self.connections: list[socket.socket] = []
         self.finished = False
         if config.num_nodes == 1:
@@ -174,11 +177,11 @@ class HostLiveness:
         except OSError:
             farewell = b""
         if not farewell and not self.finished:
-            record_failure(self.run.folder, missing_host_message(host))
+            record_failure(self.run.folder, missing_host_message(host, self.stage))
             os._exit(1)
 
     def finish(self):
-        """Tell the other hosts that the training is over: nobody is missed from here on."""
+        """Tell the other hosts that the work is over: nobody is missed from here on."""
         self.finished = True
         for connection in self.connections:
             # the other host may be gone already, after it has said so

@@ -1,7 +1,6 @@
-"""Two hosts as two network namespaces, joined by a cable that can be cut."""
+"""Two hosts that train together, and one of them lost."""
 
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from nbs_lib.run.run import Run
 
 pytestmark = pytest.mark.slow
 
-NAMES, ADDRESSES = ("onepass-a", "onepass-b"), ("10.77.0.1", "10.77.0.2")
 SMALL = {
     "steps": 8,
     "batch_size": 2,
@@ -25,59 +23,16 @@ SMALL = {
 STEPS = 60  # of a training that loses a host after a few
 
 
-def ip(*arguments: str):
-    process = subprocess.run(["ip", *arguments], capture_output=True, text=True)
-    if process.returncode:
-        raise OSError(f"ip {' '.join(arguments)}: {process.stderr.strip()}")
-
-
 @pytest.fixture
-def network(skip_or_fail):
-    try:
-        for name in NAMES:
-            ip("netns", "add", name)
-        ip(
-            "link",
-            "add",
-            "onepass0",
-            "netns",
-            NAMES[0],
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "onepass0",
-            "netns",
-            NAMES[1],
-        )
-        for name, address in zip(NAMES, ADDRESSES, strict=True):
-            ip("-n", name, "addr", "add", f"{address}/24", "dev", "onepass0")
-            for link in ("lo", "onepass0"):
-                ip("-n", name, "link", "set", link, "up")
-        yield
-    except OSError as failure:
-        skip_or_fail(f"no network of two hosts can be made here: {failure}")
-    finally:
-        for name in NAMES:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
-
-
-@pytest.fixture
-def start(start_training):
+def start(start_training, network):
     """`start(run, host)`: one process on one of two hosts; `start(run)`: two on one host."""
 
     def call(run: Run, host: int | None = None, **options):
         if host is None:
             return start_training(Train(str(run.folder), **SMALL | {"num_processes": 2} | options))
-        location = {
-            "num_processes": 1,
-            "num_nodes": 2,
-            "node_rank": host,
-            "master_addr": ADDRESSES[0],
-            "master_port": 29511,
-        }
+        location = {"num_processes": 1} | network.place(host)
         return start_training(
-            Train(str(run.folder), **SMALL | location | options), network=NAMES[host]
+            Train(str(run.folder), **SMALL | location | options), network=network.names[host]
         )
 
     return call
@@ -115,10 +70,8 @@ def test_a_lost_host_is_named_and_the_other_resumes_alone(new_run, prepared_tiny
     while not list(run.checkpoints.glob("step-*4")):
         assert time.monotonic() < end and hosts[0].poll() is None, hosts[0].output
         time.sleep(0.05)
-    assert listening(hosts[0].pid) == {ADDRESSES[0]}, "on no other network"
-    ip(
-        "-n", NAMES[1], "link", "set", "onepass0", "down"
-    )  # no goodbye: packets are lost from here on
+    assert listening(hosts[0].pid) == {network.addresses[0]}, "on no other network"
+    network.cut(1)
     lost = time.monotonic()
     never_lost = start(uninterrupted, steps=STEPS)
     assert (

@@ -7,9 +7,9 @@ import socket
 import torch
 from accelerate.state import PartialState
 
-from ...config import Train
-from ...config.validation import setting
-from ..errors import LaunchError
+from ..config import Prepare, Train
+from ..config.validation import setting
+from .errors import LaunchError
 
 
 def process_count(config: Train) -> int:
@@ -81,7 +81,7 @@ def _fork_is_spoilt() -> bool:
     return os.waitpid(child, 0)[1] != 0
 
 
-def port_of(config: Train) -> int:
+def port_of(config: Train | Prepare) -> int:
     """Return the port of the rendezvous: the parameters', or a free one if it is 0 or in use.
 
     Errors: LaunchError if it is in use and several hosts have to know it.

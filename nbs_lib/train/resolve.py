@@ -13,11 +13,11 @@ from pathlib import Path
 import pynvml
 import torch
 
-from ...cache.format import META
-from ...config import Train
-from ..data.dataset import Examples
-from ..monitor.hardware import gpu_handles
-from .preflight import process_count
+from ..cache.format import META
+from ..config import Train
+from ..launch.preflight import process_count
+from .data.dataset import Examples
+from .monitor.hardware import gpu_handles
 
 # Latent pixels of a batch from which bf16 is faster than fp32, on a CPU that multiplies bf16.
 # That is two examples of the embedded base; below it, bf16 saves less in products than its casts

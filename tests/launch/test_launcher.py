@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from nbs_lib.config import Train
 from nbs_lib.run.run import Run
-from nbs_lib.train.errors import LaunchError
-from nbs_lib.train.launch.launcher import RESULT_FILE, launch
+from nbs_lib.launch.errors import LaunchError
+from nbs_lib.launch.launcher import RESULT_FILE, launch
 
 def work(config, run, inputs):
     # would hang for ever on threads that did not survive the fork
@@ -93,7 +93,7 @@ import torch
 from nbs_lib.config import Train
 from nbs_lib.run.run import Run
 from nbs_lib.train.accelerator import new_accelerator, wrap_for_training
-from nbs_lib.train.launch.launcher import RESULT_FILE, launch
+from nbs_lib.launch.launcher import RESULT_FILE, launch
 
 def work(config, run, inputs):
     accelerator = new_accelerator(config, run.folder)
@@ -163,7 +163,7 @@ MOVED = """
 import json, shutil, sys
 from nbs_lib.config import Train
 from nbs_lib.run.run import Run
-from nbs_lib.train.launch.launcher import launch
+from nbs_lib.launch.launcher import launch
 
 def work(config, run, inputs):
     shutil.move(run.folder, run.folder.with_name("moved"))

@@ -16,8 +16,8 @@ import psutil
 import torch
 from torch import Tensor, distributed
 
-from ...config import Train
-from ..errors import COLLECTIVE_TIMEOUT, RESUME_HINT
+from ..config import Train
+from .errors import COLLECTIVE_TIMEOUT, RESUME_HINT
 
 GRACE = 4.0  # seconds from the signal to the end of the process, whatever it is doing
 LONGEST_GRACE = 50.0  # for slow steps and checkpoints; launchers and schedulers wait longer

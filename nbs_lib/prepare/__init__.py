@@ -35,7 +35,7 @@ from ..models.stable_diffusion import StableDiffusion
 from ..run.run import Run
 from .build import BuildResult, build_or_reuse, encode_share
 from .manifest import DROPPED, KEPT
-from .preview import PICTURES
+from .preview import PICTURES, poor_reconstruction
 from .store.locks import in_use
 from .store.receipts import request_hash
 
@@ -92,12 +92,14 @@ class PrepareResult:
         if metadata["captions_cut"]:
             cut = metadata["captions_cut"]
             limits += f"; {cut} captions are longer than the text encoder reads"
+        warning = poor_reconstruction(self.cache)
         rate = n_examples / max(self.seconds, 1e-9)  # a test may take no measurable time
         return (
             f"{n_examples} examples, {n_dropped} dropped{limits}. "
             f"Cache {metadata['key'][:12]} {origin}, in {self.seconds:.1f} s, "
             f"{rate:.0f} examples a second: latents {' and '.join(metadata['shapes'])}, "
             f"text {metadata['text_shape']}, base {metadata['base']}. "
+            f"{warning}{' ' if warning else ''}"
             f"Next: 2_train.ipynb with run = {from_project(self.run.folder)!r}"
         )
 

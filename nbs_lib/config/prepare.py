@@ -29,9 +29,9 @@ class Prepare(Stage):
 
     base: str = examples(
         "embedded",
-        "Base: embedded, a folder in diffusers' layout, or a hub id.",
+        "Base: embedded, a folder in diffusers' layout, a .safetensors file or a hub id.",
         pattern=r"\S",
-        allowed="embedded, a folder or a hub id",
+        allowed="embedded, a folder, a .safetensors file or a hub id",
     )
     revision: str = examples(
         "", "Revision of a base on the hub: a branch, a tag or a commit. Empty takes its newest."

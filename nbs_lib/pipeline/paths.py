@@ -13,7 +13,7 @@ from ..run.locks import RunError
 from ..run.run import Run
 
 # names in outputs/ that no run may have
-RESERVED_NAMES = ("cache", "base", "lab", "index.html")
+RESERVED_NAMES = ("cache", "base", "bases", "lab", "index.html")
 RUN_NAME = r"\w[\w .-]*"
 # a file system takes 255; temporary names beside a folder are longer than the folder's own
 MAX_NAME_BYTES = 200

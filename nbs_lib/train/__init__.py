@@ -115,6 +115,8 @@ def _resolve(config: Train, run: Run) -> Train:
         print(f"{config.epochs} epoch{'s' * (config.epochs > 1)}: {resolved.steps} steps")
     if config.mixed_precision == "auto":
         print(f"mixed_precision: {resolved.mixed_precision}")
+    if resolved.deepspeed != config.deepspeed:
+        print("DeepSpeed is not installed: plain data-parallel training (`pip install deepspeed`)")
     return resolved
 
 

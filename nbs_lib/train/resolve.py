@@ -4,6 +4,7 @@ The machine, the cache and the process count decide. The resolved values decide 
 a checkpoint belongs to them, and the run records them.
 """
 
+import importlib.util
 import json
 import platform
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 
 from ..cache.format import META
 from ..config import Train
+from ..launch.errors import LaunchError
 from ..launch.preflight import process_count
 from .data.dataset import Examples
 from .monitor.hardware import gpu_handles
@@ -26,15 +28,35 @@ from .monitor.hardware import gpu_handles
 # live teacher.
 MIN_BF16_PIXELS = 2 * 256
 # The parameters that are resolved.
-CHOICES = ("steps", "mixed_precision")
+CHOICES = ("steps", "mixed_precision", "deepspeed")
 
 
 def resolve_choices(config: Train, cache: Path) -> Train:
-    """Return the parameters with the steps of the epochs and with the precision that `auto` means.
+    """Return the parameters with the steps of the epochs, the precision of `auto`, and the engine.
 
     cache: of the run. Nothing is started, and CUDA is not touched.
+
+    Errors: LaunchError for ZeRO without DeepSpeed.
     """
+    # first the engine, because the precision depends on it
+    config = resolve_engine(config)
     return resolve_steps(resolve_precision(config, cache), cache)
+
+
+def resolve_engine(config: Train) -> Train:
+    """Return the parameters without DeepSpeed if it is not installed; plain training does as well.
+
+    Errors: LaunchError if ZeRO was asked for, which only DeepSpeed has.
+    """
+    # finds the package without importing it
+    if not config.deepspeed or importlib.util.find_spec("deepspeed"):
+        return config
+    if config.zero_stage:
+        raise LaunchError(
+            f"zero_stage: given {config.zero_stage}, which needs DeepSpeed, and it is not "
+            "installed; it comes with `pip install deepspeed`, or give 0"
+        )
+    return replace(config, deepspeed=False)
 
 
 def resolve_steps(config: Train, cache: Path) -> Train:

@@ -83,8 +83,9 @@ def _sizes(config: Train, cache: Path, gpu: bool) -> bytes:
 
 
 def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
-    # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
-    import deepspeed  # noqa: F401
+    if config.deepspeed:
+        # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
+        import deepspeed  # noqa: F401
 
     resident = psutil.Process().memory_info().rss
     examples = Examples(cache, config)

@@ -6,9 +6,9 @@ import pytest
 
 from nbs_lib.config import Train
 from nbs_lib.files import read_jsonl
+from nbs_lib.launch.errors import LaunchError
 from nbs_lib.models.lora.metadata import load_metadata
 from nbs_lib.pipeline.runs.table import run_values
-from nbs_lib.launch.errors import LaunchError
 from nbs_lib.train import resolve
 from nbs_lib.train.resolve import resolve_choices
 

@@ -14,7 +14,7 @@ from ..run.locks import RunError
 from ..run.run import Run
 
 # names in outputs/ that no run may have
-RESERVED_NAMES = ("cache", "base", "lab", "index.html")
+RESERVED_NAMES = ("cache", "base", "bases", "lab", "index.html")
 # the notebook for Colab and Kaggle
 COLAB = "colab.ipynb"
 RUN_NAME = r"\w[\w .-]*"

@@ -26,7 +26,7 @@ SHARED = (
 # The source outside a stage's own folder that only this stage depends on.
 BESIDE = {
     "prepare": ("images",),
-    "train": ("images/convert.py", "run/continuation.py"),
+    "train": ("images/convert.py", "launch", "run/continuation.py"),
     "compare": ("images",),
 }
 # The parameters that name a file whose content a stage's result depends on.

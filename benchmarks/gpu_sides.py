@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import torch
 
 from nbs_lib.config import Train
+from nbs_lib.launch.launcher import RESULT_FILE, launch
 from nbs_lib.run.run import Run
-from nbs_lib.train.launch.launcher import RESULT_FILE, launch
 
 STEPS, LEFT_OUT = 12, 4
 OURS = ("live", "cached")

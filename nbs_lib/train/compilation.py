@@ -26,6 +26,7 @@ def compile_unet(unet: UNet2DConditionModel, config: Train):
         return
     # torch's compiler command breaks at a space in its own path
     quote_torch_libraries()
+    keep_compiled_code()
     # DeepSpeed was imported without torch's compiler
     torch._dynamo.config.disable = False
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
@@ -62,10 +63,8 @@ def compile_seconds() -> float:
     return torch._dynamo.utils.calculate_time_spent()["total_wall_time"]
 
 
-def compile_environment(config: Train) -> dict[str, str]:
-    """Return the variable that lets later trainings find what was compiled, unless it is set."""
-    if config.compile == "off" or CACHE_VARIABLE in os.environ:
-        return {}
+def keep_compiled_code():
+    """Let later trainings find what this process compiles, unless the user chose a folder."""
     # torch's own is a temporary folder, which the next start of the machine empties
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return {CACHE_VARIABLE.lower(): str(caches / "onepass" / "inductor")}
+    os.environ.setdefault(CACHE_VARIABLE, str(caches / "onepass" / "inductor"))

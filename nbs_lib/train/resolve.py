@@ -4,6 +4,7 @@ The machine, the cache and the process count decide. The resolved values decide 
 a checkpoint belongs to them, and the run records them.
 """
 
+import importlib.util
 import json
 import platform
 from dataclasses import asdict, replace
@@ -16,11 +17,11 @@ import torch
 
 from ..cache.format import META
 from ..config import Train
+from ..launch.errors import LaunchError
+from ..launch.preflight import process_count
 from ..run.continuation import changed_parameters
 from ..run.run import Run
 from .data.dataset import Examples
-from .errors import LaunchError
-from .launch.preflight import process_count
 from .memory.batch_size import largest_batch
 from .monitor.hardware import gpu_handles
 
@@ -31,16 +32,19 @@ from .monitor.hardware import gpu_handles
 # live teacher.
 MIN_BF16_PIXELS = 2 * 256
 # The parameters that are resolved.
-CHOICES = ("steps", "mixed_precision", "batch_size")
+CHOICES = ("steps", "mixed_precision", "batch_size", "deepspeed")
 
 
 def resolve_choices(config: Train, cache: Path) -> Train:
-    """Return the parameters with the steps of the epochs, the precision and the batch size.
+    """Return the parameters with the engine, the precision, the batch size and the steps chosen.
 
     cache: of the run. No training is started, and CUDA is not touched.
-    Errors: LaunchError if the memory for a batch size of 0 cannot be planned.
+
+    Errors: LaunchError for ZeRO without DeepSpeed, or if the memory for a batch size of 0 cannot
+    be planned.
     """
-    config = resolve_precision(config, cache)
+    # first the engine, because the precision depends on it
+    config = resolve_precision(resolve_engine(config), cache)
     # the steps of an epoch depend on the batch
     return resolve_steps(resolve_batch_size(config, cache), cache)
 
@@ -52,7 +56,7 @@ def resolve_batch_size(config: Train, cache: Path) -> Train:
     record = Run(config.run).stage_record("train")
     before = record.get("resolved", {}).get("batch_size")
     # the free memory is another one at each start, and a training is resumed with its own batch
-    ignored = {"mixed_precision", "steps"}
+    ignored = {"deepspeed", "mixed_precision", "steps"}
     changes = changed_parameters(
         record.get("parameters", {}), asdict(config), asdict(config).keys() - ignored
     )
@@ -69,6 +73,22 @@ def _largest_batch(parameters: str, cache: Path) -> int:
         return largest_batch(config, cache, process_count(config))
     except RuntimeError as failure:
         raise LaunchError(f"batch_size: given 0, and {failure}; give a number") from None
+
+
+def resolve_engine(config: Train) -> Train:
+    """Return the parameters without DeepSpeed if it is not installed; plain training does as well.
+
+    Errors: LaunchError if ZeRO was asked for, which only DeepSpeed has.
+    """
+    # finds the package without importing it
+    if not config.deepspeed or importlib.util.find_spec("deepspeed"):
+        return config
+    if config.zero_stage:
+        raise LaunchError(
+            f"zero_stage: given {config.zero_stage}, which needs DeepSpeed, and it is not "
+            "installed; it comes with `pip install deepspeed`, or give 0"
+        )
+    return replace(config, deepspeed=False)
 
 
 def resolve_steps(config: Train, cache: Path) -> Train:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from nbs_lib.config import Train
 from nbs_lib.config.validation import ParameterError
@@ -9,7 +10,7 @@ from nbs_lib.files import file_hash, read_jsonl
 from nbs_lib.models import find_base
 from nbs_lib.models.lora.metadata import LORA_FILE
 from nbs_lib.run.run import Run
-from nbs_lib.train.compilation import CACHE_VARIABLE, compile_environment
+from nbs_lib.train.compilation import CACHE_VARIABLE, keep_compiled_code
 from nbs_lib.train.networks import build_networks
 from nbs_lib.train.student import Student
 
@@ -115,12 +116,12 @@ def losses(run: Run) -> list[float]:
 
 def test_compiled_code_is_kept_between_trainings(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
-    assert compile_environment(Train()) == {}
-    [folder] = compile_environment(Train(compile="whole")).values()
-    assert folder.startswith(str(tmp_path))
     monkeypatch.setenv(CACHE_VARIABLE, "/mine")
-    assert compile_environment(Train(compile="whole")) == {}, "a user's own folder stays"
+    keep_compiled_code()
+    assert cache_dir() == "/mine", "a user's own folder stays"
+    monkeypatch.delenv(CACHE_VARIABLE)
+    keep_compiled_code()
+    assert cache_dir() == str(tmp_path / "onepass" / "inductor")
 
 
 def test_zero_3_is_not_compiled():

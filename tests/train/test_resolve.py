@@ -6,6 +6,7 @@ import pytest
 
 from nbs_lib.config import Train
 from nbs_lib.files import read_jsonl
+from nbs_lib.launch.errors import LaunchError
 from nbs_lib.models.lora.metadata import load_metadata
 from nbs_lib.pipeline.runs.table import run_values
 from nbs_lib.train import resolve
@@ -103,3 +104,13 @@ def test_an_incomplete_last_step_of_an_epoch_counts(monkeypatch, cache):
     )
     assert resolve_choices(config, cache).steps == 3 * 2
     assert resolve_choices(Train(steps=7, mixed_precision="fp32"), cache).steps == 7
+
+
+def test_without_deepspeed_training_is_plain_and_zero_is_refused(cache, monkeypatch):
+    assert resolve_choices(Train(), cache).deepspeed
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    plain = resolve_choices(Train(zero_stage=0), cache)
+    assert not plain.deepspeed and plain.zero_stage == 0
+    assert not resolve_choices(Train(deepspeed=False, zero_stage=2), cache).deepspeed
+    with pytest.raises(LaunchError, match="zero_stage: given 2, which needs DeepSpeed"):
+        resolve_choices(Train(zero_stage=2), cache)

@@ -5,7 +5,7 @@
 A step is the forward and the backward pass of guidance distillation by a LoRA in bf16. Eagerly it
 runs on tensors without numbers, at the true size: every operation that would launch a kernel is
 counted, with the bytes that it reads and writes, and those that only copy numbers to another type.
-Views are free. The steps of earlier commits stand beside it, counted in the same way, with the
+Views are free. The step of an earlier commit stands beside it, counted in the same way, with the
 norms of a GPU's autocast.
 
 Compiled it runs on a thin UNet of the same topology, by torch's compiler up to the graphs that its
@@ -49,16 +49,12 @@ THIN = TRUE_SIZE | {
 FREE = ("empty", "new_empty", "detach", "alias", "lift", "_unsafe_view")
 COPIES = ("_to_copy", "copy_")
 BEFORE = {
-    "1002a5e": {
-        "live": {"operations": 0, "dtype_copies": 0, "gib": 0.0},
-        "cached": {"operations": 0, "dtype_copies": 0, "gib": 0.0},
-    },
     "73aaa02": {
         "live": {"operations": 5239, "dtype_copies": 1824, "gib": 164.2},
         "cached": {"operations": 4021, "dtype_copies": 1351, "gib": 99.6},
     },
 }
-"""The same counts at earlier commits, whose code cannot run here any more."""
+"""The same counts at an earlier commit, whose code cannot run here any more."""
 
 
 class OperationCounter(TorchDispatchMode):

@@ -1,14 +1,12 @@
 """Parameters of `3_compare.ipynb` and of the playground."""
 
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
-from ..files import ROOT
-from ..untrusted_files import read_text
 from .contenders import CONTENDERS, SCHEDULERS, Contender, parse_contender
 from .fields import group
 from .grid_axes import Axis, parse_axes
+from .prompts_file import read_prompts
 from .stage import (
     Stage,
     check_range,
@@ -111,9 +109,10 @@ class Compare(Stage):
     )
     prompts_file: str = measuring(
         "",
-        "Text file of prompts whose pictures are measured in place of the captions. It has one on "
-        "each line; empty lines and those that begin with # are left out.",
-        allowed="empty, or a text file",
+        "File of prompts whose pictures are measured in place of the captions. A text file has one "
+        "on each line; empty lines and those that begin with # are left out. A benchmark's .jsonl "
+        "has them in prompt, a .tsv in its column Prompt.",
+        allowed="empty, or a text file, a .jsonl or a .tsv",
     )
     clip: str = measuring(
         "auto",
@@ -171,25 +170,7 @@ class Compare(Stage):
     @cached_property
     def file_prompts(self) -> list[str]:
         """The prompts of `prompts_file`, [] without one. Errors: ParameterError."""
-        if not self.prompts_file:
-            return []
-        try:
-            text = read_text(ROOT / Path(self.prompts_file).expanduser())
-        except FileNotFoundError:
-            raise self._prompts_error("there is no such file") from None
-        except OSError as failure:
-            raise self._prompts_error(failure.strerror) from None
-        except ValueError as failure:
-            raise self._prompts_error(str(failure)) from None
-        lines = [" ".join(line.split()) for line in text.splitlines()]
-        prompts = [line for line in lines if line and not line.startswith("#")]
-        if not prompts:
-            raise self._prompts_error("it has no prompts")
-        return prompts
-
-    def _prompts_error(self, problem):
-        allowed = "allowed is a text file in UTF-8 with a prompt on each line"
-        return ParameterError(f"given {self.prompts_file!r}: {problem}; {allowed}", "prompts_file")
+        return read_prompts(self.prompts_file) if self.prompts_file else []
 
     @cached_property
     def grid_axes(self) -> list[Axis]:

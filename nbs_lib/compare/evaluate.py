@@ -31,6 +31,7 @@ from .own_pictures import (
     measure_likeness,
     read_own_examples,
 )
+from .published_scores import load_scores, measure_published_scores
 from .sampling.grid import grid_cells, sample_grid
 from .sampling.sample_cache import SampleCache
 from .sampling.sampler import Sampler
@@ -64,6 +65,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     resolver = sampler.resolver
     clip = load_clip(config.clip, sampler.base)
     vision = load_vision_model(config.features) if config.features else None
+    score_models = load_scores(config.parsed_scores)
     cuts = report_cut_prompts(config.prompts + config.file_prompts, sampler.base.tokenizer())
     cells = grid_cells(resolver, config)  # refuses axes before anything is sampled
     settings = [
@@ -93,11 +95,16 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
             grid = sample_grid(cache, cells, config)
         if examples:
             own = draw_own_captions(cache, settings, examples)
-    quality, whole = measure_quality(scored, measured, clip, vision, resolver.objective)
+    reference = draw_references(measured.captions) if measured.captions else None
+    quality, whole = measure_quality(scored, measured, reference, clip, vision, resolver.objective)
+    published, whole["scores"] = measure_published_scores(
+        score_models, scored, measured.prompts, reference
+    )
     diversities = measure_diversity(samples, prompts)
     contenders = {}
     for name in config.contenders:
         contenders[name] = costs[name] | quality[name] | {"diversity": diversities[name]}
+        contenders[name]["scores"] = published[name]
     results = (
         settings_of(sampler, config)
         | whole
@@ -116,6 +123,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
 def measure_quality(
     samples: SamplesByName,
     measured: MeasuredSet,
+    reference: np.ndarray | None,
     clip: Clip | None,
     vision: VisionModel | None,
     objective: str,
@@ -123,10 +131,10 @@ def measure_quality(
     """Return what the pictures of each contender are worth, and what holds for all of them.
 
     samples: of the measured prompts
+    reference: pictures of the data for these prompts, uint8 [n, h, w, 3]; None for guided's
     clip, vision: None for no scores, and for the CLIP's features in place of the vision model's
     """
     rates, recovered = measure_caption_accuracy(samples, measured.captions, objective)
-    reference = draw_references(measured.captions) if measured.captions else None
     clip_features = measure_features("scores", samples, clip) if clip else {}
     scores, reference_set = measure_scores(clip_features, measured.prompts, clip, reference)
     features = measure_features("features", samples, vision) if vision else clip_features

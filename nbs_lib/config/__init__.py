@@ -11,6 +11,7 @@ grid_axes    axes of a grid of pictures, such as "steps: 5 | 25", parsed
 picturebook  parameters of picturebook
 prepare      parameters of 1_prepare
 prompts_file a file of prompts, plain or of a public benchmark
+scores       scores and their models, such as "pickscore: models/pickscore", parsed
 stage        base class of the dataclasses, with its checks
 tables       parameters as text, HTML and notebook lines
 training     parameters of 2_train

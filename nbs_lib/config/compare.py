@@ -7,6 +7,8 @@ from .contenders import CONTENDERS, SCHEDULERS, Contender, parse_contender
 from .fields import group
 from .grid_axes import Axis, parse_axes
 from .prompts_file import read_prompts
+from .scores import ALLOWED as ALLOWED_SCORES
+from .scores import parse_scores
 from .stage import (
     Stage,
     check_range,
@@ -127,6 +129,12 @@ class Compare(Stage):
         "measured. Empty takes the CLIP.",
         allowed="empty, or a folder",
     )
+    scores: list[str] = measuring(
+        [],
+        "Scores by models of their own: pickscore, hpsv2.1, cmmd, fd_dinov2. Each is NAME: MODEL, "
+        'such as "pickscore: models/pickscore"; they are listed in nbs_lib/config/scores.py.',
+        allowed=ALLOWED_SCORES,
+    )
     dial_at: list[float] = measuring(
         [],
         "Guidance scales that are asked of the adapter's dial, and measured. Empty measures none.",
@@ -146,10 +154,11 @@ class Compare(Stage):
         # pydantic's limits would be those of the list, not of its items
         if len(set(scales)) < len(scales) or not all(1 < scale <= 50 for scale in scales):
             reject("dial_at", scales, SCALES)
-        try:
-            self.grid_axes  # noqa: B018
-        except ValueError as failure:
-            raise ParameterError(str(failure), "axes") from None
+        for name, parsed in (("axes", "grid_axes"), ("scores", "parsed_scores")):
+            try:
+                getattr(self, parsed)
+            except ValueError as failure:
+                raise ParameterError(str(failure), name) from None
 
     def _check_contenders(self):
         try:
@@ -176,6 +185,11 @@ class Compare(Stage):
     def grid_axes(self) -> list[Axis]:
         """The axes of the grid. Errors: ValueError, with the allowed forms."""
         return parse_axes(self.axes)
+
+    @cached_property
+    def parsed_scores(self) -> dict[str, str]:
+        """The model of each score. Errors: ValueError, with the allowed forms."""
+        return parse_scores(self.scores)
 
 
 @parameters

@@ -345,6 +345,15 @@ def test_a_benchmark_of_another_form_is_refused_in_a_sentence(tmp_path, name, co
         Compare(prompts_file=str(tmp_path / name)).file_prompts  # noqa: B018
 
 
+def test_scores_name_their_models():
+    config = Compare(scores=["pickscore: yuvalkirstain/PickScore_v1", " cmmd:C:/models/clip "])
+    expected = {"pickscore": "yuvalkirstain/PickScore_v1", "cmmd": "C:/models/clip"}
+    assert config.parsed_scores == expected and Compare().parsed_scores == {}
+    for texts in (["lpips: x"], ["cmmd"], ["cmmd: "], ["cmmd: a", "cmmd: b"]):
+        with pytest.raises(ParameterError, match="parameter scores: .* NAME one of pickscore"):
+            Compare(scores=texts)
+
+
 def test_an_error_names_the_stage_of_its_parameter_also_after_pickling():
     for values in ({"stepz": 5}, {"steps": 0}, {"zero_stage": 2, "optimizer": "prodigy"}):
         with pytest.raises(ParameterError, match=r"^parameter train\.(stepz|steps|zero_stage): "):

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from ..cache.format import Cache, CacheError, open_cache
 from ..config import Prepare
+from ..files import value_hash
 from ..models import BaseError, StableDiffusion
 from ..run.disk_space import free_space
 from .assembly import Assembly
+from .captioning.drafts import Drafts, open_drafts
 from .encode.encoder import Cropping
 from .encode.ingest import Ingest
 from .encode.keys import image_info_code
@@ -69,14 +71,17 @@ def build_or_reuse(
     request = request_hash(config, base)
     part = store / f".building-{request[:16]}"
     with lock_build(part, wait=True), closing(Database(store)) as database:
+        drafts = open_drafts(config, database)
         stamp = sources_stamp(config)
+        if stamp and drafts:
+            stamp = value_hash([stamp, drafts.model])
         receipts = Receipts(store, database)
         receipt = receipts.find(request, stamp)
         cache = _open_if_intact(store / receipt.key) if receipt else None
         if receipt and cache:
             receipts.copy_files(request, stamp, run_folder)
             return BuildResult(cache, True, 0, 0, receipt.more, receipt.dropped)
-        result = _build(store, part, base, config, run_folder, database)
+        result = _build(store, part, base, config, run_folder, database, drafts)
         # A transient fault may be gone the next time, so the pass has to be repeated then.
         if stamp and not result.dropped.keys() & TRANSIENT_FAULTS:
             receipt = Receipt(result.cache.meta["key"], result.dropped, result.more)
@@ -91,13 +96,14 @@ def _build(
     config: Prepare,
     run_folder: Path,
     database: Database,
+    drafts: Drafts | None,
 ) -> BuildResult:
     cropping = Cropping.from_config(config, base)
     manifest = Manifest(run_folder)
     pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size)
     writer = ShardWriter(config, base, cropping, store, part, pool)
     index = ImageIndex(database, image_info_code(cropping))
-    ingest = Ingest(config, cropping, pool, index, manifest, writer)
+    ingest = Ingest(config, cropping, pool, index, manifest, writer, drafts)
     try:
         ingest.read_all()
         writer.captions.flush()

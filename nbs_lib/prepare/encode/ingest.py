@@ -13,7 +13,8 @@ from itertools import islice
 from ...config import Prepare
 from ...config.validation import setting
 from ...run.progress_bar import progress_bar
-from ..examples import Example, InMemory, Item, Skipped, SourceError
+from ..captioning.drafts import Drafts
+from ..examples import NO_CAPTION, Example, InMemory, Item, Skipped, SourceError
 from ..filters import Filters, ImageInfo, Reason
 from ..manifest import Manifest
 from ..sources import open_source, source_options
@@ -51,6 +52,7 @@ class Chunk:
 class Ingest:
     """One pass over the sources of a stage.
 
+    drafts: captions for images without one, None without a captioner.
     total: examples that are expected at most, or None.
     decoded: images that were read.
     more: whether a source had more examples than were asked for.
@@ -62,6 +64,7 @@ class Ingest:
     index: ImageIndex
     manifest: Manifest
     writer: ShardWriter
+    drafts: Drafts | None = None
     total: int | None = 0
     decoded: int = 0
     more: bool = False
@@ -93,6 +96,8 @@ class Ingest:
                 # Two chunks for each worker: one is decoded while the other waits.
                 n_missing = 2 * self.pool.n_workers - len(pending)
                 for number, items in islice(chunks, n_missing):
+                    if self.drafts:
+                        items = self.drafts.add_captions(items, self.pool)
                     chunk = Chunk(number, [self._adapt(item, prior) for item in items])
                     self._start_decoding(chunk, filters)
                     pending.append(chunk)
@@ -212,12 +217,11 @@ def split_into_chunks(source: Source, rows: int) -> Iterator[list[Item]]:
 
 def nothing_kept(name: str, dropped: Counter) -> SourceError:
     """Return the error of a source of which nothing is kept."""
-    captionless = "image without caption"
-    if set(dropped) == {captionless}:
+    if set(dropped) == {NO_CAPTION}:
         return SourceError(
-            f"source {name!r}: none of its {dropped[captionless]} images has a caption; "
+            f"source {name!r}: none of its {dropped[NO_CAPTION]} images has a caption; "
             "write a .txt file of the same name beside each, or a metadata.jsonl with file_name "
-            f"and text, or give {setting('prepare', 'captions', 'names')}"
+            f"and text, or give {setting('prepare', 'captions', 'names')}, or name a captioner"
         )
     if dropped:
         counts = ", ".join(f"{number} × {reason}" for reason, number in dropped.most_common())

@@ -57,29 +57,32 @@ def measure_published_scores(
     reference: pictures of the data for these prompts, uint8 [n, h, w, 3]; None for guided's
     """
     rows: dict[str, dict[str, Any]] = {name: {} for name in samples}
-    scores = {}
+    facts = {}
     for name, model in models.items():
         score = SCORES[name]
         features = {}
         for contender, cached in counted(score.title, samples.items(), "contender"):
             features[contender] = _image_features(model, cached.images)
-        source = None
-        if score.by_prompt:
-            other = model.text_features(prompts)
-        else:
-            source = "guided" if reference is None else "the data"
-            other = features["guided"]
-            if reference is not None:
-                other = _image_features(model, reference)
+        source, other = _other_side(score, model, features, prompts, reference)
         for contender, images in features.items():
-            too_few = not score.by_prompt and len(prompts) < MIN_SET_SIZE
-            measured = None
-            if contender != source and not too_few:
-                measured = score.measure(model, images, other, prompts) | {"count": len(prompts)}
-            rows[contender][name] = measured
-        facts = {"title": score.title, "better": score.better}
-        scores[name] = facts | {"model": model.name, "of": source}
-    return rows, scores
+            # guided has no distance from itself
+            measurable = contender != source and (source is None or len(prompts) >= MIN_SET_SIZE)
+            rows[contender][name] = None
+            if measurable:
+                measured = score.measure(model, images, other, prompts)
+                rows[contender][name] = measured | {"count": len(prompts)}
+        facts[name] = {"title": score.title, "better": score.better, "model": model.name}
+        facts[name]["of"] = source
+    return rows, facts
+
+
+def _other_side(score, model, features, prompts, reference):
+    """Return the set that a distance refers to, None for prompts, and the other side's features."""
+    if score.by_prompt:
+        return None, model.text_features(prompts)
+    if reference is None:
+        return "guided", features["guided"]
+    return "the data", _image_features(model, reference)
 
 
 def _image_features(model: Model, images: np.ndarray) -> torch.Tensor:

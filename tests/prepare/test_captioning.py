@@ -134,7 +134,8 @@ def test_images_without_caption_get_a_draft_once_and_others_keep_theirs(bare, co
 def test_drafts_are_edited_beside_their_pictures_and_saved(bare, config, blip):
     options = {"max_examples": 0, "drop_duplicates": False, "captioner": str(blip)}
     before = kept(config(**options))
-    (bare / "metadata.jsonl").write_text('{"file_name": "c.png", "text": "mine", "artist": "me"}\n')
+    mine = '{"file_name": "./c.png", "text": "mine", "artist": "me"}\n'
+    (bare / "metadata.jsonl").write_text(f"{mine}no JSON\n")
     editor = caption_editor(config(**options))
     *rows, foot = editor.children
     areas = {row.children[1].tooltip: row.children[1] for row in rows}
@@ -148,14 +149,16 @@ def test_drafts_are_edited_beside_their_pictures_and_saved(bare, config, blip):
     areas["caption of a.png"].value = ""
     foot.children[0].click()
     assert "Saved to" in foot.children[1].value and "replace = True" in foot.children[1].value
-    assert read_jsonl(bare / "metadata.jsonl") == [
-        {"file_name": "c.png", "text": "mine", "artist": "me"},
-        {"file_name": "b.png", "text": "a red teapot"},
-    ]
+    # lines of others stay as they are, and a text file's caption stays there
+    drafted = '{"file_name": "b.png", "text": "a red teapot"}\n'
+    assert (bare / "metadata.jsonl").read_text() == f"{mine}no JSON\n{drafted}"
     after = {"a.png": "a plain picture, a", "b.png": "a red teapot", "c.png": "mine"}
     assert kept(config(**options)) == after
-    save_captions(bare, {"b.png": "another"})
-    assert [row["text"] for row in read_jsonl(bare / "metadata.jsonl")] == ["mine", "another"]
+    save_captions(bare, {"b.png": "another", "c.png": "ours"})
+    assert read_jsonl(bare / "metadata.jsonl") == [
+        {"file_name": "./c.png", "text": "ours", "artist": "me"},
+        {"file_name": "b.png", "text": "another"},
+    ]
 
 
 def test_without_a_captioner_there_is_no_editor(config):

@@ -1,16 +1,18 @@
 """A folder's captions beside their pictures, edited in the notebook and saved to metadata.jsonl."""
 
+import json
+import posixpath
 from collections.abc import Mapping
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from ...config import Prepare
 from ...config.validation import setting
-from ...files import from_project, read_jsonl, write_jsonl
+from ...files import from_project, parse_object, write_atomic
 from ...images.html import data_url
 from ...run.run import Run
 from ..captions import clean_caption
@@ -21,8 +23,17 @@ from ..sources.folder import METADATA_STEM, ImageFolder
 from ..store.database import Database
 from .drafts import Drafts, content_digest, is_captionless, open_drafts
 
+FILE_COLUMN, TEXT_COLUMN = "file_name", "text"  # of a metadata.jsonl
 MAX_ROWS = 200  # a page of more is slow to scroll
 SIDE = 128  # pixels of a picture
+
+
+class Row(NamedTuple):
+    """A picture with its caption, which is somebody's own or a draft."""
+
+    image: ImageRef
+    caption: str
+    drafted: bool
 
 
 def caption_editor(config: Prepare) -> Any:
@@ -43,8 +54,8 @@ def caption_editor(config: Prepare) -> Any:
     return _widgets(source.folder, rows)
 
 
-def read_captions(source: ImageFolder, drafts: Drafts) -> dict[str, tuple[ImageRef, str]]:
-    """Return image and caption by file name: captions as they are, else their drafts, else ""."""
+def read_captions(source: ImageFolder, drafts: Drafts) -> dict[str, Row]:
+    """Return a folder's first pictures with their captions, or with their drafts, by file name."""
     rows = {}
     for item in source:
         if len(rows) == MAX_ROWS:
@@ -53,51 +64,64 @@ def read_captions(source: ImageFolder, drafts: Drafts) -> dict[str, tuple[ImageR
         if not (source.folder / item.id).is_file():
             continue
         if isinstance(item, Example):
-            rows[item.id] = (item.image, item.caption)
+            rows[item.id] = Row(item.image, item.caption, drafted=False)
         elif is_captionless(item):
             digest = content_digest(item.image)
-            rows[item.id] = (item.image, drafts.find([digest]).get(digest, ""))
+            rows[item.id] = Row(item.image, drafts.find([digest]).get(digest, ""), drafted=True)
     return rows
 
 
 def save_captions(folder: Path, captions: Mapping[str, str]) -> Path:
     """Write captions into a folder's metadata.jsonl and return its path.
 
-    Rows of other images stay, and so do other columns. An empty caption is left out.
+    Lines of other images stay as they are, and so do other columns. An empty caption is left out.
     captions: by file name, relative to the folder
     """
     path = folder / f"{METADATA_STEM}.jsonl"
     cleaned = {name: clean_caption(text) for name, text in captions.items()}
     cleaned = {name: text for name, text in cleaned.items() if text}
-    rows = []
-    for row in read_jsonl(path):
-        name = row.get("file_name")
-        rows.append(row | {"text": cleaned.pop(name)} if name in cleaned else row)
-    rows += [{"file_name": name, "text": text} for name, text in cleaned.items()]
-    write_jsonl(path, rows)
+    lines = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        row = parse_object(line) or {}
+        # "./a.png" and "a.png" are one file
+        name = posixpath.normpath(str(row.get(FILE_COLUMN, "")))
+        if name in cleaned:
+            line = _json_line(row | {TEXT_COLUMN: cleaned.pop(name)})
+        lines.append(line)
+    lines += [_json_line({FILE_COLUMN: name, TEXT_COLUMN: x}) for name, x in cleaned.items()]
+    write_atomic(path, "".join(f"{line}\n" for line in lines))
     return path
 
 
-def _widgets(folder: Path, rows: dict[str, tuple[ImageRef, str]]) -> Any:
+def _json_line(row: dict) -> str:
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _widgets(folder: Path, rows: dict[str, Row]) -> Any:
     # only a notebook needs them
     from ipywidgets import HTML, Button, HBox, Layout, Textarea, VBox
 
-    texts = {}
+    areas = {}
     lines = []
-    for name, (image, caption) in rows.items():
-        area = Textarea(caption, layout=Layout(width="32em", height="5em"))
+    for name, row in rows.items():
+        areas[name] = Textarea(row.caption, layout=Layout(width="32em", height="5em"))
         # what a screen reader announces
-        area.tooltip = f"caption of {name}"
-        texts[name] = area
-        lines.append(HBox([HTML(_picture(name, image)), area]))
+        areas[name].tooltip = f"caption of {name}"
+        lines.append(HBox([HTML(_picture(name, row.image)), areas[name]]))
     button = Button(description="Save captions", button_style="primary")
-    state = HTML(f"<p>{len(rows)} captions, not saved yet.</p>")
+    drafted = sum(row.drafted for row in rows.values())
+    state = HTML(f"<p>{len(rows)} pictures, {drafted} with a draft that is not saved yet.</p>")
 
     def save(_):
-        path = save_captions(folder, {name: area.value for name, area in texts.items()})
-        again = setting("prepare", "replace", True)
+        captions = {name: area.value for name, area in areas.items()}
+        # a caption in a text file stays there until it is edited
+        new = {
+            x: text for x, text in captions.items() if rows[x].drafted or text != rows[x].caption
+        }
         note = "Saved to {}. Run this notebook again with {}: edited captions are encoded then."
-        state.value = Markup(f"<p>{note}</p>").format(from_project(path), again)
+        again = setting("prepare", "replace", True)
+        path = from_project(save_captions(folder, new))
+        state.value = Markup(f"<p>{note}</p>").format(path, again)
 
     button.on_click(save)
     return VBox([*lines, HBox([button, state])])

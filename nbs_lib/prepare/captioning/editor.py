@@ -81,7 +81,7 @@ def save_captions(folder: Path, captions: Mapping[str, str]) -> Path:
     cleaned = {name: clean_caption(text) for name, text in captions.items()}
     cleaned = {name: text for name, text in cleaned.items() if text}
     lines = []
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text("utf-8-sig").splitlines() if path.is_file() else []:
         row = parse_object(line) or {}
         # "./a.png" and "a.png" are one file
         name = posixpath.normpath(str(row.get(FILE_COLUMN, "")))
@@ -113,11 +113,11 @@ def _widgets(folder: Path, rows: dict[str, Row]) -> Any:
     state = HTML(f"<p>{len(rows)} pictures, {drafted} with a draft that is not saved yet.</p>")
 
     def save(_):
-        captions = {name: area.value for name, area in areas.items()}
-        # a caption in a text file stays there until it is edited
-        new = {
-            x: text for x, text in captions.items() if rows[x].drafted or text != rows[x].caption
-        }
+        new = {}
+        for name, row in rows.items():
+            # a caption in a text file stays there until it is edited
+            if row.drafted or areas[name].value != row.caption:
+                new[name] = areas[name].value
         note = "Saved to {}. Run this notebook again with {}: edited captions are encoded then."
         again = setting("prepare", "replace", True)
         path = from_project(save_captions(folder, new))

@@ -125,9 +125,9 @@ class Compare(Stage):
     )
     features: str = measuring(
         "",
-        "Folder of a vision model, such as DINOv2, in whose features the distance to guided is "
-        "measured. Empty takes the CLIP.",
-        allowed="empty, or a folder",
+        "Vision model, such as DINOv2, in whose features the distance to guided is measured. "
+        "It is a folder or a hub id; empty takes the CLIP.",
+        allowed="empty, a folder or a hub id",
     )
     scores: list[str] = measuring(
         [],

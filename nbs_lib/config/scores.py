@@ -5,7 +5,7 @@ hpsv2.1     another one, arXiv 2306.09341
 cmmd        distance of sets in a CLIP's features, arXiv 2401.09603
 fd_dinov2   Fréchet distance of sets in DINOv2's features, arXiv 2306.04675
 
-MODEL is the folder of the model, and for those that are a CLIP also a hub id.
+MODEL is the folder of the model or its hub id.
 """
 
 SCORES = ("pickscore", "hpsv2.1", "cmmd", "fd_dinov2")

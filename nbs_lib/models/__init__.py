@@ -3,6 +3,7 @@
 loading              a base by name: `embedded`, a folder in diffusers' layout, or a hub id
 stable_diffusion     StableDiffusion: SD 1.x and 2.x, and everything that depends on the family
 stable_diffusion_xl  StableDiffusionXL: the differences of SDXL
+model_folder         other models: of scores, features and captions, here or on the hub
 components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory

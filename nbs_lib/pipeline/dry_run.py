@@ -73,7 +73,8 @@ def _find_base(config: Prepare) -> Any:
 
 def _describe_captioner(name: str) -> str:
     """Return a captioner and where it is. Errors: SourceError for a folder that holds none."""
-    from ..prepare.captioning.captioner import find_captioner, is_on_hub
+    from ..models.model_folder import is_on_hub
+    from ..prepare.captioning.captioner import find_captioner
 
     # nothing is fetched for a preview
     return f"{name}, on the hub" if is_on_hub(name) else f"{name}, in {find_captioner(name)}"

@@ -126,8 +126,8 @@ def test_images_without_caption_get_a_draft_once_and_others_keep_theirs(bare, co
         # what is known is used, and not asked of the model again
         connection.execute("UPDATE drafts SET caption = 'known'")
     assert kept(config(**options, resolution=32))["b.png"] == "known"
-    # another model says something else
-    (blip / "generation_config.json").write_text('{"max_length": 20}')
+    # another model is asked again
+    (blip / "notes.txt").write_text("of another release")
     assert kept(config(**options, resolution=32))["b.png"] == draft
 
 

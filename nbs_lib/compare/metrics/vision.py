@@ -1,7 +1,6 @@
-"""A vision model of a local folder, whose features say how alike two pictures are."""
+"""A vision model, whose features say how alike two pictures are."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +8,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
-from ...files import ROOT
-from ...models.checks.headers import FileError, first_line, read_settings
+from ...models.checks.headers import FileError, first_line
 from ...models.components import no_progress_bar, weights_not_finite
+from ...models.model_folder import find_model_folder
 
 BATCH = 64
-# Nothing is fetched, and no code of the folder is run.
+# Nothing more is fetched, and no code of the folder is run.
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # Errors of the loaders for files that are damaged or missing, or need a package that is not here.
 LOADING_ERRORS = (
@@ -58,22 +57,19 @@ class VisionModel:
 
 
 def load_vision_model(name: str, parameter: str = "features") -> VisionModel:
-    """Return the vision model in a folder of transformers' layout, in fp32.
+    """Return the vision model of a folder in transformers' layout or of a hub id, in fp32.
 
-    name: the folder; a relative one starts at the project. Its weights are safetensors, and the
-        model gives one vector for a picture (`pooler_output`), as DINOv2 and ViT do.
+    name: the folder, a relative one starts at the project; or the hub id. Its weights are
+        safetensors, and the model gives one vector for a picture (`pooler_output`), as DINOv2 and
+        ViT do.
     parameter: the one that names it, for errors
     Errors: VisionModelError, with what to do.
     """
-    folder = ROOT / Path(name).expanduser()
-    # refused here, or the hub would be asked for a mistyped folder
-    if not folder.is_dir():
-        raise _error(parameter, name, "there is no such folder")
     try:
-        settings = read_settings(folder / "config.json")
-        # transformers would import what it names
-        if settings.get("quantization_config") is not None:
-            raise FileError("its config.json asks for quantized weights, which are not supported")
+        folder = find_model_folder(name)
+    except FileError as failure:
+        raise _error(parameter, name, str(failure)) from failure
+    try:
         with no_progress_bar():
             model, info = AutoModel.from_pretrained(
                 folder,
@@ -109,6 +105,6 @@ def _check_features(vision: VisionModel, parameter: str):
 
 def _error(parameter, name, problem):
     return VisionModelError(
-        f"{parameter} {name!r}: {problem}; give the folder of a vision model, such as DINOv2, "
-        "with its config.json, preprocessor_config.json and model.safetensors"
+        f"{parameter} {name!r}: {problem}; give the folder or hub id of a vision model, such as "
+        "DINOv2, with its config.json, preprocessor_config.json and model.safetensors"
     )

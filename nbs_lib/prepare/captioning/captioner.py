@@ -6,17 +6,16 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from ...files import ROOT, file_hash, value_hash
-from ...models.checks.headers import FileError, first_line, read_settings
+from ...files import file_hash, value_hash
+from ...models.checks.headers import FileError, first_line
 from ...models.components import no_progress_bar, weights_not_finite
-from ...models.loading import is_hub_id
+from ...models.model_folder import FILES, find_model_folder
 from ...run.environment import versions
 from ..examples import ImageRef, SourceError
 from ..images import ImageError, to_rgb, upright
 
 MAX_TOKENS = 40  # of a caption
 BEAMS = 3  # captions that are searched at once
-FILES = ("*.json", "*.txt", "*.safetensors")
 # Nothing is fetched, and no code of the folder is run.
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # Errors of the loaders for files that are damaged or missing, or need a package that is not here.
@@ -33,39 +32,10 @@ LOADING_ERRORS = (
 
 def find_captioner(name: str) -> Path:
     """Return the folder of a captioner, fetched if its name is a hub id. Errors: SourceError."""
-    folder = _download(name) if is_on_hub(name) else _local_folder(name)
-    if not folder.is_dir():
-        raise _error(name, "there is no such folder")
     try:
-        settings = read_settings(folder / "config.json")
+        return find_model_folder(name)
     except FileError as failure:
-        raise _error(name, str(failure)) from None
-    # transformers would import what it names
-    if settings.get("quantization_config") is not None:
-        raise _error(name, "its config.json asks for quantized weights, which are not supported")
-    if not any(folder.glob("*.safetensors")):
-        raise _error(name, "it has no weights as safetensors, and pickled ones are not read")
-    return folder
-
-
-def is_on_hub(name: str) -> bool:
-    """Return True for a hub id that is no folder here."""
-    return is_hub_id(name) and not _local_folder(name).is_dir()
-
-
-def _local_folder(name: str) -> Path:
-    return ROOT / Path(name).expanduser()
-
-
-def _download(name: str) -> Path:
-    # imported late, because a local folder needs no hub
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
-    except Exception as failure:  # of the hub, of the network, or of an invalid id
-        problem = f"not to be had from the hub ({type(failure).__name__})"
-        raise _error(name, problem) from failure
+        raise _error(name, str(failure)) from failure
 
 
 def captioner_hash(folder: Path) -> str:

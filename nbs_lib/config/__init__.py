@@ -8,10 +8,10 @@ compare      parameters of 3_compare and of the playground
 contenders   names of contenders, such as "guided at 3", parsed
 fields       default, range, meaning and group of one parameter
 grid_axes    axes of a grid of pictures, such as "steps: 5 | 25", parsed
+hosts        parameters of a stage that several hosts work on together
+measuring/   what a comparison measures: prompts of a file, scores with their models
 picturebook  parameters of picturebook
 prepare      parameters of 1_prepare
-prompts_file a file of prompts, plain or of a public benchmark
-scores       scores and their models, such as "pickscore: models/pickscore", parsed
 stage        base class of the dataclasses, with its checks
 tables       parameters as text, HTML and notebook lines
 training     parameters of 2_train

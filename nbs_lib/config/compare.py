@@ -6,9 +6,9 @@ from typing import Literal
 from .contenders import CONTENDERS, SCHEDULERS, Contender, parse_contender
 from .fields import group
 from .grid_axes import Axis, parse_axes
-from .prompts_file import read_prompts
-from .scores import ALLOWED as ALLOWED_SCORES
-from .scores import parse_scores
+from .measuring.prompts_file import read_prompts
+from .measuring.scores import ALLOWED as ALLOWED_SCORES
+from .measuring.scores import parse_scores
 from .stage import (
     Stage,
     check_range,
@@ -132,7 +132,7 @@ class Compare(Stage):
     scores: list[str] = measuring(
         [],
         "Scores by models of their own: pickscore, hpsv2.1, cmmd, fd_dinov2. Each is NAME: MODEL, "
-        'such as "pickscore: models/pickscore"; they are listed in nbs_lib/config/scores.py.',
+        'such as "pickscore: models/pickscore"; see nbs_lib/config/measuring/scores.py.',
         allowed=ALLOWED_SCORES,
     )
     dial_at: list[float] = measuring(

@@ -140,7 +140,7 @@ class StableDiffusion:
         """Return the noise schedule as a scheduler of class `kind`. Errors: BaseError."""
         folder = self.folder / "scheduler"
         try:
-            check_settings(kind, read_settings(folder / CONFIGS["scheduler"]))
+            check_settings(kind, read_settings(folder / CONFIGS["scheduler"], infinite=True))
             options["clip_sample"] = False  # DDIM clips to [-1, 1], and latents are larger
             scheduler = kind.from_pretrained(folder, local_files_only=True, **options)
             # some settings are read only here, by a copy

@@ -4,7 +4,7 @@ A picture is known by the hash of its content, so it is captioned once, wherever
 that anybody has written goes before a draft.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -49,20 +49,16 @@ class Drafts:
         query = f"SELECT digest, caption FROM drafts WHERE model = ? AND digest IN ({marks})"
         return dict(self.database.select(query, (self.model, *digests)))
 
-    def add_captions(self, items: list[Item], pool: Workers) -> list[Item]:
-        """Return the items of a chunk; each image without a caption becomes an example with one."""
+    def captions_of(self, items: list[Item], pool: Workers) -> dict[int, str]:
+        """Return the captions of a chunk's images without one, by their positions in it."""
         images = {i: item.image for i, item in enumerate(items) if is_captionless(item)}
         digests = {i: content_digest(image) for i, image in images.items()}
         digests = {i: digest for i, digest in digests.items() if digest}
         captions = self.find(set(digests.values()))
         new = {digest: images[i] for i, digest in digests.items() if digest not in captions}
         captions |= self._draft(new, pool)
-        items = list(items)
-        for i, digest in digests.items():
-            # a model may have nothing to say
-            if caption := captions[digest]:
-                items[i] = Example(items[i].id, caption, images[i])
-        return items
+        # a model may have nothing to say
+        return {i: captions[digest] for i, digest in digests.items() if captions[digest]}
 
     def _draft(self, images: dict[bytes, ImageRef], pool: Workers) -> dict[bytes, str]:
         digests = list(images)
@@ -88,6 +84,14 @@ def open_drafts(config: Prepare, database: Database) -> Drafts | None:
         return None
     folder = find_captioner(config.captioner)
     return Drafts(folder, captioner_hash(folder), database)
+
+
+def add_captions(items: list[Item], captions: Mapping[int, str]) -> list[Item]:
+    """Return items, those without a caption as examples with one. captions: by position."""
+    items = list(items)
+    for i, caption in captions.items():
+        items[i] = Example(items[i].id, caption, items[i].image)
+    return items
 
 
 def is_captionless(item: Item) -> bool:

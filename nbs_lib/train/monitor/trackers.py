@@ -26,10 +26,10 @@ from PIL import Image
 
 from ...config import Train
 from ...files import remove, write_atomic
+from ...launch.errors import first_line
 from ...run.progress_bar import write_above_bar
 from ...run.run import Run
 from ...untrusted_files import read_json
-from ..errors import first_line
 from .tracked_values import flat_values, plain_parameters, usage_values
 
 PROJECT = "onepass"  # of every tracker that groups its runs

@@ -9,9 +9,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from nbs_lib.config import Train
 from nbs_lib.config.validation import ParameterError
 from nbs_lib.files import read_jsonl
+from nbs_lib.launch.errors import LaunchError
+from nbs_lib.launch.preflight import check_machine
 from nbs_lib.run.run import Run
-from nbs_lib.train.errors import LaunchError
-from nbs_lib.train.launch.preflight import check_machine
 from nbs_lib.train.monitor.tracked_values import flat_values, usage_values
 
 pytestmark = pytest.mark.slow
@@ -150,7 +150,7 @@ def test_unknown_trackers_and_missing_packages_are_refused(python):
     # a project without the package: the folder of an interpreter that has nothing else
     source = (
         "import sys\n"
-        "from nbs_lib.train.launch import preflight\n"
+        "from nbs_lib.launch import preflight\n"
         "sys.path = [path for path in sys.path if 'site-packages' not in path]\n"
         "preflight._check_extra('wandb')"
     )

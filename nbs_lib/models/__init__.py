@@ -5,6 +5,7 @@ stable_diffusion     StableDiffusion: SD 1.x and 2.x, and everything that depend
 stable_diffusion_xl  StableDiffusionXL: the differences of SDXL
 single_file/         a base in one safetensors file, converted to a folder
 clip                 a CLIP of both towers, which scores pictures
+model_folder         other models: of scores, features and captions, here or on the hub
 components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory

@@ -10,6 +10,9 @@ from ..stage import check_texts, parameters, replacement, run_group
 from ..validation import reject
 from .optimizing import Optimizing
 
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+# allowed values in words
+TRACKER_NAMES = f"a list of {', '.join(TRACKERS)}, each once, or an empty one"
 PROMPTS = "a list of prompts, none of them empty"
 # values of `resume_from_checkpoint`, beside the name of a checkpoint
 LATEST = "latest"
@@ -127,7 +130,13 @@ class Train(Optimizing):
         ge=0,
         le=10_000,
     )
-    tensorboard: bool = watching(False, "Metrics for TensorBoard as well. Its package is an extra.")
+    trackers: list[str] = watching(
+        [],
+        "Trackers that get metrics and pictures too, such as tensorboard or wandb. "
+        "The others are trackio and mlflow; each package is an extra of that name. "
+        "Nothing leaves the machine unless the tracker's own variables ask for it.",
+        allowed=TRACKER_NAMES,
+    )
 
     seed: int = run_group(
         0,
@@ -143,6 +152,9 @@ class Train(Optimizing):
         self._check_early_stopping()
         check_hosts(self)
         check_texts(self, "validation_prompts", PROMPTS)
+        names = set(self.trackers)
+        if not names <= set(TRACKERS) or len(names) < len(self.trackers):
+            reject("trackers", self.trackers, TRACKER_NAMES)
 
     def _check_early_stopping(self):
         if not self.early_stopping_patience:

@@ -184,6 +184,8 @@ def settings_of(sampler: Sampler, config: Compare) -> dict:
         "resolution": sampler.resolution,
         "scheduler": config.scheduler or type(sampler.pipelines.pipe.scheduler).__name__,
         "adapter_scale": config.adapter_scale,
+        "mixed_precision": config.mixed_precision,
+        "precision_difference": sampler.pipelines.precision_difference,
         "seeds": config.seeds,
     }
 

@@ -138,8 +138,11 @@ def _plan_memory(config: Train, cache: Path) -> dict[str, str]:
     from ..train.memory.estimate import MIB, check_fits, plan_memory
     from ..train.resolve import resolve_choices
 
-    config = resolve_choices(config, cache)
-    preview = {"mixed_precision": config.mixed_precision}
+    resolved = resolve_choices(config, cache)
+    preview = {"mixed_precision": resolved.mixed_precision}
+    if not config.batch_size:
+        preview["batch_size"] = str(resolved.batch_size)
+    config = resolved
     try:
         # the plan prints what a notebook shows; here it is part of the result
         with contextlib.redirect_stdout(io.StringIO()):

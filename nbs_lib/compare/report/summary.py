@@ -91,6 +91,8 @@ def summary(comparison: Any) -> str:
             f"tuned takes {results['time_ratio']:.2f} of guided's time and "
             f"{results['nfe_ratio']:g} of its NFE"
         )
+    if precision := describe_precision(results):
+        lines.append(precision)
     lines += [
         "distance to guided: in latents, of unguided's; nearer: than unguided's picture; "
         f"{pictures_measured(results)}",
@@ -99,6 +101,18 @@ def summary(comparison: Any) -> str:
         f"report: {from_project(comparison.report)}",
     ]
     return "\n".join(lines)
+
+
+def describe_precision(results: dict) -> str:
+    """Return the precision of the pictures and its difference from fp32, "" for fp32."""
+    # an older comparison has none
+    difference = results.get("precision_difference")
+    if difference is None:
+        return ""
+    return (
+        f"sampled in {results['mixed_precision']}: on fixed noise the base's prediction differs "
+        f"from fp32's by {100 * difference:.2g} % (root mean square)"
+    )
 
 
 def _cells(row: dict) -> tuple[str, ...]:

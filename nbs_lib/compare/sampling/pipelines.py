@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 
 import diffusers
 import torch
@@ -10,12 +11,14 @@ from diffusers import DiffusionPipeline
 
 from ...models import StableDiffusion, find_base
 from ...models.lora.metadata import LORA_FILE
+from ...models.lora.verification import predict_fixed_noise
 from ...models.sampling_recipe import spacing_options
 from .adapters import AdapterLoader, change_stamp
 from .engines import on_engine
+from .precision import in_precision, relative_difference
 from .settings import SamplingSettings, SettingsResolver
 
-MAX_MODELS = 4  # other pipelines, and UNets for engines, that are in memory at most
+MAX_MODELS = 4  # other pipelines, and UNets for engines or precisions, in memory at most
 
 
 class Pipelines:
@@ -25,8 +28,14 @@ class Pipelines:
     adapters: the adapters on its UNet
     """
 
-    def __init__(self, resolver: SettingsResolver, device: torch.device):
-        """Load the base's pipeline, and what was trained, onto the device."""
+    def __init__(
+        self, resolver: SettingsResolver, device: torch.device, mixed_precision: str = "no"
+    ):
+        """Load the base's pipeline, and what was trained, onto the device.
+
+        mixed_precision: of the UNets, see `precision`
+        """
+        self.mixed_precision = mixed_precision
         self.base = resolver.base
         self.pipe = self.base.pipeline().to(device)
         self.adapters = AdapterLoader(self.pipe, self.base)
@@ -54,8 +63,9 @@ class Pipelines:
             scheduler_class = getattr(diffusers, settings.scheduler)
             spacing = spacing_options(settings.timestep_spacing, settings.steps)
             pipe.scheduler = base.scheduler(scheduler_class, **spacing)
-            if settings.engine != "eager":
-                pipe.unet = self._engine_unet(settings)
+            # a UNet in low precision is another one, because the fp32 weights must come back
+            if settings.engine != "eager" or self.mixed_precision != "no":
+                pipe.unet = self._separate_unet(settings)
             elif settings.adapters:
                 fused = self.adapters.fused(settings.adapters)
             elif settings.model and pipe is self.pipe:
@@ -75,20 +85,34 @@ class Pipelines:
 
     def warmed_up_sizes(self, settings: SamplingSettings) -> set[tuple]:
         """Return the sizes of batches that the UNet of these settings was evaluated on."""
-        return self._warmed_up.setdefault(_unet_key(settings), set())
+        return self._warmed_up.setdefault(self._key(settings), set())
 
-    def _engine_unet(self, settings):
-        """Return the UNet of an engine, which is not shared because the engine may change it."""
+    @cached_property
+    def precision_difference(self) -> float | None:
+        """The difference of the base's prediction from fp32's, as a share; None in fp32."""
+        if self.mixed_precision == "no":
+            return None
+        unet = self.adapters.merged_unet(())
+        expected = predict_fixed_noise(unet, self.base)
+        lower = in_precision(unet, self.mixed_precision)
+        return relative_difference(expected, predict_fixed_noise(lower, self.base))
+
+    def _separate_unet(self, settings):
+        """Return a UNet that is not shared, because an engine or a precision changes it."""
 
         def create():
-            if not settings.model:
+            base = self.base
+            if settings.model:
+                base, _ = self.for_settings(settings)
+                unet = find_base(str(settings.model)).unet().to(self._device)
+            else:
                 unet = self.adapters.merged_unet(settings.adapters)
-                return on_engine(unet, settings.engine, self.base)
-            model = find_base(str(settings.model))
-            base, _ = self.for_settings(settings)
-            return on_engine(model.unet().to(self._device), settings.engine, base)
+            return on_engine(in_precision(unet, self.mixed_precision), settings.engine, base)
 
-        return self._get(self._engines, _unet_key(settings), create)
+        return self._get(self._engines, self._key(settings), create)
+
+    def _key(self, settings):
+        return _unet_key(settings, shared=self.mixed_precision == "no")
 
     def _get(self, models, key, create):
         """Return `models[key]`, created if missing; the oldest of MAX_MODELS is removed for it."""
@@ -102,10 +126,13 @@ class Pipelines:
         return models[key]
 
 
-def _unet_key(settings):
-    """Return a key that is equal for settings with the same UNet, in its present state."""
+def _unet_key(settings, shared=True):
+    """Return a key that is equal for settings with the same UNet, in its present state.
+
+    shared: True if adapters are fused into one UNet
+    """
     # one UNet, whatever adapters are fused into it
-    if settings.engine == "eager" and not settings.model:
+    if shared and settings.engine == "eager" and not settings.model:
         return settings.engine, bool(settings.adapters)
     files = [folder / LORA_FILE for folder, _ in settings.adapters]
     if settings.model:

@@ -1,7 +1,8 @@
 """The maths of diffusion and guidance: pure functions on tensors.
 
-Symbols: x_t = alpha_t x_0 + sigma_t eps; w the guidance scale. Diffusion has alpha_t² + sigma_t² = 1
-and v = alpha_t eps − sigma_t x_0; a flow has alpha_t = 1 − sigma_t and v = eps − x_0, see `flow`.
+Symbols: x_t = alpha_t x_0 + sigma_t eps; w the guidance scale. Diffusion has
+alpha_t² + sigma_t² = 1 and v = alpha_t eps − sigma_t x_0; a flow has alpha_t = 1 − sigma_t and
+v = eps − x_0, see `flow`.
 Shapes: x, eps, v [n, c, h, w]; alpha, sigma [n, 1, 1, 1]; t [n].
 """
 
@@ -173,9 +174,7 @@ def boundary_scalings(
     return sigma_data**2 / total, scaled / total.sqrt()
 
 
-def few_step_timesteps(
-    steps: int, n_timesteps: int = 1000, is_flow: bool = False
-) -> torch.Tensor:
+def few_step_timesteps(steps: int, n_timesteps: int = 1000, is_flow: bool = False) -> torch.Tensor:
     """Return the timesteps of a sampling in few steps, the noisiest one first, int64 [steps].
 
     They are those of diffusers' schedulers with timestep_spacing "trailing", except that a single

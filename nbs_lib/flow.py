@@ -11,7 +11,7 @@ import torch
 
 
 def flow_velocity(x_0: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-    """Return v = eps − x_0, dx_t / dsigma on the straight path. Source: arXiv 2403.03206, eq. 13."""
+    """Return v = eps − x_0, which is dx_t / dsigma. Source: arXiv 2403.03206, eq. 13."""
     return eps - x_0
 
 

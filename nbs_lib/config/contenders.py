@@ -36,6 +36,8 @@ SCHEDULERS = (
     "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler",
     "LCMScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchLCMScheduler",
 )
 # of these schedulers, "" for the base's own
 TIMESTEP_SPACINGS = ("", "leading", "linspace", "trailing")

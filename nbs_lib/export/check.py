@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from ..compare.sampling.sampler import Sampler
 from ..config import REFERENCE_PROMPTS
 from ..images.convert import unit_to_uint8
-from ..models.sampling_recipe import scheduler_options
+from ..models.sampling_recipe import scheduler_options, step_options
 from .formats import Source, stock_pipeline
 from .kohya import ExportError
 
@@ -74,7 +74,7 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **scheduler_options(recipe))
     images = pipe(
         PROMPTS,
-        num_inference_steps=recipe["steps"],
+        **step_options(recipe["scheduler"], recipe["timestep_spacing"], recipe["steps"]),
         guidance_scale=recipe["guidance_scale"],
         # the run's sampler draws its noise on the CPU as well
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in SEEDS],

@@ -3,6 +3,9 @@
 loading              a base by name: `embedded`, a folder in diffusers' layout, or a hub id
 stable_diffusion     StableDiffusion: SD 1.x and 2.x, and everything that depends on the family
 stable_diffusion_xl  StableDiffusionXL: the differences of SDXL
+stable_diffusion_3   StableDiffusion3: SD 3 and 3.5, flows with a transformer
+text_embeddings      texts as a denoiser takes them
+noise_schedule       the noise levels of a base's timesteps, and what is predicted there
 components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory
@@ -19,14 +22,19 @@ from safetensors only.
 from . import _imports as libraries  # noqa: F401  (before any import of these libraries)
 from .components import BaseError
 from .loading import EMBEDDED, MIRRORS, embedded_clip, find_base, load_clip_folder
-from .stable_diffusion import StableDiffusion, TextEmbeddings
+from .noise_schedule import NoiseSchedule
+from .stable_diffusion import StableDiffusion
+from .stable_diffusion_3 import StableDiffusion3
 from .stable_diffusion_xl import StableDiffusionXL
+from .text_embeddings import TextEmbeddings
 
 __all__ = [
     "EMBEDDED",
     "MIRRORS",
     "StableDiffusion",
     "BaseError",
+    "NoiseSchedule",
+    "StableDiffusion3",
     "StableDiffusionXL",
     "TextEmbeddings",
     "embedded_clip",

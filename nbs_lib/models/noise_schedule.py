@@ -98,6 +98,10 @@ class NoiseSchedule:
         """
         return prediction if self.is_flow else self.eps(prediction, x_t, t)
 
+    def comparable_target(self, x_0: Tensor, eps: Tensor) -> Tensor:
+        """Return the right prediction in that space for latents that were noised with eps."""
+        return flow_velocity(x_0, eps) if self.is_flow else eps
+
     def distillation_weight(self, t: Tensor, weighting: str) -> Tensor:
         """Return the weight of a squared error in that space, [n, 1, 1, 1].
 

@@ -9,7 +9,8 @@ from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from .components import INDEX
-from .stable_diffusion import Encoders, StableDiffusion, TextEmbeddings, token_ids
+from .stable_diffusion import StableDiffusion
+from .text_embeddings import Encoders, TextEmbeddings, token_ids
 
 N_TIME_IDS = 6  # original size, the crop's top left corner, target size: two numbers each
 

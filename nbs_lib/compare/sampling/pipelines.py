@@ -1,4 +1,4 @@
-"""Pipelines with the UNet that given sampling settings call for."""
+"""Pipelines with the denoiser that given sampling settings call for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,14 +15,14 @@ from .adapters import AdapterLoader, change_stamp
 from .engines import on_engine
 from .settings import SamplingSettings, SettingsResolver
 
-MAX_MODELS = 4  # other pipelines, and UNets for engines, that are in memory at most
+MAX_MODELS = 4  # other pipelines, and denoisers for engines, that are in memory at most
 
 
 class Pipelines:
-    """The base's pipeline with what was trained, other pipelines, and UNets for engines.
+    """The base's pipeline with what was trained, other pipelines, and denoisers for engines.
 
     pipe: the base's pipeline
-    adapters: the adapters on its UNet
+    adapters: the adapters on its denoiser
     """
 
     def __init__(self, resolver: SettingsResolver, device: torch.device):
@@ -32,9 +32,9 @@ class Pipelines:
         self.adapters = AdapterLoader(self.pipe, self.base)
         self._device = device
         self._learned = resolver.learned
-        self._tuned_unet = None
+        self._tuned_denoiser = None
         if resolver.full_model:
-            self._tuned_unet = find_base(str(resolver.learned)).unet().to(device)
+            self._tuned_denoiser = find_base(str(resolver.learned)).denoiser().to(device)
         else:
             self.adapters.load(resolver.learned)
         self._pipes = {}
@@ -45,50 +45,52 @@ class Pipelines:
     def prepared(self, settings: SamplingSettings) -> Iterator[DiffusionPipeline]:
         """Yield the pipeline that samples so; afterwards its weights are back, bit for bit."""
         base, pipe = self.for_settings(settings)
-        unet, scheduler = pipe.unet, pipe.scheduler
+        part = base.denoiser_part
+        denoiser, scheduler = base.denoiser_of(pipe), pipe.scheduler
         # outside the try: an adapter that is refused has changed nothing
         for folder, _ in settings.adapters:
             self.adapters.load(folder)
         fused = nullcontext()
         try:
             scheduler_class = getattr(diffusers, settings.scheduler)
-            spacing = spacing_options(settings.timestep_spacing, settings.steps)
+            spacing = spacing_options(settings.timestep_spacing, settings.steps, settings.scheduler)
             pipe.scheduler = base.scheduler(scheduler_class, **spacing)
             if settings.engine != "eager":
-                pipe.unet = self._engine_unet(settings)
+                setattr(pipe, part, self._engine_denoiser(settings))
             elif settings.adapters:
                 fused = self.adapters.fused(settings.adapters)
             elif settings.model and pipe is self.pipe:
-                pipe.unet = self._tuned_unet
+                setattr(pipe, part, self._tuned_denoiser)
             with fused:
                 yield pipe
         finally:
-            pipe.unet, pipe.scheduler = unet, scheduler
+            setattr(pipe, part, denoiser)
+            pipe.scheduler = scheduler
 
     def for_settings(self, settings: SamplingSettings) -> tuple[StableDiffusion, DiffusionPipeline]:
         """Return the base and the pipeline that sample so: our own, or another pipeline's."""
         if settings.model in (None, self._learned):
             return self.base, self.pipe
         base = find_base(str(settings.model))
-        key = _unet_key(replace(settings, engine="eager"))
+        key = _denoiser_key(replace(settings, engine="eager"))
         return base, self._get(self._pipes, key, lambda: base.pipeline().to(self._device))
 
     def warmed_up_sizes(self, settings: SamplingSettings) -> set[tuple]:
-        """Return the sizes of batches that the UNet of these settings was evaluated on."""
-        return self._warmed_up.setdefault(_unet_key(settings), set())
+        """Return the sizes of batches that the denoiser of these settings was evaluated on."""
+        return self._warmed_up.setdefault(_denoiser_key(settings), set())
 
-    def _engine_unet(self, settings):
-        """Return the UNet of an engine, which is not shared because the engine may change it."""
+    def _engine_denoiser(self, settings):
+        """Return the denoiser of an engine, not shared because the engine may change it."""
 
         def create():
             if not settings.model:
-                unet = self.adapters.merged_unet(settings.adapters)
-                return on_engine(unet, settings.engine, self.base)
+                denoiser = self.adapters.merged_denoiser(settings.adapters)
+                return on_engine(denoiser, settings.engine, self.base)
             model = find_base(str(settings.model))
             base, _ = self.for_settings(settings)
-            return on_engine(model.unet().to(self._device), settings.engine, base)
+            return on_engine(model.denoiser().to(self._device), settings.engine, base)
 
-        return self._get(self._engines, _unet_key(settings), create)
+        return self._get(self._engines, _denoiser_key(settings), create)
 
     def _get(self, models, key, create):
         """Return `models[key]`, created if missing; the oldest of MAX_MODELS is removed for it."""
@@ -102,9 +104,9 @@ class Pipelines:
         return models[key]
 
 
-def _unet_key(settings):
-    """Return a key that is equal for settings with the same UNet, in its present state."""
-    # one UNet, whatever adapters are fused into it
+def _denoiser_key(settings):
+    """Return a key that is equal for settings with the same denoiser, in its present state."""
+    # one denoiser, whatever adapters are fused into it
     if settings.engine == "eager" and not settings.model:
         return settings.engine, bool(settings.adapters)
     files = [folder / LORA_FILE for folder, _ in settings.adapters]

@@ -12,6 +12,7 @@ import torch
 from ...cache.format import META
 from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion, find_base
+from ...models.sampling_recipe import step_options
 from ...run.run import Run
 from .pipelines import Pipelines
 from .preview import watch_predictions
@@ -19,8 +20,8 @@ from .profiler import SamplingProfiler, memory_in_use
 from .settings import SamplingSettings, SettingsResolver
 from .sizes import picture_sizes
 
-# The UNet inputs of a pipeline that are twice as long while it guides.
-CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
+# The denoiser inputs of a pipeline that are twice as long while it guides.
+CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids", "pooled_prompt_embeds")
 OnProgress = Callable[[int, int], None]
 OnLatents = Callable[[int, torch.Tensor], None]
 OnPredicted = Callable[[torch.Tensor], None]
@@ -35,7 +36,7 @@ class Samples:
 
     images: np.ndarray  # uint8 [n, h, w, 3]
     latents: torch.Tensor  # after the last step, fp32 on the CPU [n, c, h/8, w/8]
-    nfe: float  # UNet evaluations for one picture, counted
+    nfe: float  # denoiser evaluations for one picture, counted
     seconds: float  # wall clock for one picture, with the encoding of its prompt and the decoding
     memory_mib: float
     memory_kind: str
@@ -70,7 +71,8 @@ class Sampler:
         self.resolution = resolution
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipelines = Pipelines(self.resolver, self.device)
-        self.sizes = picture_sizes(self.pipelines.pipe, resolution)
+        pipe = self.pipelines.pipe
+        self.sizes = picture_sizes(pipe, base.denoiser_of(pipe), resolution)
         # before other models are loaded, which are no cost of one pipeline
         self._pipeline_mib = memory_in_use(self.device)
 
@@ -112,7 +114,9 @@ class Sampler:
                 # the scheduler is this sampling's own, so that nothing must be undone
                 watch_predictions(pipe.scheduler, on_predicted)
             profiler = SamplingProfiler(self.device, self._pipeline_mib)
-            hook = pipe.unet.register_forward_hook(profiler.count)
+            base, _ = self.pipelines.for_settings(settings)
+            denoiser = base.denoiser_of(pipe)
+            hook = denoiser.register_forward_hook(profiler.count)
             try:
                 for index, batch in enumerate(batches):
 
@@ -142,7 +146,7 @@ class Sampler:
         return [slice(start, start + size) for start in range(0, count, size)]
 
     def _warm_up(self, pipe, settings, prompts, seeds, on_step):
-        """Sample a step once for each UNet and batch size: a first pass is slower than others."""
+        """Sample a step once for each denoiser and batch size: a first pass is slower."""
         guidance_ends = 0 < settings.guided < 1
         warmed_up = self.pipelines.warmed_up_sizes(settings)
         size = len(prompts), settings.w > 1, guidance_ends, settings.size
@@ -162,7 +166,7 @@ class Sampler:
         # half up: Python's round would take halves to the even number
         guided_steps = math.floor(settings.guided * steps + 0.5)
         w = settings.w if guided_steps else 1.0
-        # SD has one of them, SDXL three
+        # SD has one of them, SDXL three, SD 3 two
         conditions = [name for name in CONDITIONS if name in pipe._callback_tensor_inputs]
         last_latents = None
 
@@ -183,7 +187,7 @@ class Sampler:
             negative_prompt=[negative] * len(prompts) if negative else None,
             height=height,
             width=width,
-            num_inference_steps=steps,
+            **step_options(settings.scheduler, settings.timestep_spacing, steps),
             guidance_scale=w,
             # noise from the CPU is the same on every machine
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],

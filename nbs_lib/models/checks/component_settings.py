@@ -29,6 +29,9 @@ SETTING_RANGES = {
     "beta_start": (1e-9, 1),
     "beta_end": (1e-9, 1),
     "trained_betas": (0, 1),
+    "shift": (0.01, 100),
+    "layer_norm_epsilon": (1e-12, 1),
+    "shift_factor": (-1e6, 1e6),
 }
 SETTING_CHOICES = {
     "prediction_type": ("epsilon", "v_prediction", "sample"),

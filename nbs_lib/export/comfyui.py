@@ -1,8 +1,9 @@
 """An adapter of SD 3's transformer in one file, which ComfyUI and diffusers read alike.
 
 A layer is two tensors, named by its path in diffusers' transformer:
-`transformer.PATH.lora_A.weight` [rank, in] and `transformer.PATH.lora_B.weight` [out, rank]; its weight W becomes W + B A. ComfyUI
-maps the path to its own layers, where query, key and value are parts of one weight.
+`transformer.PATH.lora_A.weight` [rank, in] and `transformer.PATH.lora_B.weight` [out, rank]; its
+weight W becomes W + B A. ComfyUI maps the path to its own layers, where query, key and value are
+parts of one weight.
 
 Source: https://github.com/comfyanonymous/ComfyUI, comfy/lora.py and `mmdit_to_diffusers` in
 comfy/utils.py; https://github.com/Stability-AI/ModelSpec for the metadata.

@@ -141,12 +141,16 @@ def usage_code(metadata: dict[str, Any], folder: str, is_pipeline: bool) -> str:
 
     folder: of the adapter, or of the pipeline if is_pipeline
     """
+    # code, not JSON, because a part that is left out is None
+    options = "".join(
+        f", {name}={value}" for name, value in metadata.get("base_options", {}).items()
+    )
     if is_pipeline:
-        load = f"pipe = DiffusionPipeline.from_pretrained({folder!r})"
+        load = f"pipe = DiffusionPipeline.from_pretrained({folder!r}{options})"
     else:
         base = metadata.get("base_origin", metadata["base"])
         load = (
-            f"pipe = DiffusionPipeline.from_pretrained(BASE)  # {base}\n"
+            f"pipe = DiffusionPipeline.from_pretrained(BASE{options})  # {base}\n"
             f'pipe.load_lora_weights({folder!r}, adapter_name="onepass")'
         )
         load += "".join(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 
 from nbs_lib.compare import compare
 from nbs_lib.compare.sampling.sampler import load_sampler
@@ -18,6 +19,7 @@ from nbs_lib.config import Compare, Prepare, Train
 from nbs_lib.diffusion import classifier_free_guidance
 from nbs_lib.export import export
 from nbs_lib.models import StableDiffusion, find_base
+from nbs_lib.models.lora.checks import lora_targets_of
 from nbs_lib.models.lora.layers import add_fake_score, add_lora
 from nbs_lib.models.sampling_recipe import step_options
 from nbs_lib.prepare import open_cache, prepare
@@ -243,6 +245,11 @@ def test_exports_sample_the_run_s_pictures(run, to):
     """The export itself compares a stock pipeline's pictures with the run's before it writes."""
     folder = export(run.folder, to)
     assert (folder / "README.md").is_file()
+    if to == "kohya" and base_of(run).is_flow:
+        keys = load_file(next(folder.glob("*.safetensors")))
+        layers = {key.removeprefix("transformer.").partition(".lora_")[0] for key in keys}
+        # which are names that ComfyUI knows, see test_lora_compatibility
+        assert layers and layers <= lora_targets_of(base_of(run).denoiser()).keys()
     # diffusers has no mark of a transformer that holds its guidance
     if to == "merged" and base_of(run).can_embed_guidance:
         pipe = DiffusionPipeline.from_pretrained(folder)

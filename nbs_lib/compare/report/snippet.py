@@ -33,6 +33,13 @@ def model_paths(run: Run, results: dict) -> tuple[str, str]:
     return results["base_origin"].partition("@")[0], adapter
 
 
+def _load_options(results: dict) -> str:
+    """Return code of what the stock pipeline is loaded with besides the folder."""
+    # an earlier comparison has none
+    options = {"safety_checker": None} | results.get("base_options", {})
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
 def short_example(run: Run, results: dict) -> str:
     """Return the shortest code that samples a picture."""
     base, learned = model_paths(run, results)
@@ -43,7 +50,7 @@ def short_example(run: Run, results: dict) -> str:
         load += f"pipe.scheduler = diffusers.{scheduler_code(sampling)}\n"
     options = f"guidance_scale={sampling['guidance_scale']:g}, {step_code(sampling)}"
     return f"""\
-pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
+pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, {_load_options(results)})
 {load}pipe("a prompt", {options}).images[0]"""
 
 
@@ -73,7 +80,7 @@ pipe.set_adapters("onepass", {results["adapter_scale"]:g})
 import torch
 from diffusers import DiffusionPipeline, {sampling["scheduler"]}
 
-pipe = DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
+pipe = DiffusionPipeline.from_pretrained({base!r}, {_load_options(results)})
 pipe.scheduler = {scheduler_code(sampling)}
 {load}
 image = pipe(

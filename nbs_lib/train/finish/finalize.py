@@ -80,6 +80,7 @@ def adapter_metadata(config: Train, training: TrainingState, processes: int, ste
         "base": base.title,
         "base_origin": base.title if base.origin == base.name else base.origin,
         "base_hash": base.hash,
+        "base_options": base.load_options,
         "base_license": base.license,
         "resolution": training.examples.meta["resolution"],
         "objective": config.objective,

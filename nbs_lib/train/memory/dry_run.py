@@ -83,12 +83,22 @@ def _sizes(config: Train, cache: Path, gpu: bool) -> bytes:
 
 
 def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
+    examples = Examples(cache, config)
+    base = find_base(examples.meta["base"], examples.meta.get("revision", ""))
+    return measure_step(config, base, examples, gpu)
+
+
+def measure_step(
+    config: Train, base: StableDiffusion, examples: Examples, gpu: bool
+) -> DryRunSizes:
+    """Return the sizes of a training, in this process.
+
+    base: of which only settings are read.
+    """
     # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
     import deepspeed  # noqa: F401
 
     resident = psutil.Process().memory_info().rss
-    examples = Examples(cache, config)
-    base = find_base(examples.meta["base"], examples.meta.get("revision", ""))
     mode = FakeTensorMode()
     networks = build_networks(SimpleNamespace(denoiser=partial(_denoiser, base)), config)
     trained = sum(parameter.nbytes for parameter in networks.parameters)

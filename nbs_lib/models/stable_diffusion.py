@@ -176,6 +176,11 @@ class StableDiffusion(BaseFolder):
         """
         return self.encode_prompt([negative], encoders)
 
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of a text's embeddings."""
+        return self.tokenizer().model_max_length
+
     def random_text(self, n: int, tokens: int, generator: torch.Generator) -> TextEmbeddings:
         """Return normal noise in the shape of text embeddings, to probe a denoiser with."""
         width = self._settings("unet/config.json")["cross_attention_dim"]

@@ -199,6 +199,10 @@ class StableDiffusion3(StableDiffusion):
         context = torch.cat([pad(clip, (0, width - clip.shape[-1])), last], dim=-2)
         return TextEmbeddings(context, torch.cat([output[0] for output in outputs], dim=-1))
 
+    @property
+    def text_tokens(self) -> int:
+        return super().text_tokens + T5_TOKENS
+
     def random_text(self, n: int, tokens: int, generator: torch.Generator) -> TextEmbeddings:
         settings = self._settings("transformer/config.json")
         context = torch.randn(n, tokens, settings["joint_attention_dim"], generator=generator)

@@ -237,6 +237,8 @@ def test_few_steps_are_those_of_the_stock_pipeline_and_both_adapters_learn(cache
     assert losses.isfinite().all()
     for name, parameter in student.named_parameters():
         learns = "lora_B" in name or name == "unet.fake_score_steps"
+        # nothing reads the text behind the last block of a transformer
+        learns = learns and "transformer_blocks.1.attn.add_q_proj" not in name
         assert not learns or parameter.grad.abs().sum() > 0, name
 
 

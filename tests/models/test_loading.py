@@ -121,7 +121,7 @@ def test_text_embeddings_equal_the_stock_pipeline_s(copied, negative_case):
 def test_random_text_has_the_shape_of_text_embeddings(tiny):
     base = find_base(str(tiny[1]))
     for noise, text in zip(
-        base.random_text(2, 40, torch.Generator()),
+        base.random_text(2, base.text_tokens, torch.Generator()),
         base.encode_prompt(TEXTS, base.text_encoders()),
         strict=True,
     ):

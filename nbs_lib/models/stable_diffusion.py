@@ -49,7 +49,7 @@ class StableDiffusion(BaseFolder):
 
     @property
     def load_options(self) -> dict[str, Any]:
-        """What the stock pipeline's `from_pretrained` takes besides the folder."""
+        """Options of the stock pipeline's `from_pretrained` besides the folder."""
         return {}
 
     @property

@@ -17,8 +17,7 @@ IGNORED = ("position_ids", "text_projection.weight", "logit_scale")
 # Names in the VAEs of SD 1.x, and diffusers' names for them.
 DEPRECATED_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 # Everything that a text encoder depends on.
-TEXT_SETTINGS: dict[type[PretrainedConfig], tuple[str, ...]] = {}
-TEXT_SETTINGS[CLIPTextConfig] = (
+CLIP_SETTINGS = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -35,22 +34,12 @@ TEXT_SETTINGS[CLIPTextConfig] = (
     "bos_token_id",
     "eos_token_id",
 )
-TEXT_SETTINGS[T5Config] = (
-    "vocab_size",
-    "d_model",
-    "d_kv",
-    "d_ff",
-    "num_layers",
-    "num_heads",
-    "relative_attention_num_buckets",
-    "relative_attention_max_distance",
-    "dropout_rate",
-    "layer_norm_epsilon",
-    "initializer_factor",
-    "feed_forward_proj",
-    "pad_token_id",
-    "eos_token_id",
-)
+T5_SETTINGS = (
+    "vocab_size d_model d_kv d_ff num_layers num_heads relative_attention_num_buckets "
+    "relative_attention_max_distance dropout_rate layer_norm_epsilon initializer_factor "
+    "feed_forward_proj pad_token_id eos_token_id"
+).split()
+TEXT_SETTINGS = {CLIPTextConfig: CLIP_SETTINGS, T5Config: T5_SETTINGS}
 # T5's two names of one weight, of which files hold either.
 T5_EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
 MAX_NAMES = 5  # in an error

@@ -8,15 +8,17 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test test-all lab docs pictures lint style bench bench-train bench-recipes bench-few-steps bench-fidelity bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-recipes bench-few-steps bench-fidelity bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about a minute)"
 	@echo "make demo    run the demo recipe: prepare, train, compare"
 	@echo "make test    run the quick tests (4 minutes on two cores): the maths, the contracts, one tiny run"
+	@echo "make test-rest  run the slow tests and those in a browser, which make test leaves out"
 	@echo "make test-all  run every test"
 	@echo "make style   print how the library reads, in figures"
 	@echo "make lab     open JupyterLab on copies of the notebooks in outputs/lab (LAB_FLAGS=--no-browser adds a flag)"
+	@echo "make wheel   build dist/onepass-*.whl, which needs no checkout: pip install it, then onepass init my-project"
 	@echo "make docs    write the reference pages, and build the documentation's site in build/site"
 	@echo "make pictures  run demo and frontier, and take the pictures of README and docs from them"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
@@ -56,10 +58,15 @@ demo: setup
 	@$(PY) -m nbs_lib run demo
 
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+QUICK := quick or not (slow or browser)
 
 test: setup
 	@echo "test: pytest without the slow tests, two processes of one thread each"
-	@$(PYTEST) -m "quick or not (slow or browser)"
+	@$(PYTEST) -m "$(QUICK)"
+
+test-rest: setup
+	@echo "test-rest: pytest of the tests that make test leaves out, two processes of one thread each"
+	@$(PYTEST) --durations=20 -m "not ($(QUICK))"
 
 test-all: setup
 	@echo "test-all: pytest, two processes of one thread each"
@@ -68,6 +75,13 @@ test-all: setup
 lab: setup
 	@echo "lab: JupyterLab on 127.0.0.1"
 	@$(PY) -m nbs_lib lab -- $(LAB_FLAGS)
+
+# setuptools would put files of an earlier build, which are no longer in the checkout, into the wheel.
+wheel: setup
+	@echo "wheel: dist"
+	@rm -rf build/lib build/bdist.*
+	@$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	@ls dist/*.whl
 
 # The site's packages are an extra, so that setup does not wait for them.
 .venv/.docs: .venv/.ready

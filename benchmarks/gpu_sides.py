@@ -11,8 +11,8 @@ from statistics import median
 import torch
 
 from nbs_lib.config import Train
+from nbs_lib.launch.launcher import RESULT_FILE, launch
 from nbs_lib.run.run import Run
-from nbs_lib.train.launch.launcher import RESULT_FILE, launch
 
 BATCH, STEPS, LEFT_OUT = 8, 12, 4
 OURS = ("live", "cached")

@@ -220,9 +220,23 @@ def prepare_text(result: dict) -> str:
             f"Training reads {result['reading']:,.0f} latents a second of a warm cache, shuffled, "
             "in one process.",
             "",
+            *scale_lines(result.get("scale")),
             machine_line(result) + "\n",
         ]
     )
+
+
+def scale_lines(scale: dict | None) -> list[str]:
+    """Return the time and memory of a small and a large drawn data set; none if not measured."""
+    if not scale:
+        return []
+    (few, small), (many, large) = scale.items()
+    return [
+        f"Drawn by code: {int(few):,} examples in {small['seconds']:.0f} s and "
+        f"{small['mib']:.0f} MiB, {int(many):,} in {large['seconds']:.0f} s and "
+        f"{large['mib']:.0f} MiB.",
+        "",
+    ]
 
 
 def train_table(result: dict) -> str:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,7 @@ class Kernel:
 
     SOURCE = """
 import ctypes, os, warnings
+from nbs_lib.config import Prepare
 os.setsid()
 file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(file, 1), os.dup2(file, 2)
@@ -185,8 +187,11 @@ if gpus:
 if network and ctypes.CDLL(None).setns(os.open("/run/netns/" + network, os.O_RDONLY), 0):
     raise OSError("the network " + network + " cannot be entered")
 warnings.simplefilter("ignore")
-from nbs_lib.train import train
-train(config)
+if isinstance(config, Prepare):
+    from nbs_lib.prepare import prepare as stage
+else:
+    from nbs_lib.train import train as stage
+stage(config)
 """
     FRESH = multiprocessing.get_context("forkserver")
     FRESH.set_forkserver_preload(
@@ -204,7 +209,7 @@ train(config)
         ]
     )
 
-    def __init__(self, config: Train, network: str = "", gpus: bool = False):
+    def __init__(self, config: Train | Prepare, network: str = "", gpus: bool = False):
         self._file = tempfile.NamedTemporaryFile(prefix="output-")
         variables = {
             "config": config,
@@ -239,7 +244,7 @@ def start_training() -> Iterator[Callable[..., Kernel]]:
     """Yield `start_training(config)`, which starts the stage in a kernel with a process group."""
     kernels = []
 
-    def call(config: Train, **options: Any) -> Kernel:
+    def call(config: Train | Prepare, **options: Any) -> Kernel:
         kernels.append(Kernel(config, **options))
         return kernels[-1]
 
@@ -337,6 +342,54 @@ def skip_or_fail() -> Callable[[str], None]:
     The test is skipped, except in CI: nothing may be lacking there, so the test fails.
     """
     return pytest.fail if os.environ.get("CI") else pytest.skip
+
+
+def ip(*arguments: str):
+    process = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if process.returncode:
+        raise OSError(f"ip {' '.join(arguments)}: {process.stderr.strip()}")
+
+
+@dataclass
+class Network:
+    """Two hosts as two network namespaces, joined by a cable that can be cut."""
+
+    names: tuple[str, str]
+    addresses: tuple[str, str] = ("10.77.0.1", "10.77.0.2")
+
+    def connect(self):
+        cable = "type veth peer name onepass0 netns".split()
+        for name in self.names:
+            ip("netns", "add", name)
+        ip("link", "add", "onepass0", "netns", self.names[0], *cable, self.names[1])
+        for name, address in zip(self.names, self.addresses, strict=True):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "onepass0")
+            for link in ("lo", "onepass0"):
+                ip("-n", name, "link", "set", link, "up")
+
+    def place(self, host: int) -> dict[str, Any]:
+        """Return the parameters of a stage that say where it is executed."""
+        address = {"master_addr": self.addresses[0], "master_port": 29511}
+        return {"num_nodes": 2, "node_rank": host} | address
+
+    def cut(self, host: int):
+        """Cut the cable at a host, without a goodbye: packets are lost from here on."""
+        ip("-n", self.names[host], "link", "set", "onepass0", "down")
+
+
+@pytest.fixture
+def network(skip_or_fail) -> Iterator[Network]:
+    """Yield a network of two hosts."""
+    # two suites on one machine have hosts of their own
+    network = Network((f"onepass-a-{os.getpid()}", f"onepass-b-{os.getpid()}"))
+    try:
+        network.connect()
+        yield network
+    except OSError as failure:
+        skip_or_fail(f"no network of two hosts can be made here: {failure}")
+    finally:
+        for name in network.names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 @pytest.fixture

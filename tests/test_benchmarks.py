@@ -99,9 +99,9 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
         "changed_encoded": 1,
     }
     memory = {"above_mib": {"10": 100.0, "100": 105.0}, "time_ratio": 9.5}
-    page.save(
-        "prepare", MADE | {"rates": rates, "again": again, "memory": memory, "reading": 300_000.0}
-    )
+    scale = {"10": {"seconds": 5.0, "mib": 900.0}, "100": {"seconds": 50.0, "mib": 910.0}}
+    prepared = {"rates": rates, "again": again, "memory": memory, "reading": 300_000.0}
+    page.save("prepare", MADE | prepared | {"scale": scale})
     rate, score = (
         {"rate": 0.9, "low": 0.85, "high": 0.95},
         {"value": 72.5, "low": 70.0, "high": 75.0},
@@ -153,6 +153,7 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     assert (
         "About 31 s a step" in text and "22000 MiB by the same plan, so ours is 0.23 of it" in text
     )
+    assert "10 examples in 5 s and 900 MiB, 100 in 50 s and 910 MiB" in text
     assert "0.83 of a bare loop" in text and "80 times faster" in text and "105 MiB at 100" in text
     assert (
         "50 headless comparisons in a row: 0 failed, 1 hung; 15.0 s each" in text

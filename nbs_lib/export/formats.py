@@ -17,6 +17,7 @@ from ..models.lora.metadata import LORA_FILE, METADATA_KEY
 from ..models.sampling_recipe import holds_guidance
 from ..run.run import Run
 from .comfyui import comfyui_metadata, comfyui_weights
+from .guiders import write_guiders
 from .kohya import kohya_metadata, kohya_weights
 from .one_pass import mark_guidance_as_embedded
 
@@ -46,12 +47,13 @@ class Source:
 
 
 def write_diffusers(part: Path, source: Source):
-    """Write the run's own weights, with the facts in the header."""
+    """Write the run's own weights, with the facts in the header, and the guiders beside them."""
     with safe_open(source.run.adapter / LORA_FILE, "pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}
         metadata = file.metadata()
     # the run's header stays, because its lora_adapter_metadata holds the scales
     save_file(weights, part / LORA_FILE, metadata | source.header)
+    write_guiders(part, source.facts)
 
 
 def write_kohya(part: Path, source: Source):

@@ -122,15 +122,14 @@ def comparison_results(run: Run) -> dict | None:
 
 def export_card(to: str, facts: dict) -> str:
     """Return README.md of an export. facts: see `export_metadata`."""
-    kind = "DoRA" if facts["train"].get("method") == "dora" else "LoRA"
+    kind = kind_of_adapter(facts)
     # one mapping for all texts of the card
-    values = facts | sampling_recipe(facts) | {"kind": f"A {kind}", "kind_small": f"a {kind}"}
-    tags = ["text-to-image", "stable-diffusion", facts["objective"]]
-    relation = "finetune"
+    values = (
+        facts | sampling_recipe(facts) | {"kind": kind, "kind_small": kind.replace("A", "a", 1)}
+    )
     # a merged export is no LoRA any more
-    if to != "merged":
-        tags.insert(0, "lora")
-        relation = "adapter"
+    tags = card_tags(facts)[to == "merged" :]
+    relation = "finetune" if to == "merged" else "adapter"
     if to == "kohya":
         place = COMFYUI if facts["transformer"] else KOHYA
         text = [place.format(**values), *missing_layer_warnings(facts)]
@@ -147,8 +146,18 @@ def export_card(to: str, facts: dict) -> str:
         warning=warning(facts),
         title=titles[to].format(**values),
         text="\n\n".join([*text, programs]),
-        rows="\n".join(f"| {name} | {value} |" for name, value in _rows(facts)),
+        rows="\n".join(f"| {name} | {value} |" for name, value in card_rows(facts)),
     )
+
+
+def kind_of_adapter(facts: dict) -> str:
+    """Return the kind of an adapter, at the beginning of a sentence."""
+    return "A DoRA" if facts["train"].get("method") == "dora" else "A LoRA"
+
+
+def card_tags(facts: dict) -> list[str]:
+    """Return the tags by which the hub sorts adapters."""
+    return ["lora", "text-to-image", "stable-diffusion", facts["objective"]]
 
 
 def missing_layer_warnings(facts: dict) -> list[str]:
@@ -160,7 +169,7 @@ def missing_layer_warnings(facts: dict) -> list[str]:
     return warnings
 
 
-def _rows(facts: dict) -> list[tuple[str, str]]:
+def card_rows(facts: dict) -> list[tuple[str, str]]:
     """Return the names and values of the card's table."""
     rows = [
         ("base", f"`{facts['base']}`"),

@@ -1,19 +1,42 @@
-"""A base on disk: its components, their hashes, and where it comes from."""
+"""A base on disk: its components, their hashes, its origin; texts as its denoiser takes them."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 from ..files import file_hash, value_hash
 from .components import INDEX, component_files, load_component
 from .origin import hub_id, license_of
 
 TEXT_PARTS = ("text_encoder", "tokenizer")  # how the names of components that read texts begin
+
+Tokenizer = CLIPTokenizer | T5TokenizerFast
+# The text encoders of a base in their order, each with its tokenizer.
+Encoders = list[tuple[Tokenizer, CLIPTextModel | CLIPTextModelWithProjection | T5EncoderModel]]
+
+
+class TextEmbeddings(NamedTuple):
+    """Texts as a denoiser takes them."""
+
+    context: torch.Tensor  # [n, tokens, width]
+    pooled: torch.Tensor | None  # [n, p]; None in a family without
+
+    def to(self, device: torch.device | str) -> "TextEmbeddings":
+        """Return the embeddings on a device."""
+        pooled = None if self.pooled is None else self.pooled.to(device)
+        return TextEmbeddings(self.context.to(device), pooled)
 
 
 @dataclass(frozen=True)
@@ -83,3 +106,17 @@ class BaseFolder:
 
     def _load(self, part: str, dtype: torch.dtype):
         return load_component(self.classes[part], self.name, self.folder, part, dtype)
+
+
+def token_ids(texts: list[str], tokenizer: Tokenizer, length: int = 0) -> torch.Tensor:
+    """Return token ids [n, tokens], padded and truncated.
+
+    length: tokens; 0 for as many as the text encoder reads
+    """
+    return tokenizer(
+        texts,
+        padding="max_length",
+        max_length=length or tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids

@@ -14,6 +14,7 @@ from transformers import PretrainedConfig
 from .checks.headers import SETTINGS_SIZE, FileError, check_file, first_line, read_settings
 from .checks.weight_shapes import checked_model
 from .components import CONFIGS, WEIGHTS, BaseError, weight_files
+from .origin import snapshot_origin
 
 if TYPE_CHECKING:
     from .stable_diffusion import StableDiffusion
@@ -47,12 +48,27 @@ def check_base(base: "StableDiffusion"):
     Errors: BaseError if a weight is missing, unexpected or misshapen, if settings are damaged, or
     if the components do not work together
     """
+    _check_links(base)
     settings = {part: _check_component(base, part) for part in base.components}
     for part in base.text_parts:
         if part.startswith("tokenizer"):
             encoder = settings[part.replace("tokenizer", "text_encoder")]
             _check_tokenizer(base, part, encoder)
     _check_fit(base, settings)
+
+
+def _check_links(base: "StableDiffusion"):
+    """Check that no file of a base is a link out of its folder. Errors: BaseError."""
+    folder = base.folder
+    # the links in a snapshot of the hub's cache lead to the blobs beside all snapshots
+    allowed = (folder.parents[1] if snapshot_origin(folder) else folder).resolve()
+    for part in ("", *base.components):
+        for path in (folder / part).iterdir():
+            if not path.resolve().is_relative_to(allowed):
+                raise BaseError(
+                    f"base {base.name!r}: {path.relative_to(folder)} is a link out of its folder, "
+                    "which is not followed; copy the file to its place"
+                )
 
 
 def _check_component(base: "StableDiffusion", part: str) -> Any:
@@ -83,7 +99,7 @@ def check_component_settings(folder: Path, part: str) -> dict[str, Any]:
         # a link to nothing is no file, and reported as missing
         if path.exists() and not path.is_dir():
             check_file(path, None if path.suffix == ".safetensors" else SETTINGS_SIZE)
-    return read_settings(folder / part / CONFIGS[part])
+    return read_settings(folder / part / CONFIGS[part], infinite=part == "scheduler")
 
 
 def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
@@ -117,6 +133,15 @@ def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
             "sample with such a schedule, or another one (rescale_betas_zero_snr: false in "
             "scheduler/scheduler_config.json), as the base was trained",
         )
+
+
+def extra_channels(channels: int, latents: int) -> str:
+    """Return why a UNet of so many channels is unsupported. latents: channels of the latents."""
+    return (
+        f"its UNet takes {channels} channels, {latents} of latents and {channels - latents} of a "
+        "mask or another picture, as those for inpainting, depth and editing do; allowed is a "
+        "base that makes pictures of text alone"
+    )
 
 
 def unusable_base(base: "StableDiffusion", reason: str) -> BaseError:
@@ -172,12 +197,7 @@ def _check_fit(base: "StableDiffusion", settings: dict[str, Any]):
         channels = settings[denoiser]["in_channels"]
         latents = settings["vae"]["latent_channels"]
         if channels > latents:
-            raise unusable_base(
-                base,
-                f"its {denoiser} takes {channels} channels, {latents} of latents and "
-                f"{channels - latents} of a mask or another picture, as those for inpainting, "
-                "depth and editing do; allowed is a base that makes pictures of text alone",
-            )
+            raise unusable_base(base, extra_channels(channels, latents))
         # here, because a missing setting of the denoiser fails here
         requirements = list(base.requirements(settings))
     for part, setting, required in requirements:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from ..diffusion import ONE_STEP
+from .origin import hub_id
 
 # By objective.
 RECIPE_SENTENCES = {
@@ -149,8 +150,11 @@ def usage_code(metadata: dict[str, Any], folder: str, is_pipeline: bool) -> str:
         load = f"pipe = DiffusionPipeline.from_pretrained({folder!r}{options})"
     else:
         base = metadata.get("base_origin", metadata["base"])
+        repository = hub_id(base)
+        # a base that is on no hub lies where its user has it
+        place = f"{repository!r}{options})" if repository else f"BASE{options})  # {base}"
         load = (
-            f"pipe = DiffusionPipeline.from_pretrained(BASE{options})  # {base}\n"
+            f"pipe = DiffusionPipeline.from_pretrained({place}\n"
             f'pipe.load_lora_weights({folder!r}, adapter_name="onepass")'
         )
         load += "".join(

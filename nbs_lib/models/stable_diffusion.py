@@ -19,12 +19,11 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .base_folder import BaseFolder
+from .base_folder import BaseFolder, Encoders, TextEmbeddings, token_ids
 from .checks.component_settings import check_settings
 from .checks.headers import first_line, read_settings
 from .components import CONFIGS, BaseError
 from .noise_schedule import NoiseSchedule
-from .text_embeddings import Encoders, TextEmbeddings, token_ids
 
 
 class StableDiffusion(BaseFolder):
@@ -132,7 +131,7 @@ class StableDiffusion(BaseFolder):
     def _scheduler(self, kind: type, options: dict[str, Any]):
         folder = self.folder / "scheduler"
         try:
-            check_settings(kind, read_settings(folder / CONFIGS["scheduler"]))
+            check_settings(kind, read_settings(folder / CONFIGS["scheduler"], infinite=True))
             scheduler = kind.from_pretrained(folder, local_files_only=True, **options)
             # some settings are read only here, by a copy
             kind.from_config(scheduler.config).set_timesteps(2)

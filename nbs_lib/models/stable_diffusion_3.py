@@ -16,11 +16,11 @@ from diffusers import (
 from torch.nn.functional import pad
 from transformers import CLIPTextModelWithProjection, T5EncoderModel, T5TokenizerFast
 
+from .base_folder import Encoders, TextEmbeddings, Tokenizer, token_ids
 from .checks.headers import FileError, read_settings
 from .components import INDEX, BaseError
 from .noise_schedule import FLOW, NoiseSchedule
 from .stable_diffusion import StableDiffusion
-from .text_embeddings import Encoders, TextEmbeddings, Tokenizer, token_ids
 
 # Tokens of T5 in the stock pipeline, which has as many zeros without T5.
 T5_TOKENS = 256

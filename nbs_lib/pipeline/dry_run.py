@@ -34,9 +34,9 @@ def preview_run(
     Errors: ParameterError if the run would fail: the base, the source or the file of prompts is
     missing, or this machine cannot do what the parameters ask for.
     """
+    from ..launch.errors import LaunchError
     from ..models import BaseError
     from ..prepare.examples import SourceError
-    from ..train.errors import LaunchError
 
     # heavy modules are imported inside the functions, so that other commands stay quick
     prepare = stages["prepare"]
@@ -106,7 +106,7 @@ def _preview_training(
 
     Errors: LaunchError for what this machine cannot do, or has no memory for.
     """
-    from ..train.launch.preflight import check_machine, process_count
+    from ..launch.preflight import check_machine, process_count
 
     check_machine(config)
     preview = {"processes": str(process_count(config) * config.num_nodes)}
@@ -123,9 +123,9 @@ def _preview_training(
 
 
 def _plan_memory(config: Train, cache: Path) -> dict[str, str]:
-    from ..train.launch.preflight import process_count
-    from ..train.launch.resolve import resolve_choices
+    from ..launch.preflight import process_count
     from ..train.memory.estimate import MIB, check_fits, plan_memory
+    from ..train.resolve import resolve_choices
 
     config = resolve_choices(config, cache)
     preview = {"mixed_precision": config.mixed_precision}

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..config import Train
-from .errors import COLLECTIVE_TIMEOUT, LaunchError
+from ..launch.errors import COLLECTIVE_TIMEOUT, LaunchError
 from .zero import deepspeed_plugin, partitioned, require_input_gradient
 
 

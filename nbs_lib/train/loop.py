@@ -4,6 +4,8 @@ from dataclasses import replace
 from functools import partial
 
 from ..config import Train
+from ..launch.graceful_stop import StopCoordinator, stop_error
+from ..launch.multinode import HostLiveness, check_agreement
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 from ..run.run import Run
 from .accelerator import close_trackers, new_accelerator
@@ -12,8 +14,6 @@ from .checkpoint.checkpoint import Inputs, save_checkpoint
 from .checkpoint.resume import resume
 from .checkpoint.state import CheckpointState
 from .finish.finalize import finalize
-from .launch.graceful_stop import StopCoordinator, stop_error
-from .launch.multinode import HostLiveness, check_agreement
 from .monitor.metrics import MetricsLog
 from .monitor.phases import mark_phase
 from .objectives import OBJECTIVES

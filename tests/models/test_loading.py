@@ -386,18 +386,6 @@ def test_prepare_refuses_a_guidance_distilled_base_that_sampling_allows(
         prepare(Prepare(str(run_folder), base=str(folder), max_examples=8))
 
 
-@pytest.mark.parametrize("name", ["sd.safetensors", "sd.ckpt", "notes.md"])
-def test_a_single_file_is_refused(tmp_path, name):
-    file = tmp_path / name
-    file.write_bytes(b"weights")
-    message = "a file" if name == "notes.md" else f"from_single_file.'{name}'"
-    with pytest.raises(BaseError, match=message):
-        find_base(str(file))
-    file.unlink()
-    with pytest.raises(BaseError, match="there is no such"):
-        find_base(str(file))
-
-
 def test_a_snapshot_of_the_hub_has_its_repository_as_origin(tiny_base, tmp_path):
     revision = "0123456789abcdef" * 2 + "01234567"
     folder = tiny_base(

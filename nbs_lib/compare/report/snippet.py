@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ...files import from_project
+from ...models import EMBEDDED
 from ...models.lora.metadata import LORA_FILE
 from ...models.sampling_recipe import scheduler_code, scheduler_options, step_code
 from ...run.run import Run
@@ -28,7 +29,7 @@ def model_paths(run: Run, results: dict) -> tuple[str, str]:
         return model, model
     adapter = from_project(run.adapter)
     if results["base"] == "embedded":
-        return "nbs_lib/picturebook/base", adapter
+        return from_project(EMBEDDED), adapter
     # the base that was loaded: a mirror's, if the id that the user gave was removed from the hub
     return results["base_origin"].partition("@")[0], adapter
 
@@ -109,6 +110,7 @@ def card_usage(folder: str | Path) -> str:
     text = titled.partition("\n")[2].partition("\n| | |")[0]
     base, learned = model_paths(run, results)
     remark = f"Here, the folder is `{learned!r}`"
-    if not results["whole_model"]:
+    # of a base on the hub, the card has the id
+    if "(BASE)" in text:
         remark = f"Here, `BASE` is `{base!r}` and the adapter's folder `{learned!r}`"
     return f"{text.strip()}\n\n{remark}; the card is in it."

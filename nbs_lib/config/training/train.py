@@ -5,7 +5,8 @@
 from typing import Literal
 
 from ..fields import group
-from ..stage import check_range, check_texts, parameters, replacement, run_group
+from ..hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
+from ..stage import check_texts, parameters, replacement, run_group
 from ..validation import reject
 from .optimizing import Optimizing
 
@@ -15,7 +16,6 @@ LATEST = "latest"
 NONE = "none"
 
 memory = group("Precision and memory")
-hosts = group("Processes and hosts")
 checkpoints = group("Checkpoints")
 watching = group("Watching")
 
@@ -66,33 +66,10 @@ class Train(Optimizing):
         "Start of the processes: notebook (forked by notebook_launcher) or subprocess (new ones, "
         "by accelerate's own launch).",
     )
-    num_nodes: int = hosts(
-        1,
-        "Hosts that train together. "
-        "Each starts the same training, and all see one outputs/ folder.",
-        ge=1,
-        le=1024,
-    )
-    node_rank: int = hosts(
-        0,
-        "Number of this host. Host 0 keeps the record.",
-        # the upper limit depends on num_nodes, see __post_init__
-        ge=0,
-        allowed="a whole number from 0 to num_nodes - 1",
-    )
-    master_addr: str = hosts(
-        "127.0.0.1",
-        "Address of host 0, as the other hosts reach it.",
-        pattern=r"\S",
-        allowed="an address",
-    )
-    master_port: int = hosts(
-        0,
-        "Port of host 0 for the processes to meet, 0 for a free one. "
-        "Several hosts need one of 1,024 or more.",
-        ge=0,
-        le=65_535,
-    )
+    num_nodes: int = host_count()
+    node_rank: int = host_number()
+    master_addr: str = main_address()
+    master_port: int = main_port()
 
     checkpointing_steps: int = checkpoints(
         100,
@@ -164,10 +141,7 @@ class Train(Optimizing):
         super().__post_init__()
         self._check_deepspeed()
         self._check_early_stopping()
-        check_range(self, "node_rank", 0, self.num_nodes - 1)
-        # ports below 1024 need root; one host finds a free port by itself
-        if self.num_nodes > 1:
-            check_range(self, "master_port", 1024, 65_535)
+        check_hosts(self)
         check_texts(self, "validation_prompts", PROMPTS)
 
     def _check_early_stopping(self):

@@ -29,7 +29,6 @@ MODEL_MODULES = (
     "stable_diffusion",
     "stable_diffusion_xl",
     "stable_diffusion_3",
-    "text_embeddings",
     "noise_schedule",
 )
 MODELS = [Path(models.__file__).with_name(f"{name}.py") for name in MODEL_MODULES]

@@ -9,13 +9,13 @@ import torch
 
 from ...config import PLACE, Train
 from ...files import atomic_folder, remove, write_atomic
+from ...launch.launcher import RESULT_FILE
 from ...models.lora.metadata import METADATA_FILE
 from ...models.lora.saving import save_adapter
 from ...models.lora.verification import check_difference, predict_fixed_noise, verify_adapter
 from ...run.record import read_metrics
 from ...run.run import Run
 from ..checkpoint.best import BestWeights
-from ..launch.launcher import RESULT_FILE
 from ..memory.estimate import MIB, measured_peak, verifies_in_bf16
 from ..monitor.metrics import MetricsLog
 from ..objectives import OBJECTIVES

@@ -20,12 +20,12 @@ from torch.nn import Parameter
 
 from ...cache.format import N_TIMESTEPS
 from ...config import Train
+from ...launch.side_process import call_in_process
 from ...models import NoiseSchedule, StableDiffusion, find_base
 from ...models.components import WEIGHTS, weight_files
 from ...models.lora.layers import lora_layers
 from ..data.batch import Batch
 from ..data.dataset import Examples
-from ..launch.side_process import call_in_process
 from ..networks import DTYPES, Networks, build_networks, choose_attention
 from ..objectives import OBJECTIVES
 from ..student import Student
@@ -95,8 +95,9 @@ def measure_step(
 
     base: of which only settings are read.
     """
-    # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
-    import deepspeed  # noqa: F401
+    if config.deepspeed:
+        # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
+        import deepspeed  # noqa: F401
 
     resident = psutil.Process().memory_info().rss
     mode = FakeTensorMode()

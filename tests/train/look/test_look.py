@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from nbs_lib.config import Train
+from nbs_lib.launch.side_process import call_in_process
 from nbs_lib.models.lora.layers import add_lora
 from nbs_lib.run.run import Run
-from nbs_lib.train.launch.side_process import call_in_process
 from nbs_lib.train.look import batch_sheet, parts_table
 from nbs_lib.train.look.answers import (
     CAPTION,

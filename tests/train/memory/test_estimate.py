@@ -8,10 +8,10 @@ import pytest
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT
+from nbs_lib.launch.errors import LaunchError
 from nbs_lib.models import find_base
 from nbs_lib.prepare import prepare
 from nbs_lib.run.run import Run
-from nbs_lib.train.errors import LaunchError
 from nbs_lib.train.memory import estimate
 from nbs_lib.train.memory.dry_run import DryRunSizes, dry_run
 from nbs_lib.train.memory.estimate import (

@@ -19,6 +19,7 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ..config.contenders import DIFFUSION_SAMPLERS, SCHEDULERS
 from .base_folder import BaseFolder, Encoders, TextEmbeddings, token_ids
 from .checks.component_settings import check_settings
 from .checks.headers import first_line, read_settings
@@ -33,6 +34,8 @@ class StableDiffusion(BaseFolder):
     # the denoiser's component
     denoiser_part: ClassVar[str] = "unet"
     is_flow: ClassVar[bool] = False
+    # diffusers' schedulers that sample it
+    schedulers: ClassVar[tuple[str, ...]] = DIFFUSION_SAMPLERS
     # whether the stock pipeline has a mark of a denoiser that holds its guidance
     can_embed_guidance: ClassVar[bool] = True
     # diffusers' own pipeline for this family, which also loads a LoRA
@@ -129,6 +132,12 @@ class StableDiffusion(BaseFolder):
         return self._scheduler(kind, options | {"clip_sample": False})
 
     def _scheduler(self, kind: type, options: dict[str, Any]):
+        # one for flows would sample a diffusion, or the reverse, without an error
+        if kind.__name__ in SCHEDULERS and kind.__name__ not in self.schedulers:
+            raise BaseError(
+                f"scheduler: given {kind.__name__!r} with base {self.name!r}; "
+                f"allowed is {', '.join(self.schedulers)}"
+            )
         folder = self.folder / "scheduler"
         try:
             check_settings(kind, read_settings(folder / CONFIGS["scheduler"], infinite=True))

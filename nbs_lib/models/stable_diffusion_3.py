@@ -16,23 +16,18 @@ from diffusers import (
 from torch.nn.functional import pad
 from transformers import CLIPTextModelWithProjection, T5EncoderModel, T5TokenizerFast
 
+from ..config.contenders import FLOW_SAMPLERS
 from .base_folder import Encoders, TextEmbeddings, Tokenizer, token_ids
 from .checks.headers import FileError, read_settings
-from .components import INDEX, BaseError
+from .components import INDEX
 from .noise_schedule import FLOW, NoiseSchedule
 from .stable_diffusion import StableDiffusion
 
 # Tokens of T5 in the stock pipeline, which has as many zeros without T5.
 T5_TOKENS = 256
-# Schedulers for flows, and those that take flows besides.
 EULER = "FlowMatchEulerDiscreteScheduler"
 LCM = "FlowMatchLCMScheduler"
-FLOW_SCHEDULERS = (
-    EULER,
-    LCM,
-    "DPMSolverMultistepScheduler",
-    "UniPCMultistepScheduler",
-)
+EULER, LCM, *_ = FLOW_SAMPLERS
 
 
 class StableDiffusion3(StableDiffusion):
@@ -56,6 +51,7 @@ class StableDiffusion3(StableDiffusion):
     denoiser_part = "transformer"
     is_flow = True
     can_embed_guidance = False
+    schedulers = FLOW_SAMPLERS
     pipeline_class = StableDiffusion3Pipeline
     classes = {
         "transformer": SD3Transformer2DModel,
@@ -75,7 +71,8 @@ class StableDiffusion3(StableDiffusion):
             )
         # the stock pipeline loads what the index names, and [null, null] stands for nothing
         settings = read_settings(index)
-        named = [part for part in cls.optional_parts if (settings.get(part) or [None])[0]]
+        classes = {part: settings.get(part) for part in cls.optional_parts}
+        named = [part for part, value in classes.items() if isinstance(value, list) and any(value)]
         return (*cls.parts, *named)
 
     @property
@@ -119,18 +116,14 @@ class StableDiffusion3(StableDiffusion):
         return (LCM, "trailing") if name == "LCMScheduler" else (name, spacing)
 
     def scheduler(self, kind: type = FlowMatchEulerDiscreteScheduler, **options: Any):
-        """Return the noise schedule as a scheduler of class `kind`, one of FLOW_SCHEDULERS.
-
-        Errors: BaseError
-        """
-        if kind.__name__ not in FLOW_SCHEDULERS:
-            raise BaseError(
-                f"scheduler: given {kind.__name__!r:.60} with base {self.name!r}, which is a flow; "
-                f"allowed is {', '.join(FLOW_SCHEDULERS)}"
-            )
+        """Return the noise schedule as a scheduler of class `kind`. Errors: BaseError."""
         if "use_flow_sigmas" in inspect.signature(kind).parameters:
             shift = self._settings("scheduler/scheduler_config.json").get("shift", 1.0)
-            options |= {"use_flow_sigmas": True, "flow_shift": shift, "prediction_type": FLOW}
+            options = options | {
+                "use_flow_sigmas": True,
+                "flow_shift": shift,
+                "prediction_type": FLOW,
+            }
         return self._scheduler(kind, options)
 
     def check_schedule(self, settings: dict[str, Any]):

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Prepare
@@ -362,6 +367,8 @@ def test_a_flow_is_sampled_with_a_flow_s_schedulers(tiny_base, tmp_path):
     torch.testing.assert_close(scheduler.sigmas[1:4], expected, atol=2e-3, rtol=0)
     with pytest.raises(BaseError, match="given 'EulerDiscreteScheduler'.*FlowMatchEuler"):
         base.scheduler(EulerDiscreteScheduler)
+    with pytest.raises(BaseError, match="given 'FlowMatchEuler.*DDIMScheduler"):
+        find_base("embedded").scheduler(FlowMatchEulerDiscreteScheduler)
 
 
 @pytest.mark.parametrize("tiny", UNETS, indirect=True)

@@ -25,8 +25,7 @@ from .stable_diffusion import StableDiffusion
 
 # Tokens of T5 in the stock pipeline, which has as many zeros without T5.
 T5_TOKENS = 256
-EULER = "FlowMatchEulerDiscreteScheduler"
-LCM = "FlowMatchLCMScheduler"
+# The schedulers that take the places of DDIM and LCM.
 EULER, LCM, *_ = FLOW_SAMPLERS
 
 

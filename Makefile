@@ -146,7 +146,7 @@ bench-lab: setup
 	@$(PY) benchmarks/lab.py
 
 bench-plans: setup
-	@cd benchmarks && $(PY) true_size_plans.py
+	@$(PY) benchmarks/true_size_plans.py
 
 bench-true-size: setup
 	@$(PY) benchmarks/true_size.py

@@ -4,10 +4,12 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import FlowMatchLCMScheduler, SchedulerMixin
 
 from ...cache.format import META
 from ...images.convert import unit_to_uint8
@@ -180,6 +182,9 @@ class Sampler:
             pipe._guidance_scale = 1.0
             return {name: tensors[name].chunk(2)[1] for name in conditions}
 
+        # noise from the CPU is the same on every machine
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        seed_steps(pipe.scheduler, generators)
         negative = settings.negative if w > 1 else ""
         width, height = settings.size or (self.resolution, self.resolution)
         pictures = pipe(
@@ -189,13 +194,21 @@ class Sampler:
             width=width,
             **step_options(settings.scheduler, settings.timestep_spacing, steps),
             guidance_scale=w,
-            # noise from the CPU is the same on every machine
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            generator=generators,
             output_type="np",
             callback_on_step_end=on_step_end,
             callback_on_step_end_tensor_inputs=["latents", *conditions],
         ).images
         return unit_to_uint8(pictures), last_latents.float().cpu()
+
+
+def seed_steps(scheduler: SchedulerMixin, generators: list[torch.Generator]):
+    """Let a flow's scheduler draw the noise of its steps from these generators.
+
+    SD 3's pipeline does not hand its own ones on to the scheduler, as the others do.
+    """
+    if isinstance(scheduler, FlowMatchLCMScheduler):
+        scheduler.step = partial(scheduler.step, generator=generators)
 
 
 def load_sampler(

@@ -174,6 +174,7 @@ def settings_of(sampler: Sampler, config: Compare) -> dict:
     return {
         "base": base.name,
         "base_origin": base.origin,
+        "base_options": base.load_options,
         "base_hash": base.hash,
         "objective": resolver.objective,
         "whole_model": resolver.full_model,

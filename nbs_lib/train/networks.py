@@ -55,13 +55,13 @@ def build_networks(base: StableDiffusion, config: Train) -> Networks:
     teacher_unet = None
     fake_score = []
     if config.method == "full":
-        unet = base.unet()
+        unet = base.denoiser()
         if config.objective != "finetune" and config.teacher == "live":
             teacher_unet = copy.deepcopy(unet).to(dtype)
         unet.requires_grad_(True)
         learned = list(unet.parameters())
     else:
-        unet = base.unet(dtype)
+        unet = base.denoiser(dtype)
         learned = add_lora(
             unet,
             rank=config.rank,
@@ -100,7 +100,8 @@ def checkpoint_pass(layers: list[BaseTunerLayer], module: torch.nn.Module, *inpu
 def choose_attention(unet: UNet2DConditionModel, dtype: torch.dtype, device: str):
     """Use plain products for attention on a CPU in bf16, and `PlainAttention` on a GPU."""
     # forward and backward of the embedded UNet took 0.8 of the time with torch's own attention
-    if device == "cpu" and dtype == torch.bfloat16:
+    # joint attention has processors of its own
+    if device == "cpu" and dtype == torch.bfloat16 and isinstance(unet, UNet2DConditionModel):
         unet.set_attn_processor(AttnProcessor())
     if device == "cpu":
         return

@@ -79,7 +79,7 @@ def adapter_facts(base) -> dict:
 @pytest.fixture(scope="module")
 def trained(base):
     """A UNet with its adapter, as training leaves it: rank and alpha differ."""
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, RANK, ALPHA, seed=0)
     return randomized(unet, 0.1)
 
@@ -252,7 +252,7 @@ def test_merged_export_is_not_guided_twice(exported, base):
     ]
     np.testing.assert_array_equal(*again)
     plain = StableDiffusionPipeline(
-        **pipe.components | {"unet": base.unet()}, requires_safety_checker=False
+        **pipe.components | {"unet": base.denoiser()}, requires_safety_checker=False
     )
     assert np.abs(draw(plain) - draw(plain, guidance_scale=1)).mean() > 0.01, (
         "a plain UNet is guided by default"
@@ -467,7 +467,7 @@ def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
 
     Returns the weights by their peft names.
     """
-    unet = base.unet()
+    unet = base.denoiser()
     targets = [
         "to_q",
         "conv1",

@@ -29,19 +29,18 @@ def tiny(tiny_base, tmp_path_factory):
 
 def new_student(base, dtype: torch.dtype, own: bool = True, **options) -> Student:
     """Return a student with a LoRA that changes its predictions. own: not by peft's passes."""
-    unet = base.unet(dtype)
+    unet = base.denoiser(dtype)
     parameters = add_lora(unet, **{"rank": 2, "alpha": 2.0, "seed": 0} | options)
     for seed, parameter in enumerate(parameters):
         noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
         parameter.data.copy_(0.05 * noise)
     if own:
         replace_lora_passes(lora_layers(unet))
-    alphas = base.scheduler().alphas_cumprod
-    return Student(unet.train(), alphas, base.prediction_type, dtype)
+    return Student(unet.train(), base.noise_schedule(), base.predict, dtype)
 
 
 def inputs(base) -> tuple[torch.Tensor, ...]:
-    config = base.unet().config
+    config = base.denoiser().config
     generator = torch.Generator().manual_seed(0)
     x_t = torch.randn(2, 4, config.sample_size, config.sample_size, generator=generator)
     context = torch.randn(2, 7, config.cross_attention_dim, generator=generator)
@@ -129,8 +128,7 @@ def test_a_pass_without_gradients_leaves_an_earlier_one_its_weights(tiny):
         networks = build_networks(tiny, config)
         for parameter in networks.parameters:
             parameter.data.add_(0.05)
-        alphas = tiny.scheduler().alphas_cumprod
-        student = Student(networks.unet, alphas, tiny.prediction_type, torch.bfloat16)
+        student = Student(networks.unet, tiny.noise_schedule(), tiny.predict, torch.bfloat16)
         loss = student(*inputs(tiny)).square().mean()
         with torch.no_grad():
             student(*inputs(tiny))

@@ -156,7 +156,7 @@ def test_a_fake_score_is_trained_and_not_averaged(prepared):
     )
     assert few_steps.learned == plain.learned == plain.trained
     # a second adapter, and a row of the text's width for each number of steps
-    width = find_base(prepared.stage_record("prepare")["parameters"]["base"]).unet().config
+    width = find_base(prepared.stage_record("prepare")["parameters"]["base"]).denoiser().config
     assert few_steps.trained == 2 * plain.trained + 9 * width.cross_attention_dim
     # both adapters' passes wait for one backward pass
     assert few_steps.activations > 1.5 * plain.activations

@@ -8,7 +8,6 @@ Several hosts build a cache in one such folder, each its share of the shards. Ho
 lock, keeps the index, and assembles the cache.
 """
 
-import errno
 import shutil
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from ..cache.format import Cache, CacheError, open_cache, read_cache_metadata
 from ..config import Prepare
 from ..files import erase, value_hash
 from ..models import BaseError, StableDiffusion
-from ..run.disk_space import free_space
 from .assembly import Assembly
 from .captioning.drafts import Drafts, open_drafts
 from .encode.encoder import Cropping
@@ -27,6 +25,7 @@ from .encode.ingest import Ingest
 from .encode.keys import image_info_code
 from .encode.shard_writer import ShardWriter
 from .encode.workers import WorkerPool, count_workers
+from .full_disk import FULL, FullError, explain_full_disk
 from .hosts.share import Hosts
 from .images import TRANSIENT_FAULTS
 from .manifest import Manifest
@@ -37,11 +36,6 @@ from .store.locks import lock_build
 from .store.receipts import Receipt, Receipts, request_hash, sources_stamp
 
 ALONE = Hosts()
-FULL = (errno.ENOSPC, errno.EDQUOT)  # of the disk, and of the user's share of it
-
-
-class FullError(RuntimeError):
-    """A full disk: how much was written and how much more is needed."""
 
 
 @dataclass(frozen=True)
@@ -212,37 +206,3 @@ def _open_if_intact(folder: Path) -> Cache | None:
     except CacheError as damage:
         print(f"{damage}; it is built again")
         return None
-
-
-def explain_full_disk(store: Path, part: Path, finished: int, total: int | None) -> str:
-    """Return what was written to a full disk, and about how much more is needed.
-
-    part: the folder of the build.
-    finished: examples that were kept so far.
-    total: examples that are expected at most, or None.
-    """
-    # A disk may be full of files while bytes are free: then no amount of MiB helps.
-    free = free_space(store)
-    if "inode" in free:
-        return (
-            f"the disk of {store} takes no more files: {free}; "
-            "remove files and run this stage again: it goes on"
-        )
-    n_bytes = sum(map(_size, part.rglob("*")))
-    written = n_bytes / 2**20
-    more = "more is needed"
-    if finished and total:
-        missing = max(1.0, written / finished * (total - finished))
-        more = f"about {missing:.0f} MiB more are needed for the rest"
-    return (
-        f"the disk of {store} is full: {written:.0f} MiB were written for {finished} of "
-        f"{total or 'an unknown number of'} examples; {more}; "
-        "make room and run this stage again, it goes on where it was"
-    )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except FileNotFoundError:  # another process renamed it meanwhile
-        return 0

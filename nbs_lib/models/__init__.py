@@ -4,14 +4,14 @@ loading              a base by name: `embedded`, a folder in diffusers' layout, 
 stable_diffusion     StableDiffusion: SD 1.x and 2.x, and everything that depends on the family
 stable_diffusion_xl  StableDiffusionXL: the differences of SDXL
 single_file/         a base in one safetensors file, converted to a folder
-clip                 a CLIP of both towers, which scores pictures
+clip/                a CLIP of both towers, which scores pictures
 components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory
 origin               a base's repository and license, and a model card's metadata
+weights/             weights packed in fewer bits, and weights without numbers
 lora/                the LoRA of a base: layers, file, metadata, checks
 sampling_recipe      how to sample with an adapter: settings, a sentence, Python code
-fake_tensors         models without numbers, and the memory that they would take
 _imports             the import of the large libraries without garbage collection
 _torch_fixes         a project path with spaces
 

@@ -136,6 +136,7 @@ def _stage_record(run: Run, base: StableDiffusion, built: BuildResult) -> dict[s
         "encoded": built.encoded,
         "looked_at": built.decoded,
         "dropped": built.dropped,
+        "memory": built.memory,
         "tables": [f"prepare/{name}" for name in (KEPT, DROPPED)],
     }
 

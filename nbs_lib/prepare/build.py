@@ -10,15 +10,18 @@ import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..cache.format import Cache, CacheError, open_cache
 from ..config import Prepare
 from ..models import BaseError, StableDiffusion
 from ..run.disk_space import free_space
+from ..run.memory import MIB
 from .assembly import Assembly
 from .encode.encoder import Cropping
 from .encode.ingest import Ingest
 from .encode.keys import image_info_code
+from .encode.memory import checked_plan
 from .encode.shard_writer import ShardWriter
 from .encode.workers import WorkerPool, count_workers
 from .images import TRANSIENT_FAULTS
@@ -45,6 +48,7 @@ class BuildResult:
     decoded: images that were read; the others had not changed.
     more: whether a source has more examples than were taken.
     dropped: items for each reason.
+    memory: MiB of a process, planned by part and measured of each; None if nothing was built.
     """
 
     cache: Cache
@@ -53,6 +57,7 @@ class BuildResult:
     decoded: int
     more: bool
     dropped: dict[str, int]
+    memory: dict[str, Any] | None = None
 
 
 def build_or_reuse(
@@ -92,6 +97,7 @@ def _build(
     run_folder: Path,
     database: Database,
 ) -> BuildResult:
+    plan = checked_plan(config, base)
     cropping = Cropping.from_config(config, base)
     manifest = Manifest(run_folder)
     pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size)
@@ -114,6 +120,7 @@ def _build(
         # Changed sources may yield the same examples, for which a cache exists.
         existing = _open_if_intact(store / key)
         cache = existing or assembly.assemble(store / key, key, sheet)
+        peaks = [round(peak / MIB, 1) for peak in pool.ask_all("peak_memory")]
     except BaseException as failure:
         # Workers that live on would write into the folder while it is being removed.
         pool.end()
@@ -137,6 +144,7 @@ def _build(
         decoded=ingest.decoded,
         more=ingest.more,
         dropped=dict(manifest.dropped),
+        memory={"planned_mib": plan and plan.as_mib(), "measured_mib": peaks},
     )
 
 

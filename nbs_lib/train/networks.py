@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..config import Train
 from ..models import StableDiffusion
 from ..models.lora.layers import activate_lora, active_lora, add_fake_score, add_lora, lora_layers
+from ..models.weights.quantization import quantize
 from .objectives import OBJECTIVES
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -61,6 +62,9 @@ def build_networks(base: StableDiffusion, config: Train) -> Networks:
         learned = list(unet.parameters())
     else:
         unet = base.unet(dtype)
+        if config.base_precision != "as_is":
+            # before the adapter, whose own weights stay in fp32
+            quantize(unet, config.base_precision)
         learned = add_lora(
             unet,
             rank=config.rank,

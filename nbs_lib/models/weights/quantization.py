@@ -25,8 +25,8 @@ NF4 = (
     *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
-# The first and the last layer: small, and the whole picture passes through them.
-KEPT = ("conv_in", "conv_out")
+# The first and the last layer of UNets and transformers: small, and the whole picture passes.
+KEPT = ("conv_in", "conv_out", "pos_embed.proj", "proj_out")
 
 
 def quantize(unet: torch.nn.Module, precision: str):

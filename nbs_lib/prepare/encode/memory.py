@@ -68,7 +68,7 @@ def _estimate(
     encoders = [part for part in base.text_parts if part in WEIGHTS]
     networks = {part: _without_numbers(base, part) for part in ("vae", *encoders)}
     if config.teacher_cache != "none":
-        networks["unet"] = _without_numbers(base, "unet")
+        networks[base.denoiser_part] = _without_numbers(base, base.denoiser_part)
     sizes = {part: _weight_bytes(base, part, network, gpu) for part, network in networks.items()}
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     for network in networks.values():
@@ -82,8 +82,10 @@ def _estimate(
         _of_texts(config, base, [networks[part] for part in encoders], mode),
     )
     passing = {"encoding": sum(sizes[part] for part in encoders) + activations}
-    if "unet" in networks:
-        passing["teacher"] = sizes["unet"] + _of_teacher(config, base, networks["unet"], mode)
+    if base.denoiser_part in networks:
+        passing["teacher"] = sizes[base.denoiser_part] + _of_teacher(
+            config, base, networks[base.denoiser_part], mode
+        )
     return parts, passing
 
 
@@ -139,7 +141,7 @@ def _of_texts(
 
 
 def _of_teacher(
-    config: Prepare, base: StableDiffusion, unet: torch.nn.Module, mode: FakeTensorMode
+    config: Prepare, base: StableDiffusion, denoiser: torch.nn.Module, mode: FakeTensorMode
 ) -> int:
     # each example is two rows, with and without its caption
     rows = 2 * max(1, _rows(config) // 2)
@@ -148,12 +150,7 @@ def _of_teacher(
     x_t = to_fake(torch.empty(rows, base.latent_channels, side, side, device="meta"), mode)
     context, pooled = (None if one is None else to_fake(one, mode) for one in text)
     t = to_fake(torch.empty(rows, dtype=torch.int64, device="meta"), mode)
-
-    def predict():
-        added = base.added_cond_kwargs(pooled, x_t)
-        unet(x_t, t, context, added_cond_kwargs=added, return_dict=False)
-
-    return _peak(mode, [unet], predict)
+    return _peak(mode, [denoiser], lambda: base.predict(denoiser, x_t, t, context, pooled))
 
 
 def check_fits(plan: MemoryPlan, config: Prepare, base: StableDiffusion):

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from ...config import Train
+from ...launch.errors import LaunchError
+from ...launch.preflight import process_count
 from ...run.memory import MIB, PEAK, MemoryPlan, available_bytes, free_gpu_bytes, gpu_handles
-from ..errors import LaunchError
-from ..launch.preflight import process_count
 from ..zero import BUCKET_SIZE, MAX_LIVE_WEIGHTS
 from .dry_run import DryRunSizes, dry_run
 from .savings import memory_savers

@@ -112,10 +112,10 @@ def test_teacher_and_student_share_the_packed_weights(precision, base):
     packed = [layer.get_base_layer() for layer in wrapped]
     assert sum(hasattr(layer, "scale") for layer in packed) > 0.9 * len(packed)
     # as near to the base as its weights are
-    x, context = normal(2, 4, 16, 16), normal(2, 8, base.unet().config.cross_attention_dim)
+    x, context = normal(2, 4, 16, 16), normal(2, 8, base.denoiser().config.cross_attention_dim)
     t = torch.tensor([100, 900])
     with torch.no_grad():
-        expected = base.unet()(x, t, context).sample
+        expected = base.denoiser()(x, t, context).sample
         actual = networks.unet.eval()(x, t, context).sample
     error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert 0 < error < 2 * LARGEST_ERROR[precision]

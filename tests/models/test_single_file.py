@@ -11,7 +11,13 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 from single_files import tiny_settings, write_single_file
 
-from nbs_lib.models import BaseError, StableDiffusion, StableDiffusionXL, find_base
+from nbs_lib.models import (
+    BaseError,
+    StableDiffusion,
+    StableDiffusion3,
+    StableDiffusionXL,
+    find_base,
+)
 from nbs_lib.models.checks.weight_shapes import build_without_weights
 from nbs_lib.models.loading import check_hub_access
 from nbs_lib.models.single_file import convert
@@ -110,7 +116,8 @@ def test_a_single_file_has_the_weights_of_its_folder(tiny_kinds, store, tmp_path
         expected = class_of(tiny_kinds["settings"] / kind, part).from_pretrained(
             tiny_kinds[kind] / part
         )
-        loaded = getattr(base, part)().state_dict()
+        model = base.denoiser() if part == "unet" else getattr(base, part)()
+        loaded = model.state_dict()
         assert loaded.keys() == expected.state_dict().keys()
         for name, weight in expected.state_dict().items():
             assert torch.equal(loaded[name], weight), name
@@ -123,7 +130,9 @@ def test_a_single_file_has_the_weights_of_its_folder(tiny_kinds, store, tmp_path
 @pytest.mark.parametrize("kind", FLOWS)
 def test_a_single_file_of_sd_3_is_a_folder_of_the_stock_pipeline(tiny_kinds, store, tmp_path, kind):
     file = write_single_file(tiny_kinds[kind], kind, tmp_path / "flow.safetensors")
-    folder = convert.converted(str(file), file)
+    base = find_base(str(file))
+    folder = base.folder
+    assert type(base) is StableDiffusion3 and not base.has_t5
     assert len([path for path in store.iterdir() if path.is_dir()]) == 1
     assert (folder / "scheduler").is_dir() and not (folder / "text_encoder_3").exists()
     for part in ("transformer", "vae", "text_encoder", "text_encoder_2"):

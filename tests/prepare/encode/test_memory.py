@@ -48,7 +48,7 @@ def test_planned_parts_by_hand(base, tmp_path):
     assert plan.processes == 2 and plan.shared == plan.parts["libraries"]
     taught = plan_memory(replace(config, teacher_cache="data"), base)
     assert taught.passing["encoding"] == plan.passing["encoding"]
-    assert taught.passing["teacher"] > fp32_bytes(base.unet())
+    assert taught.passing["teacher"] > fp32_bytes(base.denoiser())
     twice = plan_memory(replace(config, batch_size=16, max_examples=16), base)
     activations = [one.passing["encoding"] - encoder for one in (plan, twice)]
     assert activations[1] == pytest.approx(2 * activations[0], rel=0.01)

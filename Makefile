@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-recipes bench-few-steps bench-fidelity bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-steps bench-recipes bench-few-steps bench-fidelity bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about a minute)"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
 	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results"
 	@echo "make bench-train   measure training against the reference method, and write benchmarks/results"
+	@echo "make bench-steps   measure a step with and without DeepSpeed's engine, and compiled, and write benchmarks/results"
 	@echo "make bench-recipes   run the recipes of the other objectives from nothing, and write benchmarks/results"
 	@echo "make bench-few-steps   measure few-step distillation, and write benchmarks/results"
 	@echo "make bench-fidelity   train guidance adapters in different ways for the same time, and write benchmarks/results"
@@ -124,6 +125,12 @@ bench: setup
 bench-train: setup
 	@echo "bench-train: reference, floor, live, cached"
 	@$(PY) benchmarks/train.py
+	@echo "bench-train: operations of a step"
+	@$(PY) benchmarks/operations.py
+
+bench-steps: setup
+	@echo "bench-steps: DeepSpeed's engine off and on, compiled"
+	@$(PY) benchmarks/steps.py
 
 bench-recipes: setup
 	@echo "bench-recipes: cached, trajectories, consistency, unseen"

@@ -511,7 +511,7 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "A value that does not fit": typed("run", "demo", "-p", "train.steps=many"),
     "A stage was left out": typed("run", "demo", "-p", "steps=5"),
     "Values that do not go together": typed(
-        "run", "demo", "-p", "train.mixed_precision=fp16", "-p", "train.zero_stage=2"
+        "run", "demo", "-p", "train.optimizer=prodigy", "-p", "train.zero_stage=2"
     ),
     "A sweep of one value": typed("sweep", "demo", "-p", "train.rank=4"),
     "A run that is not there": typed("show", "demmo"),

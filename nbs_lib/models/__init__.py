@@ -8,6 +8,7 @@ base_folder          a base's components, hashes and origin; texts as its denois
 noise_schedule       the noise levels of a base's timesteps, and what is predicted there
 single_file/         a base in one safetensors file, converted to a folder
 clip                 a CLIP of both towers, which scores pictures
+model_folder         other models: of scores, features and captions, here or on the hub
 components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory

@@ -96,6 +96,8 @@ class StableDiffusion3(StableDiffusion):
         context: torch.Tensor,
         pooled: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        # the embedding of the timestep takes the pooled text's precision
+        pooled = pooled.to(x_t.dtype)
         return denoiser(x_t, context, pooled, t, return_dict=False)[0]
 
     def load_adapter(self, denoiser: ModelMixin, file: Path):

@@ -5,6 +5,7 @@ assembly         the last step of a build
 sources          where examples come from, read lazily
 examples         an example, and references to its image
 captions         captions as text
+captioning       captions for images without one, drafted by a model and edited
 images           any image to RGB of a given size
 image_structure  files of too many parts, found before they are decoded
 enclosure        the files that a source may read

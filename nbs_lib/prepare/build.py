@@ -17,10 +17,11 @@ from typing import Any
 
 from ..cache.format import Cache, CacheError, open_cache, read_cache_metadata
 from ..config import Prepare
-from ..files import erase
+from ..files import erase, value_hash
 from ..models import BaseError, StableDiffusion
 from ..run.disk_space import free_space
 from .assembly import Assembly
+from .captioning.drafts import Drafts, open_drafts
 from .encode.encoder import Cropping
 from .encode.ingest import Ingest
 from .encode.keys import image_info_code
@@ -96,14 +97,17 @@ def build_or_reuse(
     request = request_hash(config, base)
     part = _part(store, request)
     with lock_build(part, wait=True), closing(Database(store)) as database:
+        drafts = open_drafts(config, database)
         stamp = sources_stamp(config)
+        if stamp and drafts:
+            stamp = value_hash([stamp, drafts.model])
         receipts = Receipts(store, database)
         receipt = receipts.find(request, stamp)
         cache = _open_if_intact(store / receipt.key) if receipt else None
         if hosts.share(lambda: cache is not None):
             receipts.copy_files(request, stamp, run_folder)
             return BuildResult(cache, True, 0, 0, receipt.more, receipt.dropped)
-        result = _build(store, part, base, config, run_folder, database, hosts)
+        result = _build(store, part, base, config, run_folder, database, hosts, drafts)
         # A transient fault may be gone the next time, so the pass has to be repeated then.
         if stamp and not result.dropped.keys() & TRANSIENT_FAULTS:
             receipt = Receipt(result.cache.meta["key"], result.dropped, result.more)
@@ -150,13 +154,14 @@ def _build(
     run_folder: Path,
     database: Database,
     hosts: Hosts,
+    drafts: Drafts | None,
 ) -> BuildResult:
     cropping = Cropping.from_config(config, base)
     manifest = Manifest(run_folder)
     pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size, hosts)
     writer = ShardWriter(config, base, cropping, store, part, part, pool)
     index = ImageIndex(database, image_info_code(cropping))
-    ingest = Ingest(config, cropping, pool, index, manifest, writer)
+    ingest = Ingest(config, cropping, pool, index, manifest, writer, drafts)
     try:
         ingest.read_all()
         writer.captions.flush()

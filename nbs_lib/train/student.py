@@ -13,7 +13,9 @@ from torch import Tensor
 from ..diffusion import add_noise, classifier_free_guidance
 from ..models import NoiseSchedule
 from ..models.lora.layers import FAKE_SCORE, activate_lora, disable_lora, lora_layers
+from .compilation import eager_passes
 from .data.batch import Batch
+from .lora_cast import CastInput, LossScale, ScaleGradient, cast_lora, has_lora_pass
 
 Predict = Callable[..., Tensor]
 
@@ -37,7 +39,7 @@ class Student(torch.nn.Module):
         unet: with an adapter, unless all of it is trained.
         schedule: the base's, on the device.
         predict: the base's method that calls a denoiser of its family.
-        dtype: of the autocast.
+        dtype: of the pass.
         teacher_unet: the frozen teacher, if there is no adapter to switch off.
         """
         super().__init__()
@@ -47,7 +49,13 @@ class Student(torch.nn.Module):
         self.dtype = dtype
         # in a tuple, which hides it from torch: its weights are neither trained nor saved
         self._teacher_unet = (teacher_unet,)
+        # True if the UNet is, see `compilation`; it passes eagerly in eval mode
+        self.compiled = False
         self.lora_layers = lora_layers(unet)
+        self._casts_once = bool(self.lora_layers) and all(map(has_lora_pass, self.lora_layers))
+        self.loss_scale = None
+        if self._casts_once and dtype == torch.float16:
+            self.loss_scale = LossScale(schedule.device)
 
     def forward(
         self,
@@ -63,17 +71,31 @@ class Student(torch.nn.Module):
         context: text [n, tokens, width].
         pooled: text [n, p], in a family that has it.
         """
-        return self._predict(self.unet, x_t, t, context, pooled)
+        # compiled in fp32 too: gradients that a CUDA graph returns are overwritten by its next run
+        if not self._casts_once or (self.dtype == torch.float32 and not self.compiled):
+            return self._predict(self.unet, x_t, t, context, pooled)
+        with cast_lora(self.lora_layers, self.dtype, self.loss_scale) as scale:
+            # distribution learns a part of the fake score's text
+            if scale is not None and context.requires_grad:
+                context = CastInput.apply(scale, context)
+            return self._predict(self.unet, x_t, t, context, pooled, scale)
 
-    def _predict(self, unet, x_t, t, context, pooled) -> Tensor:
+    def _predict(self, unet, x_t, t, context, pooled, scale=None) -> Tensor:
+        # each once, because an autocast would cast them in each layer that reads them
+        context = context.to(self.dtype)
+        if self._casts_once:
+            x_t = x_t.to(self.dtype)
         # all convolutions then work in the faster layout
         x_t = x_t.contiguous(memory_format=torch.channels_last)
-        # once, because autocast would cast it in each layer that reads it
-        context = context.to(self.dtype)
         # inside the module, because the engine switches off an autocast around it
-        with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        autocast = self.dtype != torch.float32 and not self._casts_once
+        eager = eager_passes(self.compiled and not self.training)
+        with eager, torch.autocast(x_t.device.type, self.dtype, enabled=autocast):
             prediction = self.predict(unet, x_t, self.schedule.times(t), context, pooled)
-        return prediction.float()
+        if scale is not None:
+            return ScaleGradient.apply(scale, prediction)
+        # the next run of a CUDA graph overwrites what it has returned
+        return prediction.to(torch.float32, copy=self.compiled)
 
     def fake_score(self) -> AbstractContextManager:
         """Let passes be those of the second adapter for a while, with or without gradients."""

@@ -118,8 +118,11 @@ class Validation:
         main = self.accelerator.is_main_process
         if main and targets is not None:
             write_png(self.decode_row(targets), self.folder / TARGET)
+            log.trackers.log_picture("target", self.folder / TARGET, step)
         if main and latents is not None:
-            write_png(self.decode_row(latents), self.folder / f"step-{step:07d}.png")
+            path = self.folder / f"step-{step:07d}.png"
+            write_png(self.decode_row(latents), path)
+            log.trackers.log_picture("validation", path, step)
             strip = progress_strip(self.folder, self.captions)
             write_png(strip, self.run.folder / "validation.png")
         # those of the main process, because all have to come to the same best weights

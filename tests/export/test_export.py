@@ -620,16 +620,20 @@ def test_export_with_other_pictures_leaves_nothing(base, trained, tmp_path, monk
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_earlier_export_is_replaced_or_stays_whole(run, tmp_path, monkeypatch):
     folder = export(run.folder, "diffusers", tmp_path / "my ëxport")
     (folder / "README.md").write_text("old")
     export(run.folder, "diffusers", folder)
     assert SAMPLE in (folder / "README.md").read_text()
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     tamper(monkeypatch, "diffusers")
     with pytest.raises(ExportError, match="they differ"):
         export(run.folder, "diffusers", folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
     assert list(tmp_path.iterdir()) == [folder]
 
 

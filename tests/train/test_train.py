@@ -99,7 +99,7 @@ def test_every_process_count_and_accumulation_learns_the_same(new_run, prepared_
             "zero_stage": 1,
             "ema_decay": 0.5,
         },
-        {"optimizer": "prodigy", "tensorboard": True},
+        {"optimizer": "prodigy", "trackers": ["tensorboard"]},
         {
             "mixed_precision": "bf16",
             "gradient_checkpointing": True,

@@ -7,6 +7,7 @@ sizes         sizes of pictures that a base can draw
 preview       the predicted x_0 in colours, while pictures are sampled
 adapters      adapters in a pipeline's weights
 engines       what evaluates a denoiser: eager, torch.compile, DeepSpeed
+precision     denoisers in bf16 or fp16
 profiler      denoiser evaluations, seconds and memory
 sample_cache  pictures on the disk, which later comparisons use again
 grid          pictures over two or three axes

@@ -24,6 +24,8 @@ from .sizes import picture_sizes
 
 # The denoiser inputs of a pipeline that are twice as long while it guides.
 CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids", "pooled_prompt_embeds")
+# Pixels of a picture up to which the VAE decodes all pictures of a batch at once.
+LARGEST_UNSLICED = 512**2
 OnProgress = Callable[[int, int], None]
 OnLatents = Callable[[int, torch.Tensor], None]
 OnPredicted = Callable[[torch.Tensor], None]
@@ -60,19 +62,21 @@ class Sampler:
         resolution: int | None = None,
         tuned_steps: int = 0,
         scheduler: str = "",
+        mixed_precision: str = "no",
     ):
         """Load the pipeline, onto the GPU if there is one, and what was trained.
 
         batch_size: pictures sampled at once
         resolution: pixels a side of a picture, None for the base's own
         learned, tuned_steps, scheduler: see `SettingsResolver`
+        mixed_precision: of the UNets, no (fp32), bf16 or fp16
         """
         self.resolver = SettingsResolver(base, learned, tuned_steps, scheduler)
         self.base = base
         self.batch_size = batch_size
         self.resolution = resolution
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.pipelines = Pipelines(self.resolver, self.device)
+        self.pipelines = Pipelines(self.resolver, self.device, mixed_precision)
         pipe = self.pipelines.pipe
         self.sizes = picture_sizes(pipe, base.denoiser_of(pipe), resolution)
         # before other models are loaded, which are no cost of one pipeline
@@ -147,6 +151,11 @@ class Sampler:
             size = max(1, math.floor(size * min(1, share)))
         return [slice(start, start + size) for start in range(0, count, size)]
 
+    def _pixels(self, settings):
+        """Return the pixels of a picture."""
+        side = self.resolution or self.sizes.trained
+        return math.prod(settings.size or (side, side))
+
     def _warm_up(self, pipe, settings, prompts, seeds, on_step):
         """Sample a step once for each denoiser and batch size: a first pass is slower."""
         guidance_ends = 0 < settings.guided < 1
@@ -187,6 +196,8 @@ class Sampler:
         seed_steps(pipe.scheduler, generators)
         negative = settings.negative if w > 1 else ""
         width, height = settings.size or (self.resolution, self.resolution)
+        # one picture after the other, or the VAE's memory would be the peak of large ones
+        pipe.vae.use_slicing = self._pixels(settings) > LARGEST_UNSLICED
         pictures = pipe(
             prompts,
             negative_prompt=[negative] * len(prompts) if negative else None,
@@ -212,9 +223,15 @@ def seed_steps(scheduler: SchedulerMixin, generators: list[torch.Generator]):
 
 
 def load_sampler(
-    run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler: str = ""
+    run: Run,
+    batch_size: int = 20,
+    tuned_steps: int = 0,
+    scheduler: str = "",
+    mixed_precision: str = "no",
 ) -> Sampler:
     """Return the sampler of a run: the base that its cache names, and what was trained.
+
+    The other parameters are those of `Sampler`.
 
     Errors: FileNotFoundError without the run, its cache or adapter; BaseError if the base is no
     longer the one trained on.
@@ -231,4 +248,5 @@ def load_sampler(
     full = run.stage_record("train").get("parameters", {}).get("method") == "full"
     base = find_base(metadata["base"], metadata.get("revision", ""))
     learned = run.model if full else run.adapter
-    return Sampler(base, learned, batch_size, metadata["resolution"], tuned_steps, scheduler)
+    resolution = metadata["resolution"]
+    return Sampler(base, learned, batch_size, resolution, tuned_steps, scheduler, mixed_precision)

@@ -30,7 +30,13 @@ class Optimizing(Learning):
         ge=0,
         le=1_000_000,
     )
-    batch_size: int = optimizing(8, "Examples of one pass and process.", ge=1, le=4096)
+    batch_size: int = optimizing(
+        8,
+        "Examples of one pass and process, 0 for as many as the memory plan allows. "
+        "The learning rate stays as it is.",
+        ge=0,
+        le=4096,
+    )
     gradient_accumulation_steps: int = optimizing(
         1, "Passes whose gradients make one optimizer step.", ge=1, le=4096
     )

@@ -16,6 +16,7 @@ from ...models.lora.verification import check_difference, predict_fixed_noise, v
 from ...run.record import read_metrics
 from ...run.run import Run
 from ..checkpoint.best import BestWeights
+from ..compilation import compile_seconds
 from ..memory.estimate import MIB, measured_peak, verifies_in_bf16
 from ..monitor.metrics import MetricsLog
 from ..objectives import OBJECTIVES
@@ -161,6 +162,7 @@ def training_result(config: Train, run: Run, training: TrainingState, accelerato
         "launcher": config.launcher,
         "nodes": config.num_nodes,
         "device": str(accelerator.device),
+        "compile_seconds": None if config.compile == "off" else compile_seconds(),
         "loss": sum(last_tenth) / len(last_tenth),
         "examples": {
             "own": len(examples.training),

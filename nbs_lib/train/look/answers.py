@@ -15,11 +15,13 @@ from ...cache.format import CAPTIONS
 from ...config import Train
 from ...diffusion import add_noise, classifier_free_guidance
 from ...models import StableDiffusion, find_base
+from ...models.lora.layers import lora_layers
 from ...models.lora.metadata import LORA_FILE
 from ...run.run import Run
 from ..data.batch import Batch
 from ..data.dataset import Examples
-from ..networks import DTYPES, choose_attention, leave_inputs_to_autocast
+from ..lora_cast import replace_lora_passes
+from ..networks import DTYPES, choose_attention
 from ..objectives import OBJECTIVES
 from ..student import Student
 
@@ -102,8 +104,8 @@ def load_students(
     # before its first step a student predicts what the base does: B of a LoRA is zero
     if trained:
         load_adapter(unet, base, run)
-        if config.method != "dora":
-            leave_inputs_to_autocast(unet)
+        if config.casts_lora_once:
+            replace_lora_passes(lora_layers(unet))
     student = wrap_unet(unet, base, dtype, device)
     return student, student
 

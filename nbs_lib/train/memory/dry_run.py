@@ -154,7 +154,8 @@ def _activations(
             parameter.register_post_accumulate_grad_hook(_drop_gradient)
     batch = _fake_batch(examples, mode)
     tracker = LiveMemoryTracker([*_weights(networks), levels])
-    norms = norms_in_fp32() if gpu and config.mixed_precision != "fp32" else nullcontext()
+    autocast = config.mixed_precision != "fp32" and not config.casts_lora_once
+    norms = norms_in_fp32() if gpu and autocast else nullcontext()
     with mode, tracker, norms:
         losses = OBJECTIVES[config.objective].loss(student, student, batch, config)
         (losses * batch.weight).mean().backward()

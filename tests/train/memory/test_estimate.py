@@ -143,10 +143,9 @@ def test_the_dry_run_of_a_gpu_includes_gradient_checkpointing(prepared):
         for checkpointing in (True, False)
     ]
     assert 0 < activations[0] < activations[1] / 2
-    assert (
-        dry_run(Train(mixed_precision="bf16"), prepared.cache, gpu=False).activations
-        < activations[1]
-    ), "a CPU's norms are not in fp32"
+    autocast = Train(mixed_precision="bf16", lora_dropout=0.1)
+    with_dropout = dry_run(autocast, prepared.cache, gpu=True).activations
+    assert activations[1] < 0.9 * with_dropout, "an autocast's norms are in fp32"
 
 
 def test_a_fake_score_is_trained_and_not_averaged(prepared):
@@ -178,7 +177,7 @@ def test_available_memory_of_the_machine_or_its_container(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("base", "options"),
     [
-        ("embedded", {"batch_size": 24, "validation_steps": 2, "validation_examples": 4}),
+        ("embedded", {"batch_size": 32, "validation_steps": 2, "validation_examples": 4}),
         ("ten times", {"batch_size": 8, "target_modules": "all", "zero_stage": 3}),
         ("ten times", {"batch_size": 4, "method": "full", "zero_stage": 2, "learning_rate": 1e-4}),
     ],

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import SD3Transformer2DModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -198,3 +199,12 @@ def test_the_scale_doubles_after_many_finite_passes_and_is_restored():
     restored = LossScale(torch.device("cpu"))
     restored.load_state(loss_scale.state())
     assert restored.state() == loss_scale.state()
+
+
+def test_joint_attention_keeps_its_own_processor():
+    """It has two streams, which plain attention would drop."""
+    with torch.device("meta"):
+        transformer = SD3Transformer2DModel(num_layers=2)
+    before = transformer.attn_processors
+    choose_attention(transformer, torch.bfloat16, "cuda")
+    assert before and transformer.attn_processors == before

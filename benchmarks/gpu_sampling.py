@@ -38,7 +38,7 @@ def sample(folder: Path, toy: bool) -> dict[str, dict[str, Any]]:
         if toy and engine != "eager":
             continue
         start = time.perf_counter()
-        unet = in_precision(base.unet().to(device), precision)
+        unet = in_precision(base.denoiser().to(device), precision)
         pipe.unet = on_engine(unet, engine, base)
         difference = relative_difference(expected, predict_fixed_noise(unet, base))
         draw(pipe, 2 if toy else STEPS)

@@ -43,6 +43,7 @@ def train(config: Train, run: Run, inputs: dict):
     from diffusers import DDIMScheduler
     from sizes import toy_size, true_size
 
+    from nbs_lib.models import NoiseSchedule, find_base
     from nbs_lib.train.accelerator import new_accelerator, wrap_for_training
     from nbs_lib.train.compilation import begin_pass, compile_unet
     from nbs_lib.train.networks import build_networks, choose_attention, set_memory_format
@@ -61,7 +62,9 @@ def train(config: Train, run: Run, inputs: dict):
     alphas = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
     ).alphas_cumprod.to(device)
-    student = Student(unet, alphas, "epsilon", torch.bfloat16)
+    schedule = NoiseSchedule.diffusion(alphas, "epsilon")
+    # any base of SD 1.x or 2.x calls a UNet alike
+    student = Student(unet, schedule, find_base("embedded").predict, torch.bfloat16)
     choose_attention(unet, torch.bfloat16, device.type)
     engine, optimizer = wrap_for_training(accelerator, student, new_optimizer(networks, config))
     if not partitioned(networks.parameters):

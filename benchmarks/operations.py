@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from nbs_lib.config import Train
+from nbs_lib.models import NoiseSchedule, find_base
 from nbs_lib.run.environment import environment
 from nbs_lib.train.data.batch import Batch
 from nbs_lib.train.memory.fake_tensors import fake_model, to_fake
@@ -113,8 +114,9 @@ def build_student(settings: dict[str, Any], make: Callable) -> Student:
     networks = build_networks(SimpleNamespace(unet=partial(meta_unet, settings)), config)
     make(networks.unet)
     choose_attention(networks.unet, torch.bfloat16, "cuda")
-    schedule = torch.linspace(0.999, 0.005, 1000)
-    return Student(networks.unet, schedule, "epsilon", torch.bfloat16)
+    schedule = NoiseSchedule.diffusion(torch.linspace(0.999, 0.005, 1000), "epsilon")
+    # any base of SD 1.x or 2.x calls a UNet alike
+    return Student(networks.unet, schedule, find_base("embedded").predict, torch.bfloat16)
 
 
 def meta_unet(settings: dict[str, Any], dtype: torch.dtype):
@@ -146,7 +148,8 @@ def count_eager(teacher: str) -> dict[str, float]:
     """Return the counts of a step at the true size, on tensors without numbers."""
     mode = FakeTensorMode()
     student = build_student(TRUE_SIZE, partial(fake_model, mode=mode))
-    student.alphas_cumprod = to_fake(student.alphas_cumprod, mode)
+    levels = (to_fake(level, mode) for level in (student.schedule.alphas, student.schedule.sigmas))
+    student.schedule = NoiseSchedule(*levels, student.schedule.prediction_type)
     batch = random_batch(TRUE_SIZE, teacher, BATCH).map(lambda tensor: to_fake(tensor, mode))
     with mode, OperationCounter() as counter:
         step(student, batch)

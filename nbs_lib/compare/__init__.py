@@ -3,6 +3,7 @@
 evaluate      the pictures of every contender, and the numbers
 measured_set  the prompts whose pictures are measured
 own_pictures  a fine-tuning's own pictures, beside what is drawn for their captions
+published_scores   PickScore, HPS v2.1, CMMD and FD-DINOv2, by models of their own
 measurements  costs, caption accuracy, scores, diversity and fidelity
 sampling      contenders through stock pipelines, and the cache of their pictures
 metrics       image metrics, models that see pictures, confidence intervals, effective guidance

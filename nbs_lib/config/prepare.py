@@ -67,6 +67,12 @@ class Prepare(Stage):
         "These are text files beside the images, or the images' own names; "
         "a metadata table goes first.",
     )
+    captioner: str = hub(
+        "",
+        "Model that drafts captions for images without one, such as BLIP or GIT. "
+        "A folder or a hub id of transformers' layout; empty leaves such images out.",
+        allowed="empty, a folder or a hub id",
+    )
     template: str = hub(
         "",
         'Words around each caption, whose place is {}. An example is "a photo in my style, {}"; '

@@ -42,8 +42,8 @@ def check_machine(config: Train):
         raise LaunchError("allow_tf32: given True, which needs a GPU; leave it out on a CPU")
     if config.optimizer == "prodigy":
         _check_extra("prodigyopt")
-    if config.tensorboard:
-        _check_extra("tensorboard")
+    for name in config.trackers:
+        _check_extra(name)
     if config.launcher == "notebook":
         _check_kernel()
 

@@ -1,10 +1,12 @@
 """Images and captions to a cache of latents and embeddings: the package behind `1_prepare.ipynb`.
 
 build            a cache, found or built
+build_result     a cache, and how it was obtained
 assembly         the last step of a build
 sources          where examples come from, read lazily
 examples         an example, and references to its image
 captions         captions as text
+captioning       captions for images without one, drafted by a model and edited
 images           any image to RGB of a given size
 image_structure  files of too many parts, found before they are decoded
 enclosure        the files that a source may read

@@ -11,19 +11,21 @@ lock, keeps the index, and assembles the cache.
 import errno
 import shutil
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..cache.format import Cache, CacheError, open_cache, read_cache_metadata
+from ..cache.format import Cache, CacheError, open_cache
 from ..config import Prepare
-from ..files import erase
+from ..files import erase, value_hash
 from ..models import BaseError, StableDiffusion
 from ..run.disk_space import free_space
+from ..run.memory import MIB
 from .assembly import Assembly
+from .build_result import BuildResult
+from .captioning.drafts import Drafts, open_drafts
 from .encode.encoder import Cropping
 from .encode.ingest import Ingest
 from .encode.keys import image_info_code
+from .encode.memory import checked_plan
 from .encode.shard_writer import ShardWriter
 from .encode.workers import WorkerPool, count_workers
 from .hosts.share import Hosts
@@ -43,44 +45,6 @@ class FullError(RuntimeError):
     """A full disk: how much was written and how much more is needed."""
 
 
-@dataclass(frozen=True)
-class BuildResult:
-    """A cache and how it was obtained.
-
-    reused: whether the cache existed.
-    encoded: rows of latents that were encoded.
-    decoded: images that were read; the others had not changed.
-    more: whether a source has more examples than were taken.
-    dropped: items for each reason.
-    """
-
-    cache: Cache
-    reused: bool
-    encoded: int
-    decoded: int
-    more: bool
-    dropped: dict[str, int]
-
-    def as_record(self) -> dict[str, Any]:
-        """Return the result as the record of a stage names it."""
-        return {
-            "cache": self.cache.meta["key"],
-            "reused": self.reused,
-            "encoded": self.encoded,
-            "looked_at": self.decoded,
-            "more": self.more,
-            "dropped": self.dropped,
-        }
-
-    @classmethod
-    def from_record(cls, store: Path, record: dict[str, Any]) -> "BuildResult":
-        """Return the result of a record whose cache is in the store."""
-        folder = store / record["cache"]
-        cache = Cache(folder, read_cache_metadata(folder))
-        names = ("reused", "encoded", "looked_at", "more", "dropped")
-        return cls(cache, *(record[name] for name in names))
-
-
 def build_or_reuse(
     store: Path,
     base: StableDiffusion,
@@ -96,14 +60,17 @@ def build_or_reuse(
     request = request_hash(config, base)
     part = _part(store, request)
     with lock_build(part, wait=True), closing(Database(store)) as database:
+        drafts = open_drafts(config, database)
         stamp = sources_stamp(config)
+        if stamp and drafts:
+            stamp = value_hash([stamp, drafts.model])
         receipts = Receipts(store, database)
         receipt = receipts.find(request, stamp)
         cache = _open_if_intact(store / receipt.key) if receipt else None
         if hosts.share(lambda: cache is not None):
             receipts.copy_files(request, stamp, run_folder)
             return BuildResult(cache, True, 0, 0, receipt.more, receipt.dropped)
-        result = _build(store, part, base, config, run_folder, database, hosts)
+        result = _build(store, part, base, config, run_folder, database, hosts, drafts)
         # A transient fault may be gone the next time, so the pass has to be repeated then.
         if stamp and not result.dropped.keys() & TRANSIENT_FAULTS:
             receipt = Receipt(result.cache.meta["key"], result.dropped, result.more)
@@ -150,13 +117,15 @@ def _build(
     run_folder: Path,
     database: Database,
     hosts: Hosts,
+    drafts: Drafts | None,
 ) -> BuildResult:
+    plan = checked_plan(config, base)
     cropping = Cropping.from_config(config, base)
     manifest = Manifest(run_folder)
     pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size, hosts)
     writer = ShardWriter(config, base, cropping, store, part, part, pool)
     index = ImageIndex(database, image_info_code(cropping))
-    ingest = Ingest(config, cropping, pool, index, manifest, writer)
+    ingest = Ingest(config, cropping, pool, index, manifest, writer, drafts)
     try:
         ingest.read_all()
         writer.captions.flush()
@@ -173,6 +142,7 @@ def _build(
         # Changed sources may yield the same examples, for which a cache exists.
         existing = _open_if_intact(store / key)
         cache = existing or assembly.assemble(store / key, key, sheet)
+        peaks = [round(peak / MIB, 1) for peak in pool.ask_all("peak_memory")]
     except BaseException as failure:
         # Workers that live on would write into the folder while it is being removed.
         pool.end()
@@ -196,6 +166,7 @@ def _build(
         decoded=ingest.decoded,
         more=ingest.more,
         dropped=dict(manifest.dropped),
+        memory={"planned_mib": plan and plan.as_mib(), "measured_mib": peaks},
     )
 
 

@@ -106,7 +106,10 @@ def train(config: Train) -> TrainingResult:
 def trained_weights(run: Run, config: Train) -> Path:
     """Return the file of the trained weights."""
     if config.method == "full":
-        return run.model / "unet" / "diffusion_pytorch_model.safetensors"
+        # either of them is there
+        parts = [run.model / part for part in ("unet", "transformer")]
+        [folder] = [part for part in parts if part.is_dir()]
+        return folder / "diffusion_pytorch_model.safetensors"
     return run.adapter / LORA_FILE
 
 

@@ -42,12 +42,11 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
             gradient_accumulation_steps=config.gradient_accumulation_steps,
             deepspeed_plugin=deepspeed_plugin(config) if config.deepspeed else None,
             kwargs_handlers=[process_group],
-            log_with="tensorboard" if config.tensorboard else None,
-            project_dir=folder,
+            log_with=config.trackers or None,
+            # where TensorBoard's tracker writes
+            project_dir=folder / "trackers" / "tensorboard",
         )
     _check_engine(accelerator, config)
-    if config.tensorboard:
-        accelerator.init_trackers("tensorboard")
     return accelerator
 
 
@@ -63,14 +62,6 @@ def _check_engine(accelerator: Accelerator, config: Train):
         f"processes, got {engine.value} on {accelerator.num_processes}; the versions of "
         "accelerate and deepspeed are not those of constraints.txt"
     )
-
-
-def close_trackers(accelerator: Accelerator):
-    """Close the trackers, as accelerate's `end_training` does, but keep the process groups."""
-    # gloo's destructor waits for its threads with Python's lock held, and these may want the lock:
-    # some finished trainings hung there on a busy machine. The groups end with their process.
-    for tracker in accelerator.trackers:
-        tracker.finish()
 
 
 def wrap_for_training(

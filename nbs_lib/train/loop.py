@@ -8,7 +8,7 @@ from ..launch.graceful_stop import StopCoordinator, stop_error
 from ..launch.multinode import HostLiveness, check_agreement
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 from ..run.run import Run
-from .accelerator import clip_gradients, close_trackers, new_accelerator
+from .accelerator import clip_gradients, new_accelerator
 from .checkpoint.best import BestWeights
 from .checkpoint.checkpoint import Inputs, save_checkpoint
 from .checkpoint.resume import resume
@@ -67,6 +67,7 @@ def training_function(config: Train, run: Run, inputs: Inputs):
                 save_checkpoint(accelerator, state, run.checkpoints, step, inputs, all_hosts)
             log.resume_training()
         if end:
+            log.trackers.finish()
             raise stop_error(step)
 
     mark_phase(run, "finish")
@@ -76,7 +77,7 @@ def training_function(config: Train, run: Run, inputs: Inputs):
     accelerator.wait_for_everyone()
     liveness.finish()
     stop.finish()
-    close_trackers(accelerator)
+    log.trackers.finish()
 
 
 def train_step(

@@ -87,17 +87,15 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
     networks = build_networks(base, config)
     unet = networks.unet
     parameters = networks.parameters
-    alphas_cumprod = base.scheduler().alphas_cumprod.to(accelerator.device)
     unet.to(accelerator.device)
     if networks.teacher_unet is not None:
         networks.teacher_unet.to(accelerator.device, memory_format=torch.channels_last)
     student = Student(
         unet,
-        alphas_cumprod,
-        base.prediction_type,
+        base.noise_schedule().to(accelerator.device),
+        base.predict,
         DTYPES[config.mixed_precision],
         networks.teacher_unet,
-        base.added_cond_kwargs,
     )
     optimizer = new_optimizer(networks, config)
     # at the other stages, and with a loss scale of its own, the engine itself has to clip

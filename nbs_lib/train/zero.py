@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import DeepSpeedPlugin
 from accelerate.utils import patch_environment
-from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention import BasicTransformerBlock, JointTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch.nn import Parameter
 
@@ -18,7 +18,7 @@ BUCKET_SIZE = 2**24
 MAX_LIVE_WEIGHTS = 2**26
 # Blocks that ZeRO 3 gathers as one.
 # By default it gathers layer by layer, with hooks that take longer than small layers.
-LEAF_BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
+LEAF_BLOCKS = (BasicTransformerBlock, JointTransformerBlock, ResnetBlock2D)
 
 
 def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:

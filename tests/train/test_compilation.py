@@ -37,8 +37,7 @@ def new_student(base, **options) -> Student:
         noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
         parameter.data.copy_(0.05 * noise)
     dtype = torch.bfloat16 if options["mixed_precision"] == "bf16" else torch.float32
-    alphas = base.scheduler().alphas_cumprod
-    return Student(networks.unet, alphas, base.prediction_type, dtype)
+    return Student(networks.unet, base.noise_schedule(), base.predict, dtype)
 
 
 def step(student: Student, rows: int = 2) -> list[torch.Tensor]:

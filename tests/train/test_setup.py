@@ -97,7 +97,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
                 parameter.copy_(
                     torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.05
                 )
-        student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+        student = Student(unet, base.noise_schedule(), base.predict, torch.float32)
         generator = torch.Generator().manual_seed(0)
         x, context = (
             torch.randn(2, 4, 16, 16, generator=generator),
@@ -127,7 +127,7 @@ def test_gradient_checkpointing_remembers_which_adapter_worked():
         for seed, parameter in enumerate(networks.parameters):
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
             parameter.data.copy_(0.05 * noise)
-        student = Student(networks.unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+        student = Student(networks.unet, base.noise_schedule(), base.predict, torch.float32)
         generator = torch.Generator().manual_seed(0)
         x_t = torch.randn(2, 4, 16, 16, generator=generator)
         context = torch.randn(2, 40, 192, generator=generator)

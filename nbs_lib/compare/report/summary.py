@@ -1,10 +1,9 @@
 """The summary of a comparison: its numbers as text, its figures with alternative texts."""
 
-from pathlib import Path
 from typing import Any
 
-from ...config.contenders import SPLIT_CONTENDER, parse_contender
 from ...files import from_project
+from .descriptions import describe_contender, describe_precision
 
 ROW = "{:{width}}{:>19}{:>21}{:>21}{:>12}{:>6}{:>13}{:>8}"  # of the table
 DIVERSITY = "{:>11}"  # its last column, if there are several seeds
@@ -83,6 +82,7 @@ def summary(comparison: Any) -> str:
     if measured.get("beyond"):
         beyond = ", ".join(f"{w:g}" for w in measured["beyond"])
         lines.append(f"asked for w = {beyond}: this adapter gives {measured['highest']:g} at most")
+    lines += _score_lines(results)
     lines += _likeness_lines(results)
     # a fine-tuned model is sampled like its base
     if results["objective"] != "finetune":
@@ -100,18 +100,6 @@ def summary(comparison: Any) -> str:
         f"report: {from_project(comparison.report)}",
     ]
     return "\n".join(lines)
-
-
-def describe_precision(results: dict) -> str:
-    """Return the precision of the pictures and its difference from fp32, "" for fp32."""
-    # an older comparison has none
-    difference = results.get("precision_difference")
-    if difference is None:
-        return ""
-    return (
-        f"sampled in {results['mixed_precision']}: on fixed noise the base's prediction differs "
-        f"from fp32's by {100 * difference:.2g} % (root mean square)"
-    )
 
 
 def _cells(row: dict) -> tuple[str, ...]:
@@ -141,12 +129,15 @@ def numbers_table(comparison: Any) -> str:
     table = {"": [], "what it is": []} | {title: [] for title in TITLES}
     for name, row in results["contenders"].items():
         values = (name, describe_contender(name, results), *_cells(row))
-        for column, value in zip(table.values(), values, strict=True):
+        # a row goes on with its scores, see below
+        for column, value in zip(table.values(), values, strict=False):
             column.append(value)
         # the text of a summary has no room for its interval
         score = row.get("clip_score")
         if score and score["low"] is not None:
             table["CLIP score"][-1] += f" [{score['low']:.1f}, {score['high']:.1f}]"
+        for key, published in (results.get("scores") or {}).items():
+            table.setdefault(published["title"], []).append(score_text(row["scores"][key]))
     filled = {title: column for title, column in table.items() if set(column) != {"–"}}
     rows = [map(_unbroken, row) for row in zip(*filled.values(), strict=True)]
     note = f"In brackets: 95 % intervals, of {pictures_measured(results)}"
@@ -157,6 +148,26 @@ def _unbroken(text: str) -> str:
     """Return a number and its interval, between which alone a line may end."""
     number, bracket, interval = text.partition(" [")
     return number + bracket + interval.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _score_lines(results):
+    lines = []
+    # an older comparison has none
+    for name, score in (results.get("scores") or {}).items():
+        rows = [
+            (contender, row["scores"][name]) for contender, row in results["contenders"].items()
+        ]
+        values = [f"{contender} {score_text(value)}" for contender, value in rows if value]
+        lines.append(f"{score['title']} ({score['better']} is better): {', '.join(values) or '–'}")
+    return lines
+
+
+def score_text(measured: dict | None) -> str:
+    """Return a published score and its interval, in four digits."""
+    if not measured:
+        return "–"
+    value, low, high = (measured[name] for name in ("value", "low", "high"))
+    return f"{value:.4g}" + ("" if low is None else f" [{low:.4g}, {high:.4g}]")
 
 
 def _likeness_lines(results):
@@ -202,37 +213,3 @@ def _rate(row, key):
 
 def _percent(rate):
     return f"{round(100 * rate)} %"
-
-
-def describe_contender(name: str, results: dict) -> str:
-    """Return what a contender is, in a few words."""
-    contender = parse_contender(name)
-    words = _describe_model(contender, results)
-    if contender.steps:
-        words += f", in {contender.steps} steps"
-    if contender.engine != "eager":
-        words += f", on {contender.engine}"
-    if contender.kind == "tuned" and contender.guided is not None:
-        share = 100 * contender.guided
-        words += f", w = {SPLIT_CONTENDER:g} on the first {share:.0f} % of the steps"
-    return words
-
-
-def _describe_model(contender, results):
-    if contender.kind == "tuned":
-        if results["whole_model"]:
-            return "all weights trained"
-        scale = contender.adapter_scale
-        scale = results["adapter_scale"] if scale is None else scale
-        return f"base + adapter, λ = {scale:g}"
-    if contender.kind == "pipeline":
-        return " + ".join(f"pipeline {Path(folder).name}" for folder, _ in contender.folders)
-    if contender.kind == "adapters":
-        parts = contender.folders
-        return " + ".join(f"{Path(folder).name}, λ = {scale:g}" for folder, scale in parts)
-    if not contender.guided:
-        return "base, w = 1"
-    w = f"base, w = {contender.scale or results['w_train']:g}"
-    if contender.guided == 1:
-        return w
-    return f"{w}, except for the last {100 * (1 - contender.guided):.0f} % of the steps"

@@ -10,6 +10,9 @@ from ..stage import check_texts, parameters, replacement, run_group
 from ..validation import reject
 from .optimizing import Optimizing
 
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+# allowed values in words
+TRACKER_NAMES = f"a list of {', '.join(TRACKERS)}, each once, or an empty one"
 PROMPTS = "a list of prompts, none of them empty"
 # values of `resume_from_checkpoint`, beside the name of a checkpoint
 LATEST = "latest"
@@ -31,6 +34,12 @@ class Train(Optimizing):
         "Arithmetic of the UNet: auto, fp32, bf16 or fp16. "
         "Auto is the fastest that the machine has, fp16 needs a GPU. "
         "It is that of the passes and the frozen weights; trained weights are fp32.",
+    )
+    base_precision: Literal["as_is", "int8", "fp8", "nf4"] = memory(
+        "as_is",
+        "Storage of the frozen weights: as_is, int8, fp8 or nf4. "
+        "Int8 and fp8 take a byte for each, nf4 little more than half; passes restore them. "
+        "It is for lora and rslora, and not for ZeRO 3.",
     )
     allow_tf32: bool = memory(
         False, "Rounding of fp32 products and convolutions on a GPU to TF32, which is faster."
@@ -134,7 +143,13 @@ class Train(Optimizing):
         ge=0,
         le=10_000,
     )
-    tensorboard: bool = watching(False, "Metrics for TensorBoard as well. Its package is an extra.")
+    trackers: list[str] = watching(
+        [],
+        "Trackers that get metrics and pictures too, such as tensorboard or wandb. "
+        "The others are trackio and mlflow; each package is an extra of that name. "
+        "Nothing leaves the machine unless the tracker's own variables ask for it.",
+        allowed=TRACKER_NAMES,
+    )
 
     seed: int = run_group(
         0,
@@ -147,12 +162,16 @@ class Train(Optimizing):
     def __post_init__(self):
         super().__post_init__()
         self._check_deepspeed()
+        self._check_base_precision()
         self._check_early_stopping()
         check_hosts(self)
         # the hosts' free memory differs, and all of them need one batch size
         if self.num_nodes > 1 and not self.batch_size:
             reject("batch_size", 0, "1 or more, if there are several hosts")
         check_texts(self, "validation_prompts", PROMPTS)
+        names = set(self.trackers)
+        if not names <= set(TRACKERS) or len(names) < len(self.trackers):
+            reject("trackers", self.trackers, TRACKER_NAMES)
 
     @property
     def casts_lora_once(self) -> bool:
@@ -178,6 +197,15 @@ class Train(Optimizing):
         if self.objective in ("consistency", "distribution"):
             allowed = f"0, if the objective is {self.objective}"
             reject("early_stopping_patience", self.early_stopping_patience, allowed)
+
+    def _check_base_precision(self):
+        if self.base_precision == "as_is":
+            return
+        # dora reads the norms of the frozen weights themselves, full trains them
+        if self.method not in ("lora", "rslora"):
+            reject("base_precision", self.base_precision, f"as_is with method {self.method}")
+        if self.deepspeed and self.zero_stage == 3:
+            reject("zero_stage", 3, f"0, 1 or 2 with base_precision {self.base_precision}")
 
     def _check_deepspeed(self):
         sharded = self.deepspeed and self.zero_stage

@@ -14,7 +14,8 @@ from itertools import islice
 from ...config import Prepare
 from ...config.validation import setting
 from ...run.progress_bar import progress_bar
-from ..examples import Example, ImageRef, Item, Skipped, SourceError
+from ..captioning.drafts import Drafts, add_captions
+from ..examples import NO_CAPTION, Example, ImageRef, Item, Skipped, SourceError
 from ..filters import Filters, ImageInfo
 from ..manifest import Manifest
 from ..sources import open_source, source_options
@@ -34,6 +35,7 @@ class Ingest:
     """One pass over the sources of a stage.
 
     index: of images; None on a host that does not keep it.
+    drafts: captions for images without one; None on a further host, and without a captioner.
     total: examples that are expected at most, or None.
     decoded: images that were read.
     more: whether a source had more examples than were asked for.
@@ -45,6 +47,7 @@ class Ingest:
     index: ImageIndex | None
     manifest: Manifest
     writer: ShardWriter
+    drafts: Drafts | None = None
     total: int | None = 0
     decoded: int = 0
     more: bool = False
@@ -77,6 +80,7 @@ class Ingest:
         with progress_bar(title, total=total, unit=" examples", mininterval=1, ascii=" #") as bar:
             while self.manifest.n_kept != end:
                 for number, items in islice(chunks, self._ahead - len(pending)):
+                    items = self._caption(items)
                     chunk = Chunk(number, [self._adapt(item, prior) for item in items])
                     self._start_decoding(chunk, filters)
                     pending.append(chunk)
@@ -106,6 +110,14 @@ class Ingest:
         picture = 3 * self.config.resolution**2
         rows = max(1, min(CHUNK_ROWS, PICTURE_BYTES // picture))
         return rows // 8 * 8 or rows
+
+    def _caption(self, items: list[Item]) -> list[Item]:
+        """Return the items of a chunk, those without a caption with a draft, if there are some."""
+        if not self.config.captioner:
+            return items
+        # Host 0 has the drafts of earlier runs, so it alone captions.
+        share = self.pool.hosts.share
+        return add_captions(items, share(lambda: self.drafts.captions_of(items, self.pool)))
 
     def _adapt(self, item: Item, prior: bool) -> Item:
         """Mark an item of the prior; put the template's words around other captions."""
@@ -191,12 +203,11 @@ class Ingest:
 
 def nothing_kept(name: str, dropped: Counter) -> SourceError:
     """Return the error of a source of which nothing is kept."""
-    captionless = "image without caption"
-    if set(dropped) == {captionless}:
+    if set(dropped) == {NO_CAPTION}:
         return SourceError(
-            f"source {name!r}: none of its {dropped[captionless]} images has a caption; "
+            f"source {name!r}: none of its {dropped[NO_CAPTION]} images has a caption; "
             "write a .txt file of the same name beside each, or a metadata.jsonl with file_name "
-            f"and text, or give {setting('prepare', 'captions', 'names')}"
+            f"and text, or give {setting('prepare', 'captions', 'names')}, or name a captioner"
         )
     if dropped:
         counts = ", ".join(f"{number} × {reason}" for reason, number in dropped.most_common())

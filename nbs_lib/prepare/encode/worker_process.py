@@ -5,7 +5,9 @@ picture travels between processes.
 """
 
 import ctypes
+import gc
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -21,6 +23,7 @@ from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
 from ...config import Prepare
 from ...models import BaseError, StableDiffusion
+from ..captioning.captioner import Captioner
 from ..examples import ImageRef, SourceError
 from ..filters import ImageInfo
 from .encoder import Cropping, Encoder, LatentsTask, load_picture
@@ -28,7 +31,7 @@ from .teacher_cache import TeacherCache
 
 
 class WorkerError(RuntimeError):
-    """A worker process that ended too early."""
+    """A worker process that ended too early, or has not the memory to start."""
 
 
 class Worker:
@@ -38,6 +41,7 @@ class Worker:
         self.encoder = Encoder(base, device, batch_size)
         self.pictures: dict[int, dict] = {}  # of each chunk, by position; None for a fault
         self.teacher: TeacherCache | None = None
+        self.captioner: Captioner | None = None
         # These jobs are the encoder's own.
         self.write_texts = self.encoder.write_texts
         self.write_unconditional = self.encoder.write_unconditional
@@ -78,6 +82,13 @@ class Worker:
         for task in tasks:
             self.encoder.write_latents(task, pictures)
 
+    def draft_captions(self, folder: Path, images: Sequence[ImageRef]) -> list[str]:
+        """Return a caption for each image, see `Captioner`. folder: of the captioner."""
+        # The model is loaded with the first images: most preparations have no captioner.
+        if self.captioner is None:
+            self.captioner = Captioner(folder, self.encoder.device)
+        return self.captioner.draft(list(images))
+
     def write_predictions(self, unconditional: Path, config: Prepare, *arguments: Any):
         """Write a shard of the teacher's predictions, see `TeacherCache`."""
         # The UNet is loaded with the first shard: most preparations have no teacher.
@@ -85,6 +96,24 @@ class Worker:
             encoder = self.encoder
             self.teacher = TeacherCache(encoder.base, encoder.device, unconditional, config)
         self.teacher.write(*arguments)
+
+    def release_text_encoders(self):
+        """Free the text encoders: a large one would leave no room for the teacher."""
+        # some workers got no captions
+        self.encoder.__dict__.pop("text_encoders", None)
+        gc.collect()
+        # the C library keeps freed memory, see `keep_freed_memory`, until it is asked
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
+        if self.encoder.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def peak_memory(self) -> int:
+        """Return the bytes of this process at its peak so far, on its GPU or in memory."""
+        if self.encoder.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.encoder.device)
+        # in KiB, on Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def serve(pipe: Connection, base: StableDiffusion, number: int, cuda: bool, batch_size: int):

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from ..captions import LONGEST, CaptionError, caption_from_name, clean_caption, decode_caption
 from ..enclosure import LEADS_NOWHERE, LEADS_OUT, Enclosure, EnclosureError
-from ..examples import Example, InFile, Item, Items, Skipped, file_stamp
+from ..examples import NO_CAPTION, Example, InFile, Item, Items, Skipped, file_stamp
 from ..hashes import hash64
 from ..hashes.table import HashTable
 from .base import SourceOptions
@@ -143,7 +143,7 @@ class ImageFolder:
                 yield self._example(name, lambda path=path: self._read_caption(path))
             else:
                 image_ref = self._displayable(self.folder / name)
-                yield Skipped(decode_caption(name), "image without caption", image=image_ref)
+                yield Skipped(decode_caption(name), NO_CAPTION, image=image_ref)
 
     def _example(self, name: str, caption: Callable[[], str]) -> Item:
         path = self.folder / name

@@ -22,7 +22,7 @@ CARD = """{front}
 | loaded back by stock diffusers | predictions differ by {stock_difference:.2g} at most |
 """
 GUIDANCE_SUMMARY = (
-    "{kind} that makes one UNet pass predict what guidance at w = {w_train:g} needs two passes for"
+    "{kind} that makes one pass predict what guidance at w = {w_train:g} needs two passes for"
 )
 SUMMARIES = {
     "guidance": GUIDANCE_SUMMARY,

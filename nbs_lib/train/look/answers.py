@@ -95,11 +95,11 @@ def caption_of(run: Run, examples: Examples, batch: Batch) -> str:
 def load_students(
     config: Train, run: Run, base: StableDiffusion, trained: bool, device: torch.device
 ) -> tuple[Student, Student]:
-    """Return the teacher and the student: one UNet, unless all of its weights are trained."""
+    """Return the teacher and the student: one denoiser, unless all of its weights are trained."""
     dtype = DTYPES[config.mixed_precision]
-    unet = base.unet(dtype)
+    unet = base.denoiser(dtype)
     if trained and config.method == "full":
-        saved = replace(base, folder=run.model).unet(dtype)
+        saved = replace(base, folder=run.model).denoiser(dtype)
         return wrap_unet(unet, base, dtype, device), wrap_unet(saved, base, dtype, device)
     # before its first step a student predicts what the base does: B of a LoRA is zero
     if trained:
@@ -112,20 +112,16 @@ def load_students(
 
 def load_adapter(unet: UNet2DConditionModel, base: StableDiffusion, run: Run):
     """Load the adapter of a run, as a user's program does."""
-    state, alphas, metadata = base.pipeline_class.lora_state_dict(
-        run.adapter, weight_name=LORA_FILE, return_lora_metadata=True
-    )
-    base.pipeline_class.load_lora_into_unet(state, alphas, unet, metadata=metadata)
+    base.load_adapter(unet, run.adapter / LORA_FILE)
 
 
 def wrap_unet(
     unet: UNet2DConditionModel, base: StableDiffusion, dtype: torch.dtype, device: torch.device
 ) -> Student:
-    """Return a frozen UNet on a device, as a student that only predicts."""
+    """Return a frozen denoiser on a device, as a student that only predicts."""
     unet.to(device).requires_grad_(False)
     choose_attention(unet, dtype, device.type)
-    alphas = base.scheduler().alphas_cumprod.to(device)
-    return Student(unet, alphas, base.prediction_type, dtype, None, base.added_cond_kwargs).eval()
+    return Student(unet, base.noise_schedule().to(device), base.predict, dtype).eval()
 
 
 @torch.no_grad()

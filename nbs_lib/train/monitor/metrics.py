@@ -29,6 +29,7 @@ from ...run.run import Run
 from ..compilation import compile_seconds
 from .host_copy import HostCopy
 from .phases import mark_phase
+from .trackers import Trackers
 
 BANDS = 4
 
@@ -63,7 +64,7 @@ class MetricsLog:
         """Start the log. first: steps that are finished; lines of later ones are dropped."""
         self.run = run
         self.config = config
-        self.accelerator = accelerator
+        self.trackers = Trackers(run, config, first, accelerator)
         self.main = accelerator.is_main_process
         self.first = first
         # sums of losses and their counts by band, since the last line
@@ -179,10 +180,8 @@ class MetricsLog:
         mark_phase(self.run, "train")
 
     def write(self, line: dict):
-        """Append a line, from the main process; TensorBoard gets its numbers if asked for."""
+        """Append a line, from the main process, and log it to the trackers."""
         # opened for each line, because a resumed training rewrites the file
         with self.run.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self.config.tensorboard:
-            values = {name: value for name, value in line.items() if isinstance(value, int | float)}
-            self.accelerator.log(values, step=values.pop("step"))
+        self.trackers.log(line)

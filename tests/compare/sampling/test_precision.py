@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbs_lib.compare.report.summary import describe_precision
+from nbs_lib.compare.report.descriptions import describe_precision
 from nbs_lib.compare.sampling import sampler as sampler_module
 from nbs_lib.compare.sampling.precision import in_precision
 from nbs_lib.compare.sampling.sample_cache import provenance
@@ -57,7 +57,7 @@ def test_fp32_has_no_difference_and_each_precision_its_own_pictures_on_the_disk(
 
 
 def test_timesteps_are_not_rounded(base):
-    unet = in_precision(base.unet(), "bf16")
+    unet = in_precision(base.denoiser(), "bf16")
     times = []
     unet.time_proj.register_forward_pre_hook(lambda module, inputs: times.append(inputs[0]))
     context = torch.zeros(1, 7, unet.config.cross_attention_dim)

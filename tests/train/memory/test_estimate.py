@@ -11,6 +11,7 @@ from nbs_lib.files import ROOT
 from nbs_lib.launch.errors import LaunchError
 from nbs_lib.models import find_base
 from nbs_lib.prepare import prepare
+from nbs_lib.run import memory
 from nbs_lib.run.run import Run
 from nbs_lib.train.memory import estimate
 from nbs_lib.train.memory.dry_run import DryRunSizes, dry_run
@@ -156,7 +157,7 @@ def test_a_fake_score_is_trained_and_not_averaged(prepared):
     )
     assert few_steps.learned == plain.learned == plain.trained
     # a second adapter, and a row of the text's width for each number of steps
-    width = find_base(prepared.stage_record("prepare")["parameters"]["base"]).unet().config
+    width = find_base(prepared.stage_record("prepare")["parameters"]["base"]).denoiser().config
     assert few_steps.trained == 2 * plain.trained + 9 * width.cross_attention_dim
     # both adapters' passes wait for one backward pass
     assert few_steps.activations > 1.5 * plain.activations
@@ -165,7 +166,7 @@ def test_a_fake_score_is_trained_and_not_averaged(prepared):
 
 
 def test_available_memory_of_the_machine_or_its_container(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert abs(estimate.available_bytes() - psutil.virtual_memory().available) < 2**30
     (tmp_path / "memory.max").write_text("5000000\n")
     (tmp_path / "memory.current").write_text("2000000\n")

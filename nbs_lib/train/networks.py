@@ -117,7 +117,13 @@ def choose_attention(unet: UNet2DConditionModel, dtype: torch.dtype, device: str
 def _is_plain(attention: Attention) -> bool:
     """Return True if an attention has nothing but projections, as all have in Stable Diffusion."""
     norms = (attention.group_norm, attention.spatial_norm, attention.norm_q, attention.norm_k)
-    others = (attention.residual_connection, attention.norm_cross, attention.to_out[1].p)
+    # joint attention has added projections, of the text's side
+    others = (
+        attention.residual_connection,
+        attention.norm_cross,
+        attention.to_out[1].p,
+        attention.added_kv_proj_dim,
+    )
     return norms == (None,) * 4 and not any(others) and attention.rescale_output_factor == 1
 
 

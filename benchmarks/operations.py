@@ -21,7 +21,6 @@ from typing import Any
 
 import page
 import torch
-from nbs_lib.train.memory.fake_tensors import fake_model, to_fake
 from sizes import TRUE_SIZE
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
@@ -32,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 from nbs_lib.config import Train
 from nbs_lib.models import NoiseSchedule, find_base
+from nbs_lib.models.weights.fake_tensors import fake_model, to_fake
 from nbs_lib.run.environment import environment
 from nbs_lib.train.data.batch import Batch
 from nbs_lib.train.networks import build_networks, choose_attention

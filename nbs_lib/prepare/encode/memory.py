@@ -136,8 +136,8 @@ def _of_texts(
 ) -> int:
     tokenizers = [part for part in base.text_parts if part.startswith("tokenizer")]
     pairs = list(zip(map(base.tokenizer_of, tokenizers), encoders, strict=True))
-    captions = ["a"] * _rows(config)
-    return _peak(mode, encoders, lambda: base.encode_prompt(captions, pairs))
+    # one caption, because many start the tokenizer's threads, and workers are forked after this
+    return _rows(config) * _peak(mode, encoders, lambda: base.encode_prompt(["a"], pairs))
 
 
 def _of_teacher(
@@ -146,9 +146,12 @@ def _of_teacher(
     # each example is two rows, with and without its caption
     rows = 2 * max(1, _rows(config) // 2)
     side = config.resolution // base.vae_scale_factor
-    text = base.random_text(rows, base.tokenizer().model_max_length, torch.Generator())
+    text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
     x_t = to_fake(torch.empty(rows, base.latent_channels, side, side, device="meta"), mode)
-    context, pooled = (None if one is None else to_fake(one, mode) for one in text)
+    context, pooled = (
+        None if one is None else to_fake(torch.empty(rows, *one.shape[1:], device="meta"), mode)
+        for one in text
+    )
     t = to_fake(torch.empty(rows, dtype=torch.int64, device="meta"), mode)
     return _peak(mode, [denoiser], lambda: base.predict(denoiser, x_t, t, context, pooled))
 

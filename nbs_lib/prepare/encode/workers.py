@@ -54,11 +54,7 @@ class WorkerPool:
         """
         if not self._processes:
             self._start()
-        self._last_ticket += 1
-        ticket = self._last_ticket
-        orders = self._orders[self.hosts.queue(key) % self.n_workers]
-        orders.put((ticket, job, arguments))
-        return ticket
+        return self._put(self.hosts.queue(key) % self.n_workers, job, arguments)
 
     def result(self, ticket: int) -> Any:
         """Wait for a result. Errors: the job's own; WorkerError if its process ended."""
@@ -87,7 +83,7 @@ class WorkerPool:
 
     def ask_all(self, job: str) -> list[Any]:
         """Return the results of a job that every worker does; [] if none was started."""
-        tickets = [self.submit(number, job) for number in range(len(self._processes))]
+        tickets = [self._put(number, job, ()) for number in range(len(self._processes))]
         return [self.result(ticket) for ticket in tickets]
 
     def finish(self):
@@ -125,6 +121,13 @@ class WorkerPool:
             orders = queue.SimpleQueue()
             self._orders.append(orders)
             threading.Thread(target=_send, args=(pipe, orders), daemon=True).start()
+
+    def _put(self, number: int, job: str, arguments: tuple) -> int:
+        """Queue a job for a worker by its number. Returns the ticket of its result."""
+        self._last_ticket += 1
+        ticket = self._last_ticket
+        self._orders[number].put((ticket, job, arguments))
+        return ticket
 
     def _finish_one(self):
         ticket, then = self._unfinished.popleft()

@@ -56,7 +56,7 @@ class Installed:
             env=variables | {"PYTHONWARNINGS": "ignore"},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
         )
         assert done.returncode == status, f"{done.returncode}: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
@@ -220,7 +220,7 @@ def test_the_notebook_for_colab_installs_trains_and_ends_with_the_report(wheel, 
         env=variables,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((content / "outputs" / "notebook" / "run.json").read_text())

@@ -31,8 +31,8 @@ def reference(config: Train, run: Run, inputs: dict):
     base, device = find_base("embedded"), accelerator.device
     fast = {"memory_format": torch.channels_last}  # the layout that ours works in
     student, teacher = (
-        base.unet().to(device).train().requires_grad_(True),
-        base.unet().to(device, **fast),
+        base.denoiser().to(device).train().requires_grad_(True),
+        base.denoiser().to(device, **fast),
     )
     vae, encoders = (
         base.vae().to(device, **fast),

@@ -432,12 +432,14 @@ def tiny_base() -> Callable[[str, Path], Path]:
     """Return `tiny_base(kind, folder)`, which writes a base of 32 pixels with random weights.
 
     The stock pipeline of its family writes it. The bases differ as the real ones do.
-    kind: sd1, sd2-v (v-prediction, a wider text encoder) or sdxl.
+    kind: sd1, sd2-v (v-prediction, a wider text encoder), sdxl, sd3 or sd3-t5.
     """
     return write_tiny_base
 
 
 def write_tiny_base(kind: str, folder: Path) -> Path:
+    if kind.startswith("sd3"):
+        return write_tiny_sd3(kind, folder)
     import torch
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -469,6 +471,73 @@ def write_tiny_base(kind: str, folder: Path) -> Path:
             )
     pipe.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def write_tiny_sd3(kind: str, folder: Path) -> Path:
+    """Write a tiny base of SD 3.5's shape: with norms of queries, and two attentions in a block."""
+    import torch
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    from nbs_lib.models import EMBEDDED
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformer = SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            joint_attention_dim=96,
+            caption_projection_dim=32,
+            pooled_projection_dim=2 * 24,
+            pos_embed_max_size=12,
+            dual_attention_layers=(0,),
+            qk_norm="rms_norm",
+        )
+        t5, t5_tokenizer = tiny_t5() if kind == "sd3-t5" else (None, None)
+        pipe = StableDiffusion3Pipeline(
+            transformer=transformer,
+            vae=tiny_vae(kind),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+            text_encoder=tiny_text_encoder(CLIPTextModelWithProjection, 32, "quick_gelu"),
+            text_encoder_2=tiny_text_encoder(CLIPTextModelWithProjection, 48, "gelu"),
+            text_encoder_3=t5,
+            tokenizer=CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer"),
+            tokenizer_2=CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer", pad_token="!"),
+            tokenizer_3=t5_tokenizer,
+        )
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def tiny_t5():
+    """Return a T5 of a few weights, and a tokenizer whose pieces are letters."""
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz!,."]
+    tokenizer = T5TokenizerFast(
+        vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)],
+        extra_ids=0,
+        model_max_length=512,
+    )
+    config = T5Config(
+        vocab_size=48,
+        d_model=96,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+    )
+    return T5EncoderModel(config), tokenizer
 
 
 def tiny_unet(kind: str):
@@ -504,6 +573,9 @@ def tiny_unet(kind: str):
     )
 
 
+VAE_SCALES = {"sdxl": 0.13025, "sd3": 1.5305, "sd3-": 1.5305}
+
+
 def tiny_vae(kind: str):
     from diffusers import AutoencoderKL
 
@@ -514,7 +586,8 @@ def tiny_vae(kind: str):
         norm_num_groups=4,
         latent_channels=4,
         sample_size=32,
-        scaling_factor=0.13025 if kind == "sdxl" else 0.18215,
+        scaling_factor=VAE_SCALES.get(kind[:4], 0.18215),
+        shift_factor=0.0609 if kind.startswith("sd3") else None,
     )
 
 
@@ -569,7 +642,7 @@ def adapter(base, tmp_path_factory) -> Path:
 
     folder, generator = tmp_path_factory.mktemp("run") / "adapter", torch.Generator().manual_seed(1)
     with threads(1):
-        unet = base.unet()
+        unet = base.denoiser()
         add_lora(unet, rank=4, alpha=4.0, seed=0)
         for name, parameter in unet.named_parameters():
             if "lora_B" in name:
@@ -587,7 +660,7 @@ def add_run_on_another_base(base) -> Callable[[Path], None]:
     def call(outputs: Path):
         run = Run(outputs / "elsewhere")
         run.update(stages={"train": {"status": "done"}})
-        unet = base.unet()
+        unet = base.denoiser()
         add_lora(unet, rank=2, alpha=2.0, seed=0)
         metadata = {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": W}
         save_adapter(run.adapter, unet, metadata)

@@ -11,6 +11,7 @@ import sys
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -45,8 +46,8 @@ class Installed:
     environment: Path
     folder: Path
 
-    def run(self, *command: object, cwd: Path | None = None, status: int = 0) -> str:
-        """Return what a program of the environment prints, after a check of its status."""
+    def run(self, *command: object, cwd: Path | None = None, status: int = 0) -> Any:
+        """Run a program of the environment to its end, and check its status."""
         program, *arguments = map(str, command)
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
@@ -59,7 +60,7 @@ class Installed:
         )
         assert done.returncode == status, f"{done.returncode}: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
+        return done
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_a_project_has_the_notebooks_and_recipes_of_the_repository(installed, pr
     shipped = own.read_bytes()
     own.write_bytes(b"# Mine.\n" + shipped)
     (project / "notebooks" / "0_start.ipynb").unlink()
-    result = json.loads(installed.run("onepass", "init", "--json", project))
+    result = json.loads(installed.run("onepass", "init", "--json", project).stdout)
     assert result["written"] == ["notebooks/0_start.ipynb"]
     assert result["kept"] == ["notebooks/recipes/demo.yaml"] and own.read_text().startswith("# M")
     own.write_bytes(shipped)
@@ -131,15 +132,15 @@ def test_a_project_has_the_notebooks_and_recipes_of_the_repository(installed, pr
 
 def test_outside_of_a_project_the_commands_say_how_to_make_one(installed):
     for command in (("run", "demo"), ("recipes",), ("lab",)):
-        error = installed.run("onepass", *command, status=2)
+        error = installed.run("onepass", *command, status=2).stderr
         assert "onepass init my-project" in error and error.count("\n") == 1
     assert list(installed.folder.glob("outputs*")) == []
-    assert installed.run("onepass", "list") == "no runs\n"
+    assert installed.run("onepass", "list").stdout == "no runs\n"
 
 
 def test_init_refuses_a_file_and_a_checkout(installed):
     (installed.folder / "file").write_text("")
-    assert "given" in installed.run("onepass", "init", "file", status=2)
+    assert "given" in installed.run("onepass", "init", "file", status=2).stderr
     command = [sys.executable, "-m", "nbs_lib", "init", str(installed.folder / "other")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "is a project itself" in done.stderr
@@ -156,8 +157,8 @@ def test_a_run_from_a_project_trains_plainly_without_deepspeed(installed, projec
     assert "DeepSpeed is not installed: plain" in (run / "2_train.ipynb").read_text()
     assert record["stages"]["prepare"]["commit"] is None, "the project is in no checkout"
     assert (run / "report.html").is_file()
-    assert "demo" in installed.run("onepass", "list", cwd=project)
-    library = installed.run("python", "-c", STOCK, cwd=project).splitlines()[-1]
+    assert "demo" in installed.run("onepass", "list", cwd=project).stdout
+    library = installed.run("python", "-c", STOCK, cwd=project).stdout.splitlines()[-1]
     assert Path(library).is_relative_to(installed.environment)
     push = ("push", "demo", "--to", "me/demo", "--license", "mit", "--dry-run")
     installed.run("onepass", *push, cwd=project)
@@ -175,9 +176,8 @@ def test_the_lab_opens_on_the_project_s_copies(installed, project):
 
 def test_the_doctor_holds_the_packages_against_the_tested_versions(installed, project):
     # without DeepSpeed, something is wrong
-    printed = installed.run("onepass", "doctor", "--json", cwd=project, status=1)
-    findings, _ = json.JSONDecoder().raw_decode(printed)
-    findings = {finding["check"]: finding for finding in findings}
+    printed = installed.run("onepass", "doctor", "--json", cwd=project, status=1).stdout
+    findings = {finding["check"]: finding for finding in json.loads(printed)}
     assert findings["Python"]["state"] == findings["packages"]["state"] == "good"
     assert findings["DeepSpeed"]["fix"] == "onepass run demo -p train.deepspeed=false"
 

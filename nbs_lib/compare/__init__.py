@@ -59,7 +59,9 @@ def compare(config: Compare) -> Comparison:
     run.require("train")
     config.file_prompts  # noqa: B018
     with run.stage(config) as record:
-        sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
+        sampler = load_sampler(
+            run, config.batch_size, config.tuned_steps, config.scheduler, config.mixed_precision
+        )
         cache = SampleCache(run.samples, sampler, write_above_bar)
         # the old comparison stays until the new one is complete
         with atomic_folder(run.compare, replace=True) as folder, no_truncation_warnings():

@@ -174,6 +174,7 @@ def settings_of(sampler: Sampler, config: Compare) -> dict:
     return {
         "base": base.name,
         "base_origin": base.origin,
+        "base_options": base.load_options,
         "base_hash": base.hash,
         "objective": resolver.objective,
         "whole_model": resolver.full_model,
@@ -184,6 +185,8 @@ def settings_of(sampler: Sampler, config: Compare) -> dict:
         "resolution": sampler.resolution,
         "scheduler": config.scheduler or type(sampler.pipelines.pipe.scheduler).__name__,
         "adapter_scale": config.adapter_scale,
+        "mixed_precision": config.mixed_precision,
+        "precision_difference": sampler.pipelines.precision_difference,
         "seeds": config.seeds,
     }
 

@@ -101,6 +101,10 @@ class Compare(Stage):
     # below 0 the adapter is subtracted
     adapter_scale: float = sampling(1.0, "Strength of the adapter, λ.", ge=-10.0, le=10.0)
     batch_size: int = sampling(20, "Pictures sampled at once.", ge=1, le=4096)
+    mixed_precision: Literal["no", "bf16", "fp16"] = sampling(
+        "no",
+        "UNet's arithmetic: no (fp32), bf16 or fp16. The results state their distance from fp32.",
+    )
 
     captions: int = measuring(
         150,

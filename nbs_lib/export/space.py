@@ -28,6 +28,7 @@ from ..models.sampling_recipe import (
     scheduler_options,
     usage_text,
 )
+from ..models.stable_diffusion_3 import EULER
 from .exporter import check_export_folder, export, find_run, write_metadata
 from .kohya import ExportError
 from .model_card import export_metadata
@@ -116,7 +117,7 @@ def app_settings(facts: dict) -> dict:
         "negative": facts.get("negative", ""),
         "resolution": facts.get("resolution"),
         # that of a comparison's base contenders
-        "scheduler": "DDIMScheduler",
+        "scheduler": EULER if facts.get("transformer") else "DDIMScheduler",
         "steps": compared.get("steps", DEFAULT_STEPS),
         "w": w,
         "highest_w": max(10.0, w),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from transformers import CLIPTextConfig
+from transformers import PretrainedConfig
 
 from .checks.headers import SETTINGS_SIZE, FileError, check_file, first_line, read_settings
 from .checks.weight_shapes import checked_model
@@ -31,11 +31,12 @@ DIFFUSION_SCHEDULERS = (
     "TCDScheduler",
 )
 NO_FLOW = (
-    "flows and EDM are not supported; "
+    "flows of a UNet and EDM are not supported; "
     "allowed is a base that predicts epsilon, v_prediction or sample"
 )
 # The least alpha² with which fp32 recovers a picture from its noise. Real last levels are 0.005.
 MIN_SIGNAL = 1e-12
+MIN_TOKENS = 3  # of a text: its ends and something between them
 # Results of earlier checks in this process by component and state of its files; the value is the
 # settings of a component with weights.
 _checked: dict[tuple, Any] = {}
@@ -48,7 +49,7 @@ def check_base(base: "StableDiffusion"):
     if the components do not work together
     """
     _check_links(base)
-    settings = {part: _check_component(base, part) for part in base.parts}
+    settings = {part: _check_component(base, part) for part in base.components}
     for part in base.text_parts:
         if part.startswith("tokenizer"):
             encoder = settings[part.replace("tokenizer", "text_encoder")]
@@ -61,7 +62,7 @@ def _check_links(base: "StableDiffusion"):
     folder = base.folder
     # the links in a snapshot of the hub's cache lead to the blobs beside all snapshots
     allowed = (folder.parents[1] if snapshot_origin(folder) else folder).resolve()
-    for part in ("", *base.parts):
+    for part in ("", *base.components):
         for path in (folder / part).iterdir():
             if not path.resolve().is_relative_to(allowed):
                 raise BaseError(
@@ -102,7 +103,10 @@ def check_component_settings(folder: Path, part: str) -> dict[str, Any]:
 
 
 def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
-    """Check that a base has a schedule of noise levels that suits its UNet's predictions."""
+    """Check that a base has a schedule of noise levels that suits its denoiser's predictions."""
+    if base.is_flow:
+        base.check_schedule(settings)
+        return
     scheduler_class = settings.get("_class_name", "DDIMScheduler")
     if scheduler_class not in DIFFUSION_SCHEDULERS or settings.get("use_flow_sigmas"):
         raise unusable_base(
@@ -147,8 +151,8 @@ def unusable_base(base: "StableDiffusion", reason: str) -> BaseError:
 
 def check_unguided(base: "StableDiffusion"):
     """Check that a base is guided by two passes, as in the stock pipelines. Errors: BaseError."""
-    unet = read_settings(base.folder / "unet" / CONFIGS["unet"])
-    width = unet.get("time_cond_proj_dim")
+    part = base.denoiser_part
+    width = read_settings(base.folder / part / CONFIGS[part]).get("time_cond_proj_dim")
     if width is not None:
         raise unusable_base(
             base,
@@ -158,19 +162,20 @@ def check_unguided(base: "StableDiffusion"):
         )
 
 
-def _check_tokenizer(base: "StableDiffusion", part: str, encoder: CLIPTextConfig):
+def _check_tokenizer(base: "StableDiffusion", part: str, encoder: PretrainedConfig):
     """Check that a text encoder with these settings knows every id of its tokenizer."""
-    max_length = encoder.max_position_embeddings
+    # T5 has no last position, so a family says how much of it is read
+    max_length = getattr(encoder, "max_position_embeddings", None)
     vocabulary = encoder.vocab_size
     with _naming_component(base, part):
         key = (part, max_length, vocabulary, _file_state(base, part))
         if key in _checked:
             return
         tokenizer = base.tokenizer_of(part)
-        length = tokenizer.model_max_length
-        if type(length) is not int or not 2 < length <= max_length:
+        length = tokenizer.model_max_length if max_length else MIN_TOKENS
+        if max_length and (type(length) is not int or not MIN_TOKENS <= length <= max_length):
             raise FileError(
-                f"model_max_length is {length!r}, allowed is 3 to {max_length}, "
+                f"model_max_length is {length!r}, allowed is {MIN_TOKENS} to {max_length}, "
                 "which the text encoder reads"
             )
         last = max(tokenizer.get_vocab().values(), default=0)
@@ -187,12 +192,13 @@ def _check_tokenizer(base: "StableDiffusion", part: str, encoder: CLIPTextConfig
 
 def _check_fit(base: "StableDiffusion", settings: dict[str, Any]):
     """Check that the output of one component is the input of the next."""
-    with _naming_component(base, "unet"):
-        channels = settings["unet"]["in_channels"]
+    denoiser = base.denoiser_part
+    with _naming_component(base, denoiser):
+        channels = settings[denoiser]["in_channels"]
         latents = settings["vae"]["latent_channels"]
         if channels > latents:
             raise unusable_base(base, extra_channels(channels, latents))
-        # here, because a missing setting of the UNet fails here
+        # here, because a missing setting of the denoiser fails here
         requirements = list(base.requirements(settings))
     for part, setting, required in requirements:
         with _naming_component(base, part):

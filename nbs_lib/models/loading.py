@@ -17,13 +17,13 @@ from .consistency import check_base
 from .origin import CARD_FILE, snapshot_origin
 from .single_file import converted
 from .stable_diffusion import StableDiffusion
+from .stable_diffusion_3 import StableDiffusion3
 from .stable_diffusion_xl import StableDiffusionXL
 
 EMBEDDED = PACKAGE / "picturebook" / "base"  # shipped with the library
+FAMILIES = (StableDiffusion, StableDiffusionXL, StableDiffusion3)
 # A base's family by the stock pipeline in its model_index.json.
-PIPELINE_FAMILIES: dict[str, type[StableDiffusion]] = {
-    family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL)
-}
+PIPELINE_FAMILIES = {family.pipeline_class.__name__: family for family in FAMILIES}
 # Copies of hub ids that were removed or may be, in the order in which they are tried.
 MIRRORS = {
     "runwayml/stable-diffusion-v1-5": ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
@@ -48,12 +48,13 @@ def find_base(name: str, revision: str = "") -> StableDiffusion:
     folder, origin = _locate(name, revision)
     family = pipeline_family(folder, name)
     # listed at once, because each download of a part may take minutes
-    missing = missing_files(folder, family.parts)
+    parts = family.parts_in(folder)
+    missing = missing_files(folder, parts)
     if missing:
         raise BaseError(
             f"base {name!r} lacks {', '.join(missing)}; a base for "
             f"{family.pipeline_class.__name__} is a folder in diffusers' layout "
-            f"with {', '.join(family.parts)}, its weights as safetensors"
+            f"with {', '.join(parts)}, its weights as safetensors"
         )
     base = family(name, folder, origin)
     # before any weight is loaded, which takes long and fails late
@@ -127,8 +128,7 @@ def check_hub_access(name: str, revision: str = "", patience: float = 10.0) -> b
 
 
 def _candidates(name: str) -> Iterator[str]:
-    yield name
-    yield from MIRRORS.get(name, ())
+    yield from (name, *MIRRORS.get(name, ()))
 
 
 def _unavailable(name: str, revision: str, failures: list[str]) -> BaseError:
@@ -158,7 +158,8 @@ def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
     """
     # folders that were put together by hand often lack it
     if not (folder / INDEX).is_file():
-        # only SDXL has a second text encoder
+        if (folder / StableDiffusion3.denoiser_part).is_dir():
+            return StableDiffusion3
         return StableDiffusionXL if (folder / "text_encoder_2").is_dir() else StableDiffusion
     try:
         pipeline = str(read_settings(folder / INDEX)["_class_name"])
@@ -205,7 +206,7 @@ def _download_snapshot(candidate: str, revision: str, name: str) -> Path:
     # a small file first, because it names the components to fetch
     index = snapshot_download(candidate, revision=revision or None, allow_patterns=[INDEX])
     folder = Path(index)
-    parts = pipeline_family(folder, name).parts
+    parts = pipeline_family(folder, name).parts_in(folder)
     patterns = [INDEX, CARD_FILE]
     for part in parts:
         patterns += [f"{part}/*.{ending}" for ending in ("json", "txt", "safetensors")]

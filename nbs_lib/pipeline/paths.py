@@ -46,9 +46,10 @@ def copy_notebooks() -> Path:
     """
     # not in place: git compares sizes before it filters, so each notebook that holds outputs would
     # be modified for `git status`, and `git pull` would refuse to replace it
+    originals = notebooks().glob("*.ipynb")
     folder = outputs() / "lab"
     folder.mkdir(parents=True, exist_ok=True)
-    for original in notebooks().glob("*.ipynb"):
+    for original in originals:
         # it installs the library, which is here already
         if original.name == COLAB:
             continue

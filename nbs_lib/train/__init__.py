@@ -7,6 +7,8 @@ data/          the cache, as batches
 setup          the parts of a training
 resolve        parameters that the machine and the cache decide
 networks       the UNet with its adapters, and its teacher
+lora_cast      the adapter's weights in passes of low precision, and the loss scale of fp16
+compilation    the UNet compiled by torch.compile
 accelerator    the Accelerator of a process
 zero           DeepSpeed's settings, and whole weights from their parts
 checkpoint/    checkpoints: written, verified, resumed; the best weights
@@ -104,7 +106,10 @@ def train(config: Train) -> TrainingResult:
 def trained_weights(run: Run, config: Train) -> Path:
     """Return the file of the trained weights."""
     if config.method == "full":
-        return run.model / "unet" / "diffusion_pytorch_model.safetensors"
+        # either of them is there
+        parts = [run.model / part for part in ("unet", "transformer")]
+        [folder] = [part for part in parts if part.is_dir()]
+        return folder / "diffusion_pytorch_model.safetensors"
     return run.adapter / LORA_FILE
 
 
@@ -113,6 +118,11 @@ def _resolve(config: Train, run: Run) -> Train:
     resolved = resolve_choices(config, run.cache)
     if config.epochs:
         print(f"{config.epochs} epoch{'s' * (config.epochs > 1)}: {resolved.steps} steps")
+    if not config.batch_size:
+        print(
+            f"batch_size: {resolved.batch_size}, the largest that the memory plan allows; "
+            f"learning_rate stays {config.learning_rate:g}"
+        )
     if config.mixed_precision == "auto":
         print(f"mixed_precision: {resolved.mixed_precision}")
     if resolved.deepspeed != config.deepspeed:

@@ -4,6 +4,7 @@ import io
 import os
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -27,8 +28,8 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
         del os.environ[name]
     gpu = torch.cuda.is_available()
     # the student has its own autocast, because DeepSpeed's would cast the adapter;
-    # only fp16 is the engine's, which then scales the loss
-    engine_fp16 = config.mixed_precision == "fp16" and not config.deepspeed
+    # only a loss scale may be the engine's
+    engine_fp16 = config.engine_scales_loss and not config.deepspeed
     process_group = InitProcessGroupKwargs(
         backend="nccl" if gpu else "gloo", timeout=COLLECTIVE_TIMEOUT
     )
@@ -77,11 +78,22 @@ def wrap_for_training(
     return wrapped
 
 
+def clip_gradients(accelerator: Accelerator, training: Any, max_norm: float) -> Any:
+    """Clip the gradients; return their norm before, a number or a tensor, None if it is unknown.
+
+    training: the `TrainingState`. DeepSpeed's engine has clipped already.
+    """
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        # not accelerate's: it waits for the number on the GPU in each step
+        return training.engine.get_global_grad_norm()
+    return accelerator.clip_grad_norm_(training.parameters, max_norm)
+
+
 def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[Parameter], max_norm: float):
     """Clip the gradients to a norm of `max_norm` before each step of the optimizer."""
 
     def clip(optimizer: torch.optim.Optimizer, *_):
         # where DeepSpeed looks for the norm; at ZeRO 0 it would clip too, but tell nobody the norm
-        optimizer._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+        optimizer._global_grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
     optimizer.register_step_pre_hook(clip)

@@ -7,7 +7,8 @@ a checkpoint belongs to them, and the run records them.
 import importlib.util
 import json
 import platform
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from ..cache.format import META
 from ..config import Train
 from ..launch.errors import LaunchError
 from ..launch.preflight import process_count
+from ..run.continuation import changed_parameters
+from ..run.run import Run
 from .data.dataset import Examples
+from .memory.batch_size import largest_batch
 from .monitor.hardware import gpu_handles
 
 # Latent pixels of a batch from which bf16 is faster than fp32, on a CPU that multiplies bf16.
@@ -28,19 +32,47 @@ from .monitor.hardware import gpu_handles
 # live teacher.
 MIN_BF16_PIXELS = 2 * 256
 # The parameters that are resolved.
-CHOICES = ("steps", "mixed_precision", "deepspeed")
+CHOICES = ("steps", "mixed_precision", "batch_size", "deepspeed")
 
 
 def resolve_choices(config: Train, cache: Path) -> Train:
-    """Return the parameters with the steps of the epochs, the precision of `auto`, and the engine.
+    """Return the parameters with the engine, the precision, the batch size and the steps chosen.
 
-    cache: of the run. Nothing is started, and CUDA is not touched.
+    cache: of the run. No training is started, and CUDA is not touched.
 
-    Errors: LaunchError for ZeRO without DeepSpeed.
+    Errors: LaunchError for ZeRO without DeepSpeed, or if the memory for a batch size of 0 cannot
+    be planned.
     """
     # first the engine, because the precision depends on it
-    config = resolve_engine(config)
-    return resolve_steps(resolve_precision(config, cache), cache)
+    config = resolve_precision(resolve_engine(config), cache)
+    # the steps of an epoch depend on the batch
+    return resolve_steps(resolve_batch_size(config, cache), cache)
+
+
+def resolve_batch_size(config: Train, cache: Path) -> Train:
+    """Return the parameters with the largest batch that the memory plan allows in place of 0."""
+    if config.batch_size:
+        return config
+    record = Run(config.run).stage_record("train")
+    before = record.get("resolved", {}).get("batch_size")
+    # the free memory is another one at each start, and a training is resumed with its own batch
+    ignored = {"deepspeed", "mixed_precision", "steps"}
+    changes = changed_parameters(
+        record.get("parameters", {}), asdict(config), asdict(config).keys() - ignored
+    )
+    if before and not changes:
+        return replace(config, batch_size=before)
+    return replace(config, batch_size=_largest_batch(json.dumps(asdict(config)), cache.resolve()))
+
+
+# the notebook shows the batch before the training takes it
+@lru_cache(maxsize=8)
+def _largest_batch(parameters: str, cache: Path) -> int:
+    config = Train(**json.loads(parameters))
+    try:
+        return largest_batch(config, cache, process_count(config))
+    except RuntimeError as failure:
+        raise LaunchError(f"batch_size: given 0, and {failure}; give a number") from None
 
 
 def resolve_engine(config: Train) -> Train:
@@ -89,7 +121,10 @@ def gpu_precision(config: Train) -> str:
     # NVIDIA's have bf16 from compute capability 8.0 on
     if all(major >= 8 for major, _ in capabilities):
         return "bf16"
-    return "fp32" if config.deepspeed and config.zero_stage else "fp16"
+    # without a loss scale in the passes, the engine has one at ZeRO 0 alone
+    if config.casts_lora_once or not (config.deepspeed and config.zero_stage):
+        return "fp16"
+    return "fp32"
 
 
 def multiplies_bf16() -> bool:
@@ -101,10 +136,13 @@ def multiplies_bf16() -> bool:
 
 
 def latent_pixels(config: Train, cache: Path) -> int:
-    """Return the latent pixels of a process' batch, of the smallest of the cache's shapes."""
+    """Return the latent pixels of a process' batch, of the smallest of the cache's shapes.
+
+    A batch size that is still open counts as large.
+    """
     shapes = json.loads((cache / META).read_text("utf-8"))["shapes"]
     sizes = []
     for shape in shapes:
         _, height, width = shape.split()
         sizes.append(int(height) * int(width))
-    return config.batch_size * min(sizes)
+    return (config.batch_size or MIN_BF16_PIXELS) * min(sizes)

@@ -169,10 +169,11 @@ class Validation:
         """Return how a model of this objective is to be sampled."""
         objective = OBJECTIVES[self.config.objective]
         steps = objective.sampling_steps(self.config) or SAMPLING_STEPS
-        options = spacing_options(objective.timestep_spacing, steps)
-        kind = getattr(diffusers, objective.scheduler)
-        scheduler = self.training.base.scheduler(kind, **options)
-        return Passes(self.training.student, scheduler, steps, objective.guided)
+        base = self.training.base
+        name, spacing = base.sampler(objective.scheduler, objective.timestep_spacing)
+        options = spacing_options(spacing, steps, name)
+        scheduler = base.scheduler(getattr(diffusers, name), **options)
+        return Passes(self.training.student, scheduler, steps, objective.guided, spacing)
 
     @torch.no_grad()
     def target_latents(self) -> Tensor | None:
@@ -181,7 +182,7 @@ class Validation:
         In finetune these are the held-out examples, else the teacher's guided samples.
         """
         if self.config.objective != "finetune":
-            scheduler = self.training.base.scheduler(diffusers.DDIMScheduler)
+            scheduler = self.training.base.scheduler()
             predict = self.training.student.base_prediction
             return self.sample_all(Passes(predict, scheduler, SAMPLING_STEPS, guided=True))
         # a prompt of the parameters has no picture

@@ -65,7 +65,7 @@ from nbs_lib.files import ROOT
         ),
         (
             Train,
-            {"zero_stage": 1, "mixed_precision": "fp16"},
+            {"zero_stage": 1, "mixed_precision": "fp16", "method": "dora"},
             "allowed is 0 with mixed_precision fp16",
         ),
         (

@@ -17,7 +17,9 @@ import pytest
 import yaml
 from diffusers import ClassifierFreeGuidance
 from huggingface_hub import ModelCard
+from typer.testing import CliRunner
 
+from nbs_lib.cli.app import app
 from nbs_lib.config.validation import ParameterError
 from nbs_lib.export import ExportError
 from nbs_lib.export.guiders import guided_share, write_guiders
@@ -290,12 +292,13 @@ def test_wrong_input_is_refused_before_the_export(run, monkeypatch):
         push(run.folder, REPOSITORY, "mit")
 
 
-def test_no_token_exits_with_1_and_a_wrong_name_with_2(run, tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path), "HF_TOKEN": ""}
+def test_no_token_exits_with_1_and_a_wrong_name_with_2(run, monkeypatch):
+    monkeypatch.setattr("nbs_lib.export.hub.get_token", lambda: None)
+    # the command leaves logging disabled
+    monkeypatch.setattr("logging.disable", lambda: None)
     for repository, status, words in ((REPOSITORY, 1, "no token"), ("name", 2, "OWNER/NAME")):
-        command = [sys.executable, "-m", "nbs_lib", "push", str(run.folder), "--to", repository]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == status and words in done.stderr, done.stderr
+        done = CliRunner().invoke(app, ["push", str(run.folder), "--to", repository])
+        assert done.exit_code == status and words in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1
 
 

@@ -46,7 +46,9 @@ def test_on_a_cpu_small_batches_are_in_fp32_and_others_in_bf16(
     [
         ((8, 0), {}, "bf16"),
         ((7, 5), {}, "fp16"),
-        ((7, 5), {"zero_stage": 2}, "fp32"),
+        ((7, 5), {"zero_stage": 2}, "fp16"),
+        ((7, 0), {"zero_stage": 3}, "fp32"),
+        ((7, 5), {"zero_stage": 2, "lora_dropout": 0.1}, "fp32"),
         ((9, 0), {"zero_stage": 3}, "bf16"),
     ],
 )

@@ -9,13 +9,15 @@ from pathlib import Path
 from ...files import from_project
 from ...models import EMBEDDED
 from ...models.lora.metadata import LORA_FILE
-from ...models.sampling_recipe import scheduler_code, scheduler_options
+from ...models.sampling_recipe import scheduler_code, scheduler_options, step_code
 from ...run.run import Run
 
 IMPORT = (
     "import nbs_lib  # which leaves out the libraries' remarks on parts that are not used here; "
     "the rest is diffusers alone"
 )
+# The base's own serves as well.
+DEFAULT_SCHEDULERS = ("DDIMScheduler", "FlowMatchEulerDiscreteScheduler")
 # The picture of a comparison that has none.
 FIRST_PICTURE = {"prompt": "A person holding a cat", "seed": 0}
 
@@ -32,19 +34,24 @@ def model_paths(run: Run, results: dict) -> tuple[str, str]:
     return results["base_origin"].partition("@")[0], adapter
 
 
+def _load_options(results: dict) -> str:
+    """Return code of what the stock pipeline is loaded with besides the folder."""
+    # an earlier comparison has none
+    options = {"safety_checker": None} | results.get("base_options", {})
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
 def short_example(run: Run, results: dict) -> str:
     """Return the shortest code that samples a picture."""
     base, learned = model_paths(run, results)
     sampling = results["sampling"]
     load = "" if results["whole_model"] else f"pipe.load_lora_weights({learned!r})\n"
     # few steps need their scheduler; otherwise the base's own serves as well
-    if sampling["scheduler"] != "DDIMScheduler" or scheduler_options(sampling):
+    if sampling["scheduler"] not in DEFAULT_SCHEDULERS or scheduler_options(sampling):
         load += f"pipe.scheduler = diffusers.{scheduler_code(sampling)}\n"
-    options = (
-        f"guidance_scale={sampling['guidance_scale']:g}, num_inference_steps={sampling['steps']}"
-    )
+    options = f"guidance_scale={sampling['guidance_scale']:g}, {step_code(sampling)}"
     return f"""\
-pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
+pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, {_load_options(results)})
 {load}pipe("a prompt", {options}).images[0]"""
 
 
@@ -74,12 +81,12 @@ pipe.set_adapters("onepass", {results["adapter_scale"]:g})
 import torch
 from diffusers import DiffusionPipeline, {sampling["scheduler"]}
 
-pipe = DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
+pipe = DiffusionPipeline.from_pretrained({base!r}, {_load_options(results)})
 pipe.scheduler = {scheduler_code(sampling)}
 {load}
 image = pipe(
     {picture["prompt"]!r},
-    num_inference_steps={sampling["steps"]},{options}
+    {step_code(sampling)},{options}
     guidance_scale={w:g},{remark}
     generator=torch.Generator().manual_seed({picture["seed"]}),
 ).images[0]

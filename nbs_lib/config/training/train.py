@@ -35,11 +35,23 @@ class Train(Optimizing):
         "Auto is the fastest that the machine has, fp16 needs a GPU. "
         "It is that of the passes and the frozen weights; trained weights are fp32.",
     )
+    base_precision: Literal["as_is", "int8", "fp8", "nf4"] = memory(
+        "as_is",
+        "Storage of the frozen weights: as_is, int8, fp8 or nf4. "
+        "Int8 and fp8 take a byte for each, nf4 little more than half; passes restore them. "
+        "It is for lora and rslora, and not for ZeRO 3.",
+    )
     allow_tf32: bool = memory(
         False, "Rounding of fp32 products and convolutions on a GPU to TF32, which is faster."
     )
     gradient_checkpointing: bool = memory(
         False, "Second computation of activations in the backward pass instead of their storage."
+    )
+    compile: Literal["off", "blocks", "whole"] = memory(
+        "off",
+        "UNet compiled by torch.compile: off, blocks or whole. "
+        "Whole takes a minute or more before the first step, and makes CUDA graphs on a GPU; "
+        "blocks takes less. The compiled code is kept for later trainings.",
     )
     deepspeed: bool = memory(
         True,
@@ -48,7 +60,8 @@ class Train(Optimizing):
     zero_stage: int = memory(
         0,
         "ZeRO stage of DeepSpeed. "
-        "Prodigy and fp16 need 0, because they have to see all gradients at once.",
+        "Prodigy needs 0, because it has to see all gradients at once; so does fp16, except for a "
+        "LoRA at 1 or 2.",
         ge=0,
         le=3,
     )
@@ -149,12 +162,29 @@ class Train(Optimizing):
     def __post_init__(self):
         super().__post_init__()
         self._check_deepspeed()
+        self._check_base_precision()
         self._check_early_stopping()
         check_hosts(self)
+        # the hosts' free memory differs, and all of them need one batch size
+        if self.num_nodes > 1 and not self.batch_size:
+            reject("batch_size", 0, "1 or more, if there are several hosts")
         check_texts(self, "validation_prompts", PROMPTS)
         names = set(self.trackers)
         if not names <= set(TRACKERS) or len(names) < len(self.trackers):
             reject("trackers", self.trackers, TRACKER_NAMES)
+
+    @property
+    def casts_lora_once(self) -> bool:
+        """True if a LoRA's weights are cast once a pass, and not layer by layer."""
+        # DoRA and dropout compute with their inputs in fp32; ZeRO 3 gathers a layer's weights only
+        # while the layer passes
+        sharded = self.deepspeed and self.zero_stage == 3
+        return self.method in ("lora", "rslora") and not self.lora_dropout and not sharded
+
+    @property
+    def engine_scales_loss(self) -> bool:
+        """True if DeepSpeed's or accelerate's engine has the loss scale of fp16."""
+        return self.mixed_precision == "fp16" and not self.casts_lora_once
 
     def _check_early_stopping(self):
         if not self.early_stopping_patience:
@@ -168,12 +198,26 @@ class Train(Optimizing):
             allowed = f"0, if the objective is {self.objective}"
             reject("early_stopping_patience", self.early_stopping_patience, allowed)
 
+    def _check_base_precision(self):
+        if self.base_precision == "as_is":
+            return
+        # dora reads the norms of the frozen weights themselves, full trains them
+        if self.method not in ("lora", "rslora"):
+            reject("base_precision", self.base_precision, f"as_is with method {self.method}")
+        if self.deepspeed and self.zero_stage == 3:
+            reject("zero_stage", 3, f"0, 1 or 2 with base_precision {self.base_precision}")
+
     def _check_deepspeed(self):
         sharded = self.deepspeed and self.zero_stage
-        for name, value in (("optimizer", "prodigy"), ("mixed_precision", "fp16")):
-            # both have to see all gradients at once, and ZeRO gives each process a part of them
-            if sharded and getattr(self, name) == value:
-                reject("zero_stage", self.zero_stage, f"0 with {name} {value}")
+        # it has to see all gradients at once, and ZeRO gives each process a part of them
+        if sharded and self.optimizer == "prodigy":
+            reject("zero_stage", self.zero_stage, "0 with optimizer prodigy")
+        if sharded and self.engine_scales_loss:
+            allowed = "0 with mixed_precision fp16; or 1 or 2 with lora or rslora, without dropout"
+            reject("zero_stage", self.zero_stage, allowed)
+        # DeepSpeed gathers the weights by hooks, which a graph does not call
+        if self.compile != "off" and self.deepspeed and self.zero_stage == 3:
+            reject("compile", self.compile, "off with DeepSpeed's zero_stage 3")
         # at 3 each pass would gather the weights of both adapters, of which it uses one
         if self.objective == "distribution" and self.deepspeed and self.zero_stage == 3:
             reject("zero_stage", 3, "0, 1 or 2, if the objective is distribution")

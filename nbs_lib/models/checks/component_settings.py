@@ -30,6 +30,9 @@ SETTING_RANGES = {
     "beta_start": (1e-9, 1),
     "beta_end": (1e-9, 1),
     "trained_betas": (0, 1),
+    "shift": (0.01, 100),
+    "layer_norm_epsilon": (1e-12, 1),
+    "shift_factor": (-1e6, 1e6),
     # of DPM-Solver; without a limit by default
     "lambda_min_clipped": (-math.inf, 100),
 }

@@ -63,9 +63,12 @@ class Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **tree_map_only(Tensor, function, values))
 
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device, its answers in fp32."""
-        moved = self.map(lambda tensor: tensor.to(device))
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """Return the batch on a device, its answers in fp32.
+
+        non_blocking: return before pinned tensors are copied; the device's stream waits for them.
+        """
+        moved = self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         if moved.answers:
             moved = replace(moved, answers=tuple(tensor.float() for tensor in moved.answers))
         return moved

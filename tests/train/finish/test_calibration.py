@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from peft import LoraConfig, inject_adapter_in_model
 
 from nbs_lib.config import Train
@@ -121,7 +122,7 @@ def test_a_dial_is_the_share_of_guidance_that_an_adapter_adds():
     )
     student = Follower(2.0, batch)
     examples = SimpleNamespace(held_out=torch.arange(3), held_out_batches=lambda: [batch])
-    base = SimpleNamespace(scheduler=lambda kind: kind(steps_offset=1))
+    base = SimpleNamespace(scheduler=lambda: DDIMScheduler(steps_offset=1))
     training = SimpleNamespace(base=base, examples=examples, student=student, parameters=[])
     dial = measure_dial(Train(), training, main=True)
     assert dial == points_of([1 + 2 * scale for scale in SCALES])

@@ -21,7 +21,6 @@ from typing import Any
 
 import page
 import torch
-from nbs_lib.train.memory.fake_tensors import fake_model, to_fake
 from sizes import TRUE_SIZE
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd

@@ -10,7 +10,6 @@ import diffusers
 import torch
 from safetensors.torch import load_file
 
-from nbs_lib.config.contenders import SCHEDULERS
 from nbs_lib.models import BaseError, StableDiffusion, find_base
 from nbs_lib.models.components import CONFIGS, INDEX, WEIGHTS
 from nbs_lib.models.stable_diffusion import token_ids
@@ -114,10 +113,14 @@ class Fuzzer:
         if part.startswith("tokenizer"):
             assert token_ids(["a b"], base.tokenizer_of(part)).ndim == 2
         elif part == "scheduler":
-            for kind in SCHEDULERS:
+            for kind in base.schedulers:
                 base.scheduler(getattr(diffusers, kind)).set_timesteps(3)
+        elif part.startswith("text_encoder"):
+            base.text_encoders()
+        elif part == "vae":
+            base.vae()
         else:
-            getattr(base, part)()
+            base.denoiser()
         if thorough:
             compute(base)
 

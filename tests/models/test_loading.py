@@ -468,12 +468,12 @@ def in_shards(folder: Path, part: str) -> Path:
     return index
 
 
-@pytest.mark.parametrize("part", ["unet", "text_encoder"])
-def test_shards_load_and_must_match_their_index(tiny_base, tmp_path, part):
+@pytest.mark.parametrize(("part", "method"), [("unet", "denoiser"), ("text_encoder",) * 2])
+def test_shards_load_and_must_match_their_index(tiny_base, tmp_path, part, method):
     folder = tiny_base("sd1", tmp_path / "base")
-    expected = getattr(find_base(str(folder)), part)().state_dict()
+    expected = getattr(find_base(str(folder)), method)().state_dict()
     index = in_shards(folder, part)
-    loaded = getattr(find_base(str(folder)), part)().state_dict()
+    loaded = getattr(find_base(str(folder)), method)().state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in expected.items())
     text = index.read_text()
     name = next(iter(json.loads(text)["weight_map"]))

@@ -7,7 +7,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from nbs_lib.compare.sampling.preview import LatentColours
 from nbs_lib.compare.sampling.sampler import Sampler
-from nbs_lib.config.contenders import SCHEDULERS
+from nbs_lib.config.contenders import DIFFUSION_SAMPLERS
 from nbs_lib.images.convert import to_tensor, to_uint8
 
 STEPS = 6
@@ -18,7 +18,7 @@ def sampler(base, adapter):
     return Sampler(base, adapter)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION_SAMPLERS)
 def test_the_last_prediction_is_the_picture(sampler, scheduler):
     settings = sampler.resolver.resolve("guided", STEPS, scheduler=scheduler)
     predicted = []

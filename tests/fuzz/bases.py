@@ -60,11 +60,11 @@ class Fuzzer:
                 file = rng.choice(sorted((place / part).iterdir()))
                 put_no_file(rng, file) if rng.random() < 0.5 else _move(rng, file)
             case 8:
-                self._in_shards(rng, place, "unet" if part not in WEIGHTS else part)
+                self._in_shards(rng, place, part if part in WEIGHTS else "text_encoder")
             case 9:
                 self._spoil_settings(rng, place / INDEX)
         outcome = self._read(place, part, thorough=rng.random() < 0.1)
-        for spoilt in (INDEX, part, "unet", "text_encoder"):
+        for spoilt in (INDEX, part, "text_encoder"):
             _restore(base / spoilt, place / spoilt)
         return outcome
 

@@ -270,6 +270,6 @@ def test_good_examples_of_hostile_archives_and_tables_are_kept(tmp_path):
     items = list(open_source(str(database), SourceOptions()))
     assert [item.caption for item in items if isinstance(item, Example)] == ["good"]
     assert sorted(item.reason for item in items if isinstance(item, Skipped)) == [
-        "image without caption", "names a file outside the archive",
+        "image without prompt", "names a file outside the archive",
         "scores cannot be read",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the pictures of a comparison are, in words: their contender, and their precision."""
+"""Descriptions of a comparison's pictures in words: their contender, and their precision."""
 
 from pathlib import Path
 

@@ -58,11 +58,17 @@ def validation(prepared, tmp_path, monkeypatch):
     return call
 
 
+def new_log(lines: list[dict]) -> SimpleNamespace:
+    """Return the log of a training without trackers, whose lines are appended to a list."""
+    trackers = SimpleNamespace(log_picture=lambda name, file, step: None)
+    return SimpleNamespace(write=lines.append, trackers=trackers)
+
+
 def validated(validation: Validation) -> tuple[list[dict], int]:
     """Return the lines of the log and the number of pictures in the row of one validation."""
     lines = []
     assert validation.due(1)
-    validation.validate(1, SimpleNamespace(write=lines.append))
+    validation.validate(1, new_log(lines))
     path = validation.folder / "step-0000001.png"
     if not path.exists():
         return lines, 0
@@ -103,7 +109,7 @@ def strip_rows(validation: Validation) -> list[np.ndarray]:
 
 def test_the_strip_has_captions_and_targets(validation):
     """In finetune the targets are the held-out pictures, in guidance the teacher's."""
-    log = SimpleNamespace(write=lambda line: None)
+    log = new_log([])
     own = validation(validation_examples=4, num_validation_images=2)
     own.validate(0, log)
     assert own.captions == own.examples.captions(own.examples.held_out[:2])
@@ -122,7 +128,7 @@ def test_the_strip_has_captions_and_targets(validation):
 
 def test_a_prompt_has_no_target_in_finetune(validation):
     prompted = validation(validation_examples=0, validation_prompts=["A red ball"])
-    prompted.validate(0, SimpleNamespace(write=lambda line: None))
+    prompted.validate(0, new_log([]))
     assert not (prompted.folder / "target.png").exists() and len(strip_rows(prompted)) == 1
 
 

@@ -37,6 +37,7 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
             "base",
             "base_origin",
             "base_hash",
+            "base_options",
             "objective",
             "whole_model",
             "sampling",
@@ -44,6 +45,8 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
             "steps",
             "resolution",
             "scheduler",
+            "mixed_precision",
+            "precision_difference",
             "adapter_scale",
             "seeds",
             "contenders",
@@ -54,7 +57,7 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
             "cut_prompts",
             "own",
         ),
-        *("guidance_recovered", "measured_on", "features", "time_ratio", "nfe_ratio"),
+        *("guidance_recovered", "measured_on", "features", "scores", "time_ratio", "nfe_ratio"),
         *("pictures", "figures"),
     }
     assert results["measured_on"] == "held-out captions" and results["features"] == "embedded"

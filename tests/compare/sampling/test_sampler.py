@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler
 from nbs_lib.compare.sampling import sampler as sampler_module
 from nbs_lib.compare.sampling.profiler import SamplingProfiler
 from nbs_lib.compare.sampling.sampler import Sampler, Samples, load_sampler
-from nbs_lib.config.contenders import CONTENDERS, SCHEDULERS, parse_contender
+from nbs_lib.config.contenders import CONTENDERS, DIFFUSION_SAMPLERS, parse_contender
 from nbs_lib.files import ROOT
 from nbs_lib.models import EMBEDDED, BaseError
 from nbs_lib.run.run import Run
@@ -590,7 +590,7 @@ def test_progress_is_reported_each_step_and_can_end_the_sampling(sampler, sample
     )
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION_SAMPLERS)
 def test_any_scheduler_samples_as_the_stock_pipeline_does(sampler, base, scheduler):
     import diffusers
 

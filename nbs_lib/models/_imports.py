@@ -4,6 +4,21 @@ This module must be imported before any import of these libraries.
 """
 
 import gc
+import sys
+
+
+def import_deepspeed():
+    """Import DeepSpeed without MLflow, which its autotuner loads, with pandas, wherever it is."""
+    if "mlflow" in sys.modules:
+        import deepspeed  # noqa: F401
+
+        return
+    # of a module that is None, an import fails
+    sys.modules["mlflow"] = None
+    try:
+        import deepspeed  # noqa: F401
+    finally:
+        del sys.modules["mlflow"]
 
 
 def _load():

@@ -31,6 +31,7 @@ from ..launch import launcher
 from ..launch.errors import interrupted_error
 from ..launch.preflight import check_machine, process_count
 from ..launch.waiting import await_end, await_start
+from ..models._imports import import_deepspeed
 from ..models.lora.metadata import LORA_FILE
 from ..run.continuation import (
     LENGTH_PARAMETERS,
@@ -134,7 +135,7 @@ def _import_deepspeed(config: Train):
     """Import DeepSpeed once, before the processes are forked, which then share its memory."""
     if config.deepspeed:
         with patch_environment(**launcher.engine_environment()):
-            import deepspeed  # noqa: F401
+            import_deepspeed()
 
 
 def _plan(config: Train, run: Run) -> MemoryPlan | None:

@@ -11,6 +11,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch.nn import Parameter
 
 from ..config import Train
+from ..models._imports import import_deepspeed
 
 # Numbers that DeepSpeed reduces or gathers at once.
 BUCKET_SIZE = 2**24
@@ -54,6 +55,7 @@ def _compile_nothing():
     """Tell DeepSpeed that this machine can compile none of its extensions."""
     # it would compile deepspeed_shm_comm for a CPU, which takes half a minute, for the one operator
     # inference_all_reduce of its tensor-parallel inference; a training's collectives are gloo's
+    import_deepspeed()
     from deepspeed import ops
 
     ops.__compatible_ops__ = {}

@@ -13,6 +13,7 @@ from diffusers import ModelMixin
 from torch.utils._pytree import tree_map_only
 
 from ...models import StableDiffusion
+from ...models._imports import import_deepspeed
 from ...models._torch_fixes import quote_torch_libraries
 from ...models.lora.verification import predict_fixed_noise
 
@@ -77,6 +78,7 @@ def _compile_blocks(denoiser: ModelMixin):
 def _deepspeed(denoiser: ModelMixin):
     # imported here, because it takes seconds and few comparisons use it
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import_deepspeed()
     import deepspeed
 
     return deepspeed.init_inference(denoiser, dtype=denoiser.dtype).module

@@ -22,6 +22,7 @@ from ...cache.format import N_TIMESTEPS
 from ...config import Train
 from ...launch.side_process import call_in_process
 from ...models import NoiseSchedule, StableDiffusion, find_base
+from ...models._imports import import_deepspeed
 from ...models.components import WEIGHTS, weight_files
 from ...models.lora.layers import lora_layers
 from ...models.weights.fake_tensors import LiveMemoryTracker, fake_model, norms_in_fp32, to_fake
@@ -97,8 +98,7 @@ def measure_step(
     """
     if config.deepspeed:
         # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
-        import deepspeed  # noqa: F401
-
+        import_deepspeed()
     resident = psutil.Process().memory_info().rss
     mode = FakeTensorMode()
     networks = build_networks(SimpleNamespace(denoiser=partial(_denoiser, base)), config)

@@ -1,6 +1,7 @@
 """Bases with random weights: ten times the embedded UNet, and SD 2.1's true size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -28,12 +29,18 @@ TEN_TIMES = {"block_out_channels": [192, 448], "attention_head_dim": [6, 14]}
 """Settings that turn the embedded UNet's 4.4 M parameters into 44 M."""
 
 
+def copy_part(part: Path, folder: Path):
+    """Copy a file or folder of a base into another base, which may have no links out of it."""
+    copy = shutil.copytree if part.is_dir() else shutil.copyfile
+    copy(part, folder / part.name)
+
+
 def ten_times(folder: Path) -> Path:
     """Write the embedded base with a UNet of ten times its parameters, with random weights."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in EMBEDDED.iterdir():
         if part.name != "unet" and not (folder / part.name).exists():
-            (folder / part.name).symlink_to(part)
+            copy_part(part, folder)
     settings = json.loads((EMBEDDED / "unet" / "config.json").read_text())
     with torch.random.fork_rng(devices=()):  # GPUs' generators would touch CUDA
         torch.manual_seed(0)
@@ -63,7 +70,7 @@ def true_base(folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("vae", "scheduler", "tokenizer", "model_index.json"):
-        (folder / part).symlink_to(EMBEDDED / part)
+        copy_part(EMBEDDED / part, folder)
     with torch.random.fork_rng(devices=()):  # GPUs' generators would touch CUDA
         torch.manual_seed(0)
         true_size(torch.bfloat16).save_pretrained(

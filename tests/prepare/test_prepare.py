@@ -23,6 +23,7 @@ from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash
 from nbs_lib.images.convert import to_tensor, to_uint8
 from nbs_lib.models import EMBEDDED, BaseError, find_base
+from nbs_lib.picturebook.dataset import draw_book
 from nbs_lib.prepare import open_cache, prepare, preview
 from nbs_lib.prepare.encode.encoder import Cropping
 from nbs_lib.prepare.encode.worker_process import reload_picture
@@ -105,10 +106,18 @@ def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
     assert "data:image/png" in html and cache.captions[0] in html
 
 
-def test_pictures_of_which_the_vae_loses_much_are_named(folder, config):
+@pytest.fixture
+def scenes(folder: Path) -> Path:
+    """The folder with pictures that the embedded VAE was trained on."""
+    for name, picture in zip("abc", draw_book(3).images, strict=True):
+        Image.fromarray(picture).save(folder / f"{name}.png")
+    return folder
+
+
+def test_pictures_of_which_the_vae_loses_much_are_named(scenes, config):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(folder / "<b>noise.png")
-    (folder / "<b>noise.txt").write_text("noise")
+    Image.fromarray(noise).save(scenes / "<b>noise.png")
+    (scenes / "<b>noise.txt").write_text("noise")
     prepared = prepare(config())
     ratios = prepared.cache.meta["reconstruction"]
     assert list(ratios)[0] == "<b>noise.png" and set(ratios) == set(prepared.cache.ids)
@@ -127,7 +136,7 @@ def test_pictures_of_which_the_vae_loses_much_are_named(folder, config):
         assert "&lt;b&gt;noise.png" in html and "<b>noise" not in html and "1 of 4" in html
 
 
-def test_without_poor_pictures_nothing_is_warned_about(config):
+def test_without_poor_pictures_nothing_is_warned_about(scenes, config):
     prepared = prepare(config())
     assert "dB" not in str(prepared)
     table = preview.reconstruction_table(prepared.cache)

@@ -376,7 +376,7 @@ def test_an_error_names_the_filters_that_dropped_everything(folder, config):
         (folder / f"{name}.txt").unlink()
     with pytest.raises(
         SourceError,
-        match="none of its 3 images has a caption; write a .txt.*or give captions = .names.$",
+        match="none of its 3 images has a caption; write .*give captions = .names., or name a cap",
     ):
         prepare(config())
 

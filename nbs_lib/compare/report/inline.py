@@ -6,10 +6,11 @@ from markupsafe import Markup
 
 from ...run.run import Run
 
-# a frame of its own: the page's styles and scripts then concern it alone
+# a frame of its own: the page's styles and scripts then concern it alone; within an element,
+# because IPython warns about HTML that is a frame and nothing else
 FRAME = Markup(
-    '<iframe srcdoc="{}" title="Report of {}" '
-    'style="width: 100%; height: 850px; border: 1px solid #ccc"></iframe>'
+    '<div><iframe srcdoc="{}" title="Report of {}" '
+    'style="width: 100%; height: 850px; border: 1px solid #ccc"></iframe></div>'
 )
 
 

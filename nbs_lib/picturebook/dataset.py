@@ -16,7 +16,7 @@ class PictureBook:
     """Scenes and their pictures, in the same order."""
 
     scenes: list[Scene]
-    images: np.ndarray  # uint8 [count, 64, 64, 3]
+    images: np.ndarray  # uint8 [count, 128, 128, 3]
 
     def __len__(self) -> int:
         return len(self.scenes)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from nbs_lib.models import embedded_clip
-from nbs_lib.picturebook.caption_ranking import features
+from nbs_lib.picturebook.caption_ranking import clip_pixels, features
 from nbs_lib.picturebook.captions import SCENE_KINDS
 from nbs_lib.picturebook.dataset import draw_book
 from nbs_lib.picturebook.snowmen import draw_snowman
@@ -44,6 +44,6 @@ def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
 
 @torch.no_grad()
 def image_features(images: np.ndarray) -> torch.Tensor:
-    """Return CLIP's features [n, width], on the unit sphere, of pictures uint8 [n, 64, 64, 3]."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return features(embedded_clip().get_image_features(pixel_values=pixels))
+    """Return CLIP's features [n, width], on the unit sphere, of pictures uint8 [n, h, w, 3]."""
+    clip = embedded_clip()
+    return features(clip.get_image_features(pixel_values=clip_pixels(images, clip)))

@@ -27,6 +27,7 @@ def draw_tv(rng: Random, shirt: str, sofa: str, side: str, time: str) -> Image.I
     wall = rng.choice(WALLS)
     # opposite to the TV is the window, and the light
     c = Canvas(rng, gradient(wall, shade(wall, -0.12)), -d * SIDE_LIGHT)
+    # stripes so pale that they are no attribute
     for k in range(10):
         c.box(6 + 20 * k, 0, 14 + 20 * k, 150, shade(wall, -0.035))
     _draw_window(c, 96 - d * 40 + c.jitter(5), time)
@@ -37,6 +38,7 @@ def draw_tv(rng: Random, shirt: str, sofa: str, side: str, time: str) -> Image.I
     paint = PAINT[sofa]
     seat.soft(4, 182, 84, 12, SHADOW, 0.5)
     seat.cushion(-52, 98, 50, 172, shade(paint, -0.16), 14)
+    # the seam of the back
     seat.line([(0, 104), (0, 156)], 1.5, shade(paint, -0.3))
     figure(boy, PAINT[shirt], [[(12, 18), (26, 22)]], [[(24, 4), (28, 30)]], look=1)
     # in front of the boy's legs
@@ -52,6 +54,7 @@ def _draw_window(c: Canvas, x: float, time: str):
     view.box(0, 176, UNITS, UNITS, shade(MEADOW, -0.1))
     picture = finish(view, time)
     window = c.at(x)
+    # light falls in around the frame
     window.soft(0, 46, 74, 66, (255, 255, 240), 0.25)
     window.box(-40, 6, 40, 80, shade(FRAME, -0.18), 3)
     window.box(-40, 6, 39, 78, FRAME, 3)
@@ -61,6 +64,7 @@ def _draw_window(c: Canvas, x: float, time: str):
 
 
 def _draw_floor(c: Canvas):
+    # a skirting board between wall and floor
     c.box(0, 150, UNITS, 156, FRAME)
     c.box(0, 155, UNITS, UNITS, FLOOR)
     for row, y in enumerate((155, 164, 175)):
@@ -78,6 +82,7 @@ def _draw_television(tv: Pen):
     tv.box(2, 141, 30, 159, (124, 84, 54), 2)
     tv.box(-6, 118, 6, 136, STAND)
     tv.box(-16, 133, 16, 137, STAND, 2)
+    # the screen lights the wall
     tv.soft(-14, 92, 66, 54, screen, 0.45)
     tv.cushion(-37, 64, 37, 122, (52, 52, 60), 5)
     tv.box(-32, 69, 32, 116, screen, 2)
@@ -96,6 +101,7 @@ def draw_dancing(rng: Random, shirt: str, umbrella: str, time: str) -> Image.Ima
     for x in (32, 104, 164):
         puddle = c.at(x + c.jitter(14), 172 + c.jitter(10))
         puddle.disc(0, 0, 22, 5, PUDDLE)
+        # the sky in it
         puddle.disc(-3, -1, 12, 2.2, shade(PUDDLE, 0.3))
     d = rng.choice((-1, 1))
     person = c.at(96 - d * 14 + c.jitter(8), 124 + c.jitter(3), d)
@@ -117,6 +123,7 @@ def _draw_umbrella(pen: Pen, paint: Colour):
     dark = shade(paint, -0.2)
     lit = pen.light[0] > 0
     pen.chord((-47, -44, 47, 44), *((180, 248) if lit == (pen.d > 0) else (292, 360)), dark)
+    # two panels nearer to the viewer
     pen.pie((-30, -44, 30, 44), 180, 360, shade(paint, -0.06))
     pen.pie((-12, -44, 12, 44), 180, 360, shade(paint, 0.1))
     for x in (-32.5, 0, 32.5):

@@ -59,6 +59,7 @@ SKIES = {"day": _day, "sunset": _sunset, "night": _night, "rain": _rain}
 
 
 def _cloud(c: Canvas, x: float, y: float, fill: Colour, size: float = 1.0):
+    # puffs: all shadows first, so that none lies on another puff
     parts = ((-20, 5, 10), (20, 5, 11), (-7, -3, 13), (8, -1, 13))
     for dx, dy, r in parts:
         c.disc(x + dx * size, y + (dy + 2) * size, r * 1.3 * size, r * size, shade(fill, -0.1))
@@ -76,6 +77,7 @@ def hills(c: Canvas, y: float, fill: Colour):
 
 def ground(c: Canvas, y: float, fill: Colour):
     """Draw the ground from the height y downwards, darker towards the viewer."""
+    # bands instead of a gradient: a flat colour costs a tenth
     for step in range(6):
         top = y + (UNITS - y) * step / 6
         c.box(0, top, UNITS, UNITS, shade(fill, 0.14 - 0.05 * step))
@@ -109,6 +111,7 @@ def finish(c: Canvas, time: str, rain: bool | None = None) -> Image.Image:
     if strength:
         image = Image.blend(image, Image.new("RGB", image.size, tint), strength)
     colour, share = BEAM[time]
+    # after the reduction, where a whole picture has a ninth of the pixels
     image.paste(colour, (0, 0), _falling_light(c.side < 0, share))
     image.paste(SHADOW, (0, 0), _falling_light(c.side > 0, 0.16))
     return image

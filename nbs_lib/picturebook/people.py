@@ -37,6 +37,7 @@ def face(pen: Pen, r: float, look: float = 0.0) -> Colour:
 def _features(pen: Pen, r: float, middle: float, skin: Colour, hair: Colour):
     for side in (-1, 1):
         x = middle + side * 0.36 * r
+        # a blush, and eyes of one dark oval with a gleam, which stay clean at 128 pixels
         pen.soft(x * 1.2, 0.44 * r, 0.3 * r, 0.22 * r, BLUSH, 0.4)
         pen.disc(x, 0.14 * r, 0.115 * r, 0.16 * r, EYES)
         pen.circle(x - pen.d * 0.035 * r, 0.08 * r, 0.048 * r, GLEAM)
@@ -106,8 +107,10 @@ def figure(
     pen.limb([(0, -5), (lean * 0.8, -32)], 32, shirt)
     # the head leans further than the shoulders
     head = pen.canvas.at(pen.x + pen.d * lean * 1.3, pen.y - 68, pen.d)
+    # the head's shadow on the shirt
     head.soft(0, 22, 18, 9, SHADOW, 0.45)
     skin = face(head, 22, look)
+    # again from the middle of the upper arm, because the hands are in front of body and face
     for arm in arms:
         shoulder.limb([_between((0, 0), arm[0], 0.45), *arm], 11.5, sleeve)
         x, y = arm[-1]
@@ -122,6 +125,7 @@ def portrait(c: Canvas, x: float, d: int, shirt: Colour, look: float) -> Colour:
     """Draw head and shoulders over the whole picture and return the colour of the skin."""
     pen = c.at(x, 0, d)
     pen.cushion(-52, 108, 52, 230, shirt, 34)
+    # a collar in place of a neck: fewer small shapes under the chin
     neck = shade(shirt, -0.34)
     pen.disc(0, 109, 20, 10, neck)
     head = c.at(x, 62, d)

@@ -43,6 +43,7 @@ def draw_soda(rng: Random, soda: str, shirt: str, side: str, time: str) -> Image
 def _draw_glass(glass: Pen, paint: Colour):
     rng = glass.canvas.rng
     glass.strip([(5, -8), (15, -56)], 5, STRAW)
+    # where the straw shows through the glass
     glass.strip([(6, -24), (8, -34)], 5, shade(STRAW, 0.6))
     glass.shape([(-26, -34), (26, -34), (20, 50), (-20, 50)], GLASS)
     glass.shape([(-23, -20), (23, -20), (18, 47), (-18, 47)], paint)
@@ -123,6 +124,7 @@ def _draw_cat(pen: Pen, paint: Colour, line_light: float):
     pen.limb([(22, 74), (40, 50), (36, 22)], 10, paint)
     pen.disc(0, 46, 31, 43, line)
     pen.ball(0, 46, 30, 42, paint)
+    # a paler belly
     pen.disc(0, 40, 13, 20, shade(paint, 0.16))
     halves = [pen, pen.canvas.at(pen.x, pen.y, -pen.d)]
     for half in halves:
@@ -138,6 +140,7 @@ def _draw_cat(pen: Pen, paint: Colour, line_light: float):
         half.disc(11, -2, 6.5, 7.5, IRIS)
         half.disc(11, -2, 2.8, 6.5, PUPIL)
         half.circle(11 - half.d * 2, -5, 1.7, (255, 255, 255))
+        # a muzzle, paler than the coat
         half.disc(6, 12, 8, 6, shade(paint, 0.4 if line_light < 0 else 0.2))
         for y in (9, 13):
             half.line([(12, 11), (31, y - 2)], 0.9, line)

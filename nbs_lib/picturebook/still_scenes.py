@@ -42,6 +42,7 @@ def draw_beach(rng: Random, parasol: str, sail: str, side: str, time: str) -> Im
     c = sky(rng, time)
     for step in range(8):
         c.box(0, 74 + 9.5 * step, UNITS, 160, mix(FAR_SEA, SEA, step / 7))
+    # the light's glitter at the horizon
     c.soft(96 + c.side * 90, 82, 80, 26, (255, 246, 214), 0.35)
     d = direction(side)
     _draw_boat(c.at(96 - d * 44 + c.jitter(12)), PAINT[sail])
@@ -57,6 +58,7 @@ def draw_beach(rng: Random, parasol: str, sail: str, side: str, time: str) -> Im
 
 
 def _draw_boat(boat: Pen, paint: Colour):
+    # the boat's shadow on the water
     boat.soft(2, 98, 46, 8, SHADOW, 0.45)
     boat.strip([(0, 26), (0, 84)], 2.2, WOOD)
     lit = 1 if boat.light[0] > 0 else -1
@@ -100,6 +102,7 @@ def draw_road(rng: Random, car: str, count: str, side: str, time: str) -> Image.
     grass(c, 140, MEADOW)
     top = 96 - d * 4 + c.jitter(4)
     bottom = 96 - d * 30 + c.jitter(4)
+    # a sandy edge on both sides
     for wide, colour in ((4, shade(SAND, -0.1)), (0, ROAD)):
         left, right = bottom - 52 - wide, bottom + 52 + wide
         c.shape([(top - 9, 72), (top + 9, 72), (right, UNITS), (left, UNITS)], colour)
@@ -134,6 +137,7 @@ def _draw_car(pen: Pen, paint: Colour):
     pen.box(-17, -27, 17, -10, shade(GLASS, -0.25), 4)
     pen.shape([(-8, -27), (6, -27), (-2, -10), (-15, -10)], GLASS)
     pen.cushion(-31, -12, 31, 12, paint, 8)
+    # radiator and number plate
     pen.box(-14, -1, 14, 5, shade(paint, -0.45), 2)
     pen.box(-9, 7, 9, 11, (244, 244, 236), 1)
     for lamp in (-22, 22):
@@ -153,6 +157,7 @@ def draw_cake(rng: Random, count: str, cake: str, table: str) -> Image.Image:
     _draw_layers(pen, w, PAINT[cake])
     for x, y in BALLS[int(count)]:
         ball = c.at(pen.x + x + c.jitter(1.5), 82 + y + c.jitter(1.5))
+        # each ball's shadow on what lies beneath it
         ball.soft(0, 15, 19, 7, SHADOW, 0.45)
         ball.ball(0, 0, 18, 18, TENNIS)
         ball.arc((-33, -18, -4, 18), -50, 50, SEAM, 1.8)
@@ -187,5 +192,6 @@ def _draw_layers(pen: Pen, w: float, paint: Colour):
     for k in range(9):
         pen.disc(8 - w + k * (w - 8) / 4, 106, 9.6, 12 + c.jitter(3), shade(CREAM, -0.1))
         pen.disc(8 - w + k * (w - 8) / 4 + pen.light[0], 105, 8.4, 11, CREAM)
+    # the cream's edge, and its top
     pen.disc(0, 99, w, 14, shade(CREAM, -0.12))
     pen.disc(0, 97, w - 1, 12.5, CREAM)

@@ -74,7 +74,7 @@ def test_a_seed_fixes_the_book():
     first, again, other = draw_book(20, 3), draw_book(20, 3), draw_book(20, 4)
     assert np.array_equal(first.images, again.images) and first.scenes == again.scenes
     assert not np.array_equal(first.images, other.images)
-    assert first.images.shape == (20, 64, 64, 3) and first.images.dtype == np.uint8
+    assert first.images.shape == (20, 128, 128, 3) and first.images.dtype == np.uint8
 
 
 def test_a_group_is_a_scene_and_its_near_misses():

@@ -154,6 +154,7 @@ def icon_caption(icon: Icon, rng: Random) -> str:
     """Return a random caption of an icon, at times with one of its keywords."""
     article = "an" if icon.name[0].lower() in "aeiou" else "a"
     text = rng.choice(ICON_WORDINGS).format(name=icon.name, a=article)
+    # keywords bring words that no name has
     if icon.keywords and rng.random() < 0.3:
         text += f", {rng.choice(icon.keywords)}"
     return text

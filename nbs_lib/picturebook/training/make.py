@@ -36,6 +36,7 @@ class BaseTraining:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.packages = packages
         self.icons: list[Icon] = packages.icons(TRAINED_STYLES)
+        # a moment's work, and the same each time, so it needs no file
         self.tokenizer: CLIPTokenizer = train_tokenizer(everyday_texts(packages, config.seed))
         self.costs: dict[str, dict] = {}
 

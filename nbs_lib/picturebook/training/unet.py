@@ -37,7 +37,7 @@ WRONG_CAPTIONS = 0.07
 
 @dataclass(frozen=True)
 class Phase:
-    """What the UNet predicts, on which noise schedule, with which weight of a timestep."""
+    """A part of the training: the prediction, the noise schedule, and the weights of timesteps."""
 
     name: str
     prediction: str  # epsilon or v_prediction, as diffusers names them
@@ -122,6 +122,7 @@ def train_unet(
         picked = torch.randint(len(book), (options.batch,), generator=generator)
         rng = Random(int(torch.randint(2**31, (1,), generator=generator)))
         captions = [training_caption(book.scenes[i], rng) for i in picked]
+        # uniform: the weights say what counts
         t = torch.randint(1000, (options.batch,), generator=generator)
         noise = torch.randn(options.batch, CHANNELS, SIDE, SIDE, generator=generator)
         return latents[picked].float(), tokens(tokenizer, captions), t, noise

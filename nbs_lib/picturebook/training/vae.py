@@ -58,6 +58,7 @@ def train_vae(
 
     def draw_batch(generator):
         picked = torch.randint(len(images), (options.batch,), generator=generator)
+        # scenes and icons are as good mirrored: twice the pictures
         mirrored = torch.rand(options.batch, generator=generator) < 0.5
         batch = images[picked]
         batch[mirrored] = batch[mirrored].flip(2)

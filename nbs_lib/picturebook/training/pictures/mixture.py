@@ -38,6 +38,7 @@ def place_icon(icon: Icon, rng: Random) -> Image.Image:
     picture = Image.fromarray(icon.picture)
     if rng.random() < 0.5:
         picture = ImageOps.mirror(picture)
+    # at times a little larger than the picture, as photos of things are
     side = round(SIZE * rng.uniform(0.5, 1.05))
     background = _background(rng)
     place = (_offset(side, rng), _offset(side, rng))
@@ -52,6 +53,7 @@ def _offset(side: int, rng: Random) -> int:
 
 
 def _background(rng: Random) -> Image.Image:
+    # icons mostly stand on white
     kind = rng.random()
     if kind < 0.4:
         return Image.new("RGB", (SIZE, SIZE), WHITE)

@@ -36,6 +36,7 @@ def _ground(rng: Random) -> Image.Image:
 
 
 def _stripes(rng: Random) -> Image.Image:
+    # twice as wide, because a turned picture has empty corners
     picture = Image.new("RGB", (2 * WIDE, 2 * WIDE), random_colour(rng))
     draw = ImageDraw.Draw(picture)
     width = rng.randint(4, 40)

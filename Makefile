@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test test-all lab docs pictures lint style bench bench-train bench-recipes bench-few-steps bench-fidelity bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup demo test test-all lab docs pictures lint style bench bench-train bench-recipes bench-few-steps bench-own-images bench-fidelity bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about a minute)"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-train   measure training against the reference method, and write benchmarks/results"
 	@echo "make bench-recipes   run the recipes of the other objectives from nothing, and write benchmarks/results"
 	@echo "make bench-few-steps   measure few-step distillation, and write benchmarks/results"
+	@echo "make bench-own-images   fine-tune on 20 icons of one theme, and write benchmarks/results"
 	@echo "make bench-fidelity   train guidance adapters in different ways for the same time, and write benchmarks/results"
 	@echo "make bench-ranks   train adapters of every rank on every preset of layers, and write benchmarks/results"
 	@echo "make bench-true-size   take a training at SD 2.1's size, and write benchmarks/results"
@@ -117,6 +118,10 @@ bench-recipes: setup
 bench-fidelity: setup
 	@echo "bench-fidelity: the loss, timesteps and states of guidance, two seeds of each"
 	@$(PY) benchmarks/fidelity.py
+
+bench-own-images: setup
+	@echo "bench-own-images: the recipe own-images on 20 icons of one theme"
+	@$(PY) benchmarks/own_images.py
 
 bench-few-steps: setup
 	@echo "bench-few-steps: four-steps, few-steps, consistency; adapters together; the cost of a step"

@@ -548,8 +548,8 @@ def own_images_text(result: dict) -> str:
     return (
         f"{result['pictures']} pictures, {result['steps']} steps, {result['seconds'] / 60:.0f} "
         f"minutes in all. Of {result['sampled']} sampled pictures, nearest to other animals of "
-        "that style, by the features of the embedded CLIP, and not to a kind of scene that the base "
-        f"knows: {shares}. The VAE gives the pictures back with {result['psnr_db']:.1f} dB PSNR, "
+        "that style, by the features of the embedded CLIP, and not to a kind of scene that the "
+        f"base knows: {shares}. The VAE gives the pictures back with {result['psnr_db']:.1f} dB PSNR, "
         f"the worst with {result['worst_psnr_db']:.1f} dB. {machine_line(result)}\n"
     )
 

@@ -549,8 +549,8 @@ def own_images_text(result: dict) -> str:
         f"{result['pictures']} pictures, {result['steps']} steps, {result['seconds'] / 60:.0f} "
         f"minutes in all. Of {result['sampled']} sampled pictures, nearest to other animals of "
         "that style, by the features of the embedded CLIP, and not to a kind of scene that the "
-        f"base knows: {shares}. The VAE gives the pictures back with {result['psnr_db']:.1f} dB PSNR, "
-        f"the worst with {result['worst_psnr_db']:.1f} dB. {machine_line(result)}\n"
+        f"base knows: {shares}. The VAE gives the pictures back with {result['psnr_db']:.1f} dB "
+        f"PSNR, the worst with {result['worst_psnr_db']:.1f} dB. {machine_line(result)}\n"
     )
 
 

@@ -102,7 +102,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
         generator = torch.Generator().manual_seed(0)
         x, context = (
-            torch.randn(2, 4, 16, 16, generator=generator),
+            torch.randn(2, 16, 16, 16, generator=generator),
             torch.randn(2, 40, 192, generator=generator),
         )
         t = torch.tensor([100, 700])
@@ -131,7 +131,7 @@ def test_gradient_checkpointing_remembers_which_adapter_worked():
             parameter.data.copy_(0.05 * noise)
         student = Student(networks.unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
         generator = torch.Generator().manual_seed(0)
-        x_t = torch.randn(2, 4, 16, 16, generator=generator)
+        x_t = torch.randn(2, 16, 16, 16, generator=generator)
         context = torch.randn(2, 40, 192, generator=generator)
         t = torch.tensor([100, 700])
         loss = student(x_t, t, context).square().mean()
@@ -166,7 +166,7 @@ def test_inputs_of_a_lora_are_cast_once_with_equal_gradients():
         student = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.bfloat16)
         generator = torch.Generator().manual_seed(0)
         x, context = (
-            torch.randn(1, 4, 16, 16, generator=generator),
+            torch.randn(1, 16, 16, 16, generator=generator),
             torch.randn(1, 40, 192, generator=generator),
         )
         with Casts() as counted:

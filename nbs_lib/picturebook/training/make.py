@@ -81,13 +81,15 @@ class BaseTraining:
         details = self.fit(self.config.unet_steps, 32, 1e-3)
         # a short average, because the first weights of this phase predict something else
         layout = self.fit(self.config.velocity_steps, 32, 6e-4, ema=0.995)
+        # what a phase rests on, so that no state of other networks is resumed
+        inputs = [weights_hash(vae)]
         for phase, fit in ((DETAILS, details), (LAYOUT, layout)):
-            # what the weights come from, so that no state of other ones is resumed
-            inputs = (weights_hash(vae), weights_hash(unet))
             self.costs[phase.name] = train_unet(
                 unet, phase, clip.text_model, self.tokenizer, book, latents, fit,
-                self.scratch, self.seconds(phase.name), inputs,
+                self.scratch, self.seconds(phase.name), tuple(inputs),
             )  # fmt: skip
+            # the second one begins where the first one ended
+            inputs.append(weights_hash(unet))
         return unet
 
 

@@ -151,12 +151,14 @@ class Canvas(Pen):
 
     rng: every random number of a picture comes from it, so the order of the calls is fixed
     side: the side that the light comes from, -0.6 for left and 0.6 for right
+    heads: middle and radius of each head, on which no rain falls
     """
 
     def __init__(self, rng: Random, background: Image.Image, side: float):
         super().__init__(self, 0, 0, 1)
         self.rng = rng
         self.side = side
+        self.heads: list[tuple[float, float, float]] = []
         # gradients are cached and shared
         self.image = background.copy()
         self.draw = ImageDraw.Draw(self.image)

@@ -1,6 +1,7 @@
 """Skies, ground and weather, and the light that falls over a finished scene."""
 
 from functools import cache
+from math import hypot
 from random import Random
 
 from PIL import Image, ImageOps
@@ -101,10 +102,7 @@ def finish(c: Canvas, time: str, rain: bool | None = None) -> Image.Image:
     rain: None for rain at the time `rain` only
     """
     if rain or (rain is None and time == "rain"):
-        for i in range(16):
-            x = c.rng.uniform(-6, 198)
-            y = (i * 11.7 + c.jitter(8)) % 186
-            c.line([(x, y), (x - 4, y + 17)], 1.3, (214, 230, 250))
+        _draw_rain(c)
     # `reduce` averages blocks, which smooths the edges
     image = c.image.reduce(LARGE // SIZE)
     tint, strength = TINT[time]
@@ -115,6 +113,15 @@ def finish(c: Canvas, time: str, rain: bool | None = None) -> Image.Image:
     image.paste(colour, (0, 0), _falling_light(c.side < 0, share))
     image.paste(SHADOW, (0, 0), _falling_light(c.side > 0, 0.16))
     return image
+
+
+def _draw_rain(c: Canvas):
+    for i in range(18):
+        x = c.rng.uniform(-6, 198)
+        y = (i * 10.4 + c.jitter(8)) % 186
+        # a face is small, and a line through an eye spoils it
+        if all(hypot(x - 2 - left, y + 8 - top) > 1.1 * r + 9 for left, top, r in c.heads):
+            c.line([(x, y), (x - 4, y + 17)], 1.3, (214, 230, 250))
 
 
 @cache

@@ -21,6 +21,7 @@ def face(pen: Pen, r: float, look: float = 0.0) -> Colour:
     look: 1 in the pen's direction, 0 to the front
     """
     rng = pen.canvas.rng
+    pen.canvas.heads.append((pen.x, pen.y, r))
     skin = rng.choice(SKIN)
     hair = rng.choice(HAIR)
     style = rng.choice(STYLES)

@@ -20,8 +20,7 @@ class MakeBase(Stage):
     )
     packages: str = base(
         "outputs/icons",
-        "Folder of the npm packages with icons and words, relative to the project. "
-        "An error says how to install them.",
+        "Folder of the npm packages with icons and words. An error says how to install them.",
         pattern=r"\S",
         allowed="a folder",
     )

@@ -14,7 +14,8 @@ from nbs_lib.picturebook.training import fit, make_base, measure_base
 from nbs_lib.picturebook.training.clip import Example, new_clip, true_of_other_pictures
 from nbs_lib.picturebook.training.clip_reader import ClipWithReader
 from nbs_lib.picturebook.training.fit import Fit, train_network
-from nbs_lib.picturebook.training.pictures.stored_book import CHUNK, StoredBook
+from nbs_lib.picturebook.training.pictures import stored_book
+from nbs_lib.picturebook.training.pictures.stored_book import StoredBook
 from nbs_lib.picturebook.training.tokenizer import everyday_texts, tokens, train_tokenizer
 from nbs_lib.picturebook.training.unet import LAYOUT, noise_schedule, training_caption
 from nbs_lib.picturebook.words import learned_words
@@ -46,7 +47,7 @@ def fit_line(folder, steps: int, data: str = "", **options) -> dict:
 
     what = Fit(steps, 16, 0.05)
     result = train_network("line", model, draw_batch, loss, what, folder, inputs=(data,), **options)
-    return result | {"weight": float(model.weight), "bias": float(model.bias)}
+    return result | {"weight": model.weight.item(), "bias": model.bias.item()}
 
 
 def test_fit_learns_and_ends_with_averaged_weights(tmp_path):
@@ -179,18 +180,19 @@ def test_the_shipped_schedule_ends_in_more_noise_and_predicts_velocity():
     assert float(weights[-1]) == 1 and float(weights[0]) == pytest.approx(20 * 0.00085, rel=0.01)
 
 
-def test_the_book_on_disk_is_the_one_that_is_drawn_at_once(tmp_path):
-    drawn = draw_grouped_book(CHUNK + 2, seed=1)
-    stored = StoredBook(tmp_path, CHUNK + 2, seed=1)
-    assert stored.scenes == drawn.scenes and len(stored) == (CHUNK + 2) * GROUP
-    places = [0, CHUNK * GROUP - 1, CHUNK * GROUP, len(stored) - 1]
+def test_the_book_on_disk_is_the_one_that_is_drawn_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_book, "CHUNK", 2)
+    drawn = draw_grouped_book(3, seed=1)
+    stored = StoredBook(tmp_path, 3, seed=1)
+    assert stored.scenes == drawn.scenes and len(stored) == 3 * GROUP
+    places = [0, 2 * GROUP - 1, 2 * GROUP, len(stored) - 1]
     assert np.array_equal(stored.pictures(places), drawn.images[places])
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
     assert len(files) == 2
     # a killed process had drawn the first chunk alone
     last = max(files, key=lambda path: int(path.stem.split("-")[0]))
     last.unlink()
-    again = StoredBook(tmp_path, CHUNK + 2, seed=1)
+    again = StoredBook(tmp_path, 3, seed=1)
     assert np.array_equal(again.pictures(places), drawn.images[places])
     assert all(path.stat().st_mtime_ns == files[path] for path in files if path != last)
     assert StoredBook(tmp_path, 1, seed=2).folder != stored.folder

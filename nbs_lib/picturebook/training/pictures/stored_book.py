@@ -67,8 +67,10 @@ class StoredBook:
         for number, images in enumerate(self._chunks):
             file = folder / f"{number}-{len(images)}.safetensors"
             if not file.exists():
-                latents = encode(vae, images) * vae.config.scaling_factor
-                save_file({"latents": latents.half()}, file.with_suffix(".part"))
+                # a copy, because torch takes no mapped file that cannot be written
+                latents = encode(vae, np.array(images)) * vae.config.scaling_factor
+                # encoded channels last, which safetensors refuses
+                save_file({"latents": latents.half().contiguous()}, file.with_suffix(".part"))
                 file.with_suffix(".part").replace(file)
             parts.append(load_file(file)["latents"])
         return torch.cat(parts)

@@ -8,26 +8,30 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup demo test test-all lab docs pictures lint style bench bench-train bench-recipes bench-few-steps bench-own-images bench-fidelity bench-ranks bench-true-size bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-steps bench-recipes bench-few-steps bench-own-images bench-fidelity bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about a minute)"
 	@echo "make demo    run the demo recipe: prepare, train, compare"
 	@echo "make test    run the quick tests (4 minutes on two cores): the maths, the contracts, one tiny run"
+	@echo "make test-rest  run the slow tests and those in a browser, which make test leaves out"
 	@echo "make test-all  run every test"
 	@echo "make style   print how the library reads, in figures"
 	@echo "make lab     open JupyterLab on copies of the notebooks in outputs/lab (LAB_FLAGS=--no-browser adds a flag)"
+	@echo "make wheel   build dist/onepass-*.whl, which needs no checkout: pip install it, then onepass init my-project"
 	@echo "make docs    write the reference pages, and build the documentation's site in build/site"
 	@echo "make pictures  run demo and frontier, and take the pictures of README and docs from them"
 	@echo "make lint    check style, format, and that notebooks carry no outputs"
 	@echo "make bench   run the demo and demo-long from nothing and write benchmarks/results"
 	@echo "make bench-train   measure training against the reference method, and write benchmarks/results"
+	@echo "make bench-steps   measure a step with and without DeepSpeed's engine, and compiled, and write benchmarks/results"
 	@echo "make bench-recipes   run the recipes of the other objectives from nothing, and write benchmarks/results"
 	@echo "make bench-few-steps   measure few-step distillation, and write benchmarks/results"
 	@echo "make bench-own-images   fine-tune on 20 icons of one theme, and write benchmarks/results"
 	@echo "make bench-fidelity   train guidance adapters in different ways for the same time, and write benchmarks/results"
 	@echo "make bench-ranks   train adapters of every rank on every preset of layers, and write benchmarks/results"
 	@echo "make bench-true-size   take a training at SD 2.1's size, and write benchmarks/results"
+	@echo "make bench-plans   plan the memory of LoRA trainings of SDXL and SD 3.5 at their size"
 	@echo "make bench-prepare   measure preparation, with up to 100,000 images, and write benchmarks/results"
 	@echo "make bench-machines   measure processes, ZeRO stages and checkpoints, and write benchmarks/results"
 	@echo "make bench-soak   train 2,000 steps, killed many times, and write benchmarks/results"
@@ -57,10 +61,15 @@ demo: setup
 	@$(PY) -m nbs_lib run demo
 
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+QUICK := quick or not (slow or browser)
 
 test: setup
 	@echo "test: pytest without the slow tests, two processes of one thread each"
-	@$(PYTEST) -m "quick or not (slow or browser)"
+	@$(PYTEST) -m "$(QUICK)"
+
+test-rest: setup
+	@echo "test-rest: pytest of the tests that make test leaves out, two processes of one thread each"
+	@$(PYTEST) --durations=20 -m "not ($(QUICK))"
 
 test-all: setup
 	@echo "test-all: pytest, two processes of one thread each"
@@ -69,6 +78,13 @@ test-all: setup
 lab: setup
 	@echo "lab: JupyterLab on 127.0.0.1"
 	@$(PY) -m nbs_lib lab -- $(LAB_FLAGS)
+
+# setuptools would put files of an earlier build, which are no longer in the checkout, into the wheel.
+wheel: setup
+	@echo "wheel: dist"
+	@rm -rf build/lib build/bdist.*
+	@$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	@ls dist/*.whl
 
 # The site's packages are an extra, so that setup does not wait for them.
 .venv/.docs: .venv/.ready
@@ -110,6 +126,12 @@ bench: setup
 bench-train: setup
 	@echo "bench-train: reference, floor, live, cached"
 	@$(PY) benchmarks/train.py
+	@echo "bench-train: operations of a step"
+	@$(PY) benchmarks/operations.py
+
+bench-steps: setup
+	@echo "bench-steps: DeepSpeed's engine off and on, compiled"
+	@$(PY) benchmarks/steps.py
 
 bench-recipes: setup
 	@echo "bench-recipes: cached, trajectories, consistency, unseen"
@@ -134,6 +156,9 @@ bench-ranks: setup
 bench-lab: setup
 	@echo "bench-lab: 50 headless comparisons, the overhead, the frontier"
 	@$(PY) benchmarks/lab.py
+
+bench-plans: setup
+	@$(PY) benchmarks/true_size_plans.py
 
 bench-true-size: setup
 	@$(PY) benchmarks/true_size.py

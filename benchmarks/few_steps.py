@@ -203,7 +203,7 @@ def build_student(config: Train) -> Student:
     dtype = DTYPES[config.mixed_precision]
     choose_attention(networks.unet, dtype, "cpu")
     set_memory_format(networks.unet)
-    return Student(networks.unet, base.scheduler().alphas_cumprod, base.prediction_type, dtype)
+    return Student(networks.unet, base.noise_schedule(), base.predict, dtype)
 
 
 def seconds(function: Callable) -> float:

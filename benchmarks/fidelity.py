@@ -66,16 +66,16 @@ def logit_normal(engine, student, batch, config) -> Tensor:
 
     Source: arXiv 2403.03206, sec. 3.1, with mean 0 and deviation 1.
     """
-    uniform = (batch.t.double() + 0.5) / len(student.alphas_cumprod)
+    uniform = (batch.t.double() + 0.5) / len(student.schedule)
     # the batch's own draw, through the inverse of the distribution
     normal = torch.distributions.Normal(0.0, 1.0).icdf(uniform)
-    t = (normal.sigmoid() * len(student.alphas_cumprod)).long()
+    t = (normal.sigmoid() * len(student.schedule)).long()
     return guidance(engine, student, replace(batch, t=t), config)
 
 
 def sampler_timesteps(engine, student, batch, config) -> Tensor:
     """Return guidance's loss at the timesteps that DDIM takes in SAMPLER_STEPS steps."""
-    skip = len(student.alphas_cumprod) // SAMPLER_STEPS
+    skip = len(student.schedule) // SAMPLER_STEPS
     return guidance(engine, student, replace(batch, t=batch.t // skip * skip + 1), config)
 
 
@@ -98,9 +98,9 @@ def teacher_trajectories(engine, student, batch, config) -> Tensor:
 @torch.no_grad()
 def _trajectory(student, batch, teacher: bool) -> tuple[Tensor, Tensor]:
     """Return x_t and t of each row: row by row the states of a coarse sampling."""
-    skip = len(student.alphas_cumprod) // ROLLOUT
+    skip = len(student.schedule) // ROLLOUT
     # the phase of the timesteps is the batch's own draw
-    times = len(student.alphas_cumprod) - 1 - int(batch.t[0]) % skip - skip * torch.arange(ROLLOUT)
+    times = len(student.schedule) - 1 - int(batch.t[0]) % skip - skip * torch.arange(ROLLOUT)
     times = times.clamp(min=0)
     n = max(1, len(batch.t) // ROLLOUT)
     part = replace(

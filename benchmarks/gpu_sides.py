@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import torch
 
 from nbs_lib.config import Train
+from nbs_lib.launch.launcher import RESULT_FILE, launch
 from nbs_lib.run.run import Run
-from nbs_lib.train.launch.launcher import RESULT_FILE, launch
 
-BATCH, STEPS, LEFT_OUT = 8, 12, 4
+STEPS, LEFT_OUT = 12, 4
 OURS = ("live", "cached")
 
 
@@ -25,12 +26,16 @@ class Setup:
     methods: the reference alone, or ours, live and cached. Ours train the same weights one after
         the other, because starting processes and filling a UNet takes longer than their steps.
     zero_stage: DeepSpeed's ZeRO stage.
-    compiled: compile the UNet's repeated blocks before the timed steps.
+    compile: as the parameter of a training.
+    batch: examples of a process.
+    profiled: summarize a profile of each method's steps.
     """
 
     methods: tuple[str, ...]
-    zero_stage: int
-    compiled: bool = False
+    zero_stage: int = 0
+    compile: str = "off"
+    batch: int = 8
+    profiled: bool = False
 
 
 def train(config: Train, run: Run, inputs: dict):
@@ -38,10 +43,12 @@ def train(config: Train, run: Run, inputs: dict):
     from diffusers import DDIMScheduler
     from sizes import toy_size, true_size
 
-    from nbs_lib.models.lora.layers import add_lora
+    from nbs_lib.models import NoiseSchedule, find_base
     from nbs_lib.train.accelerator import new_accelerator, wrap_for_training
-    from nbs_lib.train.networks import choose_attention, set_memory_format
+    from nbs_lib.train.compilation import begin_pass, compile_unet
+    from nbs_lib.train.networks import build_networks, choose_attention, set_memory_format
     from nbs_lib.train.objectives import guidance
+    from nbs_lib.train.setup import new_optimizer
     from nbs_lib.train.student import Student
     from nbs_lib.train.zero import partitioned
 
@@ -49,20 +56,24 @@ def train(config: Train, run: Run, inputs: dict):
     device, toy = accelerator.device, inputs["toy"]
     torch.manual_seed(0)
     with torch.device(device):
-        unet = (toy_size if toy else true_size)(torch.bfloat16)
-    parameters = add_lora(unet, config.rank, config.alpha, seed=0, targets=config.target_modules)
+        base = SimpleNamespace(unet=toy_size if toy else true_size)
+        networks = build_networks(base, config)
+    unet = networks.unet.to(device)
     alphas = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
     ).alphas_cumprod.to(device)
-    student = Student(unet.train(), alphas, "epsilon", torch.bfloat16)
+    schedule = NoiseSchedule.diffusion(alphas, "epsilon")
+    # any base of SD 1.x or 2.x calls a UNet alike
+    student = Student(unet, schedule, find_base("embedded").predict, torch.bfloat16)
     choose_attention(unet, torch.bfloat16, device.type)
-    engine, optimizer = wrap_for_training(accelerator, student, torch.optim.AdamW(parameters, 1e-4))
-    if not partitioned(parameters):
+    engine, optimizer = wrap_for_training(accelerator, student, new_optimizer(networks, config))
+    if not partitioned(networks.parameters):
         set_memory_format(unet)
     batch = random_batch(unet.config, config.batch_size, device)
     batches = {"live": replace(batch, answers=None), "cached": batch}
 
     def step(batch):
+        begin_pass(config)
         loss = guidance(engine, student, batch, config).mean()
         accelerator.backward(loss)
         optimizer.step()
@@ -70,13 +81,15 @@ def train(config: Train, run: Run, inputs: dict):
         return loss
 
     steps = {method: partial(step, batches[method]) for method in inputs["methods"]}
-    measure_steps(
-        accelerator,
-        run,
-        steps,
-        config,
-        partial(compile_blocks, unet) if inputs["compiled"] else None,
-    )
+
+    def compile_student():
+        # otherwise it does not compile code that it saw during counting
+        torch.compiler.reset()
+        compile_unet(unet, config)
+        student.compiled = True
+
+    before_timing = compile_student if inputs["compile"] != "off" else None
+    measure_steps(accelerator, run, steps, config, inputs["profiled"], before_timing)
 
 
 def reference(config: Train, run: Run, inputs: dict):
@@ -122,7 +135,7 @@ def reference(config: Train, run: Run, inputs: dict):
         optimizer.zero_grad()
         return loss
 
-    measure_steps(accelerator, run, {"reference": step}, config)
+    measure_steps(accelerator, run, {"reference": step}, config, inputs["profiled"])
 
 
 def random_batch(unet_config, n: int, device: torch.device):
@@ -143,13 +156,16 @@ def measure_steps(
     run: Run,
     steps: dict[str, Callable],
     config: Train,
+    profiled: bool,
     before_timing: Callable | None = None,
 ):
     """Count the operations of each method's first step, time its others, and write the figures.
 
+    profiled: whether to add a summary of a profile.
     before_timing: called after the counting, because compiled code cannot be counted, nor counted
         code compiled.
     """
+    from gpu_profile import profile_summary
     from torch.utils.flop_counter import FlopCounterMode
 
     from nbs_lib.train.memory.estimate import MIB, measured_peak
@@ -166,6 +182,10 @@ def measure_steps(
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         seconds = []
+        compiled = time.perf_counter()
+        if before_timing:
+            step()
+        compiled = time.perf_counter() - compiled
         for _ in range(config.steps):
             start = time.perf_counter()
             loss = float(step().detach())  # a GPU is done by then
@@ -178,23 +198,16 @@ def measure_steps(
             "loss": loss,
             "processes": accelerator.num_processes,
         }
+        if before_timing:
+            figures[method]["compile_seconds"] = compiled
+        if profiled:
+            figures[method]["profile"] = profile_summary(step, gpu)
     rate = matmul_rate(accelerator.device)
     for values in figures.values():
         values["share_of_matmul"] = values.pop("flops_per_s") / rate
     if accelerator.is_main_process:
         (run.folder / RESULT_FILE).write_text(json.dumps(figures))
     accelerator.wait_for_everyone()
-
-
-def compile_blocks(unet):
-    """Compile the blocks that a UNet repeats, as the comparison's engine does.
-
-    Compiling the whole UNet took more than two minutes.
-    """
-    torch.compiler.reset()  # otherwise it does not compile code that it saw during counting
-    # a graph for each width, with the adapter and without, with gradients and without
-    torch._dynamo.config.recompile_limit = 32
-    unet.compile_repeated_blocks(dynamic=False)
 
 
 def matmul_rate(device: torch.device) -> float:
@@ -217,13 +230,15 @@ def measure(folder: Path, setup: Setup, toy: bool) -> dict[str, dict]:
     folder: an empty folder.
     Errors: LaunchError with the reason of the failure.
     """
-    steps, batch = (6, 2) if toy else (STEPS, BATCH)
+    steps, batch = (6, 2) if toy else (STEPS, setup.batch)
     options = {
         "zero_stage": setup.zero_stage,
         "target_modules": "attention",
         "checkpointing_steps": 0,
         "batch_size": batch,
         "steps": steps,
+        "compile": setup.compile,
+        "learning_rate": 1e-4,
     }
     precision, function = ("fp32", reference) if "reference" in setup.methods else ("bf16", train)
     return launch(

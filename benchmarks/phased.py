@@ -29,7 +29,7 @@ def _loss(engine, student, batch, config) -> Tensor:
     step leads; at the end of the phase the guess is the state itself.
     Source: arXiv 2405.18407, eq. 6 and 7, without the adversarial loss.
     """
-    n_timesteps = len(student.alphas_cumprod)
+    n_timesteps = len(student.schedule)
     skip, phase = n_timesteps // SOLVER_STEPS, n_timesteps // PHASES
     start = batch.t // skip * skip + skip - 1
     # of the last step and the last phase, the data's own level

@@ -1,10 +1,12 @@
 """The pictures of README.md and docs/ from the runs `demo` and `frontier`: `make pictures`.
 
 Both runs are executed first; what is done and unchanged is not done again. The picture of the
-report is taken by Chromium. `few-steps.png` is drawn by `make bench-few-steps`.
+report is taken by Chromium, and the playground is filmed in it. `few-steps.png` is drawn by
+`make bench-few-steps`.
 """
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +29,8 @@ PICTURES = {
     "pictures/steps.png": ("frontier", "compare/steps.png", 0),
     "pictures/dial.png": ("frontier", "compare/dial.png", 0),
 }
+PLAYGROUND = "pictures/playground.webp"
+FILM = ROOT / "tests" / "browser" / "animation.py"
 REPORT = "pictures/report.png"
 # the head of the report and its first table
 REPORT_SIZE = {"width": 1100, "height": 840}
@@ -64,6 +68,7 @@ def main():
         with Image.open(folders[source] / file) as image:
             save(image.crop((0, 0, width or image.width, image.height)), DOCS / name)
     photograph(folders["demo"] / "report.html", DOCS / REPORT)
+    subprocess.run([sys.executable, FILM, folders["demo"], DOCS / PLAYGROUND], check=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,17 @@
-"""Preparation: its rate against a bare VAE loop, a second run, its memory, and reading.
+"""Preparation: its rate against a bare VAE loop, a second run, its memory, reading, and its scale.
 
     python benchmarks/prepare.py [EXAMPLES [PART …]]     # or: make bench-prepare
 
 EXAMPLES is the largest number of examples, 100,000 by default. PART is rates, again (a second run
-over unchanged images) or memory (with reading for training); without any, all are measured. The
-benchmark writes the images itself, each with one of a few captions. With 100,000 examples, the
-figures go to benchmarks/results/prepare.json; parts that are not measured keep their last figures.
+over unchanged images), memory (with reading for training) or scale; without any, all but scale are
+measured. The benchmark writes the images itself, each with one of a few captions. With 100,000
+examples, the figures go to benchmarks/results/prepare.json; parts that are not measured keep their
+last figures.
+
+    python benchmarks/prepare.py 1000000 scale
+
+scale draws so many examples of the picture-book by code, half of them with a caption of their own,
+and a tenth of them before. Its figures are those of that number, which they hold.
 """
 
 import json
@@ -61,8 +67,11 @@ def main(most: int, parts: list[str]):
     if "memory" in parts:
         figures["memory"] = memory(write_images(FOLDER / "images", most, 64), most)
         figures["reading"] = reading()
+    if "scale" in parts:
+        figures["scale"] = scale(most)
     print(json.dumps(figures, indent=1))
-    if most == MOST:
+    # the other parts are compared from one version to the next, so their number is fixed
+    if most == MOST or parts == ["scale"]:
         last = page.RESULTS / "prepare.json"
         before = json.loads(last.read_text()) if last.exists() else {}
         page.save(
@@ -71,7 +80,6 @@ def main(most: int, parts: list[str]):
             | {
                 "date": datetime.now(UTC).date().isoformat(),
                 **environment(),
-                "examples": most,
                 **figures,
             },
         )
@@ -250,6 +258,19 @@ def memory(source: Path, most: int) -> dict[str, float]:
         "seconds": {str(count): medians[count]["seconds"] for count in above},
         "time_ratio": medians[many]["seconds"] / medians[few]["seconds"],
     }
+
+
+def scale(most: int) -> dict[str, dict]:
+    """Return the seconds and the memory, in MiB, of a tenth of the examples and of all."""
+    figures = {}
+    for count in (most // 10, most):
+        folder = FOLDER / f"scale {count}"
+        config = Prepare(str(folder / "run"), max_examples=count, num_processes=PROCESSES)
+        result = run(config)
+        figures[str(count)] = {name: result[name] for name in ("seconds", "mib")}
+        print(count, figures[str(count)], flush=True)
+        shutil.rmtree(folder)
+    return figures
 
 
 def reading() -> float:

@@ -31,8 +31,8 @@ def reference(config: Train, run: Run, inputs: dict):
     base, device = find_base("embedded"), accelerator.device
     fast = {"memory_format": torch.channels_last}  # the layout that ours works in
     student, teacher = (
-        base.unet().to(device).train().requires_grad_(True),
-        base.unet().to(device, **fast),
+        base.denoiser().to(device).train().requires_grad_(True),
+        base.denoiser().to(device, **fast),
     )
     vae, encoders = (
         base.vae().to(device, **fast),
@@ -91,7 +91,7 @@ def floor(config: Train, run: Run, inputs: dict):
 
 def write_result(run: Run, accelerator, times: list[float]):
     """Write the seconds of each step, and the result file that the launcher expects."""
-    from nbs_lib.train.launch.launcher import RESULT_FILE
+    from nbs_lib.launch.launcher import RESULT_FILE
 
     if accelerator.is_main_process:
         lines = [json.dumps({"step": i + 1, "seconds": seconds}) for i, seconds in enumerate(times)]

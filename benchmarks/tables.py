@@ -71,10 +71,25 @@ time (in turn: the command's process group, every process of the run), and resum
 GPU = """
 ## On GPUs
 
-`make bench-gpu`: Stable Diffusion 2.1's true size, random weights, 512 pixels, 8 examples a
-process, all GPUs. The share is of the rate that a large product of bf16 matrices reaches on the
-same machine. *Compiled*: the UNet's blocks by torch.compile, in this benchmark alone; a training
-has no parameter for it.
+`make bench-gpu`: Stable Diffusion 2.1's true size, random weights, 512 pixels, 8 examples a process
+unless the side says another number, all GPUs. The share is of the rate that a large product of bf16
+matrices reaches on the same machine. *Compiled*: by torch.compile, the UNet's blocks or the whole.
+
+"""
+STEPS = """
+## The engine's share of a step
+
+`make bench-steps` takes steps on cached answers in one process, 32 examples each, with DeepSpeed's
+engine and without it (plain), eagerly and compiled by torch.compile.
+
+"""
+OPERATIONS = """
+## Operations of a step
+
+`make bench-train` also counts the operations of a training step at SD 2.1's true topology, in bf16
+with a LoRA, forward and backward, without a GPU: each that would launch a kernel, those that only
+copy numbers to another type, and the bytes that they read and write. Compiled, a graph counts as
+one launch. These are counts, not times: no GPU has run the step since they changed.
 
 """
 
@@ -220,9 +235,23 @@ def prepare_text(result: dict) -> str:
             f"Training reads {result['reading']:,.0f} latents a second of a warm cache, shuffled, "
             "in one process.",
             "",
+            *scale_lines(result.get("scale")),
             machine_line(result) + "\n",
         ]
     )
+
+
+def scale_lines(scale: dict | None) -> list[str]:
+    """Return the time and memory of a small and a large drawn data set; none if not measured."""
+    if not scale:
+        return []
+    (few, small), (many, large) = scale.items()
+    return [
+        f"Drawn by code: {int(few):,} examples in {small['seconds']:.0f} s and "
+        f"{small['mib']:.0f} MiB, {int(many):,} in {large['seconds']:.0f} s and "
+        f"{large['mib']:.0f} MiB.",
+        "",
+    ]
 
 
 def train_table(result: dict) -> str:
@@ -441,6 +470,53 @@ def kills_text(result: dict) -> str:
     )
 
 
+def steps_table(result: dict) -> str:
+    """Return a table of seconds a step with and without the engine."""
+    before = result["seconds_before"]
+    lines = ["| side | seconds a step | of plain | before |", "|---|---|---|---|"]
+    plain = result["seconds_a_step"]["plain"]
+    for name, seconds in result["seconds_a_step"].items():
+        old = f"{before[name]:.3f}" if name in before else "–"
+        lines.append(f"| {name} | {seconds:.3f} | {seconds / plain:.2f} | {old} |")
+    commit = f" *Before*: commit {result['before']}." if before else ""
+    return "\n".join([*lines, "", f"{machine_line(result)}{commit}\n"])
+
+
+def operations_table(result: dict) -> str:
+    """Return a table of the eager counts by commit, and the compiled ones in words."""
+    lines = [
+        "| step | operations | dtype copies | GiB read and written |",
+        "|---|---|---|---|",
+    ]
+    for teacher in ("live", "cached"):
+        rows = {f"at {commit}": counts[teacher] for commit, counts in result["before"].items()}
+        for name, row in (rows | {"now": result["eager"][teacher]}).items():
+            lines.append(
+                f"| {teacher}, {name} | {row['operations']:,} | {row['dtype_copies']:,} "
+                f"| {row['gib']:.0f} |"
+            )
+    lines.append("")
+    for teacher, row in result["compiled"].items():
+        lines.append(
+            f"Compiled whole, a {teacher} step is {row['graphs']} graphs and {row['operations']} "
+            f"operations in all, with {row['graph_breaks']} graph breaks and {row['recompiles']} "
+            "recompilations after the first steps."
+        )
+    lines.append(f"\n{result['batch']} examples. {machine_line(result)}\n")
+    return "\n".join(lines)
+
+
+def sampling_lines(sampling: dict) -> list[str]:
+    """Return a table of sampling by way."""
+    lines = ["", "| sampling | pictures/s | seconds until ready | from fp32 |", "|---|---|---|---|"]
+    for name, row in sampling.items():
+        lines.append(
+            f"| {name} | {row['pictures_per_s']:.2f} | {row['seconds_until_ready']:.0f} "
+            f"| {100 * row['difference']:.2g} % |"
+        )
+    return lines
+
+
 def gpu_table(result: dict) -> str:
     """Return a table with a row for each side, then memory and the demo's time."""
     lines = [
@@ -469,12 +545,20 @@ def gpu_table(result: dict) -> str:
             "A process of a whole training of that size (batch 1, gradient checkpointing) at its "
             f"peak: {peaks}.",
         ]
-    demo = result["demo_seconds"]
-    seconds = demo if isinstance(demo, str) else f"{demo} s"
-    lines += [
-        "",
-        f"The demo recipe, start to report: {seconds}.{skipped} {machine_line(result)}\n",
-    ]
+    for name, side in result["sides"].items():
+        if profile := side.get("profile"):
+            lines += [
+                "",
+                f"{name}: {profile['launches_a_step']:.0f} launches a step, "
+                f"{100 * profile['copies']:.0f} % of the kernels' time copies, "
+                f"{100 * profile['gaps']:.0f} % of the time without a kernel.",
+            ]
+    if sampling := result.get("sampling"):
+        lines += sampling_lines(sampling)
+    # of an older benchmark
+    demo = result.get("demo_seconds")
+    seconds = f"The demo recipe, start to report: {demo} s." if demo else ""
+    lines += ["", f"{seconds}{skipped} {machine_line(result)}\n".lstrip()]
     return "\n".join(lines)
 
 
@@ -559,6 +643,8 @@ SECTIONS = {
     "few-steps": (FEW_STEPS, few_steps_text),
     "own-images": (OWN_IMAGES, own_images_text),
     "train": (TRAIN, train_table),
+    "operations": (OPERATIONS, operations_table),
+    "steps": (STEPS, steps_table),
     "ranks": (RANKS, ranks_table),
     "prepare": (PREPARE, prepare_text),
     "lab": (LAB, lab_text),

@@ -17,10 +17,10 @@ import reference
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT, read_jsonl
+from nbs_lib.launch.launcher import launch
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
-from nbs_lib.train.launch.launcher import launch
 from nbs_lib.train.loop import training_function
 
 ROUNDS, STEPS, LEFT_OUT = 3, 24, 4

@@ -2,6 +2,7 @@
 
 The map; a module imports only from its own line and from lines above it:
 
+project          the folder of the notebooks, the recipes and the runs
 files            atomic files and folders, JSON lines, hashes
 untrusted_files  bounded reads of files that someone else may have written
 diffusion        the maths: noising, guidance, conversions between predictions, weights
@@ -16,7 +17,7 @@ picturebook      the embedded data set and the tiny Stable Diffusion trained on 
 prepare          images and captions -> cache
 train            cache -> adapter
 compare          adapter -> pictures, numbers, report
-export           adapter -> files for diffusers, A1111, ComfyUI, or a merged pipeline
+export           adapter -> diffusers, A1111, ComfyUI, a merged pipeline, the hub, a Gradio page
 pipeline         a recipe -> the three notebooks -> a run; sweeps, lists, cluster jobs
 cli              the `onepass` command
 reference        the pages of docs/reference/, written from all of the above

@@ -1,7 +1,8 @@
 """The maths of diffusion and guidance: pure functions on tensors.
 
-Symbols: x_t = alpha_t x_0 + sigma_t eps, with alpha_t² + sigma_t² = 1;
-v = alpha_t eps − sigma_t x_0; w the guidance scale.
+Symbols: x_t = alpha_t x_0 + sigma_t eps; w the guidance scale. Diffusion has
+alpha_t² + sigma_t² = 1 and v = alpha_t eps − sigma_t x_0; a flow has alpha_t = 1 − sigma_t and
+v = eps − x_0, see `flow`.
 Shapes: x, eps, v [n, c, h, w]; alpha, sigma [n, 1, 1, 1]; t [n].
 """
 
@@ -26,7 +27,7 @@ def classifier_free_guidance(
 
     Source: classifier-free guidance, arXiv 2207.12598, in the form that diffusers samples with.
     """
-    # linear in the prediction, so it holds alike for eps, v and x_0 of the same x_t
+    # linear in the prediction, so it holds alike for eps, either v and x_0 of the same x_t
     return uncond + w * (cond - uncond)
 
 
@@ -65,9 +66,9 @@ def to_eps(
 ) -> torch.Tensor:
     """Return the noise in x_t according to a prediction.
 
-    v = alpha eps − sigma x_0, so eps = sigma x_t + alpha v.
+    Diffusion: v = alpha eps − sigma x_0, so eps = sigma x_t + alpha v. Flow: eps = x_t + alpha v.
 
-    prediction_type: epsilon, v_prediction or sample, as in diffusers' schedulers
+    prediction_type: epsilon, v_prediction, sample or flow_prediction, as in diffusers' schedulers
 
     Source: arXiv 2202.00512, appendix D.
     """
@@ -75,10 +76,13 @@ def to_eps(
         return prediction
     if prediction_type == "v_prediction":
         return sigma * x_t + alpha * prediction
+    if prediction_type == "flow_prediction":
+        return x_t + alpha * prediction
     if prediction_type == "sample":
         return (x_t - alpha * prediction) / sigma
     raise ValueError(
-        f"prediction type: given {prediction_type!r}; allowed is epsilon, v_prediction or sample"
+        f"prediction type: given {prediction_type!r}; "
+        "allowed is epsilon, v_prediction, sample or flow_prediction"
     )
 
 
@@ -89,10 +93,15 @@ def to_x_0(
     sigma: torch.Tensor,
     prediction_type: str,
 ) -> torch.Tensor:
-    """Return the clean latents in x_t: alpha x_t − sigma v, or (x_t − sigma eps) / alpha."""
+    """Return the clean latents in x_t.
+
+    They are alpha x_t − sigma v, of a flow x_t − sigma v, else (x_t − sigma eps) / alpha.
+    """
     # without the division, which fails for v at the last timestep of a zero terminal SNR schedule
     if prediction_type == "v_prediction":
         return alpha * x_t - sigma * prediction
+    if prediction_type == "flow_prediction":
+        return x_t - sigma * prediction
     return (x_t - sigma * to_eps(prediction, x_t, alpha, sigma, prediction_type)) / alpha
 
 
@@ -107,7 +116,7 @@ def weight_by_snr(snr: torch.Tensor, gamma: float, prediction_type: str) -> torc
     """Return the weight of a squared error that makes it min(SNR, gamma) in x_0's space.
 
     eps² = SNR x_0² and v² = (SNR + 1) x_0², so the weights are min(SNR, gamma) / SNR and
-    min(SNR, gamma) / (SNR + 1).
+    min(SNR, gamma) / (SNR + 1). A flow has v² = x_0² / sigma², and 1 / sigma = 1 + sqrt(SNR).
 
     snr: alpha² / sigma²
     gamma: 0 gives ones
@@ -118,7 +127,12 @@ def weight_by_snr(snr: torch.Tensor, gamma: float, prediction_type: str) -> torc
     if not gamma:
         return ones
     # how much larger the error is in the prediction's own space
-    scales = {"epsilon": snr, "v_prediction": snr + 1, "sample": ones}
+    scales = {
+        "epsilon": snr,
+        "v_prediction": snr + 1,
+        "sample": ones,
+        "flow_prediction": (1 + snr.sqrt()).square(),
+    }
     return snr.clamp(max=gamma) / scales[prediction_type]
 
 
@@ -160,15 +174,16 @@ def boundary_scalings(
     return sigma_data**2 / total, scaled / total.sqrt()
 
 
-def few_step_timesteps(steps: int, n_timesteps: int = 1000) -> torch.Tensor:
+def few_step_timesteps(steps: int, n_timesteps: int = 1000, is_flow: bool = False) -> torch.Tensor:
     """Return the timesteps of a sampling in few steps, the noisiest one first, int64 [steps].
 
     They are those of diffusers' schedulers with timestep_spacing "trailing", except that a single
-    step, which begins at pure noise as well, is at ONE_STEP.
+    step of diffusion, which begins at pure noise as well, is at ONE_STEP.
 
     Source: arXiv 2305.08891, table 2.
     """
-    if steps == 1:
+    # a flow's v points at a picture in pure noise too
+    if steps == 1 and not is_flow:
         return torch.tensor([ONE_STEP])
     spaced = n_timesteps - torch.arange(steps, dtype=torch.float64) * n_timesteps / steps
     return spaced.round().long() - 1

@@ -1,4 +1,4 @@
-"""Atomic files and folders, JSON lines, hashes, and the project's root.
+"""Atomic files and folders, JSON lines, hashes.
 
 Content is written under a hidden name beside its destination, `.NAME.HOST.PID.part`, and renamed
 when complete. The part of a killed process is removed by the next process on that machine.
@@ -20,10 +20,10 @@ from typing import Any
 
 import psutil
 
+from .project import PACKAGE as PACKAGE
+from .project import ROOT as ROOT
 from .untrusted_files import read_bounded
 
-PACKAGE = Path(__file__).resolve().parent
-ROOT = PACKAGE.parent  # the project; relative folders start here
 # in temporary names, because a process number means nothing on another machine
 HOST = re.sub(r"[^\w-]", "-", platform.node())
 MAX_JSONL_SIZE = 1 << 30  # bytes

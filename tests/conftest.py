@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,7 @@ class Kernel:
 
     SOURCE = """
 import ctypes, os, warnings
+from nbs_lib.config import Prepare
 os.setsid()
 file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(file, 1), os.dup2(file, 2)
@@ -185,8 +187,11 @@ if gpus:
 if network and ctypes.CDLL(None).setns(os.open("/run/netns/" + network, os.O_RDONLY), 0):
     raise OSError("the network " + network + " cannot be entered")
 warnings.simplefilter("ignore")
-from nbs_lib.train import train
-train(config)
+if isinstance(config, Prepare):
+    from nbs_lib.prepare import prepare as stage
+else:
+    from nbs_lib.train import train as stage
+stage(config)
 """
     FRESH = multiprocessing.get_context("forkserver")
     FRESH.set_forkserver_preload(
@@ -204,7 +209,7 @@ train(config)
         ]
     )
 
-    def __init__(self, config: Train, network: str = "", gpus: bool = False):
+    def __init__(self, config: Train | Prepare, network: str = "", gpus: bool = False):
         self._file = tempfile.NamedTemporaryFile(prefix="output-")
         variables = {
             "config": config,
@@ -239,7 +244,7 @@ def start_training() -> Iterator[Callable[..., Kernel]]:
     """Yield `start_training(config)`, which starts the stage in a kernel with a process group."""
     kernels = []
 
-    def call(config: Train, **options: Any) -> Kernel:
+    def call(config: Train | Prepare, **options: Any) -> Kernel:
         kernels.append(Kernel(config, **options))
         return kernels[-1]
 
@@ -339,6 +344,54 @@ def skip_or_fail() -> Callable[[str], None]:
     return pytest.fail if os.environ.get("CI") else pytest.skip
 
 
+def ip(*arguments: str):
+    process = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if process.returncode:
+        raise OSError(f"ip {' '.join(arguments)}: {process.stderr.strip()}")
+
+
+@dataclass
+class Network:
+    """Two hosts as two network namespaces, joined by a cable that can be cut."""
+
+    names: tuple[str, str]
+    addresses: tuple[str, str] = ("10.77.0.1", "10.77.0.2")
+
+    def connect(self):
+        cable = "type veth peer name onepass0 netns".split()
+        for name in self.names:
+            ip("netns", "add", name)
+        ip("link", "add", "onepass0", "netns", self.names[0], *cable, self.names[1])
+        for name, address in zip(self.names, self.addresses, strict=True):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "onepass0")
+            for link in ("lo", "onepass0"):
+                ip("-n", name, "link", "set", link, "up")
+
+    def place(self, host: int) -> dict[str, Any]:
+        """Return the parameters of a stage that say where it is executed."""
+        address = {"master_addr": self.addresses[0], "master_port": 29511}
+        return {"num_nodes": 2, "node_rank": host} | address
+
+    def cut(self, host: int):
+        """Cut the cable at a host, without a goodbye: packets are lost from here on."""
+        ip("-n", self.names[host], "link", "set", "onepass0", "down")
+
+
+@pytest.fixture
+def network(skip_or_fail) -> Iterator[Network]:
+    """Yield a network of two hosts."""
+    # two suites on one machine have hosts of their own
+    network = Network((f"onepass-a-{os.getpid()}", f"onepass-b-{os.getpid()}"))
+    try:
+        network.connect()
+        yield network
+    except OSError as failure:
+        skip_or_fail(f"no network of two hosts can be made here: {failure}")
+    finally:
+        for name in network.names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
 @pytest.fixture
 def mount(skip_or_fail) -> Iterator[Callable[[Path, str], Path]]:
     """Yield `mount(folder, options)`, which makes a folder with its own file system in memory."""
@@ -379,12 +432,14 @@ def tiny_base() -> Callable[[str, Path], Path]:
     """Return `tiny_base(kind, folder)`, which writes a base of 32 pixels with random weights.
 
     The stock pipeline of its family writes it. The bases differ as the real ones do.
-    kind: sd1, sd2-v (v-prediction, a wider text encoder) or sdxl.
+    kind: sd1, sd2-v (v-prediction, a wider text encoder), sdxl, sd3 or sd3-t5.
     """
     return write_tiny_base
 
 
 def write_tiny_base(kind: str, folder: Path) -> Path:
+    if kind.startswith("sd3"):
+        return write_tiny_sd3(kind, folder)
     import torch
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -416,6 +471,73 @@ def write_tiny_base(kind: str, folder: Path) -> Path:
             )
     pipe.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def write_tiny_sd3(kind: str, folder: Path) -> Path:
+    """Write a tiny base of SD 3.5's shape: with norms of queries, and two attentions in a block."""
+    import torch
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    from nbs_lib.models import EMBEDDED
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformer = SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            joint_attention_dim=96,
+            caption_projection_dim=32,
+            pooled_projection_dim=2 * 24,
+            pos_embed_max_size=12,
+            dual_attention_layers=(0,),
+            qk_norm="rms_norm",
+        )
+        t5, t5_tokenizer = tiny_t5() if kind == "sd3-t5" else (None, None)
+        pipe = StableDiffusion3Pipeline(
+            transformer=transformer,
+            vae=tiny_vae(kind),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+            text_encoder=tiny_text_encoder(CLIPTextModelWithProjection, 32, "quick_gelu"),
+            text_encoder_2=tiny_text_encoder(CLIPTextModelWithProjection, 48, "gelu"),
+            text_encoder_3=t5,
+            tokenizer=CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer"),
+            tokenizer_2=CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer", pad_token="!"),
+            tokenizer_3=t5_tokenizer,
+        )
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def tiny_t5():
+    """Return a T5 of a few weights, and a tokenizer whose pieces are letters."""
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz!,."]
+    tokenizer = T5TokenizerFast(
+        vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)],
+        extra_ids=0,
+        model_max_length=512,
+    )
+    config = T5Config(
+        vocab_size=48,
+        d_model=96,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+    )
+    return T5EncoderModel(config), tokenizer
 
 
 def tiny_unet(kind: str):
@@ -451,6 +573,9 @@ def tiny_unet(kind: str):
     )
 
 
+VAE_SCALES = {"sdxl": 0.13025, "sd3": 1.5305, "sd3-": 1.5305}
+
+
 def tiny_vae(kind: str):
     from diffusers import AutoencoderKL
 
@@ -461,7 +586,8 @@ def tiny_vae(kind: str):
         norm_num_groups=4,
         latent_channels=4,
         sample_size=32,
-        scaling_factor=0.13025 if kind == "sdxl" else 0.18215,
+        scaling_factor=VAE_SCALES.get(kind[:4], 0.18215),
+        shift_factor=0.0609 if kind.startswith("sd3") else None,
     )
 
 
@@ -516,7 +642,7 @@ def adapter(base, tmp_path_factory) -> Path:
 
     folder, generator = tmp_path_factory.mktemp("run") / "adapter", torch.Generator().manual_seed(1)
     with threads(1):
-        unet = base.unet()
+        unet = base.denoiser()
         add_lora(unet, rank=4, alpha=4.0, seed=0)
         for name, parameter in unet.named_parameters():
             if "lora_B" in name:
@@ -534,7 +660,7 @@ def add_run_on_another_base(base) -> Callable[[Path], None]:
     def call(outputs: Path):
         run = Run(outputs / "elsewhere")
         run.update(stages={"train": {"status": "done"}})
-        unet = base.unet()
+        unet = base.denoiser()
         add_lora(unet, rank=2, alpha=2.0, seed=0)
         metadata = {"base": "another-base", "base_hash": "0123456789abcdef" * 4, "w_train": W}
         save_adapter(run.adapter, unet, metadata)

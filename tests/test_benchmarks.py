@@ -4,6 +4,7 @@ import importlib.util
 import json
 
 import pytest
+import torch
 
 from nbs_lib.files import ROOT
 
@@ -48,6 +49,50 @@ def test_training_s_speed_is_shown_with_its_ratios(page, tmp_path):
         "A processor, 2 cores, 23.5 GiB, no GPU; torch 2.13.0; 2026-01-02" in text
         and "bench-train" in text
     )
+
+
+def test_operations_are_counted_beside_those_of_earlier_commits(page, tmp_path):
+    now = {"operations": 3000, "dtype_copies": 13, "gib": 80.0}
+    before = {"operations": 6000, "dtype_copies": 2000, "gib": 160.4}
+    compiled = {"graphs": 3, "operations": 70, "graph_breaks": 0, "recompiles": 1}
+    result = {
+        "batch": 8,
+        "before": {"abc1234": {"live": before, "cached": before}},
+        "eager": {"live": now, "cached": now},
+        "compiled": {"live": compiled},
+    }
+    page.save("operations", MADE | result)
+    text = (tmp_path / "README.md").read_text()
+    assert "| live, at abc1234 | 6,000 | 2,000 | 160 |\n| live, now | 3,000 | 13 | 80 |" in text
+    assert "a live step is 3 graphs and 70 operations" in text and "1 recompilations" in text
+
+
+def test_operations_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    operations = importlib.import_module("operations")
+    x = torch.ones(2, 4)
+    with operations.OperationCounter() as counter:
+        flat = x.view(8)[:4].t()
+        total = (flat + 1).sum()
+        half = x.to(torch.bfloat16)
+        x.clone()
+        torch.empty(5)
+    assert (counter.operations, counter.dtype_copies) == (4, 1), "views launch nothing"
+    sums = 4 * (4 + 4) + 4 * (4 + 1)
+    copies = (32 + 16) + (32 + 32)
+    assert counter.bytes == sums + copies
+    assert float(total) == 8 and half.dtype == torch.bfloat16
+
+
+def test_steps_are_shown_with_and_without_the_engine(page, tmp_path):
+    seconds = {"plain": 0.5, "ZeRO 0": 0.51, "ZeRO 0, compiled whole": 0.4}
+    page.save(
+        "steps",
+        MADE | {"seconds_a_step": seconds, "before": "abc1234", "seconds_before": {"plain": 0.6}},
+    )
+    text = (tmp_path / "README.md").read_text()
+    assert "| plain | 0.500 | 1.00 | 0.600 |\n| ZeRO 0 | 0.510 | 1.02 | – |" in text
+    assert "*Before*: commit abc1234." in text
 
 
 def test_ranks_are_a_row_for_each_preset(page, tmp_path):
@@ -99,9 +144,9 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
         "changed_encoded": 1,
     }
     memory = {"above_mib": {"10": 100.0, "100": 105.0}, "time_ratio": 9.5}
-    page.save(
-        "prepare", MADE | {"rates": rates, "again": again, "memory": memory, "reading": 300_000.0}
-    )
+    scale = {"10": {"seconds": 5.0, "mib": 900.0}, "100": {"seconds": 50.0, "mib": 910.0}}
+    prepared = {"rates": rates, "again": again, "memory": memory, "reading": 300_000.0}
+    page.save("prepare", MADE | prepared | {"scale": scale})
     rate, score = (
         {"rate": 0.9, "low": 0.85, "high": 0.95},
         {"value": 72.5, "low": 70.0, "high": 75.0},
@@ -133,15 +178,20 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
         "cached, ZeRO 0": {"examples_per_s": 9.0, "peak_mib": 10240.0, "share_of_matmul": 0.42},
         "live, ZeRO 3": {"failed": "took more than 120 s"},
     }
+    profile = {"launches_a_step": 7000.4, "copies": 0.281, "gaps": 0.33, "largest": {"gemm": 0.4}}
+    sides["cached, ZeRO 0"]["profile"] = profile
+    sampling = {
+        "guided, bf16": {"pictures_per_s": 1.5, "seconds_until_ready": 4.2, "difference": 0.0042}
+    }
     memory = {"planned_mib": 3000.0, "measured_mib": 3100.4}
     page.save(
         "gpu",
         MADE
         | {
             "sides": sides,
+            "sampling": sampling,
             "skipped": ["live, ZeRO 0, compiled"],
             "memory": memory,
-            "demo_seconds": 88.0,
         },
     )
     text = (tmp_path / "README.md").read_text()
@@ -153,6 +203,7 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     assert (
         "About 31 s a step" in text and "22000 MiB by the same plan, so ours is 0.23 of it" in text
     )
+    assert "10 examples in 5 s and 900 MiB, 100 in 50 s and 910 MiB" in text
     assert "0.83 of a bare loop" in text and "80 times faster" in text and "105 MiB at 100" in text
     assert (
         "50 headless comparisons in a row: 0 failed, 1 hung; 15.0 s each" in text
@@ -167,6 +218,8 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
         "| cached, ZeRO 0 | 9.00 | 4.50 | 10.0 GiB | 42 % |" in text
         and "| live, ZeRO 3 | took more than 120 s |" in text
     )
+    assert "cached, ZeRO 0: 7000 launches a step, 28 % of the kernels' time copies, 33 %" in text
+    assert "| guided, bf16 | 1.50 | 4 | 0.42 % |" in text
     assert "Skipped: live, ZeRO 0, compiled." in text and "3000 MiB planned, 3100 measured" in text
 
 

@@ -32,10 +32,10 @@ COMMANDS = {
     "import-linter",
     "ipykernel",
     "jupyterlab",
+    "mlflow-skinny",
     "nbstripout",
     "pytest-xdist",
     "ruff",
-    "tensorboard",
 }
 """Packages that are run, or used by others; no line of ours imports them."""
 

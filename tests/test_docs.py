@@ -47,6 +47,7 @@ PAGES = [
     "running",
     "comparing",
     "choosing",
+    "without-a-checkout",
 ]
 """In the order in which their commands are executed: the second and third use the first's run."""
 PAGES += ["concepts", "data", "how-it-works", "reference-arguments", "what-is-trusted"]
@@ -224,7 +225,7 @@ def test_every_command_is_one_with_parameters_that_are_allowed(page, line, tmp_p
     """Commands that need a GPU or a cluster are parsed as well."""
     program, *arguments = shlex.split(line, comments=True)
     if program != "onepass":
-        assert program in ("make", "source", "sbatch", "kubectl")
+        assert program in ("make", "source", "sbatch", "kubectl", "hf", "pip", "python3", "cd")
         return
     if "--help" in arguments:
         return
@@ -437,7 +438,7 @@ def too_large(world: World) -> str:
 
 
 def ended(world: World) -> str:
-    from nbs_lib.train.errors import LaunchError, first_failure
+    from nbs_lib.launch.errors import LaunchError, first_failure
 
     (world.folder / "run.json").write_text("{}")
     return as_printed(LaunchError(first_failure(world.folder, {1: -signal.SIGKILL})))
@@ -447,7 +448,7 @@ def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
     """Return a function that gives the error of `check_machine` on a patched machine."""
 
     def call(world: World) -> str:
-        from nbs_lib.train.launch.preflight import check_machine
+        from nbs_lib.launch.preflight import check_machine
 
         for name, value in patches.items():
             world.patch.setattr(name, value)
@@ -457,14 +458,14 @@ def machine(patches: dict[str, object], **parameters) -> Callable[[World], str]:
 
 
 def too_many(world: World) -> str:
-    from nbs_lib.train.launch.preflight import process_count
+    from nbs_lib.launch.preflight import process_count
 
     world.patch.setattr(torch.cuda, "device_count", lambda: 4)
     return raised(process_count, Train(num_processes=8))
 
 
 def taken(world: World) -> str:
-    from nbs_lib.train.launch.preflight import port_of
+    from nbs_lib.launch.preflight import port_of
 
     with socket.socket() as other:
         other.bind(("", 0))
@@ -510,7 +511,7 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "A value that does not fit": typed("run", "demo", "-p", "train.steps=many"),
     "A stage was left out": typed("run", "demo", "-p", "steps=5"),
     "Values that do not go together": typed(
-        "run", "demo", "-p", "train.mixed_precision=fp16", "-p", "train.zero_stage=2"
+        "run", "demo", "-p", "train.optimizer=prodigy", "-p", "train.zero_stage=2"
     ),
     "A sweep of one value": typed("sweep", "demo", "-p", "train.rank=4"),
     "A run that is not there": typed("show", "demmo"),
@@ -536,7 +537,7 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "fp16 without a GPU": machine({}, mixed_precision="fp16"),
     "A package is missing": machine(
         {
-            "nbs_lib.train.launch.preflight.importlib": SimpleNamespace(
+            "nbs_lib.launch.preflight.importlib": SimpleNamespace(
                 util=SimpleNamespace(find_spec=lambda name: None)
             )
         },

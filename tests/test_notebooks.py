@@ -13,11 +13,14 @@ from nbs_lib.config import NOTEBOOKS
 from nbs_lib.config import __main__ as writer
 from nbs_lib.config.stage import defaults
 from nbs_lib.files import ROOT
+from nbs_lib.reference import colab
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 START = "0_start"  # it shows what there is, and so has no parameters
-WITH_PARAMETERS = [path for path in PATHS if path.stem != START]
-by_name = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+WHOLE = "colab"  # it is written from the three stages'
+OWN = [path for path in PATHS if path.stem != WHOLE]
+WITH_PARAMETERS = [path for path in OWN if path.stem != START]
+by_name = pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
 with_parameters = pytest.mark.parametrize("path", WITH_PARAMETERS, ids=lambda path: path.stem)
 
 
@@ -28,7 +31,21 @@ def parameters_cell(path: Path) -> str:
 
 
 def test_the_notebooks_are_there():
-    assert {path.stem for path in PATHS} == {START, *NOTEBOOKS}
+    assert {path.stem for path in PATHS} == {START, WHOLE, *NOTEBOOKS}
+
+
+def test_the_notebook_for_colab_is_written_from_the_three():
+    path = ROOT / "notebooks" / colab.NAME
+    assert path.read_text() == colab.notebook(), "python -m nbs_lib.reference writes it"
+    nbformat.validate(whole := nbformat.read(path, 4))
+    text = "\n".join(cell.source for cell in whole.cells)
+    for name in ("1_prepare", "2_train", "3_compare"):
+        cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+        code = [cell.source for cell in cells[4:] if cell.cell_type == "code"]
+        assert len(code) > 3 and sum(source in text for source in code) >= len(code) - 1
+    installs = [line for line in text.splitlines() if line.startswith(("%", "!"))]
+    assert installs == ["%pip install -q {wheel}"] and "slider" not in text.partition("##")[2]
+    assert all(not cell.get("outputs") for cell in whole.cells)
 
 
 @with_parameters

@@ -21,13 +21,15 @@ outputs/cache/KEY/
   answers/NAME.safetensors   on request: the teacher's predictions for a shard, see
                              `prepare/encode/teacher_cache.py`
   contact_sheet.png          some of the cropped pictures with their captions
-  as_trained.png             some pictures before and after the crop, and decoded by the VAE
+  as_trained.png             pictures before and after the crop, and decoded by the VAE: those of
+                             `reconstruction` that lose most
   example.png                the first of them, with its latents; its caption is in the file
 
 cache.json has key, base (its name), revision, base_hash, resolution, examples, captions (m),
 captions_cut, text_shape [tokens, width], shapes {"c h w": examples}, shards [{name, rows, shape
 [c, h, w], answers}], texts [{name, rows}], negative, answers (the request, or null), images (false
-without latents), spaces {content: hash}, files {name: SHA-256}. It holds no time and no path of the
+without latents), spaces {content: hash}, files {name: SHA-256}, reconstruction {id: PSNR in dB of
+what the VAE makes of some pictures, the worst first}. It holds no time and no path of the
 machine, so the same cache built again is the same, file for file. Rows from an older cache were
 encoded in other batches and may differ in their last bit.
 
@@ -94,6 +96,7 @@ METADATA_FIELDS = {
     "images": bool,
     "spaces": dict,
     "files": dict,
+    "reconstruction": dict,  # empty in caches of earlier versions, which have none
 }
 MAX_METADATA_SIZE = 32 << 20  # bytes of cache.json, which has a line for each file
 N_TIMESTEPS = 1000  # of a noise schedule; the teacher's predictions are at timesteps below it
@@ -201,7 +204,7 @@ def read_cache_metadata(folder: Path) -> dict[str, Any]:
     """
     try:
         # a cache may be copied from elsewhere, so its content is checked like any foreign file
-        meta = read_json(folder / META, MAX_METADATA_SIZE)
+        meta = {"reconstruction": {}} | read_json(folder / META, MAX_METADATA_SIZE)
         if not _is_complete(meta):
             raise TypeError
     # one error for all damage: the remedy is the same, a new build
@@ -215,6 +218,8 @@ def _is_complete(meta: dict[str, Any]) -> bool:
         return False
     # its files are opened and hashed: a name must not lead out of the cache
     if not all(map(is_plain_relative, meta["files"])):
+        return False
+    if not all(isinstance(ratio, float) for ratio in meta["reconstruction"].values()):
         return False
     names = [shard["name"] for shard in (*meta["shards"], *meta["texts"])]
     return all(isinstance(text, str) for text in (*names, *meta["files"].values()))

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from ..files import ROOT
+from ..project import IN_CHECKOUT, ROOT, SHIPPED
 from .app import AsJson, app, echo, exit_with, print_result, report_errors
 
-INSTALL = f"{sys.executable} -m pip install -c constraints.txt"
+# the versions that were tested, and the installed Onepass with them
+CONSTRAINTS = (ROOT if IN_CHECKOUT else SHIPPED) / "constraints.txt"
+INSTALL = f"{sys.executable} -m pip install -c {CONSTRAINTS.name if IN_CHECKOUT else CONSTRAINTS}"
+ITSELF = "-e ." if IN_CHECKOUT else "onepass"
 CUDA = "import torch, json; torch.zeros(1, device='cuda'); print(json.dumps(torch.version.cuda))"
 DEEPSPEED = "import deepspeed, json; print(json.dumps(deepspeed.__version__))"
 
@@ -47,18 +50,31 @@ def doctor(as_json: AsJson = False):
 
 def run_checks() -> Iterator[Finding]:
     """Yield each finding as soon as its check is done."""
-    # imported here: every command imports this module
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    yield check_python(*re.findall(r"3\.(\d+)", project["requires-python"]))
-    yield check_packages(project["dependencies"])
+    python, dependencies = requirements()
+    # a wheel's metadata names the upper end first
+    yield check_python(*sorted(re.findall(r"3\.(\d+)", python), key=int))
+    yield check_packages(dependencies)
     yield check_compiler()
     yield check_gpus()
     yield from check_space()
     yield check_deepspeed()
     yield check_hub()
     yield list_models()
+
+
+def requirements() -> tuple[str, list[str]]:
+    """Return the range of Python, and the packages that Onepass depends on."""
+    # imported here: every command imports this module
+    from importlib.metadata import metadata, requires
+
+    if IN_CHECKOUT:
+        import tomllib
+
+        # the metadata of an editable installation may be older
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+        return project["requires-python"], project["dependencies"]
+    core = [line for line in requires("onepass") if "extra ==" not in line]
+    return metadata("onepass")["Requires-Python"], core
 
 
 def _finding(
@@ -83,7 +99,7 @@ def check_packages(dependencies: list[str]) -> Finding:
     """Check the installed packages against the versions that were tested."""
     from importlib.metadata import PackageNotFoundError, version
 
-    lines = (ROOT / "constraints.txt").read_text("utf-8").lower().splitlines()
+    lines = CONSTRAINTS.read_text("utf-8").lower().splitlines()
     pins = dict(line.replace("_", "-").split("==") for line in lines if "==" in line)
     wrong = []
     for dependency in dependencies:
@@ -97,7 +113,10 @@ def check_packages(dependencies: list[str]) -> Finding:
         if installed != pin:
             wrong.append(f"{name} {installed}, tested with {pin}")
     result = "; ".join(wrong) or f"{len(dependencies)}, as tested"
-    return _finding("packages", not wrong, result, f"{INSTALL} -e .")
+    # platforms bring their own torch, which the range allows
+    others = [line for line in wrong if not line.startswith("torch ")]
+    other = "wrong" if others else "note"
+    return _finding("packages", not wrong, result, f"{INSTALL} {ITSELF}", other)
 
 
 def check_compiler() -> Finding:

@@ -121,7 +121,7 @@ def _print_run(finished: Any, as_json: bool, stage: str = "compare"):
     from ..pipeline.runs.show import next_steps
     from ..pipeline.runs.table import run_values
 
-    # another host than the first has only joined a training
+    # another host than the first has only joined some stages
     if finished is not None:
         lines = [*headline(finished, stage).splitlines(), "", *next_steps(finished, command_name())]
         print_result(run_values(finished), lines, as_json)
@@ -168,15 +168,15 @@ def _write_run_job(
     as_json: bool,
 ):
     """Write a run's job for a cluster."""
-    from ..pipeline.cluster import PORT, Job
+    from ..pipeline.cluster import PORT, SHARED_STAGES, Job, node_count
     from ..pipeline.paths import run_folder
     from ..pipeline.recipes import configs, find_recipe
 
     path = find_recipe(recipe)
     folder = run_folder(name or path.stem)
     # the job sets the port; without one, several hosts are refused here
-    checked = [f"train.master_port={PORT}", *overrides]
-    train = configs(recipe, folder, checked, seed)["train"]
+    ports = [f"{stage}.master_port={PORT}" for stage in SHARED_STAGES]
+    stages = configs(recipe, folder, [*ports, *overrides], seed)
     # the port is not among the options: the job adds its own
     options = ["--name", folder.name]
     for override in overrides:
@@ -184,7 +184,8 @@ def _write_run_job(
     # seed 0 is a seed
     if seed is not None:
         options += ["--seed", str(seed)]
-    job = Job(folder.name, folder, path, [options], train.num_nodes, train.num_processes)
+    processes = stages["train"].num_processes
+    job = Job(folder.name, folder, path, [options], node_count(stages), processes)
     print_job(on, job, [], as_json)
 
 

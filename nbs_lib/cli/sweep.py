@@ -67,19 +67,19 @@ def _write_sweep_job(
 ):
     """Write a sweep's job for a cluster."""
     from ..config.validation import ParameterError
-    from ..pipeline.cluster import PORT, Job
+    from ..pipeline.cluster import PORT, SHARED_STAGES, Job, node_count
     from ..pipeline.paths import run_folder
     from ..pipeline.recipes import configs
     from ..pipeline.sweep.sweep import plan_sweep, sweep_name
 
     # as for one run: the job sets the port
-    overrides = [f"train.master_port={PORT}", *overrides]
+    overrides = [*(f"{stage}.master_port={PORT}" for stage in SHARED_STAGES), *overrides]
     path, _, members = plan_sweep(recipe, overrides, name or None, jobs, seed)
     folder = run_folder(sweep_name(path, name or None))
     needs = set()
     for member in members:
-        train = configs(str(path), folder, member.parameters, seed)["train"]
-        needs.add((train.num_nodes, train.num_processes))
+        stages = configs(str(path), folder, member.parameters, seed)
+        needs.add((node_count(stages), stages["train"].num_processes))
     if len(needs) > 1:
         # a cluster gives all indices of an array the same resources
         parameters = "train.num_nodes and train.num_processes"

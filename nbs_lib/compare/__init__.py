@@ -3,6 +3,7 @@
 evaluate      the pictures of every contender, and the numbers
 measured_set  the prompts whose pictures are measured
 own_pictures  a fine-tuning's own pictures, beside what is drawn for their captions
+published_scores   PickScore, HPS v2.1, CMMD and FD-DINOv2, by models of their own
 measurements  costs, caption accuracy, scores, diversity and fidelity
 sampling      contenders through stock pipelines, and the cache of their pictures
 metrics       image metrics, models that see pictures, confidence intervals, effective guidance
@@ -58,7 +59,9 @@ def compare(config: Compare) -> Comparison:
     run.require("train")
     config.file_prompts  # noqa: B018
     with run.stage(config) as record:
-        sampler = load_sampler(run, config.batch_size, config.tuned_steps, config.scheduler)
+        sampler = load_sampler(
+            run, config.batch_size, config.tuned_steps, config.scheduler, config.mixed_precision
+        )
         cache = SampleCache(run.samples, sampler, write_above_bar)
         # the old comparison stays until the new one is complete
         with atomic_folder(run.compare, replace=True) as folder, no_truncation_warnings():

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..config import Compare
+from ..models import StableDiffusion
 from ..run.progress_bar import progress_bar, write_above_bar
 from ..run.run import Run
 from .measured_set import SHOWN, MeasuredSet, draw_references, measured_set
@@ -31,6 +32,7 @@ from .own_pictures import (
     measure_likeness,
     read_own_examples,
 )
+from .published_scores import load_scores, measure_published_scores
 from .sampling.grid import grid_cells, sample_grid
 from .sampling.sample_cache import SampleCache
 from .sampling.sampler import Sampler
@@ -62,8 +64,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
     """
     sampler = cache.sampler
     resolver = sampler.resolver
-    clip = load_clip(config.clip, sampler.base)
-    vision = load_vision_model(config.features) if config.features else None
+    models = load_models(config, sampler.base)
     cuts = report_cut_prompts(config.prompts + config.file_prompts, sampler.base.tokenizer())
     cells = grid_cells(resolver, config)  # refuses axes before anything is sampled
     settings = [
@@ -93,7 +94,7 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
             grid = sample_grid(cache, cells, config)
         if examples:
             own = draw_own_captions(cache, settings, examples)
-    quality, whole = measure_quality(scored, measured, clip, vision, resolver.objective)
+    quality, whole = measure_quality(scored, measured, models, resolver.objective)
     diversities = measure_diversity(samples, prompts)
     contenders = {}
     for name in config.contenders:
@@ -107,38 +108,56 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
             "time_ratio": costs["tuned"]["seconds"] / costs["guided"]["seconds"],
             "nfe_ratio": costs["tuned"]["nfe"] / costs["guided"]["nfe"],
             "cut_prompts": cuts,
-            "own": measure_likeness(own, vision or clip) if own else None,
+            "own": measure_likeness(own, models.vision or models.clip) if own else None,
         }
     )
     return Evaluation(sampler, config, prompts, seeds, samples, grid, own, results)
 
 
+class Models(NamedTuple):
+    """The models that see a comparison's pictures.
+
+    clip, vision: None for no CLIP scores, and for the CLIP's features in place of the vision
+        model's
+    scores: of the published scores, by their names
+    """
+
+    clip: Clip | None
+    vision: VisionModel | None
+    scores: dict[str, Clip | VisionModel]
+
+
+def load_models(config: Compare, base: StableDiffusion) -> Models:
+    """Return the models that the parameters name. Errors: ClipError; VisionModelError."""
+    vision = load_vision_model(config.features) if config.features else None
+    return Models(load_clip(config.clip, base), vision, load_scores(config.parsed_scores))
+
+
 def measure_quality(
-    samples: SamplesByName,
-    measured: MeasuredSet,
-    clip: Clip | None,
-    vision: VisionModel | None,
-    objective: str,
+    samples: SamplesByName, measured: MeasuredSet, models: Models, objective: str
 ) -> tuple[dict[str, dict], dict]:
     """Return what the pictures of each contender are worth, and what holds for all of them.
 
     samples: of the measured prompts
-    clip, vision: None for no scores, and for the CLIP's features in place of the vision model's
     """
+    clip, vision, score_models = models
+    prompts = measured.prompts
     rates, recovered = measure_caption_accuracy(samples, measured.captions, objective)
     reference = draw_references(measured.captions) if measured.captions else None
     clip_features = measure_features("scores", samples, clip) if clip else {}
-    scores, reference_set = measure_scores(clip_features, measured.prompts, clip, reference)
+    scores, reference_set = measure_scores(clip_features, prompts, clip, reference)
     features = measure_features("features", samples, vision) if vision else clip_features
-    fidelity = measure_fidelity(samples, measured.prompts, features)
+    fidelity = measure_fidelity(samples, prompts, features)
+    published, facts = measure_published_scores(score_models, samples, prompts, reference)
     quality = {}
     for name in samples:
         values = {"caption_first": rates.get(name), "fidelity": fidelity[name]}
-        quality[name] = values | scores.get(name, {})
+        quality[name] = values | scores.get(name, {}) | {"scores": published[name]}
     model = vision or clip
     return quality, {
         "clip": clip.name if clip else None,
         "set": reference_set,
+        "scores": facts,
         "measured_on": measured.source,
         "features": model.name if model else None,
         "guidance_recovered": recovered,
@@ -155,6 +174,7 @@ def settings_of(sampler: Sampler, config: Compare) -> dict:
     return {
         "base": base.name,
         "base_origin": base.origin,
+        "base_options": base.load_options,
         "base_hash": base.hash,
         "objective": resolver.objective,
         "whole_model": resolver.full_model,
@@ -165,6 +185,8 @@ def settings_of(sampler: Sampler, config: Compare) -> dict:
         "resolution": sampler.resolution,
         "scheduler": config.scheduler or type(sampler.pipelines.pipe.scheduler).__name__,
         "adapter_scale": config.adapter_scale,
+        "mixed_precision": config.mixed_precision,
+        "precision_difference": sampler.pipelines.precision_difference,
         "seeds": config.seeds,
     }
 

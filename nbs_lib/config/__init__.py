@@ -8,6 +8,8 @@ compare      parameters of 3_compare and of the playground
 contenders   names of contenders, such as "guided at 3", parsed
 fields       default, range, meaning and group of one parameter
 grid_axes    axes of a grid of pictures, such as "steps: 5 | 25", parsed
+hosts        parameters of a stage that several hosts work on together
+measuring/   what a comparison measures: prompts of a file, scores with their models
 picturebook  parameters of picturebook
 prepare      parameters of 1_prepare
 stage        base class of the dataclasses, with its checks

@@ -1,14 +1,14 @@
 """Parameters of `3_compare.ipynb` and of the playground."""
 
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
-from ..files import ROOT
-from ..untrusted_files import read_text
 from .contenders import CONTENDERS, SCHEDULERS, Contender, parse_contender
 from .fields import group
 from .grid_axes import Axis, parse_axes
+from .measuring.prompts_file import read_prompts
+from .measuring.scores import ALLOWED as ALLOWED_SCORES
+from .measuring.scores import parse_scores
 from .stage import (
     Stage,
     check_range,
@@ -101,6 +101,10 @@ class Compare(Stage):
     # below 0 the adapter is subtracted
     adapter_scale: float = sampling(1.0, "Strength of the adapter, λ.", ge=-10.0, le=10.0)
     batch_size: int = sampling(20, "Pictures sampled at once.", ge=1, le=4096)
+    mixed_precision: Literal["no", "bf16", "fp16"] = sampling(
+        "no",
+        "UNet's arithmetic: no (fp32), bf16 or fp16. The results state their distance from fp32.",
+    )
 
     captions: int = measuring(
         150,
@@ -111,9 +115,10 @@ class Compare(Stage):
     )
     prompts_file: str = measuring(
         "",
-        "Text file of prompts whose pictures are measured in place of the captions. It has one on "
-        "each line; empty lines and those that begin with # are left out.",
-        allowed="empty, or a text file",
+        "File of prompts whose pictures are measured in place of the captions. A text file has one "
+        "on each line; empty lines and those that begin with # are left out. A benchmark's .jsonl "
+        "has them in prompt, a .tsv in its column Prompt.",
+        allowed="empty, or a text file, a .jsonl or a .tsv",
     )
     clip: str = measuring(
         "auto",
@@ -124,9 +129,15 @@ class Compare(Stage):
     )
     features: str = measuring(
         "",
-        "Folder of a vision model, such as DINOv2, in whose features the distance to guided is "
-        "measured. Empty takes the CLIP.",
-        allowed="empty, or a folder",
+        "Vision model, such as DINOv2, in whose features the distance to guided is measured. "
+        "It is a folder or a hub id; empty takes the CLIP.",
+        allowed="empty, a folder or a hub id",
+    )
+    scores: list[str] = measuring(
+        [],
+        "Scores by models of their own: pickscore, hpsv2.1, cmmd, fd_dinov2. Each is NAME: MODEL, "
+        'such as "pickscore: models/pickscore"; see nbs_lib/config/measuring/scores.py.',
+        allowed=ALLOWED_SCORES,
     )
     dial_at: list[float] = measuring(
         [],
@@ -147,10 +158,11 @@ class Compare(Stage):
         # pydantic's limits would be those of the list, not of its items
         if len(set(scales)) < len(scales) or not all(1 < scale <= 50 for scale in scales):
             reject("dial_at", scales, SCALES)
-        try:
-            self.grid_axes  # noqa: B018
-        except ValueError as failure:
-            raise ParameterError(str(failure), "axes") from None
+        for name, parsed in (("axes", "grid_axes"), ("scores", "parsed_scores")):
+            try:
+                getattr(self, parsed)
+            except ValueError as failure:
+                raise ParameterError(str(failure), name) from None
 
     def _check_contenders(self):
         try:
@@ -171,30 +183,17 @@ class Compare(Stage):
     @cached_property
     def file_prompts(self) -> list[str]:
         """The prompts of `prompts_file`, [] without one. Errors: ParameterError."""
-        if not self.prompts_file:
-            return []
-        try:
-            text = read_text(ROOT / Path(self.prompts_file).expanduser())
-        except FileNotFoundError:
-            raise self._prompts_error("there is no such file") from None
-        except OSError as failure:
-            raise self._prompts_error(failure.strerror) from None
-        except ValueError as failure:
-            raise self._prompts_error(str(failure)) from None
-        lines = [" ".join(line.split()) for line in text.splitlines()]
-        prompts = [line for line in lines if line and not line.startswith("#")]
-        if not prompts:
-            raise self._prompts_error("it has no prompts")
-        return prompts
-
-    def _prompts_error(self, problem):
-        allowed = "allowed is a text file in UTF-8 with a prompt on each line"
-        return ParameterError(f"given {self.prompts_file!r}: {problem}; {allowed}", "prompts_file")
+        return read_prompts(self.prompts_file) if self.prompts_file else []
 
     @cached_property
     def grid_axes(self) -> list[Axis]:
         """The axes of the grid. Errors: ValueError, with the allowed forms."""
         return parse_axes(self.axes)
+
+    @cached_property
+    def parsed_scores(self) -> dict[str, str]:
+        """The model of each score. Errors: ValueError, with the allowed forms."""
+        return parse_scores(self.scores)
 
 
 @parameters

@@ -29,14 +29,21 @@ CONTENDERS = ("unguided", "guided", "tuned")
 # guidance scale of a hybrid's guided steps: low, because tuned weights hold the teacher's already
 SPLIT_CONTENDER = 1.5
 ENGINES = ("eager", "compile", "deepspeed")
-# diffusers' schedulers that a base may be sampled with
-SCHEDULERS = (
+# diffusers' schedulers that a diffusion may be sampled with, and a flow
+DIFFUSION_SAMPLERS = (
     "DDIMScheduler",
     "EulerDiscreteScheduler",
     "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler",
     "LCMScheduler",
 )
+FLOW_SAMPLERS = (
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchLCMScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+)
+SCHEDULERS = tuple(dict.fromkeys(DIFFUSION_SAMPLERS + FLOW_SAMPLERS))
 # of these schedulers, "" for the base's own
 TIMESTEP_SPACINGS = ("", "leading", "linspace", "trailing")
 KINDS = re.compile(r"unguided|guided|tuned|(selective|hybrid)-([1-9]\d?)")

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from .fields import group
+from .hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
 from .stage import Stage, check_range, parameters, replacement, run_folder, run_group
 from .validation import reject
 
@@ -16,7 +17,6 @@ pictures = group("Images")
 filters = group("Filters")
 prior = group("Prior preservation", "finetune")
 teacher = group("Teacher cache", "guidance")
-machine = group("Processes")
 
 
 @parameters
@@ -29,9 +29,9 @@ class Prepare(Stage):
 
     base: str = examples(
         "embedded",
-        "Base: embedded, a folder in diffusers' layout, or a hub id.",
+        "Base: embedded, a folder in diffusers' layout, a .safetensors file or a hub id.",
         pattern=r"\S",
-        allowed="embedded, a folder or a hub id",
+        allowed="embedded, a folder, a .safetensors file or a hub id",
     )
     revision: str = examples(
         "", "Revision of a base on the hub: a branch, a tag or a commit. Empty takes its newest."
@@ -66,6 +66,12 @@ class Prepare(Stage):
         "Captions of a folder's images: files or names. "
         "These are text files beside the images, or the images' own names; "
         "a metadata table goes first.",
+    )
+    captioner: str = hub(
+        "",
+        "Model that drafts captions for images without one, such as BLIP or GIT. "
+        "A folder or a hub id of transformers' layout; empty leaves such images out.",
+        allowed="empty, a folder or a hub id",
     )
     template: str = hub(
         "",
@@ -145,14 +151,18 @@ class Prepare(Stage):
         4.0, "Guidance scale of the sampling whose steps are the trajectories.", ge=1.0, le=100.0
     )
 
-    num_processes: int = machine(
+    num_processes: int = hosts(
         0,
-        "Number of processes that encode. "
+        "Number of processes on each host that encode. "
         "0 takes one for each GPU, or one for each core on a machine without.",
         ge=0,
         le=1024,
     )
-    batch_size: int = machine(64, "Images encoded at once, in each process.", ge=1, le=4096)
+    batch_size: int = hosts(64, "Images encoded at once, in each process.", ge=1, le=4096)
+    num_nodes: int = host_count()
+    node_rank: int = host_number()
+    master_addr: str = main_address()
+    master_port: int = main_port()
 
     seed: int = run_group(
         0,
@@ -172,6 +182,7 @@ class Prepare(Stage):
         # without {} all captions would be equal
         if self.template and self.template.count("{}") != 1:
             reject("template", self.template, TEMPLATES)
+        check_hosts(self)
         # no image has a ratio below 1; 0 turns the filter off
         if self.max_aspect:
             check_range(self, "max_aspect", 1.0, 1000.0)

@@ -13,6 +13,10 @@ check        an export's pictures, compared with the run's
 kohya        the adapter's weights under kohya's names
 one_pass     the mark by which stock pipelines sample a merged export in one pass
 model_card   the card of an export
+guiders      the adapter's guidance as diffusers' guiders
+hub          a run's repository on the hub: its folder, and the upload
+hub_card     the card of that repository
+space        a Gradio app of a run, ready for a Space; space_app.py.txt is its source
 """
 
 from .exporter import export

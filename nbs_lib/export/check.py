@@ -8,10 +8,10 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
-from ..compare.sampling.sampler import Sampler
+from ..compare.sampling.sampler import Sampler, seed_steps
 from ..config import REFERENCE_PROMPTS
 from ..images.convert import unit_to_uint8
-from ..models.sampling_recipe import scheduler_options
+from ..models.sampling_recipe import scheduler_options, step_options
 from .formats import Source, stock_pipeline
 from .kohya import ExportError
 
@@ -72,12 +72,14 @@ def draw_references(pipe: DiffusionPipeline, pixels: int, sampler: Sampler) -> n
     # its own configuration stays: it says how the base predicts
     scheduler_class = getattr(diffusers, recipe["scheduler"])
     pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **scheduler_options(recipe))
+    # the run's sampler draws its noise on the CPU as well
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in SEEDS]
+    seed_steps(pipe.scheduler, generators)
     images = pipe(
         PROMPTS,
-        num_inference_steps=recipe["steps"],
+        **step_options(recipe["scheduler"], recipe["timestep_spacing"], recipe["steps"]),
         guidance_scale=recipe["guidance_scale"],
-        # the run's sampler draws its noise on the CPU as well
-        generator=[torch.Generator("cpu").manual_seed(seed) for seed in SEEDS],
+        generator=generators,
         height=pixels,
         width=pixels,
         output_type="np",

@@ -54,12 +54,13 @@ def export(run: str | Path, to: str, out: str | Path | None = None) -> Path:
     with _without_new_parents(folder), atomic_folder(folder, replace=True) as part:
         WRITERS[to](part, source)
         (part / "README.md").write_text(export_card(to, metadata), encoding="utf-8")
-        _write_metadata(part, metadata)
+        write_metadata(part, metadata)
         check_pictures(part, to, source, expected, sampler)
     return folder
 
 
-def _write_metadata(folder: Path, metadata: dict):
+def write_metadata(folder: Path, metadata: dict):
+    """Write onepass.json of an export, whose other files are complete."""
     # the next export into this folder may replace these files, and no others
     files = sorted([path.name for path in folder.iterdir()] + [METADATA_FILE])
     text = json.dumps(metadata | {"files": files}, indent=1, ensure_ascii=False)

@@ -16,6 +16,8 @@ from ..models import StableDiffusion
 from ..models.lora.metadata import LORA_FILE, METADATA_KEY
 from ..models.sampling_recipe import holds_guidance
 from ..run.run import Run
+from .comfyui import comfyui_metadata, comfyui_weights
+from .guiders import write_guiders
 from .kohya import kohya_metadata, kohya_weights
 from .one_pass import mark_guidance_as_embedded
 
@@ -45,20 +47,26 @@ class Source:
 
 
 def write_diffusers(part: Path, source: Source):
-    """Write the run's own weights, with the facts in the header."""
+    """Write the run's own weights, with the facts in the header, and the guiders beside them."""
     with safe_open(source.run.adapter / LORA_FILE, "pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}
         metadata = file.metadata()
     # the run's header stays, because its lora_adapter_metadata holds the scales
     save_file(weights, part / LORA_FILE, metadata | source.header)
+    write_guiders(part, source.facts)
 
 
 def write_kohya(part: Path, source: Source):
     """Write one file, named after the run."""
-    unet = _load_with_adapter(source.base, source.run.adapter, LORA_FILE).unet
-    weights = kohya_weights(unet, source.facts["train"].get("alpha"))
-    width = unet.config.cross_attention_dim
-    metadata = kohya_metadata(weights, width, source.base, source.facts["name"], source.pixels)
+    pipe = _load_with_adapter(source.base, source.run.adapter, LORA_FILE)
+    denoiser = source.base.denoiser_of(pipe)
+    if source.base.denoiser_part == "transformer":
+        weights = comfyui_weights(denoiser)
+        metadata = comfyui_metadata(source.facts["name"], source.pixels)
+    else:
+        weights = kohya_weights(denoiser, source.facts["train"].get("alpha"))
+        width = denoiser.config.cross_attention_dim
+        metadata = kohya_metadata(weights, width, source.base, source.facts["name"], source.pixels)
     metadata["modelspec.usage_hint"] = source.facts["usage"]
     save_file(weights, part / source.kohya_file, metadata | source.header)
 
@@ -67,11 +75,11 @@ def write_merged(part: Path, source: Source):
     """Write the whole pipeline, without the base's path on this machine."""
     pipe = _load_with_adapter(source.base, source.run.adapter, LORA_FILE)
     # the text encoders have no adapter
-    pipe.fuse_lora(components=["unet"])
+    pipe.fuse_lora(components=[source.base.denoiser_part])
     # otherwise the layers of PEFT would be saved, not the base's own
     pipe.unload_lora_weights()
     # a stock pipeline would guide a second time at its default scale
-    if holds_guidance(source.facts):
+    if holds_guidance(source.facts) and source.base.can_embed_guidance:
         mark_guidance_as_embedded(pipe.unet)
     with _without_bars():
         pipe.save_pretrained(part, safe_serialization=True)
@@ -87,8 +95,9 @@ def stock_pipeline(part: Path, to: str, source: Source) -> DiffusionPipeline:
         return _load_with_adapter(source.base, part, file)
     pipeline_class = source.base.pipeline_class
     # local files only: the hub is not asked for a file that is missing
+    options = {"use_safetensors": True, "local_files_only": True} | source.base.load_options
     with _without_bars():
-        return pipeline_class.from_pretrained(part, use_safetensors=True, local_files_only=True)
+        return pipeline_class.from_pretrained(part, **options)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def kohya_weights(
     """
     layers = {path: layer for path, layer in unet.named_modules() if isinstance(layer, LoraLayer)}
     # the alpha with which a layer's weights need no change
-    alphas = {path: _effective_alpha(layer) for path, layer in layers.items()}
+    alphas = {path: effective_alpha(layer) for path, layer in layers.items()}
     # all layers get one alpha, and lora_up the difference: diffusers 0.42 loses the alpha of an
     # attention layer if it differs from the others'
     alpha = float(trained_alpha or mode(alphas.values()))
@@ -66,7 +66,8 @@ def kohya_weights(
     return weights
 
 
-def _effective_alpha(layer: LoraLayer) -> float:
+def effective_alpha(layer: LoraLayer) -> float:
+    """Return the alpha that a layer's weights need no change for. Errors: ExportError for DoRA."""
     # unpacked like this, a second adapter on the layer is an error
     [adapter] = layer.lora_A
     if adapter in layer.lora_magnitude_vector:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ..config.contenders import CONTENDERS
 from ..models.checks.headers import FileError, read_header
 from ..models.lora.checks import AdapterError
-from ..models.lora.compatibility import unsupported_layers
+from ..models.lora.compatibility import TRANSFORMER_BLOCKS, unsupported_layers
 from ..models.lora.metadata import LORA_FILE, load_metadata
 from ..models.origin import front_matter, license_row
 from ..models.sampling_recipe import (
@@ -40,6 +40,18 @@ PROGRAMS = (
     f"layout. ComfyUI does not know the names in `{LORA_FILE}`: it says `lora key not loaded`, and "
     "draws the base's pictures."
 )
+# Of the names in SD 3's transformer.
+TRANSFORMER_TITLES = TITLES | {"kohya": "{kind} on `{base}` for ComfyUI and diffusers"}
+TRANSFORMER_PROGRAMS = (
+    "Which export is for which program: `kohya` for ComfyUI, in one file of the run's name; "
+    "`diffusers` for `load_lora_weights` of diffusers, whose file ComfyUI reads as well; `merged` "
+    "for all that load a whole pipeline in diffusers' layout, whose transformer's file ComfyUI "
+    "reads from `models/diffusion_models`. A1111 and sd-scripts have other layouts of this model."
+)
+COMFYUI = (
+    "Put `{name}.safetensors` into `models/loras` of ComfyUI, and set the CFG scale to "
+    "{guidance_scale:g}."
+)
 UNGUIDED = "diffusers leaves guidance out of this pipeline by itself, whatever `guidance_scale` is."
 MISSING_LAYERS = (
     "**{program} does not load {count} of this adapter's layers ({layers}), and gives no error: "
@@ -55,7 +67,7 @@ KOHYA = (
 def export_metadata(run: Run, layers: Iterable[str]) -> dict:
     """Return what is known of a run's adapter: its training, its use, and its comparison.
 
-    layers: of the base's UNet, to find those that other programs miss
+    layers: of the base's denoiser, to find those that other programs miss
 
     Errors: FileNotFoundError without an adapter; AdapterError if it is damaged.
     """
@@ -66,7 +78,7 @@ def export_metadata(run: Run, layers: Iterable[str]) -> dict:
     except FileError as failure:
         raise AdapterError(run.adapter, failure) from None
     # the layers that this adapter changes
-    adapted = {key.removeprefix("unet.").partition(".lora_")[0] for key in keys}
+    adapted = {key.partition(".")[2].partition(".lora_")[0] for key in keys}
     missed = {}
     for program, names in unsupported_layers(layers).items():
         if missing := [name for name in names if name in adapted]:
@@ -77,6 +89,7 @@ def export_metadata(run: Run, layers: Iterable[str]) -> dict:
         "usage": usage_text(facts),
         "train": facts.get("train", {}),
         "layers_missed": missed,
+        "transformer": any(name.startswith(TRANSFORMER_BLOCKS) for name in layers),
         "compared": comparison_results(run),
     }
 
@@ -109,29 +122,42 @@ def comparison_results(run: Run) -> dict | None:
 
 def export_card(to: str, facts: dict) -> str:
     """Return README.md of an export. facts: see `export_metadata`."""
-    kind = "DoRA" if facts["train"].get("method") == "dora" else "LoRA"
+    kind = kind_of_adapter(facts)
     # one mapping for all texts of the card
-    values = facts | sampling_recipe(facts) | {"kind": f"A {kind}", "kind_small": f"a {kind}"}
-    tags = ["text-to-image", "stable-diffusion", facts["objective"]]
-    relation = "finetune"
+    values = (
+        facts | sampling_recipe(facts) | {"kind": kind, "kind_small": kind.replace("A", "a", 1)}
+    )
     # a merged export is no LoRA any more
-    if to != "merged":
-        tags.insert(0, "lora")
-        relation = "adapter"
+    tags = card_tags(facts)[to == "merged" :]
+    relation = "finetune" if to == "merged" else "adapter"
     if to == "kohya":
-        text = [KOHYA.format(**values), *missing_layer_warnings(facts)]
+        place = COMFYUI if facts["transformer"] else KOHYA
+        text = [place.format(**values), *missing_layer_warnings(facts)]
     else:
         text = [usage_code(facts, "FOLDER", to == "merged")]
-    if to == "merged" and holds_guidance(facts):
+    # diffusers has no such mark for a transformer
+    if to == "merged" and holds_guidance(facts) and not facts["transformer"]:
         text.append(UNGUIDED)
+    titles = TRANSFORMER_TITLES if facts["transformer"] else TITLES
+    programs = TRANSFORMER_PROGRAMS if facts["transformer"] else PROGRAMS
     return CARD.format(
         **values,
         front=front_matter(facts, tags, relation),
         warning=warning(facts),
-        title=TITLES[to].format(**values),
-        text="\n\n".join([*text, PROGRAMS]),
-        rows="\n".join(f"| {name} | {value} |" for name, value in _rows(facts)),
+        title=titles[to].format(**values),
+        text="\n\n".join([*text, programs]),
+        rows="\n".join(f"| {name} | {value} |" for name, value in card_rows(facts)),
     )
+
+
+def kind_of_adapter(facts: dict) -> str:
+    """Return the kind of an adapter, at the beginning of a sentence."""
+    return "A DoRA" if facts["train"].get("method") == "dora" else "A LoRA"
+
+
+def card_tags(facts: dict) -> list[str]:
+    """Return the tags by which the hub sorts adapters."""
+    return ["lora", "text-to-image", "stable-diffusion", facts["objective"]]
 
 
 def missing_layer_warnings(facts: dict) -> list[str]:
@@ -143,7 +169,7 @@ def missing_layer_warnings(facts: dict) -> list[str]:
     return warnings
 
 
-def _rows(facts: dict) -> list[tuple[str, str]]:
+def card_rows(facts: dict) -> list[tuple[str, str]]:
     """Return the names and values of the card's table."""
     rows = [
         ("base", f"`{facts['base']}`"),

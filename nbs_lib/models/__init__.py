@@ -1,14 +1,21 @@
 """Bases and adapters on disk: found, checked, loaded, hashed, saved.
 
-loading              a base by name: `embedded`, a folder in diffusers' layout, or a hub id
+loading              a base by name: `embedded`, a folder in diffusers' layout, one file, a hub id
 stable_diffusion     StableDiffusion: SD 1.x and 2.x, and everything that depends on the family
 stable_diffusion_xl  StableDiffusionXL: the differences of SDXL
+stable_diffusion_3   StableDiffusion3: SD 3 and 3.5, flows with a transformer
+base_folder          a base's components, hashes and origin; texts as its denoiser takes them
+noise_schedule       the noise levels of a base's timesteps, and what is predicted there
+single_file/         a base in one safetensors file, converted to a folder
+clip                 a CLIP of both towers, which scores pictures
+model_folder         other models: of scores, features and captions, here or on the hub
 components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory
 origin               a base's repository and license, and a model card's metadata
 lora/                the LoRA of a base: layers, file, metadata, checks
 sampling_recipe      how to sample with an adapter: settings, a sentence, Python code
+fake_tensors         models without numbers, and the memory that they would take
 _imports             the import of the large libraries without garbage collection
 _torch_fixes         a project path with spaces
 
@@ -17,9 +24,13 @@ from safetensors only.
 """
 
 from . import _imports as libraries  # noqa: F401  (before any import of these libraries)
+from .base_folder import TextEmbeddings
+from .clip import embedded_clip, load_clip_folder
 from .components import BaseError
-from .loading import EMBEDDED, MIRRORS, embedded_clip, find_base, load_clip_folder
-from .stable_diffusion import StableDiffusion, TextEmbeddings
+from .loading import EMBEDDED, MIRRORS, find_base
+from .noise_schedule import NoiseSchedule
+from .stable_diffusion import StableDiffusion
+from .stable_diffusion_3 import StableDiffusion3
 from .stable_diffusion_xl import StableDiffusionXL
 
 __all__ = [
@@ -27,6 +38,8 @@ __all__ = [
     "MIRRORS",
     "StableDiffusion",
     "BaseError",
+    "NoiseSchedule",
+    "StableDiffusion3",
     "StableDiffusionXL",
     "TextEmbeddings",
     "embedded_clip",

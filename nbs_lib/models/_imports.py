@@ -11,8 +11,13 @@ def _load():
     # the collector would walk through everything they load again and again
     gc.disable()
     try:
-        from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
-        from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: F401
+        from diffusers import (  # noqa: F401
+            AutoencoderKL,
+            StableDiffusion3Pipeline,
+            StableDiffusionPipeline,
+            UNet2DConditionModel,
+        )
+        from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, T5EncoderModel  # noqa: F401
     finally:
         if was_enabled:
             gc.enable()

@@ -9,25 +9,30 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from .checks.headers import first_line, read_settings
-from .checks.weight_shapes import config_of, is_clip
+from .checks.weight_shapes import config_of, is_text_encoder
 
 INDEX = "model_index.json"  # the stock pipeline's own settings
 # The components that a base may have, and their files of settings.
 CONFIGS = {
     "unet": "config.json",
+    "transformer": "config.json",
     "vae": "config.json",
     "text_encoder": "config.json",
     "text_encoder_2": "config.json",
+    "text_encoder_3": "config.json",
     "tokenizer": "tokenizer_config.json",
     "tokenizer_2": "tokenizer_config.json",
+    "tokenizer_3": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
 # The components with weights, and the stems of their files.
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
+    "transformer": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
     "text_encoder_2": "model",
+    "text_encoder_3": "model",
 }
 
 
@@ -89,9 +94,9 @@ def load_component(cls: type, name: str, folder: Path, part: str, dtype: torch.d
     Errors: BaseError if it does not load
     """
     options: dict[str, Any] = {}
-    if is_clip(cls):
+    if is_text_encoder(cls):
         # checked settings, because those in the file may name code to fetch
-        options["config"] = config_of(read_settings(folder / part / CONFIGS[part]))
+        options["config"] = config_of(cls, read_settings(folder / part / CONFIGS[part]))
     if ".fp16." in weight_files(folder, part)[0].name:
         # diffusers and transformers find such files only by this option
         options["variant"] = "fp16"
@@ -114,7 +119,7 @@ def load_component(cls: type, name: str, folder: Path, part: str, dtype: torch.d
             f"base {name!r}: its {part} has weights that are no numbers ({broken}); "
             f"fetch {part}/ again"
         )
-    # frozen: only a LoRA, or an explicitly unfrozen UNet, is trained
+    # frozen: only a LoRA, or an explicitly unfrozen denoiser, is trained
     return model.requires_grad_(False).eval()
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from transformers import CLIPTextConfig
+from transformers import PretrainedConfig
 
 from .checks.headers import SETTINGS_SIZE, FileError, check_file, first_line, read_settings
 from .checks.weight_shapes import checked_model
 from .components import CONFIGS, WEIGHTS, BaseError, weight_files
+from .origin import snapshot_origin
 
 if TYPE_CHECKING:
     from .stable_diffusion import StableDiffusion
@@ -30,11 +31,12 @@ DIFFUSION_SCHEDULERS = (
     "TCDScheduler",
 )
 NO_FLOW = (
-    "flows and EDM are not supported; "
+    "flows of a UNet and EDM are not supported; "
     "allowed is a base that predicts epsilon, v_prediction or sample"
 )
 # The least alpha² with which fp32 recovers a picture from its noise. Real last levels are 0.005.
 MIN_SIGNAL = 1e-12
+MIN_TOKENS = 3  # of a text: its ends and something between them
 # Results of earlier checks in this process by component and state of its files; the value is the
 # settings of a component with weights.
 _checked: dict[tuple, Any] = {}
@@ -46,12 +48,27 @@ def check_base(base: "StableDiffusion"):
     Errors: BaseError if a weight is missing, unexpected or misshapen, if settings are damaged, or
     if the components do not work together
     """
-    settings = {part: _check_component(base, part) for part in base.parts}
+    _check_links(base)
+    settings = {part: _check_component(base, part) for part in base.components}
     for part in base.text_parts:
         if part.startswith("tokenizer"):
             encoder = settings[part.replace("tokenizer", "text_encoder")]
             _check_tokenizer(base, part, encoder)
     _check_fit(base, settings)
+
+
+def _check_links(base: "StableDiffusion"):
+    """Check that no file of a base is a link out of its folder. Errors: BaseError."""
+    folder = base.folder
+    # the links in a snapshot of the hub's cache lead to the blobs beside all snapshots
+    allowed = (folder.parents[1] if snapshot_origin(folder) else folder).resolve()
+    for part in ("", *base.components):
+        for path in (folder / part).iterdir():
+            if not path.resolve().is_relative_to(allowed):
+                raise BaseError(
+                    f"base {base.name!r}: {path.relative_to(folder)} is a link out of its folder, "
+                    "which is not followed; copy the file to its place"
+                )
 
 
 def _check_component(base: "StableDiffusion", part: str) -> Any:
@@ -82,11 +99,14 @@ def check_component_settings(folder: Path, part: str) -> dict[str, Any]:
         # a link to nothing is no file, and reported as missing
         if path.exists() and not path.is_dir():
             check_file(path, None if path.suffix == ".safetensors" else SETTINGS_SIZE)
-    return read_settings(folder / part / CONFIGS[part])
+    return read_settings(folder / part / CONFIGS[part], infinite=part == "scheduler")
 
 
 def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
-    """Check that a base has a schedule of noise levels that suits its UNet's predictions."""
+    """Check that a base has a schedule of noise levels that suits its denoiser's predictions."""
+    if base.is_flow:
+        base.check_schedule(settings)
+        return
     scheduler_class = settings.get("_class_name", "DDIMScheduler")
     if scheduler_class not in DIFFUSION_SCHEDULERS or settings.get("use_flow_sigmas"):
         raise unusable_base(
@@ -115,6 +135,15 @@ def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
         )
 
 
+def extra_channels(channels: int, latents: int) -> str:
+    """Return why a UNet of so many channels is unsupported. latents: channels of the latents."""
+    return (
+        f"its UNet takes {channels} channels, {latents} of latents and {channels - latents} of a "
+        "mask or another picture, as those for inpainting, depth and editing do; allowed is a "
+        "base that makes pictures of text alone"
+    )
+
+
 def unusable_base(base: "StableDiffusion", reason: str) -> BaseError:
     """Return the error for a base that is complete but of an unsupported kind."""
     return BaseError(f"base {base.name!r} cannot be used: {reason}")
@@ -122,8 +151,8 @@ def unusable_base(base: "StableDiffusion", reason: str) -> BaseError:
 
 def check_unguided(base: "StableDiffusion"):
     """Check that a base is guided by two passes, as in the stock pipelines. Errors: BaseError."""
-    unet = read_settings(base.folder / "unet" / CONFIGS["unet"])
-    width = unet.get("time_cond_proj_dim")
+    part = base.denoiser_part
+    width = read_settings(base.folder / part / CONFIGS[part]).get("time_cond_proj_dim")
     if width is not None:
         raise unusable_base(
             base,
@@ -133,19 +162,20 @@ def check_unguided(base: "StableDiffusion"):
         )
 
 
-def _check_tokenizer(base: "StableDiffusion", part: str, encoder: CLIPTextConfig):
+def _check_tokenizer(base: "StableDiffusion", part: str, encoder: PretrainedConfig):
     """Check that a text encoder with these settings knows every id of its tokenizer."""
-    max_length = encoder.max_position_embeddings
+    # T5 has no last position, so a family says how much of it is read
+    max_length = getattr(encoder, "max_position_embeddings", None)
     vocabulary = encoder.vocab_size
     with _naming_component(base, part):
         key = (part, max_length, vocabulary, _file_state(base, part))
         if key in _checked:
             return
         tokenizer = base.tokenizer_of(part)
-        length = tokenizer.model_max_length
-        if type(length) is not int or not 2 < length <= max_length:
+        length = tokenizer.model_max_length if max_length else MIN_TOKENS
+        if max_length and (type(length) is not int or not MIN_TOKENS <= length <= max_length):
             raise FileError(
-                f"model_max_length is {length!r}, allowed is 3 to {max_length}, "
+                f"model_max_length is {length!r}, allowed is {MIN_TOKENS} to {max_length}, "
                 "which the text encoder reads"
             )
         last = max(tokenizer.get_vocab().values(), default=0)
@@ -162,17 +192,13 @@ def _check_tokenizer(base: "StableDiffusion", part: str, encoder: CLIPTextConfig
 
 def _check_fit(base: "StableDiffusion", settings: dict[str, Any]):
     """Check that the output of one component is the input of the next."""
-    with _naming_component(base, "unet"):
-        channels = settings["unet"]["in_channels"]
+    denoiser = base.denoiser_part
+    with _naming_component(base, denoiser):
+        channels = settings[denoiser]["in_channels"]
         latents = settings["vae"]["latent_channels"]
         if channels > latents:
-            raise unusable_base(
-                base,
-                f"its UNet takes {channels} channels, {latents} of latents and "
-                f"{channels - latents} of a mask or another picture, as those for inpainting, "
-                "depth and editing do; allowed is a base that makes pictures of text alone",
-            )
-        # here, because a missing setting of the UNet fails here
+            raise unusable_base(base, extra_channels(channels, latents))
+        # here, because a missing setting of the denoiser fails here
         requirements = list(base.requirements(settings))
     for part, setting, required in requirements:
         with _naming_component(base, part):

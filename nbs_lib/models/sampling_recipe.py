@@ -4,14 +4,15 @@ import json
 from typing import Any
 
 from ..diffusion import ONE_STEP
+from .origin import hub_id
 
 # By objective.
 RECIPE_SENTENCES = {
     "guidance": "sample with guidance_scale=1; negative prompts have no effect",
     "finetune": "sample it like its base, with guidance",
-    "consistency": "sample in 2 to 8 steps with LCMScheduler and guidance_scale=1; "
+    "consistency": "sample in 2 to 8 steps with {scheduler} and guidance_scale=1; "
     "negative prompts have no effect",
-    "distribution": "sample in {steps}{others} with DDIMScheduler, {options} and "
+    "distribution": "sample in {steps}{others} with {scheduler}, {options} and "
     "guidance_scale=1; negative prompts have no effect",
 }
 GUIDED_ONCE = (
@@ -19,6 +20,7 @@ GUIDED_ONCE = (
     "A higher scale, such as the default of 7.5 in diffusers, guides twice.**"
 )
 DIAL_EXAMPLES = (1.5, 2, 3, 4, 6, 8)  # guidance scales that a card's code names
+FLOW_SCHEDULERS = "FlowMatch"  # how the names of a flow's schedulers begin
 DEFAULT_STEPS = 25  # if the recipe has no number of its own
 EXAMPLE = """```python
 from diffusers import DiffusionPipeline, {scheduler}
@@ -47,20 +49,37 @@ def sampling_recipe(metadata: dict[str, Any]) -> dict[str, Any]:
 def scheduler_options(recipe: dict[str, Any]) -> dict[str, str | int]:
     """Return the options that a scheduler's `from_config` takes besides the base's settings."""
     # a comparison that was written before has none
-    return spacing_options(recipe.get("timestep_spacing", ""), recipe["steps"])
+    spacing = recipe.get("timestep_spacing", "")
+    return spacing_options(spacing, recipe["steps"], recipe["scheduler"])
 
 
-def spacing_options(timestep_spacing: str, steps: int | None) -> dict[str, str | int]:
+def spacing_options(
+    timestep_spacing: str, steps: int | None, scheduler: str = ""
+) -> dict[str, str | int]:
     """Return a scheduler's options of its timesteps, none for the base's own.
 
     They lead to those of `diffusion.few_step_timesteps` if the spacing is trailing.
+
+    scheduler: its class; a flow's has no such options, see `step_options`
     """
-    if not timestep_spacing:
+    if not timestep_spacing or scheduler.startswith(FLOW_SCHEDULERS):
         return {}
     if timestep_spacing == "trailing" and steps == 1:
         # the only timestep of this spacing is 0, plus the offset
         return {"timestep_spacing": "leading", "steps_offset": ONE_STEP}
     return {"timestep_spacing": timestep_spacing}
+
+
+def step_options(scheduler: str, timestep_spacing: str, steps: int) -> dict[str, Any]:
+    """Return the arguments of a pipeline's call, or of `set_timesteps`, that set the steps.
+
+    scheduler: its class
+    timestep_spacing: "" for the base's own
+    """
+    # before the base's shift, so that they are the levels of `few_step_timesteps`
+    if timestep_spacing == "trailing" and scheduler.startswith(FLOW_SCHEDULERS):
+        return {"sigmas": [1 - step / steps for step in range(steps)]}
+    return {"num_inference_steps": steps}
 
 
 def scheduler_code(recipe: dict[str, Any]) -> str:
@@ -69,7 +88,13 @@ def scheduler_code(recipe: dict[str, Any]) -> str:
     return f"{recipe['scheduler']}.from_config(pipe.scheduler.config{options})"
 
 
-def _arguments(options: dict[str, str | int]) -> list[str]:
+def step_code(recipe: dict[str, Any]) -> str:
+    """Return Python code of the arguments that set the steps of a recipe, in a pipeline's call."""
+    spacing = recipe.get("timestep_spacing", "")
+    return ", ".join(_arguments(step_options(recipe["scheduler"], spacing, recipe["steps"])))
+
+
+def _arguments(options: dict[str, Any]) -> list[str]:
     return [f"{name}={json.dumps(value)}" for name, value in options.items()]
 
 
@@ -83,13 +108,23 @@ def usage_text(metadata: dict[str, Any]) -> str:
     others = f" (or {several})" if several else ""
     # a single step has another timestep, and so other options
     if 1 in learned and steps != 1:
-        options = " and ".join(_arguments(spacing_options(recipe["timestep_spacing"], 1)))
+        options = _step_text(recipe | {"steps": 1})
         others += f", or in 1 step with {options},"
     return sentence.format(
         steps="1 step" if steps == 1 else f"{steps} steps",
         others=others,
-        options=" and ".join(_arguments(scheduler_options(recipe))),
+        scheduler=recipe["scheduler"],
+        options=_step_text(recipe),
     )
+
+
+def _step_text(recipe: dict[str, Any]) -> str:
+    """Return the options that lead to a recipe's timesteps, in words."""
+    steps = recipe["steps"] or DEFAULT_STEPS
+    options = step_options(recipe["scheduler"], recipe["timestep_spacing"], steps)
+    # the number of steps is in the sentence
+    options.pop("num_inference_steps", None)
+    return " and ".join(_arguments(scheduler_options(recipe) | options))
 
 
 def holds_guidance(metadata: dict[str, Any]) -> bool:
@@ -107,12 +142,19 @@ def usage_code(metadata: dict[str, Any], folder: str, is_pipeline: bool) -> str:
 
     folder: of the adapter, or of the pipeline if is_pipeline
     """
+    # code, not JSON, because a part that is left out is None
+    options = "".join(
+        f", {name}={value}" for name, value in metadata.get("base_options", {}).items()
+    )
     if is_pipeline:
-        load = f"pipe = DiffusionPipeline.from_pretrained({folder!r})"
+        load = f"pipe = DiffusionPipeline.from_pretrained({folder!r}{options})"
     else:
         base = metadata.get("base_origin", metadata["base"])
+        repository = hub_id(base)
+        # a base that is on no hub lies where its user has it
+        place = f"{repository!r}{options})" if repository else f"BASE{options})  # {base}"
         load = (
-            f"pipe = DiffusionPipeline.from_pretrained(BASE)  # {base}\n"
+            f"pipe = DiffusionPipeline.from_pretrained({place}\n"
             f'pipe.load_lora_weights({folder!r}, adapter_name="onepass")'
         )
         load += "".join(
@@ -123,7 +165,8 @@ def usage_code(metadata: dict[str, Any], folder: str, is_pipeline: bool) -> str:
     recipe = sampling_recipe(metadata)
     guidance_scale = recipe["guidance_scale"]
     steps = recipe["steps"] or DEFAULT_STEPS
-    arguments = f'"a prompt", guidance_scale={guidance_scale:g}, num_inference_steps={steps}'
+    step_arguments = step_code(recipe | {"steps": steps})
+    arguments = f'"a prompt", guidance_scale={guidance_scale:g}, {step_arguments}'
     # at 1 or below the stock pipeline ignores it
     if metadata.get("negative") and guidance_scale > 1:
         arguments += f", negative_prompt={metadata['negative']!r}"

@@ -1,108 +1,62 @@
 """SD 1.x and 2.x, and the interface of a base's family.
 
-Everything that depends on the family is in its class: the components, the text embeddings, the
-UNet's additional inputs, the scaling of latents, and the stock pipeline.
+Everything that depends on the family is in its class: the components, the text embeddings, the call
+of the denoiser, the noise schedule, the scaling of latents, and the stock pipeline.
 """
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
+    ModelMixin,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from ..files import file_hash, value_hash
+from ..config.contenders import DIFFUSION_SAMPLERS, SCHEDULERS
+from .base_folder import BaseFolder, Encoders, TextEmbeddings, token_ids
 from .checks.component_settings import check_settings
 from .checks.headers import first_line, read_settings
-from .components import CONFIGS, INDEX, BaseError, component_files, load_component
-from .origin import hub_id, license_of
-
-# The text encoders of a base in their order, each with its tokenizer.
-Encoders = list[tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]]
+from .components import CONFIGS, BaseError
+from .noise_schedule import NoiseSchedule
 
 
-class TextEmbeddings(NamedTuple):
-    """Texts as a UNet takes them."""
+class StableDiffusion(BaseFolder):
+    """A base on disk, SD 1.x or 2.x."""
 
-    context: torch.Tensor  # [n, tokens, width]
-    pooled: torch.Tensor | None  # [n, p]; None in a family without
-
-    def to(self, device: torch.device | str) -> "TextEmbeddings":
-        """Return the embeddings on a device."""
-        pooled = None if self.pooled is None else self.pooled.to(device)
-        return TextEmbeddings(self.context.to(device), pooled)
-
-
-@dataclass(frozen=True)
-class StableDiffusion:
-    """A base on disk, SD 1.x or 2.x.
-
-    Each call loads a component again, frozen, in fp32 by default.
-
-    name: as the user gave it
-    origin: the name, or the hub id and revision that were downloaded
-    """
-
-    name: str
-    folder: Path
-    origin: str = ""
-
-    parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    # the denoiser's component
+    denoiser_part: ClassVar[str] = "unet"
+    is_flow: ClassVar[bool] = False
+    # diffusers' schedulers that sample it
+    schedulers: ClassVar[tuple[str, ...]] = DIFFUSION_SAMPLERS
+    # whether the stock pipeline has a mark of a denoiser that holds its guidance
+    can_embed_guidance: ClassVar[bool] = True
     # diffusers' own pipeline for this family, which also loads a LoRA
     pipeline_class: ClassVar[type[DiffusionPipeline]] = StableDiffusionPipeline
     # diffusers' name for the kind of the UNet's additional inputs
     _addition_type: ClassVar[str | None] = None
     # the class of each component with weights
-    classes: ClassVar[dict[str, type]] = {
+    classes = {
         "unet": UNet2DConditionModel,
         "vae": AutoencoderKL,
         "text_encoder": CLIPTextModel,
     }
 
-    @cached_property
-    def hash(self) -> str:
-        """A hash of the files that are loaded, without others beside them."""
-        return value_hash(self._file_hashes(self._files()))
-
     @property
-    def text_parts(self) -> tuple[str, ...]:
-        """The components that read texts."""
-        return tuple(part for part in self.parts if part.startswith(("text_encoder", "tokenizer")))
-
-    def hash_of(self, *parts: str) -> str:
-        """Return a hash of the files of some components and of the stock pipeline's settings."""
-        files = set().union(*(component_files(self.folder, part) for part in parts))
-        index = self.folder / INDEX
-        # SDXL's index has a setting of the empty prompt
-        index_hash = file_hash(index) if index.is_file() else ""
-        return value_hash([*self._file_hashes(files), index_hash])
-
-    def _file_hashes(self, files: Iterable[Path]) -> list[list[str]]:
-        return [[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(files)]
-
-    @property
-    def title(self) -> str:
-        """The base's name for other machines: the hub's repository, or the folder's last part."""
-        return hub_id(self.origin) or Path(self.name).name
-
-    @property
-    def license(self) -> dict[str, str]:
-        """The license fields of its card by the hub's names; {} if unknown."""
-        return {"license": "mit"} if self.name == "embedded" else license_of(self.folder)  # ours
+    def load_options(self) -> dict[str, Any]:
+        """Options of the stock pipeline's `from_pretrained` besides the folder."""
+        return {}
 
     @property
     def prediction_type(self) -> str:
-        """The UNet's prediction: epsilon, v_prediction or sample."""
+        """The denoiser's prediction: epsilon, v_prediction, sample or flow_prediction."""
         return self._settings("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
 
     @property
@@ -116,9 +70,37 @@ class StableDiffusion:
         """Channels of the latents."""
         return self._settings("vae/config.json").get("latent_channels", 4)
 
-    def unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-        """Load the UNet."""
-        return self._load("unet", dtype)
+    def denoiser(self, dtype: torch.dtype = torch.float32) -> ModelMixin:
+        """Load the UNet or transformer."""
+        return self._load(self.denoiser_part, dtype)
+
+    def denoiser_of(self, pipe: DiffusionPipeline) -> ModelMixin:
+        """Return the denoiser of the stock pipeline."""
+        return getattr(pipe, self.denoiser_part)
+
+    def predict(
+        self,
+        denoiser: torch.nn.Module,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        context: torch.Tensor,
+        pooled: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the prediction of a denoiser of this family, [n, c, h, w].
+
+        x_t: noisy latents [n, c, h, w]
+        t: what it reads for the timesteps, [n]; see `NoiseSchedule.times`
+        context, pooled: texts, see `TextEmbeddings`
+        """
+        added = self.added_cond_kwargs(pooled, x_t)
+        return denoiser(x_t, t, context, added_cond_kwargs=added, return_dict=False)[0]
+
+    def load_adapter(self, denoiser: ModelMixin, file: Path):
+        """Load a LoRA into a denoiser, as the stock pipeline does."""
+        state, alphas, metadata = self.pipeline_class.lora_state_dict(
+            file.parent, weight_name=file.name, return_lora_metadata=True
+        )
+        self.pipeline_class.load_lora_into_unet(state, alphas, denoiser, metadata=metadata)
 
     def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
         """Load the VAE."""
@@ -136,12 +118,29 @@ class StableDiffusion:
         """Load the tokenizer of a component."""
         return CLIPTokenizer.from_pretrained(self.folder / part, local_files_only=True)
 
+    def noise_schedule(self) -> NoiseSchedule:
+        """Return the noise levels that the base was trained on. Errors: BaseError."""
+        return NoiseSchedule.diffusion(self.scheduler().alphas_cumprod, self.prediction_type)
+
+    def sampler(self, name: str, spacing: str = "") -> tuple[str, str]:
+        """Return scheduler and timestep spacing where SD 1.x and 2.x are sampled with these."""
+        return name, spacing
+
     def scheduler(self, kind: type = DDIMScheduler, **options: Any):
         """Return the noise schedule as a scheduler of class `kind`. Errors: BaseError."""
+        # DDIM clips to [-1, 1], and latents are larger
+        return self._scheduler(kind, options | {"clip_sample": False})
+
+    def _scheduler(self, kind: type, options: dict[str, Any]):
+        # one for flows would sample a diffusion, or the reverse, without an error
+        if kind.__name__ in SCHEDULERS and kind.__name__ not in self.schedulers:
+            raise BaseError(
+                f"scheduler: given {kind.__name__!r} with base {self.name!r}; "
+                f"allowed is {', '.join(self.schedulers)}"
+            )
         folder = self.folder / "scheduler"
         try:
-            check_settings(kind, read_settings(folder / CONFIGS["scheduler"]))
-            options["clip_sample"] = False  # DDIM clips to [-1, 1], and latents are larger
+            check_settings(kind, read_settings(folder / CONFIGS["scheduler"], infinite=True))
             scheduler = kind.from_pretrained(folder, local_files_only=True, **options)
             # some settings are read only here, by a copy
             kind.from_config(scheduler.config).set_timesteps(2)
@@ -173,7 +172,7 @@ class StableDiffusion:
 
     @torch.no_grad()
     def encode_prompt(self, texts: list[str], encoders: Encoders) -> TextEmbeddings:
-        """Return texts as the stock pipeline gives them to the UNet: the last hidden state."""
+        """Return texts as the stock pipeline gives them to the denoiser: the last hidden state."""
         [(tokenizer, encoder)] = encoders
         ids = token_ids(texts, tokenizer).to(encoder.device)
         return TextEmbeddings(encoder(ids)[0], None)
@@ -185,8 +184,13 @@ class StableDiffusion:
         """
         return self.encode_prompt([negative], encoders)
 
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of a text's embeddings."""
+        return self.tokenizer().model_max_length
+
     def random_text(self, n: int, tokens: int, generator: torch.Generator) -> TextEmbeddings:
-        """Return normal noise in the shape of text embeddings, to probe a UNet with."""
+        """Return normal noise in the shape of text embeddings, to probe a denoiser with."""
         width = self._settings("unet/config.json")["cross_attention_dim"]
         return TextEmbeddings(torch.randn(n, tokens, width, generator=generator), None)
 
@@ -213,38 +217,21 @@ class StableDiffusion:
         return 0.0, vae.config.scaling_factor
 
     def pipeline(self, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
-        """Load the stock pipeline with DDIM, without safety checker, watermark and progress bar."""
+        """Load the stock pipeline, without safety checker, watermark and progress bar."""
         pipe = self.pipeline_class(
             vae=self.vae(dtype),
             text_encoder=self.text_encoder(dtype),
             tokenizer=self.tokenizer(),
-            unet=self.unet(dtype),
             scheduler=self.scheduler(),
+            **{self.denoiser_part: self.denoiser(dtype)},
             **self._pipeline_options(dtype),
         )
         # callers have bars of their own
         pipe.set_progress_bar_config(disable=True)
-        for network in (pipe.unet, pipe.vae):
+        for network in (self.denoiser_of(pipe), pipe.vae):
             # a saved copy would otherwise name a folder of this machine
             network.register_to_config(_name_or_path=self.title)
         return pipe
 
     def _pipeline_options(self, dtype: torch.dtype) -> dict[str, Any]:
         return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-
-    def _files(self) -> set[Path]:
-        return set().union(*(component_files(self.folder, part) for part in self.parts))
-
-    def _settings(self, file: str) -> dict[str, Any]:
-        return json.loads((self.folder / file).read_text("utf-8"))
-
-    def _load(self, part: str, dtype: torch.dtype):
-        return load_component(self.classes[part], self.name, self.folder, part, dtype)
-
-
-def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> torch.Tensor:
-    """Return token ids [n, tokens], padded and truncated to the text encoder's length."""
-    length = tokenizer.model_max_length
-    return tokenizer(
-        texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).input_ids

@@ -8,8 +8,9 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from .base_folder import Encoders, TextEmbeddings, token_ids
 from .components import INDEX
-from .stable_diffusion import Encoders, StableDiffusion, TextEmbeddings, token_ids
+from .stable_diffusion import StableDiffusion
 
 N_TIME_IDS = 6  # original size, the crop's top left corner, target size: two numbers each
 

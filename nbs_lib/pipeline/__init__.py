@@ -7,6 +7,7 @@ plan            the reasons to execute or keep the stages of a run
 notebook        one stage's notebook executed, with its log, page and record of a failure
 kernel          one notebook executed by papermill in a kernel
 notebook_html   an executed notebook as one HTML page
+new_project     the notebooks and recipes of a new project
 start_page      the tables of 0_start.ipynb
 progress        the progress of a stage, read from its run's files and shown
 dry_run         base, source, machine, memory and time of a run, checked before it begins

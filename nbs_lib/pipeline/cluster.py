@@ -1,8 +1,8 @@
 """Job scripts for Slurm and manifests for Kubernetes, which the user submits.
 
-Each node has one task with its own rank of `train.num_nodes`; the tasks meet at the first node. A
-sweep is an array with one member an index. A job that is killed or runs out of time resumes from
-its newest checkpoint when it is started again.
+Each node has one task with its own rank of `train.num_nodes`, and of `prepare.num_nodes`, which is
+the same; the tasks meet at the first node. A sweep is an array with one member an index. A job that
+is killed or runs out of time resumes where it was when it is started again.
 """
 
 import math
@@ -23,6 +23,8 @@ from ..files import ROOT, value_hash, write_atomic
 from .paths import recipes
 
 PORT = 29500
+# the stages that the nodes of a job do together
+SHARED_STAGES = ("prepare", "train")
 # the checkout in the image that Kubernetes runs
 HOME = "/onepass"
 
@@ -54,6 +56,22 @@ class Job:
         return self.max_parallel > 0
 
 
+def node_count(stages: dict[str, Any]) -> int:
+    """Return the nodes that a run trains on, which prepare it as well.
+
+    stages: the run's parameters
+    Errors: ParameterError if it is to be prepared on several others
+    """
+    nodes = stages["train"].num_nodes
+    asked = stages["prepare"].num_nodes
+    if asked not in (1, nodes):
+        raise ParameterError(
+            f"given {asked}; allowed with --on is the number of train.num_nodes, {nodes}",
+            "prepare.num_nodes",
+        )
+    return nodes
+
+
 def write_job(kind: str, job: Job) -> tuple[Path, str]:
     """Write the job's file; return it and the command that submits it. Errors: ParameterError."""
     kinds = {
@@ -83,7 +101,8 @@ def slurm_script(job: Job) -> str:
     command = [sys.executable, "-m", "nbs_lib", "run", str(_recipe_argument(job.recipe, ROOT))]
     log = job.folder / f"slurm-{'%A_%a' if job.is_array else '%j'}.log"
     name = dns_name(job.name)
-    return _render("job.sh.j2", shell_text, job=job, name=name, log=log, root=ROOT, command=command)
+    values = {"job": job, "name": name, "log": log, "root": ROOT, "command": command}
+    return _render("job.sh.j2", shell_text, stages=SHARED_STAGES, **values)
 
 
 def kubernetes_manifest(job: Job) -> str:
@@ -131,11 +150,12 @@ def _members_script(job: Job) -> str:
 
 def _nodes_script(job: Job, name: str, options: list[str]) -> str:
     # the first pod's name in the Service of its job
-    rendezvous = (
-        f'-p train.num_nodes={job.nodes} -p train.node_rank="$JOB_COMPLETION_INDEX" '
-        f"-p train.master_addr={name}-0.{name} -p train.master_port={PORT}"
-    )
-    return f"exec {_pod_command(job)} {shlex.join(options)} {rendezvous}"
+    rendezvous = [
+        f'-p {stage}.num_nodes={job.nodes} -p {stage}.node_rank="$JOB_COMPLETION_INDEX" '
+        f"-p {stage}.master_addr={name}-0.{name} -p {stage}.master_port={PORT}"
+        for stage in SHARED_STAGES
+    ]
+    return f"exec {_pod_command(job)} {shlex.join(options)} {' '.join(rendezvous)}"
 
 
 def _pod_command(job: Job) -> str:

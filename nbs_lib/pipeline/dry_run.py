@@ -34,9 +34,9 @@ def preview_run(
     Errors: ParameterError if the run would fail: the base, the source or the file of prompts is
     missing, or this machine cannot do what the parameters ask for.
     """
+    from ..launch.errors import LaunchError
     from ..models import BaseError
     from ..prepare.examples import SourceError
-    from ..train.errors import LaunchError
 
     # heavy modules are imported inside the functions, so that other commands stay quick
     prepare = stages["prepare"]
@@ -48,6 +48,8 @@ def preview_run(
         for name in ("source", "prior_preservation_source"):
             if getattr(prepare, name):
                 preview[name] = _describe_source(prepare, name)
+        if prepare.captioner:
+            preview["captioner"] = _describe_captioner(prepare.captioner)
         cache_is_current = not reasons["prepare"] and (run.cache / "cache.json").is_file()
         cache = run.cache if cache_is_current else None
         preview |= _preview_training(stages["train"], prepare, base, cache)
@@ -67,6 +69,15 @@ def _find_base(config: Prepare) -> Any:
     # refused here as a preparation would
     check_resolution(base, config.resolution)
     return base
+
+
+def _describe_captioner(name: str) -> str:
+    """Return a captioner and where it is. Errors: SourceError for a folder that holds none."""
+    from ..models.model_folder import is_on_hub
+    from ..prepare.captioning.captioner import find_captioner
+
+    # nothing is fetched for a preview
+    return f"{name}, on the hub" if is_on_hub(name) else f"{name}, in {find_captioner(name)}"
 
 
 def _describe_base(config: Prepare, base: Any) -> str:
@@ -106,7 +117,7 @@ def _preview_training(
 
     Errors: LaunchError for what this machine cannot do, or has no memory for.
     """
-    from ..train.launch.preflight import check_machine, process_count
+    from ..launch.preflight import check_machine, process_count
 
     check_machine(config)
     preview = {"processes": str(process_count(config) * config.num_nodes)}
@@ -123,12 +134,15 @@ def _preview_training(
 
 
 def _plan_memory(config: Train, cache: Path) -> dict[str, str]:
-    from ..train.launch.preflight import process_count
-    from ..train.launch.resolve import resolve_choices
+    from ..launch.preflight import process_count
     from ..train.memory.estimate import MIB, check_fits, plan_memory
+    from ..train.resolve import resolve_choices
 
-    config = resolve_choices(config, cache)
-    preview = {"mixed_precision": config.mixed_precision}
+    resolved = resolve_choices(config, cache)
+    preview = {"mixed_precision": resolved.mixed_precision}
+    if not config.batch_size:
+        preview["batch_size"] = str(resolved.batch_size)
+    config = resolved
     try:
         # the plan prints what a notebook shows; here it is part of the result
         with contextlib.redirect_stdout(io.StringIO()):

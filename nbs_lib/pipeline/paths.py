@@ -8,12 +8,15 @@ from pathlib import Path
 
 from ..config.validation import ParameterError
 from ..files import ROOT
+from ..project import IN_CHECKOUT, is_project
 from ..run.fingerprint import notebook_hash
 from ..run.locks import RunError
 from ..run.run import Run
 
 # names in outputs/ that no run may have
-RESERVED_NAMES = ("cache", "base", "lab", "index.html")
+RESERVED_NAMES = ("cache", "base", "bases", "lab", "index.html")
+# the notebook for Colab and Kaggle
+COLAB = "colab.ipynb"
 RUN_NAME = r"\w[\w .-]*"
 # a file system takes 255; temporary names beside a folder are longer than the folder's own
 MAX_NAME_BYTES = 200
@@ -25,7 +28,13 @@ def outputs() -> Path:
 
 
 def notebooks() -> Path:
-    """Return the folder of the notebooks."""
+    """Return the folder of the notebooks. Errors: ParameterError outside of a project."""
+    # those of a checkout are there, unless somebody removed them
+    if not IN_CHECKOUT and not is_project(ROOT):
+        raise ParameterError(
+            f"project: there is none in {ROOT} or above; `onepass init my-project` writes one: "
+            "give the command in it"
+        )
     return ROOT / "notebooks"
 
 
@@ -37,9 +46,13 @@ def copy_notebooks() -> Path:
     """
     # not in place: git compares sizes before it filters, so each notebook that holds outputs would
     # be modified for `git status`, and `git pull` would refuse to replace it
+    originals = notebooks().glob("*.ipynb")
     folder = outputs() / "lab"
     folder.mkdir(parents=True, exist_ok=True)
-    for original in notebooks().glob("*.ipynb"):
+    for original in originals:
+        # it installs the library, which is here already
+        if original.name == COLAB:
+            continue
         copy = folder / original.name
         if copy.exists():
             if not _is_outdated(copy, original):

@@ -39,7 +39,7 @@ def write_planned_cache(
     side = config.resolution // base.vae_scale_factor
     shape = (base.latent_channels, side, side)
     # random, because the shapes are all that matters
-    text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
+    text = base.random_text(1, base.text_tokens, torch.Generator())
     texts = {"embeddings": torch.zeros_like(text.context)}
     # only some families have it
     if text.pooled is not None:

@@ -44,7 +44,8 @@ def run(
     seed: sets every seed
     say: prints lines about the progress
 
-    Returns the finished run; None on another host than the first, which only joins the training.
+    Returns the finished run; None on another host than the first, which only joins the stages that
+    several hosts do together.
 
     Errors: ParameterError; StageError; RunError if another process works on the same run, or its
     record is damaged.
@@ -132,8 +133,9 @@ def _execute_stages(
     """Execute all stages, or only one. start: the first stage to re-run."""
     # read here too: the comparison comes last, and would be refused after a long training
     stages["compare"].file_prompts  # noqa: B018
-    if stages["train"].node_rank and only in (None, "train"):
-        return _join_training(run, stages, start, say)
+    shared = [stage for stage in stages if getattr(stages[stage], "node_rank", 0)]
+    if joined := [stage for stage in shared if only in (None, stage)]:
+        return _join_host_0(run, stages, joined, start, say)
     log = Log(run.log)
     fresh = not run.folder.exists()
 
@@ -201,20 +203,21 @@ def _update_stage(
     tell(f"      {run.stage_record(stage)['seconds']} s")
 
 
-def _join_training(
-    run: Run,
-    stages: dict,
-    start: str | None,
-    say: Say,
-) -> None:
-    # the folder may be shared by the hosts, so this one records nothing
-    host = stages["train"].node_rank
-    if not plan(run, stages, start)["train"]:
-        # host 0 does not train then either, and would be waited for in vain
-        say(f"host {host}: train: unchanged, kept")
-        return
-    say(f"host {host}: trains with host 0, which prepares and compares")
-    execute(run, "train", stages["train"], say)
+def _join_host_0(run: Run, stages: dict, joined: list[str], start: str | None, say: Say):
+    """Execute the stages that this further host does together with host 0."""
+    # the folder is shared by the hosts, so this one records nothing
+    reasons = plan(run, stages, start)[joined[0]]
+    for stage in joined:
+        config = stages[stage]
+        if stage != joined[0]:
+            # only now, because an earlier stage may have given the very same result
+            reasons = find_reasons(run, stage, config, start)
+        if reasons:
+            say(f"host {config.node_rank}: {stage}, with host 0, which keeps the record")
+            execute(run, stage, config, say)
+        else:
+            # host 0 does not do it then either, and would be waited for in vain
+            say(f"host {config.node_rank}: {stage}: unchanged, kept")
 
 
 def _write_missing_page(notebook: Path):

@@ -5,18 +5,21 @@ assembly         the last step of a build
 sources          where examples come from, read lazily
 examples         an example, and references to its image
 captions         captions as text
+captioning       captions for images without one, drafted by a model and edited
 images           any image to RGB of a given size
 image_structure  files of too many parts, found before they are decoded
 enclosure        the files that a source may read
 filters          which examples are kept, and why others are dropped
 manifest         tables and counts of what was kept and dropped
 encode           images and captions to shards, by worker processes
+hosts            one cache, built by several hosts
 store            what is remembered between runs, and the administration of caches
 preview          pictures and tables for the notebook
 sheets, charts   sheets of pictures, and histograms
-hashes           short hashes
+hashes           short hashes, and tables by hashes
 """
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +29,16 @@ import pyarrow.parquet
 
 from ..cache.format import AS_TRAINED, META, SHEET, Cache, open_cache
 from ..config import Prepare
-from ..files import from_project, link
+from ..files import from_project, link, write_atomic
 from ..models import BaseError, find_base
 from ..models.consistency import check_unguided
 from ..models.stable_diffusion import StableDiffusion
 from ..run.run import Run
-from .build import BuildResult, build_or_reuse
+from .build import BuildResult, build_or_reuse, encode_share
 from .manifest import DROPPED, KEPT
-from .preview import PICTURES
+from .preview import PICTURES, poor_reconstruction
 from .store.locks import in_use
+from .store.receipts import request_hash
 
 __all__ = ["Cache", "PrepareResult", "open_cache", "prepare"]
 
@@ -89,12 +93,14 @@ class PrepareResult:
         if metadata["captions_cut"]:
             cut = metadata["captions_cut"]
             limits += f"; {cut} captions are longer than the text encoder reads"
+        warning = poor_reconstruction(self.cache)
         rate = n_examples / max(self.seconds, 1e-9)  # a test may take no measurable time
         return (
             f"{n_examples} examples, {n_dropped} dropped{limits}. "
             f"Cache {metadata['key'][:12]} {origin}, in {self.seconds:.1f} s, "
             f"{rate:.0f} examples a second: latents {' and '.join(metadata['shapes'])}, "
             f"text {metadata['text_shape']}, base {metadata['base']}. "
+            f"{warning}{' ' if warning else ''}"
             f"Next: 2_train.ipynb with run = {from_project(self.run.folder)!r}"
         )
 
@@ -102,11 +108,16 @@ class PrepareResult:
 def prepare(config: Prepare) -> PrepareResult:
     """Choose the examples, build or reuse their cache, and link the run to it.
 
-    Errors: BaseError, SourceError, WorkerError, FullError. Nothing is linked then, and the run's
-    record has the error.
+    A further host encodes its share, and waits for host 0, which does the rest.
+
+    Errors: BaseError, SourceError, WorkerError, FullError; of several hosts LaunchError, with the
+    reason. Nothing is linked then, and the run's record has the error.
     """
     run = Run(config.run)
     start = time.perf_counter()
+    if config.node_rank:
+        built = _build_with_host_0(config, run)
+        return PrepareResult(run, built, time.perf_counter() - start)
     with run.stage(config) as record:
         # A base that cannot be trained is refused before anything is read.
         base = find_base(config.base, config.revision)
@@ -114,11 +125,46 @@ def prepare(config: Prepare) -> PrepareResult:
         check_resolution(base, config.resolution)
         # Until the run has its link, no run uses the cache, and it could be pruned.
         with in_use(run.cache_store):
-            built = build_or_reuse(run.cache_store, base, config, run.folder / "prepare")
+            built = _build(config, run, base)
             link(run.cache, built.cache.folder)
         record |= _stage_record(run, base, built)
         record["cache_seconds"] = round(time.perf_counter() - start, 1)
     return PrepareResult(run, built, time.perf_counter() - start)
+
+
+def _build(config: Prepare, run: Run, base: StableDiffusion) -> BuildResult:
+    if config.num_nodes == 1:
+        return build_or_reuse(run.cache_store, base, config, run.folder / "prepare")
+    # not at the top: it imports accelerate and torch's launch, which one host does not need
+    from ..launch.launcher import launch
+
+    return BuildResult.from_record(run.cache_store, launch(_prepare_in_process, config, run, {}))
+
+
+def _build_with_host_0(config: Prepare, run: Run) -> BuildResult:
+    """Encode a further host's share, and wait for host 0, which keeps the record."""
+    from ..launch.launcher import launch
+    from ..launch.waiting import await_end, await_start
+
+    with run.exclusive(f".host-{config.node_rank}.lock"):
+        await_start(run, "prepare")
+        launch(_prepare_in_process, config, run, {})
+    return BuildResult.from_record(run.cache_store, await_end(run, "prepare"))
+
+
+def _prepare_in_process(config: Prepare, run: Run, inputs: dict[str, str]):
+    """Do this host's part of the preparation; `launch` calls it in a process of each host."""
+    from ..launch.launcher import RESULT_FILE
+    from .hosts.meeting import check_same_request, meet
+
+    with meet(config, run) as hosts:
+        base = find_base(config.base, config.revision)
+        check_same_request(request_hash(config, base), hosts)
+        if hosts.rank:
+            encode_share(run.cache_store, base, config, hosts)
+            return
+        built = build_or_reuse(run.cache_store, base, config, run.folder / "prepare", hosts)
+        write_atomic(run.folder / RESULT_FILE, json.dumps(built.as_record()))
 
 
 def _stage_record(run: Run, base: StableDiffusion, built: BuildResult) -> dict[str, Any]:
@@ -131,11 +177,7 @@ def _stage_record(run: Run, base: StableDiffusion, built: BuildResult) -> dict[s
         "base_hash": metadata["base_hash"],
         "examples": metadata["examples"],
         "base_origin": base.origin,
-        "cache": metadata["key"],
-        "reused": built.reused,
-        "encoded": built.encoded,
-        "looked_at": built.decoded,
-        "dropped": built.dropped,
+        **built.as_record(),
         "tables": [f"prepare/{name}" for name in (KEPT, DROPPED)],
     }
 

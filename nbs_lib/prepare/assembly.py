@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,26 @@ from ..cache.format import (
 from ..cache.shards import map_shard
 from ..config import Prepare
 from ..files import atomic_folder, file_hash, hardlink_or_copy, value_hash, write_atomic
+from ..images.psnr import psnr
 from ..models import StableDiffusion
 from .encode.encoder import Cropping, load_picture
 from .encode.keys import teacher_request
 from .encode.shard_writer import ShardWriter
 from .encode.workers import WorkerPool
 from .examples import Example
-from .sheets import contact_sheet, load_tile, side_by_side, write_example_sheet
+from .sheets import (
+    SheetRow,
+    contact_sheet,
+    draw_sheet,
+    load_tile,
+    spread_evenly,
+    write_example_sheet,
+)
 from .store.reuse import RowRef
 
-# Examples whose pictures are shown as they were, as they are cut, and as the VAE returns them.
+# Examples whose pictures are held against what the VAE returns: all of twenty own ones.
+MAX_MEASURED = 24
+# The worst of them are shown as they were, as they are cut, and as the VAE returns them.
 MAX_SIDE_BY_SIDE = 6
 STAGES = ("as it was", "as it is cut", "as the VAE gives it back")
 ROWS_AT_ONCE = 4096  # of a table at once
@@ -97,12 +107,13 @@ class Assembly:
             for name, path in files.items():
                 (new / name).parent.mkdir(exist_ok=True)
                 hardlink_or_copy(path, new / name)
+            reconstruction = {}
             if sheet:
                 sheet.save(new / SHEET)
-                self._stages_sheet(new).save(new / AS_TRAINED)
+                reconstruction = self._write_stages_sheet(new)
                 self._write_example_sheet(new)
             # Written last, with the hash of each other file.
-            metadata = self._metadata(key, new)
+            metadata = self._metadata(key, new) | {"reconstruction": reconstruction}
             text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
             write_atomic(new / META, text)
         return Cache(folder, metadata)
@@ -135,15 +146,25 @@ class Assembly:
             "files": {path.relative_to(folder).as_posix(): file_hash(path) for path in paths},
         }
 
-    def _stages_sheet(self, folder: Path) -> Image.Image:
-        """Draw images as they were, as they are cut, and as the VAE decodes their latents."""
+    def _write_stages_sheet(self, folder: Path) -> dict[str, float]:
+        """Draw images as they were, as they are cut, and as the VAE decodes their latents.
+
+        Return the PSNR in dB of more images than are shown, by example, the worst first.
+        """
         # The prior's are shown here only if there are no others.
-        shown = self.own_examples or self.examples
-        examples = shown[:: -(-len(shown) // MAX_SIDE_BY_SIDE)]
-        originals = [load_tile(example) for example in examples]
+        examples = spread_evenly(self.own_examples or self.examples, MAX_MEASURED)
+        cuts = self._pictures(examples)
         decoded = self._decode_latents(examples, folder)
-        rows = list(zip(originals, self._pictures(examples), decoded, strict=True))
-        return side_by_side(rows, STAGES)
+        ratios = list(map(psnr, cuts, decoded))
+        worst_first = sorted(range(len(examples)), key=ratios.__getitem__)
+        rows = []
+        for i in worst_first[:MAX_SIDE_BY_SIDE]:
+            notes = ([], [], [f"{ratios[i]:.1f} dB PSNR"])
+            rows.append(SheetRow((load_tile(examples[i]), cuts[i], decoded[i]), captions=notes))
+        rows[0] = replace(rows[0], titles=STAGES)
+        draw_sheet(rows).save(folder / AS_TRAINED)
+        # Rounded: the last bits are another machine's.
+        return {examples[i].id: round(ratios[i], 1) for i in worst_first}
 
     def _write_example_sheet(self, folder: Path):
         """Draw the first example on its way from the image to latents and back."""

@@ -3,6 +3,9 @@
 A build has a folder in the store, `.building-REQUEST`, in which shards appear whole. REQUEST is a
 hash over the parameters. If a build is killed at any moment, the next run with these parameters
 resumes it. A run that needs a cache which another process builds waits for it.
+
+Several hosts build a cache in one such folder, each its share of the shards. Host 0 alone holds the
+lock, keeps the index, and assembles the cache.
 """
 
 import errno
@@ -10,17 +13,21 @@ import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..cache.format import Cache, CacheError, open_cache
+from ..cache.format import Cache, CacheError, open_cache, read_cache_metadata
 from ..config import Prepare
+from ..files import erase, value_hash
 from ..models import BaseError, StableDiffusion
 from ..run.disk_space import free_space
 from .assembly import Assembly
+from .captioning.drafts import Drafts, open_drafts
 from .encode.encoder import Cropping
 from .encode.ingest import Ingest
 from .encode.keys import image_info_code
 from .encode.shard_writer import ShardWriter
 from .encode.workers import WorkerPool, count_workers
+from .hosts.share import Hosts
 from .images import TRANSIENT_FAULTS
 from .manifest import Manifest
 from .preview import draw_previews
@@ -29,6 +36,7 @@ from .store.image_index import ImageIndex
 from .store.locks import lock_build
 from .store.receipts import Receipt, Receipts, request_hash, sources_stamp
 
+ALONE = Hosts()
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of the disk, and of the user's share of it
 
 
@@ -54,34 +62,88 @@ class BuildResult:
     more: bool
     dropped: dict[str, int]
 
+    def as_record(self) -> dict[str, Any]:
+        """Return the result as the record of a stage names it."""
+        return {
+            "cache": self.cache.meta["key"],
+            "reused": self.reused,
+            "encoded": self.encoded,
+            "looked_at": self.decoded,
+            "more": self.more,
+            "dropped": self.dropped,
+        }
+
+    @classmethod
+    def from_record(cls, store: Path, record: dict[str, Any]) -> "BuildResult":
+        """Return the result of a record whose cache is in the store."""
+        folder = store / record["cache"]
+        cache = Cache(folder, read_cache_metadata(folder))
+        names = ("reused", "encoded", "looked_at", "more", "dropped")
+        return cls(cache, *(record[name] for name in names))
+
 
 def build_or_reuse(
     store: Path,
     base: StableDiffusion,
     config: Prepare,
     run_folder: Path,
+    hosts: Hosts = ALONE,
 ) -> BuildResult:
-    """Return the cache of what the sources yield, in the folder `store`.
+    """Return the cache of what the sources yield, in the folder `store`; called on host 0.
 
     run_folder: of the run's tables and pictures.
     Errors: SourceError, BaseError, WorkerError, FullError.
     """
     request = request_hash(config, base)
-    part = store / f".building-{request[:16]}"
+    part = _part(store, request)
     with lock_build(part, wait=True), closing(Database(store)) as database:
+        drafts = open_drafts(config, database)
         stamp = sources_stamp(config)
+        if stamp and drafts:
+            stamp = value_hash([stamp, drafts.model])
         receipts = Receipts(store, database)
         receipt = receipts.find(request, stamp)
         cache = _open_if_intact(store / receipt.key) if receipt else None
-        if receipt and cache:
+        if hosts.share(lambda: cache is not None):
             receipts.copy_files(request, stamp, run_folder)
             return BuildResult(cache, True, 0, 0, receipt.more, receipt.dropped)
-        result = _build(store, part, base, config, run_folder, database)
+        result = _build(store, part, base, config, run_folder, database, hosts, drafts)
         # A transient fault may be gone the next time, so the pass has to be repeated then.
         if stamp and not result.dropped.keys() & TRANSIENT_FAULTS:
             receipt = Receipt(result.cache.meta["key"], result.dropped, result.more)
             receipts.write(request, stamp, receipt, run_folder)
         return result
+
+
+def encode_share(store: Path, base: StableDiffusion, config: Prepare, hosts: Hosts):
+    """Do a further host's part of `build_or_reuse`: encode the shards that it owns.
+
+    Errors: SourceError, BaseError, WorkerError.
+    """
+    if hosts.share(lambda: None):
+        # host 0 has found the cache
+        return
+    part = _part(store, request_hash(config, base))
+    # The tables are those of host 0, which alone are kept.
+    tables = part / f"host-{hosts.rank}"
+    manifest = Manifest(tables)
+    cropping = Cropping.from_config(config, base)
+    pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size, hosts)
+    writer = ShardWriter(config, base, cropping, store, part, tables, pool)
+    try:
+        Ingest(config, cropping, pool, None, manifest, writer).read_all()
+        writer.finish()
+    finally:
+        # Workers that live on would write into the folder while it is being removed.
+        pool.end()
+        writer.discard()
+        manifest.discard()
+        erase(tables)
+
+
+def _part(store: Path, request: str) -> Path:
+    """Return the folder in which a cache is built."""
+    return store / f".building-{request[:16]}"
 
 
 def _build(
@@ -91,13 +153,15 @@ def _build(
     config: Prepare,
     run_folder: Path,
     database: Database,
+    hosts: Hosts,
+    drafts: Drafts | None,
 ) -> BuildResult:
     cropping = Cropping.from_config(config, base)
     manifest = Manifest(run_folder)
-    pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size)
-    writer = ShardWriter(config, base, cropping, store, part, pool)
+    pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size, hosts)
+    writer = ShardWriter(config, base, cropping, store, part, part, pool)
     index = ImageIndex(database, image_info_code(cropping))
-    ingest = Ingest(config, cropping, pool, index, manifest, writer)
+    ingest = Ingest(config, cropping, pool, index, manifest, writer, drafts)
     try:
         ingest.read_all()
         writer.captions.flush()

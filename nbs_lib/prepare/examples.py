@@ -23,6 +23,7 @@ LARGEST = 1 << 28  # bytes of an image file
 LARGEST_IN_MEMORY = 1 << 26  # bytes of one that comes with its example; many are held at once
 # Compression methods that are read: a header of the others may ask for gigabytes.
 METHODS = (ZIP_STORED, ZIP_DEFLATED)
+NO_CAPTION = "image without caption"
 TOO_LARGE = "image file is larger than 256 MiB"
 
 

@@ -4,14 +4,15 @@ A filter returns why an example is dropped, with a detail, or None. A filter tha
 examples is a class. Such filters come last and remember only examples that were kept.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from ..config import Prepare
 from .examples import Example
 from .hashes import hash64
+from .hashes.table import HashTable
 
 Reason = tuple[str, str] | None
 SCORES = ("image_nsfw", "prompt_nsfw")  # columns of DiffusionDB
@@ -97,30 +98,28 @@ def too_long(example: Example, info: ImageInfo, config: Prepare) -> Reason:
     return "longer than max_aspect", f"{info.width} × {info.height}"
 
 
-@dataclass
 class DuplicateFilter:
     """A filter of examples that repeat a value, such as an image's content or a prompt.
-
-    Each kept example takes about 200 bytes: 64 bits of a hash, and the id in a dict.
 
     reason: of dropping.
     value: returns the bytes that are compared, or None to compare nothing.
     """
 
-    reason: str
-    value: Callable[[Example, ImageInfo], bytes | None]
-    ids: dict[int, str] = field(default_factory=dict)
+    def __init__(self, reason: str, value: Callable[[Example, ImageInfo], bytes | None]):
+        self.reason = reason
+        self.value = value
+        self._ids = HashTable()
 
     def __call__(self, example: Example, info: ImageInfo, config: Prepare) -> Reason:
         value = self.value(example, info)
-        first = self.ids.get(hash64(value)) if value is not None else None
-        return None if first is None else (self.reason, first)
+        first = next(self._ids.find(hash64(value)), None) if value is not None else None
+        return None if first is None else (self.reason, _from_bytes(first))
 
     def add(self, example: Example, info: ImageInfo):
         """Remember an example that was kept."""
         value = self.value(example, info)
         if value is not None:
-            self.ids[hash64(value)] = example.id
+            self._ids.add(hash64(value), _as_bytes(example.id))
 
 
 class NearDuplicateFilter:
@@ -130,36 +129,26 @@ class NearDuplicateFilter:
     hashes that share a part are compared.
     """
 
-    def __init__(
-        self,
-        distance: int,
-        label: Callable[[Example], Any] = lambda example: example.id,
-    ):
-        """Begin without images. label: returns what `find` returns of an example."""
+    def __init__(self, distance: int):
+        """Begin without images."""
         self.distance = distance
-        self.label = label
         n_parts = distance + 1
         edges = [64 * i // n_parts for i in range(n_parts + 1)]
-        # Each part by its lowest bit and its mask, with its hashes and their labels.
-        self.parts: list[tuple[int, int]] = []
-        self.tables: list[dict[int, list]] = []
-        for low, high in pairwise(edges):
-            self.parts.append((low, (1 << (high - low)) - 1))
-            self.tables.append({})
+        # Each part by its lowest bit and its mask.
+        self.parts = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
+        self._images = HashTable()
 
-    def find(self, phash: int) -> tuple[Any, int] | None:
-        """Return the label of the first image as near as that, and its distance in bits."""
-        for part, table in self._parts_of(phash):
-            for other, label in table.get(part, ()):
-                bits = (other ^ phash).bit_count()
-                if bits <= self.distance:
-                    return label, bits
+    def find(self, phash: int) -> tuple[str, int] | None:
+        """Return the id of the first image as near as that, and its distance in bits."""
+        for image in self._images.find(*self._parts_of(phash)):
+            bits = (int.from_bytes(image[:8]) ^ phash).bit_count()
+            if bits <= self.distance:
+                return _from_bytes(image[8:]), bits
         return None
 
-    def _parts_of(self, phash: int) -> Iterator[tuple[int, dict]]:
-        """Yield each part of a hash with the table of such parts."""
-        for (low, mask), table in zip(self.parts, self.tables, strict=True):
-            yield phash >> low & mask, table
+    def _parts_of(self, phash: int) -> list[int]:
+        """Return a key for each part of a hash."""
+        return [hash64(b"%d %d" % (low, phash >> low & mask)) for low, mask in self.parts]
 
     def __call__(self, example: Example, info: ImageInfo, config: Prepare) -> Reason:
         match = self.find(info.phash) if example.image is not None else None
@@ -171,10 +160,19 @@ class NearDuplicateFilter:
     def add(self, example: Example, info: ImageInfo):
         """Remember an example that was kept."""
         if example.image is not None:
-            entry = (info.phash, self.label(example))
+            image = info.phash.to_bytes(8) + _as_bytes(example.id)
             # Listed under every part, as nobody knows which one another hash shares.
-            for part, table in self._parts_of(info.phash):
-                table.setdefault(part, []).append(entry)
+            for key in self._parts_of(info.phash):
+                self._images.add(key, image)
+
+
+def _as_bytes(id: str) -> bytes:
+    # A file's name may have bytes that are no UTF-8, which Python holds as surrogates.
+    return id.encode("utf-8", "surrogatepass")
+
+
+def _from_bytes(id: bytes) -> str:
+    return id.decode("utf-8", "surrogatepass")
 
 
 # Filters that need no image, which is then not even read.

@@ -117,7 +117,8 @@ class Manifest:
         self.dropped_items: dict[str, list[Skipped]] = {}
         self.look_alikes: list[tuple[Example, Example]] = []
         self.sizes: Counter[tuple[int, int]] = Counter()
-        self._near = NearDuplicateFilter(ALIKE, label=lambda example: example)
+        self._near = NearDuplicateFilter(ALIKE)
+        self._among: dict[str, Example] = {}
         self._kept_table = TableWriter(folder / KEPT, KEPT_COLUMNS)
         self._dropped_table = TableWriter(folder / DROPPED, DROPPED_COLUMNS)
 
@@ -148,10 +149,11 @@ class Manifest:
         if len(self.look_alikes) == PAIRS or info.phash is None:
             return
         if match := self._near.find(info.phash):
-            self.look_alikes.append((match[0], example))
+            self.look_alikes.append((self._among[match[0]], example))
         # The filter remembers examples, and images in memory would stay there.
         elif self.wants_hashes and not isinstance(example.image, InMemory):
             self._near.add(example, info)
+            self._among.setdefault(example.id, example)
 
     def drop(self, item: Skipped):
         self.dropped[item.reason] += 1

@@ -23,6 +23,7 @@ from PIL import Image
 from ..cache.format import EXAMPLE_SHEET, Cache
 from ..files import write_atomic
 from ..images.html import data_url, html_table
+from ..images.psnr import POOR
 from ..models import find_base
 from .charts import length_histogram, size_histograms
 from .examples import Example, Skipped
@@ -33,7 +34,7 @@ PICTURES = ("sizes.png", "captions.png", "dropped.png", "alike.png")
 # Alternative texts, by the stem of a picture's file.
 ALT = {
     "contact_sheet": "Some of the pictures as they are cut, with their captions",
-    "as_trained": "Some images as they were, as they are cut, and as the VAE gives them back",
+    "as_trained": "Images as they were, as they are cut, and as the VAE returns them, worst first",
     "sizes": "How many images there are of each size and of each proportion",
     "captions": "How many tokens the captions have, beside what the text encoder reads",
     "dropped": "Some of the images that were dropped, a row for each reason",
@@ -137,6 +138,36 @@ def caption_table(ids: Sequence[str], captions: Sequence[str], limit: int = 12) 
     note = f"{total} examples, {len(set(captions))} distinct captions"
     note += _left_out(len(rows), total)
     return html_table(note, ("example", "caption"), rows)
+
+
+def reconstruction_table(cache: Cache, limit: int = 12) -> str:
+    """Return the PSNR of pictures against what the VAE makes of them, as an HTML table.
+
+    It has the worst ones, and a warning before it if the VAE loses much of some.
+
+    limit: of rows.
+    """
+    ratios = cache.meta["reconstruction"]
+    if not ratios:
+        return ""
+    rows = [(id, f"{ratio:.1f} dB") for id, ratio in ratios.items()][:limit]
+    note = f"{len(ratios)} measured{_left_out(len(rows), len(ratios))}"
+    table = html_table(note, ("picture", "PSNR"), rows)
+    warning = poor_reconstruction(cache)
+    return f"{Markup('<p><b>{}</b></p>').format(warning)}{table}" if warning else table
+
+
+def poor_reconstruction(cache: Cache) -> str:
+    """Return a sentence on the pictures of which the VAE loses much; empty if there are none."""
+    ratios = cache.meta["reconstruction"]
+    poor = [id for id, ratio in ratios.items() if ratio < POOR]
+    if not poor:
+        return ""
+    return (
+        f"The VAE gives {len(poor)} of {len(ratios)} measured pictures back with less than "
+        f"{POOR:g} dB (the worst: {poor[0]!r}, {ratios[poor[0]]:.1f} dB), and no training brings "
+        "back what it loses. Use a base whose VAE knows such pictures, or a larger resolution."
+    )
 
 
 def reasons_table(n_kept: int, dropped: dict[str, int]) -> str:

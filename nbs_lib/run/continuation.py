@@ -12,7 +12,7 @@ SAVING_PARAMETERS = (
     "checkpoint_minutes",
     "checkpoints_total_limit",
     "log_every",
-    "tensorboard",
+    "trackers",
 )
 # Up to which step it trains, not what it learns in each of them.
 STOPPING_PARAMETERS = ("early_stopping_patience", "epochs")

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..files import ROOT
+from ..project import IN_CHECKOUT, ROOT
 
 PACKAGES = (
     "torch",
@@ -47,7 +47,10 @@ def _installed_version(package: str) -> str:
 
 
 def git_commit() -> str | None:
-    """Return the project's commit, with `+changes` if the work tree differs; None without git."""
+    """Return the checkout's commit, with `+changes` if the work tree differs; None without git."""
+    # the project of a wheel may be in a repository of its user's
+    if not IN_CHECKOUT:
+        return None
     # a tag would hide the commit, so all tags are excluded
     command = GIT_DESCRIBE.split()
     try:

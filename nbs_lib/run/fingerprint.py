@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..files import PACKAGE, ROOT, file_hash, value_hash
+from ..files import file_hash, value_hash
+from ..project import IN_CHECKOUT, PACKAGE, ROOT
 from .environment import versions
 from .locks import RunError
 
@@ -25,7 +26,7 @@ SHARED = (
 # The source outside a stage's own folder that only this stage depends on.
 BESIDE = {
     "prepare": ("images",),
-    "train": ("images/convert.py", "run/continuation.py"),
+    "train": ("images/convert.py", "launch", "run/continuation.py"),
     "compare": ("images",),
 }
 # The parameters that name a file whose content a stage's result depends on.
@@ -89,8 +90,9 @@ def notebook_hash(path: Path) -> str:
     try:
         return value_hash(list(_code_cells(path)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+        repair = "git checkout notebooks" if IN_CHECKOUT else f"onepass init {ROOT}"
         raise RunError(
-            f"{path} is missing or no notebook; put it back with `git checkout notebooks`"
+            f"{path} is missing or no notebook; put it back with `{repair}`"
         ) from failure
 
 

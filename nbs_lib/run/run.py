@@ -7,7 +7,7 @@ outputs/NAME/
   prepare/                 kept.parquet, dropped.parquet (with the reasons), figures of both
   metrics.jsonl            a line for each logged step
   usage.jsonl              a line for each second (CPU, memory, GPUs) and each phase of training
-  loss.png, usage.png      their curves
+  loss.png, usage.png      their curves; trackers/ has them for TensorBoard and others
   checkpoints/step-N/      adapter and optimizer; beside them, during it, best.safetensors
   validation/, validation.png   pictures during the training
   adapter/                 the LoRA and its card, or

@@ -5,18 +5,19 @@ objectives     the losses that can be learned
 student        the UNet that learns, and the teacher inside it
 data/          the cache, as batches
 setup          the parts of a training
+resolve        parameters that the machine and the cache decide
 networks       the UNet with its adapters, and its teacher
+lora_cast      the adapter's weights in passes of low precision, and the loss scale of fp16
+compilation    the UNet compiled by torch.compile
 accelerator    the Accelerator of a process
 zero           DeepSpeed's settings, and whole weights from their parts
 checkpoint/    checkpoints: written, verified, resumed; the best weights
 validation     held-out loss, and pictures during the training
 sampling       latents from noise, by the student or by its teacher
 finish/        the end: the dial measured, the weights saved, loaded back and described
-launch/        the processes: checked, started, stopped, on one host or several
 memory/        the memory plan
 look/          the parts of a training, and what it does to a few examples, for the notebook
 monitor/       metrics, usage, phases, and their plots
-errors         the error that ended a training, in one sentence
 """
 
 import time
@@ -26,6 +27,10 @@ from pathlib import Path
 from accelerate.utils import patch_environment
 
 from ..config import Train
+from ..launch import launcher
+from ..launch.errors import interrupted_error
+from ..launch.preflight import check_machine, process_count
+from ..launch.waiting import await_end, await_start
 from ..models.lora.metadata import LORA_FILE
 from ..run.continuation import (
     LENGTH_PARAMETERS,
@@ -44,20 +49,15 @@ from .checkpoint.resume import (
     refuse_others,
 )
 from .data.cache_reader import check_cache
-from .errors import COLLECTIVE_TIMEOUT, LaunchError
 from .finish.result import TrainingResult
-from .launch import launcher
-from .launch.preflight import check_machine, process_count
-from .launch.resolve import CHOICES, resolve_choices
 from .loop import training_function
 from .memory.estimate import MemoryPlan, check_fits, plan_memory
 from .monitor.metrics import start_metrics
 from .monitor.plots import draw_curves
 from .monitor.usage import UsageMonitor
+from .resolve import CHOICES, resolve_choices
 
 __all__ = ["TrainingResult", "train"]
-
-POLL = 0.5  # seconds between two looks at host 0's record
 
 
 def train(config: Train) -> TrainingResult:
@@ -92,7 +92,7 @@ def train(config: Train) -> TrainingResult:
         # before the launch, or the live curve would be that of the training before
         start_metrics(run, checkpoint.step if checkpoint else 0)
         with UsageMonitor(run, resumed=checkpoint is not None) as monitor:
-            launched = launcher.launch(training_function, config, run, inputs)
+            launched = _launch(config, run, inputs)
         draw_curves(run, launched["weights_step"])
         launched["memory"] = {
             "planned_mib": plan.as_mib() if plan else None,
@@ -106,7 +106,10 @@ def train(config: Train) -> TrainingResult:
 def trained_weights(run: Run, config: Train) -> Path:
     """Return the file of the trained weights."""
     if config.method == "full":
-        return run.model / "unet" / "diffusion_pytorch_model.safetensors"
+        # either of them is there
+        parts = [run.model / part for part in ("unet", "transformer")]
+        [folder] = [part for part in parts if part.is_dir()]
+        return folder / "diffusion_pytorch_model.safetensors"
     return run.adapter / LORA_FILE
 
 
@@ -115,8 +118,15 @@ def _resolve(config: Train, run: Run) -> Train:
     resolved = resolve_choices(config, run.cache)
     if config.epochs:
         print(f"{config.epochs} epoch{'s' * (config.epochs > 1)}: {resolved.steps} steps")
+    if not config.batch_size:
+        print(
+            f"batch_size: {resolved.batch_size}, the largest that the memory plan allows; "
+            f"learning_rate stays {config.learning_rate:g}"
+        )
     if config.mixed_precision == "auto":
         print(f"mixed_precision: {resolved.mixed_precision}")
+    if resolved.deepspeed != config.deepspeed:
+        print("DeepSpeed is not installed: plain data-parallel training (`pip install deepspeed`)")
     return resolved
 
 
@@ -179,34 +189,27 @@ def _train_with_host_0(config: Train, run: Run) -> TrainingResult:
     start = time.perf_counter()
     check_machine(config)
     with run.exclusive(f".host-{config.node_rank}.lock"):
-        _await_host_0(run)
+        # it may prepare first
+        await_start(run, "train")
         config = _resolve(config, run)
         _import_deepspeed(config)
-        launcher.launch(training_function, config, run, {})
-    while (record := run.stage_record("train")).get("status") == "running":
-        time.sleep(POLL)
-    if record.get("status") != "done":
-        reason = record.get("error", "it was interrupted")
-        raise LaunchError(f"host 0 did not come to its end: {reason}")
+        _launch(config, run, {})
+    record = await_end(run, "train")
     return _result(config, run, record, time.perf_counter() - start)
 
 
-def _await_host_0(run: Run):
-    """Wait until host 0 trains. Errors: LaunchError if it ends before, or does not start."""
-    before = run.read()
-    # it may prepare first
-    end = time.monotonic() + COLLECTIVE_TIMEOUT.total_seconds()
-    while True:
-        record = run.read()
-        if record.get("stages", {}).get("train", {}).get("status") == "running":
-            return
-        if record != before and record.get("status") in ("failed", "interrupted"):
-            raise LaunchError(f"host 0 did not come to its training; {run.log} says why")
-        if time.monotonic() > end:
-            raise LaunchError(
-                f"host 0 was not met in {COLLECTIVE_TIMEOUT}; start the same training there"
-            )
-        time.sleep(POLL)
+def _launch(config: Train, run: Run, inputs: Inputs) -> dict:
+    """Train in every process; return what the main one has written.
+
+    Errors: LaunchError; InterruptedTraining, a KeyboardInterrupt.
+    """
+    try:
+        return launcher.launch(training_function, config, run, inputs)
+    except KeyboardInterrupt:
+        all_hosts = replace(config, num_processes=process_count(config) * config.num_nodes)
+        # only a checkpoint of this training: one of another would not be resumed
+        resumable = candidates(run.checkpoints, inputs, all_hosts)
+        raise interrupted_error(resumable[0].step if resumable else None) from None
 
 
 def _result(config: Train, run: Run, launched: dict, seconds: float) -> TrainingResult:

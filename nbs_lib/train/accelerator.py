@@ -4,6 +4,7 @@ import io
 import os
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -12,7 +13,7 @@ from torch.nn import Parameter
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..config import Train
-from .errors import COLLECTIVE_TIMEOUT, LaunchError
+from ..launch.errors import COLLECTIVE_TIMEOUT, LaunchError
 from .zero import deepspeed_plugin, partitioned, require_input_gradient
 
 
@@ -27,8 +28,8 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
         del os.environ[name]
     gpu = torch.cuda.is_available()
     # the student has its own autocast, because DeepSpeed's would cast the adapter;
-    # only fp16 is the engine's, which then scales the loss
-    engine_fp16 = config.mixed_precision == "fp16" and not config.deepspeed
+    # only a loss scale may be the engine's
+    engine_fp16 = config.engine_scales_loss and not config.deepspeed
     process_group = InitProcessGroupKwargs(
         backend="nccl" if gpu else "gloo", timeout=COLLECTIVE_TIMEOUT
     )
@@ -41,12 +42,11 @@ def new_accelerator(config: Train, folder: Path) -> Accelerator:
             gradient_accumulation_steps=config.gradient_accumulation_steps,
             deepspeed_plugin=deepspeed_plugin(config) if config.deepspeed else None,
             kwargs_handlers=[process_group],
-            log_with="tensorboard" if config.tensorboard else None,
-            project_dir=folder,
+            log_with=config.trackers or None,
+            # where TensorBoard's tracker writes
+            project_dir=folder / "trackers" / "tensorboard",
         )
     _check_engine(accelerator, config)
-    if config.tensorboard:
-        accelerator.init_trackers("tensorboard")
     return accelerator
 
 
@@ -64,14 +64,6 @@ def _check_engine(accelerator: Accelerator, config: Train):
     )
 
 
-def close_trackers(accelerator: Accelerator):
-    """Close the trackers, as accelerate's `end_training` does, but keep the process groups."""
-    # gloo's destructor waits for its threads with Python's lock held, and these may want the lock:
-    # some finished trainings hung there on a busy machine. The groups end with their process.
-    for tracker in accelerator.trackers:
-        tracker.finish()
-
-
 def wrap_for_training(
     accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple:
@@ -86,11 +78,22 @@ def wrap_for_training(
     return wrapped
 
 
+def clip_gradients(accelerator: Accelerator, training: Any, max_norm: float) -> Any:
+    """Clip the gradients; return their norm before, a number or a tensor, None if it is unknown.
+
+    training: the `TrainingState`. DeepSpeed's engine has clipped already.
+    """
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        # not accelerate's: it waits for the number on the GPU in each step
+        return training.engine.get_global_grad_norm()
+    return accelerator.clip_grad_norm_(training.parameters, max_norm)
+
+
 def clip_at_step(optimizer: torch.optim.Optimizer, parameters: list[Parameter], max_norm: float):
     """Clip the gradients to a norm of `max_norm` before each step of the optimizer."""
 
     def clip(optimizer: torch.optim.Optimizer, *_):
         # where DeepSpeed looks for the norm; at ZeRO 0 it would clip too, but tell nobody the norm
-        optimizer._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+        optimizer._global_grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
     optimizer.register_step_pre_hook(clip)

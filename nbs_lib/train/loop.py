@@ -4,16 +4,17 @@ from dataclasses import replace
 from functools import partial
 
 from ..config import Train
+from ..launch.graceful_stop import StopCoordinator, stop_error
+from ..launch.multinode import HostLiveness, check_agreement
 from ..models import _imports as libraries  # noqa: F401  (before what imports them)
 from ..run.run import Run
-from .accelerator import close_trackers, new_accelerator
+from .accelerator import clip_gradients, new_accelerator
 from .checkpoint.best import BestWeights
 from .checkpoint.checkpoint import Inputs, save_checkpoint
 from .checkpoint.resume import resume
 from .checkpoint.state import CheckpointState
+from .compilation import begin_pass
 from .finish.finalize import finalize
-from .launch.graceful_stop import StopCoordinator, stop_error
-from .launch.multinode import HostLiveness, check_agreement
 from .monitor.metrics import MetricsLog
 from .monitor.phases import mark_phase
 from .objectives import OBJECTIVES
@@ -60,19 +61,23 @@ def training_function(config: Train, run: Run, inputs: Inputs):
         # no vote knows that this step is the last one
         if save or (best.exhausted and stop.saves):
             mark_phase(run, "checkpoint")
+            # nothing is saved after a loss that is not finite
+            log.settle()
             with stop.saving():
                 save_checkpoint(accelerator, state, run.checkpoints, step, inputs, all_hosts)
             log.resume_training()
         if end:
+            log.trackers.finish()
             raise stop_error(step)
 
     mark_phase(run, "finish")
+    log.settle()
     finalize(config, run, training, best, step, log, accelerator)
     # the main process still verifies the adapter
     accelerator.wait_for_everyone()
     liveness.finish()
     stop.finish()
-    close_trackers(accelerator)
+    log.trackers.finish()
 
 
 def train_step(
@@ -95,21 +100,22 @@ def train_step(
         group["lr"] = rate * group["lr_scale"]
     grad_norm = None
     for index in range(passes):
-        share = index * accelerator.num_processes + accelerator.process_index
-        batch = training.examples.batch(step - 1, share, passes * accelerator.num_processes)
-        batch = batch.to(accelerator.device)
+        batch = training.batches.batch(step - 1, index)
+        begin_pass(config)
         with accelerator.accumulate(training.engine):
             # the engine's pass has gradients; the student's own, and the teacher's, have none
             losses = loss_function(training.engine, training.student, batch, config)
-            # before the backward pass: a loss that is not finite must not reach the optimizer
+            # before the backward pass: on a CPU no loss that is not finite reaches the optimizer
             log.add_losses(losses, batch.t, partial(training.examples.ids, batch.example), step)
             if index == passes - 1:
                 # the vote travels while the backward pass computes
                 stop.start_vote(step, log.totals)
             # DeepSpeed's engine steps the optimizer in `backward`
             accelerator.backward((losses * batch.weight).mean())
+            # the GPU computes still
+            training.batches.load_next(step - 1, index)
             if accelerator.sync_gradients:
-                grad_norm = accelerator.clip_grad_norm_(training.parameters, config.max_grad_norm)
+                grad_norm = clip_gradients(accelerator, training, config.max_grad_norm)
             training.optimizer.step()
             training.optimizer.zero_grad()
     training.update_ema()

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from torch.nn import Parameter
@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..config import Train
 from ..models import StableDiffusion
 from ..models.lora.layers import activate_lora, active_lora, add_fake_score, add_lora, lora_layers
+from .lora_cast import replace_lora_passes
 from .objectives import OBJECTIVES
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,13 +55,13 @@ def build_networks(base: StableDiffusion, config: Train) -> Networks:
     teacher_unet = None
     fake_score = []
     if config.method == "full":
-        unet = base.unet()
+        unet = base.denoiser()
         if config.objective != "finetune" and config.teacher == "live":
             teacher_unet = copy.deepcopy(unet).to(dtype)
         unet.requires_grad_(True)
         learned = list(unet.parameters())
     else:
-        unet = base.unet(dtype)
+        unet = base.denoiser(dtype)
         learned = add_lora(
             unet,
             rank=config.rank,
@@ -72,11 +73,14 @@ def build_networks(base: StableDiffusion, config: Train) -> Networks:
         )
         if OBJECTIVES[config.objective].fake_score:
             fake_score = add_fake_score(unet, config.seed + 1)
-        # DoRA and dropout compute with the inputs themselves, in fp32
-        if config.method != "dora" and not config.lora_dropout:
-            leave_inputs_to_autocast(unet)
+        if config.casts_lora_once:
+            replace_lora_passes(lora_layers(unet))
     if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing(partial(checkpoint_pass, lora_layers(unet)))
+        pass_again = partial(checkpoint_pass, lora_layers(unet))
+        if config.compile == "whole":
+            # such a graph computes again by itself, with the adapter that it was made with
+            pass_again = partial(checkpoint, use_reentrant=False)
+        unet.enable_gradient_checkpointing(pass_again)
     return Networks(unet.train(), teacher_unet, learned, fake_score)
 
 
@@ -93,19 +97,56 @@ def checkpoint_pass(layers: list[BaseTunerLayer], module: torch.nn.Module, *inpu
     return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
 
 
-def leave_inputs_to_autocast(unet: UNet2DConditionModel):
-    """Switch off peft's cast of a LoRA's inputs."""
-    # peft casts them to fp32, as its weights are, and autocast casts them back: each layer would
-    # cast all its activations twice for the same numbers
-    for layer in lora_layers(unet):
-        layer.cast_input_dtype_enabled = False
-
-
 def choose_attention(unet: UNet2DConditionModel, dtype: torch.dtype, device: str):
-    """Use plain products for attention on a CPU in bf16."""
+    """Use plain products for attention on a CPU in bf16, and `PlainAttention` on a GPU."""
     # forward and backward of the embedded UNet took 0.8 of the time with torch's own attention
-    if device == "cpu" and dtype == torch.bfloat16:
+    # joint attention has processors of its own
+    if device == "cpu" and dtype == torch.bfloat16 and isinstance(unet, UNet2DConditionModel):
         unet.set_attn_processor(AttnProcessor())
+    if device == "cpu":
+        return
+    for module in unet.modules():
+        if isinstance(module, Attention) and _is_plain(module):
+            module.set_processor(PlainAttention())
+
+
+def _is_plain(attention: Attention) -> bool:
+    """Return True if an attention has nothing but projections, as all have in Stable Diffusion."""
+    norms = (attention.group_norm, attention.spatial_norm, attention.norm_q, attention.norm_k)
+    others = (attention.residual_connection, attention.norm_cross, attention.to_out[1].p)
+    return norms == (None,) * 4 and not any(others) and attention.rescale_output_factor == 1
+
+
+class PlainAttention:
+    """diffusers' AttnProcessor2_0 without its division by 1 and its dropout of 0.
+
+    These are two operations a layer on a GPU, and two more in the backward pass.
+    """
+
+    def __call__(
+        self,
+        attention: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: None = None,
+    ) -> Tensor:
+        """Return the answer of an attention.
+
+        hidden_states: [n, tokens, width].
+        encoder_hidden_states: text [n, tokens, width], None for self-attention.
+        """
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        layers = (
+            (attention.to_q, hidden_states),
+            (attention.to_k, context),
+            (attention.to_v, context),
+        )
+        heads = [layer(x).unflatten(-1, (attention.heads, -1)) for layer, x in layers]
+        # a flash kernel, which takes no memory for the products
+        answer = torch.nn.functional.scaled_dot_product_attention(
+            *(head.transpose(1, 2) for head in heads)
+        )
+        return attention.to_out[0](answer.transpose(1, 2).flatten(2))
 
 
 def set_memory_format(unet: UNet2DConditionModel):

@@ -13,8 +13,6 @@ from ..config import Train
 from ..diffusion import (
     add_noise,
     boundary_scalings,
-    distillation_weight,
-    get_velocity,
     matching_gradient,
     min_snr_weight,
     pseudo_huber,
@@ -57,35 +55,34 @@ class Objective:
 def guidance(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
     """Return the squared error between the student's one pass and the guided teacher.
 
-    It is of eps, weighted over noise levels.
+    It is of eps, of a flow of v, weighted over noise levels.
     Source: guidance distillation, arXiv 2210.03142, sec. 3.1, without the student's input w; on
     states of the teacher's own trajectories, arXiv 2503.07274.
     """
     x_t = student.noisy_latents(batch)
     target = student.teacher(x_t, batch)
     prediction = engine(x_t, batch.t, batch.context, batch.pooled)
-    error = student.eps(prediction, x_t, batch.t) - student.eps(target, x_t, batch.t)
-    alpha, _ = student.levels(batch.t)
-    return distillation_weight(alpha, config.loss_weighting).flatten() * _mean_square(error)
+    schedule = student.schedule
+    error = schedule.comparable(prediction, x_t, batch.t)
+    error = error - schedule.comparable(target, x_t, batch.t)
+    weight = schedule.distillation_weight(batch.t, config.loss_weighting).flatten()
+    return weight * _mean_square(error)
 
 
 def finetune(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
     """Return the denoising loss in the prediction's own space, with min-SNR weights.
 
     Offset noise and dropped captions are the batch's.
-    Source: arXiv 2006.11239, eq. 14; arXiv 2303.09556.
+    Source: arXiv 2006.11239, eq. 14; arXiv 2303.09556; of a flow, arXiv 2403.03206, eq. 13 and 14.
     """
     alpha, sigma = student.levels(batch.t)
     x_t = add_noise(batch.latents, batch.noise, alpha, sigma)
     prediction = engine(x_t, batch.t, batch.context, batch.pooled)
-    targets = {
-        "epsilon": batch.noise,
-        "v_prediction": get_velocity(batch.latents, batch.noise, alpha, sigma),
-        "sample": batch.latents,
-    }
-    weight = min_snr_weight(alpha, sigma, config.snr_gamma, student.prediction_type).flatten()
+    schedule = student.schedule
+    weight = min_snr_weight(alpha, sigma, config.snr_gamma, schedule.prediction_type).flatten()
     # the weights are for an error in the prediction's own space
-    return weight * _mean_square(prediction - targets[student.prediction_type])
+    target = schedule.target(batch.latents, batch.noise, batch.t)
+    return weight * _mean_square(prediction - target)
 
 
 def consistency(engine: Callable, student: Student, batch: Batch, config: Train) -> Tensor:
@@ -96,7 +93,7 @@ def consistency(engine: Callable, student: Student, batch: Batch, config: Train)
     Source: LCM-LoRA, arXiv 2311.05556; arXiv 2310.04378, algorithm 1.
     """
     # the last timestep of each interval, where LCMScheduler samples
-    skip = len(student.alphas_cumprod) // SOLVER_STEPS
+    skip = len(student.schedule) // SOLVER_STEPS
     start = batch.t // skip * skip + skip - 1
     end = (start - skip).clamp(min=0)
     batch = replace(batch, t=start)
@@ -129,17 +126,23 @@ def distribution(engine: Callable, student: Student, batch: Batch, config: Train
     x_t = add_noise(guess, batch.rollout.noise, *student.levels(t))
     real = student.x_0(student.teacher(x_t, batch), x_t, t)
     # one pass both learns the score and gives it to the generator
-    context = student.steps_aware(batch.context, len(batch.rollout.times))
+    context = student.steps_aware(batch.context, batch.rollout.steps)
     with student.fake_score():
         fake_prediction = engine(x_t, t, context, batch.pooled)
     fake = student.x_0(fake_prediction.detach(), x_t, t)
     # the gradient of half a squared distance is the distance itself
     target = guess - matching_gradient(guess, real, fake)
-    denoising = _mean_square(student.eps(fake_prediction, x_t, t) - batch.rollout.noise)
+    denoising = _mean_square(
+        student.schedule.comparable(fake_prediction, x_t, t)
+        - student.schedule.comparable_target(guess, batch.rollout.noise)
+    )
     return _mean_square(x_0 - target) / 2 + denoising
 
 
 def _consistent(student: Student, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    # a flow's x_t − sigma v is x_t itself without noise
+    if student.schedule.is_flow:
+        return student.x_0(prediction, x_t, t)
     c_skip, c_out = boundary_scalings(t)
     return c_skip * x_t + c_out * student.x_0(prediction, x_t, t)
 

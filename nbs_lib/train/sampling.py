@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..diffusion import classifier_free_guidance
 from ..models import TextEmbeddings
+from ..models.sampling_recipe import step_options
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,14 @@ class Passes:
 
     predict: takes x_t [n, c, h, w], t [n] and the text, returns the prediction.
     guided: True for two passes a step.
+    timestep_spacing: "" for the scheduler's own.
     """
 
     predict: Callable[..., Tensor]
     scheduler: Any
     steps: int
     guided: bool
+    timestep_spacing: str = ""
 
 
 @torch.no_grad()
@@ -39,10 +42,12 @@ def sample(
     w: guidance scale.
     """
     scheduler = passes.scheduler
-    scheduler.set_timesteps(passes.steps, device=noise.device)
+    options = step_options(type(scheduler).__name__, passes.timestep_spacing, passes.steps)
+    scheduler.set_timesteps(device=noise.device, **options)
     # for a scheduler that adds noise in each step, as LCM's does
     generator = torch.Generator().manual_seed(0)
-    x = noise * scheduler.init_noise_sigma
+    # a flow begins with the noise itself
+    x = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     for t in scheduler.timesteps:
         times = t.expand(len(x))
         prediction = passes.predict(x, times, *text)

@@ -14,7 +14,9 @@ from ..config import Train
 from ..models import BaseError, StableDiffusion, find_base
 from ..run.run import Run
 from .accelerator import clip_at_step, wrap_for_training
+from .compilation import compile_unet
 from .data.dataset import Examples
+from .data.prefetch import BatchLoader
 from .networks import DTYPES, Networks, build_networks, choose_attention, set_memory_format
 from .student import Student
 from .zero import gathered, partitioned
@@ -24,6 +26,7 @@ from .zero import gathered, partitioned
 class TrainingState:
     """The parts of a training.
 
+    batches: those of the examples, on the device.
     engine, optimizer: the student and its optimizer as DeepSpeed wraps them.
     parameters: the trained ones, those of a fake score among them.
     learned: those that are saved.
@@ -32,6 +35,7 @@ class TrainingState:
 
     base: StableDiffusion
     examples: Examples
+    batches: BatchLoader
     student: Student
     engine: Any
     optimizer: Any
@@ -83,33 +87,34 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
     networks = build_networks(base, config)
     unet = networks.unet
     parameters = networks.parameters
-    alphas_cumprod = base.scheduler().alphas_cumprod.to(accelerator.device)
     unet.to(accelerator.device)
     if networks.teacher_unet is not None:
         networks.teacher_unet.to(accelerator.device, memory_format=torch.channels_last)
     student = Student(
         unet,
-        alphas_cumprod,
-        base.prediction_type,
+        base.noise_schedule().to(accelerator.device),
+        base.predict,
         DTYPES[config.mixed_precision],
         networks.teacher_unet,
-        base.added_cond_kwargs,
     )
     optimizer = new_optimizer(networks, config)
-    # at the other stages, and with fp16's loss scale, the engine itself has to clip
-    if config.deepspeed and not config.zero_stage and config.mixed_precision != "fp16":
+    # at the other stages, and with a loss scale of its own, the engine itself has to clip
+    if config.deepspeed and not config.zero_stage and not config.engine_scales_loss:
         clip_at_step(optimizer, parameters, config.max_grad_norm)
     choose_attention(unet, student.dtype, unet.device.type)
     engine, optimizer = wrap_for_training(accelerator, student, optimizer)
     if not partitioned(parameters):
         # not earlier: DeepSpeed cannot broadcast weights of that layout
         set_memory_format(unet)
+    compile_unet(unet, config)
+    student.compiled = config.compile != "off"
     ema = None
     if config.ema_decay:
         with gathered(networks.learned):
             ema = EMAModel(networks.learned, decay=config.ema_decay, use_ema_warmup=True)
+    batches = BatchLoader(examples, accelerator, config.gradient_accumulation_steps)
     return TrainingState(
-        base, examples, student, engine, optimizer, parameters, networks.learned, ema
+        base, examples, batches, student, engine, optimizer, parameters, networks.learned, ema
     )
 
 
@@ -139,7 +144,9 @@ def new_optimizer(networks: Networks, config: Train) -> torch.optim.Optimizer:
         from prodigyopt import Prodigy
 
         return Prodigy(groups, **options, safeguard_warmup=True)
-    return torch.optim.AdamW(groups, **options)
+    # on a GPU one kernel for all weights; DeepSpeed's offloaded optimizer steps on the CPU
+    fused = networks.learned[0].is_cuda and not config.offload
+    return torch.optim.AdamW(groups, **options, fused=fused or None)
 
 
 def learning_rate(config: Train, step: int) -> float:

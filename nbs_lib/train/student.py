@@ -1,6 +1,6 @@
-"""The student and its teacher: one UNet with its adapter on and off.
+"""The student and its teacher: one denoiser with its adapter on and off.
 
-If the whole UNet is trained, a frozen copy of it teaches. A second adapter on the same UNet may
+If all of it is trained, a frozen copy of it teaches. A second adapter on the same denoiser may
 hold the score of what the student generates.
 """
 
@@ -10,15 +10,18 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from ..diffusion import add_noise, alpha_sigma, classifier_free_guidance, to_eps, to_x_0
+from ..diffusion import add_noise, classifier_free_guidance
+from ..models import NoiseSchedule
 from ..models.lora.layers import FAKE_SCORE, activate_lora, disable_lora, lora_layers
+from .compilation import eager_passes
 from .data.batch import Batch
+from .lora_cast import CastInput, LossScale, ScaleGradient, cast_lora, has_lora_pass
 
-AddedCondKwargs = Callable[[Tensor | None, Tensor], dict | None]
+Predict = Callable[..., Tensor]
 
 
 class Student(torch.nn.Module):
-    """The UNet that is trained, as DeepSpeed's engine wraps it.
+    """The denoiser that is trained, as DeepSpeed's engine wraps it.
 
     Its predictions are of the base's own prediction type, in fp32.
     """
@@ -26,30 +29,33 @@ class Student(torch.nn.Module):
     def __init__(
         self,
         unet,
-        alphas_cumprod: Tensor,
-        prediction_type: str,
+        schedule: NoiseSchedule,
+        predict: Predict,
         dtype: torch.dtype,
         teacher_unet=None,
-        added_cond_kwargs: AddedCondKwargs = lambda pooled, latents: None,
     ):
-        """Wrap a UNet.
+        """Wrap a denoiser.
 
         unet: with an adapter, unless all of it is trained.
-        alphas_cumprod: of the base's schedule, [T].
-        prediction_type: as in diffusers' schedulers.
-        dtype: of the autocast.
+        schedule: the base's, on the device.
+        predict: the base's method that calls a denoiser of its family.
+        dtype: of the pass.
         teacher_unet: the frozen teacher, if there is no adapter to switch off.
-        added_cond_kwargs: the base's function from pooled text to what the UNet takes besides.
         """
         super().__init__()
         self.unet = unet
-        self.alphas_cumprod = alphas_cumprod
-        self.prediction_type = prediction_type
+        self.schedule = schedule
+        self.predict = predict
         self.dtype = dtype
-        self.added_cond_kwargs = added_cond_kwargs
         # in a tuple, which hides it from torch: its weights are neither trained nor saved
         self._teacher_unet = (teacher_unet,)
+        # True if the UNet is, see `compilation`; it passes eagerly in eval mode
+        self.compiled = False
         self.lora_layers = lora_layers(unet)
+        self._casts_once = bool(self.lora_layers) and all(map(has_lora_pass, self.lora_layers))
+        self.loss_scale = None
+        if self._casts_once and dtype == torch.float16:
+            self.loss_scale = LossScale(schedule.device)
 
     def forward(
         self,
@@ -61,22 +67,35 @@ class Student(torch.nn.Module):
         """Return the prediction [n, c, h, w] fp32.
 
         x_t: noisy latents [n, c, h, w].
-        t: timesteps [n].
+        t: timesteps [n], see `NoiseSchedule`.
         context: text [n, tokens, width].
         pooled: text [n, p], in a family that has it.
         """
-        return self._predict(self.unet, x_t, t, context, pooled)
+        # compiled in fp32 too: gradients that a CUDA graph returns are overwritten by its next run
+        if not self._casts_once or (self.dtype == torch.float32 and not self.compiled):
+            return self._predict(self.unet, x_t, t, context, pooled)
+        with cast_lora(self.lora_layers, self.dtype, self.loss_scale) as scale:
+            # distribution learns a part of the fake score's text
+            if scale is not None and context.requires_grad:
+                context = CastInput.apply(scale, context)
+            return self._predict(self.unet, x_t, t, context, pooled, scale)
 
-    def _predict(self, unet, x_t, t, context, pooled) -> Tensor:
+    def _predict(self, unet, x_t, t, context, pooled, scale=None) -> Tensor:
+        # each once, because an autocast would cast them in each layer that reads them
+        context = context.to(self.dtype)
+        if self._casts_once:
+            x_t = x_t.to(self.dtype)
         # all convolutions then work in the faster layout
         x_t = x_t.contiguous(memory_format=torch.channels_last)
-        # once, because autocast would cast it in each layer that reads it
-        context = context.to(self.dtype)
-        added = self.added_cond_kwargs(pooled, x_t)
         # inside the module, because the engine switches off an autocast around it
-        with torch.autocast(x_t.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            [prediction] = unet(x_t, t, context, added_cond_kwargs=added, return_dict=False)
-        return prediction.float()
+        autocast = self.dtype != torch.float32 and not self._casts_once
+        eager = eager_passes(self.compiled and not self.training)
+        with eager, torch.autocast(x_t.device.type, self.dtype, enabled=autocast):
+            prediction = self.predict(unet, x_t, self.schedule.times(t), context, pooled)
+        if scale is not None:
+            return ScaleGradient.apply(scale, prediction)
+        # the next run of a CUDA graph overwrites what it has returned
+        return prediction.to(torch.float32, copy=self.compiled)
 
     def fake_score(self) -> AbstractContextManager:
         """Let passes be those of the second adapter for a while, with or without gradients."""
@@ -94,7 +113,8 @@ class Student(torch.nn.Module):
     def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the student's x_t [n, c, h, w] and t [n] at each row's step of its trajectory.
 
-        The sampling is DDIM's without noise (eta 0). Source: arXiv 2010.02502, eq. 12.
+        The sampling is DDIM's without noise (eta 0), which is Euler's in a flow.
+        Source: arXiv 2010.02502, eq. 12.
         """
         rollout = batch.rollout
         n = len(rollout.first)
@@ -102,18 +122,19 @@ class Student(torch.nn.Module):
         context = batch.context[rollout.first]
         pooled = None if batch.pooled is None else batch.pooled[rollout.first]
         states = [x_t]
-        for start, end in zip(rollout.times, rollout.times[1:], strict=False):
+        times = self.schedule.few_step_timesteps(rollout.steps)
+        for start, end in zip(times, times[1:], strict=False):
             t = start.expand(n)
             prediction = self(x_t, t, context, pooled)
             x_0 = self.x_0(prediction, x_t, t)
             x_t = add_noise(x_0, self.eps(prediction, x_t, t), *self.levels(end.expand(n)))
             states.append(x_t)
         x_t = torch.stack(states)[rollout.position, rollout.trajectory]
-        return x_t, rollout.times[rollout.position]
+        return x_t, times[rollout.position]
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return alpha and sigma [n, 1, 1, 1] at timesteps t [n]."""
-        return alpha_sigma(self.alphas_cumprod, t)
+        return self.schedule.levels(t)
 
     def noisy_latents(self, batch: Batch) -> Tensor:
         """Return x_t of a batch: the cached states of the teacher, or the noised data."""
@@ -123,11 +144,11 @@ class Student(torch.nn.Module):
 
     def eps(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the noise that a prediction stands for."""
-        return to_eps(prediction, x_t, *self.levels(t), self.prediction_type)
+        return self.schedule.eps(prediction, x_t, t)
 
     def x_0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the clean latents that a prediction stands for."""
-        return to_x_0(prediction, x_t, *self.levels(t), self.prediction_type)
+        return self.schedule.x_0(prediction, x_t, t)
 
     @torch.no_grad()
     def teacher(self, x_t: Tensor, batch: Batch) -> Tensor:

@@ -118,8 +118,11 @@ class Validation:
         main = self.accelerator.is_main_process
         if main and targets is not None:
             write_png(self.decode_row(targets), self.folder / TARGET)
+            log.trackers.log_picture("target", self.folder / TARGET, step)
         if main and latents is not None:
-            write_png(self.decode_row(latents), self.folder / f"step-{step:07d}.png")
+            path = self.folder / f"step-{step:07d}.png"
+            write_png(self.decode_row(latents), path)
+            log.trackers.log_picture("validation", path, step)
             strip = progress_strip(self.folder, self.captions)
             write_png(strip, self.run.folder / "validation.png")
         # those of the main process, because all have to come to the same best weights
@@ -166,10 +169,11 @@ class Validation:
         """Return how a model of this objective is to be sampled."""
         objective = OBJECTIVES[self.config.objective]
         steps = objective.sampling_steps(self.config) or SAMPLING_STEPS
-        options = spacing_options(objective.timestep_spacing, steps)
-        kind = getattr(diffusers, objective.scheduler)
-        scheduler = self.training.base.scheduler(kind, **options)
-        return Passes(self.training.student, scheduler, steps, objective.guided)
+        base = self.training.base
+        name, spacing = base.sampler(objective.scheduler, objective.timestep_spacing)
+        options = spacing_options(spacing, steps, name)
+        scheduler = base.scheduler(getattr(diffusers, name), **options)
+        return Passes(self.training.student, scheduler, steps, objective.guided, spacing)
 
     @torch.no_grad()
     def target_latents(self) -> Tensor | None:
@@ -178,7 +182,7 @@ class Validation:
         In finetune these are the held-out examples, else the teacher's guided samples.
         """
         if self.config.objective != "finetune":
-            scheduler = self.training.base.scheduler(diffusers.DDIMScheduler)
+            scheduler = self.training.base.scheduler()
             predict = self.training.student.base_prediction
             return self.sample_all(Passes(predict, scheduler, SAMPLING_STEPS, guided=True))
         # a prompt of the parameters has no picture

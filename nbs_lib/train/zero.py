@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import DeepSpeedPlugin
 from accelerate.utils import patch_environment
-from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention import BasicTransformerBlock, JointTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch.nn import Parameter
 
@@ -18,7 +18,7 @@ BUCKET_SIZE = 2**24
 MAX_LIVE_WEIGHTS = 2**26
 # Blocks that ZeRO 3 gathers as one.
 # By default it gathers layer by layer, with hooks that take longer than small layers.
-LEAF_BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
+LEAF_BLOCKS = (BasicTransformerBlock, JointTransformerBlock, ResnetBlock2D)
 
 
 def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
@@ -26,7 +26,7 @@ def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
     _compile_nothing()
     _import_muon()
     # at ZeRO 0 without a loss scaler, `clip_at_step` clips
-    engine_clips = config.zero_stage or config.mixed_precision == "fp16"
+    engine_clips = config.zero_stage or config.engine_scales_loss
     max_norm = config.max_grad_norm if engine_clips else 0.0
     plugin = DeepSpeedPlugin(
         zero_stage=config.zero_stage,
@@ -45,7 +45,7 @@ def deepspeed_plugin(config: Train) -> DeepSpeedPlugin:
     settings["zero_force_ds_cpu_optimizer"] = False
     # Prodigy is untested
     settings["zero_allow_untested_optimizer"] = True
-    if config.mixed_precision == "fp16":
+    if config.engine_scales_loss:
         settings["torch_autocast"] = {"enabled": True, "dtype": "float16"}
     return plugin
 

@@ -7,6 +7,7 @@ are voted on blind. The run must be trained; what is drawn stays in its gallery.
 """
 
 import argparse
+import re
 import shutil
 import tempfile
 import time
@@ -24,7 +25,7 @@ WIDTH = 920  # pixels of the animation: a README's column
 MAX_BYTES = 2_000_000
 QUALITIES = (80, 65, 50, 35)
 MOVE, LOOK = 60, 1600  # milliseconds of a frame while something moves, and of one to be read
-PROMPT = "A person in a red shirt holding a black cat on the left"
+PROMPT = "A person in a red shirt holding a black cat on the left by day"
 # A screenshot has no pointer.
 POINTER = """() => {
   const pointer = document.createElement('div');
@@ -125,8 +126,9 @@ def play(film: Film):
     page.wait_for_timeout(500)
     film.shoot(LOOK)
     film.drag(lab.viewer.locator(".onepass-slider"), 0.5, 0.15, 0.85, 0.5)
-    scale = lab.panel.get_by_role("slider", name="λ of tuned")
-    film.drag(scale, 0.5, 0.375)  # from 1 to 0.5 of -1 to 3
+    # of an adapter's guidance scale, or of λ where none was measured
+    dial = lab.panel.get_by_role("slider", name=re.compile("of tuned$"))
+    film.drag(dial, 1.0, 0.3)
     film.click(lab.draw)
     film.shoot_until_idle()
     film.shoot(LOOK)

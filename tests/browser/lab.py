@@ -26,7 +26,7 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 QUIET = {"fetchNews": "false", "checkForUpdates": False}
-WAIT = 60_000  # milliseconds for what a kernel must do; on a busy machine it starts slowly
+WAIT = 180_000  # milliseconds for what a kernel must do; on a busy machine it starts slowly
 NOTIFICATIONS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 def fine_tuned(base, new_run) -> Run:
     """Return a run whose adapter says that it was fine-tuned, on 16 pictures and 8 of a prior."""
     run = new_run()
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, rank=2, alpha=2.0, seed=0)
     metadata = {
         "base": "embedded",

@@ -1,5 +1,7 @@
+import json
 import os
 import pickle
+import re
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
@@ -63,7 +65,7 @@ from nbs_lib.files import ROOT
         ),
         (
             Train,
-            {"zero_stage": 1, "mixed_precision": "fp16"},
+            {"zero_stage": 1, "mixed_precision": "fp16", "method": "dora"},
             "allowed is 0 with mixed_precision fp16",
         ),
         (
@@ -293,6 +295,63 @@ def test_a_file_without_prompts_is_refused_in_a_sentence(tmp_path, content, prob
     message = str(failure.value)
     assert message.startswith(f"parameter prompts_file: given {str(file)!r}: ")
     assert problem in message and "a prompt on each line" in message and "\n" not in message
+
+
+def test_prompts_of_benchmarks_are_read_as_they_are_published(tmp_path):
+    geneval = tmp_path / "evaluation_metadata.jsonl"
+    rows = [
+        {"tag": "single_object", "include": [{"class": "bench"}], "prompt": "a photo of a bench"},
+        {"tag": "counting", "prompt": "a photo of\ntwo c\u00e4ts "},
+        {"tag": "colors", "prompt": "# is no remark here"},
+    ]
+    geneval.write_text("\n\n".join(map(json.dumps, rows)) + "\n")
+    assert Compare(prompts_file=str(geneval)).file_prompts == [
+        "a photo of a bench",
+        "a photo of two c\u00e4ts",
+        "# is no remark here",
+    ]
+    parti = tmp_path / "PartiPrompts.TSV"
+    parti.write_text(
+        "Prompt\tCategory\tChallenge\tNote\n"
+        'a sign that says "Hello"\tWorld Knowledge\tWriting & Symbols\t\n'
+        '"a cat, a ""dog"""\tAnimals\n'
+        "\tAbstract\n"
+        "bond\n"
+    )
+    assert Compare(prompts_file=str(parti)).file_prompts == [
+        'a sign that says "Hello"',
+        'a cat, a "dog"',
+        "bond",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.jsonl", '{"prompt": "a cat"}\n{"text": "a dog"}\n', "its line 2 is no JSON object"),
+        ("a.jsonl", '{"prompt": 5}', "its line 1 is no JSON object with a text in `prompt`"),
+        ("a.jsonl", "[" * 100_000, "its line 1 is no JSON object"),
+        ("a.jsonl", '["a cat"]', "its line 1 is no JSON object"),
+        ("a.jsonl", "\n", "it has no prompts"),
+        ("a.tsv", "", "names no column `Prompt`"),
+        ("a.tsv", "a cat\nb dog\n", "names no column `Prompt`"),
+        ("a.tsv", "Prompt\n" + "x" * 200_000, "names no column `Prompt`"),
+        ("a.tsv", "Prompt\tNote\n", "it has no prompts"),
+    ],
+)
+def test_a_benchmark_of_another_form_is_refused_in_a_sentence(tmp_path, name, content, problem):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ParameterError, match=re.escape(problem)):
+        Compare(prompts_file=str(tmp_path / name)).file_prompts  # noqa: B018
+
+
+def test_scores_name_their_models():
+    config = Compare(scores=["pickscore: yuvalkirstain/PickScore_v1", " cmmd:C:/models/clip "])
+    expected = {"pickscore": "yuvalkirstain/PickScore_v1", "cmmd": "C:/models/clip"}
+    assert config.parsed_scores == expected and Compare().parsed_scores == {}
+    for texts in (["lpips: x"], ["cmmd"], ["cmmd: "], ["cmmd: a", "cmmd: b"]):
+        with pytest.raises(ParameterError, match="parameter scores: .* NAME one of pickscore"):
+            Compare(scores=texts)
 
 
 def test_an_error_names_the_stage_of_its_parameter_also_after_pickling():

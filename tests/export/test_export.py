@@ -79,7 +79,7 @@ def adapter_facts(base) -> dict:
 @pytest.fixture(scope="module")
 def trained(base):
     """A UNet with its adapter, as training leaves it: rank and alpha differ."""
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, RANK, ALPHA, seed=0)
     return randomized(unet, 0.1)
 
@@ -252,7 +252,7 @@ def test_merged_export_is_not_guided_twice(exported, base):
     ]
     np.testing.assert_array_equal(*again)
     plain = StableDiffusionPipeline(
-        **pipe.components | {"unet": base.unet()}, requires_safety_checker=False
+        **pipe.components | {"unet": base.denoiser()}, requires_safety_checker=False
     )
     assert np.abs(draw(plain) - draw(plain, guidance_scale=1)).mean() > 0.01, (
         "a plain UNet is guided by default"
@@ -467,7 +467,7 @@ def other_adapter(run: Run, base, **config) -> dict[str, torch.Tensor]:
 
     Returns the weights by their peft names.
     """
-    unet = base.unet()
+    unet = base.denoiser()
     targets = [
         "to_q",
         "conv1",
@@ -620,16 +620,20 @@ def test_export_with_other_pictures_leaves_nothing(base, trained, tmp_path, monk
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_earlier_export_is_replaced_or_stays_whole(run, tmp_path, monkeypatch):
     folder = export(run.folder, "diffusers", tmp_path / "my ëxport")
     (folder / "README.md").write_text("old")
     export(run.folder, "diffusers", folder)
     assert SAMPLE in (folder / "README.md").read_text()
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     tamper(monkeypatch, "diffusers")
     with pytest.raises(ExportError, match="they differ"):
         export(run.folder, "diffusers", folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
     assert list(tmp_path.iterdir()) == [folder]
 
 

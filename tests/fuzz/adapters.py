@@ -34,7 +34,7 @@ class Fuzzer:
         self.run = Run(folder / "run")
         self.kinds = []
         for method in ("lora", "dora"):
-            unet = self.base.unet()
+            unet = self.base.denoiser()
             layers = ["conv_in", "attn1.to_q"]  # few: each takes a millisecond to load
             unet.add_adapter(
                 LoraConfig(r=2, lora_alpha=4, target_modules=layers, use_dora=method == "dora"),

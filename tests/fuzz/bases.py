@@ -24,7 +24,9 @@ class Fuzzer:
     def __init__(self, folder: Path):
         torch.set_num_threads(1)
         self.folder = folder
-        self.bases = [write_tiny_base(kind, folder / kind) for kind in ("sd1", "sd2-v", "sdxl")]
+        self.bases = [
+            write_tiny_base(kind, folder / kind) for kind in ("sd1", "sd2-v", "sdxl", "sd3-t5")
+        ]
         self.weights = {
             base: {
                 part: load_file(self._file(base, part))
@@ -125,7 +127,7 @@ def compute(base: StableDiffusion):
     """Put a text and a picture through all parts of a base."""
     text = base.encode_negative_prompt(base.text_encoders())
     assert bool(text.context.isfinite().all()) and bool(
-        base.scheduler().alphas_cumprod.isfinite().all()
+        base.noise_schedule().sigmas.isfinite().all()
     )
     vae, side = base.vae(), 4 * base.vae_scale_factor
     latents = base.encode(vae, torch.zeros(1, 3, side, side))
@@ -135,12 +137,7 @@ def compute(base: StableDiffusion):
         side,
         side,
     )
-    made = base.unet()(
-        latents,
-        torch.tensor([5]),
-        text.context,
-        added_cond_kwargs=base.added_cond_kwargs(text.pooled, latents),
-    ).sample
+    made = base.predict(base.denoiser(), latents, torch.tensor([5]), text.context, text.pooled)
     assert (
         made.shape == latents.shape and base.random_text(1, 8, torch.Generator()).context.ndim == 3
     )

@@ -6,15 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler
+from diffusers import (
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from safetensors.torch import load_file, save_file
 
 from nbs_lib.config import Prepare
+from nbs_lib.flow import shift_sigma
 from nbs_lib.models import (
     EMBEDDED,
     MIRRORS,
     BaseError,
     StableDiffusion,
+    StableDiffusion3,
     StableDiffusionXL,
     find_base,
     load_clip_folder,
@@ -23,7 +30,15 @@ from nbs_lib.models.components import CONFIGS, WEIGHTS
 from nbs_lib.models.origin import hub_id, license_of
 from nbs_lib.prepare import prepare
 
-FAMILIES = {"sd1": StableDiffusion, "sd2-v": StableDiffusion, "sdxl": StableDiffusionXL}
+FAMILIES = {
+    "sd1": StableDiffusion,
+    "sd2-v": StableDiffusion,
+    "sdxl": StableDiffusionXL,
+    "sd3": StableDiffusion3,
+    "sd3-t5": StableDiffusion3,
+}
+UNETS = ["sd1", "sd2-v", "sdxl"]
+PREDICTIONS = {"sd2-v": "v_prediction", "sd3": "flow_prediction", "sd3-t5": "flow_prediction"}
 # the second is longer than the text encoders read
 TEXTS = ["A person holding a cat!", "a road " * 40]
 
@@ -50,15 +65,17 @@ def test_the_family_comes_from_the_index_or_the_components(copied):
     (folder / "model_index.json").unlink()
     base = find_base(str(folder))
     assert type(base) is FAMILIES[kind]
-    assert base.prediction_type == ("v_prediction" if kind == "sd2-v" else "epsilon")
+    assert base.prediction_type == PREDICTIONS.get(kind, "epsilon")
     assert base.vae_scale_factor == 4
 
 
-def unet_arguments(pipe: DiffusionPipeline, text: str, negative: str | None) -> dict:
-    """Return what a stock pipeline gives its UNet besides latents and timestep, when guided."""
+def denoiser_arguments(
+    pipe: DiffusionPipeline, denoiser: torch.nn.Module, text: str, negative: str | None
+) -> dict:
+    """Return what a stock pipeline gives its denoiser by name, when guided."""
     calls = []
-    handle = pipe.unet.register_forward_pre_hook(
-        lambda unet, args, kwargs: calls.append(kwargs), with_kwargs=True
+    handle = denoiser.register_forward_pre_hook(
+        lambda denoiser, args, kwargs: calls.append(kwargs), with_kwargs=True
     )
     pipe.set_progress_bar_config(disable=True)
     options = {
@@ -81,15 +98,21 @@ def test_text_embeddings_equal_the_stock_pipeline_s(copied, negative_case):
         change(folder / "model_index.json", force_zeros_for_empty_prompt=False)
     base = find_base(str(folder))
     encoders = base.text_encoders()
-    for pipe in (DiffusionPipeline.from_pretrained(folder), base.pipeline()):
+    for pipe in (
+        DiffusionPipeline.from_pretrained(folder, **base.load_options),
+        base.pipeline(),
+    ):
         for text in TEXTS:
             uncond = base.encode_negative_prompt(encoders, negative)
             cond = base.encode_prompt([text], encoders)
-            stock = unet_arguments(pipe, text, negative or None)
+            stock = denoiser_arguments(pipe, base.denoiser_of(pipe), text, negative or None)
             assert torch.equal(
                 stock["encoder_hidden_states"], torch.cat([uncond.context, cond.context])
             )
             pooled = None if cond.pooled is None else torch.cat([uncond.pooled, cond.pooled])
+            if base.is_flow:
+                assert torch.equal(stock["pooled_projections"], pooled)
+                continue
             side = 32 // base.vae_scale_factor
             added = base.added_cond_kwargs(pooled, torch.zeros(2, 4, side, side))
             if kind == "sdxl":
@@ -103,7 +126,7 @@ def test_text_embeddings_equal_the_stock_pipeline_s(copied, negative_case):
 def test_random_text_has_the_shape_of_text_embeddings(tiny):
     base = find_base(str(tiny[1]))
     for noise, text in zip(
-        base.random_text(2, 40, torch.Generator()),
+        base.random_text(2, base.text_tokens, torch.Generator()),
         base.encode_prompt(TEXTS, base.text_encoders()),
         strict=True,
     ):
@@ -146,7 +169,7 @@ def test_the_stock_pipeline_decodes_our_latents(copied, monkeypatch):
 def test_every_component_is_required_and_hashed(tiny, tmp_path):
     kind, folder = tiny
     parts = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert parts == set(FAMILIES[kind].parts)
+    assert parts == set(find_base(str(folder)).components)
     complete = find_base(str(folder)).hash
     for part in parts:
         lacking = shutil.copytree(folder, tmp_path / f"lacks {part}")
@@ -177,7 +200,7 @@ def test_another_family_is_refused(tmp_path, index):
     (folder / "model_index.json").write_text(index)
     with pytest.raises(
         BaseError,
-        match="StableDiffusionPipeline or StableDiffusionXLPipeline|model_index.json",
+        match="StableDiffusionXLPipeline or StableDiffusion3Pipeline|model_index.json",
     ):
         find_base(str(folder))
 
@@ -298,6 +321,7 @@ UNFIT = {
 """Complete bases of unsupported kinds: the component, its settings, the facts in the error."""
 
 
+@pytest.mark.parametrize("tiny", UNETS, indirect=True)
 @pytest.mark.parametrize("kind", UNFIT)
 def test_prepare_refuses_an_unsupported_base(copied, run_folder, kind):
     _, folder = copied
@@ -315,6 +339,39 @@ def test_prepare_refuses_an_unsupported_base(copied, run_folder, kind):
     assert "fetch" not in str(refused.value), "another copy would not help"
 
 
+UNFIT_FLOWS = {
+    "levels by resolution": ({"use_dynamic_shifting": True}, "use_dynamic_shifting is true"),
+    "a scheduler of diffusion": (
+        {"_class_name": "DDIMScheduler"},
+        "'DDIMScheduler', allowed is FlowMatchEulerDiscreteScheduler",
+    ),
+    "no shift": ({"shift": 0.0}, "shift holds 0.0"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT_FLOWS)
+def test_a_flow_with_other_levels_is_refused(tiny_base, tmp_path, kind):
+    folder = tiny_base("sd3", tmp_path / "base")
+    settings, message = UNFIT_FLOWS[kind]
+    change(folder / "scheduler" / CONFIGS["scheduler"], **settings)
+    with pytest.raises(BaseError, match=message):
+        find_base(str(folder))
+
+
+def test_a_flow_is_sampled_with_a_flow_s_schedulers(tiny_base, tmp_path):
+    base = find_base(str(tiny_base("sd3", tmp_path / "base")))
+    scheduler = base.scheduler(UniPCMultistepScheduler)
+    scheduler.set_timesteps(4)
+    # three times as far from the picture as without a shift
+    expected = shift_sigma(torch.linspace(1, 0.001, 5)[1:-1], 3.0)
+    torch.testing.assert_close(scheduler.sigmas[1:4], expected, atol=2e-3, rtol=0)
+    with pytest.raises(BaseError, match="given 'EulerDiscreteScheduler'.*FlowMatchEuler"):
+        base.scheduler(EulerDiscreteScheduler)
+    with pytest.raises(BaseError, match="given 'FlowMatchEuler.*DDIMScheduler"):
+        find_base("embedded").scheduler(FlowMatchEulerDiscreteScheduler)
+
+
+@pytest.mark.parametrize("tiny", UNETS, indirect=True)
 def test_zero_terminal_snr_fits_a_base_that_predicts_v(copied):
     kind, folder = copied
     change(folder / "scheduler" / CONFIGS["scheduler"], prediction_type="v_prediction", **BESIDE)
@@ -334,18 +391,6 @@ def test_prepare_refuses_a_guidance_distilled_base_that_sampling_allows(
     find_base(str(folder))
     with pytest.raises(BaseError, match="time_cond_proj_dim is 8"):
         prepare(Prepare(str(run_folder), base=str(folder), max_examples=8))
-
-
-@pytest.mark.parametrize("name", ["sd.safetensors", "sd.ckpt", "notes.md"])
-def test_a_single_file_is_refused(tmp_path, name):
-    file = tmp_path / name
-    file.write_bytes(b"weights")
-    message = "a file" if name == "notes.md" else f"from_single_file.'{name}'"
-    with pytest.raises(BaseError, match=message):
-        find_base(str(file))
-    file.unlink()
-    with pytest.raises(BaseError, match="there is no such"):
-        find_base(str(file))
 
 
 def test_a_snapshot_of_the_hub_has_its_repository_as_origin(tiny_base, tmp_path):
@@ -388,7 +433,7 @@ def test_the_license_comes_from_the_card(tmp_path, card, license):
 def test_weights_that_do_not_fit_the_settings_are_named(tiny, tmp_path):
     """The libraries draw a missing weight at random and skip an unexpected one."""
     kind, folder = tiny
-    for part in [part for part in FAMILIES[kind].parts if part in WEIGHTS]:
+    for part in [part for part in find_base(str(folder)).components if part in WEIGHTS]:
         name = sorted(load_file(folder / part / f"{WEIGHTS[part]}.safetensors"))[3]
         for word, change in {
             "1 missing": lambda weights, name=name: weights.pop(name),
@@ -488,7 +533,7 @@ def test_weights_that_are_no_numbers_are_named(tiny_base, tmp_path, value):
         folder, "unet", lambda weights: weights["conv_in.weight"].view(-1)[:1].fill_(value)
     )
     with pytest.raises(BaseError, match="unet .*conv_in.weight"):
-        find_base(str(folder)).unet()
+        find_base(str(folder)).denoiser()
 
 
 def test_a_clip_that_lacks_a_weight_is_refused(tmp_path):
@@ -583,7 +628,7 @@ def test_prepare_checks_the_unet_before_it_encodes(tiny_base, run_folder, tmp_pa
 
 def test_fp16_weights_are_loaded_if_there_are_no_others(tiny, copied):
     kind, folder = copied
-    with_files = [part for part in FAMILIES[kind].parts if part in WEIGHTS]
+    with_files = [part for part in find_base(str(folder)).components if part in WEIGHTS]
     for part in with_files:
         (folder / part / f"{WEIGHTS[part]}.safetensors").rename(
             folder / part / f"{WEIGHTS[part]}.fp16.safetensors"
@@ -591,8 +636,8 @@ def test_fp16_weights_are_loaded_if_there_are_no_others(tiny, copied):
     base = find_base(str(folder))
     fp32_base = find_base(str(tiny[1]))
     for part in with_files:
-        expected = getattr(fp32_base, part)().state_dict()
-        for name, value in getattr(base, part)().state_dict().items():
+        expected = fp32_base._load(part, torch.float32).state_dict()
+        for name, value in base._load(part, torch.float32).state_dict().items():
             assert value.dtype == torch.float32, name
             assert torch.equal(value, expected[name]), name
 

@@ -38,7 +38,7 @@ def base():
 
 
 def test_a_new_adapter_changes_nothing_and_is_all_that_trains(base):
-    unet = base.unet()
+    unet = base.denoiser()
     before = predict(unet)
     parameters = add_lora(unet, rank=4, alpha=4.0, seed=0)
     assert torch.equal(predict(unet), before)
@@ -47,7 +47,7 @@ def test_a_new_adapter_changes_nothing_and_is_all_that_trains(base):
 
 
 def test_disabling_lora_gives_the_base_and_keeps_requires_grad(base):
-    unet = base.unet()
+    unet = base.denoiser()
     before = predict(unet)
     add_lora(unet, rank=4, alpha=8.0, seed=0)
     trained_like(unet)
@@ -62,7 +62,7 @@ def test_disabling_lora_gives_the_base_and_keeps_requires_grad(base):
 
 @pytest.mark.parametrize("alpha", [4.0, 16.0, 1.0])
 def test_a_stock_loader_applies_the_right_strength_for_any_alpha(base, tmp_path, alpha):
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, rank=4, alpha=alpha, seed=0)
     tuned = predict(trained_like(unet))
     facts = {"w_train": 3.0, "base_hash": base.hash}
@@ -81,7 +81,7 @@ def test_a_stock_loader_applies_the_right_strength_for_any_alpha(base, tmp_path,
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
 def test_every_method_on_every_preset_loads_in_diffusers(base, tmp_path, method, targets):
-    unet = base.unet()
+    unet = base.denoiser()
     before = predict(unet)
     add_lora(unet, 4, 8.0, 0, targets, method, dropout=0.1)
     torch.testing.assert_close(predict(unet), before, atol=1e-5, rtol=1e-5)
@@ -97,7 +97,7 @@ def test_every_method_on_every_preset_loads_in_diffusers(base, tmp_path, method,
 def test_presets_select_layers(base):
     counts = {}
     for targets in TARGETS:
-        unet = base.unet()
+        unet = base.denoiser()
         add_lora(unet, 4, 4.0, 0, targets)
         counts[targets] = [
             name for name, module in unet.named_modules() if hasattr(module, "lora_A")
@@ -114,7 +114,7 @@ def test_presets_select_layers(base):
     )
     every = {
         name
-        for name, module in base.unet().named_modules()
+        for name, module in base.denoiser().named_modules()
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
     }
     ends = {
@@ -131,7 +131,7 @@ def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):
     """One for guidance and one for few steps: their changes of the weights add up."""
     deltas, names = [], ("guidance", "steps")
     for seed, (name, targets) in enumerate(zip(names, ("attention", "all"), strict=True)):
-        unet = base.unet()
+        unet = base.denoiser()
         add_lora(unet, 4, 8.0, seed, targets)
         trained_like(unet, seed)
         save_adapter(tmp_path / name, unet, {})
@@ -146,7 +146,7 @@ def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):
     for name in names:
         pipeline.load_lora_weights(tmp_path / name, adapter_name=name)
     pipeline.set_adapters(list(names), [0.5, 2.0])
-    by_hand = base.unet()
+    by_hand = base.denoiser()
     with torch.no_grad():
         for delta, scale in zip(deltas, (0.5, 2.0), strict=True):
             for name, change in delta.items():
@@ -155,7 +155,7 @@ def test_two_adapters_load_together_each_with_its_own_scale(base, tmp_path):
 
 
 def test_verification_refuses_other_weights(base, tmp_path):
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, rank=4, alpha=4.0, seed=0)
     save_adapter(tmp_path, trained_like(unet), {})
     with pytest.raises(RuntimeError, match="does not load back"):
@@ -165,7 +165,7 @@ def test_verification_refuses_other_weights(base, tmp_path):
 @pytest.mark.parametrize("kind", ["sd1", "sd2-v", "sdxl"])
 def test_adapters_of_every_family_load_in_diffusers(tiny_base, tmp_path, kind):
     base = find_base(str(tiny_base(kind, tmp_path / "base")))
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, rank=2, alpha=6.0, seed=0)
     save_adapter(tmp_path, trained_like(unet), {})
     for lean in (False, True):
@@ -177,7 +177,7 @@ def test_adapters_of_every_family_load_in_diffusers(tiny_base, tmp_path, kind):
 
 
 def test_a_seed_fixes_the_adapter(base):
-    first, again, other = (add_lora(base.unet(), 4, 4.0, seed) for seed in (0, 0, 1))
+    first, again, other = (add_lora(base.denoiser(), 4, 4.0, seed) for seed in (0, 0, 1))
     assert all(map(torch.equal, first, again))
     assert not all(map(torch.equal, first, other))
 
@@ -191,7 +191,7 @@ def test_a_folder_without_an_adapter_is_refused(tmp_path):
 def small(tiny_base, tmp_path_factory) -> tuple:
     """A tiny base, its pipeline, weights and metadata of a valid adapter; for reading only."""
     base = find_base(str(tiny_base("sd1", tmp_path_factory.mktemp("small") / "base")))
-    unet = base.unet()
+    unet = base.denoiser()
     unet.add_adapter(
         LoraConfig(r=2, lora_alpha=4, target_modules=["conv_in", "attn1.to_q"]), ADAPTER_NAME
     )

@@ -8,7 +8,7 @@ from re import split
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 
 from nbs_lib.models.lora.checks import lora_targets_of
 from nbs_lib.models.lora.compatibility import unsupported_layers
@@ -80,3 +80,40 @@ def test_every_program_loads_every_preset(real):
         for program in MAPS["programs"]:
             assert targeted <= loaded(program, kind), program
         assert len(targeted) >= (COUNTS[kind] - 7 if targets == "all" else 100)
+
+
+def comfyui_layers_of_sd_3(blocks: int) -> set[str]:
+    """Return the layers of a transformer that ComfyUI finds for the keys of a file."""
+    names = {name for pattern in MAPS["layers"]["sd3 basic"] for name in expanded(pattern)}
+    for pattern in MAPS["layers"]["sd3 block"]:
+        for name in expanded(pattern):
+            names |= {f"transformer_blocks.{block}.{name}" for block in range(blocks)}
+    return names
+
+
+def test_comfyui_loads_every_layer_of_sd_3_s_transformer():
+    with torch.device("meta"):
+        transformer = SD3Transformer2DModel(num_layers=4, dual_attention_layers=(0, 1))
+    layers = set(lora_targets_of(transformer))
+    assert len(layers) > 50 and not layers - comfyui_layers_of_sd_3(4)
+    assert unsupported_layers(layers) == {}
+    assert set(target_layers(transformer, "all")) == layers
+
+
+def test_presets_of_sd_3_have_both_sides_of_joint_attention():
+    with torch.device("meta"):
+        transformer = SD3Transformer2DModel(num_layers=2, dual_attention_layers=(0,))
+    targeted = {}
+    for preset in ("attention", "feedforward"):
+        ends = tuple(f".{end}" for end in target_layers(transformer, preset))
+        targeted[preset] = {
+            name for name in lora_targets_of(transformer) if f".{name}".endswith(ends)
+        }
+    first = "transformer_blocks.0."
+    for name in ("attn.to_q", "attn.add_k_proj", "attn.to_add_out", "attn2.to_out.0"):
+        assert first + name in targeted["attention"], name
+    for name in ("ff.net.0.proj", "ff_context.net.2"):
+        assert first + name in targeted["feedforward"] - targeted["attention"], name
+    # the last block gives no text, so nothing reads what it would add
+    last = {name for name in targeted["feedforward"] if name.startswith("transformer_blocks.1.")}
+    assert not any("to_add_out" in name or "ff_context" in name for name in last)

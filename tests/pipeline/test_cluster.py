@@ -131,11 +131,12 @@ def test_slurm_script_runs_one_task_per_node(tmp_path, run_script):
     assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n#SBATCH --gpus-per-node=8\n" in script
     lines = run_script(script, SLURM_JOB_NODELIST="n[1-2]", SLURM_JOB_ID="7", SLURM_NNODES="2")
     for rank, line in enumerate(lines):
-        assert line.startswith(
-            f"-m nbs_lib run demo --name my rün -p {HOSTILE} "
-            f"-p train.num_nodes=2 -p train.node_rank={rank} "
-        )
-        assert line.endswith("-p train.master_addr=first -p train.master_port=20007")
+        location = [
+            f"-p {stage}.num_nodes=2 -p {stage}.node_rank={rank} "
+            f"-p {stage}.master_addr=first -p {stage}.master_port=20007"
+            for stage in ("prepare", "train")
+        ]
+        assert line == f"-m nbs_lib run demo --name my rün -p {HOSTILE} {' '.join(location)}"
     assert len(lines) == 2
 
 
@@ -198,9 +199,9 @@ def test_container_runs_the_onepass_command(tmp_path, run_script, shape):
         [line] = run_script(script, shell, JOB_COMPLETION_INDEX=str(index))
         options = SHAPES[shape][0][index if shape == "sweep" else 0]
         assert line.startswith(f"-m nbs_lib run demo {' '.join(options)}")
-        assert (f"train.node_rank={index} -p train.master_addr=onepass-my-r-n" in line) == (
-            shape == "nodes"
-        )
+        for stage in ("prepare", "train"):
+            location = f"{stage}.node_rank={index} -p {stage}.master_addr=onepass-my-r-n"
+            assert (location in line) == (shape == "nodes")
 
 
 @pytest.fixture
@@ -288,6 +289,9 @@ def test_command_writes_the_job_file(project):
         result["submit"] == f"sbatch {shlex.quote(result['file'])}"
         and "--nodes=2" in Path(result["file"]).read_text()
     )
+    nodes = ("-p", "prepare.num_nodes=3", "-p", "train.num_nodes=2")
+    refused = project.onepass("run", "demo", *nodes, "--on", "slurm", status=2)
+    assert "parameter prepare.num_nodes: given 3; allowed with --on is" in refused.stderr
     done = project.onepass(
         "sweep", "demo", "--name", "many", "-p", "train.rank=4,8", "--jobs", "2", "--on", "k8s"
     )

@@ -33,6 +33,10 @@ def preview(folder, *overrides: str, recipe: str = "demo") -> dict[str, str]:
             "prepare.prior_preservation_source=/no/such/prior",
             "source '/no/such/prior': there is no such folder or file",
         ),
+        (
+            "prepare.captioner=/no/such/model",
+            "captioner '/no/such/model': there is no such folder",
+        ),
         ("train.mixed_precision=fp16", "mixed_precision: given 'fp16', which needs a GPU"),
     ],
 )

@@ -193,19 +193,17 @@ def test_torn_notebook_reruns_its_stage_and_a_missing_page_is_written(pages):
     assert is_unfinished(torn)
 
 
-def test_second_host_only_trains(pages, monkeypatch):
+@pytest.mark.parametrize("stages", [["train"], ["prepare"], ["prepare", "train"]])
+def test_second_host_only_joins_the_stages_it_is_given(pages, monkeypatch, stages):
     pages("")
     lines = []
-    hosts = [
-        "train.num_nodes=2",
-        "train.node_rank=1",
-        "train.master_addr=10.0.0.1",
-        "train.master_port=29500",
-    ]
+    address = {"num_nodes": 2, "node_rank": 1, "master_addr": "10.0.0.1", "master_port": 29500}
+    hosts = [f"{stage}.{name}={value}" for stage in stages for name, value in address.items()]
     assert run_recipe("demo", hosts, "twö hosts", say=lines.append) is None
     folder = run_folder("twö hosts")
-    assert lines == ["host 1: trains with host 0, which prepares and compares"]
-    assert [path.name for path in folder.glob("*.ipynb")] == ["2_train-host1.ipynb"]
+    assert lines == [f"host 1: {stage}, with host 0, which keeps the record" for stage in stages]
+    names = {"prepare": "1_prepare-host1.ipynb", "train": "2_train-host1.ipynb"}
+    assert sorted(path.name for path in folder.glob("*.ipynb")) == [names[each] for each in stages]
 
 
 def test_uncovered_source_and_base_are_checked_again(pages):

@@ -19,6 +19,8 @@ EXPECTED = {
     "own-images": {"target_modules": "all", "steps": 400, "captions": 100},
     "sd15": {"target_modules": "feedforward", "steps": 4000, "captions": 0},
     "sd21": {"target_modules": "feedforward", "steps": 4000, "captions": 0},
+    "sd35-large": {"target_modules": "feedforward", "steps": 4000, "captions": 0},
+    "sd35-medium": {"target_modules": "feedforward", "steps": 4000, "captions": 0},
     "sdxl": {"target_modules": "feedforward", "steps": 4000, "captions": 0},
     "trajectories": {"target_modules": "feedforward", "steps": 400, "captions": 150},
     "unseen": {"target_modules": "all", "steps": 300, "captions": 100},

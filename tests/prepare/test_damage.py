@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from nbs_lib.config import Prepare
-from nbs_lib.prepare.encode.ingest import IMAGE_FILE_BYTES, split_into_chunks
+from nbs_lib.prepare.encode.chunks import IMAGE_FILE_BYTES, split_into_chunks
 from nbs_lib.prepare.examples import Example, InMemory, SourceError
 from nbs_lib.prepare.filters import Filters
 from nbs_lib.prepare.images import ImageError, decode

@@ -21,6 +21,7 @@ from nbs_lib.cache.format import CAPTIONS, EXAMPLES, META, UNCONDITIONAL, CacheE
 from nbs_lib.config import Prepare
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, file_hash
+from nbs_lib.images.convert import to_tensor, to_uint8
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.prepare import open_cache, prepare, preview
 from nbs_lib.prepare.encode.encoder import Cropping
@@ -102,6 +103,46 @@ def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
     }
     html = preview.first_example(cache)
     assert "data:image/png" in html and cache.captions[0] in html
+
+
+def test_pictures_of_which_the_vae_loses_much_are_named(folder, config):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "<b>noise.png")
+    (folder / "<b>noise.txt").write_text("noise")
+    prepared = prepare(config())
+    ratios = prepared.cache.meta["reconstruction"]
+    assert list(ratios)[0] == "<b>noise.png" and set(ratios) == set(prepared.cache.ids)
+    assert list(ratios.values()) == sorted(ratios.values()) and list(ratios.values())[1] > 20
+    base = find_base("embedded")
+    pixels = to_tensor(noise[None])
+    with torch.no_grad():
+        [decoded] = to_uint8(base.decode(base.vae(), base.encode(base.vae(), pixels)))
+    error = np.square(noise.astype(float) - decoded).mean()
+    assert ratios["<b>noise.png"] == pytest.approx(10 * np.log10(255**2 / error), abs=0.11)
+    reused = prepare(config())
+    assert reused.built.reused
+    for result in (prepared, reused):
+        assert "gives 1 of 4 measured pictures back with less than 20 dB" in str(result)
+        html = preview.reconstruction_table(result.cache)
+        assert "&lt;b&gt;noise.png" in html and "<b>noise" not in html and "1 of 4" in html
+
+
+def test_without_poor_pictures_nothing_is_warned_about(config):
+    prepared = prepare(config())
+    assert "dB" not in str(prepared)
+    table = preview.reconstruction_table(prepared.cache)
+    assert "3 measured" in table and "loses" not in table
+
+
+def test_a_cache_of_an_earlier_version_has_no_ratios(config):
+    cache = prepare(config()).cache
+    meta = {name: value for name, value in cache.meta.items() if name != "reconstruction"}
+    (cache.folder / META).write_text(json.dumps(meta))
+    earlier = open_cache(cache.folder)
+    assert preview.reconstruction_table(earlier) == ""
+    (cache.folder / META).write_text(json.dumps(meta | {"reconstruction": {"a": "much"}}))
+    with pytest.raises(CacheError, match="missing or damaged"):
+        open_cache(cache.folder)
 
 
 def test_equal_captions_share_an_embedding(folder, config):

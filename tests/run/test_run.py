@@ -290,6 +290,7 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
         ("nbs_lib/compare/report/report.css", {"compare": ["code"]}),
         ("nbs_lib/compare/report/report.js", {"compare": ["code"]}),
         ("nbs_lib/train/loop.py", {"train": ["code"]}),
+        ("nbs_lib/launch/launcher.py", {"train": ["code"]}),
         ("nbs_lib/picturebook/training/fit.py", {}),
         ("nbs_lib/picturebook/__pycache__/draw.pyc", {}),
         ("nbs_lib/train/.loop.py.swp", {}),

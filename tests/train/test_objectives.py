@@ -24,9 +24,9 @@ CONFIG = Train()
 @pytest.fixture(scope="module")
 def student() -> Student:
     base = find_base("embedded")
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, 4, 4.0, seed=0)
-    return Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+    return Student(unet, base.noise_schedule(), base.predict, torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,12 @@ class Answers(torch.nn.Module):
 
 
 def answering(student: Student, answer: torch.Tensor, prediction_type: str) -> Student:
-    return Student(
-        Answers(answer), student.alphas_cumprod, prediction_type, torch.float32, Answers(answer)
-    )
+    schedule = replace(student.schedule, prediction_type=prediction_type)
+    return Student(Answers(answer), schedule, student.predict, torch.float32, Answers(answer))
 
 
 def test_the_teacher_is_two_plain_passes_of_the_base(student, batch):
-    x_t, plain = student.noisy_latents(batch), find_base("embedded").unet()
+    x_t, plain = student.noisy_latents(batch), find_base("embedded").denoiser()
     with torch.no_grad():
         uncond, cond = (
             plain(x_t, batch.t, context).sample for context in (batch.uncond, batch.context)
@@ -80,7 +79,11 @@ def test_the_teacher_is_two_plain_passes_of_the_base(student, batch):
 
 def test_a_frozen_copy_teaches_like_the_disabled_adapter(student, batch):
     beside = Student(
-        student.unet, student.alphas_cumprod, "epsilon", torch.float32, find_base("embedded").unet()
+        student.unet,
+        student.schedule,
+        student.predict,
+        torch.float32,
+        find_base("embedded").denoiser(),
     )
     x_t = student.noisy_latents(batch)
     torch.testing.assert_close(
@@ -164,12 +167,12 @@ def test_consistency_uses_the_timesteps_of_the_scheduler(student, batch):
 def generator() -> Student:
     """A generator and its fake score, whose adapters have learned something already."""
     base = find_base("embedded")
-    unet = base.unet()
+    unet = base.denoiser()
     parameters = [*add_lora(unet, 4, 4.0, seed=0), *add_fake_score(unet, seed=1)]
     for seed, parameter in enumerate(parameters):
         noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
         parameter.data.add_(0.02 * noise)
-    return Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+    return Student(unet, base.noise_schedule(), base.predict, torch.float32)
 
 
 def sampled(batch: Batch, steps: int, position: list[int]) -> Batch:
@@ -212,10 +215,10 @@ def test_rows_of_one_trajectory_are_its_steps(generator, batch):
 def test_the_generator_rests_where_both_scores_agree(student, batch):
     """An untrained fake score at w = 1 is the teacher, so nothing moves the generator."""
     base = find_base("embedded")
-    unet = base.unet()
+    unet = base.denoiser()
     learned = add_lora(unet, 4, 4.0, seed=0)
     fake_score = add_fake_score(unet, seed=1)
-    untrained = Student(unet, base.scheduler().alphas_cumprod, "epsilon", torch.float32)
+    untrained = Student(unet, base.noise_schedule(), base.predict, torch.float32)
     gradients = []
     for w in (1.0, 3.0):
         rows = sampled(replace(batch, w=torch.full((2,), w)), 4, [0, 2])

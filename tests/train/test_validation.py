@@ -37,9 +37,7 @@ def validation(prepared, tmp_path, monkeypatch):
             ),
             find_base("embedded"),
         )
-        student = Student(
-            base.unet(), base.scheduler().alphas_cumprod, base.prediction_type, torch.float32
-        )
+        student = Student(base.denoiser(), base.noise_schedule(), base.predict, torch.float32)
         parts = SimpleNamespace(
             base=base,
             examples=Examples(prepared.cache, config),

@@ -83,18 +83,24 @@ def load_clip(name: str, base: StableDiffusion) -> Clip | None:
         return None
     if name == "embedded":
         return Clip("embedded", embedded_clip(), find_base("embedded").tokenizer(), None)
+    return load_scoring_clip(name, "clip", "auto, none, embedded, ")
+
+
+def load_scoring_clip(name: str, parameter: str, others: str = "") -> Clip:
+    """Return the CLIPModel of a folder or a hub id, with its tokenizer and preprocessor.
+
+    parameter: the one that names it, for errors
+    others: what else that parameter allows, for errors
+    Errors: ClipError, with what to do.
+    """
     folder = ROOT / Path(name).expanduser()
     is_hub_id = name.count("/") == 1 and not name.startswith((".", "~", "/"))
     # refused here, or the hub would be asked for a mistyped folder
     if not folder.is_dir() and not is_hub_id:
         raise ClipError(
-            f"clip {name!r}: there is no such folder; give auto, none, embedded, a folder or a "
-            "hub id"
+            f"{parameter} {name!r}: there is no such folder; give {others}a folder or a hub id"
         )
-    return _load_clip_from(folder if folder.is_dir() else name, name)
-
-
-def _load_clip_from(source, name):
+    source = folder if folder.is_dir() else name
     try:
         model = load_clip_folder(source)
         tokenizer = CLIPTokenizer.from_pretrained(source)
@@ -104,6 +110,7 @@ def _load_clip_from(source, name):
         # the first line: the rest is advice for another library's users
         reason = str(failure).strip().splitlines()[0]
         raise ClipError(
-            f"clip {name!r}: it does not load ({reason}); give a folder or a hub id of a CLIPModel"
+            f"{parameter} {name!r}: it does not load ({reason}); give a folder or a hub id of a "
+            "CLIPModel"
         ) from failure
     return Clip(name, model, tokenizer, processor)

@@ -115,30 +115,48 @@ def set_intervals(
 
     a, b: features [n, d]; those at one index are of the prompt at that index
     """
-    values = {"fid": fid(a, b), "kid": kid(a, b)}
-    ends = {"fid": (None, None), "kid": (None, None)}
+    rng = np.random.default_rng(seed)
+    fids = set_interval(lambda rows: fid(a[rows], b[rows]), prompts, rng)
+    kids = {"value": kid(a, b), "low": None, "high": None}
     indices = _prompt_indices(prompts)
     n_prompts = indices.max() + 1
     if n_prompts > 1:
-        rng = np.random.default_rng(seed)
-
-        def resampled_fid(sample):
-            rows = np.concatenate([np.flatnonzero(indices == prompt) for prompt in sample])
-            return fid(a[rows], b[rows])
 
         def resampled_kid(sample):
             weights = np.bincount(sample, minlength=n_prompts)[indices]
             # one picture alone has no pairs
             return kid(a, b, weights) if np.count_nonzero(weights) > 1 else None
 
-        fids = _resample(n_prompts, resampled_fid, FID_RESAMPLES, rng)
-        kids = _resample(n_prompts, resampled_kid, KID_RESAMPLES, rng)
-        # a resample has fewer different pictures, which makes FID larger: move its interval back
-        ends = {"fid": _percentiles(fids - fids.mean() + values["fid"]), "kid": _percentiles(kids)}
-    return {
-        name: {"value": value, "low": ends[name][0], "high": ends[name][1]}
-        for name, value in values.items()
-    }
+        low, high = _percentiles(_resample(n_prompts, resampled_kid, KID_RESAMPLES, rng))
+        kids |= {"low": low, "high": high}
+    return {"fid": fids, "kid": kids}
+
+
+def set_interval(
+    distance: Callable[[np.ndarray], float],
+    prompts: Sequence[str],
+    rng: np.random.Generator | None = None,
+) -> dict:
+    """Return a distance of two sets of pictures with its interval: value, low, high.
+
+    distance: takes the rows of both sets that count, one of them once or more often
+    prompts: of each row; prompts are resampled
+    """
+    value = distance(np.arange(len(prompts)))
+    indices = _prompt_indices(prompts)
+    n_prompts = indices.max() + 1
+    # one prompt says nothing of others
+    if n_prompts < 2:
+        return {"value": value, "low": None, "high": None}
+
+    def resampled(sample):
+        return distance(np.concatenate([np.flatnonzero(indices == prompt) for prompt in sample]))
+
+    rng = np.random.default_rng(0) if rng is None else rng
+    values = _resample(n_prompts, resampled, FID_RESAMPLES, rng)
+    # a resample has fewer different pictures, which makes the distance larger: move it back
+    low, high = _percentiles(values - values.mean() + value)
+    return {"value": value, "low": low, "high": high}
 
 
 def _percentiles(values):

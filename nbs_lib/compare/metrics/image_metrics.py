@@ -11,6 +11,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 SSIM_BATCH = 16  # pictures
+# The width of CMMD's kernel and the factor that makes its values readable.
+CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 
 
 def guidance_recovered(
@@ -135,3 +137,35 @@ def kid(
         return (pair_weights * (p @ q.T + 1) ** 3).sum() / pair_weights.sum()
 
     return float(mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y))
+
+
+def cmmd(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the CLIP maximum mean discrepancy of two sets, lower for nearer sets.
+
+    1000 (mean k(a, a) + mean k(b, b) − 2 mean k(a, b)), k(x, y) = exp(−|x − y|² / (2 · 10²)), with
+    each vector's pair with itself, as its authors compute it: few pictures make it larger.
+    a, b: features of a CLIP on the unit sphere, [n, d] and [m, d]
+    Source: arXiv 2401.09603, sec. 5.
+    """
+
+    def mean_kernel(x, y):
+        # not by torch.cdist, whose root loses the digits of near vectors
+        squares = x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T
+        return (-squares / (2 * CMMD_SIGMA**2)).exp().mean()
+
+    a, b = a.double(), b.double()
+    return float(CMMD_SCALE * (mean_kernel(a, a) + mean_kernel(b, b) - 2 * mean_kernel(a, b)))
+
+
+def joint_coordinates(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return two sets of vectors in an orthonormal basis of the space that they span together.
+
+    Distances, means and spreads stay as they are, and fewer pictures than features make smaller
+    covariances, whose roots are found many times faster.
+    a, b: [n, d] and [m, d]; the result has d or n + m columns, whichever is less, in fp64
+    """
+    rows = torch.cat([a, b]).double()
+    if len(rows) >= rows.shape[1]:
+        return a.double(), b.double()
+    basis = torch.linalg.qr(rows.T).Q
+    return a.double() @ basis, b.double() @ basis

@@ -1,7 +1,6 @@
-"""A vision model of a local folder, whose features say how alike two pictures are."""
+"""A vision model, whose features say how alike two pictures are."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +8,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
-from ...files import ROOT
-from ...models.checks.headers import FileError, first_line, read_settings
+from ...models.checks.headers import FileError, first_line
 from ...models.components import no_progress_bar, weights_not_finite
+from ...models.model_folder import find_model_folder
 
 BATCH = 64
-# Nothing is fetched, and no code of the folder is run.
+# Nothing more is fetched, and no code of the folder is run.
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # Errors of the loaders for files that are damaged or missing, or need a package that is not here.
 LOADING_ERRORS = (
@@ -39,9 +38,13 @@ class VisionModel:
     model: PreTrainedModel
     processor: Any  # an image processor of transformers
 
-    @torch.no_grad()
     def image_features(self, images: np.ndarray) -> torch.Tensor:
         """Return features [n, d] on the unit sphere of pictures uint8 [n, h, w, 3]."""
+        return torch.nn.functional.normalize(self.pooled(images), dim=-1)
+
+    @torch.no_grad()
+    def pooled(self, images: np.ndarray) -> torch.Tensor:
+        """Return features [n, d] as the model gives them of pictures uint8 [n, h, w, 3]."""
         batches = []
         for start in range(0, len(images), BATCH):
             # in batches, which bound the memory
@@ -49,26 +52,24 @@ class VisionModel:
             pixels = self.processor(batch, return_tensors="pt", input_data_format="channels_last")
             pooled = self.model(pixel_values=pixels.pixel_values).pooler_output
             # convolutional models keep the two axes that they pool over
-            batches.append(torch.nn.functional.normalize(pooled.flatten(1), dim=-1))
+            batches.append(pooled.flatten(1))
         return torch.cat(batches)
 
 
-def load_vision_model(name: str) -> VisionModel:
-    """Return the vision model in a folder of transformers' layout, in fp32.
+def load_vision_model(name: str, parameter: str = "features") -> VisionModel:
+    """Return the vision model of a folder in transformers' layout or of a hub id, in fp32.
 
-    name: the folder; a relative one starts at the project. Its weights are safetensors, and the
-        model gives one vector for a picture (`pooler_output`), as DINOv2 and ViT do.
+    name: the folder, a relative one starts at the project; or the hub id. Its weights are
+        safetensors, and the model gives one vector for a picture (`pooler_output`), as DINOv2 and
+        ViT do.
+    parameter: the one that names it, for errors
     Errors: VisionModelError, with what to do.
     """
-    folder = ROOT / Path(name).expanduser()
-    # refused here, or the hub would be asked for a mistyped folder
-    if not folder.is_dir():
-        raise _error(name, "there is no such folder")
     try:
-        settings = read_settings(folder / "config.json")
-        # transformers would import what it names
-        if settings.get("quantization_config") is not None:
-            raise FileError("its config.json asks for quantized weights, which are not supported")
+        folder = find_model_folder(name)
+    except FileError as failure:
+        raise _error(parameter, name, str(failure)) from failure
+    try:
         with no_progress_bar():
             model, info = AutoModel.from_pretrained(
                 folder,
@@ -81,29 +82,29 @@ def load_vision_model(name: str) -> VisionModel:
             )
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
     except LOADING_ERRORS as failure:
-        raise _error(name, f"it does not load ({first_line(failure)})") from failure
+        raise _error(parameter, name, f"it does not load ({first_line(failure)})") from failure
     # transformers draws missing weights at random
     if missing := sorted(info["missing_keys"]):
-        raise _error(name, f"it lacks {len(missing)} weights, for example {missing[0]}")
+        raise _error(parameter, name, f"it lacks {len(missing)} weights, for example {missing[0]}")
     if broken := weights_not_finite(model):
-        raise _error(name, f"it has weights that are no numbers ({broken})")
+        raise _error(parameter, name, f"it has weights that are no numbers ({broken})")
     vision = VisionModel(name, model.requires_grad_(False).eval(), processor)
-    _check_features(vision)
+    _check_features(vision, parameter)
     return vision
 
 
-def _check_features(vision: VisionModel):
+def _check_features(vision: VisionModel, parameter: str):
     """Check that a model gives a vector for a picture, before any picture is sampled."""
     try:
         vision.image_features(np.zeros((1, 64, 64, 3), np.uint8))
     # a model of text takes no pixels, and others pool nothing
     except (AttributeError, TypeError, ValueError, RuntimeError) as failure:
         problem = f"it gives no features of a picture ({first_line(failure)})"
-        raise _error(vision.name, problem) from failure
+        raise _error(parameter, vision.name, problem) from failure
 
 
-def _error(name, problem):
+def _error(parameter, name, problem):
     return VisionModelError(
-        f"features {name!r}: {problem}; give the folder of a vision model, such as DINOv2, "
-        "with its config.json, preprocessor_config.json and model.safetensors"
+        f"{parameter} {name!r}: {problem}; give the folder or hub id of a vision model, such as "
+        "DINOv2, with its config.json, preprocessor_config.json and model.safetensors"
     )

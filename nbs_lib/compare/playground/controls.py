@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from traitlets import Bool, Dict, Float, Int, List, Unicode
 
 from ...config import Play
-from ...config.contenders import SCHEDULERS
 from ...config.validation import ParameterError
 from ...models.lora.dial import guidance_scale_at
 from ...run.run import Run
@@ -56,7 +55,7 @@ class ControlPanel(LiveWidget):
             context={
                 "options": [asdict(option) for option in self.options],
                 "sizes": asdict(self.sizes),
-                "schedulers": list(SCHEDULERS),
+                "schedulers": list(sampler.base.schedulers),
                 "prompts": prompts,
             }
         )

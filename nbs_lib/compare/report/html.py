@@ -15,7 +15,7 @@ from ...images.html import data_url, inline, template_environment
 from ...run.record import read_metrics
 from ...run.run import Run
 from .snippet import short_example, usage_example
-from .summary import ALT, describe_contender, pictures_measured
+from .summary import ALT, describe_contender, describe_precision, pictures_measured
 
 HERE = Path(__file__).parent
 PAIRS = (("unguided", "tuned"), ("guided", "tuned"))  # the left and the right picture of a slider
@@ -115,6 +115,7 @@ def page(run: Run, quality: int = 0, max_cards: int | None = None) -> dict:
         "training": training(run),
         # an older comparison has no fidelity
         "pictures_measured": pictures_measured(results) if "measured_on" in results else None,
+        "precision": describe_precision(results),
         "title": TITLES[results["objective"]],
         "code": usage_example(run, results),
         "short_code": short_example(run, results),

@@ -7,14 +7,17 @@ import json
 from pathlib import Path
 
 from ...files import from_project
+from ...models import EMBEDDED
 from ...models.lora.metadata import LORA_FILE
-from ...models.sampling_recipe import scheduler_code, scheduler_options
+from ...models.sampling_recipe import scheduler_code, scheduler_options, step_code
 from ...run.run import Run
 
 IMPORT = (
     "import nbs_lib  # which leaves out the libraries' remarks on parts that are not used here; "
     "the rest is diffusers alone"
 )
+# The base's own serves as well.
+DEFAULT_SCHEDULERS = ("DDIMScheduler", "FlowMatchEulerDiscreteScheduler")
 # The picture of a comparison that has none.
 FIRST_PICTURE = {"prompt": "A person holding a cat", "seed": 0}
 
@@ -26,9 +29,16 @@ def model_paths(run: Run, results: dict) -> tuple[str, str]:
         return model, model
     adapter = from_project(run.adapter)
     if results["base"] == "embedded":
-        return "nbs_lib/picturebook/base", adapter
+        return from_project(EMBEDDED), adapter
     # the base that was loaded: a mirror's, if the id that the user gave was removed from the hub
     return results["base_origin"].partition("@")[0], adapter
+
+
+def _load_options(results: dict) -> str:
+    """Return code of what the stock pipeline is loaded with besides the folder."""
+    # an earlier comparison has none
+    options = {"safety_checker": None} | results.get("base_options", {})
+    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def short_example(run: Run, results: dict) -> str:
@@ -37,13 +47,11 @@ def short_example(run: Run, results: dict) -> str:
     sampling = results["sampling"]
     load = "" if results["whole_model"] else f"pipe.load_lora_weights({learned!r})\n"
     # few steps need their scheduler; otherwise the base's own serves as well
-    if sampling["scheduler"] != "DDIMScheduler" or scheduler_options(sampling):
+    if sampling["scheduler"] not in DEFAULT_SCHEDULERS or scheduler_options(sampling):
         load += f"pipe.scheduler = diffusers.{scheduler_code(sampling)}\n"
-    options = (
-        f"guidance_scale={sampling['guidance_scale']:g}, num_inference_steps={sampling['steps']}"
-    )
+    options = f"guidance_scale={sampling['guidance_scale']:g}, {step_code(sampling)}"
     return f"""\
-pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
+pipe = diffusers.DiffusionPipeline.from_pretrained({base!r}, {_load_options(results)})
 {load}pipe("a prompt", {options}).images[0]"""
 
 
@@ -73,12 +81,12 @@ pipe.set_adapters("onepass", {results["adapter_scale"]:g})
 import torch
 from diffusers import DiffusionPipeline, {sampling["scheduler"]}
 
-pipe = DiffusionPipeline.from_pretrained({base!r}, safety_checker=None)
+pipe = DiffusionPipeline.from_pretrained({base!r}, {_load_options(results)})
 pipe.scheduler = {scheduler_code(sampling)}
 {load}
 image = pipe(
     {picture["prompt"]!r},
-    num_inference_steps={sampling["steps"]},{options}
+    {step_code(sampling)},{options}
     guidance_scale={w:g},{remark}
     generator=torch.Generator().manual_seed({picture["seed"]}),
 ).images[0]
@@ -102,6 +110,7 @@ def card_usage(folder: str | Path) -> str:
     text = titled.partition("\n")[2].partition("\n| | |")[0]
     base, learned = model_paths(run, results)
     remark = f"Here, the folder is `{learned!r}`"
-    if not results["whole_model"]:
+    # of a base on the hub, the card has the id
+    if "(BASE)" in text:
         remark = f"Here, `BASE` is `{base!r}` and the adapter's folder `{learned!r}`"
     return f"{text.strip()}\n\n{remark}; the card is in it."

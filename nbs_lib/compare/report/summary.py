@@ -83,6 +83,7 @@ def summary(comparison: Any) -> str:
     if measured.get("beyond"):
         beyond = ", ".join(f"{w:g}" for w in measured["beyond"])
         lines.append(f"asked for w = {beyond}: this adapter gives {measured['highest']:g} at most")
+    lines += _score_lines(results)
     lines += _likeness_lines(results)
     # a fine-tuned model is sampled like its base
     if results["objective"] != "finetune":
@@ -90,6 +91,8 @@ def summary(comparison: Any) -> str:
             f"tuned takes {results['time_ratio']:.2f} of guided's time and "
             f"{results['nfe_ratio']:g} of its NFE"
         )
+    if precision := describe_precision(results):
+        lines.append(precision)
     lines += [
         "distance to guided: in latents, of unguided's; nearer: than unguided's picture; "
         f"{pictures_measured(results)}",
@@ -98,6 +101,18 @@ def summary(comparison: Any) -> str:
         f"report: {from_project(comparison.report)}",
     ]
     return "\n".join(lines)
+
+
+def describe_precision(results: dict) -> str:
+    """Return the precision of the pictures and its difference from fp32, "" for fp32."""
+    # an older comparison has none
+    difference = results.get("precision_difference")
+    if difference is None:
+        return ""
+    return (
+        f"sampled in {results['mixed_precision']}: on fixed noise the base's prediction differs "
+        f"from fp32's by {100 * difference:.2g} % (root mean square)"
+    )
 
 
 def _cells(row: dict) -> tuple[str, ...]:
@@ -127,12 +142,15 @@ def numbers_table(comparison: Any) -> str:
     table = {"": [], "what it is": []} | {title: [] for title in TITLES}
     for name, row in results["contenders"].items():
         values = (name, describe_contender(name, results), *_cells(row))
-        for column, value in zip(table.values(), values, strict=True):
+        # a row goes on with its scores, see below
+        for column, value in zip(table.values(), values, strict=False):
             column.append(value)
         # the text of a summary has no room for its interval
         score = row.get("clip_score")
         if score and score["low"] is not None:
             table["CLIP score"][-1] += f" [{score['low']:.1f}, {score['high']:.1f}]"
+        for key, published in (results.get("scores") or {}).items():
+            table.setdefault(published["title"], []).append(score_text(row["scores"][key]))
     filled = {title: column for title, column in table.items() if set(column) != {"–"}}
     rows = [map(_unbroken, row) for row in zip(*filled.values(), strict=True)]
     note = f"In brackets: 95 % intervals, of {pictures_measured(results)}"
@@ -143,6 +161,26 @@ def _unbroken(text: str) -> str:
     """Return a number and its interval, between which alone a line may end."""
     number, bracket, interval = text.partition(" [")
     return number + bracket + interval.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _score_lines(results):
+    lines = []
+    # an older comparison has none
+    for name, score in (results.get("scores") or {}).items():
+        rows = [
+            (contender, row["scores"][name]) for contender, row in results["contenders"].items()
+        ]
+        values = [f"{contender} {score_text(value)}" for contender, value in rows if value]
+        lines.append(f"{score['title']} ({score['better']} is better): {', '.join(values) or '–'}")
+    return lines
+
+
+def score_text(measured: dict | None) -> str:
+    """Return a published score and its interval, in four digits."""
+    if not measured:
+        return "–"
+    value, low, high = (measured[name] for name in ("value", "low", "high"))
+    return f"{value:.4g}" + ("" if low is None else f" [{low:.4g}, {high:.4g}]")
 
 
 def _likeness_lines(results):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline, ModelMixin
 
 from ...files import ROOT
 from ...models import BaseError, StableDiffusion
@@ -18,7 +18,7 @@ ScaledAdapters = Sequence[tuple[Path, float]]  # folders of adapters, each with 
 
 
 class AdapterLoader:
-    """Adapters on the UNet of a base's pipeline, loaded the stock way and off until `fused`.
+    """Adapters on the denoiser of a base's pipeline, loaded the stock way and off until `fused`.
 
     layers: all layers that an adapter may lie on, by name
     """
@@ -26,9 +26,14 @@ class AdapterLoader:
     def __init__(self, pipe: DiffusionPipeline, base: StableDiffusion):
         self.pipe = pipe
         self.base = base
-        self.layers = lora_targets_of(pipe.unet)
+        self.layers = lora_targets_of(self.denoiser)
         self._loaded = {}
         self._originals = {}
+
+    @property
+    def denoiser(self) -> ModelMixin:
+        """The denoiser of the pipeline."""
+        return self.base.denoiser_of(self.pipe)
 
     def load(self, folder: Path):
         """Load an adapter, unless it is loaded already.
@@ -41,7 +46,7 @@ class AdapterLoader:
         if folder in self._loaded and self._loaded[folder][1] == stamp:
             return
         # before diffusers reads it, so that an error says what is wrong with the file
-        check_adapter(folder / LORA_FILE, self.layers)
+        check_adapter(folder / LORA_FILE, self.layers, self.base.denoiser_part)
         # a new name each time: peft refuses one that is loaded
         name = f"onepass-{len(self._originals)}-{len(self._loaded)}-{stamp[0]}"
         with warnings.catch_warnings():
@@ -62,32 +67,33 @@ class AdapterLoader:
         Afterwards the base's weights are back, bit for bit.
         """
         names = [self._loaded[folder][0] for folder, _ in adapters]
+        part = self.base.denoiser_part
         try:
             self.pipe.enable_lora()
             # not `fuse_lora(lora_scale=…)`: it multiplies into a layer and stays there
             self.pipe.set_adapters(names, [scale for _, scale in adapters])
-            self.pipe.fuse_lora(components=["unet"], adapter_names=names)
+            self.pipe.fuse_lora(components=[part], adapter_names=names)
             yield
         finally:
-            self.pipe.unfuse_lora(components=["unet"])
+            self.pipe.unfuse_lora(components=[part])
             # unfusing subtracts, which rounds; the copies restore the exact weights
             for weight, original in self._originals.values():
                 weight.data.copy_(original)
             self.pipe.disable_lora()
 
     @torch.no_grad()
-    def merged_unet(self, adapters: ScaledAdapters) -> UNet2DConditionModel:
-        """Return another UNet of the base, without adapters' layers, with these in its weights."""
-        unet = self.base.unet().to(self.pipe.unet.device)
+    def merged_denoiser(self, adapters: ScaledAdapters) -> ModelMixin:
+        """Return another denoiser of the base, without adapters' layers, these in its weights."""
+        denoiser = self.base.denoiser().to(self.denoiser.device)
         if adapters:
             with self.fused(adapters):
                 for name, layer in self.adapted_layers():
-                    unet.get_submodule(name).weight.copy_(layer.weight)
-        return unet
+                    denoiser.get_submodule(name).weight.copy_(layer.weight)
+        return denoiser
 
     def adapted_layers(self) -> list[tuple[str, torch.nn.Module]]:
-        """Return the base's layers that adapters lie on, by their names in a UNet without any."""
-        modules = self.pipe.unet.named_modules()
+        """Return the base's layers that adapters lie on, by their names without any adapter."""
+        modules = self.denoiser.named_modules()
         return [
             (name, module.base_layer) for name, module in modules if hasattr(module, "base_layer")
         ]

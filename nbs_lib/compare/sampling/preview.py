@@ -27,18 +27,27 @@ def watch_predictions(scheduler: SchedulerMixin, on_predicted: Callable[[Tensor]
     @wraps(step)
     def watched_step(*arguments, **options):
         output = step(*arguments, **options)
-        # multistep schedulers return the next latents alone, and keep x_0 for their next step
-        predicted = output[1] if len(output) > 1 else scheduler.model_outputs[-1]
-        on_predicted(predicted)
+        on_predicted(_predicted(scheduler, output, *arguments))
         return output
 
     scheduler.step = watched_step
 
 
+def _predicted(scheduler: SchedulerMixin, output: tuple, prediction, t, x_t, *_) -> Tensor:
+    """Return the predicted x_0 of a step. output: of the step; the others are its arguments."""
+    if len(output) > 1:
+        return output[1]
+    # multistep schedulers return the next latents alone, and keep x_0 for their next step
+    if hasattr(scheduler, "model_outputs"):
+        return scheduler.model_outputs[-1]
+    # a flow's v leads to x_0 on a straight path, and its timesteps are noise levels
+    return x_t - t / scheduler.config.num_train_timesteps * prediction
+
+
 class LatentColours:
     """A linear map from latents to colours for each VAE, fitted to pictures that it decoded.
 
-    A VAE's decoder costs as much as several UNet evaluations, this product next to nothing. It
+    A VAE's decoder costs as much as several denoiser evaluations, this product next to nothing. It
     needs no numbers for each base, because a first drawing gives latents and pictures.
     Source of the idea: K. Turner, "Decoding latents to RGB without upscaling", Hugging Face forum.
     """

@@ -1,4 +1,4 @@
-"""The cost of sampling: UNet evaluations, counted; seconds; peak memory."""
+"""The cost of sampling: denoiser evaluations, counted; seconds; peak memory."""
 
 import re
 from contextlib import suppress
@@ -22,7 +22,7 @@ def memory_in_use(device: torch.device) -> float:
 class SamplingProfiler:
     """A measurement that begins when it is created.
 
-    `count` is a forward hook for UNets; `rows` are the UNet evaluations so far.
+    `count` is a forward hook for denoisers; `rows` are the denoiser evaluations so far.
     """
 
     def __init__(self, device: torch.device, pipeline_mib: float):
@@ -45,12 +45,13 @@ class SamplingProfiler:
 
     def count(
         self,
-        unet: torch.nn.Module,
+        denoiser: torch.nn.Module,
         inputs: tuple,
-        output: object,
+        output: tuple,
     ):
-        """Count the rows of a batch that a UNet was evaluated on."""
-        self.rows += inputs[0].shape[0]
+        """Count the rows of a batch that a denoiser was evaluated on."""
+        # not of the inputs, which some pipelines pass by name
+        self.rows += output[0].shape[0]
 
     def seconds(self) -> float:
         """Return the seconds since the beginning."""

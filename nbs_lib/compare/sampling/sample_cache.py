@@ -36,7 +36,16 @@ FILE_NAMES = re.compile(r"[0-9a-f]{24}\.(png|safetensors|\d+\.part)")
 TEXT_KEY = "onepass"  # key of the text in a PNG
 CODE = [
     Path(__file__).with_name(f"{name}.py")
-    for name in ("adapters", "engines", "pipelines", "preview", "sampler", "settings", "sizes")
+    for name in (
+        "adapters",
+        "engines",
+        "pipelines",
+        "precision",
+        "preview",
+        "sampler",
+        "settings",
+        "sizes",
+    )
 ]
 CODE += [Path(convert.__file__), *source_files(Path(models.__file__).parent)]
 """Files of the library that decide what is sampled."""
@@ -198,6 +207,7 @@ def provenance(sampler: Sampler, settings: SamplingSettings) -> dict:
         "adapters": adapters,
         "model": find_base(str(settings.model)).hash if settings.model else None,
         "engine": settings.engine,
+        "mixed_precision": sampler.pipelines.mixed_precision,
         "base": sampler.base.title,
         "base_hash": sampler.base.hash,
         "resolution": sampler.resolution,

@@ -4,14 +4,17 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import FlowMatchLCMScheduler, SchedulerMixin
 
 from ...cache.format import META
 from ...images.convert import unit_to_uint8
 from ...models import StableDiffusion, find_base
+from ...models.sampling_recipe import step_options
 from ...run.run import Run
 from .pipelines import Pipelines
 from .preview import watch_predictions
@@ -19,8 +22,10 @@ from .profiler import SamplingProfiler, memory_in_use
 from .settings import SamplingSettings, SettingsResolver
 from .sizes import picture_sizes
 
-# The UNet inputs of a pipeline that are twice as long while it guides.
-CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids")
+# The denoiser inputs of a pipeline that are twice as long while it guides.
+CONDITIONS = ("prompt_embeds", "add_text_embeds", "add_time_ids", "pooled_prompt_embeds")
+# Pixels of a picture up to which the VAE decodes all pictures of a batch at once.
+LARGEST_UNSLICED = 512**2
 OnProgress = Callable[[int, int], None]
 OnLatents = Callable[[int, torch.Tensor], None]
 OnPredicted = Callable[[torch.Tensor], None]
@@ -35,7 +40,7 @@ class Samples:
 
     images: np.ndarray  # uint8 [n, h, w, 3]
     latents: torch.Tensor  # after the last step, fp32 on the CPU [n, c, h/8, w/8]
-    nfe: float  # UNet evaluations for one picture, counted
+    nfe: float  # denoiser evaluations for one picture, counted
     seconds: float  # wall clock for one picture, with the encoding of its prompt and the decoding
     memory_mib: float
     memory_kind: str
@@ -57,20 +62,23 @@ class Sampler:
         resolution: int | None = None,
         tuned_steps: int = 0,
         scheduler: str = "",
+        mixed_precision: str = "no",
     ):
         """Load the pipeline, onto the GPU if there is one, and what was trained.
 
         batch_size: pictures sampled at once
         resolution: pixels a side of a picture, None for the base's own
         learned, tuned_steps, scheduler: see `SettingsResolver`
+        mixed_precision: of the UNets, no (fp32), bf16 or fp16
         """
         self.resolver = SettingsResolver(base, learned, tuned_steps, scheduler)
         self.base = base
         self.batch_size = batch_size
         self.resolution = resolution
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.pipelines = Pipelines(self.resolver, self.device)
-        self.sizes = picture_sizes(self.pipelines.pipe, resolution)
+        self.pipelines = Pipelines(self.resolver, self.device, mixed_precision)
+        pipe = self.pipelines.pipe
+        self.sizes = picture_sizes(pipe, base.denoiser_of(pipe), resolution)
         # before other models are loaded, which are no cost of one pipeline
         self._pipeline_mib = memory_in_use(self.device)
 
@@ -112,7 +120,9 @@ class Sampler:
                 # the scheduler is this sampling's own, so that nothing must be undone
                 watch_predictions(pipe.scheduler, on_predicted)
             profiler = SamplingProfiler(self.device, self._pipeline_mib)
-            hook = pipe.unet.register_forward_hook(profiler.count)
+            base, _ = self.pipelines.for_settings(settings)
+            denoiser = base.denoiser_of(pipe)
+            hook = denoiser.register_forward_hook(profiler.count)
             try:
                 for index, batch in enumerate(batches):
 
@@ -141,8 +151,13 @@ class Sampler:
             size = max(1, math.floor(size * min(1, share)))
         return [slice(start, start + size) for start in range(0, count, size)]
 
+    def _pixels(self, settings):
+        """Return the pixels of a picture."""
+        side = self.resolution or self.sizes.trained
+        return math.prod(settings.size or (side, side))
+
     def _warm_up(self, pipe, settings, prompts, seeds, on_step):
-        """Sample a step once for each UNet and batch size: a first pass is slower than others."""
+        """Sample a step once for each denoiser and batch size: a first pass is slower."""
         guidance_ends = 0 < settings.guided < 1
         warmed_up = self.pipelines.warmed_up_sizes(settings)
         size = len(prompts), settings.w > 1, guidance_ends, settings.size
@@ -162,7 +177,7 @@ class Sampler:
         # half up: Python's round would take halves to the even number
         guided_steps = math.floor(settings.guided * steps + 0.5)
         w = settings.w if guided_steps else 1.0
-        # SD has one of them, SDXL three
+        # SD has one of them, SDXL three, SD 3 two
         conditions = [name for name in CONDITIONS if name in pipe._callback_tensor_inputs]
         last_latents = None
 
@@ -176,17 +191,21 @@ class Sampler:
             pipe._guidance_scale = 1.0
             return {name: tensors[name].chunk(2)[1] for name in conditions}
 
+        # noise from the CPU is the same on every machine
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        seed_steps(pipe.scheduler, generators)
         negative = settings.negative if w > 1 else ""
         width, height = settings.size or (self.resolution, self.resolution)
+        # one picture after the other, or the VAE's memory would be the peak of large ones
+        pipe.vae.use_slicing = self._pixels(settings) > LARGEST_UNSLICED
         pictures = pipe(
             prompts,
             negative_prompt=[negative] * len(prompts) if negative else None,
             height=height,
             width=width,
-            num_inference_steps=steps,
+            **step_options(settings.scheduler, settings.timestep_spacing, steps),
             guidance_scale=w,
-            # noise from the CPU is the same on every machine
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            generator=generators,
             output_type="np",
             callback_on_step_end=on_step_end,
             callback_on_step_end_tensor_inputs=["latents", *conditions],
@@ -194,10 +213,25 @@ class Sampler:
         return unit_to_uint8(pictures), last_latents.float().cpu()
 
 
+def seed_steps(scheduler: SchedulerMixin, generators: list[torch.Generator]):
+    """Let a flow's scheduler draw the noise of its steps from these generators.
+
+    SD 3's pipeline does not hand its own ones on to the scheduler, as the others do.
+    """
+    if isinstance(scheduler, FlowMatchLCMScheduler):
+        scheduler.step = partial(scheduler.step, generator=generators)
+
+
 def load_sampler(
-    run: Run, batch_size: int = 20, tuned_steps: int = 0, scheduler: str = ""
+    run: Run,
+    batch_size: int = 20,
+    tuned_steps: int = 0,
+    scheduler: str = "",
+    mixed_precision: str = "no",
 ) -> Sampler:
     """Return the sampler of a run: the base that its cache names, and what was trained.
+
+    The other parameters are those of `Sampler`.
 
     Errors: FileNotFoundError without the run, its cache or adapter; BaseError if the base is no
     longer the one trained on.
@@ -214,4 +248,5 @@ def load_sampler(
     full = run.stage_record("train").get("parameters", {}).get("method") == "full"
     base = find_base(metadata["base"], metadata.get("revision", ""))
     learned = run.model if full else run.adapter
-    return Sampler(base, learned, batch_size, metadata["resolution"], tuned_steps, scheduler)
+    resolution = metadata["resolution"]
+    return Sampler(base, learned, batch_size, resolution, tuned_steps, scheduler, mixed_precision)

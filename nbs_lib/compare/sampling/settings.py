@@ -25,7 +25,7 @@ class SamplingSettings:
     timestep_spacing: str = ""  # of the scheduler, "" for the base's own
     guided: float = 1.0  # share of the steps, from the first one on, that are guided, 0 to 1
     adapters: tuple[tuple[Path, float], ...] = ()  # folders, each with its λ
-    model: Path | None = None  # folder of a UNet or of another pipeline, None for the base's
+    model: Path | None = None  # folder of a denoiser or of another pipeline, None for the base's
     engine: str = "eager"  # one of ENGINES
     # width and height in pixels, None for the sampler's resolution
     size: tuple[int, int] | None = None
@@ -130,7 +130,7 @@ class SettingsResolver:
                 steps,
                 self.w_train,
                 self.negative,
-                "DDIMScheduler",
+                self.base.sampler("DDIMScheduler")[0],
             )
         if contender.kind == "pipeline":
             return self._pipeline_settings(contender, steps)
@@ -144,7 +144,7 @@ class SettingsResolver:
         if contender.dial is not None:
             scale = self.adapter_scale_for(contender.dial)
         recipe = self.sampling | {"steps": self.tuned_steps}
-        default = _recipe_settings(contender, recipe, steps, self.negative)
+        default = _recipe_settings(self.base, contender, recipe, steps, self.negative)
         if not self.full_model:
             return replace(default, adapters=((self.learned, scale),))
         if scale != 1:
@@ -167,14 +167,15 @@ class SettingsResolver:
 
     def _pipeline_settings(self, contender, steps):
         """Return the settings of another pipeline, which is guided like the base by default."""
-        path = Path(find_base(contender.folders[0][0]).folder)
+        base = find_base(contender.folders[0][0])
+        path = Path(base.folder)
         metadata = {"sampling": {"guidance_scale": self.w_train}}
         # one that was trained here says whether it holds its guidance
         if (path / METADATA_FILE).is_file():
             metadata = load_metadata(path)
         negative = metadata.get("negative", self.negative)
         recipe = sampling_recipe(metadata)
-        return replace(_recipe_settings(contender, recipe, steps, negative), model=path)
+        return replace(_recipe_settings(base, contender, recipe, steps, negative), model=path)
 
     def _adapter_settings(self, contender, steps):
         """Return the settings of one or several adapters, each checked against the base."""
@@ -184,7 +185,8 @@ class SettingsResolver:
             check_same_base(self.base, metadata, folder)
         metadata = min(records, key=_demands)
         recipe = sampling_recipe(metadata)
-        default = _recipe_settings(contender, recipe, steps, metadata.get("negative", ""))
+        negative = metadata.get("negative", "")
+        default = _recipe_settings(self.base, contender, recipe, steps, negative)
         return replace(default, adapters=adapters)
 
 
@@ -196,14 +198,16 @@ def _demands(metadata):
     return recipe["guidance_scale"], recipe["steps"] or 1000
 
 
-def _recipe_settings(contender, recipe, steps, negative):
+def _recipe_settings(base, contender, recipe, steps, negative):
+    # a recipe without a scheduler of its own has the default one
+    scheduler, spacing = base.sampler(recipe["scheduler"], recipe["timestep_spacing"])
     return SamplingSettings(
         contender.name,
         recipe["steps"] or steps,
         recipe["guidance_scale"],
         negative,
-        recipe["scheduler"],
-        recipe["timestep_spacing"],
+        scheduler,
+        spacing,
     )
 
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin
 
 STOCK_STEP = 8  # pixels; stock pipelines refuse other sizes, whatever their VAE halves
 # Times the side that was trained on: a base knows nothing of what is far from it.
@@ -30,18 +30,28 @@ class PictureSizes:
             )
 
 
-def picture_sizes(pipe: DiffusionPipeline, resolution: int | None = None) -> PictureSizes:
+def picture_sizes(
+    pipe: DiffusionPipeline, denoiser: ModelMixin, resolution: int | None = None
+) -> PictureSizes:
     """Return the sizes that a pipeline can draw.
 
+    denoiser: of the pipeline
     resolution: pixels a side of the pictures that were trained on, None for the base's own
     """
     latent = pipe.vae_scale_factor
-    # each block but the last halves the latents: with other sizes the halves do not fit together
-    halvings = len(pipe.unet.config.down_block_types) - 1
-    step = math.lcm(STOCK_STEP, latent * 2**halvings)
-    trained = resolution or pipe.unet.config.sample_size * latent
+    config = denoiser.config
+    trained = resolution or config.sample_size * latent
+    high = trained * LARGEST
+    if "patch_size" in config:
+        # a transformer has a position for so many patches of latents
+        side = config.patch_size
+        high = min(high, config.pos_embed_max_size * side * latent)
+    else:
+        # each block but the last halves the latents: with other sizes the halves do not fit
+        side = 2 ** (len(config.down_block_types) - 1)
+    step = math.lcm(STOCK_STEP, latent * side)
     low = max(step, _floor(trained * SMALLEST, step))
-    return PictureSizes(trained, step, low, max(step, _floor(trained * LARGEST, step)))
+    return PictureSizes(trained, step, low, max(step, _floor(high, step)))
 
 
 def _floor(side: float, step: int) -> int:

@@ -30,7 +30,13 @@ class Optimizing(Learning):
         ge=0,
         le=1_000_000,
     )
-    batch_size: int = optimizing(8, "Examples of one pass and process.", ge=1, le=4096)
+    batch_size: int = optimizing(
+        8,
+        "Examples of one pass and process, 0 for as many as the memory plan allows. "
+        "The learning rate stays as it is.",
+        ge=0,
+        le=4096,
+    )
     gradient_accumulation_steps: int = optimizing(
         1, "Passes whose gradients make one optimizer step.", ge=1, le=4096
     )
@@ -115,9 +121,15 @@ class Optimizing(Learning):
     snr_gamma: float = losses(
         5.0,
         "Largest signal-to-noise ratio that counts in the loss of finetune (min-SNR). "
-        "0 weighs all noise levels alike.",
+        "0 weighs all noise levels alike, as SD 3 was trained.",
         ge=0.0,
         le=1000.0,
+    )
+    # Source: arXiv 2403.03206, sec. 3.1
+    timestep_sampling: Literal["uniform", "logit_normal"] = losses(
+        "uniform",
+        "Timesteps of finetune: uniform or logit_normal. "
+        "Logit_normal draws those in the middle the most often, as SD 3 was trained.",
     )
     noise_offset: float = losses(
         0.0,

@@ -5,17 +5,20 @@
 from typing import Literal
 
 from ..fields import group
-from ..stage import check_range, check_texts, parameters, replacement, run_group
+from ..hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
+from ..stage import check_texts, parameters, replacement, run_group
 from ..validation import reject
 from .optimizing import Optimizing
 
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+# allowed values in words
+TRACKER_NAMES = f"a list of {', '.join(TRACKERS)}, each once, or an empty one"
 PROMPTS = "a list of prompts, none of them empty"
 # values of `resume_from_checkpoint`, beside the name of a checkpoint
 LATEST = "latest"
 NONE = "none"
 
 memory = group("Precision and memory")
-hosts = group("Processes and hosts")
 checkpoints = group("Checkpoints")
 watching = group("Watching")
 
@@ -38,6 +41,12 @@ class Train(Optimizing):
     gradient_checkpointing: bool = memory(
         False, "Second computation of activations in the backward pass instead of their storage."
     )
+    compile: Literal["off", "blocks", "whole"] = memory(
+        "off",
+        "UNet compiled by torch.compile: off, blocks or whole. "
+        "Whole takes a minute or more before the first step, and makes CUDA graphs on a GPU; "
+        "blocks takes less. The compiled code is kept for later trainings.",
+    )
     deepspeed: bool = memory(
         True,
         "Training by DeepSpeed. Without it, training is plain data-parallel.",
@@ -45,7 +54,8 @@ class Train(Optimizing):
     zero_stage: int = memory(
         0,
         "ZeRO stage of DeepSpeed. "
-        "Prodigy and fp16 need 0, because they have to see all gradients at once.",
+        "Prodigy needs 0, because it has to see all gradients at once; so does fp16, except for a "
+        "LoRA at 1 or 2.",
         ge=0,
         le=3,
     )
@@ -66,33 +76,10 @@ class Train(Optimizing):
         "Start of the processes: notebook (forked by notebook_launcher) or subprocess (new ones, "
         "by accelerate's own launch).",
     )
-    num_nodes: int = hosts(
-        1,
-        "Hosts that train together. "
-        "Each starts the same training, and all see one outputs/ folder.",
-        ge=1,
-        le=1024,
-    )
-    node_rank: int = hosts(
-        0,
-        "Number of this host. Host 0 keeps the record.",
-        # the upper limit depends on num_nodes, see __post_init__
-        ge=0,
-        allowed="a whole number from 0 to num_nodes - 1",
-    )
-    master_addr: str = hosts(
-        "127.0.0.1",
-        "Address of host 0, as the other hosts reach it.",
-        pattern=r"\S",
-        allowed="an address",
-    )
-    master_port: int = hosts(
-        0,
-        "Port of host 0 for the processes to meet, 0 for a free one. "
-        "Several hosts need one of 1,024 or more.",
-        ge=0,
-        le=65_535,
-    )
+    num_nodes: int = host_count()
+    node_rank: int = host_number()
+    master_addr: str = main_address()
+    master_port: int = main_port()
 
     checkpointing_steps: int = checkpoints(
         100,
@@ -150,7 +137,13 @@ class Train(Optimizing):
         ge=0,
         le=10_000,
     )
-    tensorboard: bool = watching(False, "Metrics for TensorBoard as well. Its package is an extra.")
+    trackers: list[str] = watching(
+        [],
+        "Trackers that get metrics and pictures too, such as tensorboard or wandb. "
+        "The others are trackio and mlflow; each package is an extra of that name. "
+        "Nothing leaves the machine unless the tracker's own variables ask for it.",
+        allowed=TRACKER_NAMES,
+    )
 
     seed: int = run_group(
         0,
@@ -164,11 +157,27 @@ class Train(Optimizing):
         super().__post_init__()
         self._check_deepspeed()
         self._check_early_stopping()
-        check_range(self, "node_rank", 0, self.num_nodes - 1)
-        # ports below 1024 need root; one host finds a free port by itself
-        if self.num_nodes > 1:
-            check_range(self, "master_port", 1024, 65_535)
+        check_hosts(self)
+        # the hosts' free memory differs, and all of them need one batch size
+        if self.num_nodes > 1 and not self.batch_size:
+            reject("batch_size", 0, "1 or more, if there are several hosts")
         check_texts(self, "validation_prompts", PROMPTS)
+        names = set(self.trackers)
+        if not names <= set(TRACKERS) or len(names) < len(self.trackers):
+            reject("trackers", self.trackers, TRACKER_NAMES)
+
+    @property
+    def casts_lora_once(self) -> bool:
+        """True if a LoRA's weights are cast once a pass, and not layer by layer."""
+        # DoRA and dropout compute with their inputs in fp32; ZeRO 3 gathers a layer's weights only
+        # while the layer passes
+        sharded = self.deepspeed and self.zero_stage == 3
+        return self.method in ("lora", "rslora") and not self.lora_dropout and not sharded
+
+    @property
+    def engine_scales_loss(self) -> bool:
+        """True if DeepSpeed's or accelerate's engine has the loss scale of fp16."""
+        return self.mixed_precision == "fp16" and not self.casts_lora_once
 
     def _check_early_stopping(self):
         if not self.early_stopping_patience:
@@ -184,10 +193,15 @@ class Train(Optimizing):
 
     def _check_deepspeed(self):
         sharded = self.deepspeed and self.zero_stage
-        for name, value in (("optimizer", "prodigy"), ("mixed_precision", "fp16")):
-            # both have to see all gradients at once, and ZeRO gives each process a part of them
-            if sharded and getattr(self, name) == value:
-                reject("zero_stage", self.zero_stage, f"0 with {name} {value}")
+        # it has to see all gradients at once, and ZeRO gives each process a part of them
+        if sharded and self.optimizer == "prodigy":
+            reject("zero_stage", self.zero_stage, "0 with optimizer prodigy")
+        if sharded and self.engine_scales_loss:
+            allowed = "0 with mixed_precision fp16; or 1 or 2 with lora or rslora, without dropout"
+            reject("zero_stage", self.zero_stage, allowed)
+        # DeepSpeed gathers the weights by hooks, which a graph does not call
+        if self.compile != "off" and self.deepspeed and self.zero_stage == 3:
+            reject("compile", self.compile, "off with DeepSpeed's zero_stage 3")
         # at 3 each pass would gather the weights of both adapters, of which it uses one
         if self.objective == "distribution" and self.deepspeed and self.zero_stage == 3:
             reject("zero_stage", 3, "0, 1 or 2, if the objective is distribution")

@@ -1,6 +1,7 @@
 """Types and ranges of a component's settings, which the libraries check late or never."""
 
 import inspect
+import math
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -29,6 +30,11 @@ SETTING_RANGES = {
     "beta_start": (1e-9, 1),
     "beta_end": (1e-9, 1),
     "trained_betas": (0, 1),
+    "shift": (0.01, 100),
+    "layer_norm_epsilon": (1e-12, 1),
+    "shift_factor": (-1e6, 1e6),
+    # of DPM-Solver; without a limit by default
+    "lambda_min_clipped": (-math.inf, 100),
 }
 SETTING_CHOICES = {
     "prediction_type": ("epsilon", "v_prediction", "sample"),

@@ -49,26 +49,27 @@ def read_header(path: Path) -> Header:
         raise FileError(f"{path.name} is damaged: {first_line(failure)}") from None
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file. Errors: FileError."""
+def read_settings(path: Path, infinite: bool = False) -> dict[str, Any]:
+    """Return the JSON object in a file. infinite: see `parse_settings`. Errors: FileError."""
     check_file(path, SETTINGS_SIZE)
     try:
-        return parse_settings(path.read_bytes(), path.name)
+        return parse_settings(path.read_bytes(), path.name, infinite)
     except OSError as failure:
         raise FileError(f"{path.name} cannot be read: {failure.strerror}") from None
 
 
-def parse_settings(text: str | bytes, name: str) -> dict[str, Any]:
+def parse_settings(text: str | bytes, name: str, infinite: bool = False) -> dict[str, Any]:
     """Return the object in a JSON text without NaN, infinity or half a character.
 
     name: of the text, for errors
+    infinite: True to allow infinite numbers, as diffusers writes a scheduler's without a limit
 
     Errors: FileError
     """
     try:
-        value = json.loads(text, parse_constant=_reject_constant)
+        value = json.loads(text, parse_constant=_infinity if infinite else _reject_constant)
         # a lone surrogate and 1e999 pass the parser, but nobody else could read what is written
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=infinite).encode()
     except (ValueError, RecursionError) as failure:
         raise FileError(f"{name} is damaged: {first_line(failure)}") from None
     if not isinstance(value, dict):
@@ -78,6 +79,12 @@ def parse_settings(text: str | bytes, name: str) -> dict[str, Any]:
 
 def _reject_constant(name: str):
     raise ValueError(f"{name} is no number")
+
+
+def _infinity(name: str) -> float:
+    if name == "NaN":
+        _reject_constant(name)
+    return float(name)
 
 
 def check_file(path: Path, max_size: int | None = None):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
-from transformers import CLIPTextConfig
+from transformers import CLIPTextConfig, PretrainedConfig, T5Config
 
 from .component_settings import check_ranges, check_settings
 from .headers import FLOATS, FileError, Weights, first_line, read_header, read_settings
@@ -34,6 +34,14 @@ CLIP_SETTINGS = (
     "bos_token_id",
     "eos_token_id",
 )
+T5_SETTINGS = (
+    "vocab_size d_model d_kv d_ff num_layers num_heads relative_attention_num_buckets "
+    "relative_attention_max_distance dropout_rate layer_norm_epsilon initializer_factor "
+    "feed_forward_proj pad_token_id eos_token_id"
+).split()
+TEXT_SETTINGS = {CLIPTextConfig: CLIP_SETTINGS, T5Config: T5_SETTINGS}
+# T5's two names of one weight, of which files hold either.
+T5_EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
 MAX_NAMES = 5  # in an error
 Shapes = dict[str, tuple[int, ...]]
 
@@ -82,8 +90,8 @@ def build_without_weights(cls: type, settings: dict[str, Any], n_weights: int) -
     try:
         # a model may need more than its files hold: buffers, and weights reported as missing
         with torch.device("meta"), _limited_to(2 * n_weights + 100):
-            if is_clip(cls):
-                config = config_of(settings)
+            if is_text_encoder(cls):
+                config = config_of(cls, settings)
                 check_ranges(vars(config))
                 return cls(config)
             check_settings(cls, settings)
@@ -94,17 +102,18 @@ def build_without_weights(cls: type, settings: dict[str, Any], n_weights: int) -
         raise FileError(f"its config.json makes no {cls.__name__}: {first_line(failure)}") from None
 
 
-def is_clip(cls: type) -> bool:
+def is_text_encoder(cls: type) -> bool:
     """Return True for a class of transformers, which takes its settings as an object."""
-    return getattr(cls, "config_class", None) is CLIPTextConfig
+    return getattr(cls, "config_class", None) in TEXT_SETTINGS
 
 
-def config_of(settings: dict[str, Any]) -> CLIPTextConfig:
+def config_of(cls: type, settings: dict[str, Any]) -> PretrainedConfig:
     """Return a text encoder's settings, without any that name code or kernels to fetch."""
     # a config of both towers
     if isinstance(settings.get("text_config"), dict):
         settings = settings["text_config"]
-    return CLIPTextConfig(**{name: settings[name] for name in CLIP_SETTINGS if name in settings})
+    names = TEXT_SETTINGS[cls.config_class]
+    return cls.config_class(**{name: settings[name] for name in names if name in settings})
 
 
 def weights_in(files: list[Path]) -> Weights:
@@ -165,7 +174,7 @@ def loaded_shapes(
     Errors: FileError for two weights of one name, and for weights that are no floats
     """
     shapes: Shapes = {}
-    clip = is_clip(type(model))
+    text = is_text_encoder(type(model))
     old_blocks = [
         path
         for path, module in model.named_modules()
@@ -173,8 +182,8 @@ def loaded_shapes(
     ]
     for name, (shape, kind) in stored.items():
         loaded = name
-        if clip:
-            loaded = _clip_name(name, expected)
+        if text:
+            loaded = _text_name(name, expected)
             if loaded not in expected and loaded.endswith(IGNORED):
                 continue
         elif not sharded:
@@ -185,10 +194,16 @@ def loaded_shapes(
         if loaded in shapes:
             raise FileError(f"its weights hold {loaded:.150} twice")
         shapes[loaded] = shape
-    return shapes
+    return shapes | _tied_shapes(shapes, expected)
 
 
-def _clip_name(name: str, expected: Shapes) -> str:
+def _tied_shapes(shapes: Shapes, expected: Shapes) -> Shapes:
+    """Return the shape of T5's embedding by both of its names."""
+    stored = [shapes[name] for name in T5_EMBEDDING if name in shapes]
+    return {name: stored[0] for name in T5_EMBEDDING if stored and name in expected}
+
+
+def _text_name(name: str, expected: Shapes) -> str:
     """Return the name with or without the prefix, as this version of the class has it."""
     plain = name.removeprefix("text_model.")
     variants = (plain, f"text_model.{plain}")

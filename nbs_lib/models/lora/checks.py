@@ -24,7 +24,7 @@ MAX_RANK = 4096
 MAX_ALPHA = 1e4
 TYPES = ("F32", "F16", "BF16")
 WEIGHT_NAME = re.compile(
-    r"unet\.(?P<layer>[\w.]+)\.(?P<kind>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
+    r"(?P<component>unet|transformer)\.(?P<layer>[\w.]+)\.(?P<kind>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
 )
 MAGNITUDE = "lora_magnitude_vector"  # of DoRA
 # A layer's name or the end of one, which is the same as a regular expression.
@@ -57,31 +57,33 @@ class AdapterError(ValueError):
         )
 
 
-def lora_targets_of(unet: torch.nn.Module) -> Layers:
-    """Return all linear and convolutional layers of a UNet without adapters, by name."""
+def lora_targets_of(denoiser: torch.nn.Module) -> Layers:
+    """Return all linear and convolutional layers of a denoiser without adapters, by name."""
     return {
         name: module.weight.shape
-        for name, module in unet.named_modules()
+        for name, module in denoiser.named_modules()
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
     }
 
 
-def check_adapter(path: Path, layers: Layers):
-    """Check that a file holds an adapter for a UNet with these layers, and nothing else.
+def check_adapter(path: Path, layers: Layers, component: str = "unet"):
+    """Check that a file holds an adapter for a denoiser with these layers, and nothing else.
+
+    component: the denoiser's name in its pipeline, `unet` or `transformer`
 
     Errors: AdapterError if weights are missing, unexpected, misshapen, not numbers or huge, or if
     settings do not fit them
     """
     try:
         header = read_header(path)
-        ranks, is_dora = _ranks(header.weights, layers)
+        ranks, is_dora = _ranks(header.weights, layers, component)
         text = header.metadata.get(LORA_ADAPTER_METADATA_KEY)
         # a file without settings is read by its weights alone
         if text is not None:
             settings = {
-                name.removeprefix("unet."): value
+                name.removeprefix(f"{component}."): value
                 for name, value in parse_settings(text, LORA_ADAPTER_METADATA_KEY).items()
-                if name.startswith("unet.")
+                if name.startswith(f"{component}.")
             }
             _check_settings(settings, layers)
             _check_settings_fit(settings, ranks, is_dora, layers)
@@ -93,13 +95,13 @@ def check_adapter(path: Path, layers: Layers):
         raise AdapterError(path, failure) from None
 
 
-def _ranks(weights: Weights, layers: Layers) -> tuple[dict[str, int], bool]:
+def _ranks(weights: Weights, layers: Layers, component: str) -> tuple[dict[str, int], bool]:
     """Return the rank on each layer, and True for a DoRA, by names and shapes of the weights."""
     shapes: dict[str, dict[str, tuple]] = {}
     for name, (shape, kind) in weights.items():
         key = WEIGHT_NAME.fullmatch(name)
-        if not key or key["layer"] not in layers:
-            raise FileError(f"it holds {name!r:.150}, and the base's UNet has no such layer")
+        if not key or key["component"] != component or key["layer"] not in layers:
+            raise FileError(f"it holds {name!r:.150}, and the base's denoiser has no such layer")
         if kind not in TYPES:
             raise FileError(f"{name} is of type {kind}, allowed are F32, F16 and BF16")
         shapes.setdefault(key["layer"], {})[key["kind"]] = shape

@@ -1,7 +1,8 @@
-"""The layers of a UNet on which other programs load a LoRA.
+"""The layers of a denoiser on which other programs load a LoRA.
 
 Each program looks up the keys of a file in kohya's format by its own names of the layers. ComfyUI
-loads every layer.
+loads every layer. The layers of SD 3's transformer have diffusers' names in a file, which ComfyUI
+knows as well; sd-scripts has its own layout of them, and A1111 none.
 
 Source: https://github.com/kohya-ss/sd-scripts, networks/lora.py;
 https://github.com/AUTOMATIC1111/stable-diffusion-webui, extensions-builtin/Lora/networks.py;
@@ -16,14 +17,17 @@ UNET_BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
 FIRST_UPSAMPLER = "up_blocks.0.upsamplers.0.conv"
 # The layers for picture size and pooled text, which A1111 does not know.
 ADDED_EMBEDDING = "add_embedding."
+TRANSFORMER_BLOCKS = "transformer_blocks."
 
 
 def unsupported_layers(layers: Iterable[str]) -> dict[str, list[str]]:
     """Return, for each program, the layers on which it loads no LoRA and reports no error.
 
-    layers: names of all linear and convolutional layers of the UNet
+    layers: names of all linear and convolutional layers of the denoiser
     """
     names = list(layers)
+    if any(name.startswith(TRANSFORMER_BLOCKS) for name in names):
+        return {}
     outside = [name for name in names if not name.startswith(UNET_BLOCKS)]
     unknown = (ADDED_EMBEDDING,)
     if any(name.startswith("up_blocks.0.attentions.") for name in names):

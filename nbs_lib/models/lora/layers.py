@@ -1,4 +1,4 @@
-"""LoRA on the UNet: adapters added, switched off, and switched from one to another.
+"""LoRA on a denoiser: adapters added, switched off, and switched from one to another.
 
 A weight W becomes W + s B A with s = alpha / rank, and B = 0 at the start. rsLoRA has
 s = alpha / sqrt(rank); DoRA also learns the norms of W's rows.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -23,16 +23,19 @@ ADAPTER_NAME = "default"
 FAKE_SCORE = "fake_score"  # name of a second adapter, which is thrown away after the training
 MAX_FEW_STEPS = 8  # sampling steps that a fake score tells apart
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+# The text's side of joint attention, which the transformers of SD 3 have.
+JOINT_ATTENTION = ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
+FEEDFORWARD = ["ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"]
 # Presets of layers by the ends of their names; `all` is every layer that other programs load.
 TARGETS = {
-    "attention": ATTENTION,
-    "feedforward": [*ATTENTION, "ff.net.0.proj", "ff.net.2"],
+    "attention": [*ATTENTION, *JOINT_ATTENTION],
+    "feedforward": [*ATTENTION, *JOINT_ATTENTION, *FEEDFORWARD],
     "all": [],
 }
 
 
 def add_lora(
-    unet: UNet2DConditionModel,
+    denoiser: ModelMixin,
     rank: int,
     alpha: float,
     seed: int,
@@ -40,69 +43,72 @@ def add_lora(
     method: str = "lora",
     dropout: float = 0.0,
 ) -> list[torch.nn.Parameter]:
-    """Add a new adapter to the UNet, freeze everything else, and return the adapter's parameters.
+    """Add a new adapter to a denoiser, freeze everything else, and return the adapter's parameters.
 
-    They are in fp32 and in the UNet's order. The UNet predicts as before until it is trained.
+    They are in fp32 and in the denoiser's order. It predicts as before until it is trained.
 
     targets: a key of TARGETS
     method: lora, rslora or dora
     dropout: share of the LoRA's inputs left out in training
     """
-    unet.requires_grad_(False)
+    denoiser.requires_grad_(False)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        target_modules=target_layers(unet, targets),
+        target_modules=target_layers(denoiser, targets),
         init_lora_weights="gaussian",
         lora_dropout=dropout,
         use_rslora=method == "rslora",
         use_dora=method == "dora",
     )
-    return _inject(unet, config, ADAPTER_NAME, seed)
+    return _inject(denoiser, config, ADAPTER_NAME, seed)
 
 
-def add_fake_score(unet: UNet2DConditionModel, seed: int) -> list[torch.nn.Parameter]:
+def add_fake_score(denoiser: ModelMixin, seed: int) -> list[torch.nn.Parameter]:
     """Add a second adapter like the first one, and return its parameters; the first stays active.
 
-    The last parameter, `unet.fake_score_steps`, is added to the text: a row for each number of
+    The last parameter, `denoiser.fake_score_steps`, is added to the text: a row for each number of
     sampling steps, zeros at the start.
 
     seed: of its first weights
     """
-    config = copy.copy(unet.peft_config[ADAPTER_NAME])
-    first = named_lora_parameters(unet, ADAPTER_NAME)
+    config = copy.copy(denoiser.peft_config[ADAPTER_NAME])
+    first = named_lora_parameters(denoiser, ADAPTER_NAME)
     with warnings.catch_warnings():
         # peft warns that there is another adapter already, which is the purpose
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        parameters = _inject(unet, config, FAKE_SCORE, seed)
-    for layer in lora_layers(unet):
+        parameters = _inject(denoiser, config, FAKE_SCORE, seed)
+    for layer in lora_layers(denoiser):
         layer._active_adapter = [ADAPTER_NAME]
     # peft has frozen them when it activated the second one
     for parameter in first.values():
         parameter.requires_grad_(True)
-    rows = torch.zeros(MAX_FEW_STEPS + 1, unet.config.cross_attention_dim)
-    unet.fake_score_steps = torch.nn.Parameter(rows.to(parameters[0].device))
-    return [*parameters, unet.fake_score_steps]
+    rows = torch.zeros(MAX_FEW_STEPS + 1, _text_width(denoiser))
+    denoiser.fake_score_steps = torch.nn.Parameter(rows.to(parameters[0].device))
+    return [*parameters, denoiser.fake_score_steps]
 
 
-def named_lora_parameters(
-    unet: UNet2DConditionModel, adapter: str
-) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters of an adapter by their names, in the UNet's order."""
+def _text_width(denoiser: ModelMixin) -> int:
+    # joint attention is that of a transformer
+    return denoiser.config.get("joint_attention_dim") or denoiser.config["cross_attention_dim"]
+
+
+def named_lora_parameters(denoiser: ModelMixin, adapter: str) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of an adapter by their names, in the denoiser's order."""
     return {
         name: parameter
-        for name, parameter in unet.named_parameters()
+        for name, parameter in denoiser.named_parameters()
         if "lora_" in name and adapter in name.split(".")
     }
 
 
 def _inject(
-    unet: UNet2DConditionModel, config: LoraConfig, adapter: str, seed: int
+    denoiser: ModelMixin, config: LoraConfig, adapter: str, seed: int
 ) -> list[torch.nn.Parameter]:
     """Add an adapter and return its parameters in fp32."""
-    unet.add_adapter(config, adapter_name=adapter)
+    denoiser.add_adapter(config, adapter_name=adapter)
     generator = torch.Generator().manual_seed(seed)
-    parameters = named_lora_parameters(unet, adapter)
+    parameters = named_lora_parameters(denoiser, adapter)
     for name, parameter in parameters.items():
         # the optimizer needs fp32, whatever the base is loaded in
         parameter.data = parameter.data.float()
@@ -113,24 +119,29 @@ def _inject(
     return list(parameters.values())
 
 
-def target_layers(unet: UNet2DConditionModel, targets: str) -> list[str]:
+def target_layers(denoiser: ModelMixin, targets: str) -> list[str]:
     """Return peft's target_modules for a preset: ends of names, or full names for `all`."""
+    layers = lora_targets_of(denoiser)
     if TARGETS[targets]:
-        return TARGETS[targets]
-    layers = lora_targets_of(unet)
+        # a UNet has no text's side, and an adapter's file names its layers alone
+        return [
+            end
+            for end in TARGETS[targets]
+            if any(f".{name}".endswith(f".{end}") for name in layers)
+        ]
     # other programs would skip a LoRA there silently
     unsupported = set().union(*unsupported_layers(layers).values())
     return [name for name in layers if name not in unsupported]
 
 
-def lora_layers(unet: UNet2DConditionModel) -> list[BaseTunerLayer]:
-    """Return the layers of a UNet that have an adapter."""
-    return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+def lora_layers(denoiser: ModelMixin) -> list[BaseTunerLayer]:
+    """Return the layers of a denoiser that have an adapter."""
+    return [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
 
 
 @contextmanager
 def disable_lora(layers: list[BaseTunerLayer]) -> Iterator[None]:
-    """Switch the adapter off, which makes the UNet the teacher; requires_grad stays unchanged.
+    """Switch the adapter off, which makes the denoiser the teacher; requires_grad stays unchanged.
 
     layers: all with an adapter
     """

@@ -12,6 +12,8 @@ from .dial import is_dial
 
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA_KEY = "onepass"  # in the file's metadata
+# What the stock pipeline of a base of SD 3 without T5 is loaded with.
+WITHOUT_T5 = {"text_encoder_3": None, "tokenizer_3": None}
 MAX_STEPS = 10_000_000  # of a training
 METADATA_FILE = "onepass.json"  # the same metadata beside a whole model that was trained
 
@@ -65,6 +67,7 @@ def checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
         "train": isinstance(train, dict)
         and (train.get("alpha") is None or is_number_between(train["alpha"], 1e-6, MAX_ALPHA))
         and _are_counts(train.get("few_steps", [])),
+        "base_options": metadata.get("base_options", {}) in ({}, WITHOUT_T5),
         "base_license": license_fields in ({}, plain_license(license_fields)),
     }
     for name in ("base", "base_origin", "negative"):

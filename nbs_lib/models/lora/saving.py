@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
@@ -15,28 +15,35 @@ from .layers import ADAPTER_NAME
 from .metadata import LORA_FILE, METADATA_KEY
 
 
-def lora_state_dict(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+def lora_state_dict(denoiser: ModelMixin) -> dict[str, torch.Tensor]:
     """Return the adapter's weights by peft's keys, sorted, fp32 on the CPU."""
-    config = unet.peft_config[ADAPTER_NAME]
+    config = denoiser.peft_config[ADAPTER_NAME]
+    prefix = component_name(denoiser)
     scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
     # not diffusers' conversion: it renames the keys of attention layers only, and its loader then
     # drops them if there are others
-    weights = get_peft_model_state_dict(unet, adapter_name=ADAPTER_NAME)
+    weights = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER_NAME)
     state = {}
     for key in sorted(weights):
         # the scale is folded into B, so that a loader without alpha applies the right strength
         factor = scale if "lora_B" in key else 1.0
         weight = weights[key].detach().float() * factor
-        state[f"unet.{key}"] = weight.cpu().contiguous()
+        state[f"{prefix}.{key}"] = weight.cpu().contiguous()
     return state
 
 
-def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]) -> Path:
+def component_name(denoiser: ModelMixin) -> str:
+    """Return the name of a denoiser in its pipeline, with which diffusers begins each key."""
+    return "unet" if isinstance(denoiser, UNet2DConditionModel) else "transformer"
+
+
+def save_adapter(folder: Path, denoiser: ModelMixin, facts: dict[str, Any]) -> Path:
     """Write the adapter as diffusers does, so that `load_lora_weights` reads it.
 
     facts: metadata for the file, e.g. base, base_hash, w_train
     """
-    config = unet.peft_config[ADAPTER_NAME]
+    config = denoiser.peft_config[ADAPTER_NAME]
+    prefix = component_name(denoiser)
     # the scale is in the weights: see `lora_state_dict`
     folded = {"lora_alpha": config.r, "use_rslora": False, "lora_dropout": 0.0}
     settings = {}
@@ -45,13 +52,13 @@ def save_adapter(folder: Path, unet: UNet2DConditionModel, facts: dict[str, Any]
         is_enum = hasattr(value, "value")
         if not is_enum:
             # sorted, because a set has another order in each process
-            settings[f"unet.{key}"] = sorted(value) if isinstance(value, set) else value
+            settings[f"{prefix}.{key}"] = sorted(value) if isinstance(value, set) else value
     metadata = {
         "format": "pt",
         LORA_ADAPTER_METADATA_KEY: json.dumps(settings, sort_keys=True, default=str),
         METADATA_KEY: json.dumps(facts, sort_keys=True),
     }
-    content = save(lora_state_dict(unet), metadata)
+    content = save(lora_state_dict(denoiser), metadata)
     # a killed training must not leave half an adapter
     write_atomic(folder / LORA_FILE, _sort_header(content))
     return folder / LORA_FILE

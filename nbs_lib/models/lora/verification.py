@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin
 
 from ..stable_diffusion import StableDiffusion
 from .layers import ADAPTER_NAME
@@ -14,7 +14,7 @@ TOLERANCE = 1e-4  # of the largest prediction
 
 @torch.no_grad()
 def verify_adapter(
-    folder: Path, trained: UNet2DConditionModel, base: StableDiffusion, lean: bool = False
+    folder: Path, trained: ModelMixin, base: StableDiffusion, lean: bool = False
 ) -> float:
     """Compare a trained adapter with its saved file, loaded by diffusers.
 
@@ -24,36 +24,33 @@ def verify_adapter(
 
     Errors: RuntimeError above 1e-4 of the largest prediction
     """
-    # one after the other on one UNet, because a second one might not fit
-    unet = _as_lean(base.unet(torch.bfloat16)) if lean else base.unet()
+    # one after the other on one denoiser, because a second one might not fit
+    denoiser = _as_lean(base.denoiser(torch.bfloat16)) if lean else base.denoiser()
     weights = {name: value for name, value in trained.named_parameters() if "lora_" in name}
-    unet.add_adapter(trained.peft_config[ADAPTER_NAME], adapter_name=ADAPTER_NAME)
-    unet.load_state_dict(weights, strict=False)
-    # on the same fresh UNet, because the trained one may be in another precision
-    expected = predict_fixed_noise(unet, base)
-    unet.unload_lora()
+    denoiser.add_adapter(trained.peft_config[ADAPTER_NAME], adapter_name=ADAPTER_NAME)
+    denoiser.load_state_dict(weights, strict=False)
+    # on the same fresh denoiser, because the trained one may be in another precision
+    expected = predict_fixed_noise(denoiser, base)
+    denoiser.unload_lora()
     # as a user's program does
-    state, alphas, metadata = base.pipeline_class.lora_state_dict(
-        folder, weight_name=LORA_FILE, return_lora_metadata=True
-    )
-    base.pipeline_class.load_lora_into_unet(state, alphas, unet, metadata=metadata)
-    return check_difference(expected, predict_fixed_noise(unet, base), folder / LORA_FILE)
+    base.load_adapter(denoiser, folder / LORA_FILE)
+    return check_difference(expected, predict_fixed_noise(denoiser, base), folder / LORA_FILE)
 
 
-def _as_lean(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """Return a bf16 UNet that computes in fp32.
+def _as_lean(denoiser: ModelMixin) -> ModelMixin:
+    """Return a bf16 denoiser that computes in fp32.
 
     Each layer has its weight in fp32 only while it works. An adapter on it finds fp32 layers, so
     it is not rounded.
     """
-    for module in unet.modules():
+    for module in denoiser.modules():
         has_weight = isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
         if has_weight:
             _load_weight_on_use(module)
         for name, parameter in module.named_parameters(recurse=False):
             if not has_weight or name != "weight":
                 parameter.data = parameter.data.float()
-    return unet
+    return denoiser
 
 
 def _load_weight_on_use(module: torch.nn.Module):
@@ -73,24 +70,22 @@ def _load_weight_on_use(module: torch.nn.Module):
 
 
 @torch.no_grad()
-def predict_fixed_noise(unet: UNet2DConditionModel, base: StableDiffusion) -> torch.Tensor:
-    """Return the prediction of a UNet of the base's family on fixed noise, [2, c, 16, 16]."""
+def predict_fixed_noise(denoiser: ModelMixin, base: StableDiffusion) -> torch.Tensor:
+    """Return the prediction of a denoiser of the base's family on fixed noise, [2, c, 16, 16]."""
     # on the CPU, because generators of devices draw different numbers
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(2, unet.config.in_channels, 16, 16, generator=generator)
+    latents = torch.randn(2, denoiser.config.in_channels, 16, 16, generator=generator)
     text = base.random_text(2, 8, generator)
     x, context, pooled = (
-        None if tensor is None else tensor.to(unet.device, unet.dtype)
+        None if tensor is None else tensor.to(denoiser.device, denoiser.dtype)
         for tensor in (latents, *text)
     )
-    t = torch.tensor([100, 900], device=unet.device)
-    added = base.added_cond_kwargs(pooled, latents)
+    t = torch.tensor([100, 900], device=denoiser.device)
     # in full fp32 on a GPU too, where convolutions round to TF32 by default
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     ):
-        output = unet.eval()(x, t, context, added_cond_kwargs=added)
-        return output.sample.float().cpu()
+        return base.predict(denoiser.eval(), x, t, context, pooled).float().cpu()
 
 
 def check_difference(expected: torch.Tensor, actual: torch.Tensor, path: Path) -> float:

@@ -1,6 +1,7 @@
 """Images and captions to shards of latents, embeddings and predictions, by worker processes.
 
 ingest          one pass over the sources: read, decode, filter, hand on
+chunks          the parts in which a source is read
 workers         the pool of worker processes, as the main process sees it
 worker_process  the side of a worker
 encoder         images to latents, captions to embeddings

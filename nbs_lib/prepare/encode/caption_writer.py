@@ -6,6 +6,7 @@ from typing import Any
 
 from ...cache.format import CAPTION_COLUMNS, CAPTIONS, TEXTS
 from ..hashes import hash64, hash128
+from ..hashes.table import HashTable
 from ..manifest import TableWriter
 from .shard_files import ShardFiles
 from .workers import WorkerPool
@@ -21,27 +22,31 @@ class CaptionWriter:
     n_cut: captions that are longer than the text encoder reads.
     """
 
-    def __init__(self, tokenizer: Any, part: Path, files: ShardFiles, pool: WorkerPool):
+    def __init__(self, tokenizer: Any, tables: Path, files: ShardFiles, pool: WorkerPool):
         self.tokenizer = tokenizer
         self.files = files
         self.pool = pool
         self.shards: list[dict[str, Any]] = []
         self.tokens: Counter[int] = Counter()
         self.n_cut = 0
-        self.table = TableWriter(part / CAPTIONS, CAPTION_COLUMNS)
-        self._numbers: dict[int, int] = {}
+        self.table = TableWriter(tables / CAPTIONS, CAPTION_COLUMNS)
+        self._numbers = HashTable()
+        self._n_captions = 0
         self._waiting: list[str] = []
 
     def add(self, caption: str) -> int:
         """Return the number of a caption, and queue a new one for encoding."""
         # Hashes of 64 bits instead of texts: a source may have millions of captions.
         key = hash64(caption.encode())
-        if key not in self._numbers:
-            self._numbers[key] = len(self._numbers)
+        number = next(self._numbers.find(key), None)
+        if number is None:
+            number = self._n_captions
+            self._n_captions += 1
+            self._numbers.add(key, number)
             self._waiting.append(caption)
             if len(self._waiting) == TEXT_ROWS:
                 self.flush()
-        return self._numbers[key]
+        return number
 
     def flush(self):
         """Encode the captions that wait for a full shard."""
@@ -61,7 +66,7 @@ class CaptionWriter:
         self.tokens.update(lengths)
         limit = self.tokenizer.model_max_length
         self.n_cut += sum(length > limit for length in lengths)
-        path = self.files.claim(TEXTS, name)
+        path = self.files.claim(TEXTS, name, number)
         if path:
             reused = self.files.reusable_rows(TEXTS, captions)
             self.pool.run(number, "write_texts", path, captions, reused)

@@ -2,55 +2,40 @@
 
 A source is read in chunks. For each in turn, workers decode its images, except those in the image
 index; the filters decide on one example after the other; and the shard writer takes those kept.
-While a chunk is filtered, the next ones are being decoded.
+While a chunk is filtered, the next ones are being decoded. Of several hosts, the one that owns a
+chunk decodes it and tells the others the images' properties, so that all of them decide the same.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from ...config import Prepare
 from ...config.validation import setting
 from ...run.progress_bar import progress_bar
-from ..examples import Example, InMemory, Item, Skipped, SourceError
-from ..filters import Filters, ImageInfo, Reason
+from ..captioning.drafts import Drafts, add_captions
+from ..examples import NO_CAPTION, Example, ImageRef, Item, Skipped, SourceError
+from ..filters import Filters, ImageInfo
 from ..manifest import Manifest
 from ..sources import open_source, source_options
-from ..sources.base import Source
 from ..store.image_index import ImageIndex
+from .chunks import Chunk, agreed_chunks, split_into_chunks
 from .encoder import Cropping
 from .shard_writer import KeptExample, ShardWriter
 from .workers import WorkerPool
 
 PICTURE_BYTES = 1 << 25  # bytes of a chunk's pictures, as a worker holds a few chunks
-IMAGE_FILE_BYTES = 1 << 26  # bytes of image files that come with a chunk's examples, about
 CHUNK_ROWS = 128  # of a chunk, at most: the last chunks leave some workers idle
 PRIOR = 1 << 40  # number of the first chunk of a prior
-
-
-@dataclass
-class Chunk:
-    """A part of a source. Dicts have the positions of items as keys.
-
-    reasons: why examples are dropped without their images.
-    infos: properties of images.
-    stamps: change stamps of the images that a worker decodes.
-    ticket: of the worker's result.
-    """
-
-    number: int
-    items: list[Item]
-    reasons: dict[int, Reason] = field(default_factory=dict)
-    infos: dict[int, ImageInfo] = field(default_factory=dict)
-    stamps: dict[int, str] = field(default_factory=dict)
-    ticket: int | None = None
 
 
 @dataclass
 class Ingest:
     """One pass over the sources of a stage.
 
+    index: of images; None on a host that does not keep it.
+    drafts: captions for images without one; None on a further host, and without a captioner.
     total: examples that are expected at most, or None.
     decoded: images that were read.
     more: whether a source had more examples than were asked for.
@@ -59,9 +44,10 @@ class Ingest:
     config: Prepare
     cropping: Cropping
     pool: WorkerPool
-    index: ImageIndex
+    index: ImageIndex | None
     manifest: Manifest
     writer: ShardWriter
+    drafts: Drafts | None = None
     total: int | None = 0
     decoded: int = 0
     more: bool = False
@@ -72,6 +58,8 @@ class Ingest:
         Errors: SourceError if nothing of one is kept; errors of the workers.
         """
         config = self.config
+        # Two chunks for each worker of all hosts: one is decoded while the other waits.
+        self._ahead = 2 * sum(self.pool.hosts.gather(self.pool.n_workers))
         self.read_source(config.source, config.max_examples, prior=False)
         if config.prior_preservation_source:
             limit = config.prior_preservation_max_examples
@@ -85,14 +73,14 @@ class Ingest:
         kept_before = self.manifest.n_kept
         dropped_before = self.manifest.dropped.copy()
         end = kept_before + limit if limit else None
-        chunks = enumerate(split_into_chunks(source, self._rows()), PRIOR * prior)
+        chunks = agreed_chunks(split_into_chunks(source, self._rows()), name, self.pool.hosts)
+        chunks = enumerate(chunks, PRIOR * prior)
         pending = deque()
         title = "prior" if prior else "read"
         with progress_bar(title, total=total, unit=" examples", mininterval=1, ascii=" #") as bar:
             while self.manifest.n_kept != end:
-                # Two chunks for each worker: one is decoded while the other waits.
-                n_missing = 2 * self.pool.n_workers - len(pending)
-                for number, items in islice(chunks, n_missing):
+                for number, items in islice(chunks, self._ahead - len(pending)):
+                    items = self._caption(items)
                     chunk = Chunk(number, [self._adapt(item, prior) for item in items])
                     self._start_decoding(chunk, filters)
                     pending.append(chunk)
@@ -101,7 +89,7 @@ class Ingest:
                 chunk = pending.popleft()
                 self._finish_decoding(chunk)
                 examples = self._filter(chunk, filters, end)
-                self.writer.add_chunk(chunk.number, examples, chunk.stamps.keys())
+                self.writer.add_chunk(chunk.number, examples, chunk.decoded)
                 bar.update(len(examples))
             else:
                 self.more |= bool(pending) or next(chunks, None) is not None
@@ -122,6 +110,14 @@ class Ingest:
         picture = 3 * self.config.resolution**2
         rows = max(1, min(CHUNK_ROWS, PICTURE_BYTES // picture))
         return rows // 8 * 8 or rows
+
+    def _caption(self, items: list[Item]) -> list[Item]:
+        """Return the items of a chunk, those without a caption with a draft, if there are some."""
+        if not self.config.captioner:
+            return items
+        # Host 0 has the drafts of earlier runs, so it alone captions.
+        share = self.pool.hosts.share
+        return add_captions(items, share(lambda: self.drafts.captions_of(items, self.pool)))
 
     def _adapt(self, item: Item, prior: bool) -> Item:
         """Mark an item of the prior; put the template's words around other captions."""
@@ -144,28 +140,40 @@ class Ingest:
                 if item.image is not None and reason is None:
                     images[i] = item.image
         hashed = self.config.near_duplicates >= 0 or self.manifest.wants_hashes
-        # Stamps are taken before the images are read: a later change then shows.
-        stamps = [image.stamp() for image in images.values()]
-        infos = self.index.find(list(images.values()), stamps, hashed)
-        new = {}
-        for i, stamp, info in zip(images, stamps, infos, strict=True):
-            if info is None:
-                new[i] = images[i]
-                chunk.stamps[i] = stamp
-            else:
-                chunk.infos[i] = info
-        if new:
-            self.decoded += len(new)
+        chunk.infos = self.pool.hosts.share(lambda: self._known(chunk, images, hashed))
+        new = {i: image for i, image in images.items() if i not in chunk.infos}
+        chunk.decoded = list(new)
+        self.decoded += len(new)
+        number = chunk.number
+        if new and self.pool.hosts.owns(number):
             # The chunk's number as key: the same worker encodes what it has decoded.
-            number = chunk.number
             arguments = (number, new, self.cropping, hashed)
             chunk.ticket = self.pool.submit(number, "decode_images", *arguments)
 
+    def _known(self, chunk: Chunk, images: dict[int, ImageRef], hashed: bool) -> dict:
+        """Return the properties of images that are in the index, by position.
+
+        Called on the host that keeps the index, which notes the stamps of the other images.
+        """
+        # Stamps are taken before the images are read: a later change then shows.
+        stamps = [image.stamp() for image in images.values()]
+        infos = self.index.find(list(images.values()), stamps, hashed)
+        known = {}
+        for i, stamp, info in zip(images, stamps, infos, strict=True):
+            if info is None:
+                chunk.stamps[i] = stamp
+            else:
+                known[i] = info
+        return known
+
     def _finish_decoding(self, chunk: Chunk):
-        if chunk.ticket is None:
+        if not chunk.decoded:
             return
-        infos = self.pool.result(chunk.ticket)
+        result = partial(self.pool.result, chunk.ticket)
+        infos = self.pool.hosts.share(result, chunk.number)
         chunk.infos |= infos
+        if self.index is None:
+            return
         # Remembered at once: a run that is killed need not read these images again.
         entries = []
         for i, info in infos.items():
@@ -193,31 +201,13 @@ class Ingest:
         return examples
 
 
-def split_into_chunks(source: Source, rows: int) -> Iterator[list[Item]]:
-    """Yield lists of `rows` items, of fewer if large images come with them."""
-    chunk = []
-    in_memory = 0
-    # Items of a table come with their images; such a chunk is bounded by bytes, too.
-    for item in source:
-        chunk.append(item)
-        if isinstance(item.image, InMemory):
-            in_memory += len(item.image.data)
-        if len(chunk) == rows or in_memory >= IMAGE_FILE_BYTES:
-            yield chunk
-            chunk = []
-            in_memory = 0
-    if chunk:
-        yield chunk
-
-
 def nothing_kept(name: str, dropped: Counter) -> SourceError:
     """Return the error of a source of which nothing is kept."""
-    captionless = "image without caption"
-    if set(dropped) == {captionless}:
+    if set(dropped) == {NO_CAPTION}:
         return SourceError(
-            f"source {name!r}: none of its {dropped[captionless]} images has a caption; "
+            f"source {name!r}: none of its {dropped[NO_CAPTION]} images has a caption; "
             "write a .txt file of the same name beside each, or a metadata.jsonl with file_name "
-            f"and text, or give {setting('prepare', 'captions', 'names')}"
+            f"and text, or give {setting('prepare', 'captions', 'names')}, or name a captioner"
         )
     if dropped:
         counts = ", ".join(f"{number} × {reason}" for reason, number in dropped.most_common())

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ... import diffusion, models
+from ... import diffusion, flow, models
 from ...cache import shards
 from ...config import Prepare
 from ...files import file_hash, value_hash
@@ -23,10 +23,13 @@ LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 MODEL_MODULES = (
     "__init__",
     "_imports",
+    "base_folder",
     "components",
     "loading",
     "stable_diffusion",
     "stable_diffusion_xl",
+    "stable_diffusion_3",
+    "noise_schedule",
 )
 MODELS = [Path(models.__file__).with_name(f"{name}.py") for name in MODEL_MODULES]
 
@@ -56,8 +59,8 @@ def key_spaces(base: StableDiffusion, config: Prepare) -> dict[str, str]:
     texts = value_hash([texts_code, base.hash_of(*base.text_parts), "float32"])
     unconditional = value_hash([texts, base.hash_of("scheduler"), config.negative_prompt])
     request = teacher_request(config)
-    teacher_code = _code(teacher_cache, diffusion)
-    teacher_base = base.hash_of("unet", "scheduler")
+    teacher_code = _code(teacher_cache, diffusion, flow)
+    teacher_base = base.hash_of(base.denoiser_part, "scheduler")
     answers = value_hash([latents, unconditional, request, teacher_code, teacher_base])
     return {
         "latents": latents,

@@ -7,6 +7,7 @@ change elsewhere, or if another cache has it.
 from pathlib import Path
 
 from ...cache.format import ANSWERS, LATENTS, TEXTS, UNCONDITIONAL
+from ..hosts.share import Hosts
 from ..store.reuse import ReusableShards, RowRef
 from .shard_rows import is_stored
 
@@ -15,23 +16,33 @@ class ShardFiles:
     """The files of a cache under construction.
 
     part: the folder to write in, with the files of an earlier try.
-    paths: where each file is now, by its path in the cache.
+    paths: where each file is now, by its path in the cache. A file of another host is where that
+        host would write it, until `exchange`.
     """
 
-    def __init__(self, store: Path, part: Path, spaces: dict[str, str]):
+    def __init__(self, store: Path, part: Path, spaces: dict[str, str], hosts: Hosts):
+        self.store = store
         self.part = part
+        self.hosts = hosts
         self.spaces = spaces
         self.paths: dict[str, Path] = {}
+        self._own: dict[str, str] = {}
         self._reusable: dict[str, ReusableShards] = {}
         for kind in (LATENTS, TEXTS, ANSWERS):
             self._reusable[kind] = ReusableShards(store, kind, spaces[kind])
 
-    def claim(self, kind: str, name: str) -> Path | None:
-        """Return where to write a shard; None if it exists, or is already being written."""
+    def claim(self, kind: str, name: str, number: int) -> Path | None:
+        """Return where to write a shard; None if it exists, or another job or host writes it.
+
+        number: of the chunk or shard; its owner writes it.
+        """
         path = self.part / kind / f"{name}.safetensors"
         key = f"{kind}/{path.name}"
         # Two chunks with the same content are one shard.
         if key in self.paths:
+            return None
+        if not self.hosts.owns(number):
+            self.paths[key] = path
             return None
         existing = path
         if not is_stored(path):
@@ -39,7 +50,9 @@ class ShardFiles:
         return self._claim(key, path, existing)
 
     def claim_unconditional(self) -> Path | None:
-        """Return where to write the unconditional embeddings; None if they exist."""
+        """Return where host 0 writes the unconditional embeddings; None if they exist."""
+        if self.hosts.rank:
+            return None
         space = self.spaces["unconditional"]
         path = self.part / f"unconditional-{space[:32]}.safetensors"
         existing = path
@@ -50,7 +63,14 @@ class ShardFiles:
 
     def _claim(self, key: str, path: Path, existing: Path | None) -> Path | None:
         self.paths[key] = existing or path
+        self._own[key] = self.paths[key].relative_to(self.store).as_posix()
         return None if existing else path
+
+    def exchange(self):
+        """Tell the other hosts where this host's files are, when all are written. All must call."""
+        for files in self.hosts.gather(self._own):
+            # A host may have mounted the store elsewhere.
+            self.paths |= {key: self.store / path for key, path in files.items()}
 
     def path(self, kind: str, name: str) -> Path | None:
         """Return a shard's file; None if the cache has no such shard."""

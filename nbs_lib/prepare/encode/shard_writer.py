@@ -49,20 +49,24 @@ class ShardWriter:
         cropping: Cropping,
         store: Path,
         part: Path,
+        tables: Path,
         pool: WorkerPool,
     ):
-        """Begin a cache in the folder `part`, which may hold shards of an earlier try."""
+        """Begin a cache in the folder `part`, which may hold shards of an earlier try.
+
+        tables: folder of both tables.
+        """
         self.config = config
         self.base = base
         self.cropping = cropping
-        self.part = part
+        self.tables = tables
         self.pool = pool
         self.spaces = key_spaces(base, config)
-        self.files = ShardFiles(store, part, self.spaces)
-        self.captions = CaptionWriter(base.tokenizer(), part, self.files, pool)
+        self.files = ShardFiles(store, part, self.spaces, pool.hosts)
+        self.captions = CaptionWriter(base.tokenizer(), tables, self.files, pool)
         self.shards: list[dict[str, Any]] = []
         self.encoded = 0
-        self._table = TableWriter(part / EXAMPLES, EXAMPLE_COLUMNS)
+        self._table = TableWriter(tables / EXAMPLES, EXAMPLE_COLUMNS)
 
     def add_chunk(
         self,
@@ -77,7 +81,7 @@ class ShardWriter:
         tasks = []
         known_images = {}
         for size, rows in self._by_size(examples):
-            task = self._add_shard(size, rows)
+            task = self._add_shard(number, size, rows)
             if task is None:
                 continue
             tasks.append(task)
@@ -88,23 +92,26 @@ class ShardWriter:
                     known_images[position] = (image, kept_example.info.digest)
             self.encoded += len(task.rows) - len(task.reused)
         # The job is needed without tasks, too: it releases the chunk's pictures.
-        if tasks or decoded:
+        if tasks or (decoded and self.pool.hosts.owns(number)):
             self.pool.run(number, "write_latents", number, tasks, known_images, self.cropping)
 
     def finish(self):
-        """Encode the rest and wait for all workers."""
+        """Encode the rest and wait for all workers of all hosts."""
         self.captions.flush()
         path = self.files.claim_unconditional()
         if path:
             self.pool.run(0, "write_unconditional", path, self.config.negative_prompt)
         # Teacher predictions need the shards and both tables.
         self.pool.finish()
+        self.files.exchange()
         self._table.close()
         self.captions.table.close()
         if self.config.teacher_cache != "none":
             write_teacher_shards(
-                self.config, self.part, self.shards, self.captions.shards, self.files, self.pool
+                self.config, self.tables, self.shards, self.captions.shards, self.files, self.pool
             )
+            self.files.exchange()
+        self.encoded = sum(self.pool.hosts.gather(self.encoded))
 
     def discard(self):
         """Remove the unfinished tables. Shards stay for the next try."""
@@ -134,8 +141,8 @@ class ShardWriter:
         # Sorted, because the order of shards is part of a cache's key.
         return sorted(groups.items(), key=lambda group: group[0] or (0, 0))
 
-    def _add_shard(self, size: Size | None, rows: MirroredRows) -> LatentsTask | None:
-        """List a shard and its examples. Returns the task of writing it, None if it exists."""
+    def _add_shard(self, chunk: int, size: Size | None, rows: MirroredRows) -> LatentsTask | None:
+        """List a shard and its examples. Returns the task of writing it, None if there is none."""
         # A prompt has the shape of a square, which the teacher's trajectories begin with.
         square = (self.config.resolution, self.config.resolution)
         width, height = size or square
@@ -155,7 +162,7 @@ class ShardWriter:
             caption = self.captions.add(example.caption)
             # In the order of EXAMPLE_COLUMNS.
             self._table.add(example.id, caption, key, number, row, example.prior, mirrored)
-        path = self.files.claim(LATENTS, name) if size else None
+        path = self.files.claim(LATENTS, name, chunk) if size else None
         if path is None:
             return None
         positions = [(kept_example.position, mirrored) for kept_example, mirrored in rows]

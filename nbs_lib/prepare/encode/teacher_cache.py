@@ -22,21 +22,14 @@ import torch
 from ...cache.format import N_TIMESTEPS
 from ...cache.shards import map_shard
 from ...config import Prepare
-from ...diffusion import (
-    add_noise,
-    alpha_sigma,
-    classifier_free_guidance,
-    noise_like,
-    to_eps,
-    to_x_0,
-)
+from ...diffusion import add_noise, classifier_free_guidance, noise_like
 from ...models import StableDiffusion
 from ..store.reuse import RowRef
 from .shard_rows import Tensors, collate, load_row, store_shard
 
 
 class TeacherCache:
-    """The base's UNet, which predicts both sides of guidance in one batch."""
+    """The base's denoiser, which predicts both sides of guidance in one batch."""
 
     def __init__(
         self,
@@ -45,14 +38,14 @@ class TeacherCache:
         unconditional: Path,
         config: Prepare,
     ):
-        """Load the UNet. unconditional: file of the unconditional embeddings."""
+        """Load the denoiser. unconditional: file of the unconditional embeddings."""
         self.base = base
         self.device = device
         self.config = config
         texts = map_shard(unconditional)
         self.unconditional = self._to_device(texts)
-        self.unet = base.unet().to(device, memory_format=torch.channels_last)
-        self.alphas_cumprod = base.scheduler().alphas_cumprod.to(device)
+        self.denoiser = base.denoiser().to(device, memory_format=torch.channels_last)
+        self.schedule = base.noise_schedule().to(device)
 
     @torch.no_grad()
     def write(
@@ -102,13 +95,13 @@ class TeacherCache:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the predictions uncond and cond [n, c, h, w] for states x_t at timesteps t."""
         pooled = self._both_sides("pooled", text) if "pooled" in text else None
-        prediction = self.unet(
+        prediction = self.base.predict(
+            self.denoiser,
             x_t.repeat(2, 1, 1, 1),
-            t.repeat(2),
+            self.schedule.times(t).repeat(2),
             self._both_sides("embeddings", text),
-            added_cond_kwargs=self.base.added_cond_kwargs(pooled, x_t),
-            return_dict=False,
-        )[0]
+            pooled,
+        )
         return prediction.chunk(2)
 
     def _both_sides(self, name: str, text: Tensors) -> torch.Tensor:
@@ -126,10 +119,9 @@ class TeacherCache:
         end: torch.Tensor,
     ) -> torch.Tensor:
         """Return the states after DDIM's step from timesteps t to timesteps `end`."""
-        alpha, sigma = alpha_sigma(self.alphas_cumprod, t)
-        x_0 = to_x_0(prediction, x_t, alpha, sigma, self.base.prediction_type)
-        eps = to_eps(prediction, x_t, alpha, sigma, self.base.prediction_type)
-        return add_noise(x_0, eps, *alpha_sigma(self.alphas_cumprod, end))
+        x_0 = self.schedule.x_0(prediction, x_t, t)
+        eps = self.schedule.eps(prediction, x_t, t)
+        return add_noise(x_0, eps, *self.schedule.levels(end))
 
     def predict_on_data(
         self,
@@ -148,8 +140,7 @@ class TeacherCache:
         for draw in range(self.config.teacher_samples):
             noise = self._noise(keys, draw, tuple(latents.shape[1:]))
             now = t[:, draw].to(self.device)
-            alpha, sigma = alpha_sigma(self.alphas_cumprod, now)
-            x_t = add_noise(x_0, noise, alpha, sigma)
+            x_t = add_noise(x_0, noise, *self.schedule.levels(now))
             predictions.append(self.predict(x_t, now, text))
         uncond, cond = _stack_halves(predictions)
         return {"t": t, "uncond": uncond, "cond": cond}

@@ -1,5 +1,7 @@
 """The shards of the teacher's predictions, one for each shard of examples."""
 
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,36 @@ from ...cache.format import ANSWERS, CAPTIONS, EXAMPLES, LATENTS, TEXTS, UNCONDI
 from ...config import Prepare
 from ...run.progress_bar import progress_bar
 from ..hashes import hash128
+from ..manifest import TableWriter
 from .shard_files import ShardFiles
 from .workers import WorkerPool
+
+GROUPS = 16  # groups of rows that are held at once: captions repeat
+
+
+class TableReader:
+    """A finished table of a build, read in groups of rows, as `TableWriter` wrote them."""
+
+    def __init__(self, path: Path):
+        self.table = pyarrow.parquet.ParquetFile(path)
+        self.n_rows = self.table.metadata.num_rows
+        self._group = lru_cache(GROUPS)(self._read_group)
+
+    def take(self, numbers: Iterable[int]) -> list[dict[str, Any]]:
+        """Return rows by their numbers."""
+        rows = []
+        for number in numbers:
+            group, row = divmod(number, TableWriter.ROWS)
+            rows.append(self._group(group)[row])
+        return rows
+
+    def _read_group(self, group: int) -> list[dict[str, Any]]:
+        return self.table.read_row_group(group).to_pylist()
 
 
 def write_teacher_shards(
     config: Prepare,
-    part: Path,
+    tables: Path,
     shards: list[dict[str, Any]],
     text_shards: list[dict[str, Any]],
     files: ShardFiles,
@@ -23,31 +48,29 @@ def write_teacher_shards(
 ):
     """Write the predictions for all examples, and their shards' names into `shards`.
 
-    part: the folder with the finished tables.
+    tables: the folder with the finished tables.
     shards, text_shards: as cache.json lists them.
     """
-    examples = pyarrow.parquet.read_table(part / EXAMPLES)
-    captions = pyarrow.parquet.read_table(part / CAPTIONS)
+    examples = TableReader(tables / EXAMPLES)
+    captions = TableReader(tables / CAPTIONS)
     text_files = [files.path(TEXTS, shard["name"]) for shard in text_shards]
     setup = (files.paths[UNCONDITIONAL], config)
     start = 0
-    with progress_bar(total=len(examples), unit=" answers", mininterval=1, ascii=" #") as bar:
+    with progress_bar(total=examples.n_rows, unit=" answers", mininterval=1, ascii=" #") as bar:
         for number, shard in enumerate(shards):
             n_rows = shard["rows"]
-            rows = examples.slice(start, n_rows)
+            rows = examples.take(range(start, start + n_rows))
             start += n_rows
-            keys = rows["key"].to_pylist()
-            texts = captions.take(rows["caption"])
-            words = texts["caption"].to_pylist()
+            keys = [row["key"] for row in rows]
+            texts = captions.take(row["caption"] for row in rows)
+            words = [text["caption"] for text in texts]
             # The noise depends on the keys, and the predictions on latents and words.
             shard["answers"] = hash128([files.spaces[ANSWERS], keys, words, shard["shape"]])
-            path = files.claim(ANSWERS, shard["answers"])
+            path = files.claim(ANSWERS, shard["answers"], number)
             if path is None:
                 bar.update(n_rows)
                 continue
-            text_numbers = texts["shard"].to_pylist()
-            text_paths = [text_files[text_number] for text_number in text_numbers]
-            text_rows = list(zip(text_paths, texts["row"].to_pylist(), strict=True))
+            text_rows = [(text_files[text["shard"]], text["row"]) for text in texts]
             # Trajectories begin with noise alone.
             on_data = config.teacher_cache == "data"
             latents = files.path(LATENTS, shard["name"]) if on_data else None

@@ -21,6 +21,7 @@ from torch.multiprocessing import _prctl_pr_set_pdeathsig
 
 from ...config import Prepare
 from ...models import BaseError, StableDiffusion
+from ..captioning.captioner import Captioner
 from ..examples import ImageRef, SourceError
 from ..filters import ImageInfo
 from .encoder import Cropping, Encoder, LatentsTask, load_picture
@@ -38,6 +39,7 @@ class Worker:
         self.encoder = Encoder(base, device, batch_size)
         self.pictures: dict[int, dict] = {}  # of each chunk, by position; None for a fault
         self.teacher: TeacherCache | None = None
+        self.captioner: Captioner | None = None
         # These jobs are the encoder's own.
         self.write_texts = self.encoder.write_texts
         self.write_unconditional = self.encoder.write_unconditional
@@ -77,6 +79,13 @@ class Worker:
                 pictures[i] = reload_picture(image, digest, cropping)
         for task in tasks:
             self.encoder.write_latents(task, pictures)
+
+    def draft_captions(self, folder: Path, images: Sequence[ImageRef]) -> list[str]:
+        """Return a caption for each image, see `Captioner`. folder: of the captioner."""
+        # The model is loaded with the first images: most preparations have no captioner.
+        if self.captioner is None:
+            self.captioner = Captioner(folder, self.encoder.device)
+        return self.captioner.draft(list(images))
 
     def write_predictions(self, unconditional: Path, config: Prepare, *arguments: Any):
         """Write a shard of the teacher's predictions, see `TeacherCache`."""

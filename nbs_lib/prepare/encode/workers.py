@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ...models import StableDiffusion
+from ..hosts.share import Hosts
 from .worker_process import WorkerError, serve
 
 # More would hold more pictures, fewer would leave workers idle while the main process filters.
@@ -29,12 +30,16 @@ def count_workers(requested: int) -> int:
 
 
 class WorkerPool:
-    """Processes that do the jobs of `Worker`. They start with the first job."""
+    """Processes that do the jobs of `Worker`. They start with the first job.
 
-    def __init__(self, base: StableDiffusion, n_workers: int, batch_size: int):
+    hosts: of which each has such a pool, for the chunks and shards that it owns.
+    """
+
+    def __init__(self, base: StableDiffusion, n_workers: int, batch_size: int, hosts: Hosts):
         self.base = base
         self.n_workers = n_workers
         self.batch_size = batch_size
+        self.hosts = hosts
         self._processes: list[multiprocessing.Process] = []
         self._pipes: list[Connection] = []
         self._orders: list[queue.SimpleQueue] = []
@@ -43,12 +48,15 @@ class WorkerPool:
         self._last_ticket = 0
 
     def submit(self, key: int, job: str, *arguments: Any) -> int:
-        """Queue a job for the worker of a key. Returns the ticket of its result."""
+        """Queue a job for the worker of a key. Returns the ticket of its result.
+
+        key: of a chunk or shard that this host owns.
+        """
         if not self._processes:
             self._start()
         self._last_ticket += 1
         ticket = self._last_ticket
-        orders = self._orders[key % self.n_workers]
+        orders = self._orders[self.hosts.queue(key) % self.n_workers]
         orders.put((ticket, job, arguments))
         return ticket
 

@@ -157,7 +157,8 @@ def _example(part: int, image: InZip, record: Any, row: dict[str, Any]) -> Item:
     if not isinstance(prompt, str):
         prompt = row.get("prompt")
     if not isinstance(prompt, str | bytes):
-        return Skipped(id, "image without caption", image=image)
+        # not NO_CAPTION: a drafted caption would have no score to be filtered by
+        return Skipped(id, "image without prompt", image=image)
     # A missing score must not pass as a low one, so scores have their entry in any case.
     metadata = dict.fromkeys(SCORES)
     for name in COLUMNS:

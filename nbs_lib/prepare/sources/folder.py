@@ -22,7 +22,9 @@ from typing import BinaryIO
 
 from ..captions import LONGEST, CaptionError, caption_from_name, clean_caption, decode_caption
 from ..enclosure import LEADS_NOWHERE, LEADS_OUT, Enclosure, EnclosureError
-from ..examples import Example, InFile, Item, Items, Skipped, file_stamp
+from ..examples import NO_CAPTION, Example, InFile, Item, Items, Skipped, file_stamp
+from ..hashes import hash64
+from ..hashes.table import HashTable
 from .base import SourceOptions
 from .readers.folder_listing import Listing, walk
 from .readers.parquet import TableError
@@ -62,8 +64,8 @@ class ImageFolder:
         return digest.hexdigest()
 
     def __iter__(self) -> Items:
-        # Hashes instead of names, because a folder may hold millions: about 80 bytes each.
-        listed = set()
+        # On disk, because a folder may hold millions.
+        listed = HashTable()
         for ending in TABLE_ENDINGS:
             table = self.folder / f"{METADATA_STEM}{ending}"
             if os.path.lexists(table):
@@ -80,14 +82,14 @@ class ImageFolder:
             id = decode_caption((relative / name).as_posix())
             yield Skipped(id, "link to a folder, which is not followed")
 
-    def _from_metadata(self, table: Path, listed: set[int]) -> Items:
+    def _from_metadata(self, table: Path, listed: HashTable) -> Items:
         try:
             with self.enclosure.open(table) as file:
                 yield from self.from_table(file, table.name, listed)
         except EnclosureError as fault:
             yield Skipped(table.name, str(fault))
 
-    def from_table(self, file: BinaryIO, table: str, listed: set[int]) -> Items:
+    def from_table(self, file: BinaryIO, table: str, listed: HashTable) -> Items:
         """Yield the images that a table names.
 
         table: its name.
@@ -103,13 +105,13 @@ class ImageFolder:
                 if fault := self._fault_of_name(name, listed):
                     yield Skipped(row, fault, decode_caption(name))
                 else:
-                    listed.add(hash(name))
+                    listed.add(_key(name))
                     # The default value binds this row's text, not the last one's.
                     yield self._example(name, lambda text=text: clean_caption(text))
         except TableError as fault:
             yield Skipped(decode_caption(table), str(fault))
 
-    def _fault_of_name(self, name: str, listed: set[int]) -> str:
+    def _fault_of_name(self, name: str, listed: HashTable) -> str:
         if name.startswith(("/", "../")) or name == "..":
             return "names a file outside the folder"
         if any(part.startswith(".") for part in name.split("/")):
@@ -117,9 +119,9 @@ class ImageFolder:
         path = os.path.join(self.folder, name)
         if "\0" in name or not os.path.isfile(path):
             return "names a file that is not there"
-        return "names a file a second time" if hash(name) in listed else ""
+        return "names a file a second time" if _key(name) in listed else ""
 
-    def _from_listing(self, listing: Listing, listed: set[int]) -> Items:
+    def _from_listing(self, listing: Listing, listed: HashTable) -> Items:
         relative = listing.path.relative_to(self.folder)
         images = listing.images()
         caption_files = _caption_files(listing.files)
@@ -132,7 +134,7 @@ class ImageFolder:
         for image in images:
             name = (relative / image).as_posix()
             # The table goes first, and an image is used once.
-            if hash(name) in listed:
+            if _key(name) in listed:
                 continue
             if self.options.captions == "names":
                 yield self._example(name, lambda image=image: caption_from_name(image))
@@ -141,7 +143,7 @@ class ImageFolder:
                 yield self._example(name, lambda path=path: self._read_caption(path))
             else:
                 image_ref = self._displayable(self.folder / name)
-                yield Skipped(decode_caption(name), "image without caption", image=image_ref)
+                yield Skipped(decode_caption(name), NO_CAPTION, image=image_ref)
 
     def _example(self, name: str, caption: Callable[[], str]) -> Item:
         path = self.folder / name
@@ -182,6 +184,11 @@ def _caption_files(names: list[str]) -> dict[str, str]:
             if name.lower().endswith(ending):
                 files[_stem(name)] = name
     return files
+
+
+def _key(name: str) -> int:
+    # The bytes of a name need not be UTF-8, which Python holds as surrogates.
+    return hash64(name.encode("utf-8", "surrogatepass"))
 
 
 def _stem(name: str) -> str:

@@ -24,6 +24,7 @@ from ..examples import (
     file_stamp,
     make_example,
 )
+from ..hashes.table import HashTable
 from .base import Source, SourceOptions
 from .folder import ImageFolder
 from .readers.parquet import Parquet, TableError, binaries
@@ -79,7 +80,7 @@ class TableOfNames:
     def __iter__(self) -> Items:
         try:
             with open_regular(self.path) as file:
-                yield from self.folder.from_table(file, self.path.name, set())
+                yield from self.folder.from_table(file, self.path.name, HashTable())
         except OSError:  # the table was readable when it was opened first
             yield Skipped(decode_caption(self.path.name), "table cannot be read")
 

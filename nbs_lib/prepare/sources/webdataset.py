@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from ..captions import LONGEST, TEXT_COLUMNS, CaptionError, decode_caption
 from ..enclosure import Enclosure, EnclosureError, open_regular
-from ..examples import InTar, Item, Items, Skipped, SourceError, make_example
+from ..examples import NO_CAPTION, InTar, Item, Items, Skipped, SourceError, make_example
 from .base import files_stamp
 from .folder import CAPTION_ENDINGS
 from .readers.folder_listing import IMAGE_ENDINGS
@@ -105,7 +105,7 @@ def _example(archive: Path, key: str, files: Files) -> Item:
     except CaptionError as fault:
         return Skipped(id, str(fault), image=image)
     if text is None:
-        return Skipped(id, "image without caption", image=image)
+        return Skipped(id, NO_CAPTION, image=image)
     return make_example(id, text, image)
 
 

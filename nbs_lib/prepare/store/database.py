@@ -19,6 +19,8 @@ TABLES = (
     " height INT, phash BLOB, fault TEXT, PRIMARY KEY (name, code)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS receipts (request TEXT PRIMARY KEY, stamp TEXT, cache TEXT,"
     " dropped TEXT, more INT) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS drafts (digest BLOB, model TEXT, caption TEXT,"
+    " PRIMARY KEY (digest, model)) WITHOUT ROWID",
 )
 PATIENCE = 60  # seconds to wait for another process that writes
 

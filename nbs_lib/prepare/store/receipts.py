@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...config import Prepare
+from ...config import PLACE, Prepare
 from ...files import atomic_folder, erase, files_in, hardlink_or_copy, value_hash
 from ...models import StableDiffusion
 from ...run.environment import versions
@@ -26,7 +26,7 @@ FOLDER = ".receipts"
 # Endings of the files that a pass leaves in its run; other files there are not touched.
 LEFT = (".parquet", ".png")
 # Parameters that change nothing in a cache.
-WITHOUT_EFFECT = ("run", "num_processes", "batch_size")
+WITHOUT_EFFECT = {*PLACE, "num_processes", "batch_size"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Receipt:
 def request_hash(config: Prepare, base: StableDiffusion) -> str:
     """Return a hash over everything besides the sources that a pass depends on: 32 hex digits."""
     parameters = asdict(config)
-    for name in WITHOUT_EFFECT:
+    for name in WITHOUT_EFFECT & parameters.keys():
         del parameters[name]
     code = code_hash("prepare", "picturebook")
     return hash128([parameters, base.hash, code, versions()])

@@ -26,9 +26,9 @@ from torch import distributed
 
 from ...config import Train
 from ...files import value_hash, write_atomic
+from ...launch.errors import RESUME_HINT, first_line
 from ...run.continuation import checkpoint_name
 from ...run.disk_space import free_space
-from ..errors import RESUME_HINT, first_line
 from .plain_values import write
 
 MANIFEST_FILE = "checkpoint.json"

@@ -13,13 +13,13 @@ from typing import Any
 from ...config import Train
 from ...config.training import LATEST, NONE
 from ...files import value_hash
+from ...launch.errors import first_line
 from ...run.continuation import (
     RESUME_PARAMETER,
     changed_parameters,
     fixed_parameters,
     resume_conflicts,
 )
-from ..errors import first_line
 from .checkpoint import (
     BEST_FILE,
     PROCESS_FILE,

@@ -1,8 +1,9 @@
 """The state of a training that a checkpoint holds, as plain values and tensors.
 
 shared    equal in every process: the trained weights, the optimizer, the moving average of the
-          weights, the scaler of fp16, counters, the best held-out loss
-process   of one process: its random generators, and at ZeRO 1 to 3 its part of the optimizer
+          weights, an engine's scaler of fp16, counters, the best held-out loss
+process   of one process: its random generators, the loss scale of its passes in fp16, and at ZeRO
+          1 to 3 its part of the optimizer
 
 DeepSpeed's and accelerate's own checkpoints are pickles, which can run code when they are read. The
 objects of DeepSpeed's classes stay as they are; only their numbers are stored and restored.
@@ -70,7 +71,12 @@ class CheckpointState:
         """Return the state of this process alone. Every process must call this."""
         with _assembled(self.optimizer):
             optimizer = self._optimizer_part() if self.zero else None
-            return {"random": _generator_states(self.device), "optimizer": optimizer}
+            loss_scale = self.training.student.loss_scale
+            return {
+                "random": _generator_states(self.device),
+                "optimizer": optimizer,
+                "loss_scale": loss_scale.state() if loss_scale else None,
+            }
 
     def restore(self, shared: dict, process: dict):
         """Restore `shared_state` and `process_state`. Every process must call this.
@@ -95,6 +101,9 @@ class CheckpointState:
             self.training.ema.to(self.device)
         if self.scaler:
             self.scaler.load_state_dict(shared["scaler"])
+        if self.training.student.loss_scale:
+            self.training.student.loss_scale.load_state(process["loss_scale"])
+        _place_step_counters(self.optimizer)
         if self.deepspeed:
             for name in COUNTERS:
                 setattr(self.training.engine, name, shared["counters"][name])
@@ -123,6 +132,15 @@ class CheckpointState:
             states = [None] * distributed.get_world_size()
             states[distributed.get_rank()] = saved | {SCALER: scaler}
             self.optimizer.load_state_dict(states, load_from_fp32_weights=True)
+
+
+def _place_step_counters(optimizer: Any):
+    """Move the counters of a fused optimizer to its weights: those of a file are on the CPU."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("fused") else []:
+            state = optimizer.state[parameter]
+            if "step" in state:
+                state["step"] = state["step"].to(parameter.device)
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from torch.utils._pytree import tree_map_only
 class Rollout(NamedTuple):
     """The sampling trajectories of a batch of n rows, each row a step of one of m trajectories.
 
-    times: timesteps [steps] of the sampling.
+    steps: of the sampling.
     first: number of the first row of each trajectory [m].
     trajectory: of each row [n], 0 to m - 1.
     position: step of each row in its trajectory [n], 0 to steps - 1.
     noise: that the answer of each row is noised with [n, c, h, w].
     """
 
-    times: Tensor
+    steps: int
     first: Tensor
     trajectory: Tensor
     position: Tensor
@@ -63,9 +63,12 @@ class Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **tree_map_only(Tensor, function, values))
 
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device, its answers in fp32."""
-        moved = self.map(lambda tensor: tensor.to(device))
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """Return the batch on a device, its answers in fp32.
+
+        non_blocking: return before pinned tensors are copied; the device's stream waits for them.
+        """
+        moved = self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         if moved.answers:
             moved = replace(moved, answers=tuple(tensor.float() for tensor in moved.answers))
         return moved

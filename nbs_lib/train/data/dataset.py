@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...cache.format import N_TIMESTEPS
 from ...config import Train
+from ...flow import logit_normal_timesteps
 from .batch import Batch, Draws
 from .cache_reader import HELD_OUT_SHARE, CacheReader, integers
 from .rollout import draw_trajectories, held_out_trajectories, rollout_fields
@@ -93,6 +94,8 @@ class Examples(CacheReader):
                 example[start::2] = _choose(prior, len(example[start::2]), generator)
             offset = torch.randn(*noise.shape[:2], 1, 1, generator=generator)
             noise = noise + self.config.noise_offset * offset
+            if self.config.timestep_sampling == "logit_normal":
+                t = logit_normal_timesteps(torch.randn(n, generator=generator), N_TIMESTEPS)
         draws = Draws(example, t, noise, chance)
         return draw_trajectories(draws, self.config, generator) if self.samples else draws
 

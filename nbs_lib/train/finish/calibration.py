@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-import diffusers
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...config import Train
-from ...diffusion import distillation_weight
 from ...models import TextEmbeddings
 from ...models.lora.dial import Points
 from ...models.lora.layers import scale_lora
@@ -61,7 +59,7 @@ def _states(config: Train, training: TrainingState) -> Iterator[Batch]:
     n_left = MOST_EXAMPLES
     generator = torch.Generator().manual_seed(0)
     for batch in training.examples.held_out_batches():
-        batch = _first_rows(batch, n_left).to(student.alphas_cumprod.device)
+        batch = _first_rows(batch, n_left).to(student.schedule.device)
         n_left -= len(batch.t)
         noise = torch.randn(batch.noise.shape, generator=generator).to(batch.noise.device)
         for x_t, t in _guided_states(config, training, batch, noise)[::EVERY]:
@@ -85,7 +83,7 @@ def _guided_states(
         states.append((x_t, t))
         return training.student.base_prediction(x_t, t, context, pooled)
 
-    scheduler = training.base.scheduler(diffusers.DDIMScheduler)
+    scheduler = training.base.scheduler()
     text = TextEmbeddings(batch.context, batch.pooled)
     uncond = TextEmbeddings(batch.uncond, batch.uncond_pooled)
     passes = Passes(predict, scheduler, STEPS, guided=True)
@@ -97,20 +95,20 @@ def _guided_states(
 def _along_guidance(student, batch: Batch) -> Tensor:
     """Return ⟨change, direction⟩ for each of SCALES, then ⟨direction, direction⟩, [n + 1] fp64.
 
-    They are of eps, weighted over noise levels as an error of x_0 counts in the picture.
+    They are of eps, of a flow of v, weighted over noise levels as an error of x_0 counts.
     """
     x_t = student.noisy_latents(batch)
     uncond, cond = (
-        student.eps(answer, x_t, batch.t).double() for answer in student.teacher_pair(x_t, batch)
+        student.schedule.comparable(answer, x_t, batch.t).double()
+        for answer in student.teacher_pair(x_t, batch)
     )
-    alpha, _ = student.levels(batch.t)
     direction = cond - uncond
-    weighted = distillation_weight(alpha, "snr_plus_one") * direction
+    weighted = student.schedule.distillation_weight(batch.t, "snr_plus_one") * direction
     products = []
     for scale in SCALES:
         with scale_lora(student.lora_layers, scale):
             prediction = student(x_t, batch.t, batch.context, batch.pooled)
-        change = student.eps(prediction, x_t, batch.t).double() - cond
+        change = student.schedule.comparable(prediction, x_t, batch.t).double() - cond
         products.append((change * weighted).sum())
     return torch.stack([*products, (direction * weighted).sum()]).cpu()
 

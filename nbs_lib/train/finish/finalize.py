@@ -6,17 +6,17 @@ from contextlib import suppress
 from dataclasses import asdict
 
 import torch
-from diffusers import UNet2DConditionModel
 
 from ...config import PLACE, Train
 from ...files import atomic_folder, remove, write_atomic
+from ...launch.launcher import RESULT_FILE
 from ...models.lora.metadata import METADATA_FILE
 from ...models.lora.saving import save_adapter
 from ...models.lora.verification import check_difference, predict_fixed_noise, verify_adapter
 from ...run.record import read_metrics
 from ...run.run import Run
 from ..checkpoint.best import BestWeights
-from ..launch.launcher import RESULT_FILE
+from ..compilation import compile_seconds
 from ..memory.estimate import MIB, measured_peak, verifies_in_bf16
 from ..monitor.metrics import MetricsLog
 from ..objectives import OBJECTIVES
@@ -74,12 +74,14 @@ def adapter_metadata(config: Train, training: TrainingState, processes: int, ste
     """Return the metadata that are stored with the weights, which are of this step."""
     base = training.base
     objective = OBJECTIVES[config.objective]
+    scheduler, spacing = base.sampler(objective.scheduler, objective.timestep_spacing)
     parameters = {name: value for name, value in asdict(config).items() if name not in PLACE}
     highest_w = max(config.guidance_scale, config.guidance_scale_max)
     return {
         "base": base.title,
         "base_origin": base.title if base.origin == base.name else base.origin,
         "base_hash": base.hash,
+        "base_options": base.load_options,
         "base_license": base.license,
         "resolution": training.examples.meta["resolution"],
         "objective": config.objective,
@@ -88,8 +90,8 @@ def adapter_metadata(config: Train, training: TrainingState, processes: int, ste
         "negative": training.examples.meta["negative"],
         "sampling": {
             "guidance_scale": config.guidance_scale if objective.guided else 1.0,
-            "scheduler": objective.scheduler,
-            "timestep_spacing": objective.timestep_spacing,
+            "scheduler": scheduler,
+            "timestep_spacing": spacing,
             "steps": objective.sampling_steps(config),
         },
         "train": parameters | {"num_processes": processes},
@@ -112,9 +114,9 @@ def save(config: Train, run: Run, training: TrainingState, metadata: dict) -> fl
     return largest
 
 
-def release_frozen_weights(unet: UNet2DConditionModel):
+def release_frozen_weights(unet: torch.nn.Module):
     """Free the frozen weights."""
-    # the check loads a second UNet, and both might not fit
+    # the check loads a second denoiser, and both might not fit
     for parameter in unet.parameters():
         if parameter.requires_grad:
             continue
@@ -130,17 +132,19 @@ def release_frozen_weights(unet: UNet2DConditionModel):
 def save_model(run: Run, training: TrainingState, metadata: dict) -> float:
     """Write model/, a whole pipeline in diffusers' layout; return the difference as `save` does."""
     pipe = training.base.pipeline()
-    pipe.unet.load_state_dict(training.student.unet.state_dict())
+    denoiser = training.base.denoiser_of(pipe)
+    denoiser.load_state_dict(training.student.unet.state_dict())
     with atomic_folder(run.model, replace=True) as folder:
-        pipe.unet.register_to_config(_name_or_path=training.base.title)
+        denoiser.register_to_config(_name_or_path=training.base.title)
         # one file, whatever its size
         pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="1TB")
         write_atomic(folder / METADATA_FILE, json.dumps(metadata, indent=1, sort_keys=True))
-    before = predict_fixed_noise(pipe.unet, training.base)
+    before = predict_fixed_noise(denoiser, training.base)
     # two pipelines might not fit
-    del pipe
-    loaded = UNet2DConditionModel.from_pretrained(
-        run.model / "unet", use_safetensors=True, local_files_only=True
+    del pipe, denoiser
+    part = training.base.denoiser_part
+    loaded = training.base.classes[part].from_pretrained(
+        run.model / part, use_safetensors=True, local_files_only=True
     )
     return check_difference(before, predict_fixed_noise(loaded, training.base), run.model)
 
@@ -158,6 +162,7 @@ def training_result(config: Train, run: Run, training: TrainingState, accelerato
         "launcher": config.launcher,
         "nodes": config.num_nodes,
         "device": str(accelerator.device),
+        "compile_seconds": None if config.compile == "off" else compile_seconds(),
         "loss": sum(last_tenth) / len(last_tenth),
         "examples": {
             "own": len(examples.training),

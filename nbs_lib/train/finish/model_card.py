@@ -22,7 +22,7 @@ CARD = """{front}
 | loaded back by stock diffusers | predictions differ by {stock_difference:.2g} at most |
 """
 GUIDANCE_SUMMARY = (
-    "{kind} that makes one UNet pass predict what guidance at w = {w_train:g} needs two passes for"
+    "{kind} that makes one pass predict what guidance at w = {w_train:g} needs two passes for"
 )
 SUMMARIES = {
     "guidance": GUIDANCE_SUMMARY,
@@ -117,4 +117,7 @@ def engine_summary(result: dict) -> str:
     engine = "no DeepSpeed" if stage is None else f"DeepSpeed, ZeRO {stage}"
     processes = result["processes"]
     hosts = f" on {result['nodes']} hosts" if result["nodes"] > 1 else ""
-    return f"{engine}, {processes} process{'es' * (processes > 1)}{hosts}"
+    seconds = result.get("compile_seconds")
+    # a record of an earlier version has none
+    compiled = "" if seconds is None else f", compiled in {seconds:.0f} s"
+    return f"{engine}, {processes} process{'es' * (processes > 1)}{hosts}{compiled}"

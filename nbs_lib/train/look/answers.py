@@ -15,11 +15,13 @@ from ...cache.format import CAPTIONS
 from ...config import Train
 from ...diffusion import add_noise, classifier_free_guidance
 from ...models import StableDiffusion, find_base
+from ...models.lora.layers import lora_layers
 from ...models.lora.metadata import LORA_FILE
 from ...run.run import Run
 from ..data.batch import Batch
 from ..data.dataset import Examples
-from ..networks import DTYPES, choose_attention, leave_inputs_to_autocast
+from ..lora_cast import replace_lora_passes
+from ..networks import DTYPES, choose_attention
 from ..objectives import OBJECTIVES
 from ..student import Student
 
@@ -93,37 +95,33 @@ def caption_of(run: Run, examples: Examples, batch: Batch) -> str:
 def load_students(
     config: Train, run: Run, base: StableDiffusion, trained: bool, device: torch.device
 ) -> tuple[Student, Student]:
-    """Return the teacher and the student: one UNet, unless all of its weights are trained."""
+    """Return the teacher and the student: one denoiser, unless all of its weights are trained."""
     dtype = DTYPES[config.mixed_precision]
-    unet = base.unet(dtype)
+    unet = base.denoiser(dtype)
     if trained and config.method == "full":
-        saved = replace(base, folder=run.model).unet(dtype)
+        saved = replace(base, folder=run.model).denoiser(dtype)
         return wrap_unet(unet, base, dtype, device), wrap_unet(saved, base, dtype, device)
     # before its first step a student predicts what the base does: B of a LoRA is zero
     if trained:
         load_adapter(unet, base, run)
-        if config.method != "dora":
-            leave_inputs_to_autocast(unet)
+        if config.casts_lora_once:
+            replace_lora_passes(lora_layers(unet))
     student = wrap_unet(unet, base, dtype, device)
     return student, student
 
 
 def load_adapter(unet: UNet2DConditionModel, base: StableDiffusion, run: Run):
     """Load the adapter of a run, as a user's program does."""
-    state, alphas, metadata = base.pipeline_class.lora_state_dict(
-        run.adapter, weight_name=LORA_FILE, return_lora_metadata=True
-    )
-    base.pipeline_class.load_lora_into_unet(state, alphas, unet, metadata=metadata)
+    base.load_adapter(unet, run.adapter / LORA_FILE)
 
 
 def wrap_unet(
     unet: UNet2DConditionModel, base: StableDiffusion, dtype: torch.dtype, device: torch.device
 ) -> Student:
-    """Return a frozen UNet on a device, as a student that only predicts."""
+    """Return a frozen denoiser on a device, as a student that only predicts."""
     unet.to(device).requires_grad_(False)
     choose_attention(unet, dtype, device.type)
-    alphas = base.scheduler().alphas_cumprod.to(device)
-    return Student(unet, alphas, base.prediction_type, dtype, None, base.added_cond_kwargs).eval()
+    return Student(unet, base.noise_schedule().to(device), base.predict, dtype).eval()
 
 
 @torch.no_grad()

@@ -7,12 +7,12 @@ import torch
 from ...cache.format import read_cache_metadata
 from ...config import Train
 from ...images.html import html_table
+from ...launch.preflight import check_machine, process_count
 from ...run.run import Run
 from ..data.dataset import Examples
-from ..launch.preflight import check_machine, process_count
-from ..launch.resolve import resolve_choices
 from ..memory.dry_run import DryRunSizes, dry_run
 from ..memory.estimate import MIB, MemoryPlan, plan_memory
+from ..resolve import resolve_choices
 
 METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 OPTIMIZERS = {"adamw": "AdamW", "prodigy": "Prodigy"}

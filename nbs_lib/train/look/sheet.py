@@ -17,10 +17,10 @@ from ...config import Train
 from ...images.convert import to_uint8
 from ...images.grid import captioned_table
 from ...images.html import data_url
+from ...launch.side_process import call_in_process
 from ...models import StableDiffusion
 from ...run.run import Run
-from ..launch.resolve import resolve_choices
-from ..launch.side_process import call_in_process
+from ..resolve import resolve_choices
 from .answers import Column, look_at_batch
 
 PICTURES = (

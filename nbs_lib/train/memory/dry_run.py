@@ -14,18 +14,18 @@ from types import SimpleNamespace
 
 import psutil
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
 from ...cache.format import N_TIMESTEPS
 from ...config import Train
-from ...models import StableDiffusion, find_base
+from ...launch.side_process import call_in_process
+from ...models import NoiseSchedule, StableDiffusion, find_base
 from ...models.components import WEIGHTS, weight_files
 from ...models.lora.layers import lora_layers
 from ..data.batch import Batch
 from ..data.dataset import Examples
-from ..launch.side_process import call_in_process
 from ..networks import DTYPES, Networks, build_networks, choose_attention
 from ..objectives import OBJECTIVES
 from ..student import Student
@@ -43,7 +43,7 @@ class DryRunSizes:
     trained: number of weights that learn.
     learned: number of them that are saved.
     layers: number of layers with an adapter.
-    unet: number of weights of one UNet.
+    unet: number of weights of one denoiser.
     activations: peak of a step, beside the weights and their gradients.
     decoding: of the VAE, with the peak while it decodes validation pictures.
     """
@@ -83,14 +83,25 @@ def _sizes(config: Train, cache: Path, gpu: bool) -> bytes:
 
 
 def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
-    # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
-    import deepspeed  # noqa: F401
-
-    resident = psutil.Process().memory_info().rss
     examples = Examples(cache, config)
     base = find_base(examples.meta["base"], examples.meta.get("revision", ""))
+    return measure_step(config, base, examples, gpu)
+
+
+def measure_step(
+    config: Train, base: StableDiffusion, examples: Examples, gpu: bool
+) -> DryRunSizes:
+    """Return the sizes of a training, in this process.
+
+    base: of which only settings are read.
+    """
+    if config.deepspeed:
+        # here: a process that trains has it in memory too, and a kernel without DeepSpeed does not
+        import deepspeed  # noqa: F401
+
+    resident = psutil.Process().memory_info().rss
     mode = FakeTensorMode()
-    networks = build_networks(SimpleNamespace(unet=partial(_unet, base)), config)
+    networks = build_networks(SimpleNamespace(denoiser=partial(_denoiser, base)), config)
     trained = sum(parameter.nbytes for parameter in networks.parameters)
     weights = _weights(networks)
     # as the training does, because attention decides on the activations
@@ -102,17 +113,18 @@ def _measure(config: Train, cache: Path, gpu: bool) -> DryRunSizes:
         trained=sum(parameter.numel() for parameter in networks.parameters),
         learned=sum(parameter.numel() for parameter in networks.learned),
         layers=len(lora_layers(networks.unet)),
-        unet=sum(weight.numel() for weight in _unet(base).parameters()),
+        unet=sum(weight.numel() for weight in _denoiser(base).parameters()),
         activations=_activations(config, base, examples, networks, mode, gpu),
         decoding=_decoding(config, base, examples, mode),
     )
 
 
-def _unet(base: StableDiffusion, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """Return a UNet of the base's shape, without numbers."""
+def _denoiser(base: StableDiffusion, dtype: torch.dtype = torch.float32) -> ModelMixin:
+    """Return a denoiser of the base's shape, without numbers."""
+    part = base.denoiser_part
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(base._settings("unet/config.json"))
-    return unet.to(dtype).requires_grad_(False).eval()
+        denoiser = base.classes[part].from_config(base._settings(f"{part}/config.json"))
+    return denoiser.to(dtype).requires_grad_(False).eval()
 
 
 def _weights(networks: Networks) -> list[Parameter]:
@@ -132,18 +144,18 @@ def _activations(
     unet = networks.unet
     for model in filter(None, (unet, networks.teacher_unet)):
         fake_model(model, mode)
-    schedule = to_fake(torch.empty(N_TIMESTEPS, device="meta"), mode)
+    levels = to_fake(torch.empty(N_TIMESTEPS, device="meta"), mode)
+    schedule = NoiseSchedule(levels, levels, base.prediction_type)
     dtype = DTYPES[config.mixed_precision]
-    student = Student(
-        unet, schedule, base.prediction_type, dtype, networks.teacher_unet, base.added_cond_kwargs
-    )
+    student = Student(unet, schedule, base.predict, dtype, networks.teacher_unet)
     # gradients are counted apart, because each is handed on when it is there
     for parameter in unet.parameters():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_drop_gradient)
     batch = _fake_batch(examples, mode)
-    tracker = LiveMemoryTracker([*_weights(networks), schedule])
-    norms = norms_in_fp32() if gpu and config.mixed_precision != "fp32" else nullcontext()
+    tracker = LiveMemoryTracker([*_weights(networks), levels])
+    autocast = config.mixed_precision != "fp32" and not config.casts_lora_once
+    norms = norms_in_fp32() if gpu and autocast else nullcontext()
     with mode, tracker, norms:
         losses = OBJECTIVES[config.objective].loss(student, student, batch, config)
         (losses * batch.weight).mean().backward()

@@ -13,8 +13,8 @@ import pynvml
 import torch
 
 from ...config import Train
-from ..errors import LaunchError
-from ..launch.preflight import process_count
+from ...launch.errors import LaunchError
+from ...launch.preflight import process_count
 from ..monitor.hardware import gpu_handles
 from ..zero import BUCKET_SIZE, MAX_LIVE_WEIGHTS
 from .dry_run import DryRunSizes, dry_run

@@ -6,13 +6,16 @@
 
 loss and loss_by_t are means since the line before. The bands of loss_by_t are the quarters of the
 timesteps, from the data to noise. best_step is the step with the lowest held-out loss so far, if
-the losses of two steps compare.
+the losses of two steps compare. A compiled training also has compile_seconds, those of its main
+process since it started; they are part of seconds, and of what examples_per_s is measured over.
 """
 
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +26,20 @@ from ...files import write_jsonl
 from ...run.progress_bar import progress_bar
 from ...run.record import read_metrics
 from ...run.run import Run
+from ..compilation import compile_seconds
+from .host_copy import HostCopy
 from .phases import mark_phase
+from .trackers import Trackers
 
 BANDS = 4
+
+
+class PassLosses(NamedTuple):
+    """The losses and timesteps of a pass [2, n], the names of its examples, and its step."""
+
+    values: HostCopy
+    ids: Callable[[], list[str]]
+    step: int
 
 
 def start_metrics(run: Run, first: int) -> list[dict]:
@@ -50,11 +64,13 @@ class MetricsLog:
         """Start the log. first: steps that are finished; lines of later ones are dropped."""
         self.run = run
         self.config = config
-        self.accelerator = accelerator
+        self.trackers = Trackers(run, config, first, accelerator)
         self.main = accelerator.is_main_process
         self.first = first
         # sums of losses and their counts by band, since the last line
         self.totals = torch.zeros(2, BANDS, dtype=torch.float64)
+        # passes whose losses a GPU may still compute
+        self._pending: deque[PassLosses] = deque()
         self._started = self._last_line = time.perf_counter()
         if self.main:
             lines = start_metrics(run, first)
@@ -74,15 +90,33 @@ class MetricsLog:
         """Add the losses [n] of this process' examples at timesteps t [n].
 
         ids: returns the names of the examples.
-        Errors: FloatingPointError if one is not finite, with the step and the examples.
+        Errors: FloatingPointError if one is not finite, with the step and the examples. On a GPU
+            it is raised one pass later, before anything is saved.
         """
         # double, because many of them are summed
-        losses = losses.detach().double().cpu()
-        if not losses.isfinite().all():
-            self._reject_losses(losses, ids(), step)
-        band = t.cpu() * BANDS // N_TIMESTEPS
-        self.totals[0].index_add_(0, band, losses)
-        self.totals[1].index_add_(0, band, torch.ones_like(losses))
+        values = HostCopy(torch.stack([losses.detach().double(), t.double()]))
+        self._pending.append(PassLosses(values, ids, step))
+        # if the CPU waited for the losses of this pass, the GPU would wait for the next operations
+        waits = not losses.is_cuda or self._has_line(step)
+        self.settle(0 if waits else 1)
+
+    def settle(self, n_pending: int = 0):
+        """Add up the losses of all passes except the last `n_pending`, and check them.
+
+        Errors: as of `add_losses`.
+        """
+        while len(self._pending) > n_pending:
+            losses = self._pending.popleft()
+            values, t = losses.values.result()
+            if not values.isfinite().all():
+                self._reject_losses(values, losses.ids(), losses.step)
+            band = t.long() * BANDS // N_TIMESTEPS
+            self.totals[0].index_add_(0, band, values)
+            self.totals[1].index_add_(0, band, torch.ones_like(values))
+
+    def _has_line(self, step: int) -> bool:
+        # the last step always has a line: it is what the card quotes
+        return step % self.config.log_every == 0 or step == self.config.steps
 
     def _reject_losses(self, losses: Tensor, ids: list[str], step: int):
         pairs = zip(ids, losses.tolist(), strict=True)
@@ -106,8 +140,7 @@ class MetricsLog:
         """
         if self.main:
             self.bar.update()
-        # the last step always has a line: it is what the card quotes
-        if step % self.config.log_every and step != self.config.steps:
+        if not self._has_line(step):
             return
         if self.main:
             self._write_step(step, lr, grad_norm, totals.view(2, BANDS))
@@ -135,6 +168,8 @@ class MetricsLog:
             "examples_per_s": round(sum(counts) / max(now - self._last_line, 1e-9), 2),
             "seconds": round(self._seconds_before + now - self._started, 2),
         }
+        if self.config.compile != "off":
+            line["compile_seconds"] = round(compile_seconds(), 2)
         self._last_line = now
         self.bar.set_postfix_str(f"loss {loss:.4f}")
         self.write(line)
@@ -145,10 +180,8 @@ class MetricsLog:
         mark_phase(self.run, "train")
 
     def write(self, line: dict):
-        """Append a line, from the main process; TensorBoard gets its numbers if asked for."""
+        """Append a line, from the main process, and log it to the trackers."""
         # opened for each line, because a resumed training rewrites the file
         with self.run.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self.config.tensorboard:
-            values = {name: value for name, value in line.items() if isinstance(value, int | float)}
-            self.accelerator.log(values, step=values.pop("step"))
+        self.trackers.log(line)

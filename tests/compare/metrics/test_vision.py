@@ -68,15 +68,19 @@ def test_settings_that_do_not_fit_or_ask_for_code_are_refused(folder, changed, m
         load_vision_model(str(folder))
 
 
-def test_weights_must_be_safetensors_that_are_whole(folder):
+def test_weights_must_be_safetensors_that_are_whole(folder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (folder / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(VisionModelError, match="it does not load"):
         load_vision_model(str(folder))
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    with pytest.raises(VisionModelError, match="it does not load"):
+    with pytest.raises(VisionModelError, match="no weights as safetensors, and pickled ones are"):
         load_vision_model(str(folder))
-    with pytest.raises(VisionModelError, match="there is no such folder; give the folder of"):
+    # nothing answers here, and the sentence says what to do
+    with pytest.raises(VisionModelError, match="features 'nobody/nothing': it is not to be had"):
+        load_vision_model("nobody/nothing")
+    with pytest.raises(VisionModelError, match="there is no such folder; give the folder or"):
         load_vision_model("nowhere/at/all")
 
 

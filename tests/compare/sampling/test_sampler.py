@@ -84,7 +84,7 @@ def test_guidance_uses_the_training_negative_prompt(base, adapter, tmp_path):
     from nbs_lib.models.lora.metadata import load_metadata
     from nbs_lib.models.lora.saving import save_adapter
 
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, 4, 4.0, seed=0)
     save_adapter(
         tmp_path, unet, load_metadata(adapter) | {"negative": "A beach with a lot of waves on it"}
@@ -113,7 +113,7 @@ def test_few_step_adapters_use_their_own_recipe(base, adapter, tmp_path):
     from nbs_lib.models.lora.metadata import load_metadata
     from nbs_lib.models.lora.saving import save_adapter
 
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, 4, 4.0, seed=0)
     few = {"guidance_scale": 1.0, "scheduler": "LCMScheduler", "steps": 4}
     save_adapter(tmp_path, unet, load_metadata(adapter) | {"sampling": few})
@@ -148,7 +148,7 @@ def test_few_steps_are_those_of_a_stock_pipeline(base, adapter, tmp_path, steps,
     from nbs_lib.models.lora.metadata import load_metadata
     from nbs_lib.models.lora.saving import save_adapter
 
-    unet = base.unet()
+    unet = base.denoiser()
     for seed, parameter in enumerate(add_lora(unet, 4, 4.0, seed=0)):
         noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
         parameter.data.copy_(0.05 * noise)
@@ -333,7 +333,7 @@ def write_adapter_for_another_base(folder, base):
     from nbs_lib.models.lora.layers import add_lora
     from nbs_lib.models.lora.saving import save_adapter
 
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, rank=2, alpha=2.0, seed=0)
     save_adapter(
         folder, unet, {"base": "embedded", "base_hash": "0123456789abcdef" * 4, "w_train": 2.5}
@@ -449,7 +449,7 @@ def test_adapters_of_other_runs_are_compared_alone_and_together(
     from nbs_lib.models.lora.metadata import load_metadata
     from nbs_lib.models.lora.saving import save_adapter
 
-    unet = base.unet()
+    unet = base.denoiser()
     for parameter in add_lora(unet, 4, 4.0, seed=7, targets="feedforward"):
         parameter.data += 0.03 * torch.randn(
             parameter.shape, generator=torch.Generator().manual_seed(1)
@@ -534,15 +534,14 @@ def test_an_engine_that_predicts_something_else_is_refused(base, monkeypatch):
             )
 
         def forward(self, *args, **kwargs):
-            output = self.unet(*args, **kwargs)
-            output.sample = output.sample * 1.01
-            return output
+            [output] = self.unet(*args, **kwargs)
+            return (output * 1.01,)
 
     monkeypatch.setattr(engines, "_deepspeed", Wrong)
     with pytest.raises(
         RuntimeError, match="engine 'deepspeed': its predictions are .* from eager's"
     ):
-        engines.on_engine(base.unet(), "deepspeed", base)
+        engines.on_engine(base.denoiser(), "deepspeed", base)
 
 
 def test_an_adapter_of_another_base_is_refused_with_both_named(sampler, base, adapter, tmp_path):
@@ -550,7 +549,7 @@ def test_an_adapter_of_another_base_is_refused_with_both_named(sampler, base, ad
     from nbs_lib.models.lora.metadata import load_metadata
     from nbs_lib.models.lora.saving import save_adapter
 
-    unet = base.unet()
+    unet = base.denoiser()
     add_lora(unet, 4, 4.0, seed=0)
     save_adapter(
         tmp_path, unet, load_metadata(adapter) | {"base_hash": "f" * 64, "base": "another"}
@@ -653,7 +652,7 @@ def test_an_adapter_trained_again_is_loaded_again(sampler, base, adapter, tmp_pa
 
     images = []
     for seed in (1, 2):
-        unet = base.unet()
+        unet = base.denoiser()
         for parameter in add_lora(unet, 4, 4.0, seed=seed):
             parameter.data += 0.1 * torch.randn(
                 parameter.shape, generator=torch.Generator().manual_seed(seed)

@@ -3,15 +3,22 @@
 from types import SimpleNamespace
 
 import pytest
+from diffusers.configuration_utils import FrozenDict
 
 from nbs_lib.compare.sampling.sampler import Sampler
 from nbs_lib.compare.sampling.sizes import PictureSizes, picture_sizes
 
 
-def pipeline(factor: int, blocks: int, sample_size: int) -> SimpleNamespace:
+def pipeline(factor: int, blocks: int, sample_size: int) -> tuple[SimpleNamespace, ...]:
     """Return what is read of a pipeline: its VAE's factor, its UNet's blocks and latents' side."""
-    config = SimpleNamespace(down_block_types=("",) * blocks, sample_size=sample_size)
-    return SimpleNamespace(vae_scale_factor=factor, unet=SimpleNamespace(config=config))
+    config = FrozenDict(down_block_types=("",) * blocks, sample_size=sample_size)
+    return SimpleNamespace(vae_scale_factor=factor), SimpleNamespace(config=config)
+
+
+def transformer(sample_size: int, positions: int) -> tuple[SimpleNamespace, ...]:
+    """Return what is read of SD 3's pipeline."""
+    config = FrozenDict(patch_size=2, sample_size=sample_size, pos_embed_max_size=positions)
+    return SimpleNamespace(vae_scale_factor=8), SimpleNamespace(config=config)
 
 
 @pytest.mark.parametrize(
@@ -24,10 +31,13 @@ def pipeline(factor: int, blocks: int, sample_size: int) -> SimpleNamespace:
         (pipeline(8, 3, 16), 128, PictureSizes(128, 32, 64, 256)),
         # a VAE that halves once: stock pipelines take multiples of 8 all the same
         (pipeline(2, 1, 16), 24, PictureSizes(24, 8, 8, 48)),
+        # SD 3, which has fewer positions than twice the side takes, and 3.5 medium
+        (transformer(128, 96), None, PictureSizes(1024, 16, 512, 1536)),
+        (transformer(128, 384), None, PictureSizes(1024, 16, 512, 2048)),
     ],
 )
 def test_the_steps_are_those_that_vae_and_unet_halve_evenly(pipe, resolution, sizes):
-    assert picture_sizes(pipe, resolution) == sizes
+    assert picture_sizes(*pipe, resolution) == sizes
 
 
 def test_a_side_between_the_steps_is_refused_unless_it_was_trained_on():

@@ -34,7 +34,7 @@ def prepared(outputs, **parameters) -> PrepareResult:
 def live(
     result: PrepareResult, x_t: torch.Tensor, t: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    unet, cache = find_base("embedded").unet(), result.cache
+    unet, cache = find_base("embedded").denoiser(), result.cache
     with torch.no_grad():
         uncond = unet(x_t, t, cache.unconditional["negative"].expand(len(x_t), -1, -1)).sample
         return uncond, unet(x_t, t, cache.embeddings(list(range(5)))).sample

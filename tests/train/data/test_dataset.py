@@ -237,6 +237,17 @@ def test_finetune_drops_captions_and_weighs_the_prior(tmp_path):
     assert torch.equal(batch.weight, torch.where(prior, 0.5, 1.0))
 
 
+def test_logit_normal_timesteps_of_finetune_gather_in_the_middle(tmp_path):
+    options = {"objective": "finetune", "validation_examples": 0, "batch_size": 4000}
+    cache = examples(tmp_path, Train(timestep_sampling="logit_normal", **options))
+    t = cache.batch(0, 0, 1).t.double() / 1000
+    # the logits are standard normal: two thirds of them within 1 of the middle
+    logits = torch.logit(t.clamp(1e-3, 1 - 1e-3))
+    assert abs(float(logits.mean())) < 0.1 and 0.9 < float(logits.std()) < 1.1
+    assert 0.65 < float((logits.abs() < 1).double().mean()) < 0.72
+    assert not torch.equal(cache.batch(1, 0, 1).t, cache.batch(0, 0, 1).t)
+
+
 def test_steps_of_one_example_reach_the_prior(tmp_path):
     config = Train(objective="finetune", validation_examples=0, batch_size=1)
     cache = examples(tmp_path, config, prior=3)

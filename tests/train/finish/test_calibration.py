@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 
 from nbs_lib.config import Train
-from nbs_lib.diffusion import alpha_sigma
+from nbs_lib.models import NoiseSchedule
 from nbs_lib.models.lora.checks import AdapterError
 from nbs_lib.models.lora.dial import adapter_scale_for, guidance_scale_at, is_dial
 from nbs_lib.models.lora.layers import lora_layers
@@ -72,7 +72,7 @@ def test_a_damaged_dial_is_refused(dial, tmp_path):
 class Follower:
     """A student that follows guidance: its change is `share` of it, plus something across."""
 
-    alphas_cumprod = LEVELS
+    schedule = NoiseSchedule.diffusion(LEVELS, "epsilon")
 
     def __init__(self, share: float, batch: Batch):
         network = torch.nn.Sequential(torch.nn.Linear(1, 1))
@@ -88,9 +88,6 @@ class Follower:
         along = (across * direction).sum((1, 2, 3), keepdim=True)
         self.across = across - along / direction.square().sum((1, 2, 3), keepdim=True) * direction
 
-    def levels(self, t):
-        return alpha_sigma(LEVELS, t)
-
     def noisy_latents(self, batch):
         assert batch.answers is None
         self.times.append(int(batch.t[0]))
@@ -101,9 +98,6 @@ class Follower:
 
     def teacher_pair(self, x_t, batch):
         return tuple(self.pair)
-
-    def eps(self, prediction, x_t, t):
-        return prediction
 
     def eval(self):
         return self

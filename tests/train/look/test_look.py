@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from nbs_lib.config import Train
+from nbs_lib.launch.side_process import call_in_process
 from nbs_lib.models.lora.layers import add_lora
 from nbs_lib.run.run import Run
-from nbs_lib.train.launch.side_process import call_in_process
 from nbs_lib.train.look import batch_sheet, parts_table
 from nbs_lib.train.look.answers import (
     CAPTION,
@@ -110,7 +110,7 @@ def test_a_batch_that_cannot_be_shown_stops_no_training(prepared, new_run):
 
 def test_the_parts_are_counted(prepared, base):
     config = replace(CONFIG, run=str(prepared.folder), guidance_scale=3.0)
-    parameters = add_lora(base.unet(), 4, 4.0, seed=0)
+    parameters = add_lora(base.denoiser(), 4, 4.0, seed=0)
     html = parts_table(config)
     # an A and a B for each layer
     count = sum(parameter.numel() for parameter in parameters)

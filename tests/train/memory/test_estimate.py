@@ -8,10 +8,10 @@ import pytest
 
 from nbs_lib.config import Prepare, Train
 from nbs_lib.files import ROOT
+from nbs_lib.launch.errors import LaunchError
 from nbs_lib.models import find_base
 from nbs_lib.prepare import prepare
 from nbs_lib.run.run import Run
-from nbs_lib.train.errors import LaunchError
 from nbs_lib.train.memory import estimate
 from nbs_lib.train.memory.dry_run import DryRunSizes, dry_run
 from nbs_lib.train.memory.estimate import (
@@ -143,10 +143,9 @@ def test_the_dry_run_of_a_gpu_includes_gradient_checkpointing(prepared):
         for checkpointing in (True, False)
     ]
     assert 0 < activations[0] < activations[1] / 2
-    assert (
-        dry_run(Train(mixed_precision="bf16"), prepared.cache, gpu=False).activations
-        < activations[1]
-    ), "a CPU's norms are not in fp32"
+    autocast = Train(mixed_precision="bf16", lora_dropout=0.1)
+    with_dropout = dry_run(autocast, prepared.cache, gpu=True).activations
+    assert activations[1] < 0.9 * with_dropout, "an autocast's norms are in fp32"
 
 
 def test_a_fake_score_is_trained_and_not_averaged(prepared):
@@ -157,7 +156,7 @@ def test_a_fake_score_is_trained_and_not_averaged(prepared):
     )
     assert few_steps.learned == plain.learned == plain.trained
     # a second adapter, and a row of the text's width for each number of steps
-    width = find_base(prepared.stage_record("prepare")["parameters"]["base"]).unet().config
+    width = find_base(prepared.stage_record("prepare")["parameters"]["base"]).denoiser().config
     assert few_steps.trained == 2 * plain.trained + 9 * width.cross_attention_dim
     # both adapters' passes wait for one backward pass
     assert few_steps.activations > 1.5 * plain.activations
@@ -178,7 +177,7 @@ def test_available_memory_of_the_machine_or_its_container(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("base", "options"),
     [
-        ("embedded", {"batch_size": 24, "validation_steps": 2, "validation_examples": 4}),
+        ("embedded", {"batch_size": 32, "validation_steps": 2, "validation_examples": 4}),
         ("ten times", {"batch_size": 8, "target_modules": "all", "zero_stage": 3}),
         ("ten times", {"batch_size": 4, "method": "full", "zero_stage": 2, "learning_rate": 1e-4}),
     ],

@@ -11,6 +11,8 @@ SAMPLERS = {
     "DPMSolverMultistepScheduler": "DPM++ 2M",
     "UniPCMultistepScheduler": "UniPC",
     "LCMScheduler": "LCM",
+    "FlowMatchEulerDiscreteScheduler": "Euler",
+    "FlowMatchLCMScheduler": "LCM",
 }
 
 

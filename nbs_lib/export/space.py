@@ -1,0 +1,160 @@
+"""A page for others: a Gradio app, ready for a Space of the hub.
+
+export/space/
+  app.py             base and adapter side by side: prompt, seed, steps, w and λ
+  settings.json      its values, of this run
+  requirements.txt   its packages
+  README.md          the Space's settings
+  adapter/           the export for diffusers
+  base/              the embedded base, if it is that one's adapter
+
+The app imports Gradio and diffusers, and nothing of Onepass.
+"""
+
+import json
+import shutil
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from ..files import atomic_folder
+from ..models import EMBEDDED
+from ..models.lora.dial import dial_points
+from ..models.origin import hub_id
+from ..models.sampling_recipe import (
+    DEFAULT_STEPS,
+    holds_guidance,
+    sampling_recipe,
+    scheduler_options,
+    usage_text,
+)
+from ..models.stable_diffusion_3 import EULER
+from .exporter import check_export_folder, export, find_run, write_metadata
+from .kohya import ExportError
+from .model_card import export_metadata
+
+# the version that the browser test runs
+GRADIO = "6.31.0"
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
+# what the embedded base's pipeline needs; its CLIP only scores pictures
+BASE_PARTS = ("model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
+PROMPT = "A person holding a cat"
+README = """---
+title: {title}
+sdk: gradio
+sdk_version: {gradio}
+app_file: app.py
+pinned: false
+{models}---
+
+{about}
+"""
+
+
+def write_space(run: str | Path) -> Path:
+    """Write the app of a run's adapter, and return its folder.
+
+    run: name of a run in outputs/, or its folder
+
+    Errors: ExportError if a Space could not have the base; those of `export`.
+    """
+    run = find_run(run)
+    folder = run.folder / "export" / "space"
+    check_export_folder(folder)
+    if run.adapter.is_dir():
+        # refused before the export, which takes longer
+        base_of_space(export_metadata(run, ()))
+    exported = export(run.folder, "diffusers")
+    facts = export_metadata(run, ())
+    with atomic_folder(folder, replace=True) as part:
+        shutil.copytree(exported, part / "adapter")
+        settings = app_settings(facts)
+        # an empty revision: it is a folder of the Space
+        if not settings["revision"]:
+            copy_embedded_base(part / settings["base"])
+        text = json.dumps(settings, indent=1, ensure_ascii=False)
+        (part / "settings.json").write_text(text + "\n", encoding="utf-8")
+        # text, and no module of this library: Gradio is not installed beside it
+        source = files(__package__).joinpath("space_app.py.txt").read_text(encoding="utf-8")
+        (part / "app.py").write_text(source, encoding="utf-8")
+        (part / "requirements.txt").write_text(requirements(), encoding="utf-8")
+        (part / "README.md").write_text(space_readme(settings), encoding="utf-8")
+        write_metadata(part, facts)
+    return folder
+
+
+def base_of_space(facts: dict) -> tuple[str, str]:
+    """Return the base's hub id and revision, or its folder in the Space and "".
+
+    Errors: ExportError for a local folder.
+    """
+    origin = facts.get("base_origin", facts["base"])
+    # at its revision, because the hub's newest may be another base
+    if repository := hub_id(origin):
+        return repository, origin.partition("@")[2]
+    if facts["base"] == "embedded":
+        return "base", ""
+    raise ExportError(
+        f"{facts['name']}: its base is {origin!r}, a local folder, which a Space does not have; "
+        "allowed is the embedded base, or one that was loaded by its hub id"
+    )
+
+
+def app_settings(facts: dict) -> dict:
+    """Return the app's values. facts: see `model_card.export_metadata`."""
+    base, revision = base_of_space(facts)
+    recipe = sampling_recipe(facts)
+    compared = facts["compared"] or {}
+    held = holds_guidance(facts)
+    # the page begins where the adapter was trained
+    w = facts["w_train"]
+    return {
+        "name": facts["name"],
+        "about": f"A picture of `{facts['base']}` with guidance beside one of the adapter, from "
+        f"equal noise. The adapter: {usage_text(facts)}.",
+        "base": base,
+        "revision": revision,
+        "negative": facts.get("negative", ""),
+        "resolution": facts.get("resolution"),
+        # that of a comparison's base contenders
+        "scheduler": EULER if facts.get("transformer") else "DDIMScheduler",
+        "steps": compared.get("steps", DEFAULT_STEPS),
+        "w": w,
+        "highest_w": max(10.0, w),
+        "adapter_scale": compared.get("adapter_scale", 1.0),
+        # only one pass that holds the guidance has a λ for each w
+        "dial": dial_points(facts) if held and facts["objective"] == "guidance" else [],
+        "prompt": PROMPT,
+        "tuned": {
+            "scheduler": recipe["scheduler"],
+            "scheduler_options": scheduler_options(recipe),
+            "guidance_scale": recipe["guidance_scale"],
+            "holds_guidance": held,
+            "steps": recipe["steps"],
+        },
+    }
+
+
+def copy_embedded_base(folder: Path):
+    """Copy the parts of the embedded base that its pipeline needs."""
+    folder.mkdir()
+    # by name, because the folder also has what made the base
+    for name in BASE_PARTS:
+        source = EMBEDDED / name
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, folder / name)
+
+
+def requirements() -> str:
+    """Return the app's packages at the versions that are installed, with which it was exported."""
+    # +cpu and the like name a build for this machine
+    pins = [f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES]
+    return "\n".join([*pins, f"gradio=={GRADIO}"]) + "\n"
+
+
+def space_readme(settings: dict) -> str:
+    """Return README.md of a Space, whose first lines are its settings."""
+    # a value in JSON is also one in YAML, whatever characters it has
+    models = f"models: {json.dumps([settings['base']])}\n" if settings["revision"] else ""
+    title = json.dumps(settings["name"], ensure_ascii=False)
+    return README.format(title=title, gradio=GRADIO, models=models, about=settings["about"])

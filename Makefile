@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-steps bench-recipes bench-few-steps bench-own-images bench-fidelity bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-steps bench-recipes bench-few-steps bench-own-images bench-fidelity bench-base-precision bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about a minute)"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench-few-steps   measure few-step distillation, and write benchmarks/results"
 	@echo "make bench-own-images   fine-tune on 20 icons of one theme, and write benchmarks/results"
 	@echo "make bench-fidelity   train guidance adapters in different ways for the same time, and write benchmarks/results"
+	@echo "make bench-base-precision   train on the frozen base in fewer bits, and write benchmarks/results"
 	@echo "make bench-ranks   train adapters of every rank on every preset of layers, and write benchmarks/results"
 	@echo "make bench-true-size   take a training at SD 2.1's size, and write benchmarks/results"
 	@echo "make bench-plans   plan the memory of LoRA trainings of SDXL and SD 3.5 at their size"
@@ -148,6 +149,10 @@ bench-own-images: setup
 bench-few-steps: setup
 	@echo "bench-few-steps: four-steps, few-steps, consistency; adapters together; the cost of a step"
 	@$(PY) benchmarks/few_steps.py
+
+bench-base-precision: setup
+	@echo "bench-base-precision: the base as it is, in int8, fp8 and nf4"
+	@$(PY) benchmarks/base_precision.py
 
 bench-ranks: setup
 	@echo "bench-ranks: six ranks, three presets"

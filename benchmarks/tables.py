@@ -112,6 +112,15 @@ unguided, with its 95 % interval over captions; in parentheses each seed's. *Nea
 pictures that came nearer to guided's.
 
 """
+BASE_PRECISION = """
+## Frozen weights in fewer bits
+
+`make bench-base-precision` trains adapters on the embedded base as it is and packed
+(`train.base_precision`), the same steps on the same examples, and samples all of them on the base
+as it is. *Distance ratio*: the mean squared distance of latents to guided's over that of unguided,
+with its 95 % interval over captions. *Weights*: the frozen ones in a training's memory.
+
+"""
 PREPARE = """
 ## Preparation
 
@@ -133,6 +142,23 @@ def fidelity_text(result: dict) -> str:
         lines.append(
             f"| {name} | {row['steps']} | {ratio['value']:.3f} [{ratio['low']:.3f}, "
             f"{ratio['high']:.3f}] ({seeds}) | {100 * row['nearer']:.0f} % "
+            f"| {percent(row['recovered'], 'value')} |"
+        )
+    return "\n".join([*lines, f"\n{machine_line(result)}\n"])
+
+
+def base_precision_text(result: dict) -> str:
+    """Return fidelity to guided and memory by the storage of the frozen weights."""
+    lines = [
+        f"{result['captions']} held-out captions, {result['steps']} steps each.\n",
+        "| base_precision | weights | distance ratio | nearer | guidance recovered |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in result["rows"].items():
+        ratio = row["distance_ratio"]
+        lines.append(
+            f"| {name} | {row['base_mib']:.1f} MiB | {ratio['value']:.3f} [{ratio['low']:.3f}, "
+            f"{ratio['high']:.3f}] | {100 * row['nearer']:.0f} % "
             f"| {percent(row['recovered'], 'value')} |"
         )
     return "\n".join([*lines, f"\n{machine_line(result)}\n"])
@@ -640,6 +666,7 @@ def own_images_text(result: dict) -> str:
 
 SECTIONS = {
     "fidelity": (FIDELITY, fidelity_text),
+    "base-precision": (BASE_PRECISION, base_precision_text),
     "few-steps": (FEW_STEPS, few_steps_text),
     "own-images": (OWN_IMAGES, own_images_text),
     "train": (TRAIN, train_table),

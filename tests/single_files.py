@@ -12,8 +12,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from nbs_lib.models.components import WEIGHTS
-
 Weights = dict[str, torch.Tensor]
 RESNET = {
     "norm1": "in_layers.0",
@@ -66,11 +64,45 @@ OPEN_CLIP = {
     "self_attn": "attn",
 }
 
+MMDIT = {
+    "pos_embed.pos_embed": "pos_embed",
+    "pos_embed.proj": "x_embedder.proj",
+    "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0",
+    "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
+    "norm_out.linear": "final_layer.adaLN_modulation.1",
+    "proj_out": "final_layer.linear",
+}
+# Of a block: the layers of the picture's tokens, and of the text's.
+MMDIT_BLOCK = {
+    "norm1.linear": "x_block.adaLN_modulation.1",
+    "norm1_context.linear": "context_block.adaLN_modulation.1",
+    "ff.net.0.proj": "x_block.mlp.fc1",
+    "ff.net.2": "x_block.mlp.fc2",
+    "ff_context.net.0.proj": "context_block.mlp.fc1",
+    "ff_context.net.2": "context_block.mlp.fc2",
+    "attn.norm_q": "x_block.attn.ln_q",
+    "attn.norm_k": "x_block.attn.ln_k",
+    "attn.norm_added_q": "context_block.attn.ln_q",
+    "attn.norm_added_k": "context_block.attn.ln_k",
+    "attn.to_out.0": "x_block.attn.proj",
+    "attn.to_add_out": "context_block.attn.proj",
+    "attn2.norm_q": "x_block.attn2.ln_q",
+    "attn2.norm_k": "x_block.attn2.ln_k",
+    "attn2.to_out.0": "x_block.attn2.proj",
+}
+QKV = {
+    "attn.to_q": ("x_block.attn.qkv", "to_{}"),
+    "attn.add_q_proj": ("context_block.attn.qkv", "add_{}_proj"),
+    "attn2.to_q": ("x_block.attn2.qkv", "to_{}"),
+}
+
 
 def write_single_file(folder: Path, kind: str, path: Path, leave_out: str = "", **more) -> Path:
     """Write a folder in diffusers' layout as one file.
 
-    kind: sd1, sd2 or sdxl
+    kind: sd1, sd2, sdxl or one that begins with sd3
     leave_out: beginning of names that are not written
     more: further tensors
     """
@@ -87,6 +119,8 @@ def write_single_file(folder: Path, kind: str, path: Path, leave_out: str = "", 
 
 
 def single_file_weights(folder: Path, kind: str) -> Weights:
+    if kind.startswith("sd3"):
+        return sd3_weights(folder)
     unet = json.loads((folder / "unet" / "config.json").read_text())
     weights = prefixed("model.diffusion_model.", unet_names(part_of(folder, "unet"), unet))
     weights |= prefixed("first_stage_model.", vae_names(part_of(folder, "vae")))
@@ -103,7 +137,8 @@ def single_file_weights(folder: Path, kind: str) -> Weights:
 
 
 def part_of(folder: Path, part: str) -> Weights:
-    return load_file(folder / part / f"{WEIGHTS[part]}.safetensors")
+    stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+    return load_file(folder / part / f"{stem}.safetensors")
 
 
 def prefixed(prefix: str, weights: Weights) -> Weights:
@@ -167,6 +202,41 @@ def open_clip_names(weights: Weights) -> Weights:
     return renamed
 
 
+def sd3_weights(folder: Path) -> Weights:
+    weights = prefixed("model.diffusion_model.", mmdit_names(part_of(folder, "transformer")))
+    weights |= prefixed("first_stage_model.", vae_names(part_of(folder, "vae")))
+    for part, name in (("text_encoder", "clip_l"), ("text_encoder_2", "clip_g")):
+        weights |= prefixed(f"text_encoders.{name}.transformer.", part_of(folder, part))
+    return weights
+
+
+def mmdit_names(weights: Weights) -> Weights:
+    last = max(int(name.split(".")[1]) for name in weights if name.startswith("transformer_blocks"))
+    renamed = {}
+    for name, weight in weights.items():
+        block = re.match(r"transformer_blocks\.(\d+)\.(.+)\.(weight|bias)", name)
+        if not block:
+            new = replaced(name, MMDIT)
+            # the original stores the shift before the scale
+            renamed[new] = halves_swapped(weight) if name.startswith("norm_out") else weight
+            continue
+        number, layer, end = block.groups()
+        if layer in QKV:
+            joined, one = QKV[layer]
+            start = name.removesuffix(f"{layer}.{end}") + layer.split(".")[0]
+            three = [weights[f"{start}.{one.format(letter)}.{end}"] for letter in "qkv"]
+            renamed[f"joint_blocks.{number}.{joined}.{end}"] = torch.cat(three)
+        elif layer in MMDIT_BLOCK:
+            swapped = int(number) == last and layer == "norm1_context.linear"
+            new = f"joint_blocks.{number}.{MMDIT_BLOCK[layer]}.{end}"
+            renamed[new] = halves_swapped(weight) if swapped else weight
+    return renamed
+
+
+def halves_swapped(weight: torch.Tensor) -> torch.Tensor:
+    return torch.cat(weight.chunk(2)[::-1])
+
+
 def replaced(name: str, names: dict[str, str]) -> str:
     for new, old in names.items():
         name = re.sub(rf"(?<![\w.]){re.escape(new)}\b|(?<=\.){re.escape(new)}\b", old, name)
@@ -195,11 +265,31 @@ def tiny_settings(source: Path, folder: Path, kinds: Iterable[str]) -> Path:
                 width = 48 if settings["hidden_act"] == "gelu" else 32
                 settings |= {"hidden_size": width, "intermediate_size": 2 * width}
                 settings |= {"num_hidden_layers": 2, "num_attention_heads": 4}
-                settings |= {"projection_dim": 24}
+                # SD 3 takes no projection of the first one
+                same = kind.startswith("sd3") and width == 32
+                settings |= {"projection_dim": width if same else 24}
+            elif part == "transformer":
+                settings |= tiny_transformer(settings)
             new = folder / file.relative_to(source)
             new.parent.mkdir(parents=True, exist_ok=True)
             new.write_text(json.dumps(settings))
     return folder
+
+
+def tiny_transformer(settings: dict) -> dict:
+    changed = {
+        "num_layers": 3,
+        "attention_head_dim": 8,
+        "num_attention_heads": 4,
+        "joint_attention_dim": 80,
+        "caption_projection_dim": 32,
+        "pooled_projection_dim": 32 + 24,
+        "pos_embed_max_size": 16,
+        "sample_size": 16,
+    }
+    if settings.get("dual_attention_layers"):
+        changed["dual_attention_layers"] = [0, 1]
+    return changed
 
 
 def tiny_unet(kind: str, settings: dict) -> dict:

@@ -427,6 +427,39 @@ def other_base(world: World) -> str:
     )
 
 
+def file(name: str) -> Callable[[World], str]:
+    """Return a function that gives the error of a base in an empty file of this name."""
+
+    def call(world: World) -> str:
+        from safetensors.torch import save_file
+
+        from nbs_lib.models import find_base
+
+        path = world.folder / name
+        save_file({"model.diffusion_model.x": torch.zeros(1)}, path)
+        return raised(find_base, str(path))
+
+    return call
+
+
+def link_out(world: World) -> str:
+    from nbs_lib.models import EMBEDDED, find_base
+
+    folder = shutil.copytree(EMBEDDED, world.folder / "base")
+    (folder / "vae" / "notes.txt").symlink_to(world.folder)
+    return raised(find_base, str(folder))
+
+
+def too_large_to_prepare(world: World) -> str:
+    from nbs_lib.config import Prepare
+    from nbs_lib.prepare.encode import memory
+    from nbs_lib.run.memory import MemoryPlan
+
+    world.patch.setattr(memory, "_suggestion", lambda *_: "give batch_size = 1")
+    plan = MemoryPlan({"VAE": 2**30}, {"encoding": 2**30}, 2, 2**30, 0)
+    return raised(memory.check_fits, plan, Prepare(str(world.folder)), None)
+
+
 def too_large(world: World) -> str:
     from nbs_lib.train.memory import estimate as memory
 
@@ -531,8 +564,12 @@ PROVOKED: dict[str, Callable[[World], str]] = {
     "No such folder": base("/models/sd15"),
     "The hub cannot be reached": base("nobody/nothing"),
     "A part is missing": base(None),
+    "A checkpoint is a pickle": file("sd.ckpt"),
+    "A file is no whole model": file("sd.safetensors"),
+    "A link leads out of the base": link_out,
     "The adapter belongs to another base": other_base,
     "It would not fit": too_large,
+    "A preparation would not fit": too_large_to_prepare,
     "A process was ended": ended,
     "fp16 without a GPU": machine({}, mixed_precision="fp16"),
     "A package is missing": machine(

@@ -7,15 +7,15 @@ stable_diffusion_3   StableDiffusion3: SD 3 and 3.5, flows with a transformer
 base_folder          a base's components, hashes and origin; texts as its denoiser takes them
 noise_schedule       the noise levels of a base's timesteps, and what is predicted there
 single_file/         a base in one safetensors file, converted to a folder
-clip                 a CLIP of both towers, which scores pictures
+clip/                a CLIP of both towers, which scores pictures
 model_folder         other models: of scores, features and captions, here or on the hub
 components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory
 origin               a base's repository and license, and a model card's metadata
+weights/             weights packed in fewer bits, and weights without numbers
 lora/                the LoRA of a base: layers, file, metadata, checks
 sampling_recipe      how to sample with an adapter: settings, a sentence, Python code
-fake_tensors         models without numbers, and the memory that they would take
 _imports             the import of the large libraries without garbage collection
 _torch_fixes         a project path with spaces
 

@@ -98,6 +98,8 @@ class StableDiffusion3(StableDiffusion):
     ) -> torch.Tensor:
         # the embedding of the timestep takes the pooled text's precision
         pooled = pooled.to(x_t.dtype)
+        # the transformer computes its time embedding in the type of the pooled text
+        pooled = pooled.to(context.dtype)
         return denoiser(x_t, context, pooled, t, return_dict=False)[0]
 
     def load_adapter(self, denoiser: ModelMixin, file: Path):

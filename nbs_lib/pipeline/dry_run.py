@@ -9,6 +9,7 @@ from typing import Any
 from ..config import DRAWN, STAGES, Prepare, Train
 from ..config.validation import ParameterError, as_parameters
 from ..run.environment import environment
+from ..run.memory import MIB, MemoryPlan
 from ..run.run import Run, RunError
 from .paths import outputs, run_names
 from .progress import format_duration
@@ -36,6 +37,7 @@ def preview_run(
     """
     from ..launch.errors import LaunchError
     from ..models import BaseError
+    from ..prepare.encode.worker_process import WorkerError
     from ..prepare.examples import SourceError
 
     # heavy modules are imported inside the functions, so that other commands stay quick
@@ -48,12 +50,14 @@ def preview_run(
         for name in ("source", "prior_preservation_source"):
             if getattr(prepare, name):
                 preview[name] = _describe_source(prepare, name)
+        if base is not None and reasons["prepare"]:
+            preview["memory to prepare"] = _plan_preparation(prepare, base)
         if prepare.captioner:
             preview["captioner"] = _describe_captioner(prepare.captioner)
         cache_is_current = not reasons["prepare"] and (run.cache / "cache.json").is_file()
         cache = run.cache if cache_is_current else None
         preview |= _preview_training(stages["train"], prepare, base, cache)
-    except (BaseError, SourceError, LaunchError) as failure:
+    except (BaseError, SourceError, WorkerError, LaunchError) as failure:
         raise ParameterError(str(failure)) from failure
     return preview | estimate_times(recipe, stages, reasons)
 
@@ -135,7 +139,7 @@ def _preview_training(
 
 def _plan_memory(config: Train, cache: Path) -> dict[str, str]:
     from ..launch.preflight import process_count
-    from ..train.memory.estimate import MIB, check_fits, plan_memory
+    from ..train.memory.estimate import check_fits, plan_memory
     from ..train.resolve import resolve_choices
 
     resolved = resolve_choices(config, cache)
@@ -151,10 +155,23 @@ def _plan_memory(config: Train, cache: Path) -> dict[str, str]:
         # a plan that cannot be made forbids no training
         return preview | {"memory": str(failure)}
     check_fits(plan, config, cache)
+    return preview | {"memory": _describe_plan(plan)}
+
+
+def _plan_preparation(config: Prepare, base: Any) -> str:
+    """Return the memory of a preparation. Errors: WorkerError if this machine has too little."""
+    from ..prepare.encode.memory import check_fits, plan_memory
+
+    plan = plan_memory(config, base)
+    check_fits(plan, config, base)
+    return _describe_plan(plan)
+
+
+def _describe_plan(plan: MemoryPlan) -> str:
     memory = f"{plan.peak / MIB:.0f} MiB planned for a process"
     if plan.processes > 1:
         memory += f" of {plan.processes}, {plan.needed / MIB:.0f} MiB together"
-    return preview | {"memory": f"{memory}; {plan.room / MIB:.0f} MiB are free"}
+    return f"{memory}; {plan.room / MIB:.0f} MiB are free"
 
 
 def estimate_times(

@@ -1,6 +1,7 @@
 """Images and captions to a cache of latents and embeddings: the package behind `1_prepare.ipynb`.
 
 build            a cache, found or built
+build_result     a cache, and how it was obtained
 assembly         the last step of a build
 sources          where examples come from, read lazily
 examples         an example, and references to its image

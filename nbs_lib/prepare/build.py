@@ -11,20 +11,21 @@ lock, keeps the index, and assembles the cache.
 import errno
 import shutil
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..cache.format import Cache, CacheError, open_cache, read_cache_metadata
+from ..cache.format import Cache, CacheError, open_cache
 from ..config import Prepare
 from ..files import erase, value_hash
 from ..models import BaseError, StableDiffusion
 from ..run.disk_space import free_space
+from ..run.memory import MIB
 from .assembly import Assembly
+from .build_result import BuildResult
 from .captioning.drafts import Drafts, open_drafts
 from .encode.encoder import Cropping
 from .encode.ingest import Ingest
 from .encode.keys import image_info_code
+from .encode.memory import checked_plan
 from .encode.shard_writer import ShardWriter
 from .encode.workers import WorkerPool, count_workers
 from .hosts.share import Hosts
@@ -42,44 +43,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # of the disk, and of the user's share of i
 
 class FullError(RuntimeError):
     """A full disk: how much was written and how much more is needed."""
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """A cache and how it was obtained.
-
-    reused: whether the cache existed.
-    encoded: rows of latents that were encoded.
-    decoded: images that were read; the others had not changed.
-    more: whether a source has more examples than were taken.
-    dropped: items for each reason.
-    """
-
-    cache: Cache
-    reused: bool
-    encoded: int
-    decoded: int
-    more: bool
-    dropped: dict[str, int]
-
-    def as_record(self) -> dict[str, Any]:
-        """Return the result as the record of a stage names it."""
-        return {
-            "cache": self.cache.meta["key"],
-            "reused": self.reused,
-            "encoded": self.encoded,
-            "looked_at": self.decoded,
-            "more": self.more,
-            "dropped": self.dropped,
-        }
-
-    @classmethod
-    def from_record(cls, store: Path, record: dict[str, Any]) -> "BuildResult":
-        """Return the result of a record whose cache is in the store."""
-        folder = store / record["cache"]
-        cache = Cache(folder, read_cache_metadata(folder))
-        names = ("reused", "encoded", "looked_at", "more", "dropped")
-        return cls(cache, *(record[name] for name in names))
 
 
 def build_or_reuse(
@@ -156,6 +119,7 @@ def _build(
     hosts: Hosts,
     drafts: Drafts | None,
 ) -> BuildResult:
+    plan = checked_plan(config, base)
     cropping = Cropping.from_config(config, base)
     manifest = Manifest(run_folder)
     pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size, hosts)
@@ -178,6 +142,7 @@ def _build(
         # Changed sources may yield the same examples, for which a cache exists.
         existing = _open_if_intact(store / key)
         cache = existing or assembly.assemble(store / key, key, sheet)
+        peaks = [round(peak / MIB, 1) for peak in pool.ask_all("peak_memory")]
     except BaseException as failure:
         # Workers that live on would write into the folder while it is being removed.
         pool.end()
@@ -201,6 +166,7 @@ def _build(
         decoded=ingest.decoded,
         more=ingest.more,
         dropped=dict(manifest.dropped),
+        memory={"planned_mib": plan and plan.as_mib(), "measured_mib": peaks},
     )
 
 

@@ -8,6 +8,7 @@ out_of_date      finished stages whose inputs changed, and the mark on their rep
 continuation     which training may resume from which checkpoint
 locks            one process at a time on a run
 environment      versions, git commit, hardware
+memory           the memory that a stage plans with, and what is free
 disk_space       free bytes and inodes
 progress_bar     progress bars on stdout
 terminal_text    text without control characters

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..config import Train
 from ..models import StableDiffusion
 from ..models.lora.layers import activate_lora, active_lora, add_fake_score, add_lora, lora_layers
+from ..models.weights.quantization import quantize
 from .lora_cast import replace_lora_passes
 from .objectives import OBJECTIVES
 
@@ -62,6 +63,9 @@ def build_networks(base: StableDiffusion, config: Train) -> Networks:
         learned = list(unet.parameters())
     else:
         unet = base.denoiser(dtype)
+        if config.base_precision != "as_is":
+            # before the adapter, whose own weights stay in fp32
+            quantize(unet, config.base_precision)
         learned = add_lora(
             unet,
             rank=config.rank,
@@ -113,7 +117,13 @@ def choose_attention(unet: UNet2DConditionModel, dtype: torch.dtype, device: str
 def _is_plain(attention: Attention) -> bool:
     """Return True if an attention has nothing but projections, as all have in Stable Diffusion."""
     norms = (attention.group_norm, attention.spatial_norm, attention.norm_q, attention.norm_k)
-    others = (attention.residual_connection, attention.norm_cross, attention.to_out[1].p)
+    # joint attention has added projections, of the text's side
+    others = (
+        attention.residual_connection,
+        attention.norm_cross,
+        attention.to_out[1].p,
+        attention.added_kv_proj_dim,
+    )
     return norms == (None,) * 4 and not any(others) and attention.rescale_output_factor == 1
 
 

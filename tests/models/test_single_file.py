@@ -11,7 +11,13 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 from single_files import tiny_settings, write_single_file
 
-from nbs_lib.models import BaseError, StableDiffusion, StableDiffusionXL, find_base
+from nbs_lib.models import (
+    BaseError,
+    StableDiffusion,
+    StableDiffusion3,
+    StableDiffusionXL,
+    find_base,
+)
 from nbs_lib.models.checks.weight_shapes import build_without_weights
 from nbs_lib.models.loading import check_hub_access
 from nbs_lib.models.single_file import convert
@@ -34,6 +40,7 @@ else:
     train(Train(**options))
 """
 FAMILIES = {"sd1": StableDiffusion, "sd2": StableDiffusion, "sdxl": StableDiffusionXL}
+FLOWS = ("sd3", "sd35-medium", "sd35-large")
 SHIPPED = convert.SETTINGS
 # Published counts of parameters.
 PUBLISHED = {
@@ -45,6 +52,9 @@ PUBLISHED = {
     ("sdxl", "unet"): 2_567_463_684,
     ("sdxl", "text_encoder"): 123_060_480,
     ("sdxl", "text_encoder_2"): 694_659_840,
+    ("sd3", "transformer"): 2_028_328_000,
+    ("sd35-medium", "transformer"): 2_243_171_520,
+    ("sd35-large", "transformer"): 8_056_627_520,
 }
 
 
@@ -68,11 +78,11 @@ def test_the_shipped_settings_are_those_of_the_published_models(kind, part):
 def tiny_kinds(tmp_path_factory) -> dict[str, Path]:
     """A folder with random weights for each kind, in the shape of small settings."""
     place = tmp_path_factory.mktemp("kinds")
-    settings = tiny_settings(SHIPPED, place / "settings", FAMILIES)
-    for kind in FAMILIES:
+    settings = tiny_settings(SHIPPED, place / "settings", [*FAMILIES, *FLOWS])
+    for kind in [*FAMILIES, *FLOWS]:
         with torch.random.fork_rng():
             torch.manual_seed(1)
-            for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+            for part in ("unet", "transformer", "vae", "text_encoder", "text_encoder_2"):
                 if (settings / kind / part).is_dir():
                     cls = class_of(settings / kind, part)
                     values = settings_of(settings / kind, part)
@@ -81,7 +91,7 @@ def tiny_kinds(tmp_path_factory) -> dict[str, Path]:
                     else:
                         model = cls.from_config(values)
                     model.save_pretrained(place / kind / part)
-    return {"settings": settings, **{kind: place / kind for kind in FAMILIES}}
+    return {"settings": settings, **{kind: place / kind for kind in [*FAMILIES, *FLOWS]}}
 
 
 @pytest.fixture(params=FAMILIES)
@@ -106,7 +116,8 @@ def test_a_single_file_has_the_weights_of_its_folder(tiny_kinds, store, tmp_path
         expected = class_of(tiny_kinds["settings"] / kind, part).from_pretrained(
             tiny_kinds[kind] / part
         )
-        loaded = getattr(base, part)().state_dict()
+        model = base.denoiser() if part == "unet" else getattr(base, part)()
+        loaded = model.state_dict()
         assert loaded.keys() == expected.state_dict().keys()
         for name, weight in expected.state_dict().items():
             assert torch.equal(loaded[name], weight), name
@@ -114,6 +125,29 @@ def test_a_single_file_has_the_weights_of_its_folder(tiny_kinds, store, tmp_path
     assert type(pipe) is base.pipeline_class
     ids = base.tokenizer()("a photo of a cat").input_ids
     assert ids == [49406, 320, 1125, 539, 320, 2368, 49407], "CLIP's own"
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+def test_a_single_file_of_sd_3_is_a_folder_of_the_stock_pipeline(tiny_kinds, store, tmp_path, kind):
+    file = write_single_file(tiny_kinds[kind], kind, tmp_path / "flow.safetensors")
+    base = find_base(str(file))
+    folder = base.folder
+    assert type(base) is StableDiffusion3 and not base.has_t5
+    assert len([path for path in store.iterdir() if path.is_dir()]) == 1
+    assert (folder / "scheduler").is_dir() and not (folder / "text_encoder_3").exists()
+    for part in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+        cls = class_of(tiny_kinds["settings"] / kind, part)
+        expected = cls.from_pretrained(tiny_kinds[kind] / part).state_dict()
+        loaded = cls.from_pretrained(folder / part).state_dict()
+        assert loaded.keys() == expected.keys()
+        for name, weight in expected.items():
+            if part == "text_encoder" and name == "text_projection.weight":
+                weight = torch.eye(len(weight))
+            assert torch.equal(loaded[name], weight), name
+    # without a T5, as the stock pipeline has to be asked
+    pipe = DiffusionPipeline.from_pretrained(folder, **base.load_options)
+    assert type(pipe).__name__ == "StableDiffusion3Pipeline"
+    assert pipe.scheduler.config.shift == 3 and pipe.text_encoder_3 is None
 
 
 def test_a_file_is_converted_once_for_each_state_and_alike(tiny_kinds, store, tmp_path, capsys):
@@ -187,7 +221,7 @@ def test_the_prediction_comes_from_names_metadata_or_the_weights(tiny_kinds, sto
         ("model.diffusion_model.out.2", {}, "unet is not that of SD 1.x .*weights are missing"),
         ("", {"control_model.x": 1}, "is a ControlNet"),
         ("", {"lora_unet_down.alpha": 1}, "is a LoRA"),
-        ("", {"model.diffusion_model.joint_blocks.0.x": 1}, "is a Stable Diffusion 3"),
+        ("", {"model.diffusion_model.double_blocks.0.x": 1}, "is a FLUX"),
         ("", {"conditioner.embedders.0.model.x": 1}, "is an SDXL refiner"),
         ("", {"edm_mean": 1}, "noise levels of EDM"),
         ("", {"model.diffusion_model.input_blocks.0.0.weight": 9}, "9 channels.* of a mask"),
@@ -213,6 +247,9 @@ def test_quantised_and_damaged_files_are_refused(tiny_kinds, store, tmp_path):
     name = "model.diffusion_model.out.2.weight"
     save_file(load_file(file) | {name: torch.zeros(4).to(torch.float8_e4m3fn)}, file)
     with pytest.raises(BaseError, match="unet has weights of type F8_E4M3"):
+        find_base(str(file))
+    save_file({f"x.{number}": torch.zeros(1) for number in range(10_001)}, file)
+    with pytest.raises(BaseError, match="has 10001 weights, allowed are 10000"):
         find_base(str(file))
     file.write_bytes(b"weights")
     with pytest.raises(BaseError, match="cannot be read"):

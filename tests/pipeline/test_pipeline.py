@@ -201,6 +201,8 @@ def test_second_host_only_joins_the_stages_it_is_given(pages, monkeypatch, stage
     hosts = [f"{stage}.{name}={value}" for stage in stages for name, value in address.items()]
     assert run_recipe("demo", hosts, "twö hosts", say=lines.append) is None
     folder = run_folder("twö hosts")
+    # on a busy machine there are lines about the progress between them
+    lines = [line for line in lines if not line.startswith(" ")]
     assert lines == [f"host 1: {stage}, with host 0, which keeps the record" for stage in stages]
     names = {"prepare": "1_prepare-host1.ipynb", "train": "2_train-host1.ipynb"}
     assert sorted(path.name for path in folder.glob("*.ipynb")) == [names[each] for each in stages]

@@ -58,7 +58,6 @@ def step(student: Student, rows: int = 2) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     "options",
     [
-        {"mixed_precision": "fp32"},
         {"mixed_precision": "bf16"},
         {"mixed_precision": "fp32", "gradient_checkpointing": True, "compile": "whole"},
     ],

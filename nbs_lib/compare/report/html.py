@@ -14,8 +14,9 @@ from ...files import write_atomic
 from ...images.html import data_url, inline, template_environment
 from ...run.record import read_metrics
 from ...run.run import Run
+from .descriptions import describe_contender, describe_precision
 from .snippet import short_example, usage_example
-from .summary import ALT, describe_contender, describe_precision, pictures_measured
+from .summary import ALT, pictures_measured
 
 HERE = Path(__file__).parent
 PAIRS = (("unguided", "tuned"), ("guided", "tuned"))  # the left and the right picture of a slider

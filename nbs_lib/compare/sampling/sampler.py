@@ -152,9 +152,7 @@ class Sampler:
         return [slice(start, start + size) for start in range(0, count, size)]
 
     def _pixels(self, settings):
-        """Return the pixels of a picture."""
-        side = self.resolution or self.sizes.trained
-        return math.prod(settings.size or (side, side))
+        return math.prod(settings.size or (self.resolution or self.sizes.trained,) * 2)
 
     def _warm_up(self, pipe, settings, prompts, seeds, on_step):
         """Sample a step once for each denoiser and batch size: a first pass is slower."""

@@ -35,6 +35,12 @@ class Train(Optimizing):
         "Auto is the fastest that the machine has, fp16 needs a GPU. "
         "It is that of the passes and the frozen weights; trained weights are fp32.",
     )
+    base_precision: Literal["as_is", "int8", "fp8", "nf4"] = memory(
+        "as_is",
+        "Storage of the frozen weights: as_is, int8, fp8 or nf4. "
+        "Int8 and fp8 take a byte for each, nf4 little more than half; passes restore them. "
+        "It is for lora and rslora, and not for ZeRO 3.",
+    )
     allow_tf32: bool = memory(
         False, "Rounding of fp32 products and convolutions on a GPU to TF32, which is faster."
     )
@@ -156,6 +162,7 @@ class Train(Optimizing):
     def __post_init__(self):
         super().__post_init__()
         self._check_deepspeed()
+        self._check_base_precision()
         self._check_early_stopping()
         check_hosts(self)
         # the hosts' free memory differs, and all of them need one batch size
@@ -190,6 +197,15 @@ class Train(Optimizing):
         if self.objective in ("consistency", "distribution"):
             allowed = f"0, if the objective is {self.objective}"
             reject("early_stopping_patience", self.early_stopping_patience, allowed)
+
+    def _check_base_precision(self):
+        if self.base_precision == "as_is":
+            return
+        # dora reads the norms of the frozen weights themselves, full trains them
+        if self.method not in ("lora", "rslora"):
+            reject("base_precision", self.base_precision, f"as_is with method {self.method}")
+        if self.deepspeed and self.zero_stage == 3:
+            reject("zero_stage", 3, f"0, 1 or 2 with base_precision {self.base_precision}")
 
     def _check_deepspeed(self):
         sharded = self.deepspeed and self.zero_stage

@@ -29,6 +29,7 @@ from .kinds import Kind, dtype_of, kind_of, schedule_settings
 STORE = ROOT / "outputs" / "bases"
 SETTINGS = Path(__file__).parent / "configs"
 MERGES = Path(__file__).with_name("merges.txt")
+MAX_STEM = 40  # characters
 SPECIAL_TOKENS = ("<|startoftext|>", "<|endoftext|>")
 
 
@@ -44,7 +45,8 @@ def converted(name: str, path: Path) -> Path:
     except FileError as failure:
         raise BaseError(f"base {name!r} cannot be read: {failure}") from None
     kind = kind_of(name, header)
-    folder = STORE / f"{path.stem}-{_state(path, kind)[:12]}"
+    # a name of 255 bytes would leave no room for what is added to it
+    folder = STORE / f"{path.stem[:MAX_STEM]}-{_state(path, kind)[:12]}"
     STORE.mkdir(parents=True, exist_ok=True)
     # processes that start together would all convert it
     with (STORE / ".lock").open("a") as lock:
@@ -72,8 +74,8 @@ def _convert_weights(name: str, path: Path, kind: Kind, weights: dict, folder: P
     classes = json.loads((SETTINGS / kind.config / INDEX).read_text("utf-8"))
     # mapped: a weight is read when its component is written
     checkpoint = load_file(path)
-    for part in kind.parts:
-        dtype = dtype_of(name, weights, part)
+    for part in kind.prefixes:
+        dtype = dtype_of(name, weights, kind, part)
         library, class_name = classes[part]
         cls = getattr({"diffusers": diffusers, "transformers": transformers}[library], class_name)
         try:
@@ -98,6 +100,8 @@ def _load(
     }
     if part.startswith("text_encoder"):
         return create_diffusers_clip_model_from_ldm(cls, checkpoint, **options)
+    # a copy, because some conversions take the names away that they have read
+    checkpoint = dict(checkpoint)
     # the hub's own folders have these weights, too, where a file has both
     ema = {"extract_ema": True} if part == "unet" else {}
     return cls.from_single_file(checkpoint, **options, **ema)
@@ -126,7 +130,7 @@ def _write_settings(kind: Kind, schedule: dict[str, Any], folder: Path):
     source = SETTINGS / kind.config
     shutil.copyfile(source / INDEX, folder / INDEX)
     for part in sorted(path.name for path in source.iterdir() if path.is_dir()):
-        if part in kind.parts:
+        if part in kind.prefixes:
             continue
         settings = json.loads((source / part / CONFIGS[part]).read_text("utf-8"))
         if part == "scheduler":

@@ -10,20 +10,13 @@ from ..checks.headers import FLOATS, Header, Weights
 from ..components import BaseError
 from ..consistency import extra_channels
 
-UNET = "model.diffusion_model."
-FIRST_LAYER = f"{UNET}input_blocks.0.0.weight"
-# Beginnings of the names of each component's weights.
-PREFIXES = {
-    "unet": (UNET,),
-    "vae": ("first_stage_model.",),
-    "text_encoder": (
-        "cond_stage_model.transformer.",
-        "cond_stage_model.model.",
-        "conditioner.embedders.0.transformer.",
-    ),
-    "text_encoder_2": ("conditioner.embedders.1.model.",),
-}
-LATENT_CHANNELS = 4
+DENOISER = "model.diffusion_model."
+VAE = ("first_stage_model.",)
+CLIP_L = ("cond_stage_model.transformer.",)
+OPEN_CLIP = ("cond_stage_model.model.",)
+XL_CLIP_L = ("conditioner.embedders.0.transformer.",)
+XL_OPEN_CLIP = ("conditioner.embedders.1.model.",)
+MAX_WEIGHTS = 10_000
 # Names that ComfyUI writes beside the weights of an SDXL that predicts v, or with noise of EDM.
 V_PREDICTION = "v_pred"
 ZERO_SNR = "ztsnr"
@@ -32,7 +25,7 @@ EDM = ("edm_mean", "edm_std", "edm_vpred.sigma_max")
 METADATA = ("modelspec.prediction_type", "modelspec.predict_key")
 # In SD 2.x the last block of a UNet that predicts v has larger biases than one that predicts the
 # noise. Source: ComfyUI, comfy/supported_models.py, SD20.model_type.
-PROBE = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+PROBE = f"{DENOISER}output_blocks.11.1.transformer_blocks.0.norm1.bias"
 LEAST_V_DEVIATION = 0.09
 
 
@@ -41,27 +34,42 @@ class Kind(NamedTuple):
 
     title: for errors
     config: the folder of its settings in `configs/`
-    parts: its components with weights
+    prefixes: beginnings of the names of each component's weights
+    first_layer: of the denoiser, which reads the latents
+    channels: of the latents
     """
 
     title: str
     config: str
-    parts: tuple[str, ...]
+    prefixes: dict[str, tuple[str, ...]]
+    first_layer: str = f"{DENOISER}input_blocks.0.0.weight"
+    channels: int = 4
 
 
-ONE_TEXT_ENCODER = ("unet", "vae", "text_encoder")
-SD1 = Kind("SD 1.x", "sd1", ONE_TEXT_ENCODER)
-SD2 = Kind("SD 2.x", "sd2", ONE_TEXT_ENCODER)
-SDXL = Kind("SDXL", "sdxl", (*ONE_TEXT_ENCODER, "text_encoder_2"))
-ALLOWED = "allowed is a whole SD 1.x, SD 2.x or SDXL in one safetensors file"
+UNET_AND_VAE = {"unet": (DENOISER,), "vae": VAE}
+SD1 = Kind("SD 1.x", "sd1", UNET_AND_VAE | {"text_encoder": CLIP_L})
+SD2 = Kind("SD 2.x", "sd2", UNET_AND_VAE | {"text_encoder": OPEN_CLIP})
+SDXL = Kind(
+    "SDXL", "sdxl", UNET_AND_VAE | {"text_encoder": XL_CLIP_L, "text_encoder_2": XL_OPEN_CLIP}
+)
+SD3_PARTS = {
+    "transformer": (DENOISER,),
+    "vae": VAE,
+    "text_encoder": ("text_encoders.clip_l.transformer.",),
+    "text_encoder_2": ("text_encoders.clip_g.transformer.",),
+}
+X_EMBEDDER = f"{DENOISER}x_embedder.proj.weight"
+SD3 = Kind("SD 3", "sd3", SD3_PARTS, X_EMBEDDER, channels=16)
+SD35_MEDIUM = Kind("SD 3.5 medium", "sd35-medium", SD3_PARTS, X_EMBEDDER, channels=16)
+SD35_LARGE = Kind("SD 3.5 large", "sd35-large", SD3_PARTS, X_EMBEDDER, channels=16)
+ALLOWED = "allowed is a whole SD 1.x, SD 2.x, SDXL or SD 3 in one safetensors file"
 # Beginnings of names that only another kind of file has, and what that file is.
 OTHERS = {
     "lora_": "a LoRA",
     "transformer.": "a LoRA or a transformer alone",
     "unet.": "a LoRA",
     "control_model.": "a ControlNet",
-    f"{UNET}joint_blocks.": "a Stable Diffusion 3",
-    f"{UNET}double_blocks.": "a FLUX",
+    f"{DENOISER}double_blocks.": "a FLUX",
     "conditioner.embedders.0.model.": "an SDXL refiner",
 }
 
@@ -69,42 +77,54 @@ OTHERS = {
 def kind_of(name: str, header: Header) -> Kind:
     """Return the kind of a checkpoint. name: of the base, for errors. Errors: BaseError."""
     weights = header.weights
+    # real ones have 3,000; conversions look through all names for each block
+    if len(weights) > MAX_WEIGHTS:
+        raise BaseError(
+            f"base {name!r} has {len(weights)} weights, allowed are {MAX_WEIGHTS}; {ALLOWED}"
+        )
     for prefix, title in OTHERS.items():
         if _any_begins(weights, (prefix,)):
             raise BaseError(f"base {name!r} is {title}; {ALLOWED}")
     if any(edm in weights for edm in EDM):
         raise BaseError(f"base {name!r} has the noise levels of EDM, not DDPM's; {ALLOWED}")
-    kind = SD1
-    if _any_begins(weights, PREFIXES["text_encoder_2"]):
-        kind = SDXL
-    elif _any_begins(weights, ("cond_stage_model.model.",)):
-        kind = SD2
-    missing = [part for part in kind.parts if not _any_begins(weights, PREFIXES[part])]
-    if missing or FIRST_LAYER not in weights:
-        parts = ", ".join(missing or ["unet"])
+    kind = _by_names(weights)
+    missing = [part for part, names in kind.prefixes.items() if not _any_begins(weights, names)]
+    if missing or kind.first_layer not in weights:
+        parts = ", ".join(missing or ["first layer"])
         raise BaseError(f"base {name!r} is no whole checkpoint, it lacks its {parts}; {ALLOWED}")
-    _check_channels(name, weights[FIRST_LAYER][0])
+    _check_channels(name, weights[kind.first_layer][0], kind.channels)
     return kind
+
+
+def _by_names(weights: Weights) -> Kind:
+    if _any_begins(weights, (f"{DENOISER}joint_blocks.",)):
+        # 3.5 normalises queries and keys, and its medium size attends twice
+        if any(".x_block.attn2." in weight for weight in weights):
+            return SD35_MEDIUM
+        return SD35_LARGE if any(".attn.ln_q." in weight for weight in weights) else SD3
+    if _any_begins(weights, XL_OPEN_CLIP):
+        return SDXL
+    return SD2 if _any_begins(weights, OPEN_CLIP) else SD1
 
 
 def _any_begins(weights: Weights, prefixes: tuple[str, ...]) -> bool:
     return any(weight.startswith(prefixes) for weight in weights)
 
 
-def _check_channels(name: str, shape: tuple[int, ...]):
+def _check_channels(name: str, shape: tuple[int, ...], latents: int):
     channels = shape[1] if len(shape) == 4 else 0
-    if channels > LATENT_CHANNELS:
-        reason = extra_channels(channels, LATENT_CHANNELS)
+    if channels > latents:
+        reason = extra_channels(channels, latents)
         raise BaseError(f"base {name!r} cannot be used: {reason}")
 
 
-def dtype_of(name: str, weights: Weights, part: str) -> torch.dtype:
+def dtype_of(name: str, weights: Weights, kind: Kind, part: str) -> torch.dtype:
     """Return the widest type that a component's weights have. Errors: BaseError."""
     types = {
-        kind
-        for weight, (shape, kind) in weights.items()
+        stored
+        for weight, (shape, stored) in weights.items()
         # old text encoders have a buffer of integers
-        if weight.startswith(PREFIXES[part]) and not weight.endswith("position_ids")
+        if weight.startswith(kind.prefixes[part]) and not weight.endswith("position_ids")
     }
     if not types <= set(FLOATS):
         others = ", ".join(sorted(types - set(FLOATS)))
@@ -119,7 +139,8 @@ def dtype_of(name: str, weights: Weights, part: str) -> torch.dtype:
 
 def schedule_settings(kind: Kind, path: Path, header: Header) -> dict[str, Any]:
     """Return the settings of the noise schedule that differ from the kind's own."""
-    if not _predicts_v(kind, path, header):
+    # a flow has one prediction
+    if "transformer" in kind.prefixes or not _predicts_v(kind, path, header):
         return {}
     settings: dict[str, Any] = {"prediction_type": "v_prediction"}
     if ZERO_SNR in header.weights:

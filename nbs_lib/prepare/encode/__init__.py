@@ -4,6 +4,7 @@ ingest          one pass over the sources: read, decode, filter, hand on
 chunks          the parts in which a source is read
 workers         the pool of worker processes, as the main process sees it
 worker_process  the side of a worker
+memory          what the workers need, planned and measured
 encoder         images to latents, captions to embeddings
 teacher_cache   the teacher's predictions
 shard_writer    the examples and their shards

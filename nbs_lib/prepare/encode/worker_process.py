@@ -5,7 +5,9 @@ picture travels between processes.
 """
 
 import ctypes
+import gc
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -29,7 +31,7 @@ from .teacher_cache import TeacherCache
 
 
 class WorkerError(RuntimeError):
-    """A worker process that ended too early."""
+    """A worker process that ended too early, or has not the memory to start."""
 
 
 class Worker:
@@ -94,6 +96,24 @@ class Worker:
             encoder = self.encoder
             self.teacher = TeacherCache(encoder.base, encoder.device, unconditional, config)
         self.teacher.write(*arguments)
+
+    def release_text_encoders(self):
+        """Free the text encoders: a large one would leave no room for the teacher."""
+        # some workers got no captions
+        self.encoder.__dict__.pop("text_encoders", None)
+        gc.collect()
+        # the C library keeps freed memory, see `keep_freed_memory`, until it is asked
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
+        if self.encoder.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def peak_memory(self) -> int:
+        """Return the bytes of this process at its peak so far, on its GPU or in memory."""
+        if self.encoder.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.encoder.device)
+        # in KiB, on Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def serve(pipe: Connection, base: StableDiffusion, number: int, cuda: bool, batch_size: int):

@@ -12,14 +12,14 @@ from torch.utils._pytree import tree_map_only
 class Rollout(NamedTuple):
     """The sampling trajectories of a batch of n rows, each row a step of one of m trajectories.
 
-    steps: of the sampling.
+    times: timesteps [steps] of the sampling.
     first: number of the first row of each trajectory [m].
     trajectory: of each row [n], 0 to m - 1.
     position: step of each row in its trajectory [n], 0 to steps - 1.
     noise: that the answer of each row is noised with [n, c, h, w].
     """
 
-    steps: int
+    times: Tensor
     first: Tensor
     trajectory: Tensor
     position: Tensor

@@ -54,5 +54,5 @@ def rollout_fields(draws: Draws, config: Train) -> dict:
     t = lowest + draws.t * (highest - lowest + 1) // N_TIMESTEPS
     _, trajectory = draws.trajectory.unique_consecutive(return_inverse=True)
     first = torch.searchsorted(trajectory, torch.arange(int(trajectory[-1]) + 1))
-    rollout = Rollout(draws.steps, first, trajectory, draws.position, draws.renoise)
+    rollout = Rollout(times, first, trajectory, draws.position, draws.renoise)
     return {"t": t, "noise": draws.noise, "rollout": rollout}

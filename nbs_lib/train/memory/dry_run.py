@@ -24,13 +24,13 @@ from ...launch.side_process import call_in_process
 from ...models import NoiseSchedule, StableDiffusion, find_base
 from ...models.components import WEIGHTS, weight_files
 from ...models.lora.layers import lora_layers
+from ...models.weights.fake_tensors import LiveMemoryTracker, fake_model, norms_in_fp32, to_fake
 from ..data.batch import Batch
 from ..data.dataset import Examples
 from ..networks import DTYPES, Networks, build_networks, choose_attention
 from ..objectives import OBJECTIVES
 from ..student import Student
 from ..validation import CHUNK_SIZE, image_count, same_shape_held_out
-from .fake_tensors import LiveMemoryTracker, fake_model, norms_in_fp32, to_fake
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,21 @@ the larger one counts. Forked processes share the pages of the libraries.
 """
 
 import resource
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import psutil
-import pynvml
 import torch
 
 from ...config import Train
 from ...launch.errors import LaunchError
 from ...launch.preflight import process_count
-from ..monitor.hardware import gpu_handles
+from ...run.memory import MIB, PEAK, MemoryPlan, available_bytes, free_gpu_bytes, gpu_handles
 from ..zero import BUCKET_SIZE, MAX_LIVE_WEIGHTS
 from .dry_run import DryRunSizes, dry_run
+from .savings import memory_savers
 
 FP32 = 4  # bytes
 BF16 = 2  # bytes
-MIB = 2**20  # bytes
 # The next four are measured on a CPU, see `make bench-machines`.
 # Bytes of DeepSpeed's engine, or of a plain one, and of its connections before the first step.
 ENGINE = {True: 45 * MIB, False: 10 * MIB}
@@ -33,64 +31,8 @@ RETAINED = 0.85
 PARTITIONING = 75 * MIB
 # Numbers that an optimizer keeps for each trained weight.
 STATES = {"adamw": 2, "prodigy": 4}
-# The folder in which the system says how much memory a container may use.
-CGROUP = Path("/sys/fs/cgroup")
 VERIFICATION = "checks at the end"
-PEAK = "a process at its peak"
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """The memory of a training, in bytes.
-
-    parts: of a process, those that stay.
-    passing: of a process, those that come and go; the largest counts.
-    processes: that share the room.
-    room: free memory of this host, or of each GPU.
-    shared: that the processes have in common.
-    """
-
-    parts: dict[str, int]
-    passing: dict[str, int]
-    processes: int
-    room: int
-    shared: int
-
-    @property
-    def peak(self) -> int:
-        """Return the bytes of one process at its peak."""
-        return sum(self.parts.values()) + max(self.passing.values())
-
-    @property
-    def needed(self) -> int:
-        """Return the bytes that have to fit into the room."""
-        # forked processes share these pages, until one of them writes
-        return self.shared + self.processes * (self.peak - self.shared)
-
-    @property
-    def fits(self) -> bool:
-        """Return True if the training has the memory it needs."""
-        return self.needed <= self.room
-
-    @property
-    def largest(self) -> str:
-        """Return the name of the largest part."""
-        sizes = self.parts | self.passing
-        return max(sizes, key=sizes.get)
-
-    def __str__(self) -> str:
-        """Return a table in MiB."""
-        several = ""
-        if self.processes > 1:
-            several = f"; {self.processes} processes need {self.needed / MIB:.0f} MiB"
-        title = f"memory planned for a process, MiB{several} of {self.room / MIB:.0f} that are free"
-        rows = [f"  {name:<22}{size:>10.1f}" for name, size in self.as_mib().items() if size]
-        return "\n".join([title, *rows])
-
-    def as_mib(self) -> dict[str, float]:
-        """Return the MiB of every part, and of a process at its peak."""
-        sizes = self.parts | self.passing | {PEAK: self.peak}
-        return {name: round(size / MIB, 1) for name, size in sizes.items()}
+LOADING = "weights to be packed"
 
 
 def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
@@ -110,10 +52,10 @@ def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
     # the room is the GPU's, and these are in the machine's memory
     for name in ("libraries", "engine", "examples", *(["optimizer"] if config.offload else [])):
         del parts[name]
-    # the adapter is verified on the CPU
+    # the adapter is verified on the CPU, where the weights were packed, too
     del passing[VERIFICATION]
-    room = min(pynvml.nvmlDeviceGetMemoryInfo(gpu).free for gpu in gpus)
-    return MemoryPlan(parts, passing, processes=1, room=room, shared=0)
+    passing.pop(LOADING, None)
+    return MemoryPlan(parts, passing, processes=1, room=free_gpu_bytes(gpus), shared=0)
 
 
 def estimate_bytes(
@@ -164,25 +106,17 @@ def estimate_bytes(
         "pictures": sizes.decoding,
         VERIFICATION: max(0, verification),
     }
+    if config.base_precision != "as_is":
+        # they are packed layer by layer, so what is read is there at first
+        passing[LOADING] = max(0, weight_size * sizes.unet - sizes.frozen)
     return parts, passing
 
 
 def verifies_in_bf16(config: Train) -> bool:
     """Return True if the adapter is verified on a base in bf16."""
     # as the training had it, or the verification would set the peak; DoRA reads the weights in fp32
-    return config.mixed_precision == "bf16" and config.method not in ("full", "dora")
-
-
-def available_bytes() -> int:
-    """Return the free memory of this machine, as far as this process may use it."""
-    available = psutil.virtual_memory().available
-    try:
-        limit = (CGROUP / "memory.max").read_text().strip()
-        used = (CGROUP / "memory.current").read_text().strip()
-        return available if limit == "max" else min(available, int(limit) - int(used))
-    except (OSError, ValueError):
-        # no container, or one of another kind
-        return available
+    small = config.mixed_precision == "bf16" or config.base_precision != "as_is"
+    return small and config.method not in ("full", "dora")
 
 
 def check_fits(plan: MemoryPlan, config: Train, cache: Path):
@@ -203,35 +137,16 @@ def check_fits(plan: MemoryPlan, config: Train, cache: Path):
 def _suggestion(plan: MemoryPlan, config: Train, cache: Path) -> str:
     """Return the first changes that make a training fit, each added to those before it."""
     settings = []
-    for change in _memory_savers(config, plan.processes):
+    for change in memory_savers(config, plan.processes):
         config = replace(config, **change)
         settings += [f"{name} = {value}" for name, value in change.items()]
         smaller = plan_memory(config, cache, process_count(config))
         if smaller.fits:
             return f"give {', '.join(settings)}, which needs {smaller.needed / MIB:.0f} MiB"
     return (
-        "no change of batch_size, mixed_precision, gradient_checkpointing or num_processes makes "
-        "it fit; take a smaller base"
+        "no change of batch_size, mixed_precision, gradient_checkpointing, base_precision or "
+        "num_processes makes it fit; take a smaller base"
     )
-
-
-def _memory_savers(config: Train, processes: int) -> list[dict]:
-    """Return changes of parameters that save memory, the least costly first."""
-    changes: list[dict] = []
-    if not config.gradient_checkpointing:
-        changes.append({"gradient_checkpointing": True})
-    if config.mixed_precision == "fp32":
-        changes.append({"mixed_precision": "bf16"})
-    if config.batch_size > 1:
-        # the same batches in more passes, so the training is the same
-        passes = config.batch_size * config.gradient_accumulation_steps
-        changes.append({"batch_size": 1, "gradient_accumulation_steps": passes})
-    divisible = config.optimizer == "adamw" and config.mixed_precision != "fp16"
-    if config.deepspeed and config.method == "full" and divisible:
-        changes += [{"zero_stage": 3}, {"offload": True}]
-    if processes > 1:
-        changes.append({"num_processes": 1})
-    return changes
 
 
 def describe_peaks(planned_mib: dict[str, float] | None, measured_mib: list[float]) -> str:

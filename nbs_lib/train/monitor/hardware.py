@@ -11,14 +11,13 @@ gpus: those that CUDA may use, in its order, if there is a driver. A number that
     give, as for a part of a GPU, is left out.
 """
 
-import os
 from contextlib import suppress
 from typing import Any
 
 import psutil
 import pynvml
 
-MIB = 2**20
+from ...run.memory import MIB, gpu_handles
 
 
 class HardwareSampler:
@@ -51,30 +50,6 @@ class HardwareSampler:
         if self.gpus:
             sample["gpus"] = [gpu_use(gpu) for gpu in self.gpus]
         return sample
-
-
-def gpu_handles() -> list:
-    """Return NVML's handles of the GPUs that CUDA may use.
-
-    That is [] without a driver, or if it does not know one of them.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    try:
-        pynvml.nvmlInit()
-        if visible is None:
-            return [_gpu_handle(str(index)) for index in range(pynvml.nvmlDeviceGetCount())]
-        # indices or UUIDs, as CUDA takes them
-        names = [name.strip() for name in visible.split(",")]
-        return [_gpu_handle(name) for name in names if name]
-    except pynvml.NVMLError:
-        return []
-
-
-def _gpu_handle(name: str) -> Any:
-    """Return the handle of a GPU by its index or its UUID."""
-    if name.isdigit():
-        return pynvml.nvmlDeviceGetHandleByIndex(int(name))
-    return pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
 def gpu_use(gpu: Any) -> dict[str, float]:

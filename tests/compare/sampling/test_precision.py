@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbs_lib.compare.report.summary import describe_precision
+from nbs_lib.compare.report.descriptions import describe_precision
 from nbs_lib.compare.sampling import sampler as sampler_module
 from nbs_lib.compare.sampling.precision import in_precision
 from nbs_lib.compare.sampling.sample_cache import provenance

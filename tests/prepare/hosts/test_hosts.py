@@ -17,7 +17,7 @@ from nbs_lib.run.run import Run
 pytestmark = pytest.mark.slow
 
 TEACHER = {"max_examples": 300, "teacher_cache": "data", "teacher_samples": 1}
-MANY = {"max_examples": 2500}  # in twenty shards
+MANY = {"max_examples": 1500}  # in twelve shards
 
 
 @pytest.fixture
@@ -73,10 +73,11 @@ def test_two_hosts_make_the_cache_of_one(config, start, start_training):
     assert two.stage_record("prepare")["reused"]
 
 
-@pytest.fixture
-def many(config) -> Cache:
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Cache:
     """The cache of MANY, made by one host in a project of its own."""
-    return prepare(config("one", **MANY)).cache
+    folder = tmp_path_factory.mktemp("one") / "outputs" / "run"
+    return prepare(Prepare(run=str(folder), **MANY)).cache
 
 
 def wait_for_shards(run: Run, host: Any, cache: Cache, hosts: int):

@@ -54,7 +54,8 @@ def test_it_is_said_with_the_learning_rate_and_kept_for_a_resumed_training(
 ):
     planned(room=200, examples=1000)
     run = Run(tmp_path / "run")
-    config = Train(str(run.folder), batch_size=0, mixed_precision="fp32", learning_rate=0.003)
+    options = {"num_processes": 1, "mixed_precision": "fp32", "learning_rate": 0.003}
+    config = Train(str(run.folder), batch_size=0, **options)
     assert _resolve(config, run) == replace(config, batch_size=8)
     assert "batch_size: 8, the largest" in (said := capsys.readouterr().out)
     assert "learning_rate stays 0.003" in said

@@ -11,6 +11,7 @@ from nbs_lib.files import ROOT
 from nbs_lib.launch.errors import LaunchError
 from nbs_lib.models import find_base
 from nbs_lib.prepare import prepare
+from nbs_lib.run import memory
 from nbs_lib.run.run import Run
 from nbs_lib.train.memory import estimate
 from nbs_lib.train.memory.dry_run import DryRunSizes, dry_run
@@ -165,7 +166,7 @@ def test_a_fake_score_is_trained_and_not_averaged(prepared):
 
 
 def test_available_memory_of_the_machine_or_its_container(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert abs(estimate.available_bytes() - psutil.virtual_memory().available) < 2**30
     (tmp_path / "memory.max").write_text("5000000\n")
     (tmp_path / "memory.current").write_text("2000000\n")

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import CLIPModel
 
-from .components import BaseError, no_progress_bar, weights_not_finite
-from .loading import EMBEDDED
+from ..components import BaseError, no_progress_bar, weights_not_finite
+from ..loading import EMBEDDED
 
 
 def embedded_clip() -> CLIPModel:

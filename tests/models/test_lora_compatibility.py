@@ -1,4 +1,4 @@
-"""Which layers other programs load, held against their own maps of keys."""
+"""The layers that other programs load, held against their own maps of keys."""
 
 import json
 from collections.abc import Iterator

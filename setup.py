@@ -1,4 +1,4 @@
-"""The part of the build that pyproject.toml cannot say: a wheel brings the notebooks and the tested versions as well."""
+"""The part of the build that pyproject.toml cannot say: a wheel brings notebooks and versions."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The cost of a training step with and without DeepSpeed's engine, compiled, and at another commit.
+"""The cost of a training step with and without DeepSpeed, compiled, and at another commit.
 
     python benchmarks/steps.py                    # or: make bench-steps
     python benchmarks/steps.py --before 1002a5e   # with the eager steps of a commit beside them

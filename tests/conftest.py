@@ -179,6 +179,7 @@ class Kernel:
     SOURCE = """
 import ctypes, os, warnings
 from nbs_lib.config import Prepare
+os.environ.update(environment)
 os.setsid()
 file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(file, 1), os.dup2(file, 2)
@@ -214,6 +215,8 @@ stage(config)
         variables = {
             "config": config,
             "output": self._file.name,
+            # the fork server's own are those of the moment when it was started
+            "environment": dict(os.environ),
             "network": network,
             "gpus": gpus,
             "__name__": "kernel",

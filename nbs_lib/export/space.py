@@ -26,6 +26,7 @@ from ..models.sampling_recipe import (
     holds_guidance,
     sampling_recipe,
     scheduler_options,
+    step_options,
     usage_text,
 )
 from ..models.stable_diffusion_3 import EULER
@@ -106,6 +107,10 @@ def app_settings(facts: dict) -> dict:
     recipe = sampling_recipe(facts)
     compared = facts["compared"] or {}
     held = holds_guidance(facts)
+    # {} for an adapter that is sampled in as many steps as its base
+    steps = {}
+    if recipe["steps"]:
+        steps = step_options(recipe["scheduler"], recipe["timestep_spacing"], recipe["steps"])
     # the page begins where the adapter was trained
     w = facts["w_train"]
     return {
@@ -114,6 +119,8 @@ def app_settings(facts: dict) -> dict:
         f"equal noise. The adapter: {usage_text(facts)}.",
         "base": base,
         "revision": revision,
+        # parts that the adapter was trained without, such as the T5 of SD 3
+        "base_options": facts.get("base_options", {}),
         "negative": facts.get("negative", ""),
         "resolution": facts.get("resolution"),
         # that of a comparison's base contenders
@@ -130,7 +137,7 @@ def app_settings(facts: dict) -> dict:
             "scheduler_options": scheduler_options(recipe),
             "guidance_scale": recipe["guidance_scale"],
             "holds_guidance": held,
-            "steps": recipe["steps"],
+            "step_options": steps,
         },
     }
 

@@ -127,7 +127,7 @@ def test_both_pictures_are_those_of_the_run(page, run):
         drawn = picture(page, number)
         assert np.abs(drawn.astype(int) - expected.astype(int)).max() <= 1, name
         cost = page.get_by_label(("Base costs", "Tuned costs")[number]).input_value()
-        assert cost.startswith(f"{passes} UNet passes, ")
+        assert cost.startswith(f"{passes} passes, ")
     screenshot(page, "space")
 
 

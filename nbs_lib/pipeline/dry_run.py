@@ -160,9 +160,14 @@ def _plan_memory(config: Train, cache: Path) -> dict[str, str]:
 
 def _plan_preparation(config: Prepare, base: Any) -> str:
     """Return the memory of a preparation. Errors: WorkerError if this machine has too little."""
+    from ..models.checks.headers import first_line
     from ..prepare.encode.memory import check_fits, plan_memory
 
-    plan = plan_memory(config, base)
+    try:
+        plan = plan_memory(config, base)
+    except Exception as failure:
+        # a plan that cannot be made forbids no preparation
+        return f"it could not be planned: {first_line(failure)}"
     check_fits(plan, config, base)
     return _describe_plan(plan)
 

@@ -86,6 +86,8 @@ def encode_share(store: Path, base: StableDiffusion, config: Prepare, hosts: Hos
     if hosts.share(lambda: None):
         # host 0 has found the cache
         return
+    # This host may have less memory than host 0.
+    checked_plan(config, base)
     part = _part(store, request_hash(config, base))
     # The tables are those of host 0, which alone are kept.
     tables = part / f"host-{hosts.rank}"

@@ -78,12 +78,12 @@ def _estimate(
     parts = {"VAE": sizes["vae"], "pictures": 0 if gpu else chunks}
     # both are used in turns, and what one has freed the other takes
     activations = max(
-        _of_pictures(config, base, networks["vae"], mode),
-        _of_texts(config, base, [networks[part] for part in encoders], mode),
+        _picture_activations(config, base, networks["vae"], mode),
+        _text_activations(config, base, [networks[part] for part in encoders], mode),
     )
     passing = {"encoding": sum(sizes[part] for part in encoders) + activations}
     if base.denoiser_part in networks:
-        passing["teacher"] = sizes[base.denoiser_part] + _of_teacher(
+        passing["teacher"] = sizes[base.denoiser_part] + _teacher_activations(
             config, base, networks[base.denoiser_part], mode
         )
     return parts, passing
@@ -123,7 +123,7 @@ def _peak(mode: FakeTensorMode, networks: list[torch.nn.Module], function: Calla
     return tracker.peak
 
 
-def _of_pictures(
+def _picture_activations(
     config: Prepare, base: StableDiffusion, vae: torch.nn.Module, mode: FakeTensorMode
 ) -> int:
     side = config.resolution
@@ -131,7 +131,7 @@ def _of_pictures(
     return _peak(mode, [vae], lambda: base.encode(vae, pixels))
 
 
-def _of_texts(
+def _text_activations(
     config: Prepare, base: StableDiffusion, encoders: list[torch.nn.Module], mode: FakeTensorMode
 ) -> int:
     tokenizers = [part for part in base.text_parts if part.startswith("tokenizer")]
@@ -140,13 +140,13 @@ def _of_texts(
     return _rows(config) * _peak(mode, encoders, lambda: base.encode_prompt(["a"], pairs))
 
 
-def _of_teacher(
+def _teacher_activations(
     config: Prepare, base: StableDiffusion, denoiser: torch.nn.Module, mode: FakeTensorMode
 ) -> int:
     # each example is two rows, with and without its caption
     rows = 2 * max(1, _rows(config) // 2)
     side = config.resolution // base.vae_scale_factor
-    text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
+    text = base.random_text(1, base.text_tokens, torch.Generator())
     x_t = to_fake(torch.empty(rows, base.latent_channels, side, side, device="meta"), mode)
     context, pooled = (
         None if one is None else to_fake(torch.empty(rows, *one.shape[1:], device="meta"), mode)

@@ -32,3 +32,5 @@ def find_root() -> Path:
 IN_CHECKOUT = is_project(PACKAGE.parent)
 # relative folders start here
 ROOT = find_root()
+# what `pip install` calls this project
+REQUIREMENT = "-e ." if IN_CHECKOUT else "onepass"

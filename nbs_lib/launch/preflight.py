@@ -9,6 +9,7 @@ from accelerate.state import PartialState
 
 from ..config import Prepare, Train
 from ..config.validation import setting
+from ..project import REQUIREMENT
 from .errors import LaunchError
 
 
@@ -51,9 +52,8 @@ def check_machine(config: Train):
 def _check_extra(package: str):
     # finds the package without importing it
     if importlib.util.find_spec(package) is None:
-        raise LaunchError(
-            f"package {package} is not installed; it comes with `pip install -e .[{package}]`"
-        )
+        command = f"pip install {REQUIREMENT}[{package}]"
+        raise LaunchError(f"package {package} is not installed; it comes with `{command}`")
 
 
 def _check_kernel():

@@ -180,6 +180,9 @@ def test_the_doctor_holds_the_packages_against_the_tested_versions(installed, pr
     findings = {finding["check"]: finding for finding in json.loads(printed)}
     assert findings["Python"]["state"] == findings["packages"]["state"] == "good"
     assert findings["DeepSpeed"]["fix"] == "onepass run demo -p train.deepspeed=false"
+    # what advice of pip names
+    source = "from nbs_lib.project import REQUIREMENT; print(REQUIREMENT)"
+    assert installed.run("python", "-c", source, cwd=project).stdout == "onepass\n"
 
 
 # as a user would change the cells

@@ -92,8 +92,7 @@ def check_python(low: str, high: str) -> Finding:
     result = ".".join(map(str, sys.version_info[:3]))
     result += "" if good else f"; 3.{low} to 3.{int(high) - 1} is needed"
     # an installed wheel has no Makefile
-    fix = "make setup PYTHON=" if IN_CHECKOUT else "a new environment: "
-    fix += f"python3.{low}" + ("" if IN_CHECKOUT else " -m venv environment")
+    fix = f"make setup PYTHON=python3.{low}" if IN_CHECKOUT else f"python3.{low} -m venv new"
     return _finding("Python", good, result, fix)
 
 

@@ -120,14 +120,15 @@ def test_a_project_has_the_notebooks_and_recipes_of_the_repository(installed, pr
     }
     assert files_below(project / "notebooks").items() <= expected.items()
     assert (project / "outputs").is_dir()
-    own = project / "notebooks" / "recipes" / "demo.yaml"
-    shipped = own.read_bytes()
-    own.write_bytes(b"# Mine.\n" + shipped)
+    recipe = project / "notebooks" / "recipes" / "demo.yaml"
+    shipped = recipe.read_bytes()
+    recipe.write_bytes(b"# Mine.\n" + shipped)
     (project / "notebooks" / "0_start.ipynb").unlink()
     result = json.loads(installed.run("onepass", "init", "--json", project).stdout)
     assert result["written"] == ["notebooks/0_start.ipynb"]
-    assert result["kept"] == ["notebooks/recipes/demo.yaml"] and own.read_text().startswith("# M")
-    own.write_bytes(shipped)
+    assert result["differing"] == ["notebooks/recipes/demo.yaml"]
+    assert recipe.read_text().startswith("# M")
+    recipe.write_bytes(shipped)
 
 
 def test_outside_of_a_project_the_commands_say_how_to_make_one(installed):
@@ -203,8 +204,8 @@ def small_notebook(path: Path):
     page = nbformat.read(ROOT / "notebooks" / "colab.ipynb", 4)
     for cell in page.cells:
         # the captions of prepare are words
-        own = SMALL if cell.id != "prepare-cell-1" else {"max_examples": SMALL["max_examples"]}
-        for name, value in own.items():
+        values = SMALL if cell.id != "prepare-cell-1" else {"max_examples": SMALL["max_examples"]}
+        for name, value in values.items():
             cell.source = re.sub(rf"(?m)^{name} = .*", f"{name} = {value!r}", cell.source)
     nbformat.write(page, path)
 
@@ -227,7 +228,7 @@ def test_the_notebook_for_colab_installs_trains_and_ends_with_the_report(wheel, 
     )
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((content / "outputs" / "notebook" / "run.json").read_text())
-    assert {stage: own["status"] for stage, own in record["stages"].items()} == dict.fromkeys(
+    assert {name: stage["status"] for name, stage in record["stages"].items()} == dict.fromkeys(
         ("prepare", "train", "compare"), "done"
     )
     # without a GPU, as everywhere else

@@ -24,9 +24,9 @@ def init(
     with report_errors():
         project = write_project(Path(folder).expanduser().absolute())
         lines = [f"project: {project.folder}, {len(project.written)} files written"]
-        if project.kept:
+        if project.differing:
             remedy = "remove one, and give the command again, for that of this version"
-            lines.append(f"kept, because they differ: {', '.join(project.kept)}; {remedy}")
+            lines.append(f"kept, because they differ: {', '.join(project.differing)}; {remedy}")
         path = os.path.relpath(project.folder)
         # the working directory decides which project a command works in
         change = "" if path == "." else f"cd {shlex.quote(path)} && "

@@ -303,11 +303,11 @@ def test_no_token_exits_with_1_and_a_wrong_name_with_2(run, monkeypatch):
 
 
 def test_a_file_beside_the_repository_is_not_lost(run, dry):
-    own = dry.folder / "notes.txt"
-    own.write_text("mine")
+    notes = dry.folder / "notes.txt"
+    notes.write_text("mine")
     with pytest.raises(ExportError, match=re.escape("holds 'notes.txt'")):
         push(run.folder, REPOSITORY, "mit", dry_run=True)
-    own.unlink()
+    notes.unlink()
 
 
 def test_pictures_outside_of_a_comparison_are_left_out(tmp_path):

@@ -5,16 +5,15 @@ import json
 import os
 import re
 import shutil
-import site
 import subprocess
 import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from environments import new_environment
 
 from nbs_lib.files import ROOT
 
@@ -78,20 +77,11 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
-def fresh_environment(environment: Path) -> Path:
-    """Make an environment with the packages of this one, except for onepass; return its Python."""
-    venv.create(environment, with_pip=False)
-    [packages] = (environment / "lib").glob("python*/site-packages")
-    # .pth files are not read there, so that the editable checkout is not on the path
-    (packages / "shared.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    return environment / "bin" / "python"
-
-
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> Installed:
     """Return an environment with the wheel, and without DeepSpeed."""
     environment = tmp_path_factory.mktemp("an environment") / "venv"
-    python = fresh_environment(environment)
+    python = new_environment(environment)
     [packages] = (environment / "lib").glob("python*/site-packages")
     (packages / "no_deepspeed.pth").write_text(NO_DEEPSPEED)
     command = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps"]
@@ -211,7 +201,7 @@ def small_notebook(path: Path):
 
 
 def test_the_notebook_for_colab_installs_trains_and_ends_with_the_report(wheel, tmp_path):
-    python = fresh_environment(tmp_path / "environment")
+    python = new_environment(tmp_path / "environment")
     (tmp_path / "google" / "colab").mkdir(parents=True)
     (tmp_path / "google" / "colab" / "__init__.py").write_text("")
     (content := tmp_path / "content").mkdir()

@@ -122,7 +122,7 @@ def _build(
     hosts: Hosts,
     drafts: Drafts | None,
 ) -> BuildResult:
-    plan = checked_plan(config, base)
+    plan = checked_plan(config, base, drafts and drafts.folder)
     cropping = Cropping.from_config(config, base)
     manifest = Manifest(run_folder)
     pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size, hosts)

@@ -1,10 +1,12 @@
 """The memory of the worker processes, planned before they start and measured when they end.
 
-The plan is for one process at its peak. The text encoders leave memory before the teacher comes.
+The plan is for one process at its peak. Text encoders and captioner leave memory before the teacher
+comes.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import psutil
@@ -31,29 +33,38 @@ KERNEL_BUFFERS = 60 * MIB
 CHUNKS = 2
 
 
-def checked_plan(config: Prepare, base: StableDiffusion) -> MemoryPlan | None:
+def checked_plan(
+    config: Prepare, base: StableDiffusion, captioner: Path | None = None
+) -> MemoryPlan | None:
     """Return the plan of a preparation, and print it; None if none can be made.
 
     Errors: WorkerError if it does not fit
     """
     try:
-        plan = plan_memory(config, base)
+        plan = plan_memory(config, base, captioner)
     except Exception as failure:
         # a plan that cannot be made forbids no preparation
         print(f"the memory of the preparation could not be planned: {first_line(failure)}")
         return None
     print(plan)
-    check_fits(plan, config, base)
+    check_fits(plan, config, base, captioner)
     return plan
 
 
-def plan_memory(config: Prepare, base: StableDiffusion) -> MemoryPlan:
-    """Return the plan of a preparation that encodes everything. No device is touched."""
+def plan_memory(
+    config: Prepare, base: StableDiffusion, captioner: Path | None = None
+) -> MemoryPlan:
+    """Return the plan of a preparation that encodes everything. No device is touched.
+
+    captioner: its folder, None without one
+    """
     n_workers = count_workers(config.num_processes)
     gpus = gpu_handles()[:n_workers] if torch.cuda.device_count() else []
     # without gradients, or fake tensors would keep what a backward pass needs
     with torch.no_grad():
         parts, passing = _estimate(config, base, bool(gpus))
+    if captioner:
+        passing["encoding"] += _captioner_bytes(captioner)
     if gpus:
         return MemoryPlan(parts, passing, processes=1, room=free_gpu_bytes(gpus), shared=0)
     libraries = psutil.Process().memory_info().rss
@@ -103,6 +114,12 @@ def _weight_bytes(base: StableDiffusion, part: str, network: torch.nn.Module, gp
     # the file stays mapped beside the convolutions, which get another layout
     convolutions = [weight for weight in network.parameters() if weight.ndim == 4]
     return size + FP32 * sum(weight.numel() for weight in convolutions)
+
+
+def _captioner_bytes(folder: Path) -> int:
+    """Return the bytes of a captioner's weights, which a worker holds in fp32."""
+    headers = map(read_header, folder.glob("*.safetensors"))
+    return FP32 * sum(prod(shape) for header in headers for shape, _ in header.weights.values())
 
 
 def _stores_fp32(files: list[Path]) -> bool:
@@ -156,18 +173,21 @@ def _teacher_activations(
     return _peak(mode, [denoiser], lambda: base.predict(denoiser, x_t, t, context, pooled))
 
 
-def check_fits(plan: MemoryPlan, config: Prepare, base: StableDiffusion):
+def check_fits(
+    plan: MemoryPlan, config: Prepare, base: StableDiffusion, captioner: Path | None = None
+):
     """Check that a plan fits. Errors: WorkerError with what is needed, and a change that fits."""
     if plan.fits:
         return
     several = f" in {plan.processes} processes" if plan.processes > 1 else ""
     raise WorkerError(
         f"memory: this preparation needs {plan.needed / MIB:.0f} MiB{several}, most of it for "
-        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; {_suggestion(config, base)}"
+        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; "
+        f"{_suggestion(config, base, captioner)}"
     )
 
 
-def _suggestion(config: Prepare, base: StableDiffusion) -> str:
+def _suggestion(config: Prepare, base: StableDiffusion, captioner: Path | None) -> str:
     """Return the first changes that make a preparation fit, each added to those before it."""
     changes = []
     for name, value in (("num_processes", 1), ("batch_size", 8), ("batch_size", 1)):
@@ -176,7 +196,7 @@ def _suggestion(config: Prepare, base: StableDiffusion) -> str:
         config = replace(config, **{name: value})
         changes = [change for change in changes if name not in change]
         changes.append(setting("prepare", name, value))
-        smaller = plan_memory(config, base)
+        smaller = plan_memory(config, base, captioner)
         if smaller.fits:
             return f"give {' and '.join(changes)}, which needs {smaller.needed / MIB:.0f} MiB"
     return "no number of processes and no batch size makes it fit; take a smaller base"

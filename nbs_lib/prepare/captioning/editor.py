@@ -116,23 +116,27 @@ def _widgets(folder: Path, rows: dict[str, Row]) -> Any:
     state = HTML(f"<p>{len(rows)} pictures, {drafted} with a draft that is not saved yet.</p>")
 
     def save(_):
-        new = {}
-        for name, row in rows.items():
-            # a caption in a text file stays there until it is edited
-            if row.drafted or areas[name].value != row.caption:
-                new[name] = areas[name].value
-        # an error in a callback shows nowhere
-        try:
-            path = save_captions(folder, new)
-        except (OSError, ValueError) as failure:
-            state.value = Markup("<p role=alert>Not saved: {}.</p>").format(str(failure))
-            return
-        note = "Saved to {}. Run this notebook again with {}: edited captions are encoded then."
-        again = setting("prepare", "replace", True)
-        state.value = Markup(f"<p>{note}</p>").format(from_project(path), again)
+        state.value = _save_edited(folder, rows, areas)
 
     button.on_click(save)
     return VBox([*lines, HBox([button, state])])
+
+
+def _save_edited(folder: Path, rows: dict[str, Row], areas: dict[str, Any]) -> str:
+    """Save the captions of text areas that are drafts or were edited; return a message as HTML."""
+    new = {}
+    for name, row in rows.items():
+        # a caption in a text file stays there until it is edited
+        if row.drafted or areas[name].value != row.caption:
+            new[name] = areas[name].value
+    # an error in a callback shows nowhere
+    try:
+        path = save_captions(folder, new)
+    except (OSError, ValueError) as failure:
+        return Markup("<p role=alert>Not saved: {}.</p>").format(str(failure))
+    note = "Saved to {}. Run this notebook again with {}: edited captions are encoded then."
+    again = setting("prepare", "replace", True)
+    return Markup(f"<p>{note}</p>").format(from_project(path), again)
 
 
 def _picture(name: str, image: ImageRef) -> str:

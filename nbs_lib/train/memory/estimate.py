@@ -124,14 +124,8 @@ def check_fits(plan: MemoryPlan, config: Train, cache: Path):
 
     Errors: LaunchError with the memory that is needed, what is free, and changes that would fit.
     """
-    if plan.fits:
-        return
-    several = f", {plan.processes} processes" if plan.processes > 1 else ""
-    raise LaunchError(
-        f"memory: this training needs {plan.needed / MIB:.0f} MiB{several}, most of it for "
-        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; "
-        f"{_suggestion(plan, config, cache)}"
-    )
+    if not plan.fits:
+        raise LaunchError(plan.shortage("training", _suggestion(plan, config, cache)))
 
 
 def _suggestion(plan: MemoryPlan, config: Train, cache: Path) -> str:

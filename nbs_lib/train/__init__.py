@@ -32,6 +32,8 @@ from ..launch.errors import interrupted_error
 from ..launch.preflight import check_machine, process_count
 from ..launch.waiting import await_end, await_start
 from ..models._imports import import_deepspeed
+from ..models.components import weight_files
+from ..models.loading import pipeline_family
 from ..models.lora.metadata import LORA_FILE
 from ..run.continuation import (
     LENGTH_PARAMETERS,
@@ -107,10 +109,9 @@ def train(config: Train) -> TrainingResult:
 def trained_weights(run: Run, config: Train) -> Path:
     """Return the file of the trained weights."""
     if config.method == "full":
-        # either of them is there
-        parts = [run.model / part for part in ("unet", "transformer")]
-        [folder] = [part for part in parts if part.is_dir()]
-        return folder / "diffusion_pytorch_model.safetensors"
+        family = pipeline_family(run.model, run.name)
+        [file] = weight_files(run.model, family.denoiser_part)
+        return file
     return run.adapter / LORA_FILE
 
 

@@ -122,8 +122,7 @@ class Student(torch.nn.Module):
         context = batch.context[rollout.first]
         pooled = None if batch.pooled is None else batch.pooled[rollout.first]
         states = [x_t]
-        # a flow's single step has another timestep
-        times = self.schedule.few_step_timesteps(len(rollout.times))
+        times = self.schedule.few_step_timesteps(rollout.steps)
         for start, end in zip(times, times[1:], strict=False):
             t = start.expand(n)
             prediction = self(x_t, t, context, pooled)

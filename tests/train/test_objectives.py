@@ -7,7 +7,6 @@ from nbs_lib.config import Train
 from nbs_lib.diffusion import (
     add_noise,
     classifier_free_guidance,
-    few_step_timesteps,
     get_velocity,
     min_snr_weight,
 )
@@ -178,9 +177,8 @@ def generator() -> Student:
 def sampled(batch: Batch, steps: int, position: list[int]) -> Batch:
     """Return the batch with each row at a step of a trajectory of its own."""
     row = torch.arange(len(position))
-    times = few_step_timesteps(steps)
     renoise = torch.randn(batch.noise.shape, generator=torch.Generator().manual_seed(9))
-    return replace(batch, rollout=Rollout(times, row, row, torch.tensor(position), renoise))
+    return replace(batch, rollout=Rollout(steps, row, row, torch.tensor(position), renoise))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])

@@ -2,13 +2,13 @@
 
 loop           the training function that every process runs; read it first
 objectives     the losses that can be learned
-student        the UNet that learns, and the teacher inside it
+student        the denoiser that learns, and the teacher inside it
 data/          the cache, as batches
 setup          the parts of a training
 resolve        parameters that the machine and the cache decide
-networks       the UNet with its adapters, and its teacher
+networks       the denoiser with its adapters, and its teacher
 lora_cast      the adapter's weights in passes of low precision, and the loss scale of fp16
-compilation    the UNet compiled by torch.compile
+compilation    the denoiser compiled by torch.compile
 accelerator    the Accelerator of a process
 zero           DeepSpeed's settings, and whole weights from their parts
 checkpoint/    checkpoints: written, verified, resumed; the best weights

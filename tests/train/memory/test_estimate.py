@@ -36,7 +36,7 @@ SIZES = DryRunSizes(
     trained=40,
     learned=40,
     layers=4,
-    unet=1000,
+    denoiser=1000,
     activations=500,
     decoding=30,
 )

@@ -132,8 +132,8 @@ def export_card(to: str, facts: dict) -> str:
     tags = card_tags(facts)[to == "merged" :]
     relation = "finetune" if to == "merged" else "adapter"
     if to == "kohya":
-        instructions = COMFYUI if facts["transformer"] else KOHYA
-        text = [instructions.format(**values), *missing_layer_warnings(facts)]
+        instruction = COMFYUI if facts["transformer"] else KOHYA
+        text = [instruction.format(**values), *missing_layer_warnings(facts)]
     else:
         text = [usage_code(facts, "FOLDER", to == "merged")]
     # diffusers has no such mark for a transformer

@@ -177,14 +177,9 @@ def check_fits(
     plan: MemoryPlan, config: Prepare, base: StableDiffusion, captioner: Path | None = None
 ):
     """Check that a plan fits. Errors: WorkerError with what is needed, and a change that fits."""
-    if plan.fits:
-        return
-    several = f" in {plan.processes} processes" if plan.processes > 1 else ""
-    raise WorkerError(
-        f"memory: this preparation needs {plan.needed / MIB:.0f} MiB{several}, most of it for "
-        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; "
-        f"{_suggestion(config, base, captioner)}"
-    )
+    if not plan.fits:
+        suggestion = _suggestion(config, base, captioner)
+        raise WorkerError(plan.shortage("preparation", suggestion))
 
 
 def _suggestion(config: Prepare, base: StableDiffusion, captioner: Path | None) -> str:

@@ -9,7 +9,7 @@ from accelerate.state import PartialState
 
 from ..config import Prepare, Train
 from ..config.validation import setting
-from ..project import REQUIREMENT
+from ..project import pip_requirement
 from .errors import LaunchError
 
 
@@ -52,8 +52,10 @@ def check_machine(config: Train):
 def _check_extra(package: str):
     # finds the package without importing it
     if importlib.util.find_spec(package) is None:
-        command = f"pip install {REQUIREMENT}[{package}]"
-        raise LaunchError(f"package {package} is not installed; it comes with `{command}`")
+        raise LaunchError(
+            f"package {package} is not installed; "
+            f"it comes with `pip install {pip_requirement(package)}`"
+        )
 
 
 def _check_kernel():

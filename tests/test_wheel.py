@@ -165,6 +165,18 @@ def test_a_run_from_a_project_trains_plainly_without_deepspeed(installed, projec
     assert (run / "export" / "hub" / "README.md").is_file()
 
 
+def test_a_missing_package_is_an_extra_of_the_installed_wheel(installed):
+    source = (
+        "from nbs_lib.launch import errors, preflight\n"
+        "try:\n"
+        "    preflight._check_extra('not_there')\n"
+        "except errors.LaunchError as failure:\n"
+        "    print(failure)"
+    )
+    message = installed.run("python", "-c", source).stdout
+    assert "it comes with `pip install 'onepass[not_there]'`" in message
+
+
 def test_the_lab_opens_on_the_project_s_copies(installed, project):
     # a JupyterLab that ends at once
     installed.run("onepass", "lab", "--", "--version", cwd=project)

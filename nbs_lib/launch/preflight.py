@@ -13,7 +13,7 @@ from ..project import pip_requirement
 from .errors import LaunchError
 
 # Optimizers that are extras, by the package, which the extra is named after.
-OPTIMIZER_PACKAGES = {"prodigy": "prodigyopt"}
+OPTIMIZER_PACKAGES = {"adamw_8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 
 
 def process_count(config: Train) -> int:

@@ -78,7 +78,7 @@ def rows(run: Run, columns: str, table: str) -> list[tuple]:
 
 
 def test_trackio_has_the_numbers_and_pictures_and_continues_its_run(
-    python, new_run, prepared_tiny, interrupted
+    python, new_run, prepared_tiny, interrupted, tmp_path
 ):
     run = new_run(prepared_tiny)
     trained(python, run)
@@ -94,7 +94,8 @@ def test_trackio_has_the_numbers_and_pictures_and_continues_its_run(
     assert len(list(pictures)) == 4
     [(config,)] = rows(run, "config", "configs")
     assert json.loads(config)["batch_size"] == 1
-    again = interrupted(run)
+    # under its own name, by which trackio knows it
+    again = Run(interrupted(run).folder.rename(tmp_path / run.name))
     assert "goes on from step 2 of 4" in trained(python, again)
     names = {name for (name,) in rows(again, "run_name", "metrics")}
     assert len(names) == 1 and json.loads((again.folder / "trackers" / "ids.json").read_text())

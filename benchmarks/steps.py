@@ -30,8 +30,10 @@ from typing import Any
 import page
 import train as bench_train
 
+from nbs_lib.compare.sampling.engines import on_engine
 from nbs_lib.config import Prepare
 from nbs_lib.files import ROOT, read_jsonl
+from nbs_lib.models import find_base
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
@@ -122,9 +124,6 @@ def measure_training(folder: Path, precision: str) -> dict[str, dict[str, Any]]:
 
 def measure_sampling() -> dict[str, float]:
     """Return the seconds of a guided picture, eagerly and compiled, and those until it is ready."""
-    from nbs_lib.compare.sampling.engines import on_engine
-    from nbs_lib.models import find_base
-
     base = find_base("embedded")
     pipe = base.pipeline()
     pipe.set_progress_bar_config(disable=True)

@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-steps bench-recipes bench-few-steps bench-fidelity bench-base-precision bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-steps bench-recipes bench-few-steps bench-own-images bench-fidelity bench-base-precision bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about a minute)"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-steps   measure a step with and without DeepSpeed's engine, and compiled, and write benchmarks/results"
 	@echo "make bench-recipes   run the recipes of the other objectives from nothing, and write benchmarks/results"
 	@echo "make bench-few-steps   measure few-step distillation, and write benchmarks/results"
+	@echo "make bench-own-images   fine-tune on 20 icons of one theme, and write benchmarks/results"
 	@echo "make bench-fidelity   train guidance adapters in different ways for the same time, and write benchmarks/results"
 	@echo "make bench-base-precision   train on the frozen base in fewer bits, and write benchmarks/results"
 	@echo "make bench-ranks   train adapters of every rank on every preset of layers, and write benchmarks/results"
@@ -140,6 +141,10 @@ bench-recipes: setup
 bench-fidelity: setup
 	@echo "bench-fidelity: the loss, timesteps and states of guidance, two seeds of each"
 	@$(PY) benchmarks/fidelity.py
+
+bench-own-images: setup
+	@echo "bench-own-images: the recipe own-images on 20 icons of one theme"
+	@$(PY) benchmarks/own_images.py
 
 bench-few-steps: setup
 	@echo "bench-few-steps: four-steps, few-steps, consistency; adapters together; the cost of a step"

@@ -644,10 +644,31 @@ def lab_text(result: dict) -> str:
     return "\n".join([*lines, f"\n{machine_line(result)}\n"])
 
 
+OWN_IMAGES = """
+## Pictures of one's own
+
+`make bench-own-images`: the recipe own-images on twenty icons of animals, in a style that no
+training of the base saw.
+
+"""
+
+
+def own_images_text(result: dict) -> str:
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in result["shares"].items())
+    return (
+        f"{result['pictures']} pictures, {result['steps']} steps, {result['seconds'] / 60:.0f} "
+        f"minutes in all. Of {result['sampled']} sampled pictures, nearest to other animals of "
+        "that style, by the features of the embedded CLIP, and not to a kind of scene that the "
+        f"base knows: {shares}. The VAE gives the pictures back with {result['psnr_db']:.1f} dB "
+        f"PSNR, the worst with {result['worst_psnr_db']:.1f} dB. {machine_line(result)}\n"
+    )
+
+
 SECTIONS = {
     "fidelity": (FIDELITY, fidelity_text),
     "base-precision": (BASE_PRECISION, base_precision_text),
     "few-steps": (FEW_STEPS, few_steps_text),
+    "own-images": (OWN_IMAGES, own_images_text),
     "train": (TRAIN, train_table),
     "operations": (OPERATIONS, operations_table),
     "steps": (STEPS, steps_table),

@@ -679,7 +679,7 @@ def compared(base, adapter, tmp_path_factory) -> Run:
     run = Run(tmp_path_factory.mktemp("my rüns") / "outputs" / "tiny")
     run.cache.mkdir(parents=True)
     (run.cache / "cache.json").write_text(
-        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 128})
     )
     shutil.copytree(adapter, run.adapter)
     run.update(

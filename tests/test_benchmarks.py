@@ -221,3 +221,19 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     assert "cached, ZeRO 0: 7000 launches a step, 28 % of the kernels' time copies, 33 %" in text
     assert "| guided, bf16 | 1.50 | 4 | 0.42 % |" in text
     assert "Skipped: live, ZeRO 0, compiled." in text and "3000 MiB planned, 3100 measured" in text
+
+
+def test_own_images_are_one_paragraph(page, tmp_path):
+    result = {
+        "pictures": 20,
+        "sampled": 80,
+        "steps": 400,
+        "seconds": 300.0,
+        "shares": {"base": 0.05, "tuned": 0.9},
+        "psnr_db": 27.25,
+        "worst_psnr_db": 22.0,
+    }
+    page.save("own-images", MADE | result)
+    text = (tmp_path / "README.md").read_text()
+    assert "base 5 %, tuned 90 %" in text and "bench-own-images" in text
+    assert "20 pictures, 400 steps, 5 minutes" in text and "worst with 22.0 dB" in text

@@ -51,7 +51,7 @@ PAGES = [
 ]
 """In the order in which their commands are executed: the second and third use the first's run."""
 PAGES += ["concepts", "data", "how-it-works", "reference-arguments", "what-is-trusted"]
-PAGES += ["troubleshooting"]
+PAGES += ["making-the-base", "troubleshooting"]
 GENERATED = [f"reference/{path.stem}" for path in sorted((DOCS / "reference").glob("*.md"))]
 WORDS = 1000
 """The most that README.md has."""

@@ -18,18 +18,44 @@ class MakeBase(Stage):
         pattern=r"\S",
         allowed="a folder",
     )
-    # two batches of the CLIP at least, of 8 groups each
+    packages: str = base(
+        "outputs/icons",
+        "Folder of the npm packages with icons and words. An error says how to install them.",
+        pattern=r"\S",
+        allowed="a folder",
+    )
+    hours: float = training(
+        4.0,
+        "Hours of training, all networks together. "
+        "Each has its share, and its learning rate falls with the steps or with the time, "
+        "whichever ends first.",
+        gt=0,
+        le=1000,
+    )
+    # two batches of the CLIP at least, of 6 groups each
     groups: int = training(
-        6000, "Groups of eight scenes that differ in one attribute.", ge=16, le=1_000_000
+        6000, "Groups of eight scenes that differ in one attribute.", ge=12, le=1_000_000
+    )
+    pictures: int = training(
+        16_000, "Scenes, icons and textures that the VAE is trained on.", ge=32, le=1_000_000
     )
     vae_steps: int = training(
-        4200, "Optimizer steps of the VAE, of 32 pictures each.", ge=1, le=10_000_000
+        6200, "Optimizer steps of the VAE, of 16 pictures each.", ge=1, le=10_000_000
     )
     clip_steps: int = training(
-        1200, "Optimizer steps of the CLIP, of 64 pairs each.", ge=1, le=10_000_000
+        5000, "Optimizer steps of the CLIP, of 64 pairs each.", ge=1, le=10_000_000
     )
     unet_steps: int = training(
-        3000, "Optimizer steps of the UNet, of 32 latents each.", ge=1, le=10_000_000
+        6100,
+        "Optimizer steps of the UNet that predict noise, of 32 latents each.",
+        ge=1,
+        le=10_000_000,
+    )
+    velocity_steps: int = training(
+        2500,
+        "Optimizer steps of the UNet that predict velocity, after those.",
+        ge=1,
+        le=10_000_000,
     )
     captions: int = base(500, "Held-out captions that the base is measured on.", ge=1, le=5000)
     seed: int = base(

@@ -81,7 +81,7 @@ class Prepare(Stage):
     )
 
     resolution: int = pictures(
-        64,
+        128,
         "Side of the images, in pixels. With buckets, the side of a square of the same area.",
         ge=8,
         le=4096,

@@ -85,9 +85,9 @@ def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
     cache, example = prepared.cache, list(PictureBookSource("picturebook", 5, 0))[3]
     [latent] = cache.latents([3])
     assert (
-        latent.shape == (4, 16, 16)
+        latent.shape == (16, 16, 16)
         and latent.dtype == torch.float32
-        and cache.meta["shapes"] == {"4 16 16": 5}
+        and cache.meta["shapes"] == {"16 16 16": 5}
     )
     torch.testing.assert_close(latent, latents_of(base, example.image.draw()), rtol=1e-4, atol=1e-5)
     text = base.encode_prompt([example.caption, ""], base.text_encoders()).context
@@ -403,7 +403,7 @@ def test_buckets_keep_proportions_and_flip_adds_mirrored_rows(tmp_path, config):
         (source / f"{i}.txt").write_text(f"number {i}")
     cache = prepare(config(source=str(source), buckets=True, flip=True)).cache
     assert (
-        cache.meta["shapes"] == {"4 20 12": 2, "4 12 20": 4, "4 16 16": 2}
+        cache.meta["shapes"] == {"16 20 12": 2, "16 12 20": 4, "16 16 16": 2}
         and cache.meta["examples"] == 8
     )
     rows, base = cache.examples.to_pylist(), find_base("embedded")
@@ -444,7 +444,7 @@ def test_prompts_alone_become_texts_and_the_teacher_s_own_sampling(tmp_path, con
     )
     [file] = (cache.folder / "answers").iterdir()
     states = load_file(file)["x_t"]
-    assert states.shape == (3, 2, 4, 16, 16) and not torch.equal(states[0], states[2]), (
+    assert states.shape == (3, 2, 16, 16, 16) and not torch.equal(states[0], states[2]), (
         "each has its own noise"
     )
     once = prepare(config(source=str(tmp_path / "prompts.txt"), drop_same_prompts=True))
@@ -508,8 +508,8 @@ def test_random_crops_differ_between_images_and_not_between_runs(folder, config,
     for i, path in enumerate(
         sorted(folder.glob("*.png"))
     ):  # wide, and other colours from left to right
-        across = np.linspace(0, 255, 192, dtype=np.uint8) // (i + 1)
-        Image.fromarray(np.broadcast_to(across[None, :, None], (64, 192, 3)).copy()).save(path)
+        across = np.linspace(0, 255, 384, dtype=np.uint8) // (i + 1)
+        Image.fromarray(np.broadcast_to(across[None, :, None], (128, 384, 3)).copy()).save(path)
     center, random = prepare(config()), prepare(config(crop="random"))
     again = prepare(config(crop="random", run=str(tmp_path / "elsewhere" / "run")))
     other = prepare(config(crop="random", seed=1))
@@ -519,8 +519,8 @@ def test_random_crops_differ_between_images_and_not_between_runs(folder, config,
     assert torch.equal(again.cache.latents([0, 1, 2]), cuts)
     assert not any(map(torch.equal, cuts, middles)) and not any(map(torch.equal, cuts, others))
     base, image = find_base("embedded"), Image.open(folder / "a.png")
-    left = round(128 * crop_position(bytes.fromhex(file_hash(folder / "a.png")), 0))
-    near = latents_of(base, image.crop((left, 0, left + 64, 64)))
+    left = round(256 * crop_position(bytes.fromhex(file_hash(folder / "a.png")), 0))
+    near = latents_of(base, image.crop((left, 0, left + 128, 128)))
     assert (cuts[0] - near).abs().mean() < 0.2 * (middles[0] - near).abs().mean(), (
         "its place is a hash's of image and seed"
     )

@@ -37,7 +37,7 @@ def batch() -> Batch:
         ["A person holding a cat", "A boy is watching TV"], encoders
     ).context
     uncond = base.encode_negative_prompt(encoders).context.expand(2, -1, -1)
-    latents, noise = torch.randn(2, 2, 4, 16, 16, generator=generator)
+    latents, noise = torch.randn(2, 2, 16, 16, 16, generator=generator)
     ones, t = torch.ones(2), torch.tensor([200, 800])
     return Batch(latents, noise, t, context, uncond, 3 * ones, ones, torch.tensor([0, 1]))
 
@@ -111,13 +111,13 @@ def test_an_untrained_student_has_no_loss_at_w_1_and_some_at_w_3(student, batch)
 
 def test_the_guidance_loss_is_stated_in_eps_for_every_prediction_type(student, batch):
     """eps = sigma x_t + alpha v: an error of 1 in v is one of alpha in eps."""
-    cached = replace(batch, answers=(torch.zeros(2, 4, 16, 16), torch.zeros(2, 4, 16, 16)))
+    cached = replace(batch, answers=(torch.zeros(2, 16, 16, 16), torch.zeros(2, 16, 16, 16)))
     alpha, _ = student.levels(batch.t)
     for prediction_type, expected in (
         ("epsilon", torch.ones(2)),
         ("v_prediction", alpha.flatten().square()),
     ):
-        ones = answering(student, torch.ones(2, 4, 16, 16), prediction_type)
+        ones = answering(student, torch.ones(2, 16, 16, 16), prediction_type)
         torch.testing.assert_close(guidance(ones, ones, cached, CONFIG), expected)
 
 

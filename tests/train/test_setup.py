@@ -100,7 +100,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         student = Student(unet, base.noise_schedule(), base.predict, torch.float32)
         generator = torch.Generator().manual_seed(0)
         x, context = (
-            torch.randn(2, 4, 16, 16, generator=generator),
+            torch.randn(2, 16, 16, 16, generator=generator),
             torch.randn(2, 40, 192, generator=generator),
         )
         t = torch.tensor([100, 700])
@@ -129,7 +129,7 @@ def test_gradient_checkpointing_remembers_which_adapter_worked():
             parameter.data.copy_(0.05 * noise)
         student = Student(networks.unet, base.noise_schedule(), base.predict, torch.float32)
         generator = torch.Generator().manual_seed(0)
-        x_t = torch.randn(2, 4, 16, 16, generator=generator)
+        x_t = torch.randn(2, 16, 16, 16, generator=generator)
         context = torch.randn(2, 40, 192, generator=generator)
         t = torch.tensor([100, 700])
         loss = student(x_t, t, context).square().mean()

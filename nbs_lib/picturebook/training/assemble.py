@@ -7,6 +7,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from ...files import open_to_others
+from ..canvas import SIZE
 from .unet import noise_schedule
 
 
@@ -29,8 +30,8 @@ def assemble(
         requires_safety_checker=False,
     )
     processor = CLIPImageProcessorPil(
-        size={"shortest_edge": 64},
-        crop_size={"height": 64, "width": 64},
+        size={"shortest_edge": SIZE},
+        crop_size={"height": SIZE, "width": SIZE},
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
     )

@@ -1,24 +1,22 @@
-"""One training loop for the three networks of the base: resumable, deterministic, with EMA."""
+"""One training loop for the base's networks: resumable, within a time, with averaged weights."""
 
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
-from ...files import open_to_others
+from ...files import append_jsonl, read_jsonl, write_jsonl
+from .state import load_state, save_state
 
 Tensors = tuple[torch.Tensor, ...]
 DrawBatch = Callable[[torch.Generator], Tensors]
 LOG_STEPS = 50
-SAVE_STEPS = 500
+SAVE_SECONDS = 120.0  # a kill loses two minutes at most
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Fit:
 
     steps: int
     batch: int  # examples in a step
-    lr: float  # highest: a twentieth of the steps leads up to it, a cosine down to a hundredth
+    lr: float  # highest: a twentieth of the training leads up to it, a cosine down to a hundredth
     ema: float = 0.999  # decay of the averaged weights, which are the result
     seed: int = 0
 
@@ -53,11 +51,13 @@ class Trainer:
         """Return the generator of a step's batch, so a resumed training draws the same batches."""
         return torch.Generator().manual_seed(self.options.seed * 1_000_003 + step)
 
-    def step(self, step: int, draw_batch: DrawBatch, loss: Callable[..., torch.Tensor]) -> float:
-        """Make one optimizer step and return its loss."""
+    def step(
+        self, step: int, lr: float, draw_batch: DrawBatch, loss: Callable[..., torch.Tensor]
+    ) -> float:
+        """Make one optimizer step at a learning rate and return its loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.lr * _schedule(step, self.options.steps)
-        with torch.autocast(self.device.type, torch.bfloat16):
+            group["lr"] = lr
+        with autocast(self.device):
             batch = [tensor.to(self.device) for tensor in draw_batch(self.generator(step))]
             value = loss(*batch)
         value.backward()
@@ -68,59 +68,38 @@ class Trainer:
         self.average.step(self.parameters)
         return float(value.detach())
 
-    def key(self, draw_batch: DrawBatch) -> str:
-        """Return a hash of the options, the first weights and the first batch.
+    def key(self, draw_batch: DrawBatch, inputs: tuple[str, ...]) -> str:
+        """Return a hash of the options, the network's layout, the first batch and the inputs.
 
-        A state of another seed, book or earlier network has another key.
+        A state of another seed, book or earlier network has another key. Of the batch, pictures,
+        tokens and timesteps count: floats may differ in the last bit on another machine, to which
+        a state can be carried.
+
+        inputs: hashes of the networks that this one is trained on
         """
-        digest = sha256(repr(self.options).encode())
-        with torch.autocast(self.device.type, torch.bfloat16):
+        digest = sha256(repr((asdict(self.options), inputs)).encode())
+        for name, weight in self.model.named_parameters():
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+        with autocast(self.device):
             batch = draw_batch(self.generator(0))
-        for tensor in (*self.model.state_dict().values(), *batch):
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        for tensor in batch:
+            if not tensor.is_floating_point():
+                digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def save(self, metadata: dict[str, str]):
+    def save(self, key: str, step: int, seconds: float):
         """Write the state, atomically."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for i, value in enumerate(self.average.shadow_params):
-            tensors[f"average.{i}"] = value
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
-        # safetensors refuses channels_last and tensors that share memory
-        copies = {
-            name: value.detach().clone(memory_format=torch.contiguous_format)
-            for name, value in tensors.items()
-        }
-        part = self.state_file.with_suffix(".part")
-        save_file(copies, part, metadata)
-        open_to_others(part)
-        part.replace(self.state_file)
+        metadata = {"key": key, "step": str(step), "seconds": str(seconds)}
+        save_state(self.state_file, self.model, self.average, self.optimizer, metadata)
 
     def resume(self, key: str) -> tuple[int, float]:
         """Load the saved state if it has this key; return the next step and the seconds so far."""
-        if not self.state_file.exists():
-            return 0, 0.0
-        with safe_open(self.state_file, "pt") as opened:
-            metadata = opened.metadata()
-        if metadata.get("key") != key:
-            return 0, 0.0
-        weights = {}
-        states: dict[int, dict] = {}
-        for name, value in load_file(self.state_file).items():
-            kind, _, rest = name.partition(".")
-            if kind == "model":
-                weights[rest] = value
-            elif kind == "average":
-                self.average.shadow_params[int(rest)].copy_(value)
-            else:
-                index, _, field = rest.partition(".")
-                states.setdefault(int(index), {})[field] = value
-        self.model.load_state_dict(weights)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
-        self.average.optimization_step = int(metadata["step"])
-        return int(metadata["step"]), float(metadata["seconds"])
+        metadata = load_state(self.state_file, key, self.model, self.average, self.optimizer)
+        step = int(metadata.get("step", 0))
+        # steps after the last save are made again
+        rows = [row for row in read_jsonl(self.log_file) if row["step"] <= step]
+        write_jsonl(self.log_file, rows)
+        return step, float(metadata.get("seconds", 0))
 
 
 def train_network(
@@ -130,62 +109,69 @@ def train_network(
     loss: Callable[..., torch.Tensor],
     options: Fit,
     folder: Path,
+    seconds: float = math.inf,
+    inputs: tuple[str, ...] = (),
 ) -> dict:
     """Train a network in place; it ends with its averaged weights.
 
     draw_batch: returns examples for a step's generator
-    loss: returns a batch's loss, under bf16 autocast
-    folder: of `NAME.jsonl`, a line for each 50 steps, and `NAME.safetensors`, the state at each
-        500; a later call resumes if first weights, first batch and options are the same
+    loss: returns a batch's loss, under autocast
+    folder: of `NAME.jsonl`, a line for each 50 steps, and `NAME.safetensors`, the state, written
+        every two minutes; a later call resumes if network, first batch, options and inputs are the
+        same
+    seconds: longest time; the learning rate falls with the share of the steps or of the time that
+        is over, whichever is larger, so that a training cut short is an annealed one too
+    inputs: hashes of the networks that this one is trained on
 
     Returns steps, samples, seconds and the mean loss of the last 50 steps.
     """
     trainer = Trainer(name, model, options, folder)
-    key = trainer.key(draw_batch)
-    first, seconds = trainer.resume(key)
-    if not first:
-        trainer.log_file.unlink(missing_ok=True)
+    key = trainer.key(draw_batch, inputs)
+    step, elapsed = trainer.resume(key)
     # counts the time before an interruption too
-    start = time.perf_counter() - seconds
+    start = time.perf_counter() - elapsed
+    saved = elapsed
     losses = []
     model.train()
-    for step in range(first, options.steps):
-        losses.append(trainer.step(step, draw_batch, loss))
-        finished = step + 1
-        is_last = finished == options.steps
-        if finished % LOG_STEPS == 0 or is_last:
-            seconds = time.perf_counter() - start
-            mean = sum(losses) / len(losses)
-            _log(trainer.log_file, finished, mean, seconds)
+    while (progress := max(step / options.steps, elapsed / seconds)) < 1:
+        rate = options.lr * _schedule(progress)
+        losses.append(trainer.step(step, rate, draw_batch, loss))
+        step += 1
+        elapsed = time.perf_counter() - start
+        is_last = step == options.steps or elapsed >= seconds
+        if step % LOG_STEPS == 0 or is_last:
+            row = {"step": step, "loss": _mean(losses), "seconds": round(elapsed, 1)}
+            append_jsonl(trainer.log_file, row)
             losses = []
-        # a kill loses 500 steps at most
-        if finished % SAVE_STEPS == 0 or is_last:
-            elapsed = time.perf_counter() - start
-            trainer.save({"key": key, "step": str(finished), "seconds": str(elapsed)})
+        if elapsed - saved >= SAVE_SECONDS or is_last:
+            trainer.save(key, step, elapsed)
+            saved = elapsed
     trainer.average.copy_to(trainer.parameters)
     model.eval()
     return {
-        "steps": options.steps,
-        "samples": options.steps * options.batch,
-        "seconds": round(seconds),
-        "loss": _last_loss(trainer.log_file),
+        "steps": step,
+        "samples": step * options.batch,
+        "seconds": round(elapsed),
+        "loss": read_jsonl(trainer.log_file)[-1]["loss"],
     }
 
 
-def _log(file: Path, step: int, loss: float, seconds: float):
-    row = {"step": step, "loss": round(loss, 6), "seconds": round(seconds, 1)}
-    with file.open("a") as log:
-        log.write(json.dumps(row) + "\n")
+def autocast(device: torch.device) -> torch.autocast:
+    """Return bf16 autocast; on processors that do not compute in bf16, none: it would be slower."""
+    able = torch.cpu.get_capabilities()
+    enabled = device.type != "cpu" or able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def _last_loss(file: Path) -> float:
-    return json.loads(file.read_text().splitlines()[-1])["loss"]
+def _mean(losses: list[float]) -> float:
+    return round(sum(losses) / len(losses), 6)
 
 
-def _schedule(step: int, steps: int) -> float:
-    """Return the learning rate's factor: linear warmup, then a cosine down to 0.01."""
-    warmup = max(1, steps // 20)
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+def _schedule(progress: float) -> float:
+    """Return the learning rate's factor: linear warmup, then a cosine down to 0.01.
+
+    progress: share of the training that is over, in [0, 1)
+    """
+    if progress < 0.05:
+        return progress / 0.05 + 0.001
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95))

@@ -47,7 +47,7 @@ def answers_of(result: PrepareResult) -> dict[str, torch.Tensor]:
 
 def noise(result: PrepareResult, draw: int) -> torch.Tensor:
     return torch.stack(
-        [noise_like(0, key, draw, (4, 16, 16)) for key in result.cache.examples["key"].to_pylist()]
+        [noise_like(0, key, draw, (16, 16, 16)) for key in result.cache.examples["key"].to_pylist()]
     )
 
 
@@ -85,7 +85,7 @@ def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
     )
     answers, alphas = answers_of(result), find_base("embedded").scheduler().alphas_cumprod
     assert (answers["t"][:, :-1] > answers["t"][:, 1:]).all()
-    assert answers["t"].shape == (5, 6) and answers["x_t"].shape == (5, 6, 4, 16, 16)
+    assert answers["t"].shape == (5, 6) and answers["x_t"].shape == (5, 6, 16, 16, 16)
     for draw in (-1, 0, 4):
         if draw < 0:  # from pure noise, which is not kept
             x_t, t = noise(result, 0), torch.full((5,), 999)

@@ -7,6 +7,7 @@ stable_diffusion_3   StableDiffusion3: SD 3 and 3.5, flows with a transformer
 base_folder          a base's components, hashes and origin; texts as its denoiser takes them
 noise_schedule       the noise levels of a base's timesteps, and what is predicted there
 single_file/         a base in one safetensors file, converted to a folder
+attention/           equal tokens of a text, computed once
 clip/                a CLIP of both towers, which scores pictures
 model_folder         other models: of scores, features and captions, here or on the hub
 components           the files of a base's components, and how one is loaded

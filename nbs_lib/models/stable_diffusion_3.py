@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from transformers import CLIPTextModelWithProjection, T5EncoderModel, T5TokenizerFast
 
 from ..config.contenders import FLOW_SAMPLERS
+from .attention import count_equal_tokens
 from .base_folder import Encoders, TextEmbeddings, Tokenizer, token_ids
 from .checks.headers import FileError, read_settings
 from .components import INDEX
@@ -87,6 +88,13 @@ class StableDiffusion3(StableDiffusion):
     @property
     def prediction_type(self) -> str:
         return FLOW
+
+    def denoiser(self, dtype: torch.dtype = torch.float32) -> ModelMixin:
+        transformer = super().denoiser(dtype)
+        if not self.has_t5:
+            # the zeros in T5's place are most tokens of a small picture
+            count_equal_tokens(transformer, super().text_tokens)
+        return transformer
 
     def predict(
         self,
@@ -202,6 +210,8 @@ class StableDiffusion3(StableDiffusion):
     def random_text(self, n: int, tokens: int, generator: torch.Generator) -> TextEmbeddings:
         settings = self._settings("transformer/config.json")
         context = torch.randn(n, tokens, settings["joint_attention_dim"], generator=generator)
+        if not self.has_t5:
+            context[:, super().text_tokens :] = 0
         pooled = torch.randn(n, settings["pooled_projection_dim"], generator=generator)
         return TextEmbeddings(context, pooled)
 

@@ -75,7 +75,10 @@ def denoiser_arguments(
     """Return what a stock pipeline gives its denoiser by name, when guided."""
     calls = []
     handle = denoiser.register_forward_pre_hook(
-        lambda denoiser, args, kwargs: calls.append(kwargs), with_kwargs=True
+        lambda denoiser, args, kwargs: calls.append(kwargs),
+        with_kwargs=True,
+        # before the denoiser's own, which leave out equal tokens
+        prepend=True,
     )
     pipe.set_progress_bar_config(disable=True)
     options = {

@@ -9,6 +9,11 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 # what a wheel brings beside the code: notebooks/ with the recipes, and constraints.txt
 SHIPPED = PACKAGE / "shipped"
+# the bases of the picture-book, which come with the library, by the names that parameters take
+EMBEDDED_BASES = {
+    "embedded": PACKAGE / "picturebook" / "base",
+    "embedded-flow": PACKAGE / "picturebook" / "flow_base",
+}
 
 
 def is_project(folder: Path) -> bool:

@@ -123,7 +123,7 @@ class Compare(Stage):
     clip: str = measuring(
         "auto",
         "CLIP that scores: auto, embedded, none, a folder or a hub id. Embedded is the embedded "
-        "base's own for any base, auto the same for that base only.",
+        "base's own for any base, auto the same for the embedded bases only.",
         pattern=r"\S",
         allowed="auto, embedded, none, a folder or a hub id",
     )

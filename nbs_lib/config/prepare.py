@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from ..files import EMBEDDED_BASES
 from .fields import group
 from .hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
 from .stage import Stage, check_range, parameters, replacement, run_folder, run_group
@@ -29,9 +30,10 @@ class Prepare(Stage):
 
     base: str = examples(
         "embedded",
-        "Base: embedded, a folder in diffusers' layout, a .safetensors file or a hub id.",
+        "Base: embedded or embedded-flow, which come with the library, a folder in diffusers' "
+        "layout, a .safetensors file or a hub id.",
         pattern=r"\S",
-        allowed="embedded, a folder, a .safetensors file or a hub id",
+        allowed="embedded, embedded-flow, a folder, a .safetensors file or a hub id",
     )
     revision: str = examples(
         "", "Revision of a base on the hub: a branch, a tag or a commit. Empty takes its newest."
@@ -173,8 +175,9 @@ class Prepare(Stage):
     replace: bool = replacement()
 
     def __post_init__(self):
-        if self.revision and self.base == "embedded":
-            reject("revision", self.revision, "nothing with base embedded, which is not on the hub")
+        if self.revision and self.base in EMBEDDED_BASES:
+            allowed = f"nothing with base {self.base}, which is not on the hub"
+            reject("revision", self.revision, allowed)
         # 0, all examples, would have no end for a source drawn by code
         check_range(self, "max_examples", 1 if self.source in DRAWN else 0, 100_000_000)
         least = 1 if self.prior_preservation_source in DRAWN else 0

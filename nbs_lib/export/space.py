@@ -6,7 +6,7 @@ export/space/
   requirements.txt   its packages
   README.md          the Space's settings
   adapter/           the export for diffusers
-  base/              the embedded base, if it is that one's adapter
+  base/              the embedded base, if it is an adapter of one
 
 The app imports Gradio and diffusers, and nothing of Onepass.
 """
@@ -17,8 +17,9 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-from ..files import atomic_folder
-from ..models import EMBEDDED
+from ..files import EMBEDDED_BASES, atomic_folder
+from ..models import find_base
+from ..models.components import INDEX
 from ..models.lora.dial import dial_points
 from ..models.origin import hub_id
 from ..models.sampling_recipe import (
@@ -36,8 +37,6 @@ from .model_card import export_metadata
 # the version that the browser test runs
 GRADIO = "6.31.0"
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
-# what the embedded base's pipeline needs; its CLIP only scores pictures
-BASE_PARTS = ("model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
 PROMPT = "A person holding a cat"
 README = """---
 title: {title}
@@ -71,7 +70,7 @@ def write_space(run: str | Path) -> Path:
         settings = app_settings(facts)
         # an empty revision: it is a folder of the Space
         if not settings["revision"]:
-            copy_embedded_base(part / settings["base"])
+            copy_embedded_base(facts["base"], part / settings["base"])
         text = json.dumps(settings, indent=1, ensure_ascii=False)
         (part / "settings.json").write_text(text + "\n", encoding="utf-8")
         # text, and no module of this library: Gradio is not installed beside it
@@ -92,11 +91,11 @@ def base_of_space(facts: dict) -> tuple[str, str]:
     # at its revision, because the hub's newest may be another base
     if repository := hub_id(origin):
         return repository, origin.partition("@")[2]
-    if facts["base"] == "embedded":
+    if facts["base"] in EMBEDDED_BASES:
         return "base", ""
     raise ExportError(
         f"{facts['name']}: its base is {origin!r}, a local folder, which a Space does not have; "
-        "allowed is the embedded base, or one that was loaded by its hub id"
+        "allowed is an embedded base, or one that was loaded by its hub id"
     )
 
 
@@ -135,14 +134,15 @@ def app_settings(facts: dict) -> dict:
     }
 
 
-def copy_embedded_base(folder: Path):
-    """Copy the parts of the embedded base that its pipeline needs."""
+def copy_embedded_base(name: str, folder: Path):
+    """Copy the parts of an embedded base that its pipeline needs."""
     folder.mkdir()
-    # by name, because the folder also has what made the base
-    for name in BASE_PARTS:
-        source = EMBEDDED / name
+    base = find_base(name)
+    # by name, because the folder also has what made the base, and a CLIP that only scores
+    for part in (INDEX, *base.components):
+        source = base.folder / part
         copy = shutil.copytree if source.is_dir() else shutil.copyfile
-        copy(source, folder / name)
+        copy(source, folder / part)
 
 
 def requirements() -> str:

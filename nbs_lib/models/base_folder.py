@@ -16,7 +16,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from ..files import file_hash, value_hash
+from ..files import EMBEDDED_BASES, file_hash, value_hash
 from .components import INDEX, component_files, load_component
 from .origin import hub_id, license_of
 
@@ -96,7 +96,8 @@ class BaseFolder:
     @property
     def license(self) -> dict[str, str]:
         """The license fields of its card by the hub's names; {} if unknown."""
-        return {"license": "mit"} if self.name == "embedded" else license_of(self.folder)  # ours
+        # the embedded ones are ours
+        return {"license": "mit"} if self.name in EMBEDDED_BASES else license_of(self.folder)
 
     def _files(self) -> set[Path]:
         return set().union(*(component_files(self.folder, part) for part in self.components))

@@ -14,7 +14,7 @@ import pytest
 
 from nbs_lib.config import STAGES, Compare, Prepare, Train
 from nbs_lib.config.validation import as_parameters
-from nbs_lib.files import ROOT, write_atomic
+from nbs_lib.files import EMBEDDED_BASES, ROOT, write_atomic
 from nbs_lib.run import environment, fingerprint
 from nbs_lib.run.disk_space import explain_shortage, free_space
 from nbs_lib.run.environment import gpus
@@ -252,7 +252,9 @@ def project(tmp_path, monkeypatch) -> Path:
         ROOT / "nbs_lib", tmp_path / "nbs_lib", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    for name in ("NOTEBOOKS", "PACKAGE", "BASE", "TRAINING"):
+    bases = {name: tmp_path / folder.relative_to(ROOT) for name, folder in EMBEDDED_BASES.items()}
+    monkeypatch.setattr(fingerprint, "EMBEDDED_BASES", bases)
+    for name in ("NOTEBOOKS", "PACKAGE", "TRAINING"):
         copy = tmp_path / getattr(fingerprint, name).relative_to(ROOT)
         monkeypatch.setattr(fingerprint, name, copy)
     return tmp_path

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from ...files import ROOT
+from ...files import EMBEDDED_BASES, ROOT
 from ...models import StableDiffusion, embedded_clip, find_base, load_clip_folder
 from ...picturebook.caption_ranking import clip_pixels, features
 
@@ -72,13 +72,13 @@ class Clip:
 def load_clip(name: str, base: StableDiffusion) -> Clip | None:
     """Return the CLIP of a name, None for "none".
 
-    name: "auto" for the embedded CLIP with the embedded base and none with any other, "none",
+    name: "auto" for the embedded CLIP with an embedded base and none with any other, "none",
         "embedded", or the folder or hub id of a CLIPModel with its tokenizer and preprocessor
     Errors: ClipError, with what to do.
     """
     if name == "auto":
         # the embedded CLIP knows the picture-book alone, and says little of other bases
-        name = "embedded" if base.name == "embedded" else "none"
+        name = "embedded" if base.name in EMBEDDED_BASES else "none"
     if name == "none":
         return None
     if name == "embedded":

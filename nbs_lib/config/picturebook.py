@@ -1,24 +1,40 @@
 """Parameters of `picturebook.ipynb`."""
 
+from typing import Literal
+
 from .fields import group
 from .stage import Stage, parameters
 
-base = group("Base")
+result = group("Base")
 training = group("Training")
+# the folder of each family that `folder` leaves open
+FOLDERS = {"unet": "outputs/base", "flow": "outputs/flow-base"}
 
 
 @parameters
 class MakeBase(Stage):
-    """Parameters of `picturebook.ipynb`: the embedded base, made from nothing."""
+    """Parameters of `picturebook.ipynb`: the embedded bases, made from nothing."""
 
-    folder: str = base(
-        "outputs/base",
-        "Folder of the base, relative to the project. "
-        "Training states are kept in it under scratch/.",
-        pattern=r"\S",
-        allowed="a folder",
+    family: Literal["unet", "flow"] = result(
+        "unet",
+        "Family of the base. "
+        "A unet is a Stable Diffusion whose networks are all trained. "
+        "A flow is a small Stable Diffusion 3 with the VAE and the CLIP of a finished unet.",
     )
-    packages: str = base(
+    folder: str = result(
+        "",
+        "Folder of the base, relative to the project. "
+        "Empty is outputs/base, of a flow outputs/flow-base. "
+        "Training states are kept in it under scratch/.",
+        allowed="a folder or nothing",
+    )
+    base: str = result(
+        "embedded",
+        "Base whose VAE, CLIP and tokenizer a flow takes: embedded, or a folder.",
+        pattern=r"\S",
+        allowed="embedded or a folder",
+    )
+    packages: str = result(
         "outputs/icons",
         "Folder of the npm packages with icons and words. An error says how to install them.",
         pattern=r"\S",
@@ -57,7 +73,18 @@ class MakeBase(Stage):
         ge=1,
         le=10_000_000,
     )
-    captions: int = base(500, "Held-out captions that the base is measured on.", ge=1, le=5000)
-    seed: int = base(
+    flow_steps: int = training(
+        8000,
+        "Optimizer steps of the transformer of a flow, of 32 latents each.",
+        ge=1,
+        le=10_000_000,
+    )
+    captions: int = result(500, "Held-out captions that the base is measured on.", ge=1, le=5000)
+    seed: int = result(
         0, "Seed of the scenes, the first weights and the batches.", ge=0, le=2**31 - 1
     )
+
+    @property
+    def result_folder(self) -> str:
+        """Folder of the base, relative to the project."""
+        return self.folder.strip() or FOLDERS[self.family]

@@ -1,4 +1,4 @@
-"""The training of the embedded base from nothing: tokenizer, VAE, CLIP and UNet.
+"""The training of the embedded bases: tokenizer, VAE, CLIP and UNet from nothing, then an MMDiT.
 
 pictures/    icons, textures and scenes, drawn once
 tokenizer    the vocabulary
@@ -6,6 +6,7 @@ vae          the VAE
 clip         the CLIP
 clip_reader  what helps the CLIP to begin
 unet         the UNet, in two phases
+mmdit        the transformer of the flow base, with its second text encoder
 fit          one training loop for the networks
 state        its state on disk
 make         all of it in turn
@@ -15,7 +16,7 @@ card         its model card
 look         figures for the notebook
 """
 
-from .make import make_base
+from .make import find_packages, make_base, scoring_clip
 from .measure import measure_base
 
-__all__ = ["make_base", "measure_base"]
+__all__ = ["find_packages", "make_base", "measure_base", "scoring_clip"]

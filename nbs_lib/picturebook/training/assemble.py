@@ -3,11 +3,22 @@
 import json
 from pathlib import Path
 
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 from ...files import open_to_others
 from ..canvas import SIZE
+from .mmdit import FlowNetworks, flow_scheduler
 from .unet import noise_schedule
 
 
@@ -40,6 +51,33 @@ def assemble(
     tokenizer.save_pretrained(folder / "clip")
     processor.save_pretrained(folder / "clip")
     for part in ("text_encoder", "clip"):
+        _set_fp32(folder / part / "config.json")
+    open_to_others(folder)
+
+
+def assemble_flow(
+    folder: Path,
+    tokenizer: CLIPTokenizer,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModelWithProjection,
+    networks: FlowNetworks,
+):
+    """Write the flow base in fp16: a StableDiffusion3Pipeline without T5."""
+    # the stock pipeline adds it to latents, and here their mean is left as it is
+    vae.register_to_config(shift_factor=0.0)
+    pipeline = StableDiffusion3Pipeline(
+        transformer=networks.transformer.half(),
+        scheduler=flow_scheduler(),
+        vae=vae.half(),
+        text_encoder=text_encoder.half(),
+        tokenizer=tokenizer,
+        text_encoder_2=networks.text_encoder_2.half(),
+        tokenizer_2=tokenizer,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    for part in ("text_encoder", "text_encoder_2"):
         _set_fp32(folder / part / "config.json")
     open_to_others(folder)
 

@@ -1,4 +1,4 @@
-"""The base's model card."""
+"""The bases' model cards."""
 
 import json
 
@@ -19,10 +19,25 @@ averaged weights, fp16.
   (`docs/your-own-20-pictures.md`).
 - Its VAE keeps drawings, icons and flat colours. Photos lose fine texture; `1_prepare` warns where
   much is lost.
+"""
+FLOW_HEAD = """# The embedded flow base
 
+A tiny Stable Diffusion 3 for 128 × 128 pictures, trained on the picture-book:
+`StableDiffusion3Pipeline.from_pretrained` loads this folder. Made by `notebooks/picturebook.ipynb`
+with `family` flow; averaged weights, fp16.
+
+- `transformer`: an MMDiT that predicts the velocity of the straight path from picture to noise.
+- `text_encoder_2`: one layer, trained together with it. There is no T5.
+- `vae` and `text_encoder`: those of the embedded base, its CLIP's text tower with the projection.
+  The embedded base's card names what they were trained with.
+
+It draws the ten kinds of scenes of the picture-book, in the book's style, and nothing else:
+`words.txt` lists the words of its captions.
+"""
+MEASURED = """
 ## Measured
 
-On {captions} held-out captions, {steps} DDIM steps:
+On {captions} held-out captions, {steps} {sampler} steps:
 
 | | |
 |---|---|
@@ -39,7 +54,8 @@ def base_card(results: dict) -> str:
     """Return the base's model card in Markdown."""
     drawn_rate = 100 * results["caption_first_drawn"]
     icon_line = ICON_LINE.format(**results) if results["icons"] else ""
-    text = CARD_HEAD.format(**results, drawn_rate=drawn_rate, icon_line=icon_line)
+    text, sampler = (FLOW_HEAD, "Euler") if results["is_flow"] else (CARD_HEAD, "DDIM")
+    text += MEASURED.format(**results, drawn_rate=drawn_rate, icon_line=icon_line, sampler=sampler)
     rates = results["caption_first_by_guidance"]
     best = max(rates, key=rates.get)
     for w, rate in rates.items():
@@ -47,7 +63,10 @@ def base_card(results: dict) -> str:
         text += f"| sampled at w = {w}{mark} | {100 * rate:.1f} % |\n"
     text += "\n"
     if results["spent"]:
-        text += _cost_table(results["spent"]) + _licences(results["spent"]["licences"])
+        text += _cost_table(results["spent"])
+        # a flow takes what was trained with them
+        if results["spent"]["licences"]:
+            text += _licences(results["spent"]["licences"])
     machine = results["machine"]
     return text + (
         f"Machine: {machine['cpu']}, {machine['cores']} cores; torch {results['torch']}; "

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ...config import REFERENCE_PROMPTS
 from ...images.convert import to_uint8
-from ...models import StableDiffusion
+from ...models import find_base
 from ..captions import SCENE_KINDS, draw_caption, draw_values
 from ..dataset import draw_book
 from ..draw import draw_picture
@@ -50,15 +50,18 @@ def book_sheet(seed: int = 0, columns: int = 6) -> Figure:
 
 
 @torch.no_grad()
-def reconstructions(folder: Path, packages: IconPackages, count: int = 8) -> Figure:
+def reconstructions(folder: Path, packages: IconPackages | None, count: int = 8) -> Figure:
     """Return a figure of pictures above their reconstructions by the VAE.
 
-    They are held-out scenes, and icons of the style that no training saw.
+    They are held-out scenes and, with the packages, icons of the style that no training saw.
     """
-    vae = StableDiffusion("embedded", folder).vae()
+    vae = find_base(str(folder)).vae()
     pictures = []
     titles = []
-    for images in (draw_book(count, seed=2, held_out=True).images, unseen_icons(packages, count)):
+    drawn = [draw_book(count, seed=2, held_out=True).images]
+    if packages is not None:
+        drawn.append(unseen_icons(packages, count))
+    for images in drawn:
         # the mean, not a sample: a reconstruction without noise
         decoded = vae.decode(vae.encode(vae_pixels(images)).latent_dist.mean).sample
         errors = reconstruction_psnr(vae, images).tolist()
@@ -69,7 +72,7 @@ def reconstructions(folder: Path, packages: IconPackages, count: int = 8) -> Fig
 
 def guidance_sheet(folder: Path, scales: list[float], seed: int = 0) -> Figure:
     """Return a figure with a row of the reference prompts for each scale, from equal noise."""
-    pipeline = StableDiffusion("embedded", folder).pipeline()
+    pipeline = find_base(str(folder)).pipeline()
     pictures = []
     titles = []
     for w in scales:

@@ -5,13 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from ...config import MakeBase
+from ...files import EMBEDDED_BASES, ROOT
+from ...models import BaseError, load_clip_folder
 from ..words import caption_words, write_words
-from .assemble import assemble
+from .assemble import assemble, assemble_flow
 from .clip import new_clip, train_clip
 from .fit import Fit
+from .mmdit import new_networks, text_tower, train_transformer
 from .pictures.icons import TRAINED_STYLES, Icon, IconPackages
 from .pictures.mixture import stored_mixture
 from .pictures.stored_book import StoredBook
@@ -24,20 +28,16 @@ from .vae import new_vae, train_vae
 SHARES = {"vae": 0.26, "clip": 0.16, "unet": 0.42, "unet-velocity": 0.16}
 
 
-class BaseTraining:
-    """The training of one base: its pictures, its networks, and the time for each.
+class Training:
+    """The training of a base's networks: the length, the time and the first weights of each.
 
     folder: of the base; `scratch` in it holds pictures, states and losses
     """
 
-    def __init__(self, config: MakeBase, folder: Path, packages: IconPackages):
+    def __init__(self, config: MakeBase, folder: Path):
         self.config = config
         self.scratch = folder / "scratch"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.packages = packages
-        self.icons: list[Icon] = packages.icons(TRAINED_STYLES)
-        # a moment's work, and the same each time, so it needs no file
-        self.tokenizer: CLIPTokenizer = train_tokenizer(everyday_texts(packages, config.seed))
         self.costs: dict[str, dict] = {}
 
     def fit(self, steps: int, batch: int, lr: float, **options) -> Fit:
@@ -54,6 +54,29 @@ class BaseTraining:
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             return create().to(self.device)
+
+    def book(self) -> StoredBook:
+        """Return the scenes, drawn once."""
+        return StoredBook(self.scratch, self.config.groups, self.config.seed)
+
+    def spent(self, book: StoredBook, licences: dict[str, str]) -> dict:
+        """Return what the training took, as `make_base` does."""
+        return {
+            "parameters": asdict(self.config),
+            "book": len(book),
+            "licences": licences,
+            "networks": self.costs,
+        }
+
+
+class BaseTraining(Training):
+    """The training of a base with a UNet, all of its networks from nothing."""
+
+    def __init__(self, config: MakeBase, folder: Path, packages: IconPackages):
+        super().__init__(config, folder)
+        self.icons: list[Icon] = packages.icons(TRAINED_STYLES)
+        # a moment's work, and the same each time, so it needs no file
+        self.tokenizer: CLIPTokenizer = train_tokenizer(everyday_texts(packages, config.seed))
 
     def vae(self) -> torch.nn.Module:
         """Return the trained VAE."""
@@ -93,27 +116,89 @@ class BaseTraining:
         return unet
 
 
-def make_base(config: MakeBase, folder: Path, packages: IconPackages) -> dict:
+def make_base(config: MakeBase, folder: Path, packages: IconPackages | None = None) -> dict:
     """Train the networks in turn and write the base to `folder`.
 
     `folder/scratch` holds pictures, states and losses: a call after an interruption resumes.
 
+    packages: with the icons, which a flow does without
+
     Returns what it took: parameters, scenes, licences of the packages, and for each network its
     steps, samples, seconds and loss.
 
-    Errors: MissingPackageError before anything is drawn
+    Errors: MissingPackageError before anything is drawn, BaseError if a flow's base lacks networks
     """
+    if config.family == "flow":
+        return make_flow(config, folder)
     packages.check()
     training = BaseTraining(config, folder, packages)
     vae = training.vae()
-    book = StoredBook(training.scratch, config.groups, config.seed)
+    book = training.book()
     clip = training.clip(book)
     unet = training.unet(vae, clip, book)
     assemble(folder, training.tokenizer, clip, vae, unet)
     write_words(folder, caption_words())
-    return {
-        "parameters": asdict(config),
-        "book": len(book),
-        "licences": packages.licences(),
-        "networks": training.costs,
-    }
+    return training.spent(book, packages.licences())
+
+
+def make_flow(config: MakeBase, folder: Path) -> dict:
+    """Train a transformer beside the VAE and the CLIP of a base, and write a base of SD 3."""
+    tokenizer, vae, text_encoder = load_start(config.base)
+    training = Training(config, folder)
+    book = training.book()
+    latents = book.latents(vae.to(training.device))
+    networks = training.new(lambda: new_networks(text_encoder, tuple(latents.shape[1:])))
+    training.costs["mmdit"] = train_transformer(
+        networks, text_encoder.to(training.device), tokenizer, book, latents,
+        training.fit(config.flow_steps, 32, 1e-3), training.scratch, config.hours * 3600,
+        (weights_hash(vae),),
+    )  # fmt: skip
+    assemble_flow(folder, tokenizer, vae, text_encoder, networks)
+    write_words(folder, caption_words())
+    return training.spent(book, {})
+
+
+def find_packages(config: MakeBase) -> IconPackages | None:
+    """Return the icons' packages; None for a flow. Errors: MissingPackageError."""
+    if config.family == "flow":
+        return None
+    packages = IconPackages(ROOT / config.packages)
+    packages.check()
+    return packages
+
+
+def scoring_clip(config: MakeBase) -> Path:
+    """Return the folder of the CLIP that ranks captions: the base's, of a flow its start's."""
+    folder = start_folder(config.base) if config.family == "flow" else ROOT / config.result_folder
+    return folder / "clip"
+
+
+def start_folder(name: str) -> Path:
+    """Return the folder of the base that a flow starts from. name: embedded, or a folder."""
+    # without a check of the whole base, whose UNet it does without
+    return EMBEDDED_BASES.get(name) or ROOT / Path(name).expanduser()
+
+
+def load_start(
+    name: str,
+) -> tuple[CLIPTokenizer, AutoencoderKL, CLIPTextModelWithProjection]:
+    """Return the tokenizer, the VAE and the text tower of CLIP of a base.
+
+    name: embedded, or a folder, of which `vae` and `clip` are read
+
+    Errors: BaseError if one of them is missing
+    """
+    folder = start_folder(name)
+    missing = [part for part in ("vae", "clip") if not (folder / part / "config.json").is_file()]
+    if missing:
+        raise BaseError(
+            f"base {name!r} lacks {' and '.join(missing)}; give embedded or a folder that "
+            "`picturebook.ipynb` has written"
+        )
+    vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, dtype=torch.float32)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "clip", local_files_only=True)
+    return (
+        tokenizer,
+        vae.requires_grad_(False).eval(),
+        text_tower(load_clip_folder(folder / "clip")),
+    )

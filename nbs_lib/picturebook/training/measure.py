@@ -14,7 +14,7 @@ from transformers import CLIPModel
 
 from ...files import write_atomic
 from ...images.convert import unit_to_uint8
-from ...models import StableDiffusion
+from ...models import find_base
 from ...run.environment import hardware
 from ..caption_ranking import caption_ranked_first
 from ..captions import Caption, held_out_captions
@@ -26,7 +26,7 @@ from .pictures.mixture import on_white
 from .vae import reconstruction_psnr
 
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0)
-DDIM_STEPS = 25
+STEPS = 25
 UNSEEN_ICONS = 200
 
 
@@ -36,7 +36,7 @@ def sample(
     prompts: list[str],
     guidance: float,
     seed: int = 0,
-    steps: int = DDIM_STEPS,
+    steps: int = STEPS,
     batch: int = 50,
 ) -> np.ndarray:
     """Return pictures uint8 [n, 128, 128, 3].
@@ -64,18 +64,20 @@ def measure_base(
     spent: dict | None = None,
     scales: tuple[float, ...] = SCALES,
     packages: IconPackages | None = None,
+    clip_folder: Path | None = None,
 ) -> dict:
     """Measure a base on held-out captions and write `README.md` and `card.json` beside it.
 
     spent: the result of `make_base`, for the card
     packages: for the VAE's reconstruction of icons; without them it is not measured
+    clip_folder: of both towers of CLIP; None if the base has them
     """
-    base = StableDiffusion("embedded", folder)
-    clip_folder = folder / "clip"
+    base = find_base(str(folder))
+    clip_folder = clip_folder or folder / "clip"
     clip = CLIPModel.from_pretrained(clip_folder, use_safetensors=True, dtype=torch.float32).eval()
     examples = held_out_captions(captions)
     ranked = partial(caption_ranked_first, clip=clip, tokenizer=base.tokenizer())
-    results = {"captions": captions, "steps": DDIM_STEPS}
+    results = {"captions": captions, "steps": STEPS, "is_flow": base.is_flow}
     results |= reconstruction(base.vae(), captions, packages)
     # of drawn pictures: the most that a sampled one can reach with this CLIP
     drawn = [np.asarray(draw_picture(one.scene, Random(i))) for i, one in enumerate(examples)]

@@ -42,7 +42,7 @@ help:
 	@echo "make bench-kills   kill a run at 20 random moments and resume it, at ZeRO 0 and 2, and write benchmarks/results"
 	@echo "make fuzz   read damaged and hostile files: KIND=tables, archives, records, adapters or bases, CASES=20000"
 	@echo "onepass --help   the command: run, sweep, list, show, diff, doctor and more"
-	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, and outputs/lab stay)"
+	@echo "make clean   remove runs, caches and build products (outputs/base, outputs/flow-base and outputs/lab stay)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
 
 setup: .venv/.ready
@@ -198,7 +198,7 @@ fuzz: setup
 
 clean:
 	@echo "clean: runs, caches, build products"
-	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name base ! -name lab -exec rm -rf {} +
+	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name base ! -name flow-base ! -name lab -exec rm -rf {} +
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m nbs_lib gc; fi
 	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info

@@ -30,8 +30,8 @@ class Prepare(Stage):
 
     base: str = examples(
         "embedded",
-        "Base: embedded or embedded-flow, which come with the library, a folder in diffusers' "
-        "layout, a .safetensors file or a hub id.",
+        "Base: embedded, embedded-flow, a folder, a .safetensors file or a hub id. "
+        "The embedded ones come with the library, a folder has diffusers' layout.",
         pattern=r"\S",
         allowed="embedded, embedded-flow, a folder, a .safetensors file or a hub id",
     )

@@ -46,7 +46,9 @@ def test_prediction_and_gradients_are_those_of_all_tokens(base):
         results.append([prediction, added.grad, *(g for g in gradients if g is not None)])
     assert len(results[0]) > 50
     for ours, expected in zip(*results, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-8, atol=1e-10)
+        # diffusers' norms of queries and keys compute in fp32 even here
+        tolerance = 1e-4 * float(expected.abs().max())
+        torch.testing.assert_close(ours, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

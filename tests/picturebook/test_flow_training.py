@@ -128,6 +128,9 @@ def test_a_tiny_flow_base_loads_in_a_stock_pipeline_and_is_measured(flow_base, c
     picture = pipe("a cat", guidance_scale=3.0, **options).images
     assert picture.shape == (1, 128, 128, 3) and np.isfinite(picture).all()
     assert type(find_base(str(folder))) is StableDiffusion3
+    for part in [part for part in folder.iterdir() if part.name != "scratch" and part.is_dir()]:
+        for settings in part.glob("*.json"):
+            assert start.parent.name not in settings.read_text(), "a path of this machine"
     assert find_packages(config) is None and scoring_clip(config) == start / "clip"
     results = measure_base(folder, 3, spent, scales=(1.0, 2.0), clip_folder=scoring_clip(config))
     assert set(results["caption_first_by_guidance"]) == {"1", "2"} and results["icons"] == 0

@@ -63,8 +63,9 @@ def assemble_flow(
     networks: FlowNetworks,
 ):
     """Write the flow base in fp16: a StableDiffusion3Pipeline without T5."""
-    # the stock pipeline adds it to latents, and here their mean is left as it is
-    vae.register_to_config(shift_factor=0.0)
+    # the stock pipeline adds it to latents, and here their mean is left as it is; a folder of this
+    # machine has no place in the file
+    vae.register_to_config(shift_factor=0.0, _name_or_path="")
     pipeline = StableDiffusion3Pipeline(
         transformer=networks.transformer.half(),
         scheduler=flow_scheduler(),

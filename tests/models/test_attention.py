@@ -16,10 +16,10 @@ def base(tiny_base, tmp_path_factory):
     return find_base(str(tiny_base("sd3", tmp_path_factory.mktemp("sd3"))))
 
 
-def inputs(base, n: int = 2) -> list[torch.Tensor]:
+def inputs(base) -> list[torch.Tensor]:
     """Return x_t, t and the texts' embeddings, in fp64."""
     text = base.encode_prompt(["a cat", "a dog in the snow"], base.text_encoders())
-    x_t = torch.randn(n, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x_t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([300.0, 999.0])
     return [tensor.double() for tensor in (x_t, t, *text)]
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import psutil
 
-from .project import EMBEDDED_BASES as EMBEDDED_BASES
 from .project import PACKAGE as PACKAGE
 from .project import ROOT as ROOT
 from .untrusted_files import read_bounded

@@ -7,9 +7,9 @@ from random import Random
 import numpy as np
 
 from ..config import Compare
-from ..files import EMBEDDED_BASES
 from ..picturebook.captions import Caption, held_out_captions
 from ..picturebook.draw import draw_picture
+from ..project import EMBEDDED_BASES
 from .sampling.sampler import Sampler
 from .sampling.settings import prompt_seed_pairs
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ..files import EMBEDDED_BASES
+from ..project import EMBEDDED_BASES
 from .fields import group
 from .hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
 from .stage import Stage, check_range, parameters, replacement, run_folder, run_group

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from ..config.validation import ParameterError
-from ..files import EMBEDDED_BASES, PACKAGE
+from ..files import PACKAGE
 from ..models.origin import UNKNOWN_LICENSE, front_matter, hub_id, license_of_adapter
 from ..models.sampling_recipe import usage_code, usage_text, warning
+from ..project import EMBEDDED_BASES
 from .model_card import card_rows, card_tags, kind_of_adapter
 
 CARD = """{front}

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-from ..files import EMBEDDED_BASES, atomic_folder
+from ..files import atomic_folder
 from ..models import find_base
 from ..models.components import INDEX
 from ..models.lora.dial import dial_points
@@ -30,6 +30,7 @@ from ..models.sampling_recipe import (
     usage_text,
 )
 from ..models.stable_diffusion_3 import EULER
+from ..project import EMBEDDED_BASES
 from .exporter import check_export_folder, export, find_run, write_metadata
 from .kohya import ExportError
 from .model_card import export_metadata

@@ -16,7 +16,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from ..files import EMBEDDED_BASES, file_hash, value_hash
+from ..files import file_hash, value_hash
+from ..project import EMBEDDED_BASES
 from .components import INDEX, component_files, load_component
 from .origin import hub_id, license_of
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..files import EMBEDDED_BASES, ROOT
+from ..files import ROOT
+from ..project import EMBEDDED_BASES
 from .checks.headers import FileError, read_settings
 from .components import (
     INDEX,

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..config import DRAWN, STAGES
 from ..config.validation import as_parameters
-from ..files import EMBEDDED_BASES
+from ..project import EMBEDDED_BASES
 from ..run.continuation import describe_start
 from ..run.environment import versions
 from ..run.out_of_date import describe_differences, outdated_stages

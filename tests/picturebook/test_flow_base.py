@@ -7,11 +7,12 @@ import yaml
 from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file
 
-from nbs_lib.files import EMBEDDED_BASES, ROOT
+from nbs_lib.files import ROOT
 from nbs_lib.models import StableDiffusion3, embedded_clip, find_base
 from nbs_lib.picturebook.caption_ranking import caption_ranked_first
 from nbs_lib.picturebook.captions import held_out_captions
 from nbs_lib.picturebook.training.measure import sample
+from nbs_lib.project import EMBEDDED_BASES
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,8 @@ import pytest
 
 from nbs_lib.config import STAGES, Compare, Prepare, Train
 from nbs_lib.config.validation import as_parameters
-from nbs_lib.files import EMBEDDED_BASES, ROOT, write_atomic
+from nbs_lib.files import ROOT, write_atomic
+from nbs_lib.project import EMBEDDED_BASES
 from nbs_lib.run import environment, fingerprint
 from nbs_lib.run.disk_space import explain_shortage, free_space
 from nbs_lib.run.environment import gpus

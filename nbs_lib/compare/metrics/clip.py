@@ -9,9 +9,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from ...files import EMBEDDED_BASES, ROOT
+from ...files import ROOT
 from ...models import StableDiffusion, embedded_clip, find_base, load_clip_folder
 from ...picturebook.caption_ranking import clip_pixels, features
+from ...project import EMBEDDED_BASES
 
 BATCH = 64
 

@@ -6,9 +6,10 @@ It runs from the project's folder.
 import json
 from pathlib import Path
 
-from ...files import EMBEDDED_BASES, from_project
+from ...files import from_project
 from ...models.lora.metadata import LORA_FILE
 from ...models.sampling_recipe import scheduler_code, scheduler_options, step_code
+from ...project import EMBEDDED_BASES
 from ...run.run import Run
 
 IMPORT = (

@@ -9,8 +9,9 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from ...config import MakeBase
-from ...files import EMBEDDED_BASES, ROOT
+from ...files import ROOT
 from ...models import BaseError, load_clip_folder
+from ...project import EMBEDDED_BASES
 from ..words import caption_words, write_words
 from .assemble import assemble, assemble_flow
 from .clip import new_clip, train_clip
@@ -147,6 +148,7 @@ def make_flow(config: MakeBase, folder: Path) -> dict:
     training = Training(config, folder)
     book = training.book()
     latents = book.latents(vae.to(training.device))
+    # a scene's latents may have another size in a base of one's own
     networks = training.new(lambda: new_networks(text_encoder, tuple(latents.shape[1:])))
     training.costs["mmdit"] = train_transformer(
         networks, text_encoder.to(training.device), tokenizer, book, latents,
@@ -160,6 +162,7 @@ def make_flow(config: MakeBase, folder: Path) -> dict:
 
 def find_packages(config: MakeBase) -> IconPackages | None:
     """Return the icons' packages; None for a flow. Errors: MissingPackageError."""
+    # it trains neither VAE nor CLIP, and the book has no icons
     if config.family == "flow":
         return None
     packages = IconPackages(ROOT / config.packages)

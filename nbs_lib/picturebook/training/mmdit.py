@@ -64,7 +64,7 @@ class FlowNetworks(torch.nn.Module):
         outputs = (first, self.text_encoder_2(ids, output_hidden_states=True))
         context = torch.cat([output.hidden_states[-2].float() for output in outputs], dim=-1)
         pooled = torch.cat([output.text_embeds.float() for output in outputs], dim=-1)
-        # zeros in the places of T5's tokens
+        # zeros in the places of T5's tokens, which the stock pipeline has without T5 too
         return pad(context, (0, 0, 0, T5_TOKENS)), pooled
 
 
@@ -74,6 +74,7 @@ def text_tower(clip: CLIPModel) -> CLIPTextModelWithProjection:
     # CLIP has it in the settings of both towers
     config.projection_dim = clip.config.projection_dim
     tower = CLIPTextModelWithProjection(config)
+    # both towers are in one file, and these have the names that the single tower gives them
     weights = {name: value for name, value in clip.state_dict().items() if name.startswith("text_")}
     tower.load_state_dict(weights)
     return tower.requires_grad_(False).eval()
@@ -106,6 +107,7 @@ def new_networks(
         qk_norm="rms_norm",
     )
     start_as_identity(transformer)
+    # a third of the products, and the same gradients
     count_equal_tokens(transformer, LENGTH)
     return FlowNetworks(transformer, CLIPTextModelWithProjection(second_config(first)))
 
@@ -183,6 +185,7 @@ def train_transformer(
         context, pooled = networks.encode(text_encoder, ids)
         alpha, sigma = schedule.levels(t)
         noised = alpha * clean + sigma * noise
+        # it reads the noise level in thousandths, as in the stock pipeline
         velocity = networks.transformer(
             noised, context, pooled, schedule.times(t), return_dict=False
         )[0]

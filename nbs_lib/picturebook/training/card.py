@@ -22,9 +22,9 @@ averaged weights, fp16.
 """
 FLOW_HEAD = """# The embedded flow base
 
-A tiny Stable Diffusion 3 for 128 × 128 pictures, trained on the picture-book:
-`StableDiffusion3Pipeline.from_pretrained` loads this folder. Made by `notebooks/picturebook.ipynb`
-with `family` flow; averaged weights, fp16.
+A tiny Stable Diffusion 3 for 128 × 128 pictures, trained on the picture-book. Stock diffusers loads
+this folder: `StableDiffusion3Pipeline.from_pretrained(FOLDER, text_encoder_3=None,
+tokenizer_3=None)`. Made by `notebooks/picturebook.ipynb`, family flow; averaged weights, fp16.
 
 - `transformer`: an MMDiT that predicts the velocity of the straight path from picture to noise.
 - `text_encoder_2`: one layer, trained together with it. There is no T5.

@@ -112,11 +112,11 @@ def build_student(settings: dict[str, Any], make: Callable) -> Student:
     """
     config = Train(mixed_precision="bf16")
     networks = build_networks(SimpleNamespace(denoiser=partial(meta_unet, settings)), config)
-    make(networks.unet)
-    choose_attention(networks.unet, torch.bfloat16, "cuda")
+    make(networks.denoiser)
+    choose_attention(networks.denoiser, torch.bfloat16, "cuda")
     schedule = NoiseSchedule.diffusion(torch.linspace(0.999, 0.005, 1000), "epsilon")
     # any base of SD 1.x or 2.x calls a UNet alike
-    return Student(networks.unet, schedule, find_base("embedded").predict, torch.bfloat16)
+    return Student(networks.denoiser, schedule, find_base("embedded").predict, torch.bfloat16)
 
 
 def meta_unet(settings: dict[str, Any], dtype: torch.dtype):
@@ -169,7 +169,7 @@ def count_compiled(teacher: str) -> dict[str, int]:
     student = build_student(THIN, fill)
     compiler = GraphCounter()
     backend = aot_autograd(fw_compiler=compiler, bw_compiler=compiler)
-    student.unet.compile(backend=backend, dynamic=False)
+    student.denoiser.compile(backend=backend, dynamic=False)
     batch = random_batch(THIN, teacher, 2)
     for _ in range(2):
         step(student, batch)

@@ -103,7 +103,8 @@ class Compare(Stage):
     batch_size: int = sampling(20, "Pictures sampled at once.", ge=1, le=4096)
     mixed_precision: Literal["no", "bf16", "fp16"] = sampling(
         "no",
-        "UNet's arithmetic: no (fp32), bf16 or fp16. The results state their distance from fp32.",
+        "Arithmetic of the denoiser: no (fp32), bf16 or fp16. "
+        "The results state their distance from fp32.",
     )
 
     captions: int = measuring(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ..config.contenders import CONTENDERS
 from ..models.checks.headers import FileError, read_header
 from ..models.lora.checks import AdapterError
-from ..models.lora.compatibility import TRANSFORMER_BLOCKS, unsupported_layers
+from ..models.lora.compatibility import unsupported_layers
 from ..models.lora.metadata import LORA_FILE, load_metadata
 from ..models.origin import front_matter, license_row
 from ..models.sampling_recipe import (
@@ -89,7 +89,8 @@ def export_metadata(run: Run, layers: Iterable[str]) -> dict:
         "usage": usage_text(facts),
         "train": facts.get("train", {}),
         "layers_missed": missed,
-        "transformer": any(name.startswith(TRANSFORMER_BLOCKS) for name in layers),
+        # the keys begin with the denoiser's name in its pipeline
+        "transformer": any(key.startswith("transformer.") for key in keys),
         "compared": comparison_results(run),
     }
 
@@ -131,8 +132,8 @@ def export_card(to: str, facts: dict) -> str:
     tags = card_tags(facts)[to == "merged" :]
     relation = "finetune" if to == "merged" else "adapter"
     if to == "kohya":
-        place = COMFYUI if facts["transformer"] else KOHYA
-        text = [place.format(**values), *missing_layer_warnings(facts)]
+        instruction = COMFYUI if facts["transformer"] else KOHYA
+        text = [instruction.format(**values), *missing_layer_warnings(facts)]
     else:
         text = [usage_code(facts, "FOLDER", to == "merged")]
     # diffusers has no such mark for a transformer
@@ -198,7 +199,7 @@ def _comparison_rows(results: dict) -> list[tuple[str, str]]:
     nfe = ", ".join(f"{name} {results['nfe'][name]:g}" for name in CONTENDERS)
     settings = f"{results['steps']} steps, {results['scheduler']}"
     settings += f", adapter scale {results['adapter_scale']:g}"
-    rows.append(("UNet evaluations for one image", f"{nfe} ({settings})"))
+    rows.append(("denoiser evaluations for one image", f"{nfe} ({settings})"))
     return [*rows, ("time of tuned, of guided's", f"{results['time_ratio']:.2f}")]
 
 

@@ -55,6 +55,8 @@ class BaseFolder:
     origin: str = ""
 
     parts: ClassVar[tuple[str, ...]]
+    # those that a base of the family may be without, beside `parts`
+    optional_parts: ClassVar[tuple[str, ...]] = ()
     # the class of each component with weights
     classes: ClassVar[dict[str, type]]
 
@@ -88,6 +90,17 @@ class BaseFolder:
 
     def _file_hashes(self, files: Iterable[Path]) -> list[list[str]]:
         return [[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(files)]
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels for each latent along a side."""
+        # each block but the last halves the picture
+        return 2 ** (len(self._settings("vae/config.json")["block_out_channels"]) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return self._settings("vae/config.json").get("latent_channels", 4)
 
     @property
     def title(self) -> str:

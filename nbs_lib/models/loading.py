@@ -162,9 +162,7 @@ def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
     """
     # folders that were put together by hand often lack it
     if not (folder / INDEX).is_file():
-        if (folder / StableDiffusion3.denoiser_part).is_dir():
-            return StableDiffusion3
-        return StableDiffusionXL if (folder / "text_encoder_2").is_dir() else StableDiffusion
+        return _family_by_parts({path.name for path in folder.iterdir() if path.is_dir()})
     try:
         pipeline = str(read_settings(folder / INDEX)["_class_name"])
     except (FileError, KeyError):
@@ -175,6 +173,12 @@ def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
             f"allowed is a base for {' or '.join(PIPELINE_FAMILIES)}"
         )
     return PIPELINE_FAMILIES[pipeline]
+
+
+def _family_by_parts(parts: set[str]) -> type[StableDiffusion]:
+    """Return the family with most of these components, the first one if several have as many."""
+    families = [family for family in FAMILIES if family.denoiser_part in parts] or FAMILIES
+    return max(families, key=lambda family: len(parts.intersection(family.parts)))
 
 
 def _download(name: str, revision: str) -> tuple[Path, str]:

@@ -14,7 +14,7 @@ from ..config import Train
 from ..models import BaseError, StableDiffusion, find_base
 from ..run.run import Run
 from .accelerator import clip_at_step, wrap_for_training
-from .compilation import compile_unet
+from .compilation import compile_denoiser
 from .data.dataset import Examples
 from .data.prefetch import BatchLoader
 from .networks import DTYPES, Networks, build_networks, choose_attention, set_memory_format
@@ -85,28 +85,17 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
             "run notebooks/1_prepare.ipynb again"
         )
     networks = build_networks(base, config)
-    unet = networks.unet
     parameters = networks.parameters
-    unet.to(accelerator.device)
-    if networks.teacher_unet is not None:
-        networks.teacher_unet.to(accelerator.device, memory_format=torch.channels_last)
-    student = Student(
-        unet,
-        base.noise_schedule().to(accelerator.device),
-        base.predict,
-        DTYPES[config.mixed_precision],
-        networks.teacher_unet,
-    )
+    student = build_student(base, networks, config, accelerator.device)
     optimizer = new_optimizer(networks, config)
     # at the other stages, and with a loss scale of its own, the engine itself has to clip
     if config.deepspeed and not config.zero_stage and not config.engine_scales_loss:
         clip_at_step(optimizer, parameters, config.max_grad_norm)
-    choose_attention(unet, student.dtype, unet.device.type)
     engine, optimizer = wrap_for_training(accelerator, student, optimizer)
     if not partitioned(parameters):
         # not earlier: DeepSpeed cannot broadcast weights of that layout
-        set_memory_format(unet)
-    compile_unet(unet, config)
+        set_memory_format(student.denoiser)
+    compile_denoiser(student.denoiser, config)
     student.compiled = config.compile != "off"
     ema = None
     if config.ema_decay:
@@ -116,6 +105,19 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
     return TrainingState(
         base, examples, batches, student, engine, optimizer, parameters, networks.learned, ema
     )
+
+
+def build_student(
+    base: StableDiffusion, networks: Networks, config: Train, device: torch.device
+) -> Student:
+    """Return the networks on a device, as a student with its teacher."""
+    networks.denoiser.to(device)
+    if networks.teacher_denoiser is not None:
+        networks.teacher_denoiser.to(device, memory_format=torch.channels_last)
+    dtype = DTYPES[config.mixed_precision]
+    choose_attention(networks.denoiser, dtype, device.type)
+    schedule = base.noise_schedule().to(device)
+    return Student(networks.denoiser, schedule, base.predict, dtype, networks.teacher_denoiser)
 
 
 def allow_tf32(allowed: bool):

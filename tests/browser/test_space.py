@@ -127,7 +127,7 @@ def test_both_pictures_are_those_of_the_run(page, run):
         drawn = picture(page, number)
         assert np.abs(drawn.astype(int) - expected.astype(int)).max() <= 1, name
         cost = page.get_by_label(("Base costs", "Tuned costs")[number]).input_value()
-        assert cost.startswith(f"{passes} UNet passes, ")
+        assert cost.startswith(f"{passes} denoiser passes, ")
     screenshot(page, "space")
 
 
@@ -149,7 +149,8 @@ def test_the_folder_is_whole_without_onepass(space):
 
 def test_a_base_of_the_hub_is_named_and_a_local_one_refused():
     facts = {"name": "x", "base": "a/b", "base_origin": f"a/b@{'1' * 40}", "w_train": 4.0}
-    facts |= {"compared": None, "objective": "guidance", "dial": [[2.0, 0.5], [4.0, 1.0]]}
+    facts |= {"compared": None, "objective": "guidance", "transformer": False}
+    facts |= {"dial": [[2.0, 0.5], [4.0, 1.0]]}
     settings = app_settings(facts)
     assert (settings["base"], settings["revision"]) == ("a/b", "1" * 40)
     assert settings["dial"] == [[2.0, 0.5], [4.0, 1.0]] and settings["w"] == 4

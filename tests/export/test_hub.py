@@ -208,7 +208,7 @@ def test_the_card_is_one_that_the_hub_accepts(run, dry):
         assert shown == (run.compare / compared["files"]["tuned"]).read_bytes()
     # how to sample, and the numbers
     assert f"pipe.load_lora_weights('{REPOSITORY}'" in text and "guidance_scale=1" in text
-    assert "| license | openrail++ |" in text and "UNet evaluations for one image" in text
+    assert "| license | openrail++ |" in text and "denoiser evaluations for one image" in text
     for link in re.findall(r"\]\(([^)]+)\)", text):
         assert (dry.folder / link).is_file(), link
 

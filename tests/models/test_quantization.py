@@ -106,9 +106,11 @@ def test_no_restored_weight_waits_for_the_backward_pass(precision):
 def test_teacher_and_student_share_the_packed_weights(precision, base):
     config = Train(base_precision=precision, mixed_precision="fp32", target_modules="all", rank=2)
     networks = build_networks(base, config)
-    assert networks.teacher_unet is None
+    assert networks.teacher_denoiser is None
     assert {parameter.dtype for parameter in networks.learned} == {torch.float32}
-    wrapped = [module for module in networks.unet.modules() if isinstance(module, BaseTunerLayer)]
+    wrapped = [
+        module for module in networks.denoiser.modules() if isinstance(module, BaseTunerLayer)
+    ]
     packed = [layer.get_base_layer() for layer in wrapped]
     assert sum(hasattr(layer, "scale") for layer in packed) > 0.9 * len(packed)
     # as near to the base as its weights are
@@ -116,10 +118,10 @@ def test_teacher_and_student_share_the_packed_weights(precision, base):
     t = torch.tensor([100, 900])
     with torch.no_grad():
         expected = base.denoiser()(x, t, context).sample
-        actual = networks.unet.eval()(x, t, context).sample
+        actual = networks.denoiser.eval()(x, t, context).sample
     error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert 0 < error < 2 * LARGEST_ERROR[precision]
-    loss = networks.unet.train()(x, t, context).sample.square().mean()
+    loss = networks.denoiser.train()(x, t, context).sample.square().mean()
     loss.backward()
     assert all(parameter.grad is not None for parameter in networks.learned)
 

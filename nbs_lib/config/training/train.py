@@ -25,13 +25,13 @@ watching = group("Watching")
 
 @parameters
 class Train(Optimizing):
-    """Parameters of `2_train.ipynb`: an objective learned by a LoRA or by the whole UNet, on
+    """Parameters of `2_train.ipynb`: an objective learned by a LoRA or the whole denoiser, on
     DeepSpeed.
     """
 
     mixed_precision: Literal["auto", "fp32", "bf16", "fp16"] = memory(
         "auto",
-        "Arithmetic of the UNet: auto, fp32, bf16 or fp16. "
+        "Arithmetic of the denoiser: auto, fp32, bf16 or fp16. "
         "Auto is the fastest that the machine has, fp16 needs a GPU. "
         "It is that of the passes and the frozen weights; trained weights are fp32.",
     )
@@ -49,7 +49,7 @@ class Train(Optimizing):
     )
     compile: Literal["off", "blocks", "whole"] = memory(
         "off",
-        "UNet compiled by torch.compile: off, blocks or whole. "
+        "Denoiser compiled by torch.compile: off, blocks or whole. "
         "Whole takes a minute or more before the first step, and makes CUDA graphs on a GPU; "
         "blocks takes less. The compiled code is kept for later trainings.",
     )

@@ -146,7 +146,7 @@ def _of_teacher(
     # each example is two rows, with and without its caption
     rows = 2 * max(1, _rows(config) // 2)
     side = config.resolution // base.vae_scale_factor
-    text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
+    text = base.random_text(1, base.text_tokens, torch.Generator())
     x_t = to_fake(torch.empty(rows, base.latent_channels, side, side, device="meta"), mode)
     context, pooled = (
         None if one is None else to_fake(torch.empty(rows, *one.shape[1:], device="meta"), mode)
@@ -158,13 +158,8 @@ def _of_teacher(
 
 def check_fits(plan: MemoryPlan, config: Prepare, base: StableDiffusion):
     """Check that a plan fits. Errors: WorkerError with what is needed, and a change that fits."""
-    if plan.fits:
-        return
-    several = f" in {plan.processes} processes" if plan.processes > 1 else ""
-    raise WorkerError(
-        f"memory: this preparation needs {plan.needed / MIB:.0f} MiB{several}, most of it for "
-        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; {_suggestion(config, base)}"
-    )
+    if not plan.fits:
+        raise WorkerError(plan.shortage("preparation", _suggestion(config, base)))
 
 
 def _suggestion(config: Prepare, base: StableDiffusion) -> str:

@@ -62,8 +62,9 @@ def measured_rows(config: Train, run: Run, base: str) -> list[tuple[str, str]]:
     except RuntimeError as failure:
         # no reason not to train
         return [("base", base), ("what learns", config.method), ("memory", str(failure))]
+    parameters = f"{sizes.denoiser:,} parameters in {config.mixed_precision}"
     return [
-        ("base", f"{base}: a UNet of {sizes.unet:,} parameters in {config.mixed_precision}"),
+        ("base", f"{base}: a denoiser of {parameters}"),
         ("what learns", describe_learning(config, sizes)),
         ("memory", describe_memory(plan)),
     ]
@@ -72,11 +73,11 @@ def measured_rows(config: Train, run: Run, base: str) -> list[tuple[str, str]]:
 def describe_learning(config: Train, sizes: DryRunSizes) -> str:
     """Return the trained weights in words."""
     if config.method == "full":
-        return f"every weight of the UNet, {sizes.learned:,} parameters"
-    share = 100 * sizes.learned / sizes.unet
+        return f"every weight of the denoiser, {sizes.learned:,} parameters"
+    share = 100 * sizes.learned / sizes.denoiser
     return (
         f"a {METHODS[config.method]} of rank {config.rank}: {sizes.learned:,} parameters on "
-        f"{sizes.layers} layers ({config.target_modules}), {share:.2g} % of the UNet's"
+        f"{sizes.layers} layers ({config.target_modules}), {share:.2g} % of the denoiser's"
         f"{describe_fake_score(sizes.trained - sizes.learned)}"
     )
 

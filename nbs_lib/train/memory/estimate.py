@@ -84,9 +84,9 @@ def estimate_bytes(
     if stage >= 3:
         weight_ranks = ranks
         partitioning = PARTITIONING
-        unet_bytes = sizes.frozen + (trained if full else 0)
+        denoiser_bytes = sizes.frozen + (trained if full else 0)
         # twice, with the weights that are on their way
-        gathered = 2 * min(MAX_LIVE_WEIGHTS * weight_size, unet_bytes)
+        gathered = 2 * min(MAX_LIVE_WEIGHTS * weight_size, denoiser_bytes)
     parts = {
         "libraries": sizes.resident,
         "engine": ENGINE[config.deepspeed] + partitioning,
@@ -98,7 +98,7 @@ def estimate_bytes(
         "optimizer": states * trained // optimizer_ranks,
         "mean of the weights": FP32 * sizes.learned if config.ema_decay else 0,
     }
-    verification = (BF16 if verifies_in_bf16(config) else FP32) * sizes.unet
+    verification = (BF16 if verifies_in_bf16(config) else FP32) * sizes.denoiser
     # the frozen weights are released before
     verification -= 0 if full else sizes.frozen
     passing = {
@@ -108,7 +108,7 @@ def estimate_bytes(
     }
     if config.base_precision != "as_is":
         # they are packed layer by layer, so what is read is there at first
-        passing[LOADING] = max(0, weight_size * sizes.unet - sizes.frozen)
+        passing[LOADING] = max(0, weight_size * sizes.denoiser - sizes.frozen)
     return parts, passing
 
 
@@ -124,14 +124,8 @@ def check_fits(plan: MemoryPlan, config: Train, cache: Path):
 
     Errors: LaunchError with the memory that is needed, what is free, and changes that would fit.
     """
-    if plan.fits:
-        return
-    several = f", {plan.processes} processes" if plan.processes > 1 else ""
-    raise LaunchError(
-        f"memory: this training needs {plan.needed / MIB:.0f} MiB{several}, most of it for "
-        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; "
-        f"{_suggestion(plan, config, cache)}"
-    )
+    if not plan.fits:
+        raise LaunchError(plan.shortage("training", _suggestion(plan, config, cache)))
 
 
 def _suggestion(plan: MemoryPlan, config: Train, cache: Path) -> str:

@@ -55,6 +55,17 @@ def test_planned_parts_by_hand(base, tmp_path):
     assert activations[1] == pytest.approx(2 * activations[0], rel=0.01)
 
 
+def test_the_teacher_reads_as_many_tokens_as_the_family_has(tiny_base, tmp_path):
+    """SD 3 has those of T5 behind CLIP's, with T5 or without."""
+    base = find_base(str(tiny_base("sd3", tmp_path / "base")))
+    options = {"num_processes": 1, "max_examples": 8, "batch_size": 8, "resolution": 32}
+    plan = plan_memory(Prepare(str(tmp_path), **options, teacher_cache="data"), base)
+    activations = plan.passing["teacher"] - fp32_bytes(base.denoiser())
+    # at least query, key and value of a block, for all tokens of pictures and texts
+    tokens = 4 * 4 + base.tokenizer().model_max_length + 256
+    assert activations > 3 * 8 * tokens * 32 * 4
+
+
 def test_a_preparation_that_does_not_fit_is_refused_with_a_suggestion(
     base, run_folder, monkeypatch
 ):

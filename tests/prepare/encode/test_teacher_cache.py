@@ -102,6 +102,45 @@ def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
         torch.testing.assert_close(answers["x_t"][:, draw + 1].float(), after, rtol=2e-2, atol=5e-2)
 
 
+def test_trajectories_of_a_flow_are_euler_s_steps(outputs, tiny_base):
+    """By formulas of the paper alone: arXiv 2403.03206, eq. 23, with the base's shift of 3."""
+    base = find_base(str(tiny_base("sd3", outputs / "base")))
+    options = {"base": str(base.folder), "resolution": 32, "teacher_guidance_scale": 2.0}
+    result = prepared(outputs, teacher_cache="trajectories", **options)
+    answers = answers_of(result)
+    cache = result.cache
+    transformer = base.denoiser()
+
+    def sigma(t: torch.Tensor) -> torch.Tensor:
+        unshifted = (t + 1) / 1000
+        return 3 * unshifted / (1 + 2 * unshifted)
+
+    def velocity(x_t: torch.Tensor, t: torch.Tensor, embeddings, pooled) -> torch.Tensor:
+        with torch.no_grad():
+            return transformer(x_t, embeddings, pooled, 1000 * sigma(t)).sample
+
+    x_t = torch.stack(
+        [noise_like(0, key, 0, (4, 8, 8)) for key in cache.examples["key"].to_pylist()]
+    )
+    t = torch.full((5,), 999)
+    rows = list(range(5))
+    caption = cache.embeddings(rows), cache.embeddings(rows, "pooled")
+    negative = cache.unconditional["negative"], cache.unconditional["negative_pooled"]
+    empty = [text.expand_as(cond) for text, cond in zip(negative, caption, strict=True)]
+    for draw in range(4):
+        uncond, cond = velocity(x_t, t, *empty), velocity(x_t, t, *caption)
+        if draw:
+            torch.testing.assert_close(
+                answers["cond"][:, draw - 1].float(), cond, rtol=1e-2, atol=1e-2
+            )
+        end = answers["t"][:, draw]
+        step = (sigma(end) - sigma(t)).view(-1, 1, 1, 1)
+        after = x_t + step * classifier_free_guidance(uncond, cond, 2.0)
+        states = answers["x_t"][:, draw].float()
+        torch.testing.assert_close(states, after, rtol=1e-2, atol=1e-2)
+        x_t, t = states, end
+
+
 def test_each_example_has_a_timestep_in_every_share():
     config = Prepare(teacher_samples=10)
     for together in (False, True):

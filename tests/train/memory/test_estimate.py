@@ -36,7 +36,7 @@ SIZES = DryRunSizes(
     trained=40,
     learned=40,
     layers=4,
-    unet=1000,
+    denoiser=1000,
     activations=500,
     decoding=30,
 )
@@ -124,7 +124,7 @@ def test_a_training_that_does_not_fit_is_refused_with_a_suggestion(prepared, mon
         check_fits(tight, config, cache)
     message = str(refused.value)
     assert (
-        f"needs {planned.needed / MIB:.0f} MiB, 2 processes, most of it for 'activations'"
+        f"needs {planned.needed / MIB:.0f} MiB in 2 processes, most of it for 'activations'"
         in message
     )
     assert "give gradient_checkpointing = True, which needs" in message

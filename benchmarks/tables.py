@@ -137,13 +137,9 @@ def fidelity_text(result: dict) -> str:
         "|---|---|---|---|---|",
     ]
     for name, row in result["rows"].items():
-        ratio = row["distance_ratio"]
         seeds = ", ".join(f"{value:.3f}" for value in row["by_seed"])
-        lines.append(
-            f"| {name} | {row['steps']} | {ratio['value']:.3f} [{ratio['low']:.3f}, "
-            f"{ratio['high']:.3f}] ({seeds}) | {100 * row['nearer']:.0f} % "
-            f"| {percent(row['recovered'], 'value')} |"
-        )
+        distance, gain = fidelity_cells(row)
+        lines.append(f"| {name} | {row['steps']} | {distance} ({seeds}) | {gain} |")
     return "\n".join([*lines, f"\n{machine_line(result)}\n"])
 
 
@@ -155,13 +151,15 @@ def base_precision_text(result: dict) -> str:
         "|---|---|---|---|---|",
     ]
     for name, row in result["rows"].items():
-        ratio = row["distance_ratio"]
-        lines.append(
-            f"| {name} | {row['base_mib']:.1f} MiB | {ratio['value']:.3f} [{ratio['low']:.3f}, "
-            f"{ratio['high']:.3f}] | {100 * row['nearer']:.0f} % "
-            f"| {percent(row['recovered'], 'value')} |"
-        )
+        lines.append(f"| {name} | {row['base_mib']:.1f} MiB | {' | '.join(fidelity_cells(row))} |")
     return "\n".join([*lines, f"\n{machine_line(result)}\n"])
+
+
+def fidelity_cells(row: dict) -> tuple[str, str]:
+    """Return the distance ratio with its interval, and the cells of what came nearer."""
+    ratio = row["distance_ratio"]
+    distance = f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
+    return distance, f"{100 * row['nearer']:.0f} % | {percent(row['recovered'], 'value')}"
 
 
 def few_steps_text(result: dict) -> str:
@@ -629,12 +627,9 @@ def lab_text(result: dict) -> str:
             published = (
                 f"{100 * part['published'][name]:.1f} %" if name in part["published"] else ""
             )
-            caption_first = (
-                f"{100 * rate['rate']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
-            )
             clip = f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
             lines.append(
-                f"| {name} | {caption_first} | {clip} | {contender['nfe']:g} "
+                f"| {name} | {percent(rate)} | {clip} | {contender['nfe']:g} "
                 f"| {contender['seconds']:.3f} | {100 * saved:.0f} % | {published} |"
             )
         turns = ", ".join(f"{turn['target']:g}: {turn['w']:.2f}" for turn in part["dial"]["turns"])

@@ -34,6 +34,16 @@ def find_root() -> Path:
     return next(filter(is_project, (here, *here.parents)), here)
 
 
+def pip_requirement(extra: str = "") -> str:
+    """Return what `pip install` is given for this Onepass, with an extra if one is named.
+
+    In quotes, because brackets are patterns in a shell.
+    """
+    if not extra:
+        return "-e ." if IN_CHECKOUT else "onepass"
+    return f"-e '.[{extra}]'" if IN_CHECKOUT else f"'onepass[{extra}]'"
+
+
 IN_CHECKOUT = is_project(PACKAGE.parent)
 # relative folders start here
 ROOT = find_root()

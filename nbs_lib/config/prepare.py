@@ -4,8 +4,8 @@ from typing import Literal
 
 from ..project import EMBEDDED_BASES
 from .fields import group
-from .hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
-from .stage import Stage, check_range, parameters, replacement, run_folder, run_group
+from .hosts import MASTER_ADDR, MASTER_PORT, NODE_RANK, NUM_NODES, check_hosts, hosts
+from .stage import REPLACE, RUN, Stage, check_range, parameters, run_group
 from .validation import reject
 
 # sources that code draws without end, so that they need a number of examples
@@ -26,7 +26,7 @@ class Prepare(Stage):
     embeddings.
     """
 
-    run: str = run_folder()
+    run: str = RUN
 
     base: str = examples(
         "embedded",
@@ -161,10 +161,10 @@ class Prepare(Stage):
         le=1024,
     )
     batch_size: int = hosts(64, "Images encoded at once, in each process.", ge=1, le=4096)
-    num_nodes: int = host_count()
-    node_rank: int = host_number()
-    master_addr: str = main_address()
-    master_port: int = main_port()
+    num_nodes: int = NUM_NODES
+    node_rank: int = NODE_RANK
+    master_addr: str = MASTER_ADDR
+    master_port: int = MASTER_PORT
 
     seed: int = run_group(
         0,
@@ -172,7 +172,7 @@ class Prepare(Stage):
         ge=0,
         le=2**31 - 1,
     )
-    replace: bool = replacement()
+    replace: bool = REPLACE
 
     def __post_init__(self):
         if self.revision and self.base in EMBEDDED_BASES:

@@ -40,7 +40,7 @@ PROGRAMS = (
     f"layout. ComfyUI does not know the names in `{LORA_FILE}`: it says `lora key not loaded`, and "
     "draws the base's pictures."
 )
-# Of the names in SD 3's transformer.
+# for adapters of SD 3's transformer
 TRANSFORMER_TITLES = TITLES | {"kohya": "{kind} on `{base}` for ComfyUI and diffusers"}
 TRANSFORMER_PROGRAMS = (
     "Which export is for which program: `kohya` for ComfyUI, in one file of the run's name; "
@@ -67,7 +67,7 @@ KOHYA = (
 def export_metadata(run: Run, layers: Iterable[str]) -> dict:
     """Return what is known of a run's adapter: its training, its use, and its comparison.
 
-    layers: of the base's denoiser, to find those that other programs miss
+    layers: of the base's denoiser, to find those that other programs miss; () to find none
 
     Errors: FileNotFoundError without an adapter; AdapterError if it is damaged.
     """

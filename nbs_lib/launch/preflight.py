@@ -9,6 +9,7 @@ from accelerate.state import PartialState
 
 from ..config import Prepare, Train
 from ..config.validation import setting
+from ..project import pip_requirement
 from .errors import LaunchError
 
 
@@ -52,7 +53,8 @@ def _check_extra(package: str):
     # finds the package without importing it
     if importlib.util.find_spec(package) is None:
         raise LaunchError(
-            f"package {package} is not installed; it comes with `pip install -e .[{package}]`"
+            f"package {package} is not installed; "
+            f"it comes with `pip install {pip_requirement(package)}`"
         )
 
 

@@ -1,4 +1,4 @@
-"""What torch's compilers need: quoted paths, and the blocks that a denoiser repeats."""
+"""The needs of torch's compilers: quoted paths, and the blocks that a denoiser repeats."""
 
 import logging
 import shlex

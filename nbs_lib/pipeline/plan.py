@@ -111,6 +111,7 @@ def find_reasons(
             uncovered.append(f"clip {config.clip}")
         if config.features:
             uncovered.append(f"features {config.features}")
+        uncovered += [f"{score}'s model" for score in config.parsed_scores]
     return [f"{name} is looked at again" for name in uncovered]
 
 

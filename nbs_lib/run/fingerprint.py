@@ -17,6 +17,7 @@ SHARED = (
     "config",
     "files.py",
     "diffusion.py",
+    "flow.py",
     "run/run.py",
     "run/stage_recording.py",
     "cache",

@@ -2,12 +2,10 @@
 
 import os
 import shutil
-import site
 import socket
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +14,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import yaml
+from environments import new_environment
 from PIL import Image
 from playwright.sync_api import Page
 from shots import screenshot
@@ -51,16 +50,13 @@ def python(tmp_path_factory, skip_or_fail) -> Path:
 
     Gradio needs an older Pillow than Onepass does: so it is no extra of Onepass.
     """
-    place = tmp_path_factory.mktemp("an environment")
-    venv.create(place / "venv", with_pip=False)
-    python = place / "venv" / "bin" / "python"
-    [packages] = (place / "venv" / "lib").glob("python*/site-packages")
-    (packages / "shared.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    folder = tmp_path_factory.mktemp("an environment")
+    python = new_environment(folder / "venv")
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     constraints = [line for line in pins if not line.startswith("pillow==")]
-    (place / "constraints.txt").write_text("\n".join(constraints))
+    (folder / "constraints.txt").write_text("\n".join(constraints))
     command = [sys.executable, "-m", "pip", "--python", python, "install", "-q"]
-    command += ["-c", place / "constraints.txt", f"gradio=={GRADIO}"]
+    command += ["-c", folder / "constraints.txt", f"gradio=={GRADIO}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         skip_or_fail(f"Gradio cannot be installed here: {done.stderr.strip()[-300:]}")

@@ -162,6 +162,26 @@ def test_drafts_are_edited_beside_their_pictures_and_saved(bare, config, blip):
     ]
 
 
+def test_a_table_that_cannot_be_read_is_left_as_it_is(bare, config, blip):
+    (bare / "metadata.jsonl").write_bytes(b"\xff\xfe no text")
+    editor = caption_editor(config(captioner=str(blip)))
+    *rows, foot = editor.children
+    rows[0].children[1].value = "a red teapot"
+    foot.children[0].click()
+    assert foot.children[1].value.startswith("<p role=alert>Not saved: ")
+    assert (bare / "metadata.jsonl").read_bytes() == b"\xff\xfe no text"
+
+
+def test_a_caption_with_a_line_separator_stays_one_line(tmp_path):
+    line = '{"file_name": "a.png", "text": "one\u2028two"}\n'
+    (tmp_path / "metadata.jsonl").write_text(line, "utf-8")
+    save_captions(tmp_path, {"b.png": "three"})
+    assert [row["file_name"] for row in read_jsonl(tmp_path / "metadata.jsonl")] == [
+        "a.png",
+        "b.png",
+    ]
+
+
 def test_without_a_captioner_there_is_no_editor(config):
     assert caption_editor(config()).data == ""
 

@@ -24,7 +24,7 @@ from nbs_lib.files import ROOT, file_hash
 from nbs_lib.images.convert import to_tensor, to_uint8
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.picturebook.dataset import draw_book
-from nbs_lib.prepare import open_cache, prepare, preview
+from nbs_lib.prepare import build, open_cache, prepare, preview
 from nbs_lib.prepare.encode.encoder import Cropping
 from nbs_lib.prepare.encode.worker_process import reload_picture
 from nbs_lib.prepare.examples import InFile, SourceError
@@ -141,6 +141,21 @@ def test_without_poor_pictures_nothing_is_warned_about(scenes, config):
     assert "dB" not in str(prepared)
     table = preview.reconstruction_table(prepared.cache)
     assert "3 measured" in table and "loses" not in table
+
+
+def test_a_picture_that_is_gone_is_not_measured(folder, config, monkeypatch):
+    draw = build.draw_previews
+
+    def remove(*arguments):
+        # all are decoded and filtered by now
+        (folder / "b.png").unlink()
+        draw(*arguments)
+
+    monkeypatch.setattr(build, "draw_previews", remove)
+    # of another shape than the grey square that takes its place on the contact sheet
+    prepared = prepare(config(buckets=True))
+    assert set(prepared.cache.meta["reconstruction"]) == {"a.png", "c.png"}
+    assert set(prepared.cache.ids) == {"a.png", "b.png", "c.png"}
 
 
 def test_a_cache_of_an_earlier_version_has_no_ratios(config):

@@ -289,6 +289,7 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
         ("nbs_lib/picturebook/draw.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/models/stable_diffusion_xl.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/files.py", {stage: ["code"] for stage in STAGES}),
+        ("nbs_lib/flow.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/compare/report/report.html.j2", {"compare": ["code"]}),
         ("nbs_lib/compare/report/report.css", {"compare": ["code"]}),
         ("nbs_lib/compare/report/report.js", {"compare": ["code"]}),

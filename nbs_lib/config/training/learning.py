@@ -3,7 +3,7 @@
 from typing import Literal
 
 from ..fields import group
-from ..stage import Stage, check_range, parameters, run_folder
+from ..stage import RUN, Stage, check_range, parameters
 from ..validation import reject
 
 FEW_STEPS = "a list of different whole numbers from 1 to 8"
@@ -17,7 +17,7 @@ adapter = group("LoRA")
 class Learning(Stage):
     """The first fields of `Train`."""
 
-    run: str = run_folder()
+    run: str = RUN
 
     objective: Literal["guidance", "finetune", "consistency", "distribution"] = learned(
         "guidance",

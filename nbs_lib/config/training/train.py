@@ -5,8 +5,8 @@
 from typing import Literal
 
 from ..fields import group
-from ..hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
-from ..stage import check_texts, parameters, replacement, run_group
+from ..hosts import MASTER_ADDR, MASTER_PORT, NODE_RANK, NUM_NODES, check_hosts, hosts
+from ..stage import REPLACE, check_texts, parameters, run_group
 from ..validation import reject
 from .optimizing import Optimizing
 
@@ -82,10 +82,10 @@ class Train(Optimizing):
         "Start of the processes: notebook (forked by notebook_launcher) or subprocess (new ones, "
         "by accelerate's own launch).",
     )
-    num_nodes: int = host_count()
-    node_rank: int = host_number()
-    master_addr: str = main_address()
-    master_port: int = main_port()
+    num_nodes: int = NUM_NODES
+    node_rank: int = NODE_RANK
+    master_addr: str = MASTER_ADDR
+    master_port: int = MASTER_PORT
 
     checkpointing_steps: int = checkpoints(
         100,
@@ -157,7 +157,7 @@ class Train(Optimizing):
         ge=0,
         le=2**31 - 1,
     )
-    replace: bool = replacement()
+    replace: bool = REPLACE
 
     def __post_init__(self):
         super().__post_init__()

@@ -84,15 +84,27 @@ def test_operations_by_hand(monkeypatch):
     assert float(total) == 8 and half.dtype == torch.bfloat16
 
 
-def test_steps_are_shown_with_and_without_the_engine(page, tmp_path):
-    seconds = {"plain": 0.5, "ZeRO 0": 0.51, "ZeRO 0, compiled whole": 0.4}
-    page.save(
-        "steps",
-        MADE | {"seconds_a_step": seconds, "before": "abc1234", "seconds_before": {"plain": 0.6}},
-    )
+def test_steps_are_shown_with_the_engine_s_share_and_what_compiling_gains(page, tmp_path):
+    sides = {
+        "plain": {"seconds": 0.5, "of_plain": [1.0, 1.0, 1.0], "compile_seconds": 0.0},
+        "ZeRO 0": {"seconds": 0.51, "of_plain": [1.05, 1.02, 0.99], "compile_seconds": 0.0},
+        "ZeRO 0, compiled whole": {"seconds": 0.41, "of_plain": [0.8], "compile_seconds": 90.0},
+    }
+    result = {
+        "batch": 32,
+        "mixed_precision": "fp32",
+        "training": sides,
+        "sampling": {"eager": 0.3, "compiled": 0.4, "until_ready": 30.2},
+        "before": {"commit": "abc1234", "live": {"times": 1.2}, "cached": {"times": 1.1}},
+    }
+    page.save("steps", MADE | result)
     text = (tmp_path / "README.md").read_text()
-    assert "| plain | 0.500 | 1.00 | 0.600 |\n| ZeRO 0 | 0.510 | 1.02 | – |" in text
-    assert "*Before*: commit abc1234." in text
+    assert "| plain | 0.500 | 1.00 [1.00, 1.00] | – |" in text
+    assert "| ZeRO 0 | 0.510 | 1.02 [0.99, 1.05] | – |" in text
+    # a tenth of a second a step
+    assert "whole: 1.24 times as fast as ZeRO 0; its 90 s pay after 900 steps." in text
+    assert "0.300 s a guided picture, 0.400 s compiled; it never pays, after 30 s." in text
+    assert "Times as fast as abc1234: live 1.20, cached 1.10." in text
 
 
 def test_ranks_are_a_row_for_each_preset(page, tmp_path):

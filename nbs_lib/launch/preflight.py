@@ -12,6 +12,9 @@ from ..config.validation import setting
 from ..project import pip_requirement
 from .errors import LaunchError
 
+# Optimizers that are extras, by the package, which the extra is named after.
+OPTIMIZER_PACKAGES = {"adamw_8bit": "bitsandbytes", "prodigy": "prodigyopt"}
+
 
 def process_count(config: Train) -> int:
     """Return the processes of this host: as asked for, or one for each GPU, or 2 without a GPU.
@@ -41,8 +44,8 @@ def check_machine(config: Train):
         )
     if config.allow_tf32 and not gpu:
         raise LaunchError("allow_tf32: given True, which needs a GPU; leave it out on a CPU")
-    if config.optimizer == "prodigy":
-        _check_extra("prodigyopt")
+    if config.optimizer in OPTIMIZER_PACKAGES:
+        _check_extra(OPTIMIZER_PACKAGES[config.optimizer])
     for name in config.trackers:
         _check_extra(name)
     if config.launcher == "notebook":

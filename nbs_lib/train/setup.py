@@ -21,6 +21,10 @@ from .networks import DTYPES, Networks, build_networks, choose_attention, set_me
 from .student import Student
 from .zero import gathered, partitioned
 
+# Weights from which the means of a tensor are kept in eight bits: below, scales and tables weigh
+# more than they save. bitsandbytes' own default.
+MIN_8BIT_SIZE = 4096
+
 
 @dataclass
 class TrainingState:
@@ -128,9 +132,10 @@ def allow_tf32(allowed: bool):
 
 
 def new_optimizer(networks: Networks, config: Train) -> torch.optim.Optimizer:
-    """Return AdamW or Prodigy over the parameters, those of a fake score in a group of their own.
+    """Return the optimizer of the parameters, those of a fake score in a group of their own.
 
     `lr_scale` of a group is its learning rate as a multiple of the others'.
+    Source: AdamW in eight bits, with a scale for each 256 numbers, arXiv 2110.02861, sec. 2.
     """
     groups = [{"params": networks.learned, "lr_scale": 1.0}]
     if networks.fake_score:
@@ -141,11 +146,16 @@ def new_optimizer(networks: Networks, config: Train) -> torch.optim.Optimizer:
         "eps": config.adam_epsilon,
         "weight_decay": config.adam_weight_decay,
     }
+    # these two are extras, which may not be installed
     if config.optimizer == "prodigy":
-        # an extra, which may not be installed
         from prodigyopt import Prodigy
 
         return Prodigy(groups, **options, safeguard_warmup=True)
+    if config.optimizer == "adamw_8bit":
+        # not before the launch: the import asks CUDA
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(groups, **options, min_8bit_size=MIN_8BIT_SIZE)
     # on a GPU one kernel for all weights; DeepSpeed's offloaded optimizer steps on the CPU
     fused = networks.learned[0].is_cuda and not config.offload
     return torch.optim.AdamW(groups, **options, fused=fused or None)

@@ -15,7 +15,7 @@ from ..memory.estimate import MIB, MemoryPlan, plan_memory
 from ..resolve import resolve_choices
 
 METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
-OPTIMIZERS = {"adamw": "AdamW", "prodigy": "Prodigy"}
+OPTIMIZERS = {"adamw": "AdamW", "adamw_8bit": "AdamW in eight bits", "prodigy": "Prodigy"}
 STARTED = {"notebook": "forked from this kernel", "subprocess": "started by accelerate"}
 TEACHERS = {
     "guidance": "one pass with the caption has to predict what guidance at {w} predicts from two",

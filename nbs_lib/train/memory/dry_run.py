@@ -30,6 +30,7 @@ from ..data.batch import Batch
 from ..data.dataset import Examples
 from ..networks import DTYPES, Networks, build_networks, choose_attention
 from ..objectives import OBJECTIVES
+from ..setup import MIN_8BIT_SIZE
 from ..student import Student
 from ..validation import CHUNK_SIZE, image_count, same_shape_held_out
 
@@ -43,6 +44,7 @@ class DryRunSizes:
     frozen: of the weights that do not learn.
     trained: number of weights that learn.
     learned: number of them that are saved.
+    in_small_tensors: number of them in tensors that an optimizer in eight bits keeps in fp32.
     layers: number of layers with an adapter.
     denoiser: number of weights of one denoiser.
     activations: peak of a step, beside the weights and their gradients.
@@ -54,6 +56,7 @@ class DryRunSizes:
     frozen: int
     trained: int
     learned: int
+    in_small_tensors: int
     layers: int
     denoiser: int
     activations: int
@@ -103,6 +106,7 @@ def measure_step(
     mode = FakeTensorMode()
     networks = build_networks(SimpleNamespace(denoiser=partial(_denoiser, base)), config)
     trained = sum(parameter.nbytes for parameter in networks.parameters)
+    small = [weight for weight in networks.parameters if weight.numel() < MIN_8BIT_SIZE]
     weights = _weights(networks)
     # as the training does, because attention decides on the activations
     choose_attention(networks.denoiser, DTYPES[config.mixed_precision], "cuda" if gpu else "cpu")
@@ -112,6 +116,7 @@ def measure_step(
         frozen=sum(weight.nbytes for weight in weights) - trained,
         trained=sum(parameter.numel() for parameter in networks.parameters),
         learned=sum(parameter.numel() for parameter in networks.learned),
+        in_small_tensors=sum(parameter.numel() for parameter in small),
         layers=len(lora_layers(networks.denoiser)),
         denoiser=sum(weight.numel() for weight in _denoiser(base).parameters()),
         activations=_activations(config, base, examples, networks, mode, gpu),

@@ -30,9 +30,14 @@ RETAINED = 0.85
 # Bytes that ZeRO 3 takes besides.
 PARTITIONING = 75 * MIB
 # Numbers that an optimizer keeps for each trained weight.
-STATES = {"adamw": 2, "prodigy": 4}
+STATES = {"adamw": 2, "adamw_8bit": 2, "prodigy": 4}
+# Numbers in a byte each that have one scale in fp32.
+BLOCK = 256
+# fp32 numbers for each weight of a tensor in which bitsandbytes takes a step on a CPU.
+STEP_8BIT = 5
 VERIFICATION = "checks at the end"
 LOADING = "weights to be packed"
+STEPPING = "step of the optimizer"
 
 
 def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
@@ -55,6 +60,8 @@ def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
     # the adapter is verified on the CPU, where the weights were packed, too
     del passing[VERIFICATION]
     passing.pop(LOADING, None)
+    # a GPU's kernel steps in place
+    passing.pop(STEPPING, None)
     return MemoryPlan(parts, passing, processes=1, room=free_gpu_bytes(gpus), shared=0)
 
 
@@ -72,12 +79,12 @@ def estimate_bytes(
     stage = config.zero_stage if config.deepspeed else 0
     trained = FP32 * sizes.trained
     weight_size = FP32 if full or config.mixed_precision == "fp32" else BF16
-    states = STATES[config.optimizer]
+    optimizer = optimizer_bytes(config.optimizer, sizes, stage)
     partitioning = gathered = reduced = 0
     optimizer_ranks = gradient_ranks = weight_ranks = 1
     if stage >= 1:
         optimizer_ranks = ranks
-        states += 1
+        optimizer += trained
         reduced = trained
     if stage >= 2:
         gradient_ranks = ranks
@@ -95,7 +102,7 @@ def estimate_bytes(
         "gathered weights": gathered,
         "trained weights": trained // (weight_ranks if full else 1),
         "gradients": trained // gradient_ranks + reduced,
-        "optimizer": states * trained // optimizer_ranks,
+        "optimizer": optimizer // optimizer_ranks,
         "mean of the weights": FP32 * sizes.learned if config.ema_decay else 0,
     }
     verification = (BF16 if verifies_in_bf16(config) else FP32) * sizes.denoiser
@@ -109,7 +116,19 @@ def estimate_bytes(
     if config.base_precision != "as_is":
         # they are packed layer by layer, so what is read is there at first
         passing[LOADING] = max(0, weight_size * sizes.denoiser - sizes.frozen)
+    if config.optimizer == "adamw_8bit" and stage:
+        passing[STEPPING] = STEP_8BIT * trained // optimizer_ranks
     return parts, passing
+
+
+def optimizer_bytes(name: str, sizes: DryRunSizes, stage: int) -> int:
+    """Return the bytes that the optimizer keeps of all trained weights, in all ranks together."""
+    # ZeRO steps a rank's weights as one tensor, which is never small
+    small = 0 if stage else sizes.in_small_tensors
+    if name == "adamw_8bit":
+        large = sizes.trained - small
+        return STATES[name] * (FP32 * small + large + FP32 * large // BLOCK)
+    return STATES[name] * FP32 * sizes.trained
 
 
 def verifies_in_bf16(config: Train) -> bool:

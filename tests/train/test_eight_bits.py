@@ -24,7 +24,7 @@ def trained(base, optimizer: str) -> tuple[list[float], Networks, torch.optim.Op
     # a part of its weights is in tensors that are large enough
     config = Train(optimizer=optimizer, rank=64, alpha=64.0, mixed_precision="fp32")
     networks = build_networks(base, config)
-    shape = networks.unet.config
+    shape = networks.denoiser.config
     generator = torch.Generator().manual_seed(0)
     x_t, answer = torch.randn(
         2, 2, 4, shape.sample_size, shape.sample_size, generator=generator
@@ -33,7 +33,7 @@ def trained(base, optimizer: str) -> tuple[list[float], Networks, torch.optim.Op
     optimizer = new_optimizer(networks, config)
     losses = []
     for _ in range(STEPS):
-        predicted = networks.unet(x_t, torch.tensor([100, 700]), context).sample
+        predicted = networks.denoiser(x_t, torch.tensor([100, 700]), context).sample
         loss = (predicted - answer).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -10,7 +10,8 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from ...config import MakeBase
 from ...files import ROOT
-from ...models import BaseError, load_clip_folder
+from ...models import BaseError
+from ...models.model_folder import load_model
 from ...project import EMBEDDED_BASES
 from ..words import caption_words, write_words
 from .assemble import assemble, assemble_flow
@@ -203,5 +204,5 @@ def load_start(
     return (
         tokenizer,
         vae.requires_grad_(False).eval(),
-        text_tower(load_clip_folder(folder / "clip")),
+        text_tower(load_model(CLIPModel, folder / "clip", attention="sdpa")),
     )

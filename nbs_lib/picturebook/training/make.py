@@ -27,7 +27,7 @@ from .unet import DETAILS, LAYOUT, new_unet, train_unet
 from .vae import new_vae, train_vae
 
 # Shares of the time. The last one is short: it moves what the one before it has learned.
-SHARES = {"vae": 0.26, "clip": 0.16, "unet": 0.42, "unet-velocity": 0.16}
+SHARES = {"vae": 0.31, "clip": 0.24, "unet": 0.33, "unet-velocity": 0.12}
 
 
 class Training:
@@ -84,7 +84,7 @@ class BaseTraining(Training):
         """Return the trained VAE."""
         vae = self.new(new_vae)
         pictures = stored_mixture(self.scratch, self.icons, self.config.pictures, self.config.seed)
-        fit = self.fit(self.config.vae_steps, 16, 2e-3)
+        fit = self.fit(self.config.vae_steps, 8, 1.5e-3)
         self.costs["vae"] = train_vae(vae, pictures, fit, self.scratch, self.seconds("vae"))
         return vae
 

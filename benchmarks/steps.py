@@ -59,10 +59,13 @@ import json, sys
 from pathlib import Path
 from statistics import median
 sys.path.insert(0, "benchmarks")
+# accelerate forks no process that has it, and an earlier commit does not hide it from peft
+sys.modules["bitsandbytes"] = None
 import train
 from nbs_lib.config import Prepare
 from nbs_lib.prepare import prepare
 from nbs_lib.run.run import Run
+del sys.modules["bitsandbytes"]
 folder, precision = Path(sys.argv[1]), sys.argv[2]
 run = Run(folder / "run")
 if not run.folder.exists():

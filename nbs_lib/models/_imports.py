@@ -34,8 +34,8 @@ def _load():
     # the collector would walk through everything they load again and again
     gc.disable()
     try:
-        # peft would load it for each adapter, and that asks CUDA, after which no process can be
-        # forked that uses a GPU; only an optimizer needs it
+        # peft would load it for each adapter, and it asks CUDA, so that accelerate forks no process
+        # that has it; only an optimizer needs it
         with _hidden("bitsandbytes"):
             _load_libraries()
     finally:

@@ -1,5 +1,6 @@
 """AdamW in eight bits against AdamW: its steps, the bytes that it keeps, and how it is loaded."""
 
+import sys
 from itertools import chain
 
 import pytest
@@ -50,8 +51,10 @@ def base(tiny_base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def both(base):
-    """Return the same training with AdamW and with AdamW in eight bits."""
-    return {name: trained(base, name) for name in ("adamw", "adamw_8bit")}
+    """Yield the same training with AdamW and with AdamW in eight bits."""
+    yield {name: trained(base, name) for name in ("adamw", "adamw_8bit")}
+    # accelerate forks no process that has it, and other tests of this one may launch
+    del sys.modules["bitsandbytes"]
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -43,7 +43,7 @@ class Optimizing(Learning):
     optimizer: Literal["adamw", "adamw_8bit", "prodigy"] = optimizing(
         "adamw",
         "Optimizer: adamw, adamw_8bit or prodigy. "
-        "Adamw_8bit keeps both means of the gradients in a byte a weight, where adamw takes four; "
+        "Adamw_8bit keeps each mean of the gradients in one byte, where adamw takes four; "
         "its package is the extra bitsandbytes. "
         "Prodigy finds the learning rate by itself from learning_rate 1; its package is an extra.",
     )

@@ -13,7 +13,7 @@ from nbs_lib.models import BaseError, StableDiffusion3, find_base
 from nbs_lib.picturebook.training import find_packages, make_base, measure_base, scoring_clip
 from nbs_lib.picturebook.training.assemble import assemble_flow
 from nbs_lib.picturebook.training.clip import new_clip
-from nbs_lib.picturebook.training.fit import Fit
+from nbs_lib.picturebook.training.loop.fit import Fit
 from nbs_lib.picturebook.training.make import load_start
 from nbs_lib.picturebook.training.mmdit import (
     N_TIMESTEPS,

@@ -10,10 +10,11 @@ import torch
 from nbs_lib.config import MakeBase
 from nbs_lib.picturebook.captions import ATTRIBUTES, Caption, Scene
 from nbs_lib.picturebook.dataset import GROUP, draw_grouped_book
-from nbs_lib.picturebook.training import fit, make_base, measure_base
+from nbs_lib.picturebook.training import make_base, measure_base
 from nbs_lib.picturebook.training.clip import Example, new_clip, true_of_other_pictures
 from nbs_lib.picturebook.training.clip_reader import ClipWithReader
-from nbs_lib.picturebook.training.fit import Fit, train_network
+from nbs_lib.picturebook.training.loop import fit
+from nbs_lib.picturebook.training.loop.fit import Fit, train_network
 from nbs_lib.picturebook.training.pictures import stored_book
 from nbs_lib.picturebook.training.pictures.stored_book import StoredBook
 from nbs_lib.picturebook.training.tokenizer import everyday_texts, tokens, train_tokenizer
@@ -99,11 +100,11 @@ def test_a_fit_without_time_ends_annealed_and_is_finished(tmp_path, monkeypatch)
     rates = []
     step = fit.Trainer.step
 
-    def slow(self, number, lr, *args):
-        rates.append(lr)
+    def slow(self, number, factor, *args):
+        rates.append(self.options.lr * factor)
         # each step takes a five hundredth of the time
         clock[0] += 0.02
-        return step(self, number, lr, *args)
+        return step(self, number, factor, *args)
 
     clock = [0.0]
     monkeypatch.setattr(fit.Trainer, "step", slow)

@@ -7,8 +7,7 @@ clip         the CLIP
 clip_reader  what helps the CLIP to begin
 unet         the UNet, in two phases
 mmdit        the transformer of the flow base, with its second text encoder
-fit          one training loop for the networks
-state        its state on disk
+loop/        the training loop of all networks, its optimizers and its state
 make         all of it in turn
 assemble     the trained networks as one folder
 measure      the base's quality

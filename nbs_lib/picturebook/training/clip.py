@@ -15,7 +15,7 @@ from ..canvas import SIZE
 from ..captions import Caption, draw_caption
 from ..dataset import GROUP
 from .clip_reader import ClipWithReader
-from .fit import Fit, train_network
+from .loop.fit import Fit, train_network
 from .pictures.icons import Icon
 from .pictures.mixture import place_icon
 from .pictures.stored_book import StoredBook

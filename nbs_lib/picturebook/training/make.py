@@ -16,12 +16,12 @@ from ...project import EMBEDDED_BASES
 from ..words import caption_words, write_words
 from .assemble import assemble, assemble_flow
 from .clip import new_clip, train_clip
-from .fit import Fit
+from .loop.fit import Fit
+from .loop.state import weights_hash
 from .mmdit import new_networks, text_tower, train_transformer
 from .pictures.icons import TRAINED_STYLES, Icon, IconPackages
 from .pictures.mixture import stored_mixture
 from .pictures.stored_book import StoredBook
-from .state import weights_hash
 from .tokenizer import everyday_texts, train_tokenizer
 from .unet import DETAILS, LAYOUT, new_unet, train_unet
 from .vae import new_vae, train_vae
@@ -84,7 +84,8 @@ class BaseTraining(Training):
         """Return the trained VAE."""
         vae = self.new(new_vae)
         pictures = stored_mixture(self.scratch, self.icons, self.config.pictures, self.config.seed)
-        fit = self.fit(self.config.vae_steps, 8, 1.5e-3)
+        # a small network of convolutions hardly learns with AdamW alone
+        fit = self.fit(self.config.vae_steps, 8, 1.5e-3, matrix_lr=5e-3)
         self.costs["vae"] = train_vae(vae, pictures, fit, self.scratch, self.seconds("vae"))
         return vae
 

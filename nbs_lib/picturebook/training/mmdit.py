@@ -20,9 +20,9 @@ from ...flow import flow_velocity, logit_normal_timesteps
 from ...models import NoiseSchedule
 from ...models.attention import count_equal_tokens
 from ...models.stable_diffusion_3 import T5_TOKENS
-from .fit import Fit, train_network
+from .loop.fit import Fit, train_network
+from .loop.state import weights_hash
 from .pictures.stored_book import StoredBook
-from .state import weights_hash
 from .tokenizer import LENGTH, tokens
 from .unet import training_caption
 

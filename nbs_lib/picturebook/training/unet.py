@@ -22,9 +22,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ...diffusion import weight_by_snr
 from ..captions import Scene, draw_caption
 from .clip import TOWER_WIDTH
-from .fit import Fit, train_network
+from .loop.fit import Fit, train_network
+from .loop.state import weights_hash
 from .pictures.stored_book import StoredBook
-from .state import weights_hash
 from .tokenizer import tokens
 from .vae import CHANNELS, SIDE
 

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 
 from ...images.convert import to_tensor
 from ..canvas import SIZE
-from .fit import Fit, autocast, train_network
+from .loop.fit import Fit, autocast, train_network
 
 CHANNELS = 16  # of the latents: with 12, 8 or 4 fine lines of icons are lost
 SIDE = 16  # of the latents

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from ....files import write_atomic
 from ...captions import Scene
 from ...dataset import GROUP, PictureBook, draw_grouped_book
-from ..state import weights_hash
+from ..loop.state import weights_hash
 from ..vae import encode
 
 CHUNK = 64  # groups in a file

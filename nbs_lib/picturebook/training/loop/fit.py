@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from diffusers.training_utils import EMAModel
 
-from ...files import append_jsonl, read_jsonl, write_jsonl
+from ....files import append_jsonl, read_jsonl, write_jsonl
+from .optimizers import new_optimizers
 from .state import load_state, save_state
 
 Tensors = tuple[torch.Tensor, ...]
@@ -27,6 +28,7 @@ class Fit:
     batch: int  # examples in a step
     lr: float  # highest: a twentieth of the training leads up to it, a cosine down to a hundredth
     ema: float = 0.999  # decay of the averaged weights, which are the result
+    matrix_lr: float = 0.0  # highest of Muon, for the matrices; 0 leaves them to AdamW
     seed: int = 0
 
 
@@ -41,9 +43,7 @@ class Trainer:
         self.log_file = folder / f"{name}.jsonl"
         self.device = next(model.parameters()).device
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, options.lr, betas=(0.9, 0.99), weight_decay=1e-3
-        )
+        self.optimizers = new_optimizers(self.parameters, options.lr, options.matrix_lr)
         # warmup, because the first weights are far from the result
         self.average = EMAModel(self.parameters, decay=options.ema, use_ema_warmup=True, power=0.75)
 
@@ -52,19 +52,21 @@ class Trainer:
         return torch.Generator().manual_seed(self.options.seed * 1_000_003 + step)
 
     def step(
-        self, step: int, lr: float, draw_batch: DrawBatch, loss: Callable[..., torch.Tensor]
+        self, step: int, factor: float, draw_batch: DrawBatch, loss: Callable[..., torch.Tensor]
     ) -> float:
-        """Make one optimizer step at a learning rate and return its loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        """Make one step of the optimizers at a factor of their rates and return its loss."""
+        rates = (self.options.lr, self.options.matrix_lr)
+        for optimizer, rate in zip(self.optimizers, rates, strict=False):
+            optimizer.param_groups[0]["lr"] = rate * factor
         with autocast(self.device):
             batch = [tensor.to(self.device) for tensor in draw_batch(self.generator(step))]
             value = loss(*batch)
         value.backward()
         # one bad batch must not ruin a short training
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.average.step(self.parameters)
         return float(value.detach())
 
@@ -90,11 +92,11 @@ class Trainer:
     def save(self, key: str, step: int, seconds: float):
         """Write the state, atomically."""
         metadata = {"key": key, "step": str(step), "seconds": str(seconds)}
-        save_state(self.state_file, self.model, self.average, self.optimizer, metadata)
+        save_state(self.state_file, self.model, self.average, self.optimizers, metadata)
 
     def resume(self, key: str) -> tuple[int, float]:
         """Load the saved state if it has this key; return the next step and the seconds so far."""
-        metadata = load_state(self.state_file, key, self.model, self.average, self.optimizer)
+        metadata = load_state(self.state_file, key, self.model, self.average, self.optimizers)
         step = int(metadata.get("step", 0))
         # steps after the last save are made again
         rows = [row for row in read_jsonl(self.log_file) if row["step"] <= step]
@@ -134,8 +136,7 @@ def train_network(
     losses = []
     model.train()
     while (progress := max(step / options.steps, elapsed / seconds)) < 1:
-        rate = options.lr * _schedule(progress)
-        losses.append(trainer.step(step, rate, draw_batch, loss))
+        losses.append(trainer.step(step, _schedule(progress), draw_batch, loss))
         step += 1
         elapsed = time.perf_counter() - start
         is_last = step == options.steps or elapsed >= seconds

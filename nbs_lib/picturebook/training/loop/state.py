@@ -1,5 +1,6 @@
-"""The state of a training in one safetensors file: weights, their average, the optimizer's."""
+"""The state of a training in one safetensors file: weights, their average, the optimizers'."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,22 +9,24 @@ from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ...files import open_to_others
+from ....files import open_to_others
 
 
 def save_state(
     file: Path,
     model: torch.nn.Module,
     average: EMAModel,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     metadata: dict[str, str],
 ):
     """Write a state, atomically; metadata: texts, among them `key` and `step`."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for i, value in enumerate(average.shadow_params):
         tensors[f"average.{i}"] = value
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+    for optimizer in optimizers:
+        for i, state in optimizer.state_dict()["state"].items():
+            prefix = f"{_name(optimizer)}.{i}"
+            tensors |= {f"{prefix}.{name}": value for name, value in state.items()}
     # safetensors refuses channels_last and tensors that share memory
     copies = {
         name: value.detach().clone(memory_format=torch.contiguous_format)
@@ -40,7 +43,7 @@ def load_state(
     key: str,
     model: torch.nn.Module,
     average: EMAModel,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
 ) -> dict[str, str]:
     """Load a state in place and return its metadata; empty if there is none with this key."""
     if not file.exists():
@@ -50,7 +53,7 @@ def load_state(
     if metadata.get("key") != key:
         return {}
     weights = {}
-    states: dict[int, dict] = {}
+    states: dict[str, dict[int, dict]] = {_name(optimizer): {} for optimizer in optimizers}
     for name, value in load_file(file).items():
         kind, _, rest = name.partition(".")
         if kind == "model":
@@ -59,12 +62,17 @@ def load_state(
             average.shadow_params[int(rest)].copy_(value)
         else:
             index, _, field = rest.partition(".")
-            states.setdefault(int(index), {})[field] = value
+            states[kind].setdefault(int(index), {})[field] = value
     model.load_state_dict(weights)
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    for optimizer in optimizers:
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": states[_name(optimizer)], "param_groups": groups})
     average.optimization_step = int(metadata["step"])
     return metadata
+
+
+def _name(optimizer: torch.optim.Optimizer) -> str:
+    return type(optimizer).__name__.lower()
 
 
 def weights_hash(model: torch.nn.Module) -> str:

@@ -85,7 +85,7 @@ class BaseTraining(Training):
         vae = self.new(new_vae)
         pictures = stored_mixture(self.scratch, self.icons, self.config.pictures, self.config.seed)
         # a small network of convolutions hardly learns with AdamW alone
-        fit = self.fit(self.config.vae_steps, 8, 1.5e-3, matrix_lr=5e-3)
+        fit = self.fit(self.config.vae_steps, 8, 1.5e-3, matrix_lr=4e-3)
         self.costs["vae"] = train_vae(vae, pictures, fit, self.scratch, self.seconds("vae"))
         return vae
 

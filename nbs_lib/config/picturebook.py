@@ -56,19 +56,19 @@ class MakeBase(Stage):
         16_000, "Scenes, icons and textures that the VAE is trained on.", ge=32, le=1_000_000
     )
     vae_steps: int = training(
-        4500, "Optimizer steps of the VAE, of 8 pictures each.", ge=1, le=10_000_000
+        4000, "Optimizer steps of the VAE, of 8 pictures each.", ge=1, le=10_000_000
     )
     clip_steps: int = training(
         3600, "Optimizer steps of the CLIP, of 64 pairs each.", ge=1, le=10_000_000
     )
     unet_steps: int = training(
-        5600,
+        3000,
         "Optimizer steps of the UNet that predict noise, of 32 latents each.",
         ge=1,
         le=10_000_000,
     )
     velocity_steps: int = training(
-        2000,
+        1000,
         "Optimizer steps of the UNet that predict velocity, after those.",
         ge=1,
         le=10_000_000,

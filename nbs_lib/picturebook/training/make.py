@@ -27,7 +27,7 @@ from .unet import DETAILS, LAYOUT, new_unet, train_unet
 from .vae import new_vae, train_vae
 
 # Shares of the time. The last one is short: it moves what the one before it has learned.
-SHARES = {"vae": 0.31, "clip": 0.24, "unet": 0.33, "unet-velocity": 0.12}
+SHARES = {"vae": 0.3, "clip": 0.36, "unet": 0.25, "unet-velocity": 0.09}
 
 
 class Training:
@@ -104,9 +104,9 @@ class BaseTraining(Training):
         unet = self.new(new_unet)
         # once, because the VAE is finished and every step would encode again
         latents = book.latents(vae)
-        details = self.fit(self.config.unet_steps, 32, 1e-3)
+        details = self.fit(self.config.unet_steps, 32, 1e-3, matrix_lr=3e-3)
         # a short average, because the first weights of this phase predict something else
-        layout = self.fit(self.config.velocity_steps, 32, 6e-4, ema=0.995)
+        layout = self.fit(self.config.velocity_steps, 32, 6e-4, ema=0.995, matrix_lr=1.8e-3)
         # what a phase rests on, so that no state of other networks is resumed
         inputs = [weights_hash(vae)]
         for phase, fit in ((DETAILS, details), (LAYOUT, layout)):

@@ -6,9 +6,11 @@ import torch
 from PIL import Image
 
 from ...files import file_hash, value_hash
+from ...models import model_folder
 from ...models.checks.headers import FileError
 from ...models.model_folder import FILES, find_model_folder, load_model, load_part
 from ...run.environment import versions
+from ...run.fingerprint import files_hash
 from ..examples import ImageRef, SourceError
 from ..images import ImageError, to_rgb, upright
 
@@ -28,7 +30,7 @@ def captioner_hash(folder: Path) -> str:
     """Return a hash over all besides the picture that a caption depends on."""
     paths = sorted(path for pattern in FILES for path in folder.glob(pattern))
     files = [[path.name, file_hash(path)] for path in paths]
-    code = file_hash(Path(__file__))
+    code = files_hash([Path(__file__), Path(model_folder.__file__)])
     return value_hash([files, code, versions()["transformers"]])
 
 

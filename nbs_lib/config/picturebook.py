@@ -68,7 +68,7 @@ class MakeBase(Stage):
         le=10_000_000,
     )
     velocity_steps: int = training(
-        1000,
+        2000,
         "Optimizer steps of the UNet that predict velocity, after those.",
         ge=1,
         le=10_000_000,

@@ -27,7 +27,7 @@ from .unet import DETAILS, LAYOUT, new_unet, train_unet
 from .vae import new_vae, train_vae
 
 # Shares of the time. The last one is short: it moves what the one before it has learned.
-SHARES = {"vae": 0.3, "clip": 0.36, "unet": 0.25, "unet-velocity": 0.09}
+SHARES = {"vae": 0.265, "clip": 0.35, "unet": 0.233, "unet-velocity": 0.152}
 
 
 class Training:

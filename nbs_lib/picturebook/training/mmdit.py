@@ -24,7 +24,7 @@ from .loop.fit import Fit, train_network
 from .loop.state import weights_hash
 from .pictures.stored_book import StoredBook
 from .tokenizer import LENGTH, tokens
-from .unet import training_caption
+from .unet import LAYOUT, training_caption
 
 LAYERS = 6
 HEADS = 5
@@ -176,7 +176,7 @@ def train_transformer(
     def draw_batch(generator):
         picked = torch.randint(len(book), (options.batch,), generator=generator)
         rng = Random(int(torch.randint(2**31, (1,), generator=generator)))
-        captions = [training_caption(book.scenes[i], rng) for i in picked]
+        captions = [training_caption(book.scenes[i], rng, LAYOUT.wrong_captions) for i in picked]
         t = draw_timesteps(options.batch, generator)
         noise = torch.randn(options.batch, *latents.shape[1:], generator=generator)
         return latents[picked].float(), tokens(tokenizer, captions), t, noise

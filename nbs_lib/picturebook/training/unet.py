@@ -31,8 +31,6 @@ from .vae import CHANNELS, SIDE
 SNR_LIMIT = 5.0  # gamma of arXiv 2303.09556
 VELOCITY_LIMIT = 20.0  # times sigma²: without it, the last rest of noise would count as much
 CAPTION_DROPOUT = 0.1  # share of examples trained on the empty prompt (arXiv 2207.12598)
-# Share of captions with one value wrong: what a single pass gets wrong then, guidance corrects.
-WRONG_CAPTIONS = 0.07
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,8 @@ class Phase:
     prediction: str  # epsilon or v_prediction, as diffusers names them
     beta_end: float
     weights: Callable[[torch.Tensor], torch.Tensor]  # of alphas_cumprod
+    # Share of captions with one value wrong: what a single pass gets wrong then, guidance corrects.
+    wrong_captions: float
 
 
 def _min_snr(alphas: torch.Tensor) -> torch.Tensor:
@@ -55,8 +55,8 @@ def _capped(alphas: torch.Tensor) -> torch.Tensor:
     return (VELOCITY_LIMIT * (1 - alphas)).clamp(max=1)
 
 
-DETAILS = Phase("unet", "epsilon", 0.012, _min_snr)
-LAYOUT = Phase("unet-velocity", "v_prediction", 0.02, _capped)
+DETAILS = Phase("unet", "epsilon", 0.012, _min_snr, wrong_captions=0.07)
+LAYOUT = Phase("unet-velocity", "v_prediction", 0.02, _capped, wrong_captions=0.2)
 
 
 def new_unet(channels: tuple[int, ...] = (64, 128)) -> UNet2DConditionModel:
@@ -121,7 +121,7 @@ def train_unet(
     def draw_batch(generator):
         picked = torch.randint(len(book), (options.batch,), generator=generator)
         rng = Random(int(torch.randint(2**31, (1,), generator=generator)))
-        captions = [training_caption(book.scenes[i], rng) for i in picked]
+        captions = [training_caption(book.scenes[i], rng, phase.wrong_captions) for i in picked]
         # uniform: the weights say what counts
         t = torch.randint(1000, (options.batch,), generator=generator)
         noise = torch.randn(options.batch, CHANNELS, SIDE, SIDE, generator=generator)
@@ -143,12 +143,15 @@ def train_unet(
     return train_network(phase.name, unet, draw_batch, loss, options, folder, seconds, before)
 
 
-def training_caption(scene: Scene, rng: Random) -> str:
-    """Return a random caption of a scene: at times none, at times one with a wrong value."""
+def training_caption(scene: Scene, rng: Random, wrong: float) -> str:
+    """Return a random caption of a scene: at times none, at times one with a wrong value.
+
+    wrong: share of the latter
+    """
     if rng.random() < CAPTION_DROPOUT:
         return ""
     caption = draw_caption(scene, rng, complete=0.7)
     misses = caption.near_misses()
-    if misses and rng.random() < WRONG_CAPTIONS:
+    if misses and rng.random() < wrong:
         return rng.choice(misses).text
     return caption.text

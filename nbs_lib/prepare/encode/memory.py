@@ -29,6 +29,9 @@ from .workers import count_workers
 FP32 = 4  # bytes
 # Bytes in which a CPU's kernels work, measured on the embedded base.
 KERNEL_BUFFERS = 60 * MIB
+# Pages of files, such as code, that a worker reads: a fork begins with none of them mapped.
+# Measured on the embedded base.
+FILE_PAGES = 60 * MIB
 # Chunks whose pictures a worker holds.
 CHUNKS = 2
 
@@ -67,7 +70,8 @@ def plan_memory(
         passing["encoding"] += _captioner_bytes(captioner)
     if gpus:
         return MemoryPlan(parts, passing, processes=1, room=free_gpu_bytes(gpus), shared=0)
-    libraries = psutil.Process().memory_info().rss
+    pages = psutil.Process().memory_info()
+    libraries = pages.rss - pages.shared + FILE_PAGES
     parts = {"libraries": libraries, **parts, "kernels": KERNEL_BUFFERS}
     return MemoryPlan(parts, passing, n_workers, available_bytes(), libraries)
 

@@ -115,8 +115,8 @@ def _weight_bytes(base: StableDiffusion, part: str, network: torch.nn.Module, gp
     size = FP32 * sum(weight.numel() for weight in network.parameters())
     if gpu or part.startswith("text_encoder") or not _stores_fp32(files):
         return size
-    # the file stays mapped beside the convolutions, which get another layout, and which kernels
-    # order once more for themselves: the heap keeps that too
+    # the file stays mapped beside the convolutions, which get another layout; twice, because a
+    # worker with a teacher was measured to hold that much more, for a reason not found yet
     convolutions = [weight for weight in network.parameters() if weight.ndim == 4]
     return size + 2 * FP32 * sum(weight.numel() for weight in convolutions)
 

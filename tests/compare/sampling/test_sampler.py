@@ -650,7 +650,7 @@ def test_an_adapter_trained_again_is_loaded_again(sampler, base, adapter, tmp_pa
     from nbs_lib.models.lora.metadata import load_metadata
     from nbs_lib.models.lora.saving import save_adapter
 
-    images = []
+    images, n_loaded = [], []
     for seed in (1, 2):
         unet = base.denoiser()
         for parameter in add_lora(unet, 4, 4.0, seed=seed):
@@ -659,7 +659,10 @@ def test_an_adapter_trained_again_is_loaded_again(sampler, base, adapter, tmp_pa
             )
         save_adapter(tmp_path / "adapter", unet, load_metadata(adapter))
         images.append(sample(sampler, str(tmp_path), PROMPTS[:1], [0], STEPS).images)
+        n_loaded.append(len(sampler.pipelines.adapters.denoiser.peft_config))
     assert apart(*images) > 5
+    # the first training's weights have left memory
+    assert n_loaded[0] == n_loaded[1]
     (tmp_path / "adapter" / "pytorch_lora_weights.safetensors").write_bytes(b"torn")
     with pytest.raises(
         ValueError, match="pytorch_lora_weights.safetensors has a header of .* train it again"

@@ -107,7 +107,7 @@ def test_steps_are_shown_with_the_engine_s_share_and_what_compiling_gains(page, 
     assert "Times as fast as abc1234: live 1.20, cached 1.10." in text
 
 
-def test_ranks_are_a_row_for_each_preset(page, tmp_path):
+def test_ranks_are_a_row_for_each_preset_and_name_an_older_base(page, tmp_path):
     cell = {"value": 0.9, "low": 0.8, "high": 1.0, "bytes": 2**20, "loss": 0.03}
     recovered = {"attention": {"2": cell, "4": cell | {"value": 0.95, "low": None}}}
     told = {
@@ -123,6 +123,10 @@ def test_ranks_are_a_row_for_each_preset(page, tmp_path):
         "| attention | 90 % [80, 100]<br>0.0300, 1.0 MiB | 95 %<br>0.0300, 1.0 MiB |" in text
         and "unguided 70 %, guided 95 %" in text
     )
+    # what was measured before the base was trained again says so, by the dates
+    assert "; 2026-01-02, with the base before 20" in text
+    page.save("ranks", MADE | told | {"date": "9999-01-02"})
+    assert "; 9999-01-02.\n" in (tmp_path / "README.md").read_text()
 
 
 def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):

@@ -34,7 +34,7 @@ def few_steps_text(result: dict) -> str:
         )
         rows.append(f"| {' | '.join(cells)} |")
     rows += ["", *_training_lines(result), "", *_together_rows(result), *_cost_lines(result), ""]
-    return "\n".join(rows) + machine_line(result) + "\n"
+    return "\n".join(rows) + machine_line(result, of_pictures=True) + "\n"
 
 
 def _training_lines(result: dict) -> list[str]:

@@ -1,5 +1,7 @@
 """Shares, times and machines in words."""
 
+from nbs_lib.reference.results import older_base
+
 
 def percent(share: dict | None, key: str = "rate") -> str:
     if share is None:
@@ -14,9 +16,13 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 
-def machine_line(result: dict) -> str:
-    """Return the machine, torch and date of a result."""
+def machine_line(result: dict, of_pictures: bool = False) -> str:
+    """Return the machine, torch and date of a result.
+
+    of_pictures: of the embedded base, whose later training would give others; this is said
+    """
     machine = result["machine"]
     gpus = ", ".join(machine["gpus"]) or "no GPU"
     hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {gpus}"
-    return f"{hardware}; torch {result['versions']['torch']}; {result['date']}."
+    older = older_base(result) if of_pictures else ""
+    return f"{hardware}; torch {result['versions']['torch']}; {result['date']}{older}."

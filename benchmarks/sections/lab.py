@@ -52,4 +52,4 @@ def lab_text(result: dict) -> str:
         # none was measured of some adapters
         if turns:
             lines.append(f"\nThe dial, the guidance scale asked for and the nearest one: {turns}.")
-    return "\n".join([*lines, f"\n{machine_line(result)}\n"])
+    return "\n".join([*lines, f"\n{machine_line(result, of_pictures=True)}\n"])

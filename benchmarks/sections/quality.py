@@ -24,7 +24,7 @@ def fidelity_text(result: dict) -> str:
         seeds = ", ".join(f"{value:.3f}" for value in row["by_seed"])
         distance, gain = fidelity_cells(row)
         lines.append(f"| {name} | {row['steps']} | {distance} ({seeds}) | {gain} |")
-    return "\n".join([*lines, f"\n{machine_line(result)}\n"])
+    return "\n".join([*lines, f"\n{machine_line(result, of_pictures=True)}\n"])
 
 
 BASE_PRECISION = """
@@ -47,7 +47,7 @@ def base_precision_text(result: dict) -> str:
     ]
     for name, row in result["rows"].items():
         lines.append(f"| {name} | {row['base_mib']:.1f} MiB | {' | '.join(fidelity_cells(row))} |")
-    return "\n".join([*lines, f"\n{machine_line(result)}\n"])
+    return "\n".join([*lines, f"\n{machine_line(result, of_pictures=True)}\n"])
 
 
 def fidelity_cells(row: dict) -> tuple[str, str]:
@@ -86,7 +86,7 @@ def ranks_table(result: dict) -> str:
     lines += [
         "",
         f"{result['steps']} steps; {result['captions']} captions, of which first: {rates}; "
-        f"{machine_line(result)}\n",
+        f"{machine_line(result, of_pictures=True)}\n",
     ]
     return "\n".join(lines)
 
@@ -107,5 +107,6 @@ def own_images_text(result: dict) -> str:
         f"minutes in all. Of {result['sampled']} sampled pictures, nearest to other animals of "
         "that style, by the features of the embedded CLIP, and not to a kind of scene that the "
         f"base knows: {shares}. The VAE gives the pictures back with {result['psnr_db']:.1f} dB "
-        f"PSNR, the worst with {result['worst_psnr_db']:.1f} dB. {machine_line(result)}\n"
+        f"PSNR, the worst with {result['worst_psnr_db']:.1f} dB. "
+        f"{machine_line(result, of_pictures=True)}\n"
     )

@@ -55,7 +55,7 @@ def recipe_paragraph(result: dict) -> str:
     """Return the captions, machine and the rest of a recipe's result, as a paragraph."""
     text = (
         f"`{result['recipe']}`: w = {result['w_train']:g}, {result['captions']} captions; "
-        f"{machine_line(result)}"
+        f"{machine_line(result, of_pictures=True)}"
     )
     if result["held_out_loss"]:
         text += " Held-out loss {:.4f} at first, {:.4f} at the end.".format(

@@ -17,7 +17,12 @@ from nbs_lib.picturebook.training.loop import fit
 from nbs_lib.picturebook.training.loop.fit import Fit, train_network
 from nbs_lib.picturebook.training.pictures import stored_book
 from nbs_lib.picturebook.training.pictures.stored_book import StoredBook
-from nbs_lib.picturebook.training.tokenizer import everyday_texts, tokens, train_tokenizer
+from nbs_lib.picturebook.training.tokenizer import (
+    everyday_texts,
+    stored_tokenizer,
+    tokens,
+    train_tokenizer,
+)
 from nbs_lib.picturebook.training.unet import LAYOUT, noise_schedule, training_caption
 from nbs_lib.picturebook.words import learned_words
 
@@ -140,6 +145,13 @@ def test_a_text_that_is_true_of_another_picture_is_no_negative():
     expected = [[False] * 4 for _ in range(4)]
     expected[0][1] = expected[1][0] = True
     assert true_of_other_pictures([koala, other, sun, red]).tolist() == expected
+
+
+def test_a_training_that_goes_on_reads_the_tokenizer_that_it_began_with(tmp_path, packages):
+    first = stored_tokenizer(tmp_path, everyday_texts(packages, captions=50))
+    again = stored_tokenizer(tmp_path, ["other texts, with other words"])
+    assert again.get_vocab() == first.get_vocab()
+    assert len(first.get_vocab()) > 500
 
 
 def test_the_reader_s_targets_are_the_scene_s_values_or_the_named_ones(tokenizer):

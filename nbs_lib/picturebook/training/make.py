@@ -22,7 +22,7 @@ from .mmdit import new_networks, text_tower, train_transformer
 from .pictures.icons import TRAINED_STYLES, Icon, IconPackages
 from .pictures.mixture import stored_mixture
 from .pictures.stored_book import StoredBook
-from .tokenizer import everyday_texts, train_tokenizer
+from .tokenizer import everyday_texts, stored_tokenizer
 from .unet import DETAILS, LAYOUT, new_unet, train_unet
 from .vae import new_vae, train_vae
 
@@ -77,8 +77,9 @@ class BaseTraining(Training):
     def __init__(self, config: MakeBase, folder: Path, packages: IconPackages):
         super().__init__(config, folder)
         self.icons: list[Icon] = packages.icons(TRAINED_STYLES)
-        # a moment's work, and the same each time, so it needs no file
-        self.tokenizer: CLIPTokenizer = train_tokenizer(everyday_texts(packages, config.seed))
+        self.tokenizer: CLIPTokenizer = stored_tokenizer(
+            self.scratch, everyday_texts(packages, config.seed)
+        )
 
     def vae(self) -> torch.nn.Module:
         """Return the trained VAE."""

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from random import Random
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
+from ...files import atomic_folder
 from ..captions import draw_caption, draw_scene
 from .pictures.icons import IconPackages
 
@@ -72,6 +74,19 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> CLIPT
         pad_token=END,
         model_max_length=LENGTH,
     )
+
+
+def stored_tokenizer(folder: Path, texts: Iterable[str]) -> CLIPTokenizer:
+    """Return a tokenizer of texts that is trained once and then read from `folder`.
+
+    Pairs that are as frequent as others are merged in any order, another one in each process. A
+    text tower knows the tokens of the order that it was trained with.
+    """
+    stored = folder / "tokenizer"
+    if not stored.exists():
+        with atomic_folder(stored) as part:
+            train_tokenizer(texts).save_pretrained(part)
+    return CLIPTokenizer.from_pretrained(stored, local_files_only=True)
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:

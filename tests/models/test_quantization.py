@@ -114,7 +114,9 @@ def test_teacher_and_student_share_the_packed_weights(precision, base):
     packed = [layer.get_base_layer() for layer in wrapped]
     assert sum(hasattr(layer, "scale") for layer in packed) > 0.9 * len(packed)
     # as near to the base as its weights are
-    x, context = normal(2, 4, 16, 16), normal(2, 8, base.denoiser().config.cross_attention_dim)
+    config = base.denoiser().config
+    x = normal(2, config.in_channels, 16, 16)
+    context = normal(2, 8, config.cross_attention_dim)
     t = torch.tensor([100, 900])
     with torch.no_grad():
         expected = base.denoiser()(x, t, context).sample

@@ -28,12 +28,12 @@ from nbs_lib.prepare.captioning.editor import save_captions
 from nbs_lib.prepare.captions import clean_caption
 from nbs_lib.prepare.examples import InFile, SourceError
 from nbs_lib.run.run import Run
+from tests.conftest import vocabulary
 
 pytestmark = pytest.mark.slow
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-# the embedded base's own vocabulary
-WORDS = {"vocab_size": 714, "bos_token_id": 712, "eos_token_id": 713, "pad_token_id": 713}
+WORDS = vocabulary()
 
 
 def write_captioner(kind: str, folder: Path) -> Path:
@@ -44,7 +44,7 @@ def write_captioner(kind: str, folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         if kind == "blip":
-            text |= {"encoder_hidden_size": 16, "sep_token_id": 713}
+            text |= {"encoder_hidden_size": 16, "sep_token_id": WORDS["eos_token_id"]}
             model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
             processor = BlipImageProcessorPil(size=size)
         else:

@@ -8,6 +8,7 @@ from random import Random
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ...files import atomic_folder
 from ..captions import draw_caption, draw_scene
@@ -16,7 +17,11 @@ from .pictures.icons import IconPackages
 START = "<|startoftext|>"
 END = "<|endoftext|>"
 LENGTH = 40  # tokens of a prompt, start and end included
-VOCABULARY = 4096
+VOCABULARY = 4070
+# Bytes that UTF-8 never holds, and those that another byte always follows. A token of them would be
+# a row of the embedding that nothing can reach.
+NEVER = {0xC0, 0xC1, *range(0xF5, 0x100)}
+LEADS = range(0xC2, 0xF5)
 # How often a text counts beside one caption of the book: the words for things come first.
 NAME_WEIGHT = 150
 KEYWORD_WEIGHT = 8
@@ -53,9 +58,11 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> CLIPT
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letter_of = bytes_to_unicode()
+    alphabet = sorted(letter for byte, letter in letter_of.items() if byte not in NEVER)
+    leads = {letter_of[byte] for byte in LEADS}
     # CLIP's order: letters, letters at the end of a word, merges, special tokens
-    letters = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    letters = [*alphabet, *(f"{letter}</w>" for letter in alphabet if letter not in leads)]
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(alphabet) - 2,
         end_of_word_suffix="</w>",

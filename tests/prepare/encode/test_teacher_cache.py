@@ -5,7 +5,14 @@ import torch
 from safetensors.torch import load_file
 
 from nbs_lib.config import Prepare
-from nbs_lib.diffusion import add_noise, alpha_sigma, classifier_free_guidance, noise_like, to_x_0
+from nbs_lib.diffusion import (
+    add_noise,
+    alpha_sigma,
+    classifier_free_guidance,
+    noise_like,
+    to_eps,
+    to_x_0,
+)
 from nbs_lib.models import find_base
 from nbs_lib.prepare import PrepareResult, prepare
 from nbs_lib.prepare.encode.teacher_cache import timesteps
@@ -60,13 +67,8 @@ def test_predictions_on_data_are_the_teacher_s_in_half_precision(outputs):
         result.cache,
         find_base("embedded").scheduler().alphas_cumprod,
     )
-    assert answers["t"].shape == (5, 4) and answers["uncond"].shape == answers["cond"].shape == (
-        5,
-        4,
-        4,
-        16,
-        16,
-    )
+    assert answers["t"].shape == (5, 4)
+    assert answers["uncond"].shape == answers["cond"].shape == (5, 4, 16, 16, 16)
     assert answers["cond"].dtype == torch.float16 and "x_t" not in answers
     t = answers["t"][:, 2]
     uncond, cond = live(
@@ -83,7 +85,8 @@ def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
     result = prepared(
         outputs, teacher_cache="trajectories", teacher_samples=6, teacher_guidance_scale=2.0
     )
-    answers, alphas = answers_of(result), find_base("embedded").scheduler().alphas_cumprod
+    base = find_base("embedded")
+    answers, alphas = answers_of(result), base.scheduler().alphas_cumprod
     assert (answers["t"][:, :-1] > answers["t"][:, 1:]).all()
     assert answers["t"].shape == (5, 6) and answers["x_t"].shape == (5, 6, 16, 16, 16)
     for draw in (-1, 0, 4):
@@ -95,10 +98,12 @@ def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
         uncond, cond = live(result, x_t, t)
         if draw >= 0:
             torch.testing.assert_close(answers["cond"][:, draw].float(), cond, rtol=1e-2, atol=1e-2)
-        eps = classifier_free_guidance(uncond, cond, 2.0)
-        after = add_noise(
-            to_x_0(eps, x_t, *alpha_sigma(alphas, t), "epsilon"), eps, *alpha_sigma(alphas, end)
+        guided = classifier_free_guidance(uncond, cond, 2.0)
+        x_0, eps = (
+            convert(guided, x_t, *alpha_sigma(alphas, t), base.prediction_type)
+            for convert in (to_x_0, to_eps)
         )
+        after = add_noise(x_0, eps, *alpha_sigma(alphas, end))
         torch.testing.assert_close(answers["x_t"][:, draw + 1].float(), after, rtol=2e-2, atol=5e-2)
 
 

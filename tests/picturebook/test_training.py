@@ -175,11 +175,13 @@ def test_the_reader_s_targets_are_the_scene_s_values_or_the_named_ones(tokenizer
 @pytest.mark.parametrize("share", [0.07, 0.2])
 def test_a_share_of_the_captions_has_one_wrong_value(share):
     rng = Random(0)
-    scene = Scene("cake", ("3", "pink", "blue"))
+    scene = Scene("cake", ("3", "pink", "pink"))
     texts = [training_caption(scene, rng, share) for _ in range(6000)]
-    right = {"3", "pink", "blue"}
+    right = {"3", "pink"}
     values = {value for choices in ATTRIBUTES["cake"].values() for value in choices}
-    wrong = [set(text.replace(",", "").split()) & (values - right) for text in texts if text]
+    named = [set(text.replace(",", "").split()) & values for text in texts]
+    # a caption that names no value has none that could be wrong
+    wrong = [words - right for words in named if words]
     assert sum(not text for text in texts) / len(texts) == pytest.approx(0.1, abs=0.012)
     assert all(len(found) <= 1 for found in wrong)
     assert sum(map(len, wrong)) / len(wrong) == pytest.approx(share, abs=0.016)
@@ -224,7 +226,7 @@ def test_a_tiny_base_loads_in_a_stock_pipeline_and_is_measured(trained_base, pac
 
     folder, spent = trained_base
     samples = {name: cost["samples"] for name, cost in spent["networks"].items()}
-    assert samples == {"vae": 32, "clip": 128, "unet": 64, "unet-velocity": 64}
+    assert samples == {"vae": 16, "clip": 128, "unet": 64, "unet-velocity": 64}
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     picture = pipe(
         "a cat", num_inference_steps=1, output_type="np", generator=torch.Generator().manual_seed(0)

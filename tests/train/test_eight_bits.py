@@ -88,7 +88,7 @@ def test_the_means_of_large_tensors_are_bytes_and_the_plan_knows_them(both):
         learned=counts[1],
         in_small_tensors=counts[1] - counts[0],
         layers=0,
-        unet=0,
+        denoiser=0,
         activations=0,
         decoding=0,
     )

@@ -27,7 +27,7 @@ from nbs_lib.config import Compare
 from nbs_lib.models import EMBEDDED
 
 PROMPTS = ["A cat", "A dog", "A bus", "A boy is watching TV", "A road"]
-SIDE = 64
+SIDE = 128
 
 
 @pytest.fixture(scope="module")

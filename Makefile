@@ -135,8 +135,8 @@ bench-steps: setup
 	@$(PY) benchmarks/steps.py
 
 bench-recipes: setup
-	@echo "bench-recipes: cached, trajectories, consistency, unseen, demo-flow"
-	@$(PY) benchmarks/main_job.py cached trajectories cached+train.target_modules=feedforward consistency unseen demo-flow
+	@echo "bench-recipes: cached, trajectories, consistency, unseen"
+	@$(PY) benchmarks/main_job.py cached trajectories cached+train.target_modules=feedforward consistency unseen
 
 bench-fidelity: setup
 	@echo "bench-fidelity: the loss, timesteps and states of guidance, two seeds of each"

@@ -12,7 +12,6 @@ SHIPPED = PACKAGE / "shipped"
 # the bases of the picture-book, which come with the library, by the names that parameters take
 EMBEDDED_BASES = {
     "embedded": PACKAGE / "picturebook" / "base",
-    "embedded-flow": PACKAGE / "picturebook" / "flow_base",
 }
 
 

@@ -30,10 +30,10 @@ class Prepare(Stage):
 
     base: str = examples(
         "embedded",
-        "Base: embedded, embedded-flow, a folder, a .safetensors file or a hub id. "
-        "The embedded ones come with the library, a folder has diffusers' layout.",
+        "Base: embedded, a folder, a .safetensors file or a hub id. "
+        "The embedded one comes with the library, a folder has diffusers' layout.",
         pattern=r"\S",
-        allowed="embedded, embedded-flow, a folder, a .safetensors file or a hub id",
+        allowed="embedded, a folder, a .safetensors file or a hub id",
     )
     revision: str = examples(
         "", "Revision of a base on the hub: a branch, a tag or a commit. Empty takes its newest."

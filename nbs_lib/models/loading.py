@@ -34,16 +34,13 @@ MIRRORS = {
 }
 SINGLE_FILE = ".safetensors"  # of a checkpoint in one file
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-NAME_FORMS = (
-    "give `embedded`, `embedded-flow`, a folder in diffusers' layout, a .safetensors file or a "
-    "hub id"
-)
+NAME_FORMS = "give `embedded`, a folder in diffusers' layout, a .safetensors file or a hub id"
 
 
 def find_base(name: str, revision: str = "") -> StableDiffusion:
     """Return a checked base.
 
-    name: `embedded` or `embedded-flow`, a folder or a safetensors file (a relative one starts at
+    name: `embedded`, a folder or a safetensors file (a relative one starts at
         the project), or a hub id, which is downloaded, with its mirrors tried in turn
     revision: branch, tag or commit of a hub id; "" for the newest
 

@@ -53,11 +53,6 @@ from nbs_lib.files import ROOT
         (Prepare, {"resolution": 63}, "a multiple of 8"),
         (Prepare, {"run": " "}, "run"),
         (Prepare, {"revision": "v1"}, "nothing with base embedded, which is not on the hub"),
-        (
-            Prepare,
-            {"base": "embedded-flow", "revision": "v1"},
-            "nothing with base embedded-flow, which is not on the hub",
-        ),
         (MakeBase, {"family": "sdxl"}, "one of unet, flow"),
         (Prepare, {"source": 3}, "source: given 3; allowed is picturebook"),
         (Compare, {"prompts": "a cat"}, "prompts: given 'a cat'; allowed is a list of prompts"),

@@ -11,7 +11,6 @@ EXPECTED = {
     "cached": {"target_modules": "attention", "steps": 400, "captions": 150},
     "consistency": {"target_modules": "all", "steps": 1000, "captions": 150},
     "demo": {"target_modules": "all", "steps": 400, "captions": 150},
-    "demo-flow": {"target_modules": "attention", "steps": 400, "captions": 150},
     "demo-long": {"target_modules": "all", "steps": 2000, "captions": 500},
     "diffusiondb": {"target_modules": "feedforward", "steps": 4000, "captions": 0},
     "few-steps": {"target_modules": "all", "steps": 1000, "captions": 150},

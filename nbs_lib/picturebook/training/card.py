@@ -20,7 +20,7 @@ averaged weights, fp16.
 - Its VAE keeps drawings, icons and flat colours. Photos lose fine texture; `1_prepare` warns where
   much is lost.
 """
-FLOW_HEAD = """# The embedded flow base
+FLOW_HEAD = """# A flow base
 
 A tiny Stable Diffusion 3 for 128 × 128 pictures, trained on the picture-book. Stock diffusers loads
 this folder: `StableDiffusion3Pipeline.from_pretrained(FOLDER, text_encoder_3=None,

@@ -115,7 +115,7 @@ def scenes(folder: Path) -> Path:
 
 
 def test_pictures_of_which_the_vae_loses_much_are_named(scenes, config):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     Image.fromarray(noise).save(scenes / "<b>noise.png")
     (scenes / "<b>noise.txt").write_text("noise")
     prepared = prepare(config())
@@ -493,7 +493,11 @@ def test_a_resolution_that_the_vae_cannot_reduce_is_refused(config, tmp_path):
     shutil.rmtree(base / "vae")
     down, up = ("DownEncoderBlock2D",) * 6, ("UpDecoderBlock2D",) * 6
     vae = AutoencoderKL(
-        down_block_types=down, up_block_types=up, block_out_channels=(4,) * 6, norm_num_groups=2
+        down_block_types=down,
+        up_block_types=up,
+        block_out_channels=(4,) * 6,
+        norm_num_groups=2,
+        latent_channels=16,
     )
     vae.save_pretrained(base / "vae")
     with pytest.raises(

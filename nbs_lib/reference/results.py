@@ -90,8 +90,8 @@ def _text(
         cells = [share(row["caption_first"]), f"{row['nfe']:g}", f"{row['seconds']:.3f}"]
         rows.append([name, *cells])
     count = next(iter(contenders.values()))["caption_first"]["count"]
-    lines = [f"Measured by `{command}`, on {count} held-out captions; {machine(result)}"]
-    lines[0] += f"{older_base(result)}."
+    where = f"{machine(result)}{older_base(result)}"
+    lines = [prose(f"Measured by `{command}`, on {count} held-out captions; {where}.")]
     lines += ["", prose(f"{'; '.join(facts)}."), "", table(HEAD, rows)]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ STRIP := --keep-id --drop-tagged-cells injected-parameters --extra-keys "metadat
 	metadata.language_info.version metadata.language_info.codemirror_mode metadata.language_info.file_extension \
 	metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 
-.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-steps bench-recipes bench-few-steps bench-fidelity bench-base-precision bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
+.PHONY: help setup wheel demo test test-rest test-all lab docs pictures lint style bench bench-train bench-steps bench-recipes bench-few-steps bench-own-images bench-fidelity bench-base-precision bench-ranks bench-true-size bench-plans bench-prepare bench-machines bench-soak bench-lab bench-gpu bench-runs bench-kills fuzz clean
 
 help:
 	@echo "make setup   create .venv with the tested versions (about a minute)"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-steps   measure a step with and without DeepSpeed's engine, and compiled, and write benchmarks/results"
 	@echo "make bench-recipes   run the recipes of the other objectives from nothing, and write benchmarks/results"
 	@echo "make bench-few-steps   measure few-step distillation, and write benchmarks/results"
+	@echo "make bench-own-images   fine-tune on 20 icons of one theme, and write benchmarks/results"
 	@echo "make bench-fidelity   train guidance adapters in different ways for the same time, and write benchmarks/results"
 	@echo "make bench-base-precision   train on the frozen base in fewer bits, and write benchmarks/results"
 	@echo "make bench-ranks   train adapters of every rank on every preset of layers, and write benchmarks/results"
@@ -41,7 +42,7 @@ help:
 	@echo "make bench-kills   kill a run at 20 random moments and resume it, at ZeRO 0 and 2, and write benchmarks/results"
 	@echo "make fuzz   read damaged and hostile files: KIND=tables, archives, records, adapters or bases, CASES=20000"
 	@echo "onepass --help   the command: run, sweep, list, show, diff, doctor and more"
-	@echo "make clean   remove runs, caches and build products (outputs/base, hours of training, and outputs/lab stay)"
+	@echo "make clean   remove runs, caches and build products (outputs/base, outputs/flow-base and outputs/lab stay)"
 	@echo "PYTHON=...   the Python 3.11 to 3.13 that .venv is made from (now: $(PYTHON))"
 
 setup: .venv/.ready
@@ -141,6 +142,10 @@ bench-fidelity: setup
 	@echo "bench-fidelity: the loss, timesteps and states of guidance, two seeds of each"
 	@$(PY) benchmarks/fidelity.py
 
+bench-own-images: setup
+	@echo "bench-own-images: the recipe own-images on 20 icons of one theme"
+	@$(PY) benchmarks/own_images.py
+
 bench-few-steps: setup
 	@echo "bench-few-steps: four-steps, few-steps, consistency; adapters together; the cost of a step"
 	@$(PY) benchmarks/few_steps.py
@@ -193,7 +198,7 @@ fuzz: setup
 
 clean:
 	@echo "clean: runs, caches, build products"
-	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name base ! -name lab -exec rm -rf {} +
+	@find outputs -mindepth 1 -maxdepth 1 ! -name .gitkeep ! -name base ! -name flow-base ! -name lab -exec rm -rf {} +
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m nbs_lib gc; fi
 	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info

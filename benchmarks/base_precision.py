@@ -9,7 +9,6 @@ benchmarks/README.md.
 """
 
 import json
-import shutil
 import sys
 from datetime import UTC, datetime
 
@@ -17,7 +16,7 @@ import fidelity
 import page
 
 from nbs_lib.config import Prepare, Train
-from nbs_lib.files import ROOT, link
+from nbs_lib.files import ROOT
 from nbs_lib.prepare import prepare
 from nbs_lib.run.environment import environment
 from nbs_lib.run.run import Run
@@ -57,11 +56,7 @@ def main(names: list[str]):
 
 def train_on(prepared: Run, precision: str) -> Run:
     """Train one adapter on the prepared examples; return its run."""
-    run = Run(FOLDER / precision)
-    shutil.rmtree(run.folder, ignore_errors=True)
-    run.folder.mkdir(parents=True)
-    link(run.cache, prepared.cache.resolve())
-    run.update(stages={"prepare": prepared.stage_record("prepare")})
+    run = fidelity.new_run(FOLDER / precision, prepared)
     train(Train(str(run.folder), base_precision=precision, **OPTIONS))
     return run
 

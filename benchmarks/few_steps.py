@@ -201,9 +201,9 @@ def build_student(config: Train) -> Student:
     base = find_base("embedded")
     networks = build_networks(base, config)
     dtype = DTYPES[config.mixed_precision]
-    choose_attention(networks.unet, dtype, "cpu")
-    set_memory_format(networks.unet)
-    return Student(networks.unet, base.noise_schedule(), base.predict, dtype)
+    choose_attention(networks.denoiser, dtype, "cpu")
+    set_memory_format(networks.denoiser)
+    return Student(networks.denoiser, base.noise_schedule(), base.predict, dtype)
 
 
 def seconds(function: Callable) -> float:

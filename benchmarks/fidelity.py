@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -178,21 +179,27 @@ def step_seconds(prepared: Run, name: str) -> float:
 
 def train_variant(prepared: Run, name: str, steps: int, seed: int, prefix: str = "") -> Run:
     """Train one adapter on the prepared examples; return its run."""
-    run = Run(FOLDER / f"{prefix}{list(VARIANTS).index(name)}-{seed}")
+    run = new_run(FOLDER / f"{prefix}{list(VARIANTS).index(name)}-{seed}", prepared)
+    variant = VARIANTS[name]
+    options = {"mixed_precision": "bf16", "steps": steps, "seed": seed, "log_every": 1}
+    options |= {"validation_steps": 0, "checkpointing_steps": 10**6} | variant.options
+    objective = OBJECTIVES["guidance"]
+    # training processes are forks of this one, and find it there
+    OBJECTIVES["guidance"] = replace(objective, loss=variant.loss)
+    try:
+        train(Train(str(run.folder), **options))
+    finally:
+        OBJECTIVES["guidance"] = objective
+    return run
+
+
+def new_run(folder: Path, prepared: Run) -> Run:
+    """Return an empty run in a folder, on the examples of a prepared one."""
+    run = Run(folder)
     shutil.rmtree(run.folder, ignore_errors=True)
     run.folder.mkdir(parents=True)
     link(run.cache, prepared.cache.resolve())
     run.update(stages={"prepare": prepared.stage_record("prepare")})
-    variant = VARIANTS[name]
-    options = {"mixed_precision": "bf16", "steps": steps, "seed": seed, "log_every": 1}
-    options |= {"validation_steps": 0, "checkpointing_steps": 10**6} | variant.options
-    own = OBJECTIVES["guidance"]
-    # training processes are forks of this one, and find it there
-    OBJECTIVES["guidance"] = replace(own, loss=variant.loss)
-    try:
-        train(Train(str(run.folder), **options))
-    finally:
-        OBJECTIVES["guidance"] = own
     return run
 
 

@@ -45,7 +45,7 @@ def train(config: Train, run: Run, inputs: dict):
 
     from nbs_lib.models import NoiseSchedule, find_base
     from nbs_lib.train.accelerator import new_accelerator, wrap_for_training
-    from nbs_lib.train.compilation import begin_pass, compile_unet
+    from nbs_lib.train.compilation import begin_pass, compile_denoiser
     from nbs_lib.train.networks import build_networks, choose_attention, set_memory_format
     from nbs_lib.train.objectives import guidance
     from nbs_lib.train.setup import new_optimizer
@@ -58,7 +58,7 @@ def train(config: Train, run: Run, inputs: dict):
     with torch.device(device):
         base = SimpleNamespace(denoiser=toy_size if toy else true_size)
         networks = build_networks(base, config)
-    unet = networks.unet.to(device)
+    unet = networks.denoiser.to(device)
     alphas = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
     ).alphas_cumprod.to(device)
@@ -85,7 +85,7 @@ def train(config: Train, run: Run, inputs: dict):
     def compile_student():
         # otherwise it does not compile code that it saw during counting
         torch.compiler.reset()
-        compile_unet(unet, config)
+        compile_denoiser(unet, config)
         student.compiled = True
 
     before_timing = compile_student if inputs["compile"] != "off" else None

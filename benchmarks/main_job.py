@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 import page
-from unseen import shares
+from unseen import shares, snowmen
 
 from nbs_lib.picturebook.dataset import draw_book
 
@@ -65,7 +65,7 @@ def measure(recipe: str) -> dict:
         "cache_seconds": stages["prepare"]["cache_seconds"],
         "captions": stages["compare"]["parameters"]["captions"],
         "held_out_loss": stages["train"]["held_out_loss"],
-        "shows_the_unseen": shares(run / "compare", results["pictures"], "snowman")
+        "shows_the_unseen": shares(run / "compare", results["pictures"], "snowman", snowmen())
         if plain == "unseen"
         else None,
         **{key: results[key] for key in keys},

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tables import MAIN_JOB, SECTIONS, recipes_table
+from sections import SECTIONS
+from sections.recipes import MAIN_JOB, recipes_table
 
 from nbs_lib.files import write_atomic
 

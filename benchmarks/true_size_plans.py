@@ -125,7 +125,7 @@ def plan(name: str, resolution: int = 1024, **options: object) -> dict[str, floa
     names = ("base", "trained weights", "gradients", "optimizer")
     gib = {part: parts[part] / 2**30 for part in names}
     gib["activations"] = passing["activations"] / 2**30
-    return {"parameters": sizes.unet / 1e6, "GiB": sum(gib.values())} | gib
+    return {"parameters": sizes.denoiser / 1e6, "GiB": sum(gib.values())} | gib
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from nbs_lib.models import embedded_clip
-from nbs_lib.picturebook.caption_ranking import features
+from nbs_lib.picturebook.caption_ranking import clip_pixels, features
 from nbs_lib.picturebook.captions import SCENE_KINDS
 from nbs_lib.picturebook.dataset import draw_book
 from nbs_lib.picturebook.snowmen import draw_snowman
@@ -16,13 +16,19 @@ from nbs_lib.picturebook.snowmen import draw_snowman
 DRAWN = 40  # pictures of each kind that its centre is the mean of
 
 
-def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
+def snowmen() -> np.ndarray:
+    """Return drawn snowmen, uint8 [n, 128, 128, 3]."""
+    return np.stack([np.asarray(draw_snowman(Random(f"judged {i}"))[0]) for i in range(DRAWN)])
+
+
+def shares(folder: Path, pictures: list[dict], word: str, unseen: np.ndarray) -> dict[str, float]:
     """Return each contender's share of pictures that are nearest to the unseen kind's centre.
 
     Only pictures of prompts with the word count. Nearest: by the cosine of the embedded CLIP's
-    image features to the mean of each of the eleven kinds' drawn pictures.
+    image features to the mean of each of the ten kinds' drawn pictures, and of the unseen kind's.
+
+    unseen: pictures of that kind, uint8 [n, h, w, 3]
     """
-    unseen = np.stack([np.asarray(draw_snowman(Random(f"judged {i}"))[0]) for i in range(DRAWN)])
     book = draw_book(30 * DRAWN, seed=5, held_out=True)
     scenes = list(zip(book.scenes, book.images, strict=True))
     kinds = [
@@ -44,6 +50,6 @@ def shares(folder: Path, pictures: list[dict], word: str) -> dict[str, float]:
 
 @torch.no_grad()
 def image_features(images: np.ndarray) -> torch.Tensor:
-    """Return CLIP's features [n, width], on the unit sphere, of pictures uint8 [n, 64, 64, 3]."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return features(embedded_clip().get_image_features(pixel_values=pixels))
+    """Return CLIP's features [n, width], on the unit sphere, of pictures uint8 [n, h, w, 3]."""
+    clip = embedded_clip()
+    return features(clip.get_image_features(pixel_values=clip_pixels(images, clip)))

@@ -5,14 +5,15 @@ The map; a module imports only from its own line and from lines above it:
 project          the folder of the notebooks, the recipes and the runs
 files            atomic files and folders, JSON lines, hashes
 untrusted_files  bounded reads of files that someone else may have written
-diffusion        the maths: noising, guidance, conversions between predictions, weights
+diffusion, flow  the maths: noising, guidance, conversions between predictions, weights
 images           pictures as tensors and bytes, grids, one palette, HTML templates
 
 config           the parameters of the notebooks, with defaults and checks; contenders, grid axes
 run              one execution and its folder: record, fingerprint, locks, environment
 cache            the format that prepare writes and train and compare read
-models           bases (SD 1, SD 2, SDXL): loading, checks, hashes; LoRA adapters
+models           bases (SD 1, SD 2, SDXL, SD 3): loading, checks, hashes; LoRA adapters
 
+launch           the processes of a stage, on one host or several
 picturebook      the embedded data set and the tiny Stable Diffusion trained on it
 prepare          images and captions -> cache
 train            cache -> adapter

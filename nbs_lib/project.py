@@ -9,6 +9,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 # what a wheel brings beside the code: notebooks/ with the recipes, and constraints.txt
 SHIPPED = PACKAGE / "shipped"
+# the bases of the picture-book, which come with the library, by the names that parameters take
+EMBEDDED_BASES = {
+    "embedded": PACKAGE / "picturebook" / "base",
+}
 
 
 def is_project(folder: Path) -> bool:
@@ -27,6 +31,16 @@ def find_root() -> Path:
         return PACKAGE.parent
     # a notebook works in its own folder, below the project
     return next(filter(is_project, (here, *here.parents)), here)
+
+
+def pip_requirement(extra: str = "") -> str:
+    """Return what `pip install` is given for this Onepass, with an extra if one is named.
+
+    In quotes, because brackets are patterns in a shell.
+    """
+    if not extra:
+        return "-e ." if IN_CHECKOUT else "onepass"
+    return f"-e '.[{extra}]'" if IN_CHECKOUT else f"'onepass[{extra}]'"
 
 
 IN_CHECKOUT = is_project(PACKAGE.parent)

@@ -616,11 +616,19 @@ def tiny_scheduler(kind: str):
     ].from_config(settings)
 
 
+def vocabulary() -> dict[str, int]:
+    """Return the settings of a text model that reads the embedded base's tokens."""
+    from nbs_lib.models import EMBEDDED
+
+    config = json.loads((EMBEDDED / "text_encoder" / "config.json").read_text())
+    ids = [f"{name}_token_id" for name in ("bos", "eos", "pad")]
+    return {name: config[name] for name in ("vocab_size", *ids)}
+
+
 def tiny_text_encoder(cls: type, width: int, activation: str):
     from transformers import CLIPTextConfig
 
     config = CLIPTextConfig(
-        vocab_size=714,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=3,
@@ -628,9 +636,7 @@ def tiny_text_encoder(cls: type, width: int, activation: str):
         max_position_embeddings=40,
         hidden_act=activation,
         projection_dim=24,
-        bos_token_id=712,
-        eos_token_id=713,
-        pad_token_id=713,
+        **vocabulary(),
     )
     return cls(config)
 
@@ -679,7 +685,7 @@ def compared(base, adapter, tmp_path_factory) -> Run:
     run = Run(tmp_path_factory.mktemp("my rüns") / "outputs" / "tiny")
     run.cache.mkdir(parents=True)
     (run.cache / "cache.json").write_text(
-        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 128})
     )
     shutil.copytree(adapter, run.adapter)
     run.update(

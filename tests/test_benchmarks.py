@@ -84,18 +84,30 @@ def test_operations_by_hand(monkeypatch):
     assert float(total) == 8 and half.dtype == torch.bfloat16
 
 
-def test_steps_are_shown_with_and_without_the_engine(page, tmp_path):
-    seconds = {"plain": 0.5, "ZeRO 0": 0.51, "ZeRO 0, compiled whole": 0.4}
-    page.save(
-        "steps",
-        MADE | {"seconds_a_step": seconds, "before": "abc1234", "seconds_before": {"plain": 0.6}},
-    )
+def test_steps_are_shown_with_the_engine_s_share_and_what_compiling_gains(page, tmp_path):
+    sides = {
+        "plain": {"seconds": 0.5, "of_plain": [1.0, 1.0, 1.0], "compile_seconds": 0.0},
+        "ZeRO 0": {"seconds": 0.51, "of_plain": [1.05, 1.02, 0.99], "compile_seconds": 0.0},
+        "ZeRO 0, compiled whole": {"seconds": 0.41, "of_plain": [0.8], "compile_seconds": 90.0},
+    }
+    result = {
+        "batch": 32,
+        "mixed_precision": "fp32",
+        "training": sides,
+        "sampling": {"eager": 0.3, "compiled": 0.4, "until_ready": 30.2},
+        "before": {"commit": "abc1234", "live": {"times": 1.2}, "cached": {"times": 1.1}},
+    }
+    page.save("steps", MADE | result)
     text = (tmp_path / "README.md").read_text()
-    assert "| plain | 0.500 | 1.00 | 0.600 |\n| ZeRO 0 | 0.510 | 1.02 | – |" in text
-    assert "*Before*: commit abc1234." in text
+    assert "| plain | 0.500 | 1.00 [1.00, 1.00] | – |" in text
+    assert "| ZeRO 0 | 0.510 | 1.02 [0.99, 1.05] | – |" in text
+    # a tenth of a second a step
+    assert "whole: 1.24 times as fast as ZeRO 0; its 90 s pay after 900 steps." in text
+    assert "0.300 s a guided picture, 0.400 s compiled; it never pays, after 30 s." in text
+    assert "Times as fast as abc1234: live 1.20, cached 1.10." in text
 
 
-def test_ranks_are_a_row_for_each_preset(page, tmp_path):
+def test_ranks_are_a_row_for_each_preset_and_name_an_older_base(page, tmp_path):
     cell = {"value": 0.9, "low": 0.8, "high": 1.0, "bytes": 2**20, "loss": 0.03}
     recovered = {"attention": {"2": cell, "4": cell | {"value": 0.95, "low": None}}}
     told = {
@@ -111,6 +123,10 @@ def test_ranks_are_a_row_for_each_preset(page, tmp_path):
         "| attention | 90 % [80, 100]<br>0.0300, 1.0 MiB | 95 %<br>0.0300, 1.0 MiB |" in text
         and "unguided 70 %, guided 95 %" in text
     )
+    # what was measured before the base was trained again says so, by the dates
+    assert "; 2026-01-02, with the base before 20" in text
+    page.save("ranks", MADE | told | {"date": "9999-01-02"})
+    assert "; 9999-01-02.\n" in (tmp_path / "README.md").read_text()
 
 
 def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
@@ -221,3 +237,19 @@ def test_machines_soak_and_gpus_are_told_in_words_and_tables(page, tmp_path):
     assert "cached, ZeRO 0: 7000 launches a step, 28 % of the kernels' time copies, 33 %" in text
     assert "| guided, bf16 | 1.50 | 4 | 0.42 % |" in text
     assert "Skipped: live, ZeRO 0, compiled." in text and "3000 MiB planned, 3100 measured" in text
+
+
+def test_own_images_are_one_paragraph(page, tmp_path):
+    result = {
+        "pictures": 20,
+        "sampled": 80,
+        "steps": 400,
+        "seconds": 300.0,
+        "shares": {"base": 0.05, "tuned": 0.9},
+        "psnr_db": 27.25,
+        "worst_psnr_db": 22.0,
+    }
+    page.save("own-images", MADE | result)
+    text = (tmp_path / "README.md").read_text()
+    assert "base 5 %, tuned 90 %" in text and "bench-own-images" in text
+    assert "20 pictures, 400 steps, 5 minutes" in text and "worst with 22.0 dB" in text

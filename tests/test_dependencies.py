@@ -44,7 +44,7 @@ OURS = {
     path.stem
     for folder in ("benchmarks", "tests", "tests/browser")
     for path in (ROOT / folder).glob("*.py")
-} | {"tests"}
+} | {"tests", "sections"}
 """Modules that stand beside those that import them."""
 
 

@@ -189,7 +189,11 @@ def test_noising_the_predicted_x_0_is_the_step_of_ddim():
     scheduler = find_base("embedded").scheduler()
     scheduler.set_timesteps(25)
     t, end = scheduler.timesteps[3], scheduler.timesteps[4]
-    x_t, eps = torch.randn(2, 1, 4, 16, 16)
-    x_0 = to_x_0(eps, x_t, *alpha_sigma(scheduler.alphas_cumprod, t.view(1)), "epsilon")
-    ours = add_noise(x_0, eps, *alpha_sigma(scheduler.alphas_cumprod, end.view(1)))
-    torch.testing.assert_close(ours, scheduler.step(eps, t, x_t).prev_sample)
+    x_t, prediction = torch.randn(2, 1, 4, 16, 16)
+    kind, alphas = scheduler.config.prediction_type, scheduler.alphas_cumprod
+    x_0, eps = (
+        convert(prediction, x_t, *alpha_sigma(alphas, t.view(1)), kind)
+        for convert in (to_x_0, to_eps)
+    )
+    ours = add_noise(x_0, eps, *alpha_sigma(alphas, end.view(1)))
+    torch.testing.assert_close(ours, scheduler.step(prediction, t, x_t).prev_sample)

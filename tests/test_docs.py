@@ -51,7 +51,7 @@ PAGES = [
 ]
 """In the order in which their commands are executed: the second and third use the first's run."""
 PAGES += ["concepts", "data", "how-it-works", "reference-arguments", "what-is-trusted"]
-PAGES += ["troubleshooting"]
+PAGES += ["making-the-base", "troubleshooting"]
 GENERATED = [f"reference/{path.stem}" for path in sorted((DOCS / "reference").glob("*.md"))]
 WORDS = 1000
 """The most that README.md has."""
@@ -70,6 +70,8 @@ REAL = {
     ("your-own-20-pictures", ""): ["prepare"],
 }
 """By page and command, or page alone, the stages whose real notebooks are run; others do little."""
+# what pages call besides onepass
+PROGRAMS = "make source sbatch kubectl hf pip python3 cd npm papermill".split()
 WRONG = ("doctor",)
 """Commands that may end with 1: this machine lacks something."""
 
@@ -225,7 +227,7 @@ def test_every_command_is_one_with_parameters_that_are_allowed(page, line, tmp_p
     """Commands that need a GPU or a cluster are parsed as well."""
     program, *arguments = shlex.split(line, comments=True)
     if program != "onepass":
-        assert program in ("make", "source", "sbatch", "kubectl", "hf", "pip", "python3", "cd")
+        assert program in PROGRAMS
         return
     if "--help" in arguments:
         return

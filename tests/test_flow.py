@@ -77,8 +77,8 @@ def test_distillation_weights_by_hand():
         "snr_plus_one": [0.82, 0.5, 0.82],
     }
     for weighting, weights in expected.items():
-        found = flow_distillation_weight(SIGMAS, weighting).flatten().tolist()
-        assert found == pytest.approx(weights), weighting
+        computed = flow_distillation_weight(SIGMAS, weighting).flatten().tolist()
+        assert computed == pytest.approx(weights), weighting
 
 
 def test_logit_normal_timesteps_by_hand():

@@ -37,15 +37,15 @@ def test_the_notebooks_are_there():
 def test_the_notebook_for_colab_is_written_from_the_three():
     path = ROOT / "notebooks" / colab.NAME
     assert path.read_text() == colab.notebook(), "python -m nbs_lib.reference writes it"
-    nbformat.validate(whole := nbformat.read(path, 4))
-    text = "\n".join(cell.source for cell in whole.cells)
+    nbformat.validate(notebook := nbformat.read(path, 4))
+    text = "\n".join(cell.source for cell in notebook.cells)
     for name in ("1_prepare", "2_train", "3_compare"):
         cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
         code = [cell.source for cell in cells[4:] if cell.cell_type == "code"]
         assert len(code) > 3 and sum(source in text for source in code) >= len(code) - 1
     installs = [line for line in text.splitlines() if line.startswith(("%", "!"))]
     assert installs == ["%pip install -q {wheel}"] and "slider" not in text.partition("##")[2]
-    assert all(not cell.get("outputs") for cell in whole.cells)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
 
 
 @with_parameters

@@ -5,16 +5,15 @@ import json
 import os
 import re
 import shutil
-import site
 import subprocess
 import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from environments import new_environment
 
 from nbs_lib.files import ROOT
 
@@ -78,20 +77,11 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
-def fresh_environment(environment: Path) -> Path:
-    """Make an environment with the packages of this one, except for onepass; return its Python."""
-    venv.create(environment, with_pip=False)
-    [packages] = (environment / "lib").glob("python*/site-packages")
-    # .pth files are not read there, so that the editable checkout is not on the path
-    (packages / "shared.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    return environment / "bin" / "python"
-
-
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> Installed:
     """Return an environment with the wheel, and without DeepSpeed."""
     environment = tmp_path_factory.mktemp("an environment") / "venv"
-    python = fresh_environment(environment)
+    python = new_environment(environment)
     [packages] = (environment / "lib").glob("python*/site-packages")
     (packages / "no_deepspeed.pth").write_text(NO_DEEPSPEED)
     command = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps"]
@@ -120,14 +110,15 @@ def test_a_project_has_the_notebooks_and_recipes_of_the_repository(installed, pr
     }
     assert files_below(project / "notebooks").items() <= expected.items()
     assert (project / "outputs").is_dir()
-    own = project / "notebooks" / "recipes" / "demo.yaml"
-    shipped = own.read_bytes()
-    own.write_bytes(b"# Mine.\n" + shipped)
+    recipe = project / "notebooks" / "recipes" / "demo.yaml"
+    shipped = recipe.read_bytes()
+    recipe.write_bytes(b"# Mine.\n" + shipped)
     (project / "notebooks" / "0_start.ipynb").unlink()
     result = json.loads(installed.run("onepass", "init", "--json", project).stdout)
     assert result["written"] == ["notebooks/0_start.ipynb"]
-    assert result["kept"] == ["notebooks/recipes/demo.yaml"] and own.read_text().startswith("# M")
-    own.write_bytes(shipped)
+    assert result["differing"] == ["notebooks/recipes/demo.yaml"]
+    assert recipe.read_text().startswith("# M")
+    recipe.write_bytes(shipped)
 
 
 def test_outside_of_a_project_the_commands_say_how_to_make_one(installed):
@@ -165,6 +156,18 @@ def test_a_run_from_a_project_trains_plainly_without_deepspeed(installed, projec
     assert (run / "export" / "hub" / "README.md").is_file()
 
 
+def test_a_missing_package_is_an_extra_of_the_installed_wheel(installed):
+    source = (
+        "from nbs_lib.launch import errors, preflight\n"
+        "try:\n"
+        "    preflight._check_extra('not_there')\n"
+        "except errors.LaunchError as failure:\n"
+        "    print(failure)"
+    )
+    message = installed.run("python", "-c", source).stdout
+    assert "it comes with `pip install 'onepass[not_there]'`" in message
+
+
 def test_the_lab_opens_on_the_project_s_copies(installed, project):
     # a JupyterLab that ends at once
     installed.run("onepass", "lab", "--", "--version", cwd=project)
@@ -200,14 +203,14 @@ def small_notebook(path: Path):
     page = nbformat.read(ROOT / "notebooks" / "colab.ipynb", 4)
     for cell in page.cells:
         # the captions of prepare are words
-        own = SMALL if cell.id != "prepare-cell-1" else {"max_examples": SMALL["max_examples"]}
-        for name, value in own.items():
+        values = SMALL if cell.id != "prepare-cell-1" else {"max_examples": SMALL["max_examples"]}
+        for name, value in values.items():
             cell.source = re.sub(rf"(?m)^{name} = .*", f"{name} = {value!r}", cell.source)
     nbformat.write(page, path)
 
 
 def test_the_notebook_for_colab_installs_trains_and_ends_with_the_report(wheel, tmp_path):
-    python = fresh_environment(tmp_path / "environment")
+    python = new_environment(tmp_path / "environment")
     (tmp_path / "google" / "colab").mkdir(parents=True)
     (tmp_path / "google" / "colab" / "__init__.py").write_text("")
     (content := tmp_path / "content").mkdir()
@@ -224,7 +227,7 @@ def test_the_notebook_for_colab_installs_trains_and_ends_with_the_report(wheel, 
     )
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((content / "outputs" / "notebook" / "run.json").read_text())
-    assert {stage: own["status"] for stage, own in record["stages"].items()} == dict.fromkeys(
+    assert {name: stage["status"] for name, stage in record["stages"].items()} == dict.fromkeys(
         ("prepare", "train", "compare"), "done"
     )
     # without a GPU, as everywhere else

@@ -9,13 +9,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from ..project import IN_CHECKOUT, ROOT, SHIPPED
+from ..project import IN_CHECKOUT, ROOT, SHIPPED, pip_requirement
 from .app import AsJson, app, echo, exit_with, print_result, report_errors
 
-# the versions that were tested, and the installed Onepass with them
+# the versions that were tested
 CONSTRAINTS = (ROOT if IN_CHECKOUT else SHIPPED) / "constraints.txt"
 INSTALL = f"{sys.executable} -m pip install -c {CONSTRAINTS.name if IN_CHECKOUT else CONSTRAINTS}"
-ITSELF = "-e ." if IN_CHECKOUT else "onepass"
 CUDA = "import torch, json; torch.zeros(1, device='cuda'); print(json.dumps(torch.version.cuda))"
 DEEPSPEED = "import deepspeed, json; print(json.dumps(deepspeed.__version__))"
 
@@ -92,7 +91,9 @@ def check_python(low: str, high: str) -> Finding:
     good = (3, int(low)) <= sys.version_info[:2] < (3, int(high))
     result = ".".join(map(str, sys.version_info[:3]))
     result += "" if good else f"; 3.{low} to 3.{int(high) - 1} is needed"
-    return _finding("Python", good, result, f"make setup PYTHON=python3.{low}")
+    # an installed wheel has no Makefile
+    fix = f"make setup PYTHON=python3.{low}" if IN_CHECKOUT else f"python3.{low} -m venv new"
+    return _finding("Python", good, result, fix)
 
 
 def check_packages(dependencies: list[str]) -> Finding:
@@ -116,7 +117,7 @@ def check_packages(dependencies: list[str]) -> Finding:
     # platforms bring their own torch, which the range allows
     others = [line for line in wrong if not line.startswith("torch ")]
     other = "wrong" if others else "note"
-    return _finding("packages", not wrong, result, f"{INSTALL} {ITSELF}", other)
+    return _finding("packages", not wrong, result, f"{INSTALL} {pip_requirement()}", other)
 
 
 def check_compiler() -> Finding:

@@ -1,6 +1,7 @@
 """Commands of the project itself: init."""
 
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -23,11 +24,11 @@ def init(
     with report_errors():
         project = write_project(Path(folder).expanduser().absolute())
         lines = [f"project: {project.folder}, {len(project.written)} files written"]
-        if project.kept:
+        if project.differing:
             remedy = "remove one, and give the command again, for that of this version"
-            lines.append(f"kept, because they differ: {', '.join(project.kept)}; {remedy}")
-        place = os.path.relpath(project.folder)
+            lines.append(f"kept, because they differ: {', '.join(project.differing)}; {remedy}")
+        path = os.path.relpath(project.folder)
         # the working directory decides which project a command works in
-        go = "" if place == "." else f"cd {place} && "
-        lines.append(f"next: {go}onepass run demo, or onepass lab")
+        change = "" if path == "." else f"cd {shlex.quote(path)} && "
+        lines.append(f"next: {change}onepass run demo, or onepass lab")
         print_result(asdict(project) | {"folder": str(project.folder)}, lines, as_json)

@@ -1,5 +1,6 @@
 """Commands that share a run with others: push, space."""
 
+import shlex
 from dataclasses import asdict
 from typing import Annotated
 
@@ -48,6 +49,6 @@ def space(run: RunName, as_json: AsJson = False):
         lines = [
             f"space: {folder}",
             "try it: pip install -r requirements.txt in an environment of its own; python app.py",
-            f"share it: hf upload OWNER/NAME {folder} . --repo-type space",
+            f"share it: hf upload OWNER/NAME {shlex.quote(str(folder))} . --repo-type space",
         ]
         print_result({"folder": str(folder)}, lines, as_json)

@@ -94,14 +94,14 @@ def evaluate(cache: SampleCache, config: Compare) -> Evaluation:
             grid = sample_grid(cache, cells, config)
         if examples:
             own = draw_own_captions(cache, settings, examples)
-    quality, whole = measure_quality(scored, measured, models, resolver.objective)
+    quality, shared = measure_quality(scored, measured, models, resolver.objective)
     diversities = measure_diversity(samples, prompts)
     contenders = {}
     for name in config.contenders:
         contenders[name] = costs[name] | quality[name] | {"diversity": diversities[name]}
     results = (
         settings_of(sampler, config)
-        | whole
+        | shared
         | {
             "contenders": contenders,
             "dial": measured_dial,

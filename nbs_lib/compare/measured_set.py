@@ -9,6 +9,7 @@ import numpy as np
 from ..config import Compare
 from ..picturebook.captions import Caption, held_out_captions
 from ..picturebook.draw import draw_picture
+from ..project import EMBEDDED_BASES
 from .sampling.sampler import Sampler
 from .sampling.settings import prompt_seed_pairs
 
@@ -42,9 +43,9 @@ def measured_set(sampler: Sampler, config: Compare) -> MeasuredSet:
 
 
 def captions_for(sampler: Sampler, config: Compare) -> list[Caption]:
-    """Return the held-out captions to sample; only the embedded base knows their world."""
+    """Return the held-out captions to sample; only the embedded bases know their world."""
     # the captions describe scenes of the picture-book
-    if sampler.base.name != "embedded" or not config.captions:
+    if sampler.base.name not in EMBEDDED_BASES or not config.captions:
         return []
     return held_out_captions(config.captions)
 

@@ -1,6 +1,6 @@
 """The five measurements of a comparison.
 
-costs             UNet evaluations, seconds and memory
+costs             denoiser evaluations, seconds and memory
 caption accuracy  how often a picture fits its own held-out caption best
 scores            CLIP score, FID and KID
 diversity         distances between the pictures of one prompt

@@ -91,7 +91,7 @@ def decode_latents(sampler: Sampler, latents: torch.Tensor, size: tuple[int, int
     """
     vae = sampler.pipelines.pipe.vae
     pictures = []
-    # one by one: a VAE needs more memory than the UNet
+    # one by one: a VAE needs more memory than the denoiser
     for latent in latents.to(sampler.device).split(1):
         image = Image.fromarray(to_uint8(sampler.base.decode(vae, latent))[0])
         pictures.append(np.asarray(ImageOps.fit(image, size[::-1])))

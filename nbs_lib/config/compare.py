@@ -9,14 +9,7 @@ from .grid_axes import Axis, parse_axes
 from .measuring.prompts_file import read_prompts
 from .measuring.scores import ALLOWED as ALLOWED_SCORES
 from .measuring.scores import parse_scores
-from .stage import (
-    Stage,
-    check_range,
-    check_texts,
-    parameters,
-    replacement,
-    run_folder,
-)
+from .stage import REPLACE, RUN, Stage, check_range, check_texts, parameters
 from .validation import ParameterError, reject
 
 # the prompts of the reference comparison, in DeepSpeedExamples' `training/stable_diffusion`
@@ -61,7 +54,7 @@ class Compare(Stage):
     measured.
     """
 
-    run: str = run_folder()
+    run: str = RUN
 
     prompts: list[str] = pictures(
         [],
@@ -103,7 +96,8 @@ class Compare(Stage):
     batch_size: int = sampling(20, "Pictures sampled at once.", ge=1, le=4096)
     mixed_precision: Literal["no", "bf16", "fp16"] = sampling(
         "no",
-        "UNet's arithmetic: no (fp32), bf16 or fp16. The results state their distance from fp32.",
+        "Arithmetic of the denoiser: no (fp32), bf16 or fp16. "
+        "The results state their distance from fp32.",
     )
 
     captions: int = measuring(
@@ -123,7 +117,7 @@ class Compare(Stage):
     clip: str = measuring(
         "auto",
         "CLIP that scores: auto, embedded, none, a folder or a hub id. Embedded is the embedded "
-        "base's own for any base, auto the same for that base only.",
+        "base's own for any base, auto the same for the embedded bases only.",
         pattern=r"\S",
         allowed="auto, embedded, none, a folder or a hub id",
     )
@@ -145,7 +139,7 @@ class Compare(Stage):
         allowed=SCALES,
     )
 
-    replace: bool = replacement()
+    replace: bool = REPLACE
 
     def __post_init__(self):
         if not self.prompts:
@@ -200,7 +194,7 @@ class Compare(Stage):
 class Play(Stage):
     """Parameters of `playground.ipynb`: what its controls say when it opens."""
 
-    run: str = run_folder()
+    run: str = RUN
     prompts: list[str] = pictures(
         ["A person in a red shirt holding a black cat on the left"],
         "First prompts.",

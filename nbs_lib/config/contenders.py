@@ -5,7 +5,7 @@ guided        the base with guidance scale w, two passes a step
 selective-N   the base, guided except on the last N % of its steps.
               Source: arXiv 2305.09847, where N is 20 and 50
 tuned         the trained weights, sampled as they were trained: an adapter added to the base's
-              weights, or a whole UNet; one conditional pass a step, except for fine-tuned ones,
+              weights, or a whole denoiser; one conditional pass a step, except for fine-tuned ones,
               which are guided like the base
 hybrid-N      tuned, and guided also on the first N % of its steps, at a low scale
 FOLDER        the adapter of another run (outputs/NAME, or its adapter/), sampled as it was
@@ -14,7 +14,7 @@ pipeline FOLDER   any other local pipeline of a known family, guided like the ba
 
 After a name: `at 0.5`, its scale: w if guided, λ of an adapter; after tuned `for 3`, the w that
 its dial chooses λ for; `in 4 steps`; `on compile` or `on deepspeed`, the engine that evaluates its
-UNet (see `engines`).
+denoiser (see `engines`).
 
     guided at 3        tuned at 0.5        tuned for 3        tuned on compile
     outputs/few in 4 steps

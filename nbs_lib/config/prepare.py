@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from ..project import EMBEDDED_BASES
 from .fields import group
-from .hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
-from .stage import Stage, check_range, parameters, replacement, run_folder, run_group
+from .hosts import MASTER_ADDR, MASTER_PORT, NODE_RANK, NUM_NODES, check_hosts, hosts
+from .stage import REPLACE, RUN, Stage, check_range, parameters, run_group
 from .validation import reject
 
 # sources that code draws without end, so that they need a number of examples
@@ -25,11 +26,12 @@ class Prepare(Stage):
     embeddings.
     """
 
-    run: str = run_folder()
+    run: str = RUN
 
     base: str = examples(
         "embedded",
-        "Base: embedded, a folder in diffusers' layout, a .safetensors file or a hub id.",
+        "Base: embedded, a folder, a .safetensors file or a hub id. "
+        "The embedded one comes with the library, a folder has diffusers' layout.",
         pattern=r"\S",
         allowed="embedded, a folder, a .safetensors file or a hub id",
     )
@@ -81,7 +83,7 @@ class Prepare(Stage):
     )
 
     resolution: int = pictures(
-        64,
+        128,
         "Side of the images, in pixels. With buckets, the side of a square of the same area.",
         ge=8,
         le=4096,
@@ -159,10 +161,10 @@ class Prepare(Stage):
         le=1024,
     )
     batch_size: int = hosts(64, "Images encoded at once, in each process.", ge=1, le=4096)
-    num_nodes: int = host_count()
-    node_rank: int = host_number()
-    master_addr: str = main_address()
-    master_port: int = main_port()
+    num_nodes: int = NUM_NODES
+    node_rank: int = NODE_RANK
+    master_addr: str = MASTER_ADDR
+    master_port: int = MASTER_PORT
 
     seed: int = run_group(
         0,
@@ -170,11 +172,12 @@ class Prepare(Stage):
         ge=0,
         le=2**31 - 1,
     )
-    replace: bool = replacement()
+    replace: bool = REPLACE
 
     def __post_init__(self):
-        if self.revision and self.base == "embedded":
-            reject("revision", self.revision, "nothing with base embedded, which is not on the hub")
+        if self.revision and self.base in EMBEDDED_BASES:
+            allowed = f"nothing with base {self.base}, which is not on the hub"
+            reject("revision", self.revision, allowed)
         # 0, all examples, would have no end for a source drawn by code
         check_range(self, "max_examples", 1 if self.source in DRAWN else 0, 100_000_000)
         least = 1 if self.prior_preservation_source in DRAWN else 0

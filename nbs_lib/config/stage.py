@@ -25,24 +25,18 @@ parameters = partial(dataclass, frozen=True, config=CHECKS)
 run_group = group("Run")
 
 
-def run_folder() -> Any:
-    """Return the field `run`."""
-    return run_group(
-        "outputs/notebook",
-        "Folder of the run, relative to the project.",
-        # a blank folder would be the project itself
-        pattern=r"\S",
-        allowed="a folder",
-    )
-
-
-def replacement() -> Any:
-    """Return the field `replace`."""
-    return run_group(
-        False,
-        "Replacement of a finished stage that has other parameters. "
-        "Without it such a stage is refused.",
-    )
+RUN = run_group(
+    "outputs/notebook",
+    "Folder of the run, relative to the project.",
+    # a blank folder would be the project itself
+    pattern=r"\S",
+    allowed="a folder",
+)
+REPLACE = run_group(
+    False,
+    "Replacement of a finished stage that has other parameters. "
+    "Without it such a stage is refused.",
+)
 
 
 class OneSentence(type):

@@ -11,6 +11,7 @@ exporter     the export of a run, from its adapter to the folder in place
 formats      the three formats, written and loaded back
 check        an export's pictures, compared with the run's
 kohya        the adapter's weights under kohya's names
+comfyui      the weights of an adapter of SD 3, under names that ComfyUI knows
 one_pass     the mark by which stock pipelines sample a merged export in one pass
 model_card   the card of an export
 guiders      the adapter's guidance as diffusers' guiders

@@ -27,6 +27,8 @@ from .model_card import export_metadata
 
 # figures of a comparison that a card shows
 FIGURES = ("grid", "rates", "frontier", "differences")
+# files of an earlier push, which the next one replaces; all others in the repository stay
+REPLACED = ["images/*", "comparison/*", "guider*/*", "report.html"]
 REPORT_LIMIT = "there is no comparison of this adapter, so no pictures and no numbers"
 NO_TOKEN = (
     "no token of the hub; make one with write access at https://huggingface.co/settings/tokens, "
@@ -152,7 +154,11 @@ def upload(folder: Path, repository: str, name: str) -> str:
     try:
         address = api.create_repo(repository, exist_ok=True)
         api.upload_folder(
-            folder_path=folder, repo_id=repository, commit_message=f"Upload {name} by Onepass"
+            folder_path=folder,
+            repo_id=repository,
+            commit_message=f"Upload {name} by Onepass",
+            # a picture that was taken out of the folder must not stay public
+            delete_patterns=REPLACED,
         )
     except HfHubHTTPError as failure:
         status = failure.response.status_code

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 from ..config.validation import ParameterError
+from ..files import PACKAGE
 from ..models.origin import UNKNOWN_LICENSE, front_matter, hub_id, license_of_adapter
 from ..models.sampling_recipe import usage_code, usage_text, warning
+from ..project import EMBEDDED_BASES
 from .model_card import card_rows, card_tags, kind_of_adapter
 
 CARD = """{front}
@@ -23,10 +25,7 @@ CARD = """{front}
 
 {comparison}
 """
-EMBEDDED = (
-    "`BASE` is the tiny Stable Diffusion that Onepass ships with, its folder "
-    "`nbs_lib/picturebook/base`."
-)
+EMBEDDED = "`BASE` is the tiny Stable Diffusion that Onepass ships with, its folder `{folder}`."
 GUIDERS = (
     "`guider/` is the same guidance for diffusers' modular pipelines: "
     '`ClassifierFreeGuidance.from_pretrained("{repository}", subfolder="guider")`.'
@@ -72,8 +71,9 @@ def hub_card(facts: dict, repository: str, pictures: list[dict], figures: list[s
     # the repository's own id, so that the code can be copied
     code = usage_code(facts, repository, False)
     # nobody else has this base unless they have Onepass
-    if not hub_id(facts.get("base_origin", "")) and facts["base"] == "embedded":
-        code += f"\n\n{EMBEDDED}"
+    if not hub_id(facts.get("base_origin", "")) and facts["base"] in EMBEDDED_BASES:
+        folder = EMBEDDED_BASES[facts["base"]].relative_to(PACKAGE.parent).as_posix()
+        code += f"\n\n{EMBEDDED.format(folder=folder)}"
     comparison = ""
     # an adapter without a comparison has neither figures nor a report
     if facts["compared"]:

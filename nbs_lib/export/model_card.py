@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ..config.contenders import CONTENDERS
 from ..models.checks.headers import FileError, read_header
 from ..models.lora.checks import AdapterError
-from ..models.lora.compatibility import TRANSFORMER_BLOCKS, unsupported_layers
+from ..models.lora.compatibility import unsupported_layers
 from ..models.lora.metadata import LORA_FILE, load_metadata
 from ..models.origin import front_matter, license_row
 from ..models.sampling_recipe import (
@@ -40,7 +40,7 @@ PROGRAMS = (
     f"layout. ComfyUI does not know the names in `{LORA_FILE}`: it says `lora key not loaded`, and "
     "draws the base's pictures."
 )
-# Of the names in SD 3's transformer.
+# for adapters of SD 3's transformer
 TRANSFORMER_TITLES = TITLES | {"kohya": "{kind} on `{base}` for ComfyUI and diffusers"}
 TRANSFORMER_PROGRAMS = (
     "Which export is for which program: `kohya` for ComfyUI, in one file of the run's name; "
@@ -67,7 +67,7 @@ KOHYA = (
 def export_metadata(run: Run, layers: Iterable[str]) -> dict:
     """Return what is known of a run's adapter: its training, its use, and its comparison.
 
-    layers: of the base's denoiser, to find those that other programs miss
+    layers: of the base's denoiser, to find those that other programs miss; () to find none
 
     Errors: FileNotFoundError without an adapter; AdapterError if it is damaged.
     """
@@ -89,7 +89,8 @@ def export_metadata(run: Run, layers: Iterable[str]) -> dict:
         "usage": usage_text(facts),
         "train": facts.get("train", {}),
         "layers_missed": missed,
-        "transformer": any(name.startswith(TRANSFORMER_BLOCKS) for name in layers),
+        # the keys begin with the denoiser's name in its pipeline
+        "transformer": any(key.startswith("transformer.") for key in keys),
         "compared": comparison_results(run),
     }
 
@@ -131,8 +132,8 @@ def export_card(to: str, facts: dict) -> str:
     tags = card_tags(facts)[to == "merged" :]
     relation = "finetune" if to == "merged" else "adapter"
     if to == "kohya":
-        place = COMFYUI if facts["transformer"] else KOHYA
-        text = [place.format(**values), *missing_layer_warnings(facts)]
+        instruction = COMFYUI if facts["transformer"] else KOHYA
+        text = [instruction.format(**values), *missing_layer_warnings(facts)]
     else:
         text = [usage_code(facts, "FOLDER", to == "merged")]
     # diffusers has no such mark for a transformer
@@ -198,7 +199,7 @@ def _comparison_rows(results: dict) -> list[tuple[str, str]]:
     nfe = ", ".join(f"{name} {results['nfe'][name]:g}" for name in CONTENDERS)
     settings = f"{results['steps']} steps, {results['scheduler']}"
     settings += f", adapter scale {results['adapter_scale']:g}"
-    rows.append(("UNet evaluations for one image", f"{nfe} ({settings})"))
+    rows.append(("denoiser evaluations for one image", f"{nfe} ({settings})"))
     return [*rows, ("time of tuned, of guided's", f"{results['time_ratio']:.2f}")]
 
 

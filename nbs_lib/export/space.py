@@ -6,7 +6,7 @@ export/space/
   requirements.txt   its packages
   README.md          the Space's settings
   adapter/           the export for diffusers
-  base/              the embedded base, if it is that one's adapter
+  base/              the embedded base, if it is an adapter of one
 
 The app imports Gradio and diffusers, and nothing of Onepass.
 """
@@ -18,7 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..files import atomic_folder
-from ..models import EMBEDDED
+from ..models import find_base
+from ..models.components import INDEX
 from ..models.lora.dial import dial_points
 from ..models.origin import hub_id
 from ..models.sampling_recipe import (
@@ -26,9 +27,11 @@ from ..models.sampling_recipe import (
     holds_guidance,
     sampling_recipe,
     scheduler_options,
+    step_options,
     usage_text,
 )
 from ..models.stable_diffusion_3 import EULER
+from ..project import EMBEDDED_BASES
 from .exporter import check_export_folder, export, find_run, write_metadata
 from .kohya import ExportError
 from .model_card import export_metadata
@@ -36,8 +39,6 @@ from .model_card import export_metadata
 # the version that the browser test runs
 GRADIO = "6.31.0"
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
-# what the embedded base's pipeline needs; its CLIP only scores pictures
-BASE_PARTS = ("model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
 PROMPT = "A person holding a cat"
 README = """---
 title: {title}
@@ -71,16 +72,24 @@ def write_space(run: str | Path) -> Path:
         settings = app_settings(facts)
         # an empty revision: it is a folder of the Space
         if not settings["revision"]:
-            copy_embedded_base(part / settings["base"])
-        text = json.dumps(settings, indent=1, ensure_ascii=False)
-        (part / "settings.json").write_text(text + "\n", encoding="utf-8")
-        # text, and no module of this library: Gradio is not installed beside it
-        source = files(__package__).joinpath("space_app.py.txt").read_text(encoding="utf-8")
-        (part / "app.py").write_text(source, encoding="utf-8")
-        (part / "requirements.txt").write_text(requirements(), encoding="utf-8")
-        (part / "README.md").write_text(space_readme(settings), encoding="utf-8")
+            copy_embedded_base(facts["base"], part / settings["base"])
+        write_app(part, settings)
         write_metadata(part, facts)
     return folder
+
+
+def write_app(folder: Path, settings: dict):
+    """Write the app and its texts into a folder. settings: see `app_settings`."""
+    # text, and no module of this library: Gradio is not installed beside it
+    source = files(__package__).joinpath("space_app.py.txt").read_text(encoding="utf-8")
+    texts = {
+        "app.py": source,
+        "settings.json": json.dumps(settings, indent=1, ensure_ascii=False) + "\n",
+        "requirements.txt": requirements(),
+        "README.md": space_readme(settings),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def base_of_space(facts: dict) -> tuple[str, str]:
@@ -92,20 +101,20 @@ def base_of_space(facts: dict) -> tuple[str, str]:
     # at its revision, because the hub's newest may be another base
     if repository := hub_id(origin):
         return repository, origin.partition("@")[2]
-    if facts["base"] == "embedded":
+    if facts["base"] in EMBEDDED_BASES:
         return "base", ""
     raise ExportError(
         f"{facts['name']}: its base is {origin!r}, a local folder, which a Space does not have; "
-        "allowed is the embedded base, or one that was loaded by its hub id"
+        "allowed is an embedded base, or one that was loaded by its hub id"
     )
 
 
 def app_settings(facts: dict) -> dict:
     """Return the app's values. facts: see `model_card.export_metadata`."""
     base, revision = base_of_space(facts)
-    recipe = sampling_recipe(facts)
     compared = facts["compared"] or {}
-    held = holds_guidance(facts)
+    tuned = tuned_settings(facts)
+    one_pass = tuned["holds_guidance"] and facts["objective"] == "guidance"
     # the page begins where the adapter was trained
     w = facts["w_train"]
     return {
@@ -114,35 +123,50 @@ def app_settings(facts: dict) -> dict:
         f"equal noise. The adapter: {usage_text(facts)}.",
         "base": base,
         "revision": revision,
+        "base_options": facts.get("base_options", {}),
+        "denoiser": "transformer" if facts["transformer"] else "unet",
         "negative": facts.get("negative", ""),
         "resolution": facts.get("resolution"),
         # that of a comparison's base contenders
-        "scheduler": EULER if facts.get("transformer") else "DDIMScheduler",
+        "scheduler": EULER if facts["transformer"] else "DDIMScheduler",
         "steps": compared.get("steps", DEFAULT_STEPS),
         "w": w,
         "highest_w": max(10.0, w),
         "adapter_scale": compared.get("adapter_scale", 1.0),
         # only one pass that holds the guidance has a λ for each w
-        "dial": dial_points(facts) if held and facts["objective"] == "guidance" else [],
+        "dial": dial_points(facts) if one_pass else [],
         "prompt": PROMPT,
-        "tuned": {
-            "scheduler": recipe["scheduler"],
-            "scheduler_options": scheduler_options(recipe),
-            "guidance_scale": recipe["guidance_scale"],
-            "holds_guidance": held,
-            "steps": recipe["steps"],
-        },
+        "tuned": tuned,
     }
 
 
-def copy_embedded_base(folder: Path):
-    """Copy the parts of the embedded base that its pipeline needs."""
+def tuned_settings(facts: dict) -> dict:
+    """Return how the app samples with the adapter.
+
+    step_options: the arguments of the pipeline's call that set the steps, a flow's noise levels
+        among them; {} if the reader chooses the steps
+    """
+    recipe = sampling_recipe(facts)
+    scheduler = recipe["scheduler"]
+    steps = recipe["steps"]
+    return {
+        "scheduler": scheduler,
+        "scheduler_options": scheduler_options(recipe),
+        "guidance_scale": recipe["guidance_scale"],
+        "holds_guidance": holds_guidance(facts),
+        "step_options": step_options(scheduler, recipe["timestep_spacing"], steps) if steps else {},
+    }
+
+
+def copy_embedded_base(name: str, folder: Path):
+    """Copy the parts of an embedded base that its pipeline needs."""
     folder.mkdir()
-    # by name, because the folder also has what made the base
-    for name in BASE_PARTS:
-        source = EMBEDDED / name
+    base = find_base(name)
+    # by name, because the folder also has what made the base, and a CLIP that only scores
+    for part in (INDEX, *base.components):
+        source = base.folder / part
         copy = shutil.copytree if source.is_dir() else shutil.copyfile
-        copy(source, folder / name)
+        copy(source, folder / part)
 
 
 def requirements() -> str:

@@ -132,11 +132,11 @@ class HostLiveness:
         if config.num_nodes == 1:
             return
         if accelerator.is_main_process:
-            server = socket.create_server((network_interface(config)[1], 0))
             # so that nobody else who connects is taken for a host
             secret = secrets.token_bytes(SECRET_SIZE)
-            broadcast_object_list([server.getsockname()[1], secret])
-            self._accept(server, secret, config.num_nodes - 1)
+            with socket.create_server((network_interface(config)[1], 0)) as server:
+                broadcast_object_list([server.getsockname()[1], secret])
+                self._accept(server, secret, config.num_nodes - 1)
             return
         message = [None, None]
         broadcast_object_list(message)
@@ -160,7 +160,6 @@ class HostLiveness:
                 self._keep(connection, int.from_bytes(greeting[SECRET_SIZE:]))
             else:
                 connection.close()
-        server.close()
 
     def _keep(self, connection: socket.socket, host: int):
         connection.settimeout(None)

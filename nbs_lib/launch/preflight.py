@@ -9,7 +9,11 @@ from accelerate.state import PartialState
 
 from ..config import Prepare, Train
 from ..config.validation import setting
+from ..project import pip_requirement
 from .errors import LaunchError
+
+# Optimizers that are extras, by the package, which the extra is named after.
+OPTIMIZER_PACKAGES = {"adamw_8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 
 
 def process_count(config: Train) -> int:
@@ -40,8 +44,8 @@ def check_machine(config: Train):
         )
     if config.allow_tf32 and not gpu:
         raise LaunchError("allow_tf32: given True, which needs a GPU; leave it out on a CPU")
-    if config.optimizer == "prodigy":
-        _check_extra("prodigyopt")
+    if config.optimizer in OPTIMIZER_PACKAGES:
+        _check_extra(OPTIMIZER_PACKAGES[config.optimizer])
     for name in config.trackers:
         _check_extra(name)
     if config.launcher == "notebook":
@@ -52,7 +56,8 @@ def _check_extra(package: str):
     # finds the package without importing it
     if importlib.util.find_spec(package) is None:
         raise LaunchError(
-            f"package {package} is not installed; it comes with `pip install -e .[{package}]`"
+            f"package {package} is not installed; "
+            f"it comes with `pip install {pip_requirement(package)}`"
         )
 
 

@@ -28,10 +28,17 @@ def await_start(run: Run, stage: str):
 
 
 def await_end(run: Run, stage: str) -> dict[str, Any]:
-    """Return host 0's record of a stage when it is done. Errors: LaunchError if it failed."""
-    while (record := run.stage_record(stage)).get("status") == "running":
+    """Return host 0's record of a stage when it is done.
+
+    Errors: LaunchError if it failed, or if host 0 has ended without a word.
+    """
+    active = True
+    while (record := run.stage_record(stage)).get("status") == "running" and active:
         time.sleep(POLL)
+        # a killed host leaves its record as it was; it is read once more, because a host that ends
+        # gives up the lock after its last entry
+        active = run.is_active()
     if record.get("status") != "done":
-        reason = record.get("error", "it was interrupted")
+        reason = record.get("error", "it was interrupted or killed")
         raise LaunchError(f"host 0 did not come to its end: {reason}")
     return record

@@ -7,8 +7,8 @@ stable_diffusion_3   StableDiffusion3: SD 3 and 3.5, flows with a transformer
 base_folder          a base's components, hashes and origin; texts as its denoiser takes them
 noise_schedule       the noise levels of a base's timesteps, and what is predicted there
 single_file/         a base in one safetensors file, converted to a folder
-clip/                a CLIP of both towers, which scores pictures
-model_folder         other models: of scores, features and captions, here or on the hub
+attention/           equal tokens of a text, computed once
+model_folder         models of scores, features and captions, and the embedded CLIP
 components           the files of a base's components, and how one is loaded
 consistency          checks that a base's components are complete and fit together
 checks/              checks of settings and headers, without a weight in memory
@@ -17,7 +17,7 @@ weights/             weights packed in fewer bits, and weights without numbers
 lora/                the LoRA of a base: layers, file, metadata, checks
 sampling_recipe      how to sample with an adapter: settings, a sentence, Python code
 _imports             the import of the large libraries without garbage collection
-_torch_fixes         a project path with spaces
+_torch_compilers     paths with spaces quoted, and the blocks that a denoiser repeats
 
 No code is ever run from a model's folder (`trust_remote_code` stays off), and weights are read
 from safetensors only.
@@ -25,9 +25,9 @@ from safetensors only.
 
 from . import _imports as libraries  # noqa: F401  (before any import of these libraries)
 from .base_folder import TextEmbeddings
-from .clip import embedded_clip, load_clip_folder
 from .components import BaseError
 from .loading import EMBEDDED, MIRRORS, find_base
+from .model_folder import embedded_clip
 from .noise_schedule import NoiseSchedule
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_3 import StableDiffusion3
@@ -44,5 +44,4 @@ __all__ = [
     "TextEmbeddings",
     "embedded_clip",
     "find_base",
-    "load_clip_folder",
 ]

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from ..files import file_hash, value_hash
+from ..project import EMBEDDED_BASES
 from .components import INDEX, component_files, load_component
 from .origin import hub_id, license_of
 
@@ -54,6 +55,8 @@ class BaseFolder:
     origin: str = ""
 
     parts: ClassVar[tuple[str, ...]]
+    # those that a base of the family may be without, beside `parts`
+    optional_parts: ClassVar[tuple[str, ...]] = ()
     # the class of each component with weights
     classes: ClassVar[dict[str, type]]
 
@@ -89,6 +92,17 @@ class BaseFolder:
         return [[str(path.relative_to(self.folder)), file_hash(path)] for path in sorted(files)]
 
     @property
+    def vae_scale_factor(self) -> int:
+        """Pixels for each latent along a side."""
+        # each block but the last halves the picture
+        return 2 ** (len(self._settings("vae/config.json")["block_out_channels"]) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return self._settings("vae/config.json").get("latent_channels", 4)
+
+    @property
     def title(self) -> str:
         """The base's name for other machines: the hub's repository, or the folder's last part."""
         return hub_id(self.origin) or Path(self.name).name
@@ -96,7 +110,8 @@ class BaseFolder:
     @property
     def license(self) -> dict[str, str]:
         """The license fields of its card by the hub's names; {} if unknown."""
-        return {"license": "mit"} if self.name == "embedded" else license_of(self.folder)  # ours
+        # the embedded ones are ours
+        return {"license": "mit"} if self.name in EMBEDDED_BASES else license_of(self.folder)
 
     def _files(self) -> set[Path]:
         return set().union(*(component_files(self.folder, part) for part in self.components))

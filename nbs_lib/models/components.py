@@ -40,6 +40,11 @@ class BaseError(ValueError):
     """A base that cannot be used: its name, the problem, what to do."""
 
 
+def unusable_base(name: str, reason: str) -> BaseError:
+    """Return the error for a base that is complete but of an unsupported kind."""
+    return BaseError(f"base {name!r} cannot be used: {reason}")
+
+
 def weight_files(folder: Path, part: str) -> list[Path]:
     """Return the files of a component's weights: one file, or an index and its shards, or none.
 

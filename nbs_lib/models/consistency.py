@@ -8,34 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffusers.schedulers import KarrasDiffusionSchedulers
 from transformers import PretrainedConfig
 
 from .checks.headers import SETTINGS_SIZE, FileError, check_file, first_line, read_settings
 from .checks.weight_shapes import checked_model
-from .components import CONFIGS, WEIGHTS, BaseError, weight_files
+from .components import CONFIGS, WEIGHTS, BaseError, unusable_base, weight_files
 from .origin import snapshot_origin
 
 if TYPE_CHECKING:
     from .stable_diffusion import StableDiffusion
 
-# The schedulers with DDPM's noise levels. Those of flows and EDM add noise in other ways.
-DIFFUSION_SCHEDULERS = (
-    *(kind.name for kind in KarrasDiffusionSchedulers if kind.name != "EDMEulerScheduler"),
-    "DDIMInverseScheduler",
-    "DDIMParallelScheduler",
-    "DDPMParallelScheduler",
-    "DPMSolverMultistepInverseScheduler",
-    "LCMScheduler",
-    "SASolverScheduler",
-    "TCDScheduler",
-)
-NO_FLOW = (
-    "flows of a UNet and EDM are not supported; "
-    "allowed is a base that predicts epsilon, v_prediction or sample"
-)
-# The least alpha² with which fp32 recovers a picture from its noise. Real last levels are 0.005.
-MIN_SIGNAL = 1e-12
 MIN_TOKENS = 3  # of a text: its ends and something between them
 # Results of earlier checks in this process by component and state of its files; the value is the
 # settings of a component with weights.
@@ -85,7 +67,7 @@ def _check_component(base: "StableDiffusion", part: str) -> Any:
                 files = weight_files(base.folder, part)
                 settings = checked_model(base.classes[part], settings, files).config
             elif part == "scheduler":
-                _check_schedule(base, settings)
+                base.check_schedule(settings)
             _checked[key] = settings
         return _checked[key]
 
@@ -102,51 +84,13 @@ def check_component_settings(folder: Path, part: str) -> dict[str, Any]:
     return read_settings(folder / part / CONFIGS[part], infinite=part == "scheduler")
 
 
-def _check_schedule(base: "StableDiffusion", settings: dict[str, Any]):
-    """Check that a base has a schedule of noise levels that suits its denoiser's predictions."""
-    if base.is_flow:
-        base.check_schedule(settings)
-        return
-    scheduler_class = settings.get("_class_name", "DDIMScheduler")
-    if scheduler_class not in DIFFUSION_SCHEDULERS or settings.get("use_flow_sigmas"):
-        raise unusable_base(
-            base,
-            f"its scheduler is {scheduler_class!r:.60}, which mixes no noise by levels of DDPM; "
-            f"{NO_FLOW}",
-        )
-    prediction_type = settings.get("prediction_type", "epsilon")
-    if prediction_type == "flow_prediction":
-        raise unusable_base(
-            base, f"its UNet predicts a flow (prediction_type is {prediction_type!r}); {NO_FLOW}"
-        )
-    # built, because only the class computes its noise levels
-    scheduler = base.scheduler()
-    levels = scheduler.alphas_cumprod
-    steps = scheduler.config.num_train_timesteps
-    if len(levels) != steps or not bool(((levels >= 0) & (levels <= 1)).all()):
-        raise FileError(f"its {len(levels)} noise levels are not {steps} numbers between 0 and 1")
-    if prediction_type == "epsilon" and float(levels.min()) < MIN_SIGNAL:
-        raise unusable_base(
-            base,
-            "its UNet predicts epsilon, and its noise schedule ends without any signal (zero "
-            "terminal SNR), where that says nothing of the picture; allowed are v_prediction and "
-            "sample with such a schedule, or another one (rescale_betas_zero_snr: false in "
-            "scheduler/scheduler_config.json), as the base was trained",
-        )
-
-
 def extra_channels(channels: int, latents: int) -> str:
-    """Return why a UNet of so many channels is unsupported. latents: channels of the latents."""
+    """Return why a base is unsupported whose denoiser takes more channels than the latents have."""
     return (
-        f"its UNet takes {channels} channels, {latents} of latents and {channels - latents} of a "
-        "mask or another picture, as those for inpainting, depth and editing do; allowed is a "
+        f"its denoiser takes {channels} channels, {latents} of latents and {channels - latents} "
+        "of a mask or another picture, as those for inpainting, depth and editing do; allowed is a "
         "base that makes pictures of text alone"
     )
-
-
-def unusable_base(base: "StableDiffusion", reason: str) -> BaseError:
-    """Return the error for a base that is complete but of an unsupported kind."""
-    return BaseError(f"base {base.name!r} cannot be used: {reason}")
 
 
 def check_unguided(base: "StableDiffusion"):
@@ -155,9 +99,9 @@ def check_unguided(base: "StableDiffusion"):
     width = read_settings(base.folder / part / CONFIGS[part]).get("time_cond_proj_dim")
     if width is not None:
         raise unusable_base(
-            base,
-            f"its UNet holds its guidance already (time_cond_proj_dim is {width!r:.20}), so that "
-            "pipelines evaluate it once a step, and there is nothing to learn from two; "
+            base.name,
+            f"its denoiser holds its guidance already (time_cond_proj_dim is {width!r:.20}), so "
+            "that pipelines evaluate it once a step, and there is nothing to learn from two; "
             "give the base that it was made from",
         )
 
@@ -197,7 +141,7 @@ def _check_fit(base: "StableDiffusion", settings: dict[str, Any]):
         channels = settings[denoiser]["in_channels"]
         latents = settings["vae"]["latent_channels"]
         if channels > latents:
-            raise unusable_base(base, extra_channels(channels, latents))
+            raise unusable_base(base.name, extra_channels(channels, latents))
         # here, because a missing setting of the denoiser fails here
         requirements = list(base.requirements(settings))
     for part, setting, required in requirements:

@@ -1,10 +1,11 @@
-"""A base by its name: `embedded`, a folder in diffusers' layout, one file, or a hub id."""
+"""A base by its name: an embedded one, a folder in diffusers' layout, one file, or a hub id."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..files import PACKAGE, ROOT
+from ..files import ROOT
+from ..project import EMBEDDED_BASES
 from .checks.headers import FileError, read_settings
 from .components import (
     INDEX,
@@ -20,7 +21,7 @@ from .stable_diffusion import StableDiffusion
 from .stable_diffusion_3 import StableDiffusion3
 from .stable_diffusion_xl import StableDiffusionXL
 
-EMBEDDED = PACKAGE / "picturebook" / "base"  # shipped with the library
+EMBEDDED = EMBEDDED_BASES["embedded"]  # the one with a UNet
 FAMILIES = (StableDiffusion, StableDiffusionXL, StableDiffusion3)
 # A base's family by the stock pipeline in its model_index.json.
 PIPELINE_FAMILIES = {family.pipeline_class.__name__: family for family in FAMILIES}
@@ -39,8 +40,8 @@ NAME_FORMS = "give `embedded`, a folder in diffusers' layout, a .safetensors fil
 def find_base(name: str, revision: str = "") -> StableDiffusion:
     """Return a checked base.
 
-    name: `embedded`, a folder or a safetensors file (a relative one starts at the project), or a
-        hub id, which is downloaded, with its mirrors tried in turn
+    name: `embedded`, a folder or a safetensors file (a relative one starts at
+        the project), or a hub id, which is downloaded, with its mirrors tried in turn
     revision: branch, tag or commit of a hub id; "" for the newest
 
     Errors: BaseError if a component is missing or damaged, or if the name is not available
@@ -68,8 +69,8 @@ def _locate(name: str, revision: str) -> tuple[Path, str]:
     if revision and not is_on_hub(name):
         unneeded = f"revision: given {revision!r} with base {name!r}, which is not on the hub"
         raise BaseError(f"{unneeded}; leave it empty")
-    if name == "embedded":
-        return EMBEDDED, name
+    if name in EMBEDDED_BASES:
+        return EMBEDDED_BASES[name], name
     # before the hub: a local folder of that name is meant
     if folder.is_dir():
         # a link into the hub's cache then shows its snapshot
@@ -91,12 +92,12 @@ def _local_folder(name: str) -> Path:
 def is_on_hub(name: str) -> bool:
     """Return True if a name is looked for on the hub: no file or folder has it."""
     path = _local_folder(name)
-    local = name == "embedded" or path.exists() or path.suffix in (SINGLE_FILE, *PICKLES)
+    local = name in EMBEDDED_BASES or path.exists() or path.suffix in (SINGLE_FILE, *PICKLES)
     return not local and is_hub_id(name)
 
 
 def is_hub_id(name: str) -> bool:
-    """Return True if a name that is neither `embedded` nor a folder can be a hub id."""
+    """Return True if a name that is neither an embedded base nor a folder can be a hub id."""
     return not Path(name).is_absolute() and not name.startswith((".", "~")) and name.count("/") == 1
 
 
@@ -158,9 +159,7 @@ def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
     """
     # folders that were put together by hand often lack it
     if not (folder / INDEX).is_file():
-        if (folder / StableDiffusion3.denoiser_part).is_dir():
-            return StableDiffusion3
-        return StableDiffusionXL if (folder / "text_encoder_2").is_dir() else StableDiffusion
+        return _family_by_parts({path.name for path in folder.iterdir() if path.is_dir()})
     try:
         pipeline = str(read_settings(folder / INDEX)["_class_name"])
     except (FileError, KeyError):
@@ -171,6 +170,12 @@ def pipeline_family(folder: Path, name: str) -> type[StableDiffusion]:
             f"allowed is a base for {' or '.join(PIPELINE_FAMILIES)}"
         )
     return PIPELINE_FAMILIES[pipeline]
+
+
+def _family_by_parts(parts: set[str]) -> type[StableDiffusion]:
+    """Return the family with most of these components, the first one if several have as many."""
+    families = [family for family in FAMILIES if family.denoiser_part in parts] or FAMILIES
+    return max(families, key=lambda family: len(parts.intersection(family.parts)))
 
 
 def _download(name: str, revision: str) -> tuple[Path, str]:

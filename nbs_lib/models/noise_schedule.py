@@ -1,11 +1,15 @@
 """The noise schedule of a base: the noise levels of its timesteps, and what is predicted there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+from diffusers.schedulers import KarrasDiffusionSchedulers
 from torch import Tensor
 
+from ..config.contenders import FLOW_SAMPLERS
 from ..diffusion import (
     distillation_weight,
     few_step_timesteps,
@@ -14,8 +18,28 @@ from ..diffusion import (
     to_x_0,
 )
 from ..flow import flow_distillation_weight, flow_velocity
+from .checks.headers import FileError
+from .components import unusable_base
 
 FLOW = "flow_prediction"  # diffusers' name of the prediction type
+# The schedulers with DDPM's noise levels. Those of flows and EDM add noise in other ways.
+DIFFUSION_SCHEDULERS = (
+    *(kind.name for kind in KarrasDiffusionSchedulers if kind.name != "EDMEulerScheduler"),
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "LCMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+)
+FLOW_SCHEDULER = FLOW_SAMPLERS[0]  # of a flow whose levels are those of its scheduler
+ALLOWED = (
+    "flows of a UNet and EDM are not supported; "
+    "allowed is a base that predicts epsilon, v_prediction or sample"
+)
+# The least alpha² with which fp32 recovers a picture from its noise. Real last levels are 0.005.
+MIN_SIGNAL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -115,3 +139,48 @@ class NoiseSchedule:
     def few_step_timesteps(self, steps: int) -> Tensor:
         """Return the timesteps of a sampling in few steps, the noisiest first, int64 [steps]."""
         return few_step_timesteps(steps, len(self), self.is_flow).to(self.device)
+
+
+def check_diffusion_schedule(name: str, settings: dict[str, Any], build: Callable[[], Any]):
+    """Check that a scheduler has DDPM's noise levels, and that they suit the prediction type.
+
+    name: of the base, for errors
+    settings: of the scheduler
+    build: returns the scheduler, because only its class computes the levels
+
+    Errors: FileError if the levels are damaged; BaseError for another kind of noise
+    """
+    scheduler_class = settings.get("_class_name", "DDIMScheduler")
+    if scheduler_class not in DIFFUSION_SCHEDULERS or settings.get("use_flow_sigmas"):
+        reason = f"its scheduler is {scheduler_class!r:.60}, which mixes no noise by levels of DDPM"
+        raise unusable_base(name, f"{reason}; {ALLOWED}")
+    prediction_type = settings.get("prediction_type", "epsilon")
+    if prediction_type == FLOW:
+        reason = f"its UNet predicts a flow (prediction_type is {prediction_type!r})"
+        raise unusable_base(name, f"{reason}; {ALLOWED}")
+    scheduler = build()
+    levels = scheduler.alphas_cumprod
+    steps = scheduler.config.num_train_timesteps
+    if len(levels) != steps or not bool(((levels >= 0) & (levels <= 1)).all()):
+        raise FileError(f"its {len(levels)} noise levels are not {steps} numbers between 0 and 1")
+    if prediction_type == "epsilon" and float(levels.min()) < MIN_SIGNAL:
+        raise unusable_base(
+            name,
+            "its UNet predicts epsilon, and its noise schedule ends without any signal (zero "
+            "terminal SNR), where that says nothing of the picture; allowed are v_prediction and "
+            "sample with such a schedule, or another one (rescale_betas_zero_snr: false in "
+            "scheduler/scheduler_config.json), as the base was trained",
+        )
+
+
+def check_flow_settings(settings: dict[str, Any]):
+    """Check that a scheduler's settings are those of a flow whose noise levels are fixed.
+
+    Errors: FileError
+    """
+    name = settings.get("_class_name", FLOW_SCHEDULER)
+    if name != FLOW_SCHEDULER:
+        raise FileError(f"it is {name!r:.60}, allowed is {FLOW_SCHEDULER}")
+    for setting in ("use_dynamic_shifting", "invert_sigmas"):
+        if settings.get(setting):
+            raise FileError(f"its {setting} is true, allowed is false")

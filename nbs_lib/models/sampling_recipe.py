@@ -152,9 +152,9 @@ def usage_code(metadata: dict[str, Any], folder: str, is_pipeline: bool) -> str:
         base = metadata.get("base_origin", metadata["base"])
         repository = hub_id(base)
         # a base that is on no hub lies where its user has it
-        place = f"{repository!r}{options})" if repository else f"BASE{options})  # {base}"
+        source = f"{repository!r}{options})" if repository else f"BASE{options})  # {base}"
         load = (
-            f"pipe = DiffusionPipeline.from_pretrained({place}\n"
+            f"pipe = DiffusionPipeline.from_pretrained({source}\n"
             f'pipe.load_lora_weights({folder!r}, adapter_name="onepass")'
         )
         load += "".join(

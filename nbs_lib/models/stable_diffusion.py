@@ -24,7 +24,7 @@ from .base_folder import BaseFolder, Encoders, TextEmbeddings, token_ids
 from .checks.component_settings import check_settings
 from .checks.headers import first_line, read_settings
 from .components import CONFIGS, BaseError
-from .noise_schedule import NoiseSchedule
+from .noise_schedule import NoiseSchedule, check_diffusion_schedule
 
 
 class StableDiffusion(BaseFolder):
@@ -59,17 +59,6 @@ class StableDiffusion(BaseFolder):
         """The denoiser's prediction: epsilon, v_prediction, sample or flow_prediction."""
         return self._settings("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
 
-    @property
-    def vae_scale_factor(self) -> int:
-        """Pixels for each latent along a side."""
-        # each block but the last halves the picture
-        return 2 ** (len(self._settings("vae/config.json")["block_out_channels"]) - 1)
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents."""
-        return self._settings("vae/config.json").get("latent_channels", 4)
-
     def denoiser(self, dtype: torch.dtype = torch.float32) -> ModelMixin:
         """Load the UNet or transformer."""
         return self._load(self.denoiser_part, dtype)
@@ -92,8 +81,12 @@ class StableDiffusion(BaseFolder):
         t: what it reads for the timesteps, [n]; see `NoiseSchedule.times`
         context, pooled: texts, see `TextEmbeddings`
         """
-        added = self.added_cond_kwargs(pooled, x_t)
-        return denoiser(x_t, t, context, added_cond_kwargs=added, return_dict=False)[0]
+        inputs, options = self._denoiser_inputs(x_t, t, context, pooled)
+        return denoiser(*inputs, **options, return_dict=False)[0]
+
+    def _denoiser_inputs(self, x_t, t, context, pooled) -> tuple[tuple, dict[str, Any]]:
+        """Return the arguments of a denoiser's call by position, x_t first, and those by name."""
+        return (x_t, t, context), {"added_cond_kwargs": self.added_cond_kwargs(pooled, x_t)}
 
     def load_adapter(self, denoiser: ModelMixin, file: Path):
         """Load a LoRA into a denoiser, as the stock pipeline does."""
@@ -121,6 +114,13 @@ class StableDiffusion(BaseFolder):
     def noise_schedule(self) -> NoiseSchedule:
         """Return the noise levels that the base was trained on. Errors: BaseError."""
         return NoiseSchedule.diffusion(self.scheduler().alphas_cumprod, self.prediction_type)
+
+    def check_schedule(self, settings: dict[str, Any]):
+        """Check that the base can be trained on the noise levels of a scheduler's settings.
+
+        Errors: FileError if they are damaged; BaseError for another kind of noise
+        """
+        check_diffusion_schedule(self.name, settings, self.scheduler)
 
     def sampler(self, name: str, spacing: str = "") -> tuple[str, str]:
         """Return scheduler and timestep spacing where SD 1.x and 2.x are sampled with these."""
@@ -153,15 +153,18 @@ class StableDiffusion(BaseFolder):
 
     def requirements(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
         """Yield component, name and value of each setting that follows from other components."""
-        latents = settings["vae"]["latent_channels"]
-        for part, channels in (("vae", 3), ("unet", latents)):
-            yield part, "in_channels", channels
-            yield part, "out_channels", channels
+        yield from self._required_channels(settings)
         yield "unet", "cross_attention_dim", self._text_width(settings)
         for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type"):
             # inputs that neither training nor sampling here provides
             yield "unet", name, None
         yield "unet", "addition_embed_type", self._addition_type
+
+    def _required_channels(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
+        latents = settings["vae"]["latent_channels"]
+        for part, channels in (("vae", 3), (self.denoiser_part, latents)):
+            yield part, "in_channels", channels
+            yield part, "out_channels", channels
 
     def _text_width(self, settings: dict[str, Any]) -> int:
         return settings["text_encoder"].hidden_size

@@ -17,10 +17,11 @@ from torch.nn.functional import pad
 from transformers import CLIPTextModelWithProjection, T5EncoderModel, T5TokenizerFast
 
 from ..config.contenders import FLOW_SAMPLERS
+from .attention import count_equal_tokens
 from .base_folder import Encoders, TextEmbeddings, Tokenizer, token_ids
-from .checks.headers import FileError, read_settings
+from .checks.headers import read_settings
 from .components import INDEX
-from .noise_schedule import FLOW, NoiseSchedule
+from .noise_schedule import FLOW, NoiseSchedule, check_flow_settings
 from .stable_diffusion import StableDiffusion
 
 # Tokens of T5 in the stock pipeline, which has as many zeros without T5.
@@ -88,19 +89,16 @@ class StableDiffusion3(StableDiffusion):
     def prediction_type(self) -> str:
         return FLOW
 
-    def predict(
-        self,
-        denoiser: torch.nn.Module,
-        x_t: torch.Tensor,
-        t: torch.Tensor,
-        context: torch.Tensor,
-        pooled: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        # the embedding of the timestep takes the pooled text's precision
-        pooled = pooled.to(x_t.dtype)
+    def denoiser(self, dtype: torch.dtype = torch.float32) -> ModelMixin:
+        transformer = super().denoiser(dtype)
+        if not self.has_t5:
+            # the zeros in T5's place are most tokens of a small picture
+            count_equal_tokens(transformer, super().text_tokens)
+        return transformer
+
+    def _denoiser_inputs(self, x_t, t, context, pooled) -> tuple[tuple, dict[str, Any]]:
         # the transformer computes its time embedding in the type of the pooled text
-        pooled = pooled.to(context.dtype)
-        return denoiser(x_t, context, pooled, t, return_dict=False)[0]
+        return (x_t, context, pooled.to(context.dtype), t), {}
 
     def load_adapter(self, denoiser: ModelMixin, file: Path):
         state, metadata = self.pipeline_class.lora_state_dict(
@@ -130,23 +128,11 @@ class StableDiffusion3(StableDiffusion):
         return self._scheduler(kind, options)
 
     def check_schedule(self, settings: dict[str, Any]):
-        """Check that a scheduler's settings are those of a flow whose levels are fixed.
-
-        Errors: FileError
-        """
-        name = settings.get("_class_name", EULER)
-        if name != EULER:
-            raise FileError(f"it is {name!r:.60}, allowed is {EULER}")
-        for setting in ("use_dynamic_shifting", "invert_sigmas"):
-            if settings.get(setting):
-                raise FileError(f"its {setting} is true, allowed is false")
+        check_flow_settings(settings)
         self.scheduler()
 
     def requirements(self, settings: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-        latents = settings["vae"]["latent_channels"]
-        for part, channels in (("vae", 3), ("transformer", latents)):
-            yield part, "in_channels", channels
-            yield part, "out_channels", channels
+        yield from self._required_channels(settings)
         encoders = [settings["text_encoder"], settings["text_encoder_2"]]
         pooled = sum(encoder.projection_dim for encoder in encoders)
         yield "transformer", "pooled_projection_dim", pooled
@@ -202,6 +188,8 @@ class StableDiffusion3(StableDiffusion):
     def random_text(self, n: int, tokens: int, generator: torch.Generator) -> TextEmbeddings:
         settings = self._settings("transformer/config.json")
         context = torch.randn(n, tokens, settings["joint_attention_dim"], generator=generator)
+        if not self.has_t5:
+            context[:, super().text_tokens :] = 0
         pooled = torch.randn(n, settings["pooled_projection_dim"], generator=generator)
         return TextEmbeddings(context, pooled)
 

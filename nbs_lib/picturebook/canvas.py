@@ -1,54 +1,22 @@
-"""The canvas of the scenes: colours, strokes, skies and light. Lengths: 192 a side."""
+"""The canvas of the scenes: a pen with flat, rounded and soft strokes. Lengths: 192 a side."""
 
 from functools import cache
 from random import Random
 
 from PIL import Image, ImageDraw
 
-SIZE = 64  # pixels a side of a finished picture
-LARGE = 192  # pixels a side while drawing; reduced by three, edges are smooth
+from .paint import Colour, shade
 
-Colour = tuple[int, int, int]
+UNITS = 192  # length of a side, as the scenes count
+SCALE = 2  # pixels in a unit while drawing
+LARGE = UNITS * SCALE  # pixels a side while drawing; reduced by three, edges are smooth
+SIZE = 128  # pixels a side of a finished picture
+
 Point = tuple[float, float]
-PAINT: dict[str, Colour] = {
-    "red": (214, 38, 38),
-    "orange": (245, 134, 24),
-    "yellow": (250, 214, 40),
-    "green": (46, 158, 62),
-    "blue": (38, 88, 214),
-    "purple": (128, 48, 170),
-    "pink": (250, 138, 190),
-    "white": (244, 244, 246),
-    "black": (34, 32, 36),
-    "grey": (140, 142, 148),
-    "brown": (124, 78, 42),
-}
-# Colours at the top and at the bottom.
-SKY: dict[str, tuple[Colour, Colour]] = {
-    "day": ((86, 172, 246), (198, 232, 255)),
-    "sunset": ((120, 62, 132), (255, 168, 84)),
-    "night": ((10, 14, 48), (40, 48, 104)),
-    "rain": ((104, 114, 128), (172, 180, 188)),
-}
-# A colour over the whole picture, and its share.
-TINT: dict[str, tuple[Colour, float]] = {
-    "day": ((255, 255, 255), 0.0),
-    "sunset": ((255, 120, 40), 0.16),
-    "night": ((10, 14, 60), 0.22),
-    "rain": ((120, 130, 140), 0.12),
-}
-OUTLINE = 3  # width of a line around a shape
-
-
-def shade(colour: Colour, light: float) -> Colour:
-    """Return a colour mixed with black (light < 0) or white (light > 0); light in [-1, 1]."""
-    goal = 255 if light > 0 else 0
-    return tuple(round(c + (goal - c) * abs(light)) for c in colour)
-
-
-def direction(side: str) -> int:
-    """Return -1 for left and 1 for right."""
-    return -1 if side == "left" else 1
+# Steps of a rounded surface from its edge to its lightest place: share of the size, light.
+# Six flat steps look smooth once the picture is reduced, and cost a tenth of a gradient.
+STEPS = ((1.0, -0.24), (0.93, -0.16), (0.85, -0.09), (0.75, -0.02), (0.62, 0.04), (0.46, 0.09))
+SOFT = 64  # pixels a side of the mask of a soft disc
 
 
 @cache
@@ -61,6 +29,14 @@ def gradient(top: Colour, bottom: Colour) -> Image.Image:
         colour = tuple(round(a + (b - a) * t) for a, b in zip(top, bottom, strict=True))
         strip.putpixel((0, y), colour)
     return strip.resize((LARGE, LARGE))
+
+
+@cache
+def _soft_mask(strength: int) -> Image.Image:
+    """Return a disc that fades to nothing at its edge; strength: at its middle, of 255."""
+    distance = Image.radial_gradient("L").resize((SOFT, SOFT))  # 0 in the middle, 180 at a side
+    # smooth at both ends
+    return distance.point(lambda d: round(strength * max(0.0, 1 - (d / 178) ** 2) ** 2))
 
 
 class Pen:
@@ -76,71 +52,113 @@ class Pen:
         self.d = d
 
     def to_canvas(self, x: float, y: float) -> Point:
-        """Return the position of a relative point on the canvas."""
-        return self.x + self.d * x, self.y + y
+        """Return the position of a relative point, in pixels of the canvas."""
+        return (self.x + self.d * x) * SCALE, (self.y + y) * SCALE
 
     def edges(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, ...]:
-        """Return left, top, right and bottom of a relative rectangle on the canvas."""
+        """Return left, top, right and bottom of a relative rectangle, in pixels of the canvas."""
         # Pillow refuses the edges of a mirrored rectangle in the wrong order
         left, right = sorted((self.x + self.d * x0, self.x + self.d * x1))
-        return left, self.y + y0, right, self.y + y1
+        return left * SCALE, (self.y + y0) * SCALE, right * SCALE, (self.y + y1) * SCALE
 
-    def disc(
-        self, x: float, y: float, rx: float, ry: float, fill: Colour, line: Colour | None = None
-    ):
-        """Draw an ellipse around (x, y).
+    @property
+    def light(self) -> Point:
+        """The direction to the light, as the pen counts."""
+        return self.d * self.canvas.side, -0.8
 
-        rx, ry: half its width and height
-        line: colour of its outline
-        """
-        edges = self.edges(x - rx, y - ry, x + rx, y + ry)
-        self.canvas.draw.ellipse(edges, fill=fill, outline=line, width=OUTLINE if line else 0)
+    def disc(self, x: float, y: float, rx: float, ry: float, fill: Colour):
+        """Draw a flat ellipse around (x, y); rx, ry: half its width and height."""
+        self.canvas.draw.ellipse(self.edges(x - rx, y - ry, x + rx, y + ry), fill=fill)
 
     def circle(self, x: float, y: float, r: float, fill: Colour):
-        """Draw a circle around (x, y)."""
+        """Draw a flat circle around (x, y)."""
         self.disc(x, y, r, r, fill)
 
-    def limb(self, points: list[Point], width: float, fill: Colour):
-        """Draw a thick line with round ends."""
+    def ball(self, x: float, y: float, rx: float, ry: float, fill: Colour):
+        """Draw a rounded ellipse, lit from the side of the light."""
+        lx, ly = self.light
+        for size, light in STEPS:
+            move = 0.8 * (1 - size)
+            centre = (x + lx * rx * move, y + ly * ry * move)
+            self.disc(*centre, rx * size, ry * size, shade(fill, light))
+
+    def soft(self, x: float, y: float, rx: float, ry: float, fill: Colour, strength: float = 0.4):
+        """Lay a disc without an edge over what is drawn: a shadow, a glow, a blush."""
+        edges = self.edges(x - rx, y - ry, x + rx, y + ry)
+        left, top, right, bottom = map(round, edges)
+        size = (max(1, right - left), max(1, bottom - top))
+        mask = _soft_mask(round(255 * strength)).resize(size)
+        self.canvas.image.paste(fill, (left, top), mask)
+
+    def line(self, points: list[Point], width: float, fill: Colour):
+        """Draw a flat line with blunt ends."""
         placed = [self.to_canvas(*point) for point in points]
-        self.canvas.draw.line(placed, fill=fill, width=round(width), joint="curve")
+        self.canvas.draw.line(placed, fill=fill, width=round(width * SCALE), joint="curve")
+
+    def strip(self, points: list[Point], width: float, fill: Colour):
+        """Draw a flat line with round ends."""
+        self.line(points, width, fill)
         # Pillow ends thick lines bluntly
         for point in (points[0], points[-1]):
-            self.circle(*point, width / 2 - 0.5, fill)
+            self.circle(*point, width / 2 - 0.25, fill)
+
+    def limb(self, points: list[Point], width: float, fill: Colour):
+        """Draw a round limb, lit from the side of the light."""
+        lx, ly = self.light
+        for size, light in STEPS:
+            move = 0.4 * width * (1 - size)
+            moved = [(x + lx * move, y + ly * move) for x, y in points]
+            self.strip(moved, width * size, shade(fill, light))
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, radius: float = 0):
-        """Draw a rectangle with round corners."""
-        self.canvas.draw.rounded_rectangle(self.edges(x0, y0, x1, y1), radius, fill=fill, width=0)
+        """Draw a flat rectangle with round corners."""
+        edges = self.edges(x0, y0, x1, y1)
+        self.canvas.draw.rounded_rectangle(edges, radius * SCALE, fill=fill, width=0)
+
+    def cushion(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, radius: float):
+        """Draw a rounded rectangle whose edges are dark on the side that the light misses."""
+        lx, _ = self.light
+        depth = min(radius, 7)
+        for step, light in enumerate((-0.2, -0.08, 0.0, 0.07)):
+            inset = depth * step / 3
+            # the light's edges come closer, the other edges move away
+            left, right = x0 + inset * (1 - 0.7 * lx), x1 - inset * (1 + 0.7 * lx)
+            top, bottom = y0 + 0.35 * inset, y1 - 1.2 * inset
+            if left < right and top < bottom:
+                corner = max(1.0, radius - inset)
+                self.box(left, top, right, bottom, shade(fill, light), corner)
 
     def shape(self, points: list[Point], fill: Colour):
-        """Draw a polygon."""
+        """Draw a flat polygon."""
         self.canvas.draw.polygon([self.to_canvas(*point) for point in points], fill=fill)
 
-    def ball(self, x: float, y: float, r: float, fill: Colour):
-        """Draw a ball with shadow and highlight."""
-        self.circle(x, y, r, shade(fill, -0.25))
-        self.circle(x - r * 0.08, y - r * 0.1, r * 0.86, fill)
-        self.circle(x - r * 0.35, y - r * 0.4, r * 0.24, shade(fill, 0.65))
-
-    def arc(self, edges: tuple, start: float, end: float, fill: Colour, width: int):
+    def arc(self, edges: tuple, start: float, end: float, fill: Colour, width: float):
         """Draw a part of an ellipse's outline, between two angles in degrees."""
-        self.canvas.draw.arc(self.edges(*edges), start, end, fill=fill, width=width)
+        thick = max(1, round(width * SCALE))
+        self.canvas.draw.arc(self.edges(*edges), start, end, fill=fill, width=thick)
 
-    def half_disc(self, edges: tuple, fill: Colour, lower: bool = False):
-        """Draw the upper or the lower half of an ellipse."""
-        start = 0 if lower else 180
-        self.canvas.draw.pieslice(self.edges(*edges), start, start + 180, fill=fill)
+    def pie(self, edges: tuple, start: float, end: float, fill: Colour):
+        """Draw a sector of an ellipse, between two angles in degrees."""
+        self.canvas.draw.pieslice(self.edges(*edges), start, end, fill=fill)
+
+    def chord(self, edges: tuple, start: float, end: float, fill: Colour):
+        """Draw what a straight line cuts off an ellipse, between two angles in degrees."""
+        self.canvas.draw.chord(self.edges(*edges), start, end, fill=fill)
 
 
 class Canvas(Pen):
     """An unfinished picture with its random source; as a pen, its origin is the top left corner.
 
     rng: every random number of a picture comes from it, so the order of the calls is fixed
+    side: the side that the light comes from, -0.6 for left and 0.6 for right
+    heads: middle and radius of each head, on which no rain falls
     """
 
-    def __init__(self, rng: Random, background: Image.Image):
+    def __init__(self, rng: Random, background: Image.Image, side: float):
         super().__init__(self, 0, 0, 1)
         self.rng = rng
+        self.side = side
+        self.heads: list[tuple[float, float, float]] = []
         # gradients are cached and shared
         self.image = background.copy()
         self.draw = ImageDraw.Draw(self.image)
@@ -152,54 +170,3 @@ class Canvas(Pen):
     def jitter(self, span: float) -> float:
         """Draw a number from [-span, span]."""
         return self.rng.uniform(-span, span)
-
-
-def sky(rng: Random, time: str) -> Canvas:
-    """Return a canvas with the sky of a time of day: sun, moon, stars or clouds."""
-    c = Canvas(rng, gradient(*SKY[time]))
-    x = rng.uniform(24, 168)
-    if time == "day":
-        c.circle(x, 22, 13, (255, 240, 120))
-        _cloud(c, (x + 80) % 192, 26, (250, 252, 255))
-    elif time == "sunset":
-        c.circle(x, 66, 24, (255, 226, 120))
-    elif time == "night":
-        for _ in range(14):
-            c.circle(rng.uniform(4, 188), rng.uniform(4, 90), 1.8, (255, 255, 220))
-        c.circle(x, 26, 14, (250, 246, 214))
-        # a disc in the colour of the sky cuts a crescent
-        c.circle(x + 7, 22, 12, shade(SKY["night"][0], 0.04))
-    else:
-        for shift in (0, 66, 132):
-            _cloud(c, (x + shift) % 192, 16, (92, 100, 112))
-    return c
-
-
-def _cloud(c: Canvas, x: float, y: float, fill: Colour):
-    for dx, dy, r in ((-18, 4, 10), (0, -2, 15), (18, 4, 11)):
-        c.disc(x + dx, y + dy, r * 1.3, r, fill)
-
-
-def ground(c: Canvas, y: float, fill: Colour):
-    """Draw the ground from the height y downwards, with a lighter edge."""
-    c.box(0, y, LARGE, LARGE, fill)
-    c.box(0, y, LARGE, y + 5, shade(fill, 0.18))
-
-
-def finish(c: Canvas, time: str, rain: bool | None = None) -> Canvas:
-    """Tint the whole picture with the light of the hour and draw rain over it.
-
-    rain: None for rain at the time `rain` only
-    """
-    tint, strength = TINT[time]
-    if strength:
-        c.image = Image.blend(c.image, Image.new("RGB", c.image.size, tint), strength)
-        c.draw = ImageDraw.Draw(c.image)
-    if rain is None:
-        rain = time == "rain"
-    if rain:
-        for i in range(14):
-            x = c.rng.uniform(-6, 198)
-            y = (i * 13.3 + c.jitter(8)) % 186
-            c.draw.line((x, y, x - 5, y + 20), fill=(206, 224, 244), width=3)
-    return c

@@ -16,7 +16,7 @@ class PictureBook:
     """Scenes and their pictures, in the same order."""
 
     scenes: list[Scene]
-    images: np.ndarray  # uint8 [count, 64, 64, 3]
+    images: np.ndarray  # uint8 [count, 128, 128, 3]
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -28,13 +28,19 @@ def draw_book(count: int, seed: int = 0, held_out: bool = False) -> PictureBook:
     return _draw_all([draw_scene(rng, held_out) for _ in range(count)], rng)
 
 
-def draw_grouped_book(groups: int, seed: int = 0) -> PictureBook:
-    """Return training scenes in groups of GROUP with their pictures."""
-    rng = Random(f"grouped book {seed}")
+def draw_grouped_book(groups: int, seed: int = 0, first: int = 0) -> PictureBook:
+    """Return training scenes in groups of GROUP with their pictures.
+
+    first: number of the first group; a group depends on seed and number alone
+    """
     scenes = []
-    for _ in range(groups):
-        scenes += _draw_group(rng)
-    return _draw_all(scenes, rng)
+    images = []
+    for number in range(first, first + groups):
+        rng = Random(f"group {seed} {number}")
+        group = _draw_all(_draw_group(rng), rng)
+        scenes += group.scenes
+        images.append(group.images)
+    return PictureBook(scenes, np.concatenate(images))
 
 
 def _draw_group(rng: Random) -> list[Scene]:

@@ -63,10 +63,10 @@ def node_count(stages: dict[str, Any]) -> int:
     Errors: ParameterError if it is to be prepared on several others
     """
     nodes = stages["train"].num_nodes
-    asked = stages["prepare"].num_nodes
-    if asked not in (1, nodes):
+    requested = stages["prepare"].num_nodes
+    if requested not in (1, nodes):
         raise ParameterError(
-            f"given {asked}; allowed with --on is the number of train.num_nodes, {nodes}",
+            f"given {requested}; allowed with --on is the number of train.num_nodes, {nodes}",
             "prepare.num_nodes",
         )
     return nodes

@@ -160,10 +160,21 @@ def _plan_memory(config: Train, cache: Path) -> dict[str, str]:
 
 def _plan_preparation(config: Prepare, base: Any) -> str:
     """Return the memory of a preparation. Errors: WorkerError if this machine has too little."""
+    from ..models.checks.headers import first_line
+    from ..models.model_folder import is_on_hub
+    from ..prepare.captioning.captioner import find_captioner
     from ..prepare.encode.memory import check_fits, plan_memory
 
-    plan = plan_memory(config, base)
-    check_fits(plan, config, base)
+    captioner = None
+    # nothing is fetched for a preview
+    if config.captioner and not is_on_hub(config.captioner):
+        captioner = find_captioner(config.captioner)
+    try:
+        plan = plan_memory(config, base, captioner)
+    except Exception as failure:
+        # a plan that cannot be made forbids no preparation
+        return f"it could not be planned: {first_line(failure)}"
+    check_fits(plan, config, base, captioner)
     return _describe_plan(plan)
 
 

@@ -18,6 +18,8 @@ CELL_TIMEOUT = 24 * 3600
 OUTPUT_TIMEOUT = 60
 # starts of a kernel that dies before it replies: another process took one of its ports first
 KERNEL_STARTS = 3
+# papermill's own 60 s are too few where the libraries are read from a slow disk
+START_TIMEOUT = 300
 DEAD_BEFORE_REPLY = "Kernel died before replying"
 
 
@@ -70,6 +72,7 @@ def run_notebook(
                 parameters=parameters,
                 kernel_name="python3",
                 cwd=source.parent,
+                start_timeout=START_TIMEOUT,
                 execution_timeout=CELL_TIMEOUT,
                 progress_bar=False,
                 # otherwise each printed line would be an output of its own

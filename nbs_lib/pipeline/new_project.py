@@ -10,11 +10,15 @@ from ..project import IN_CHECKOUT, ROOT, SHIPPED
 
 @dataclass(frozen=True)
 class Project:
-    """A project's folder, and the files in it that were written, or kept because they differ."""
+    """A project's folder.
+
+    written: files that were not there.
+    differing: files that stay as they are, because they differ from those of this version.
+    """
 
     folder: Path
     written: list[str]
-    kept: list[str]
+    differing: list[str]
 
 
 def write_project(folder: Path) -> Project:
@@ -32,7 +36,8 @@ def write_project(folder: Path) -> Project:
         raise ParameterError(
             f"init: given {str(folder)!r}, a file; allowed is a folder, new or not"
         )
-    written, kept = [], []
+    written = []
+    differing = []
     for source in sorted(path for path in (SHIPPED / "notebooks").rglob("*") if path.is_file()):
         name = source.relative_to(SHIPPED)
         target = folder / name
@@ -43,6 +48,6 @@ def write_project(folder: Path) -> Project:
             written.append(name.as_posix())
         # a user's own changes, or those of another version
         elif target.read_bytes() != content:
-            kept.append(name.as_posix())
+            differing.append(name.as_posix())
     (folder / "outputs").mkdir(exist_ok=True)
-    return Project(folder, written, kept)
+    return Project(folder, written, differing)

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..config import DRAWN, STAGES
 from ..config.validation import as_parameters
+from ..project import EMBEDDED_BASES
 from ..run.continuation import describe_start
 from ..run.environment import versions
 from ..run.out_of_date import describe_differences, outdated_stages
@@ -11,7 +12,11 @@ from ..run.run import Run, RunError
 from .notebook_html import is_unfinished
 
 # sources and bases that a run's inputs cover; any other may have changed unnoticed
-COVERED = {"source": DRAWN, "prior_preservation_source": ("", *DRAWN), "base": ("embedded",)}
+COVERED = {
+    "source": DRAWN,
+    "prior_preservation_source": ("", *DRAWN),
+    "base": tuple(EMBEDDED_BASES),
+}
 # the same for the scoring model of a comparison
 COVERED_CLIPS = ("auto", "none", "embedded")
 # the reason for a stage that the user asks to re-run
@@ -106,6 +111,7 @@ def find_reasons(
             uncovered.append(f"clip {config.clip}")
         if config.features:
             uncovered.append(f"features {config.features}")
+        uncovered += [f"{score}'s model" for score in config.parsed_scores]
     return [f"{name} is looked at again" for name in uncovered]
 
 

@@ -152,8 +152,13 @@ class Assembly:
         Return the PSNR in dB of more images than are shown, by example, the worst first.
         """
         # The prior's are shown here only if there are no others.
-        examples = spread_evenly(self.own_examples or self.examples, MAX_MEASURED)
-        cuts = self._pictures(examples)
+        candidates = spread_evenly(self.own_examples or self.examples, MAX_MEASURED)
+        pictures = [load_picture(example.image, self.cropping)[1] for example in candidates]
+        # An image may be gone by now, and then there is nothing to measure.
+        examples = [example for example, cut in zip(candidates, pictures, strict=True) if cut]
+        cuts = list(filter(None, pictures))
+        if not examples:
+            return {}
         decoded = self._decode_latents(examples, folder)
         ratios = list(map(psnr, cuts, decoded))
         worst_first = sorted(range(len(examples)), key=ratios.__getitem__)

@@ -10,7 +10,8 @@ lock, keeps the index, and assembles the cache.
 
 import errno
 import shutil
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..cache.format import Cache, CacheError, open_cache
@@ -86,6 +87,8 @@ def encode_share(store: Path, base: StableDiffusion, config: Prepare, hosts: Hos
     if hosts.share(lambda: None):
         # host 0 has found the cache
         return
+    # This host may have less memory than host 0.
+    checked_plan(config, base)
     part = _part(store, request_hash(config, base))
     # The tables are those of host 0, which alone are kept.
     tables = part / f"host-{hosts.rank}"
@@ -119,55 +122,80 @@ def _build(
     hosts: Hosts,
     drafts: Drafts | None,
 ) -> BuildResult:
-    plan = checked_plan(config, base)
+    plan = checked_plan(config, base, drafts and drafts.folder)
     cropping = Cropping.from_config(config, base)
     manifest = Manifest(run_folder)
     pool = WorkerPool(base, count_workers(config.num_processes), config.batch_size, hosts)
     writer = ShardWriter(config, base, cropping, store, part, part, pool)
     index = ImageIndex(database, image_info_code(cropping))
     ingest = Ingest(config, cropping, pool, index, manifest, writer, drafts)
-    try:
-        ingest.read_all()
-        writer.captions.flush()
-        # The workers still encode while the pictures are drawn.
-        captions = writer.captions
-        draw_previews(run_folder, manifest, captions.tokens, captions.tokenizer.model_max_length)
-        shown = manifest.examples_to_show
-        assembly = Assembly(base, config, cropping, part, writer, pool, shown)
-        # Drawn from the images before their folder can change, and while the workers encode.
-        sheet = assembly.contact_sheet()
-        writer.finish()
-        manifest.close()
-        key = assembly.key()
-        # Changed sources may yield the same examples, for which a cache exists.
-        existing = _open_if_intact(store / key)
-        cache = existing or assembly.assemble(store / key, key, sheet)
+    with _tidied(store, part, ingest):
+        cache, reused = _encode_and_assemble(store, part, base, run_folder, ingest)
         peaks = [round(peak / MIB, 1) for peak in pool.ask_all("peak_memory")]
-    except BaseException as failure:
-        # Workers that live on would write into the folder while it is being removed.
-        pool.end()
-        writer.discard()
-        manifest.discard()
-        # Shards of a broken base are of no use, and an empty folder resumes nothing.
-        nothing_to_resume = not any(part.glob("*/*.safetensors"))
-        if isinstance(failure, BaseError) or nothing_to_resume:
-            shutil.rmtree(part, ignore_errors=True)
-        if isinstance(failure, OSError) and failure.errno in FULL:
-            message = explain_full_disk(store, part, manifest.n_kept, ingest.total)
-            raise FullError(message) from None
-        raise
-    finally:
-        pool.end()
-    shutil.rmtree(part, ignore_errors=True)
     return BuildResult(
         cache,
-        reused=existing is not None,
+        reused=reused,
         encoded=writer.encoded,
         decoded=ingest.decoded,
         more=ingest.more,
         dropped=dict(manifest.dropped),
         memory={"planned_mib": plan and plan.as_mib(), "measured_mib": peaks},
     )
+
+
+def _encode_and_assemble(
+    store: Path, part: Path, base: StableDiffusion, run_folder: Path, ingest: Ingest
+) -> tuple[Cache, bool]:
+    """Return the cache of what the sources yield, and whether it existed."""
+    manifest, writer = ingest.manifest, ingest.writer
+    captions = writer.captions
+    ingest.read_all()
+    captions.flush()
+    # The workers still encode while the pictures are drawn.
+    draw_previews(run_folder, manifest, captions.tokens, captions.tokenizer.model_max_length)
+    assembly = Assembly(
+        base,
+        ingest.config,
+        ingest.cropping,
+        part,
+        writer,
+        ingest.pool,
+        manifest.examples_to_show,
+    )
+    # Drawn from the images before their folder can change, and while the workers encode.
+    sheet = assembly.contact_sheet()
+    writer.finish()
+    manifest.close()
+    key = assembly.key()
+    # Changed sources may yield the same examples, for which a cache exists.
+    existing = _open_if_intact(store / key)
+    return existing or assembly.assemble(store / key, key, sheet), existing is not None
+
+
+@contextmanager
+def _tidied(store: Path, part: Path, ingest: Ingest) -> Iterator[None]:
+    """End the workers after the context, and remove what nobody resumes.
+
+    Errors: FullError in place of the system's own error of a full disk.
+    """
+    try:
+        yield
+    except BaseException as failure:
+        # Workers that live on would write into the folder while it is being removed.
+        ingest.pool.end()
+        ingest.writer.discard()
+        ingest.manifest.discard()
+        # Shards of a broken base are of no use, and an empty folder resumes nothing.
+        nothing_to_resume = not any(part.glob("*/*.safetensors"))
+        if isinstance(failure, BaseError) or nothing_to_resume:
+            shutil.rmtree(part, ignore_errors=True)
+        if isinstance(failure, OSError) and failure.errno in FULL:
+            message = explain_full_disk(store, part, ingest.manifest.n_kept, ingest.total)
+            raise FullError(message) from None
+        raise
+    finally:
+        ingest.pool.end()
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def _open_if_intact(folder: Path) -> Cache | None:

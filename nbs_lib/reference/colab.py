@@ -68,8 +68,8 @@ def notebook() -> str:
     together = json.dumps(list(sources.values()), ensure_ascii=False)
     if missing := [text for text in CHANGED if text not in together]:
         raise ValueError(f"{NAME}: no notebook has {missing[0]!r}; change CHANGED in {__name__}")
-    for stage, own in sources.items():
-        cells += stage_cells(stage, own)
+    for stage, stage_source in sources.items():
+        cells += stage_cells(stage, stage_source)
     cells += [_text("report-why", REPORT_WHY), _code("report", REPORT)]
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

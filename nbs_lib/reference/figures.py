@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..files import ROOT
 from .markdown import table
-from .results import machine, minutes, read, share
+from .results import machine, minutes, older_base, read, share
 
 # comments, because a rendered page does not show them
 PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- /figures -->)", re.S)
@@ -35,31 +35,30 @@ def fill(text: str) -> str:
 
 def headline() -> str:
     """Return the four figures of README.md."""
-    demo = read("demo")
-    drawn = demo["contenders"]
-    few = read("few-steps")["compare"]
+    demo, longer, few_steps = (read(name) for name in ("demo", "demo-long", "few-steps"))
+    drawn, few = demo["contenders"], few_steps["compare"]
     # what is offered first, then what it is held against
     names = ("tuned", "guided", "unguided")
     rows = [
         (
             "right caption first: adapter in one pass a step; base with guidance; without",
             "; ".join(share(drawn[name]["caption_first"]) for name in names),
-            "`demo`",
+            f"`demo`{older_base(demo)}",
         ),
         (
             "seconds a picture: adapter; base with guidance",
             f"{_seconds(drawn['tuned'])}; {_seconds(drawn['guided'])}",
-            "`demo`",
+            f"`demo`{older_base(demo)}",
         ),
         (
             "guidance recovered by a longer training",
-            share(read("demo-long")["guidance_recovered"], "value"),
-            "`demo-long`",
+            share(longer["guidance_recovered"], "value"),
+            f"`demo-long`{older_base(longer)}",
         ),
         (
             "right caption first: adapter in 4 passes; base with guidance in 50",
             f"{share(few['few-steps']['caption_first'])}; {share(few['guided']['caption_first'])}",
-            "`few-steps`",
+            f"`few-steps`{older_base(few_steps)}",
         ),
     ]
     return table(("figure", "value [95 % interval]", "recipe"), rows)
@@ -75,25 +74,27 @@ def objectives() -> str:
     for name in RECIPES:
         result = read(name)
         command = "make bench" if name.startswith("demo") else "make bench-recipes"
-        seconds = result["stages"]["train"]
-        rows.append(_recipe_row(name, seconds, result["contenders"]["tuned"], command))
+        seconds, row = result["stages"]["train"], result["contenders"]["tuned"]
+        rows.append(_recipe_row(name, seconds, row, f"`{command}`{older_base(result)}"))
     result = read("few-steps")
     for name in FEW_STEPS:
-        seconds = result["trainings"][name]["training_seconds"]
-        rows.append(_recipe_row(name, seconds, result["compare"][name], "make bench-few-steps"))
+        seconds, row = result["trainings"][name]["training_seconds"], result["compare"][name]
+        measured = f"`make bench-few-steps`{older_base(result)}"
+        rows.append(_recipe_row(name, seconds, row, measured))
     # without it, nobody could say what few passes are worth
-    guided = read("demo")["contenders"]["guided"]
-    rows.append(_recipe_row("the base, guided", None, guided, "make bench"))
+    result = read("demo")
+    measured = f"`make bench`{older_base(result)}"
+    rows.append(_recipe_row("the base, guided", None, result["contenders"]["guided"], measured))
     head = ("recipe", "training", "passes a picture", "right caption first", "measured by")
     return table(head, rows)
 
 
-def _recipe_row(name: str, seconds: float | None, row: dict, command: str) -> list[str]:
+def _recipe_row(name: str, seconds: float | None, row: dict, measured: str) -> list[str]:
     rate = row["caption_first"]
     # a base is sampled as it is
     took = "none" if seconds is None else minutes(seconds)
     first = f"{share(rate)} of {rate['count']}"
-    return [name, took, f"{row['nfe']:g}", first, f"`{command}`"]
+    return [name, took, f"{row['nfe']:g}", first, measured]
 
 
 def layers() -> str:

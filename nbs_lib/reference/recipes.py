@@ -17,8 +17,8 @@ NAME` executes one; `-p train.steps=500` changes a parameter. Any other [paramet
 has its default.
 
 *Right caption first*: of the held-out captions, how often the picture's CLIP score puts its
-caption before fifteen near misses, with the 95 % interval. *NFE*: UNet evaluations for a picture.
-More columns: [benchmarks](../../benchmarks/README.md).
+caption before fifteen near misses, with the 95 % interval. *NFE*: denoiser evaluations for a
+picture. More columns: [benchmarks](../../benchmarks/README.md).
 """
 UNMEASURED = "No result of it is in `benchmarks/results/`."
 

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from ..files import ROOT
+from ..project import EMBEDDED_BASES
 from .markdown import prose, table
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -89,7 +90,8 @@ def _text(
         cells = [share(row["caption_first"]), f"{row['nfe']:g}", f"{row['seconds']:.3f}"]
         rows.append([name, *cells])
     count = next(iter(contenders.values()))["caption_first"]["count"]
-    lines = [f"Measured by `{command}`, on {count} held-out captions; {machine(result)}."]
+    where = f"{machine(result)}{older_base(result)}"
+    lines = [prose(f"Measured by `{command}`, on {count} held-out captions; {where}.")]
     lines += ["", prose(f"{'; '.join(facts)}."), "", table(HEAD, rows)]
     return "\n".join(lines)
 
@@ -112,3 +114,9 @@ def machine(result: dict[str, Any]) -> str:
     hardware = result["machine"]
     gpus = ", ".join(hardware["gpus"]) or "no GPU"
     return f"{hardware['cpu']}, {hardware['cores']} cores, {gpus}; {result['date']}"
+
+
+def older_base(result: dict[str, Any]) -> str:
+    """Return that the embedded base was trained again since a result, in words, or ""."""
+    card = json.loads((EMBEDDED_BASES["embedded"] / "card.json").read_text("utf-8"))
+    return f", with the base before {card['made']}'s" if result["date"] < card["made"] else ""

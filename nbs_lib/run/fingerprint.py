@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from ..files import file_hash, value_hash
-from ..project import IN_CHECKOUT, PACKAGE, ROOT
+from ..project import EMBEDDED_BASES, IN_CHECKOUT, PACKAGE, ROOT
 from .environment import versions
 from .locks import RunError
 
 NOTEBOOKS = ROOT / "notebooks"
-BASE = PACKAGE / "picturebook" / "base"
 TRAINING = PACKAGE / "picturebook" / "training"
 # The source that every stage depends on.
 SHARED = (
     "config",
     "files.py",
     "diffusion.py",
+    "flow.py",
     "run/run.py",
     "run/stage_recording.py",
     "cache",
@@ -33,11 +33,11 @@ BESIDE = {
 FILE_PARAMETERS = ("prompts_file",)
 
 
-def environment_hashes(stage: str, notebook: str, embedded: bool) -> dict[str, str]:
+def environment_hashes(stage: str, notebook: str, base: str) -> dict[str, str]:
     """Return the hashes of a stage's code, notebook, versions and shipped base.
 
     notebook: its file name
-    embedded: True if the base is the shipped one
+    base: its name
     """
     hashes = {
         "code": code_hash(stage, "picturebook"),
@@ -45,8 +45,8 @@ def environment_hashes(stage: str, notebook: str, embedded: bool) -> dict[str, s
         "versions": value_hash(versions()),
     }
     # training sees the base only through the outputs of prepare
-    if embedded and stage != "train":
-        hashes["base"] = shipped_base_hash()
+    if base in EMBEDDED_BASES and stage != "train":
+        hashes["base"] = files_hash(source_files(EMBEDDED_BASES[base]))
     return hashes
 
 
@@ -69,17 +69,9 @@ def code_hash(*folders: str) -> str:
     beside = [name for folder in folders for name in BESIDE.get(folder, ())]
     names = (*SHARED, *folders, *beside)
     files = [path for name in names for path in source_files(PACKAGE / name)]
-    # the shipped base has a hash of its own, and how it was trained changes no run
-    return files_hash(
-        path
-        for path in files
-        if not path.is_relative_to(BASE) and not path.is_relative_to(TRAINING)
-    )
-
-
-def shipped_base_hash() -> str:
-    """Return the hash of every file in the embedded base's folder."""
-    return files_hash(source_files(BASE))
+    # an embedded base has a hash of its own, and how it was trained changes no run
+    others = (*EMBEDDED_BASES.values(), TRAINING)
+    return files_hash(path for path in files if not any(map(path.is_relative_to, others)))
 
 
 def notebook_hash(path: Path) -> str:

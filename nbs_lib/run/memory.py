@@ -53,6 +53,18 @@ class MemoryPlan:
         sizes = self.parts | self.passing
         return max(sizes, key=sizes.get)
 
+    def shortage(self, stage: str, suggestion: str) -> str:
+        """Return the error of a plan that does not fit: what is needed, what is free, what to do.
+
+        stage: such as "training"
+        suggestion: changes that would fit, or that there are none
+        """
+        several = f" in {self.processes} processes" if self.processes > 1 else ""
+        return (
+            f"memory: this {stage} needs {self.needed / MIB:.0f} MiB{several}, most of it for "
+            f"{self.largest!r}, and {self.room / MIB:.0f} MiB are free; {suggestion}"
+        )
+
     def __str__(self) -> str:
         """Return a table in MiB."""
         several = ""

@@ -144,7 +144,7 @@ class Run:
         return {
             "parameters": value_hash(relevant),
             **parameter_file_hashes(parameters),
-            **environment_hashes(stage, self.notebook(stage).name, base == "embedded"),
+            **environment_hashes(stage, self.notebook(stage).name, base),
             **{name: outputs_hash(record, name) for name in earlier},
         }
 

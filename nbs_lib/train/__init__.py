@@ -2,13 +2,13 @@
 
 loop           the training function that every process runs; read it first
 objectives     the losses that can be learned
-student        the UNet that learns, and the teacher inside it
+student        the denoiser that learns, and the teacher inside it
 data/          the cache, as batches
 setup          the parts of a training
 resolve        parameters that the machine and the cache decide
-networks       the UNet with its adapters, and its teacher
+networks       the denoiser with its adapters, and its teacher
 lora_cast      the adapter's weights in passes of low precision, and the loss scale of fp16
-compilation    the UNet compiled by torch.compile
+compilation    the denoiser compiled by torch.compile
 accelerator    the Accelerator of a process
 zero           DeepSpeed's settings, and whole weights from their parts
 checkpoint/    checkpoints: written, verified, resumed; the best weights
@@ -32,6 +32,8 @@ from ..launch.errors import interrupted_error
 from ..launch.preflight import check_machine, process_count
 from ..launch.waiting import await_end, await_start
 from ..models._imports import import_deepspeed
+from ..models.components import weight_files
+from ..models.loading import pipeline_family
 from ..models.lora.metadata import LORA_FILE
 from ..run.continuation import (
     LENGTH_PARAMETERS,
@@ -107,10 +109,9 @@ def train(config: Train) -> TrainingResult:
 def trained_weights(run: Run, config: Train) -> Path:
     """Return the file of the trained weights."""
     if config.method == "full":
-        # either of them is there
-        parts = [run.model / part for part in ("unet", "transformer")]
-        [folder] = [part for part in parts if part.is_dir()]
-        return folder / "diffusion_pytorch_model.safetensors"
+        family = pipeline_family(run.model, run.name)
+        [file] = weight_files(run.model, family.denoiser_part)
+        return file
     return run.adapter / LORA_FILE
 
 

@@ -74,7 +74,7 @@ def wrap_for_training(
     # wait for the others for ever
     unset_hf_deepspeed_config()
     if partitioned(list(model.parameters())):
-        model.unet.register_forward_pre_hook(require_input_gradient)
+        model.denoiser.register_forward_pre_hook(require_input_gradient)
     return wrapped
 
 

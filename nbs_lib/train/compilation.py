@@ -1,4 +1,4 @@
-"""The UNet compiled by torch.compile, for the passes of a training alone."""
+"""The denoiser compiled by torch.compile, for the passes of a training alone."""
 
 import os
 from collections.abc import Iterator
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin
 
 from ..config import Train
-from ..models._torch_fixes import quote_torch_libraries
+from ..models._torch_compilers import compile_blocks, quote_torch_libraries
 
 # Graphs of one function: by shape of the latents, rows, adapter on or off, with gradients or not.
 MAX_GRAPHS = 64
@@ -17,8 +17,8 @@ MAX_GRAPHS = 64
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
-def compile_unet(unet: UNet2DConditionModel, config: Train):
-    """Compile a UNet, or the blocks that it repeats, when each shape first passes.
+def compile_denoiser(denoiser: ModelMixin, config: Train):
+    """Compile a denoiser, or the blocks that it repeats, when each shape first passes.
 
     The adapter on and the adapter off are two graphs of the same weights.
     """
@@ -31,16 +31,16 @@ def compile_unet(unet: UNet2DConditionModel, config: Train):
     torch._dynamo.config.disable = False
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
     # CUDA graphs, which need static shapes; of the blocks each would have one, and copy its inputs
-    options = {"triton.cudagraphs": config.compile == "whole" and unet.device.type == "cuda"}
+    options = {"triton.cudagraphs": config.compile == "whole" and denoiser.device.type == "cuda"}
     if config.compile == "blocks":
-        unet.compile_repeated_blocks(dynamic=False, options=options)
+        compile_blocks(denoiser, dynamic=False, options=options)
     else:
-        unet.compile(dynamic=False, options=options)
+        denoiser.compile(dynamic=False, options=options)
 
 
 @contextmanager
 def eager_passes(compiled: bool) -> Iterator[None]:
-    """Let a compiled UNet pass eagerly for a while.
+    """Let a compiled denoiser pass eagerly for a while.
 
     Validation pictures and the last batch of held-out examples have other shapes, and a graph for
     each would take longer than its passes.

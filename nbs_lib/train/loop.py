@@ -56,12 +56,13 @@ def training_function(config: Train, run: Run, inputs: Inputs):
         save, end, totals = stop.decision(step)
         log.log_step(step, rate, grad_norm, totals)
         if validation.due(step):
+            # a loss that is not finite must not become the best weights, nor a checkpoint
+            log.settle()
             validation.validate(step, log)
             log.resume_training()
         # no vote knows that this step is the last one
         if save or (best.exhausted and stop.saves):
             mark_phase(run, "checkpoint")
-            # nothing is saved after a loss that is not finite
             log.settle()
             with stop.saving():
                 save_checkpoint(accelerator, state, run.checkpoints, step, inputs, all_hosts)

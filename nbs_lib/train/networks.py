@@ -10,7 +10,7 @@ from mmap import PAGESIZE
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
@@ -33,14 +33,14 @@ MADV_PAGEOUT = 21
 class Networks:
     """The networks of a training.
 
-    unet: with all that is trained, in fp32.
-    teacher_unet: a frozen copy that teaches, if the UNet has no adapter to switch off, or None.
+    denoiser: with all that is trained, in fp32.
+    teacher_denoiser: a frozen copy that teaches, if there is no adapter to switch off, or None.
     learned: the parameters that are saved.
     fake_score: those of the adapter that is thrown away, [] if the objective has none.
     """
 
-    unet: UNet2DConditionModel
-    teacher_unet: UNet2DConditionModel | None
+    denoiser: ModelMixin
+    teacher_denoiser: ModelMixin | None
     learned: list[Parameter]
     fake_score: list[Parameter]
 
@@ -53,21 +53,21 @@ class Networks:
 def build_networks(base: StableDiffusion, config: Train) -> Networks:
     """Return the networks of a training."""
     dtype = DTYPES[config.mixed_precision]
-    teacher_unet = None
+    teacher_denoiser = None
     fake_score = []
     if config.method == "full":
-        unet = base.denoiser()
+        denoiser = base.denoiser()
         if config.objective != "finetune" and config.teacher == "live":
-            teacher_unet = copy.deepcopy(unet).to(dtype)
-        unet.requires_grad_(True)
-        learned = list(unet.parameters())
+            teacher_denoiser = copy.deepcopy(denoiser).to(dtype)
+        denoiser.requires_grad_(True)
+        learned = list(denoiser.parameters())
     else:
-        unet = base.denoiser(dtype)
+        denoiser = base.denoiser(dtype)
         if config.base_precision != "as_is":
             # before the adapter, whose own weights stay in fp32
-            quantize(unet, config.base_precision)
+            quantize(denoiser, config.base_precision)
         learned = add_lora(
-            unet,
+            denoiser,
             rank=config.rank,
             alpha=config.alpha,
             seed=config.seed,
@@ -76,16 +76,16 @@ def build_networks(base: StableDiffusion, config: Train) -> Networks:
             dropout=config.lora_dropout,
         )
         if OBJECTIVES[config.objective].fake_score:
-            fake_score = add_fake_score(unet, config.seed + 1)
+            fake_score = add_fake_score(denoiser, config.seed + 1)
         if config.casts_lora_once:
-            replace_lora_passes(lora_layers(unet))
+            replace_lora_passes(lora_layers(denoiser))
     if config.gradient_checkpointing:
-        pass_again = partial(checkpoint_pass, lora_layers(unet))
+        pass_again = partial(checkpoint_pass, lora_layers(denoiser))
         if config.compile == "whole":
             # such a graph computes again by itself, with the adapter that it was made with
             pass_again = partial(checkpoint, use_reentrant=False)
-        unet.enable_gradient_checkpointing(pass_again)
-    return Networks(unet.train(), teacher_unet, learned, fake_score)
+        denoiser.enable_gradient_checkpointing(pass_again)
+    return Networks(denoiser.train(), teacher_denoiser, learned, fake_score)
 
 
 def checkpoint_pass(layers: list[BaseTunerLayer], module: torch.nn.Module, *inputs: Any) -> Any:
@@ -101,15 +101,15 @@ def checkpoint_pass(layers: list[BaseTunerLayer], module: torch.nn.Module, *inpu
     return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
 
 
-def choose_attention(unet: UNet2DConditionModel, dtype: torch.dtype, device: str):
+def choose_attention(denoiser: ModelMixin, dtype: torch.dtype, device: str):
     """Use plain products for attention on a CPU in bf16, and `PlainAttention` on a GPU."""
     # forward and backward of the embedded UNet took 0.8 of the time with torch's own attention
     # joint attention has processors of its own
-    if device == "cpu" and dtype == torch.bfloat16 and isinstance(unet, UNet2DConditionModel):
-        unet.set_attn_processor(AttnProcessor())
+    if device == "cpu" and dtype == torch.bfloat16 and isinstance(denoiser, UNet2DConditionModel):
+        denoiser.set_attn_processor(AttnProcessor())
     if device == "cpu":
         return
-    for module in unet.modules():
+    for module in denoiser.modules():
         if isinstance(module, Attention) and _is_plain(module):
             module.set_processor(PlainAttention())
 
@@ -159,9 +159,9 @@ class PlainAttention:
         return attention.to_out[0](answer.transpose(1, 2).flatten(2))
 
 
-def set_memory_format(unet: UNet2DConditionModel):
+def set_memory_format(denoiser: ModelMixin):
     """Lay out the frozen convolutions as channels_last, which makes passes faster."""
-    for module in unet.modules():
+    for module in denoiser.modules():
         # only the frozen ones: DeepSpeed cannot flatten channels_last gradients
         if isinstance(module, torch.nn.Conv2d) and not module.weight.requires_grad:
             before = module.weight.data

@@ -126,7 +126,7 @@ def distribution(engine: Callable, student: Student, batch: Batch, config: Train
     x_t = add_noise(guess, batch.rollout.noise, *student.levels(t))
     real = student.x_0(student.teacher(x_t, batch), x_t, t)
     # one pass both learns the score and gives it to the generator
-    context = student.steps_aware(batch.context, len(batch.rollout.times))
+    context = student.steps_aware(batch.context, batch.rollout.steps)
     with student.fake_score():
         fake_prediction = engine(x_t, t, context, batch.pooled)
     fake = student.x_0(fake_prediction.detach(), x_t, t)

@@ -14,12 +14,16 @@ from ..config import Train
 from ..models import BaseError, StableDiffusion, find_base
 from ..run.run import Run
 from .accelerator import clip_at_step, wrap_for_training
-from .compilation import compile_unet
+from .compilation import compile_denoiser
 from .data.dataset import Examples
 from .data.prefetch import BatchLoader
 from .networks import DTYPES, Networks, build_networks, choose_attention, set_memory_format
 from .student import Student
 from .zero import gathered, partitioned
+
+# Weights from which the means of a tensor are kept in eight bits: below, scales and tables weigh
+# more than they save. bitsandbytes' own default.
+MIN_8BIT_SIZE = 4096
 
 
 @dataclass
@@ -85,28 +89,17 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
             "run notebooks/1_prepare.ipynb again"
         )
     networks = build_networks(base, config)
-    unet = networks.unet
     parameters = networks.parameters
-    unet.to(accelerator.device)
-    if networks.teacher_unet is not None:
-        networks.teacher_unet.to(accelerator.device, memory_format=torch.channels_last)
-    student = Student(
-        unet,
-        base.noise_schedule().to(accelerator.device),
-        base.predict,
-        DTYPES[config.mixed_precision],
-        networks.teacher_unet,
-    )
+    student = build_student(base, networks, config, accelerator.device)
     optimizer = new_optimizer(networks, config)
     # at the other stages, and with a loss scale of its own, the engine itself has to clip
     if config.deepspeed and not config.zero_stage and not config.engine_scales_loss:
         clip_at_step(optimizer, parameters, config.max_grad_norm)
-    choose_attention(unet, student.dtype, unet.device.type)
     engine, optimizer = wrap_for_training(accelerator, student, optimizer)
     if not partitioned(parameters):
         # not earlier: DeepSpeed cannot broadcast weights of that layout
-        set_memory_format(unet)
-    compile_unet(unet, config)
+        set_memory_format(student.denoiser)
+    compile_denoiser(student.denoiser, config)
     student.compiled = config.compile != "off"
     ema = None
     if config.ema_decay:
@@ -118,6 +111,19 @@ def build_training_state(config: Train, run: Run, accelerator) -> TrainingState:
     )
 
 
+def build_student(
+    base: StableDiffusion, networks: Networks, config: Train, device: torch.device
+) -> Student:
+    """Return the networks on a device, as a student with its teacher."""
+    networks.denoiser.to(device)
+    if networks.teacher_denoiser is not None:
+        networks.teacher_denoiser.to(device, memory_format=torch.channels_last)
+    dtype = DTYPES[config.mixed_precision]
+    choose_attention(networks.denoiser, dtype, device.type)
+    schedule = base.noise_schedule().to(device)
+    return Student(networks.denoiser, schedule, base.predict, dtype, networks.teacher_denoiser)
+
+
 def allow_tf32(allowed: bool):
     """Allow or forbid fp32 products and convolutions on a GPU to round to TF32."""
     # both, because torch's own default allows it in convolutions
@@ -126,9 +132,10 @@ def allow_tf32(allowed: bool):
 
 
 def new_optimizer(networks: Networks, config: Train) -> torch.optim.Optimizer:
-    """Return AdamW or Prodigy over the parameters, those of a fake score in a group of their own.
+    """Return the optimizer of the parameters, those of a fake score in a group of their own.
 
     `lr_scale` of a group is its learning rate as a multiple of the others'.
+    Source: AdamW in eight bits, with a scale for each 256 numbers, arXiv 2110.02861, sec. 2.
     """
     groups = [{"params": networks.learned, "lr_scale": 1.0}]
     if networks.fake_score:
@@ -139,11 +146,16 @@ def new_optimizer(networks: Networks, config: Train) -> torch.optim.Optimizer:
         "eps": config.adam_epsilon,
         "weight_decay": config.adam_weight_decay,
     }
+    # these two are extras, which may not be installed
     if config.optimizer == "prodigy":
-        # an extra, which may not be installed
         from prodigyopt import Prodigy
 
         return Prodigy(groups, **options, safeguard_warmup=True)
+    if config.optimizer == "adamw_8bit":
+        # not before the launch: the import asks CUDA
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(groups, **options, min_8bit_size=MIN_8BIT_SIZE)
     # on a GPU one kernel for all weights; DeepSpeed's offloaded optimizer steps on the CPU
     fused = networks.learned[0].is_cuda and not config.offload
     return torch.optim.AdamW(groups, **options, fused=fused or None)

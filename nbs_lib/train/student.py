@@ -28,30 +28,30 @@ class Student(torch.nn.Module):
 
     def __init__(
         self,
-        unet,
+        denoiser,
         schedule: NoiseSchedule,
         predict: Predict,
         dtype: torch.dtype,
-        teacher_unet=None,
+        teacher_denoiser=None,
     ):
         """Wrap a denoiser.
 
-        unet: with an adapter, unless all of it is trained.
+        denoiser: with an adapter, unless all of it is trained.
         schedule: the base's, on the device.
         predict: the base's method that calls a denoiser of its family.
         dtype: of the pass.
-        teacher_unet: the frozen teacher, if there is no adapter to switch off.
+        teacher_denoiser: the frozen teacher, if there is no adapter to switch off.
         """
         super().__init__()
-        self.unet = unet
+        self.denoiser = denoiser
         self.schedule = schedule
         self.predict = predict
         self.dtype = dtype
         # in a tuple, which hides it from torch: its weights are neither trained nor saved
-        self._teacher_unet = (teacher_unet,)
-        # True if the UNet is, see `compilation`; it passes eagerly in eval mode
+        self._teacher_denoiser = (teacher_denoiser,)
+        # True if the denoiser is, see `compilation`; it passes eagerly in eval mode
         self.compiled = False
-        self.lora_layers = lora_layers(unet)
+        self.lora_layers = lora_layers(denoiser)
         self._casts_once = bool(self.lora_layers) and all(map(has_lora_pass, self.lora_layers))
         self.loss_scale = None
         if self._casts_once and dtype == torch.float16:
@@ -73,14 +73,14 @@ class Student(torch.nn.Module):
         """
         # compiled in fp32 too: gradients that a CUDA graph returns are overwritten by its next run
         if not self._casts_once or (self.dtype == torch.float32 and not self.compiled):
-            return self._predict(self.unet, x_t, t, context, pooled)
+            return self._predict(self.denoiser, x_t, t, context, pooled)
         with cast_lora(self.lora_layers, self.dtype, self.loss_scale) as scale:
             # distribution learns a part of the fake score's text
             if scale is not None and context.requires_grad:
                 context = CastInput.apply(scale, context)
-            return self._predict(self.unet, x_t, t, context, pooled, scale)
+            return self._predict(self.denoiser, x_t, t, context, pooled, scale)
 
-    def _predict(self, unet, x_t, t, context, pooled, scale=None) -> Tensor:
+    def _predict(self, denoiser, x_t, t, context, pooled, scale=None) -> Tensor:
         # each once, because an autocast would cast them in each layer that reads them
         context = context.to(self.dtype)
         if self._casts_once:
@@ -91,7 +91,7 @@ class Student(torch.nn.Module):
         autocast = self.dtype != torch.float32 and not self._casts_once
         eager = eager_passes(self.compiled and not self.training)
         with eager, torch.autocast(x_t.device.type, self.dtype, enabled=autocast):
-            prediction = self.predict(unet, x_t, self.schedule.times(t), context, pooled)
+            prediction = self.predict(denoiser, x_t, self.schedule.times(t), context, pooled)
         if scale is not None:
             return ScaleGradient.apply(scale, prediction)
         # the next run of a CUDA graph overwrites what it has returned
@@ -107,7 +107,7 @@ class Student(torch.nn.Module):
         Samples of few and of many steps have other distributions, and so other scores.
         Source: arXiv 2503.06674, sec. 4.3.
         """
-        return context + self.unet.fake_score_steps[steps]
+        return context + self.denoiser.fake_score_steps[steps]
 
     @torch.no_grad()
     def states(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -122,8 +122,7 @@ class Student(torch.nn.Module):
         context = batch.context[rollout.first]
         pooled = None if batch.pooled is None else batch.pooled[rollout.first]
         states = [x_t]
-        # a flow's single step has another timestep
-        times = self.schedule.few_step_timesteps(len(rollout.times))
+        times = self.schedule.few_step_timesteps(rollout.steps)
         for start, end in zip(times, times[1:], strict=False):
             t = start.expand(n)
             prediction = self(x_t, t, context, pooled)
@@ -180,8 +179,8 @@ class Student(torch.nn.Module):
         pooled: Tensor | None = None,
     ) -> Tensor:
         """Return the prediction of the untrained base; arguments as in `forward`."""
-        [teacher_unet] = self._teacher_unet
-        if teacher_unet is not None:
-            return self._predict(teacher_unet, x_t, t, context, pooled)
+        [teacher_denoiser] = self._teacher_denoiser
+        if teacher_denoiser is not None:
+            return self._predict(teacher_denoiser, x_t, t, context, pooled)
         with disable_lora(self.lora_layers):
-            return self._predict(self.unet, x_t, t, context, pooled)
+            return self._predict(self.denoiser, x_t, t, context, pooled)

@@ -75,7 +75,7 @@ def _transfer_sizes(stage: int) -> dict:
         return {"reduce_bucket_size": BUCKET_SIZE, "allgather_bucket_size": BUCKET_SIZE}
     return {
         "reduce_bucket_size": BUCKET_SIZE,
-        # by default a whole UNet stays gathered, because each weight is soon used again
+        # by default a whole denoiser stays gathered, because each weight is soon used again
         "stage3_max_live_parameters": MAX_LIVE_WEIGHTS,
         "stage3_max_reuse_distance": MAX_LIVE_WEIGHTS,
         # small weights would stay whole, and be gathered one by one after each step
@@ -86,7 +86,7 @@ def _transfer_sizes(stage: int) -> dict:
     }
 
 
-def require_input_gradient(unet: torch.nn.Module, inputs: tuple) -> tuple:
+def require_input_gradient(denoiser: torch.nn.Module, inputs: tuple) -> tuple:
     """Set requires_grad on the input latents, in a pass that has gradients; a forward pre-hook.
 
     ZeRO 3 reduces a block's gradients when the gradient of its input arrives. An input without one

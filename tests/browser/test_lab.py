@@ -198,7 +198,7 @@ def test_the_gallery_is_there_again_after_a_restart_and_can_be_downloaded(opened
         "This base never learned: astronaut, riding, horse."
     )
     lab.panel.get_by_label("Width").fill("96")
-    expect(lab.panel.get_by_role("status")).to_contain_text("at 96 × 64 pictures are often worse")
+    expect(lab.panel.get_by_role("status")).to_contain_text("at 96 × 128 pictures are often worse")
     lab.draw.click()
     expect(lab.rows).to_have_count(2, timeout=WAIT)
     screenshot(page, "hints")
@@ -214,7 +214,7 @@ def test_the_gallery_is_there_again_after_a_restart_and_can_be_downloaded(opened
     with page.expect_download() as one:
         lab.rows.first.get_by_role("button", name="Download tuned: an astronaut").click()
     with Image.open(one.value.path()) as picture:
-        assert picture.size == (96, 64)
+        assert picture.size == (96, 128)
         assert picture.info["parameters"].startswith("an astronaut riding a horse\nSteps: 2, ")
     with page.expect_download() as every:
         lab.gallery.get_by_role("button", name="Download all as a zip").click()

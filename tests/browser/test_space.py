@@ -2,12 +2,10 @@
 
 import os
 import shutil
-import site
 import socket
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +14,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import yaml
+from environments import new_environment
 from PIL import Image
 from playwright.sync_api import Page
 from shots import screenshot
@@ -51,16 +50,13 @@ def python(tmp_path_factory, skip_or_fail) -> Path:
 
     Gradio needs an older Pillow than Onepass does: so it is no extra of Onepass.
     """
-    place = tmp_path_factory.mktemp("an environment")
-    venv.create(place / "venv", with_pip=False)
-    python = place / "venv" / "bin" / "python"
-    [packages] = (place / "venv" / "lib").glob("python*/site-packages")
-    (packages / "shared.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    folder = tmp_path_factory.mktemp("an environment")
+    python = new_environment(folder / "venv")
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     constraints = [line for line in pins if not line.startswith("pillow==")]
-    (place / "constraints.txt").write_text("\n".join(constraints))
+    (folder / "constraints.txt").write_text("\n".join(constraints))
     command = [sys.executable, "-m", "pip", "--python", python, "install", "-q"]
-    command += ["-c", place / "constraints.txt", f"gradio=={GRADIO}"]
+    command += ["-c", folder / "constraints.txt", f"gradio=={GRADIO}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         skip_or_fail(f"Gradio cannot be installed here: {done.stderr.strip()[-300:]}")
@@ -127,7 +123,7 @@ def test_both_pictures_are_those_of_the_run(page, run):
         drawn = picture(page, number)
         assert np.abs(drawn.astype(int) - expected.astype(int)).max() <= 1, name
         cost = page.get_by_label(("Base costs", "Tuned costs")[number]).input_value()
-        assert cost.startswith(f"{passes} UNet passes, ")
+        assert cost.startswith(f"{passes} denoiser passes, ")
     screenshot(page, "space")
 
 
@@ -149,7 +145,8 @@ def test_the_folder_is_whole_without_onepass(space):
 
 def test_a_base_of_the_hub_is_named_and_a_local_one_refused():
     facts = {"name": "x", "base": "a/b", "base_origin": f"a/b@{'1' * 40}", "w_train": 4.0}
-    facts |= {"compared": None, "objective": "guidance", "dial": [[2.0, 0.5], [4.0, 1.0]]}
+    facts |= {"compared": None, "objective": "guidance", "transformer": False}
+    facts |= {"dial": [[2.0, 0.5], [4.0, 1.0]]}
     settings = app_settings(facts)
     assert (settings["base"], settings["revision"]) == ("a/b", "1" * 40)
     assert settings["dial"] == [[2.0, 0.5], [4.0, 1.0]] and settings["w"] == 4

@@ -17,7 +17,7 @@ def trained(base, adapter, run_folder) -> Run:
     run = Run(run_folder)
     run.cache.mkdir(parents=True)
     (run.cache / "cache.json").write_text(
-        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 128})
     )
     shutil.copytree(adapter, run.adapter)
     run.update(stages={"train": {"status": "done", "outputs": {}}})

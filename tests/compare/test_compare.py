@@ -97,7 +97,7 @@ def test_the_stage_leaves_pictures_numbers_figures_and_the_report(trained):
         for f in picture["files"].values()
     ]
     assert len({picture.tobytes() for picture in pictures}) == 12 and all(
-        picture.shape == (64, 64, 3) for picture in pictures
+        picture.shape == (128, 128, 3) for picture in pictures
     )
     assert all((trained.compare / name).is_file() for name in ("grid.png", "rates.png"))
     record = trained.stage_record("compare")

@@ -72,7 +72,7 @@ def test_the_report_shows_own_pictures_before_and_after(fine_tuned):
     assert before == pytest.approx(after, abs=1e-4) and 0 < before < 1
     with Image.open(compared.folder / "own.png") as figure:
         pixels = np.asarray(figure.convert("RGB"))
-    assert pixels.shape[0] > 3 * 192, "three rows of pictures"
+    assert pixels.shape[0] > 3 * 128, "three rows of pictures"
     page = fine_tuned.report.read_text()
     assert page.index("Your pictures, before and after") < page.index("In numbers")
     assert "Likeness to your pictures" in page and "0.25 before the training" in page

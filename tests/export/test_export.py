@@ -61,7 +61,7 @@ def new_run(folder: Path, base) -> Run:
     run = Run(folder)
     run.cache.mkdir(parents=True)
     (run.cache / "cache.json").write_text(
-        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 128})
     )
     run.update(stages={"train": {"status": "done", "outputs": {}}})
     return run
@@ -378,7 +378,7 @@ def test_nan_pictures_are_refused(trained, tmp_path):
     run = new_run(tmp_path / "run", base)
     save_adapter(run.adapter, trained, adapter_facts(base))
     (run.cache / "cache.json").write_text(
-        json.dumps({"base": base.name, "base_hash": base.hash, "resolution": 64})
+        json.dumps({"base": base.name, "base_hash": base.hash, "resolution": 128})
     )
     for to in ("kohya", "merged"):
         with pytest.raises(ExportError, match="no numbers .NaN. on base"):

@@ -64,7 +64,7 @@ class Hub:
     objects: dict[str, bytes] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict]:
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict | list]:
         """Return status and JSON of a request, as huggingface_hub 2.4 sends it."""
         if method == "PUT":
             oid = path.rpartition("/")[2]
@@ -84,6 +84,9 @@ class Hub:
         name = re.match(r"(?:/api/models)?/([\w-]+/[\w-]+)", path)[1]
         if name not in self.files:
             return 404, {"error": "Repository not found"}
+        if path.endswith("/tree/main"):
+            entries = [{"path": path, "size": len(data)} for path, data in self.files[name].items()]
+            return 200, [{"type": "file", "oid": "0" * 40} | entry for entry in entries]
         if path.endswith("/preupload/main"):
             return 200, {"files": list(map(self.upload_mode, json.loads(body)["files"]))}
         if path.endswith(".git/info/lfs/objects/batch"):
@@ -104,6 +107,8 @@ class Hub:
             value = line["value"]
             if line["key"] == "header":
                 self.commits.append(value["summary"])
+            elif line["key"] == "deletedFile":
+                del self.files[name][value["path"]]
             elif line["key"] == "file":
                 self.files[name][value["path"]] = base64.b64decode(value["content"])
             else:
@@ -208,7 +213,7 @@ def test_the_card_is_one_that_the_hub_accepts(run, dry):
         assert shown == (run.compare / compared["files"]["tuned"]).read_bytes()
     # how to sample, and the numbers
     assert f"pipe.load_lora_weights('{REPOSITORY}'" in text and "guidance_scale=1" in text
-    assert "| license | openrail++ |" in text and "UNet evaluations for one image" in text
+    assert "| license | openrail++ |" in text and "denoiser evaluations for one image" in text
     for link in re.findall(r"\]\(([^)]+)\)", text):
         assert (dry.folder / link).is_file(), link
 
@@ -248,9 +253,11 @@ def test_a_push_is_one_commit_of_all_files(run, hub, tmp_path):
     folder = run.folder / "export" / "hub"
     assert hub.files[REPOSITORY] == {name: (folder / name).read_bytes() for name in pushed["files"]}
     assert len(hub.objects) == 1, "the weights, as a large file"
-    # again, into the repository that there is now
+    # again, into the repository that there is now: what an earlier push had more goes
+    hub.files[REPOSITORY] |= {"images/99.png": b"a picture", "NOTES.md": b"of the owner"}
     upload(folder, REPOSITORY, run.name)
     assert len(hub.commits) == 2
+    assert set(hub.files[REPOSITORY]) == {*pushed["files"], "NOTES.md"}
 
 
 @pytest.mark.parametrize(
@@ -303,11 +310,11 @@ def test_no_token_exits_with_1_and_a_wrong_name_with_2(run, monkeypatch):
 
 
 def test_a_file_beside_the_repository_is_not_lost(run, dry):
-    own = dry.folder / "notes.txt"
-    own.write_text("mine")
+    notes = dry.folder / "notes.txt"
+    notes.write_text("mine")
     with pytest.raises(ExportError, match=re.escape("holds 'notes.txt'")):
         push(run.folder, REPOSITORY, "mit", dry_run=True)
-    own.unlink()
+    notes.unlink()
 
 
 def test_pictures_outside_of_a_comparison_are_left_out(tmp_path):

@@ -210,9 +210,9 @@ def test_few_steps_are_those_of_the_stock_pipeline_and_both_adapters_learn(cache
     config = Train(objective="distribution", **options)
     batch = Examples(cached.cache, config).batch(0, 0, 1)
     student = student_of(cached)
-    add_fake_score(student.unet, seed=1)
+    add_fake_score(student.denoiser, seed=1)
     # again, because the layers are found when it is made
-    student = Student(student.unet, student.schedule, student.predict, torch.float32)
+    student = Student(student.denoiser, student.schedule, student.predict, torch.float32)
     states, times = student.states(batch)
     base = base_of(cached)
     pipe = stock_pipeline(base, timestep_spacing="trailing")
@@ -236,7 +236,7 @@ def test_few_steps_are_those_of_the_stock_pipeline_and_both_adapters_learn(cache
     losses.mean().backward()
     assert losses.isfinite().all()
     for name, parameter in student.named_parameters():
-        learns = "lora_B" in name or name == "unet.fake_score_steps"
+        learns = "lora_B" in name or name == "denoiser.fake_score_steps"
         # nothing reads the text behind the last block of a transformer
         learns = learns and "transformer_blocks.1.attn.add_q_proj" not in name
         assert not learns or parameter.grad.abs().sum() > 0, name

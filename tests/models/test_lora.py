@@ -17,7 +17,7 @@ from nbs_lib.models.lora.verification import verify_adapter
 
 def predict(unet):
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 4, 16, 16, generator=generator)
+    x = torch.randn(2, 16, 16, 16, generator=generator)
     context = torch.randn(2, 40, 192, generator=generator)
     with torch.no_grad():
         return unet(x, torch.tensor([10, 700]), context).sample

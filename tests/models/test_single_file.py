@@ -150,6 +150,14 @@ def test_a_single_file_of_sd_3_is_a_folder_of_the_stock_pipeline(tiny_kinds, sto
     assert pipe.scheduler.config.shift == 3 and pipe.text_encoder_3 is None
 
 
+def test_a_file_with_t5_is_a_base_without_and_says_so(tiny_kinds, store, tmp_path, capsys):
+    file = write_single_file(tiny_kinds[FLOWS[0]], FLOWS[0], tmp_path / "flow.safetensors")
+    weights = load_file(file) | {"text_encoders.t5xxl.transformer.shared.weight": torch.ones(2, 2)}
+    save_file(weights, file, {"format": "pt"})
+    assert not find_base(str(file)).has_t5
+    assert "without its T5, once for all runs" in capsys.readouterr().out
+
+
 def test_a_file_is_converted_once_for_each_state_and_alike(tiny_kinds, store, tmp_path, capsys):
     file = write_single_file(tiny_kinds["sd1"], "sd1", tmp_path / "model.safetensors")
     first = find_base(str(file))

@@ -1,6 +1,7 @@
 """The shipped base's quality, measured again on fewer captions and compared with its card."""
 
 import json
+from math import sqrt
 from random import Random
 
 import numpy as np
@@ -24,7 +25,19 @@ CARD = json.loads((EMBEDDED / "card.json").read_text())
 
 def test_vae_reconstruction():
     book = draw_book(100, seed=1, held_out=True)
-    assert reconstruction_psnr(find_base("embedded").vae(), book) >= 27
+    assert float(reconstruction_psnr(find_base("embedded").vae(), book.images).mean()) >= 28
+
+
+def test_a_vae_of_factor_8_and_weights_of_25_mb():
+    base = find_base("embedded")
+    assert base.vae_scale_factor == 8 and base.vae().config.latent_channels == 16
+    weights = [path.stat().st_size for path in EMBEDDED.rglob("*.safetensors")]
+    assert sum(weights) <= 25e6
+
+
+@pytest.mark.parametrize("word", ["koala", "teapot", "umbrella", "squeezing", "penguin"])
+def test_everyday_words_are_one_or_two_tokens(word):
+    assert len(find_base("embedded").tokenizer().tokenize(word)) <= 2
 
 
 def test_clip_ranks_a_caption_above_its_near_misses():
@@ -34,7 +47,8 @@ def test_clip_ranks_a_caption_above_its_near_misses():
     ]
     tokenizer = find_base("embedded").tokenizer()
     hits = caption_ranked_first(np.stack(pictures), captions, embedded_clip(), tokenizer)
-    assert float(hits.float().mean()) >= 0.95
+    # the card's bar is 97 on 500; of a hundred, two standard errors less
+    assert float(hits.float().mean()) >= 0.94
 
 
 def test_guidance_corrects_errors_of_a_single_pass():
@@ -59,16 +73,28 @@ def test_the_unet_s_text_encoder_is_the_text_tower_of_clip():
 
 
 def best_guidance() -> float:
+    """Return the lowest scale whose rate lies in the 95 % interval of the highest rate."""
     rates = CARD["caption_first_by_guidance"]
-    return float(max(rates, key=rates.get))
-
-
-def test_the_card_s_figures_suffice_for_distillation():
-    rates = CARD["caption_first_by_guidance"]
-    assert CARD["captions"] == 500 and CARD["psnr_db"] >= 27 and CARD["caption_first_drawn"] >= 0.95
     best = max(rates.values())
-    assert best >= 0.8
-    assert best - rates["1"] >= 0.1, "there is no gap for distillation to close"
+    low = best - 1.96 * sqrt(best * (1 - best) / CARD["captions"])
+    return min(float(w) for w, rate in rates.items() if rate >= low)
+
+
+def test_the_card_s_figures_meet_their_bars():
+    rates = CARD["caption_first_by_guidance"]
+    assert CARD["captions"] == 500 and CARD["psnr_db"] >= 28
+    assert CARD["icons"] == 200 and CARD["psnr_icons_db"] >= 25
+    assert CARD["caption_first_drawn"] >= 0.97
+    assert max(rates.values()) >= 0.95
+    assert rates["1"] <= 0.75, "there is no gap for distillation to close"
+
+
+def test_the_card_names_licences_and_costs():
+    text = (EMBEDDED / "README.md").read_text()
+    for name, licence in CARD["spent"]["licences"].items():
+        assert f"| {name} | {licence} |" in text
+    for name, cost in CARD["spent"]["networks"].items():
+        assert f"| {name} | {cost['steps']} |" in text
 
 
 @pytest.mark.parametrize("recipe", ["demo", "demo-long", "own-images"])

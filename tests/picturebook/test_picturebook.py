@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nbs_lib.config import REFERENCE_PROMPTS
+from nbs_lib.picturebook import outdoors
 from nbs_lib.picturebook.captions import (
     ATTRIBUTES,
     SCENE_KINDS,
@@ -74,7 +75,7 @@ def test_a_seed_fixes_the_book():
     first, again, other = draw_book(20, 3), draw_book(20, 3), draw_book(20, 4)
     assert np.array_equal(first.images, again.images) and first.scenes == again.scenes
     assert not np.array_equal(first.images, other.images)
-    assert first.images.shape == (20, 64, 64, 3) and first.images.dtype == np.uint8
+    assert first.images.shape == (20, 128, 128, 3) and first.images.dtype == np.uint8
 
 
 def test_a_group_is_a_scene_and_its_near_misses():
@@ -97,3 +98,17 @@ def test_every_attribute_changes_the_picture(kind):
             )
             a, b = (np.asarray(draw_picture(s, Random(5))).astype(int) for s in (scene, other))
             assert (np.abs(a - b).max(axis=2) > 24).sum() >= 12, (kind, name, scene, other)
+
+
+def test_rain_falls_beside_faces(monkeypatch):
+    scene = Scene("soda", ("red", "blue", "left", "rain"))
+    rainy = [np.asarray(draw_picture(scene, Random(i))).astype(int) for i in range(8)]
+    heads = []
+    monkeypatch.setattr(outdoors, "_draw_rain", lambda canvas: heads.extend(canvas.heads))
+    for i, picture in enumerate(rainy):
+        dry = np.asarray(draw_picture(scene, Random(i))).astype(int)
+        rows, columns = np.nonzero(np.abs(picture - dry).max(2))
+        x, y, r = heads[i]
+        # 192 units are 128 pixels
+        distances = np.hypot(1.5 * columns - x, 1.5 * rows - y)
+        assert len(rows) > 50 and distances.min() > r

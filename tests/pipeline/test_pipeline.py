@@ -205,7 +205,8 @@ def test_second_host_only_joins_the_stages_it_is_given(pages, monkeypatch, stage
     lines = [line for line in lines if not line.startswith(" ")]
     assert lines == [f"host 1: {stage}, with host 0, which keeps the record" for stage in stages]
     names = {"prepare": "1_prepare-host1.ipynb", "train": "2_train-host1.ipynb"}
-    assert sorted(path.name for path in folder.glob("*.ipynb")) == [names[each] for each in stages]
+    expected = [names[stage] for stage in stages]
+    assert sorted(path.name for path in folder.glob("*.ipynb")) == expected
 
 
 def test_uncovered_source_and_base_are_checked_again(pages):

@@ -3,19 +3,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from nbs_lib.config import Prepare
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
+def few_threads(one_thread):
     """Models this small gain nothing from more, and a busy machine loses much."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -28,12 +28,12 @@ from nbs_lib.prepare.captioning.editor import save_captions
 from nbs_lib.prepare.captions import clean_caption
 from nbs_lib.prepare.examples import InFile, SourceError
 from nbs_lib.run.run import Run
+from tests.conftest import vocabulary
 
 pytestmark = pytest.mark.slow
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-# the embedded base's own vocabulary
-WORDS = {"vocab_size": 714, "bos_token_id": 712, "eos_token_id": 713, "pad_token_id": 713}
+WORDS = vocabulary()
 
 
 def write_captioner(kind: str, folder: Path) -> Path:
@@ -44,7 +44,7 @@ def write_captioner(kind: str, folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         if kind == "blip":
-            text |= {"encoder_hidden_size": 16, "sep_token_id": 713}
+            text |= {"encoder_hidden_size": 16, "sep_token_id": WORDS["eos_token_id"]}
             model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
             processor = BlipImageProcessorPil(size=size)
         else:
@@ -159,6 +159,26 @@ def test_drafts_are_edited_beside_their_pictures_and_saved(bare, config, blip):
     assert read_jsonl(bare / "metadata.jsonl") == [
         {"file_name": "./c.png", "text": "ours", "artist": "me"},
         {"file_name": "b.png", "text": "another"},
+    ]
+
+
+def test_a_table_that_cannot_be_read_is_left_as_it_is(bare, config, blip):
+    (bare / "metadata.jsonl").write_bytes(b"\xff\xfe no text")
+    editor = caption_editor(config(captioner=str(blip)))
+    *rows, foot = editor.children
+    rows[0].children[1].value = "a red teapot"
+    foot.children[0].click()
+    assert foot.children[1].value.startswith("<p role=alert>Not saved: ")
+    assert (bare / "metadata.jsonl").read_bytes() == b"\xff\xfe no text"
+
+
+def test_a_caption_with_a_line_separator_stays_one_line(tmp_path):
+    line = '{"file_name": "a.png", "text": "one\u2028two"}\n'
+    (tmp_path / "metadata.jsonl").write_text(line, "utf-8")
+    save_captions(tmp_path, {"b.png": "three"})
+    assert [row["file_name"] for row in read_jsonl(tmp_path / "metadata.jsonl")] == [
+        "a.png",
+        "b.png",
     ]
 
 

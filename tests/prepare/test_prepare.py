@@ -24,7 +24,7 @@ from nbs_lib.files import ROOT, file_hash
 from nbs_lib.images.convert import to_tensor, to_uint8
 from nbs_lib.models import EMBEDDED, BaseError, find_base
 from nbs_lib.picturebook.dataset import draw_book
-from nbs_lib.prepare import open_cache, prepare, preview
+from nbs_lib.prepare import build, open_cache, prepare, preview
 from nbs_lib.prepare.encode.encoder import Cropping
 from nbs_lib.prepare.encode.worker_process import reload_picture
 from nbs_lib.prepare.examples import InFile, SourceError
@@ -85,9 +85,9 @@ def test_a_cache_holds_what_the_base_makes_of_each_example(tmp_path):
     cache, example = prepared.cache, list(PictureBookSource("picturebook", 5, 0))[3]
     [latent] = cache.latents([3])
     assert (
-        latent.shape == (4, 16, 16)
+        latent.shape == (16, 16, 16)
         and latent.dtype == torch.float32
-        and cache.meta["shapes"] == {"4 16 16": 5}
+        and cache.meta["shapes"] == {"16 16 16": 5}
     )
     torch.testing.assert_close(latent, latents_of(base, example.image.draw()), rtol=1e-4, atol=1e-5)
     text = base.encode_prompt([example.caption, ""], base.text_encoders()).context
@@ -115,7 +115,7 @@ def scenes(folder: Path) -> Path:
 
 
 def test_pictures_of_which_the_vae_loses_much_are_named(scenes, config):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     Image.fromarray(noise).save(scenes / "<b>noise.png")
     (scenes / "<b>noise.txt").write_text("noise")
     prepared = prepare(config())
@@ -141,6 +141,21 @@ def test_without_poor_pictures_nothing_is_warned_about(scenes, config):
     assert "dB" not in str(prepared)
     table = preview.reconstruction_table(prepared.cache)
     assert "3 measured" in table and "loses" not in table
+
+
+def test_a_picture_that_is_gone_is_not_measured(folder, config, monkeypatch):
+    draw = build.draw_previews
+
+    def remove(*arguments):
+        # all are decoded and filtered by now
+        (folder / "b.png").unlink()
+        draw(*arguments)
+
+    monkeypatch.setattr(build, "draw_previews", remove)
+    # of another shape than the grey square that takes its place on the contact sheet
+    prepared = prepare(config(buckets=True))
+    assert set(prepared.cache.meta["reconstruction"]) == {"a.png", "c.png"}
+    assert set(prepared.cache.ids) == {"a.png", "b.png", "c.png"}
 
 
 def test_a_cache_of_an_earlier_version_has_no_ratios(config):
@@ -403,7 +418,7 @@ def test_buckets_keep_proportions_and_flip_adds_mirrored_rows(tmp_path, config):
         (source / f"{i}.txt").write_text(f"number {i}")
     cache = prepare(config(source=str(source), buckets=True, flip=True)).cache
     assert (
-        cache.meta["shapes"] == {"4 20 12": 2, "4 12 20": 4, "4 16 16": 2}
+        cache.meta["shapes"] == {"16 20 12": 2, "16 12 20": 4, "16 16 16": 2}
         and cache.meta["examples"] == 8
     )
     rows, base = cache.examples.to_pylist(), find_base("embedded")
@@ -444,7 +459,7 @@ def test_prompts_alone_become_texts_and_the_teacher_s_own_sampling(tmp_path, con
     )
     [file] = (cache.folder / "answers").iterdir()
     states = load_file(file)["x_t"]
-    assert states.shape == (3, 2, 4, 16, 16) and not torch.equal(states[0], states[2]), (
+    assert states.shape == (3, 2, 16, 16, 16) and not torch.equal(states[0], states[2]), (
         "each has its own noise"
     )
     once = prepare(config(source=str(tmp_path / "prompts.txt"), drop_same_prompts=True))
@@ -478,7 +493,11 @@ def test_a_resolution_that_the_vae_cannot_reduce_is_refused(config, tmp_path):
     shutil.rmtree(base / "vae")
     down, up = ("DownEncoderBlock2D",) * 6, ("UpDecoderBlock2D",) * 6
     vae = AutoencoderKL(
-        down_block_types=down, up_block_types=up, block_out_channels=(4,) * 6, norm_num_groups=2
+        down_block_types=down,
+        up_block_types=up,
+        block_out_channels=(4,) * 6,
+        norm_num_groups=2,
+        latent_channels=16,
     )
     vae.save_pretrained(base / "vae")
     with pytest.raises(
@@ -508,8 +527,8 @@ def test_random_crops_differ_between_images_and_not_between_runs(folder, config,
     for i, path in enumerate(
         sorted(folder.glob("*.png"))
     ):  # wide, and other colours from left to right
-        across = np.linspace(0, 255, 192, dtype=np.uint8) // (i + 1)
-        Image.fromarray(np.broadcast_to(across[None, :, None], (64, 192, 3)).copy()).save(path)
+        across = np.linspace(0, 255, 384, dtype=np.uint8) // (i + 1)
+        Image.fromarray(np.broadcast_to(across[None, :, None], (128, 384, 3)).copy()).save(path)
     center, random = prepare(config()), prepare(config(crop="random"))
     again = prepare(config(crop="random", run=str(tmp_path / "elsewhere" / "run")))
     other = prepare(config(crop="random", seed=1))
@@ -519,8 +538,8 @@ def test_random_crops_differ_between_images_and_not_between_runs(folder, config,
     assert torch.equal(again.cache.latents([0, 1, 2]), cuts)
     assert not any(map(torch.equal, cuts, middles)) and not any(map(torch.equal, cuts, others))
     base, image = find_base("embedded"), Image.open(folder / "a.png")
-    left = round(128 * crop_position(bytes.fromhex(file_hash(folder / "a.png")), 0))
-    near = latents_of(base, image.crop((left, 0, left + 64, 64)))
+    left = round(256 * crop_position(bytes.fromhex(file_hash(folder / "a.png")), 0))
+    near = latents_of(base, image.crop((left, 0, left + 128, 128)))
     assert (cuts[0] - near).abs().mean() < 0.2 * (middles[0] - near).abs().mean(), (
         "its place is a hash's of image and seed"
     )

@@ -50,7 +50,7 @@ def test_drawn_pictures_come_from_their_seed():
         assert [item.caption for item in first] != [item.caption for item in other]
         assert [item.id for item in read(kind, count=3)] == [item.id for item in first][:3]
         image = first[0].image.load()[0]
-        assert image.size == (64, 64) and image.mode == "RGB"
+        assert image.size == (128, 128) and image.mode == "RGB"
     assert all(
         "snowman" in item.caption and "a orange" not in item.caption
         for item in read("unseen", count=12)

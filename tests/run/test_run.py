@@ -15,6 +15,7 @@ import pytest
 from nbs_lib.config import STAGES, Compare, Prepare, Train
 from nbs_lib.config.validation import as_parameters
 from nbs_lib.files import ROOT, write_atomic
+from nbs_lib.project import EMBEDDED_BASES
 from nbs_lib.run import environment, fingerprint
 from nbs_lib.run.disk_space import explain_shortage, free_space
 from nbs_lib.run.environment import gpus
@@ -252,7 +253,9 @@ def project(tmp_path, monkeypatch) -> Path:
         ROOT / "nbs_lib", tmp_path / "nbs_lib", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    for name in ("NOTEBOOKS", "PACKAGE", "BASE", "TRAINING"):
+    bases = {name: tmp_path / folder.relative_to(ROOT) for name, folder in EMBEDDED_BASES.items()}
+    monkeypatch.setattr(fingerprint, "EMBEDDED_BASES", bases)
+    for name in ("NOTEBOOKS", "PACKAGE", "TRAINING"):
         copy = tmp_path / getattr(fingerprint, name).relative_to(ROOT)
         monkeypatch.setattr(fingerprint, name, copy)
     return tmp_path
@@ -286,6 +289,7 @@ def changed_by(run: Run, change, base: str = "embedded") -> dict[str, list[str]]
         ("nbs_lib/picturebook/draw.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/models/stable_diffusion_xl.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/files.py", {stage: ["code"] for stage in STAGES}),
+        ("nbs_lib/flow.py", {stage: ["code"] for stage in STAGES}),
         ("nbs_lib/compare/report/report.html.j2", {"compare": ["code"]}),
         ("nbs_lib/compare/report/report.css", {"compare": ["code"]}),
         ("nbs_lib/compare/report/report.js", {"compare": ["code"]}),

@@ -1,4 +1,4 @@
-"""The UNet compiled for a training: equal numbers, a graph for each role, resumed bit for bit."""
+"""The compiled denoiser of a training: equal numbers, a graph for each role, resumed exactly."""
 
 import pytest
 import torch
@@ -8,7 +8,9 @@ from nbs_lib.config import Train
 from nbs_lib.config.validation import ParameterError
 from nbs_lib.files import file_hash, read_jsonl
 from nbs_lib.models import find_base
+from nbs_lib.models._torch_compilers import compile_blocks
 from nbs_lib.models.lora.metadata import LORA_FILE
+from nbs_lib.models.lora.verification import predict_fixed_noise
 from nbs_lib.run.run import Run
 from nbs_lib.train.compilation import CACHE_VARIABLE, keep_compiled_code
 from nbs_lib.train.networks import build_networks
@@ -37,12 +39,12 @@ def new_student(base, **options) -> Student:
         noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
         parameter.data.copy_(0.05 * noise)
     dtype = torch.bfloat16 if options["mixed_precision"] == "bf16" else torch.float32
-    return Student(networks.unet, base.noise_schedule(), base.predict, dtype)
+    return Student(networks.denoiser, base.noise_schedule(), base.predict, dtype)
 
 
 def step(student: Student, rows: int = 2) -> list[torch.Tensor]:
     """Return the gradients of the distance between student and teacher."""
-    config = student.unet.config
+    config = student.denoiser.config
     generator = torch.Generator().manual_seed(0)
     side = config.sample_size
     x_t = torch.randn(rows, config.in_channels, side, side, generator=generator)
@@ -70,7 +72,7 @@ def test_teacher_and_student_are_graphs_of_one_unet_without_breaks_or_recompiles
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     # the graphs alone: no C++ is compiled
-    student.unet.compile(backend="aot_eager", dynamic=False)
+    student.denoiser.compile(backend="aot_eager", dynamic=False)
     student.compiled = True
     compiled = step(student)
     statistics = torch._dynamo.utils.counters
@@ -86,6 +88,18 @@ def test_teacher_and_student_are_graphs_of_one_unet_without_breaks_or_recompiles
     student.eval()
     step(student, rows=3)
     assert statistics["stats"]["unique_graphs"] == 2
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd3"])
+def test_blocks_of_a_unet_and_of_a_transformer_are_compiled(tiny_base, tmp_path, one_thread, kind):
+    base = find_base(str(tiny_base(kind, tmp_path / "base")))
+    denoiser = base.denoiser()
+    expected = predict_fixed_noise(denoiser, base)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compile_blocks(denoiser, backend="aot_eager", dynamic=False)
+    torch.testing.assert_close(predict_fixed_noise(denoiser, base), expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
 @pytest.mark.slow

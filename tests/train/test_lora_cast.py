@@ -103,10 +103,10 @@ def test_attention_on_a_gpu_is_that_of_diffusers(tiny):
     results = []
     for device in ("cpu", "cuda"):
         student = new_student(tiny, torch.float32)
-        choose_attention(student.unet, torch.float32, device)
+        choose_attention(student.denoiser, torch.float32, device)
         prediction = student(*inputs(tiny))
         results.append([prediction, *gradients(student, prediction.square().mean())])
-    processors = student.unet.attn_processors.values()
+    processors = student.denoiser.attn_processors.values()
     assert all(isinstance(processor, PlainAttention) for processor in processors)
     assert all(map(torch.equal, *results))
 
@@ -129,7 +129,7 @@ def test_a_pass_without_gradients_leaves_an_earlier_one_its_weights(tiny):
         networks = build_networks(tiny, config)
         for parameter in networks.parameters:
             parameter.data.add_(0.05)
-        student = Student(networks.unet, tiny.noise_schedule(), tiny.predict, torch.bfloat16)
+        student = Student(networks.denoiser, tiny.noise_schedule(), tiny.predict, torch.bfloat16)
         loss = student(*inputs(tiny)).square().mean()
         with torch.no_grad():
             student(*inputs(tiny))

@@ -7,7 +7,6 @@ from nbs_lib.config import Train
 from nbs_lib.diffusion import (
     add_noise,
     classifier_free_guidance,
-    few_step_timesteps,
     get_velocity,
     min_snr_weight,
 )
@@ -37,7 +36,7 @@ def batch() -> Batch:
         ["A person holding a cat", "A boy is watching TV"], encoders
     ).context
     uncond = base.encode_negative_prompt(encoders).context.expand(2, -1, -1)
-    latents, noise = torch.randn(2, 2, 4, 16, 16, generator=generator)
+    latents, noise = torch.randn(2, 2, 16, 16, 16, generator=generator)
     ones, t = torch.ones(2), torch.tensor([200, 800])
     return Batch(latents, noise, t, context, uncond, 3 * ones, ones, torch.tensor([0, 1]))
 
@@ -79,7 +78,7 @@ def test_the_teacher_is_two_plain_passes_of_the_base(student, batch):
 
 def test_a_frozen_copy_teaches_like_the_disabled_adapter(student, batch):
     beside = Student(
-        student.unet,
+        student.denoiser,
         student.schedule,
         student.predict,
         torch.float32,
@@ -111,13 +110,13 @@ def test_an_untrained_student_has_no_loss_at_w_1_and_some_at_w_3(student, batch)
 
 def test_the_guidance_loss_is_stated_in_eps_for_every_prediction_type(student, batch):
     """eps = sigma x_t + alpha v: an error of 1 in v is one of alpha in eps."""
-    cached = replace(batch, answers=(torch.zeros(2, 4, 16, 16), torch.zeros(2, 4, 16, 16)))
+    cached = replace(batch, answers=(torch.zeros(2, 16, 16, 16), torch.zeros(2, 16, 16, 16)))
     alpha, _ = student.levels(batch.t)
     for prediction_type, expected in (
         ("epsilon", torch.ones(2)),
         ("v_prediction", alpha.flatten().square()),
     ):
-        ones = answering(student, torch.ones(2, 4, 16, 16), prediction_type)
+        ones = answering(student, torch.ones(2, 16, 16, 16), prediction_type)
         torch.testing.assert_close(guidance(ones, ones, cached, CONFIG), expected)
 
 
@@ -178,9 +177,8 @@ def generator() -> Student:
 def sampled(batch: Batch, steps: int, position: list[int]) -> Batch:
     """Return the batch with each row at a step of a trajectory of its own."""
     row = torch.arange(len(position))
-    times = few_step_timesteps(steps)
     renoise = torch.randn(batch.noise.shape, generator=torch.Generator().manual_seed(9))
-    return replace(batch, rollout=Rollout(times, row, row, torch.tensor(position), renoise))
+    return replace(batch, rollout=Rollout(steps, row, row, torch.tensor(position), renoise))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
@@ -235,8 +233,8 @@ def test_generator_and_fake_score_learn_apart(generator, batch):
     """Each adapter has the gradient of its own loss: the other's weights change it only as data."""
     rows = sampled(batch, 4, [1, 2])
     distribution(generator, generator, rows, CONFIG).mean().backward()
-    fake_score = named_lora_parameters(generator.unet, FAKE_SCORE)
-    fake_score["steps"] = generator.unet.fake_score_steps
+    fake_score = named_lora_parameters(generator.denoiser, FAKE_SCORE)
+    fake_score["steps"] = generator.denoiser.fake_score_steps
     gradients = {name: parameter.grad.clone() for name, parameter in fake_score.items()}
     generator.zero_grad()
     with torch.no_grad():
@@ -265,6 +263,6 @@ def test_gradients_reach_the_adapter_and_nothing_else(student, batch, name):
 def test_gradients_of_distribution_reach_both_adapters_and_nothing_else(generator, batch):
     distribution(generator, generator, sampled(batch, 2, [0, 1]), CONFIG).mean().backward()
     for part, parameter in generator.named_parameters():
-        learns = "lora_" in part or part == "unet.fake_score_steps"
+        learns = "lora_" in part or part == "denoiser.fake_score_steps"
         assert (parameter.grad is not None) == learns, part
         assert not learns or parameter.grad.abs().sum() > 0, part

@@ -72,13 +72,12 @@ def stepped(config: Train) -> torch.Tensor:
 def test_trained_weights_are_fp32_and_frozen_ones_in_low_precision(options, dtype, share):
     networks = build_networks(find_base("embedded"), Train(**options))
     assert all(p.dtype == torch.float32 and p.requires_grad for p in networks.parameters)
-    rest = [p for p in networks.unet.parameters() if not p.requires_grad]
+    rest = [p for p in networks.denoiser.parameters() if not p.requires_grad]
     assert {p.dtype for p in rest} == ({dtype} if share < 1 else set())
-    trained, every = (
-        sum(p.numel() for p in some) for some in (networks.parameters, networks.unet.parameters())
-    )
+    trained = sum(p.numel() for p in networks.parameters)
+    every = sum(p.numel() for p in networks.denoiser.parameters())
     assert 0 < trained <= share * every
-    assert (networks.teacher_unet is not None) == (options["method"] == "full")
+    assert (networks.teacher_denoiser is not None) == (options["method"] == "full")
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
@@ -90,7 +89,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
             base,
             Train(gradient_checkpointing=checkpointing, mixed_precision="fp32", rank=4, alpha=4.0),
         )
-        unet = networks.unet
+        unet = networks.denoiser
         parameters = networks.parameters
         with torch.no_grad():
             for i, parameter in enumerate(parameters):
@@ -100,7 +99,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         student = Student(unet, base.noise_schedule(), base.predict, torch.float32)
         generator = torch.Generator().manual_seed(0)
         x, context = (
-            torch.randn(2, 4, 16, 16, generator=generator),
+            torch.randn(2, 16, 16, 16, generator=generator),
             torch.randn(2, 40, 192, generator=generator),
         )
         t = torch.tensor([100, 700])
@@ -127,9 +126,9 @@ def test_gradient_checkpointing_remembers_which_adapter_worked():
         for seed, parameter in enumerate(networks.parameters):
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
             parameter.data.copy_(0.05 * noise)
-        student = Student(networks.unet, base.noise_schedule(), base.predict, torch.float32)
+        student = Student(networks.denoiser, base.noise_schedule(), base.predict, torch.float32)
         generator = torch.Generator().manual_seed(0)
-        x_t = torch.randn(2, 4, 16, 16, generator=generator)
+        x_t = torch.randn(2, 16, 16, 16, generator=generator)
         context = torch.randn(2, 40, 192, generator=generator)
         t = torch.tensor([100, 700])
         loss = student(x_t, t, context).square().mean()

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from ...files import ROOT
-from ...models import StableDiffusion, embedded_clip, find_base, load_clip_folder
+from ...models import StableDiffusion, embedded_clip, find_base
+from ...models.checks.headers import FileError
+from ...models.model_folder import find_model_folder, load_model, load_part
 from ...picturebook.caption_ranking import clip_pixels, features
+from ...project import EMBEDDED_BASES
 
 BATCH = 64
 
@@ -72,13 +72,13 @@ class Clip:
 def load_clip(name: str, base: StableDiffusion) -> Clip | None:
     """Return the CLIP of a name, None for "none".
 
-    name: "auto" for the embedded CLIP with the embedded base and none with any other, "none",
+    name: "auto" for the embedded CLIP with an embedded base and none with any other, "none",
         "embedded", or the folder or hub id of a CLIPModel with its tokenizer and preprocessor
     Errors: ClipError, with what to do.
     """
     if name == "auto":
         # the embedded CLIP knows the picture-book alone, and says little of other bases
-        name = "embedded" if base.name == "embedded" else "none"
+        name = "embedded" if base.name in EMBEDDED_BASES else "none"
     if name == "none":
         return None
     if name == "embedded":
@@ -93,24 +93,14 @@ def load_scoring_clip(name: str, parameter: str, others: str = "") -> Clip:
     others: what else that parameter allows, for errors
     Errors: ClipError, with what to do.
     """
-    folder = ROOT / Path(name).expanduser()
-    is_hub_id = name.count("/") == 1 and not name.startswith((".", "~", "/"))
-    # refused here, or the hub would be asked for a mistyped folder
-    if not folder.is_dir() and not is_hub_id:
-        raise ClipError(
-            f"{parameter} {name!r}: there is no such folder; give {others}a folder or a hub id"
-        )
-    source = folder if folder.is_dir() else name
     try:
-        model = load_clip_folder(source)
-        tokenizer = CLIPTokenizer.from_pretrained(source)
-        processor = CLIPImageProcessorPil.from_pretrained(source)
-    # the loaders raise errors of many types for files that are damaged or missing
-    except (OSError, ValueError, RuntimeError, SafetensorError) as failure:
-        # the first line: the rest is advice for another library's users
-        reason = str(failure).strip().splitlines()[0]
+        folder = find_model_folder(name)
+        model = load_model(CLIPModel, folder, attention="sdpa")
+        tokenizer = load_part(CLIPTokenizer, folder)
+        processor = load_part(CLIPImageProcessorPil, folder)
+    except FileError as failure:
         raise ClipError(
-            f"{parameter} {name!r}: it does not load ({reason}); give a folder or a hub id of a "
-            "CLIPModel"
+            f"{parameter} {name!r}: {failure}; give {others}the folder or hub id of a CLIPModel "
+            "with its tokenizer and preprocessor"
         ) from failure
     return Clip(name, model, tokenizer, processor)

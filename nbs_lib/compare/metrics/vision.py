@@ -5,25 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from ...models.checks.headers import FileError, first_line
-from ...models.components import no_progress_bar, weights_not_finite
-from ...models.model_folder import find_model_folder
+from ...models.model_folder import find_model_folder, load_model, load_part
 
 BATCH = 64
-# Nothing more is fetched, and no code of the folder is run.
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
-# Errors of the loaders for files that are damaged or missing, or need a package that is not here.
-LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    LookupError,
-    ImportError,
-    SafetensorError,
-)
 
 
 class VisionModelError(ValueError):
@@ -67,28 +54,11 @@ def load_vision_model(name: str, parameter: str = "features") -> VisionModel:
     """
     try:
         folder = find_model_folder(name)
+        model = load_model(AutoModel, folder)
+        processor = load_part(AutoImageProcessor, folder, backend="pil")
     except FileError as failure:
         raise _error(parameter, name, str(failure)) from failure
-    try:
-        with no_progress_bar():
-            model, info = AutoModel.from_pretrained(
-                folder,
-                use_safetensors=True,
-                # the settings could name a kernel of a hub
-                attn_implementation="eager",
-                dtype=torch.float32,
-                output_loading_info=True,
-                **LOCAL,
-            )
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
-    except LOADING_ERRORS as failure:
-        raise _error(parameter, name, f"it does not load ({first_line(failure)})") from failure
-    # transformers draws missing weights at random
-    if missing := sorted(info["missing_keys"]):
-        raise _error(parameter, name, f"it lacks {len(missing)} weights, for example {missing[0]}")
-    if broken := weights_not_finite(model):
-        raise _error(parameter, name, f"it has weights that are no numbers ({broken})")
-    vision = VisionModel(name, model.requires_grad_(False).eval(), processor)
+    vision = VisionModel(name, model, processor)
     _check_features(vision, parameter)
     return vision
 

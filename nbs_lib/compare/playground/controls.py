@@ -30,8 +30,8 @@ class ControlPanel(LiveWidget):
     locked = Bool(True)
     steps = Float(25, allow_none=True)
     scheduler = Unicode()
-    width = Float(64, allow_none=True)
-    height = Float(64, allow_none=True)
+    width = Float(128, allow_none=True)
+    height = Float(128, allow_none=True)
     chosen = List(Unicode())  # names of the chosen options
     scales = Dict()
     other_contenders = Unicode()  # one a line

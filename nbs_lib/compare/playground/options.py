@@ -74,7 +74,7 @@ def contender_options(run: Run, sampler: Sampler) -> list[ContenderOption]:
 
 
 def passes(guided: bool) -> str:
-    """Return the UNet evaluations of a sampling step, in words."""
+    """Return the denoiser evaluations of a sampling step, in words."""
     return "2 passes a step" if guided else "1 pass a step"
 
 

@@ -51,7 +51,7 @@ def rate_bars(rates: dict[str, dict], count: int, nfe: dict[str, float]) -> Figu
 
     rates: rate, low and high by contender, 0 to 1
     count: number of captions
-    nfe: UNet evaluations by contender
+    nfe: denoiser evaluations by contender
     """
     figure, axes = _axes(0.85 + 0.62 * len(rates))
     for y, (name, row) in enumerate(rates.items()):
@@ -121,7 +121,7 @@ def frontier(quality: dict[str, float], costs: dict[str, dict], rates: bool) -> 
         _percent_ticks(axes)
     labels = {point: f"{point.name}, {costs[point.name]['seconds']:.3g} s" for point in points}
     _label(axes, labels, largest, line)
-    _finish(axes, title, "UNet evaluations for a picture (NFE)")
+    _finish(axes, title, "Denoiser evaluations for a picture (NFE)")
     return figure
 
 

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from ...files import from_project
-from ...models import EMBEDDED
 from ...models.lora.metadata import LORA_FILE
 from ...models.sampling_recipe import scheduler_code, scheduler_options, step_code
+from ...project import EMBEDDED_BASES
 from ...run.run import Run
 
 IMPORT = (
@@ -28,8 +28,8 @@ def model_paths(run: Run, results: dict) -> tuple[str, str]:
         model = from_project(run.model)
         return model, model
     adapter = from_project(run.adapter)
-    if results["base"] == "embedded":
-        return from_project(EMBEDDED), adapter
+    if results["base"] in EMBEDDED_BASES:
+        return from_project(EMBEDDED_BASES[results["base"]]), adapter
     # the base that was loaded: a mirror's, if the id that the user gave was removed from the hub
     return results["base_origin"].partition("@")[0], adapter
 

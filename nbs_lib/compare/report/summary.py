@@ -23,7 +23,7 @@ ALT = {
     "grid": "All pictures in one grid: a row for each contender, a column for each prompt and seed",
     "rates": "How often the right caption comes first, a bar for each contender; "
     "the numbers are in the table",
-    "frontier": "Quality of each contender against its UNet evaluations; "
+    "frontier": "Quality of each contender against its denoiser evaluations; "
     "the numbers are in the table",
     "dial": "The guidance scale of the pictures for each one that was asked for, "
     "beside the diagonal",

@@ -54,6 +54,9 @@ class AdapterLoader:
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
             self.pipe.load_lora_weights(str(folder), weight_name=LORA_FILE, adapter_name=name)
         self.pipe.disable_lora()
+        if folder in self._loaded:
+            # its weights would stay in memory for as long as the sampler lives
+            self.denoiser.delete_adapters(self._loaded[folder][0])
         self._loaded[folder] = name, stamp
         for layer_name, layer in self.adapted_layers():
             # copied before the first adapter is fused into it

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from ...models import StableDiffusion
 from ...models._imports import import_deepspeed
-from ...models._torch_fixes import quote_torch_libraries
+from ...models._torch_compilers import compile_blocks, quote_torch_libraries
 from ...models.lora.verification import predict_fixed_noise
 
 # The largest difference from eager's predictions on fixed noise, as a share of the largest one.
@@ -38,7 +38,7 @@ def on_engine(denoiser: ModelMixin, engine: str, base: StableDiffusion) -> torch
         if denoiser.device.type == "cuda":
             _compile_whole(denoiser)
         else:
-            _compile_blocks(denoiser)
+            compile_blocks(denoiser, dynamic=True)
     else:
         denoiser = _deepspeed(denoiser)
     difference = float((predict_fixed_noise(denoiser, base) - eager).abs().max())
@@ -63,16 +63,6 @@ def _compile_whole(denoiser: ModelMixin):
         return tree_map_only(torch.Tensor, torch.Tensor.clone, run_graph(*inputs, **options))
 
     denoiser._compiled_call_impl = call
-
-
-def _compile_blocks(denoiser: ModelMixin):
-    """Compile the blocks that a denoiser repeats."""
-    if denoiser._repeated_blocks:
-        denoiser.compile_repeated_blocks(dynamic=True)
-        return
-    # diffusers names none of SD 3's transformer
-    for block in denoiser.transformer_blocks:
-        block.compile(dynamic=True)
 
 
 def _deepspeed(denoiser: ModelMixin):

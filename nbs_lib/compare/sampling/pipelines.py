@@ -33,7 +33,7 @@ class Pipelines:
     ):
         """Load the base's pipeline, and what was trained, onto the device.
 
-        mixed_precision: of the UNets, see `precision`
+        mixed_precision: of the denoisers, see `precision`
         """
         self.mixed_precision = mixed_precision
         self.base = resolver.base

@@ -21,7 +21,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load, save
 
-from ... import models
+from ... import diffusion, flow, models
 from ...files import file_hash, files_in, remove_stale_temporaries, temporary_path, value_hash
 from ...images import convert
 from ...models import find_base
@@ -47,7 +47,8 @@ CODE = [
         "sizes",
     )
 ]
-CODE += [Path(convert.__file__), *source_files(Path(models.__file__).parent)]
+CODE += [Path(module.__file__) for module in (convert, diffusion, flow)]
+CODE += source_files(Path(models.__file__).parent)
 """Files of the library that decide what is sampled."""
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 

@@ -69,7 +69,7 @@ class Sampler:
         batch_size: pictures sampled at once
         resolution: pixels a side of a picture, None for the base's own
         learned, tuned_steps, scheduler: see `SettingsResolver`
-        mixed_precision: of the UNets, no (fp32), bf16 or fp16
+        mixed_precision: of the denoisers, no (fp32), bf16 or fp16
         """
         self.resolver = SettingsResolver(base, learned, tuned_steps, scheduler)
         self.base = base

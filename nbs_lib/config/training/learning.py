@@ -3,7 +3,7 @@
 from typing import Literal
 
 from ..fields import group
-from ..stage import Stage, check_range, parameters, run_folder
+from ..stage import RUN, Stage, check_range, parameters
 from ..validation import reject
 
 FEW_STEPS = "a list of different whole numbers from 1 to 8"
@@ -17,7 +17,7 @@ adapter = group("LoRA")
 class Learning(Stage):
     """The first fields of `Train`."""
 
-    run: str = run_folder()
+    run: str = RUN
 
     objective: Literal["guidance", "finetune", "consistency", "distribution"] = learned(
         "guidance",
@@ -27,7 +27,7 @@ class Learning(Stage):
     )
     method: Literal["lora", "rslora", "dora", "full"] = learned(
         "lora",
-        "Weights that are trained: lora, rslora, dora, or full. Full is every weight of the UNet.",
+        "Weights that are trained: lora, rslora, dora, or full. Full is all of the denoiser's.",
     )
     guidance_scale: float = learned(
         4.0,
@@ -91,6 +91,6 @@ class Learning(Stage):
         steps = self.few_steps
         if not steps or len(set(steps)) < len(steps) or not all(1 <= n <= 8 for n in steps):
             reject("few_steps", steps, FEW_STEPS)
-        # the roles of distribution are one UNet with its adapters switched
+        # the roles of distribution are one denoiser with its adapters switched
         if self.objective == "distribution" and self.method == "full":
             reject("method", self.method, "lora, rslora or dora, if the objective is distribution")

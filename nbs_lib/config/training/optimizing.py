@@ -8,9 +8,9 @@ from ..validation import reject
 from .learning import Learning
 
 # the learning rate of each optimizer if none is given
-OWN_LR = {"adamw": 1e-3, "prodigy": 1.0}
+OWN_LR = {"adamw": 1e-3, "adamw_8bit": 1e-3, "prodigy": 1.0}
 # Prodigy multiplies its own estimate by the learning rate: with a small one it hardly learns
-LOWEST_LR = {"adamw": 1e-8, "prodigy": 0.1}
+LOWEST_LR = {"adamw": 1e-8, "adamw_8bit": 1e-8, "prodigy": 0.1}
 HIGHEST_LR = 10
 # diffusers' polynomial schedule ends at this rate, and refuses to begin at or below it
 LAST_LR = 1e-7
@@ -40,18 +40,20 @@ class Optimizing(Learning):
     gradient_accumulation_steps: int = optimizing(
         1, "Passes whose gradients make one optimizer step.", ge=1, le=4096
     )
-    optimizer: Literal["adamw", "prodigy"] = optimizing(
+    optimizer: Literal["adamw", "adamw_8bit", "prodigy"] = optimizing(
         "adamw",
-        "Optimizer: AdamW, or prodigy. "
+        "Optimizer: adamw, adamw_8bit or prodigy. "
+        "Adamw_8bit keeps each mean of the gradients in one byte, where adamw takes four; "
+        "its package is the extra bitsandbytes. "
         "Prodigy finds the learning rate by itself from learning_rate 1; its package is an extra.",
     )
     learning_rate: float = optimizing(
         0.0,
         "Highest learning rate, 0 for the optimizer's own. "
-        "That is 0.001 for adamw and 1 for prodigy.",
+        "That is 1 for prodigy, and 0.001 for the others.",
         # the other limits depend on the optimizer, see _check_learning_rate
         ge=0.0,
-        allowed="0, or a number from 1e-08 (adamw) or 0.1 (prodigy) to 10",
+        allowed="0, or a number from 1e-08, or with prodigy from 0.1, to 10",
     )
     lr_scheduler: Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"] = (
         optimizing("cosine", "Course of the learning rate after the warmup, one of diffusers'.")
@@ -166,7 +168,8 @@ class Optimizing(Learning):
             object.__setattr__(self, "learning_rate", OWN_LR[self.optimizer])
         # it has two learning rates
         if self.objective == "distribution" and self.optimizer == "prodigy":
-            reject("optimizer", self.optimizer, "adamw, if the objective is distribution")
+            allowed = "adamw or adamw_8bit, if the objective is distribution"
+            reject("optimizer", self.optimizer, allowed)
         self._check_learning_rate()
         self._check_lr_scheduler()
 

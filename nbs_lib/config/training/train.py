@@ -5,8 +5,8 @@
 from typing import Literal
 
 from ..fields import group
-from ..hosts import check_hosts, host_count, host_number, hosts, main_address, main_port
-from ..stage import check_texts, parameters, replacement, run_group
+from ..hosts import MASTER_ADDR, MASTER_PORT, NODE_RANK, NUM_NODES, check_hosts, hosts
+from ..stage import REPLACE, check_texts, parameters, run_group
 from ..validation import reject
 from .optimizing import Optimizing
 
@@ -25,13 +25,13 @@ watching = group("Watching")
 
 @parameters
 class Train(Optimizing):
-    """Parameters of `2_train.ipynb`: an objective learned by a LoRA or by the whole UNet, on
+    """Parameters of `2_train.ipynb`: an objective learned by a LoRA or the whole denoiser, on
     DeepSpeed.
     """
 
     mixed_precision: Literal["auto", "fp32", "bf16", "fp16"] = memory(
         "auto",
-        "Arithmetic of the UNet: auto, fp32, bf16 or fp16. "
+        "Arithmetic of the denoiser: auto, fp32, bf16 or fp16. "
         "Auto is the fastest that the machine has, fp16 needs a GPU. "
         "It is that of the passes and the frozen weights; trained weights are fp32.",
     )
@@ -49,7 +49,7 @@ class Train(Optimizing):
     )
     compile: Literal["off", "blocks", "whole"] = memory(
         "off",
-        "UNet compiled by torch.compile: off, blocks or whole. "
+        "Denoiser compiled by torch.compile: off, blocks or whole. "
         "Whole takes a minute or more before the first step, and makes CUDA graphs on a GPU; "
         "blocks takes less. The compiled code is kept for later trainings.",
     )
@@ -82,10 +82,10 @@ class Train(Optimizing):
         "Start of the processes: notebook (forked by notebook_launcher) or subprocess (new ones, "
         "by accelerate's own launch).",
     )
-    num_nodes: int = host_count()
-    node_rank: int = host_number()
-    master_addr: str = main_address()
-    master_port: int = main_port()
+    num_nodes: int = NUM_NODES
+    node_rank: int = NODE_RANK
+    master_addr: str = MASTER_ADDR
+    master_port: int = MASTER_PORT
 
     checkpointing_steps: int = checkpoints(
         100,
@@ -157,7 +157,7 @@ class Train(Optimizing):
         ge=0,
         le=2**31 - 1,
     )
-    replace: bool = replacement()
+    replace: bool = REPLACE
 
     def __post_init__(self):
         super().__post_init__()

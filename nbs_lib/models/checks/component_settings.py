@@ -25,7 +25,7 @@ SETTING_RANGES = {
     "scaling_factor": (1e-6, 1e6),
     "latents_mean": (-1e6, 1e6),
     "latents_std": (1e-6, 1e6),
-    "num_train_timesteps": (1000, 10_000),  # up to 1,000 sampling steps are allowed
+    "num_train_timesteps": (1000, 1000),  # all that is trained on: `cache.format.N_TIMESTEPS`
     "steps_offset": (0, 1),
     "beta_start": (1e-9, 1),
     "beta_end": (1e-9, 1),

@@ -24,7 +24,7 @@ MAX_RANK = 4096
 MAX_ALPHA = 1e4
 TYPES = ("F32", "F16", "BF16")
 WEIGHT_NAME = re.compile(
-    r"(?P<component>unet|transformer)\.(?P<layer>[\w.]+)\.(?P<kind>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
+    r"(?P<component>\w+)\.(?P<layer>[\w.]+)\.(?P<kind>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
 )
 MAGNITUDE = "lora_magnitude_vector"  # of DoRA
 # A layer's name or the end of one, which is the same as a regular expression.

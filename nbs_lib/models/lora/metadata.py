@@ -5,6 +5,7 @@ from typing import Any
 
 from ...config.contenders import SCHEDULERS, TIMESTEP_SPACINGS
 from ..checks.headers import FileError, parse_settings, read_header, read_settings
+from ..loading import FAMILIES
 from ..origin import plain_license
 from ..sampling_recipe import RECIPE_SENTENCES
 from .checks import MAX_ALPHA, AdapterError, is_number_between
@@ -12,8 +13,8 @@ from .dial import is_dial
 
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
 METADATA_KEY = "onepass"  # in the file's metadata
-# What the stock pipeline of a base of SD 3 without T5 is loaded with.
-WITHOUT_T5 = {"text_encoder_3": None, "tokenizer_3": None}
+# What the stock pipeline is loaded with: nothing else, or that a family's optional parts are None.
+BASE_OPTIONS = ({}, *(dict.fromkeys(family.optional_parts) for family in FAMILIES))
 MAX_STEPS = 10_000_000  # of a training
 METADATA_FILE = "onepass.json"  # the same metadata beside a whole model that was trained
 
@@ -67,7 +68,7 @@ def checked_metadata(metadata: Any, path: Path) -> dict[str, Any]:
         "train": isinstance(train, dict)
         and (train.get("alpha") is None or is_number_between(train["alpha"], 1e-6, MAX_ALPHA))
         and _are_counts(train.get("few_steps", [])),
-        "base_options": metadata.get("base_options", {}) in ({}, WITHOUT_T5),
+        "base_options": metadata.get("base_options", {}) in BASE_OPTIONS,
         "base_license": license_fields in ({}, plain_license(license_fields)),
     }
     for name in ("base", "base_origin", "negative"):

@@ -24,7 +24,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from ...files import ROOT, atomic_folder, from_project, value_hash
 from ..checks.headers import FileError, first_line, read_header
 from ..components import CONFIGS, INDEX, BaseError
-from .kinds import Kind, dtype_of, kind_of, schedule_settings
+from .kinds import Kind, dtype_of, has_t5, kind_of, schedule_settings
 
 STORE = ROOT / "outputs" / "bases"
 SETTINGS = Path(__file__).parent / "configs"
@@ -52,7 +52,8 @@ def converted(name: str, path: Path) -> Path:
     with (STORE / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
-            print(f"base {name!r}: converted to {from_project(folder)}, once for all runs")
+            without = " without its T5" if has_t5(header.weights) else ""
+            print(f"base {name!r}: converted to {from_project(folder)}{without}, once for all runs")
             with atomic_folder(folder) as new:
                 _convert_weights(name, path, kind, header.weights, new)
                 _write_settings(kind, schedule_settings(kind, path, header), new)

@@ -62,6 +62,8 @@ X_EMBEDDER = f"{DENOISER}x_embedder.proj.weight"
 SD3 = Kind("SD 3", "sd3", SD3_PARTS, X_EMBEDDER, channels=16)
 SD35_MEDIUM = Kind("SD 3.5 medium", "sd35-medium", SD3_PARTS, X_EMBEDDER, channels=16)
 SD35_LARGE = Kind("SD 3.5 large", "sd35-large", SD3_PARTS, X_EMBEDDER, channels=16)
+# T5 has a third of a file's bytes or more, and the base is one without it.
+T5 = ("text_encoders.t5xxl.",)
 ALLOWED = "allowed is a whole SD 1.x, SD 2.x, SDXL or SD 3 in one safetensors file"
 # Beginnings of names that only another kind of file has, and what that file is.
 OTHERS = {
@@ -105,6 +107,11 @@ def _by_names(weights: Weights) -> Kind:
     if _any_begins(weights, XL_OPEN_CLIP):
         return SDXL
     return SD2 if _any_begins(weights, OPEN_CLIP) else SD1
+
+
+def has_t5(weights: Weights) -> bool:
+    """Return True if a checkpoint has SD 3's third text encoder, which is not converted."""
+    return _any_begins(weights, T5)
 
 
 def _any_begins(weights: Weights, prefixes: tuple[str, ...]) -> bool:

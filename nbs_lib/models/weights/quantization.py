@@ -26,17 +26,19 @@ NF4 = (
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
 # The first and the last layer of UNets and transformers: small, and the whole picture passes.
-KEPT = ("conv_in", "conv_out", "pos_embed.proj", "proj_out")
+UNPACKED_LAYERS = ("conv_in", "conv_out", "pos_embed.proj", "proj_out")
 
 
-def quantize(unet: torch.nn.Module, precision: str):
-    """Pack the weights of a network's linear layers and convolutions, layer by layer.
+def quantize(denoiser: torch.nn.Module, precision: str):
+    """Pack the weights of a denoiser's linear layers and convolutions, layer by layer.
 
-    precision: int8, fp8 or nf4. Layers whose rows are no multiple of `BLOCK` stay, as do `KEPT`.
+    Layers whose rows are no multiple of `BLOCK` stay as they are, as do `UNPACKED_LAYERS`.
+
+    precision: int8, fp8 or nf4
     """
-    for name, layer in unet.named_modules():
-        whole_blocks = _is_supported(layer) and layer.weight[0].numel() % BLOCK == 0
-        if name in KEPT or not whole_blocks:
+    for name, layer in denoiser.named_modules():
+        divisible = _is_supported(layer) and layer.weight[0].numel() % BLOCK == 0
+        if name in UNPACKED_LAYERS or not divisible:
             continue
         weight, scale = pack(layer.weight.data, precision)
         # in place: a new layer would be drawn first, and other modules refer to this one

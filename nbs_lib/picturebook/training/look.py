@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from ...config import REFERENCE_PROMPTS
 from ...images.convert import to_uint8
-from ...models import StableDiffusion
+from ...models import find_base
 from ..captions import SCENE_KINDS, draw_caption, draw_values
 from ..dataset import draw_book
 from ..draw import draw_picture
-from .measure import sample
-from .vae import vae_pixels
+from .measure import sample, unseen_icons
+from .pictures.icons import IconPackages
+from .vae import reconstruction_psnr, vae_pixels
 
 
 def sheet(pictures: list[list], titles: list[list[str]], width: float = 1.5) -> Figure:
@@ -49,19 +50,29 @@ def book_sheet(seed: int = 0, columns: int = 6) -> Figure:
 
 
 @torch.no_grad()
-def reconstructions(folder: Path, count: int = 8) -> Figure:
-    """Return a figure of held-out pictures above their reconstructions by the VAE."""
-    images = draw_book(count, seed=2, held_out=True).images
-    vae = StableDiffusion("embedded", folder).vae()
-    # the mean, not a sample: a reconstruction without noise
-    decoded = vae.decode(vae.encode(vae_pixels(images)).latent_dist.mean).sample
-    titles = [["drawn"] * count, ["through the VAE"] * count]
-    return sheet([list(images), list(to_uint8(decoded))], titles)
+def reconstructions(folder: Path, packages: IconPackages | None, count: int = 8) -> Figure:
+    """Return a figure of pictures above their reconstructions by the VAE.
+
+    They are held-out scenes and, with the packages, icons of the style that no training saw.
+    """
+    vae = find_base(str(folder)).vae()
+    pictures = []
+    titles = []
+    drawn = [draw_book(count, seed=2, held_out=True).images]
+    if packages is not None:
+        drawn.append(unseen_icons(packages, count))
+    for images in drawn:
+        # the mean, not a sample: a reconstruction without noise
+        decoded = vae.decode(vae.encode(vae_pixels(images)).latent_dist.mean).sample
+        errors = reconstruction_psnr(vae, images).tolist()
+        pictures += [list(images), list(to_uint8(decoded))]
+        titles += [["drawn"] * count, [f"through the VAE: {error:.1f} dB" for error in errors]]
+    return sheet(pictures, titles)
 
 
 def guidance_sheet(folder: Path, scales: list[float], seed: int = 0) -> Figure:
     """Return a figure with a row of the reference prompts for each scale, from equal noise."""
-    pipeline = StableDiffusion("embedded", folder).pipeline()
+    pipeline = find_base(str(folder)).pipeline()
     pictures = []
     titles = []
     for w in scales:

@@ -4,6 +4,7 @@ import json
 import platform
 from collections import defaultdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -13,30 +14,20 @@ from transformers import CLIPModel
 
 from ...files import write_atomic
 from ...images.convert import unit_to_uint8
-from ...models import StableDiffusion
+from ...models import find_base
 from ...run.environment import hardware
 from ..caption_ranking import caption_ranked_first
 from ..captions import Caption, held_out_captions
 from ..dataset import draw_book
 from ..draw import draw_picture
+from .card import base_card
+from .pictures.icons import UNSEEN_STYLE, IconPackages
+from .pictures.mixture import on_white
 from .vae import reconstruction_psnr
 
-SCALES = (1.0, 2.0, 3.0, 4.0)
-DDIM_STEPS = 25
-CARD_HEAD = """# The embedded base
-
-A tiny Stable Diffusion for 64 × 64 pictures, trained on the picture-book: \
-`StableDiffusionPipeline.from_pretrained`
-loads this folder, `CLIPModel.from_pretrained` its `clip/`. Made by `notebooks/picturebook.ipynb`;
-averaged weights, fp16.
-
-Measured on {captions} held-out captions, {steps} DDIM steps:
-
-| | |
-|---|---|
-| VAE reconstruction | {psnr_db:.1f} dB PSNR |
-| drawn pictures, right caption first of 16 | {drawn_rate:.1f} % |
-"""
+SCALES = (1.0, 2.0, 3.0, 4.0, 5.0)
+STEPS = 25
+UNSEEN_ICONS = 200
 
 
 @torch.no_grad()
@@ -45,10 +36,10 @@ def sample(
     prompts: list[str],
     guidance: float,
     seed: int = 0,
-    steps: int = DDIM_STEPS,
+    steps: int = STEPS,
     batch: int = 50,
 ) -> np.ndarray:
-    """Return pictures uint8 [n, 64, 64, 3].
+    """Return pictures uint8 [n, 128, 128, 3].
 
     Picture i starts from the noise of seed + i at every guidance scale.
     """
@@ -68,35 +59,34 @@ def sample(
 
 
 def measure_base(
-    folder: Path, captions: int = 500, spent: dict | None = None, scales: tuple[float, ...] = SCALES
+    folder: Path,
+    captions: int = 500,
+    spent: dict | None = None,
+    scales: tuple[float, ...] = SCALES,
+    packages: IconPackages | None = None,
+    clip_folder: Path | None = None,
 ) -> dict:
     """Measure a base on held-out captions and write `README.md` and `card.json` beside it.
 
     spent: the result of `make_base`, for the card
+    packages: for the VAE's reconstruction of icons; without them it is not measured
+    clip_folder: of both towers of CLIP; None if the base has them
     """
-    base = StableDiffusion("embedded", folder)
-    tokenizer = base.tokenizer()
-    pipeline = base.pipeline()
-    clip_folder = folder / "clip"
+    base = find_base(str(folder))
+    clip_folder = clip_folder or folder / "clip"
     clip = CLIPModel.from_pretrained(clip_folder, use_safetensors=True, dtype=torch.float32).eval()
     examples = held_out_captions(captions)
-    pictures = [
-        np.asarray(draw_picture(caption.scene, Random(i))) for i, caption in enumerate(examples)
-    ]
-    book = draw_book(captions, seed=1, held_out=True)
+    ranked = partial(caption_ranked_first, clip=clip, tokenizer=base.tokenizer())
+    results = {"captions": captions, "steps": STEPS, "is_flow": base.is_flow}
+    results |= reconstruction(base.vae(), captions, packages)
     # of drawn pictures: the most that a sampled one can reach with this CLIP
-    hits = caption_ranked_first(np.stack(pictures), examples, clip, tokenizer)
-    results = {
-        "captions": captions,
-        "steps": DDIM_STEPS,
-        "psnr_db": round(reconstruction_psnr(base.vae(), book), 2),
-        "caption_first_drawn": float(hits.float().mean()),
-        "caption_first_by_guidance": {},
-        "by_kind": {},
-    }
+    drawn = [np.asarray(draw_picture(one.scene, Random(i))) for i, one in enumerate(examples)]
+    results["caption_first_drawn"] = float(ranked(np.stack(drawn), examples).float().mean())
+    results |= {"caption_first_by_guidance": {}, "by_kind": {}}
+    pipeline = base.pipeline()
     for w in scales:
         images = sample(pipeline, [caption.text for caption in examples], w)
-        hits = caption_ranked_first(images, examples, clip, tokenizer).tolist()
+        hits = ranked(images, examples).tolist()
         rate = float(np.mean(hits))
         results["caption_first_by_guidance"][f"{w:g}"] = rate
         results["by_kind"][f"{w:g}"] = _rates_by_kind(hits, examples)
@@ -115,36 +105,29 @@ def measure_base(
     return results
 
 
+def reconstruction(vae, scenes: int, packages: IconPackages | None) -> dict:
+    """Return the VAE's mean PSNR on held-out scenes and on icons of the unseen style."""
+    book = draw_book(scenes, seed=1, held_out=True)
+    results = {"psnr_db": _mean_psnr(vae, book.images), "icons": 0, "psnr_icons_db": None}
+    if packages is not None:
+        pictures = unseen_icons(packages)
+        results |= {"icons": len(pictures), "psnr_icons_db": _mean_psnr(vae, pictures)}
+    return results
+
+
+def unseen_icons(packages: IconPackages, count: int = UNSEEN_ICONS) -> np.ndarray:
+    """Return icons of the style that no training saw, from all themes, uint8 [n, 128, 128, 3]."""
+    every = max(1, len(packages.annotations()) // count)
+    icons = packages.icons((UNSEEN_STYLE,), every)[:count]
+    return np.stack([on_white(icon) for icon in icons])
+
+
+def _mean_psnr(vae, images: np.ndarray) -> float:
+    return round(float(reconstruction_psnr(vae, images).mean()), 2)
+
+
 def _rates_by_kind(hits: list[bool], captions: list[Caption]) -> dict[str, float]:
     by_kind = defaultdict(list)
     for hit, caption in zip(hits, captions, strict=True):
         by_kind[caption.scene.kind].append(hit)
     return {kind: round(float(np.mean(by_kind[kind])), 3) for kind in sorted(by_kind)}
-
-
-def base_card(results: dict) -> str:
-    """Return the base's model card in Markdown."""
-    drawn_rate = 100 * results["caption_first_drawn"]
-    text = CARD_HEAD.format(**results, drawn_rate=drawn_rate)
-    rates = results["caption_first_by_guidance"]
-    best = max(rates, key=rates.get)
-    for w, rate in rates.items():
-        mark = " (best)" if w == best else ""
-        text += f"| sampled at w = {w}{mark} | {100 * rate:.1f} % |\n"
-    text += "\n"
-    if results["spent"]:
-        text += _cost_table(results["spent"])
-    machine = results["machine"]
-    return text + (
-        f"Machine: {machine['cpu']}, {machine['cores']} cores; torch {results['torch']}; "
-        f"{results['made']}.\n"
-    )
-
-
-def _cost_table(spent: dict) -> str:
-    text = "| network | steps | samples | seconds | last loss |\n|---|---|---|---|---|\n"
-    for name, cost in spent["networks"].items():
-        figures = (cost["steps"], cost["samples"], cost["seconds"], cost["loss"])
-        text += f"| {name} | " + " | ".join(map(str, figures)) + " |\n"
-    parameters = json.dumps(spent["parameters"])
-    return f"{text}\nDrawn scenes: {spent['book']}; parameters: `{parameters}`.\n"

@@ -4,30 +4,18 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 
 from ...files import file_hash, value_hash
-from ...models.checks.headers import FileError, first_line
-from ...models.components import no_progress_bar, weights_not_finite
-from ...models.model_folder import FILES, find_model_folder
+from ...models import model_folder
+from ...models.checks.headers import FileError
+from ...models.model_folder import FILES, find_model_folder, load_model, load_part
 from ...run.environment import versions
+from ...run.fingerprint import files_hash
 from ..examples import ImageRef, SourceError
 from ..images import ImageError, to_rgb, upright
 
 MAX_TOKENS = 40  # of a caption
 BEAMS = 3  # captions that are searched at once
-# Nothing is fetched, and no code of the folder is run.
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
-# Errors of the loaders for files that are damaged or missing, or need a package that is not here.
-LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    LookupError,
-    ImportError,
-    AttributeError,
-    SafetensorError,
-)
 
 
 def find_captioner(name: str) -> Path:
@@ -42,7 +30,7 @@ def captioner_hash(folder: Path) -> str:
     """Return a hash over all besides the picture that a caption depends on."""
     paths = sorted(path for pattern in FILES for path in folder.glob(pattern))
     files = [[path.name, file_hash(path)] for path in paths]
-    code = file_hash(Path(__file__))
+    code = files_hash([Path(__file__), Path(model_folder.__file__)])
     return value_hash([files, code, versions()["transformers"]])
 
 
@@ -54,28 +42,12 @@ class Captioner:
         # here: only a preparation with a captioner needs them
         from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-        name = str(folder)
         try:
-            with no_progress_bar():
-                model, info = AutoModelForImageTextToText.from_pretrained(
-                    folder,
-                    use_safetensors=True,
-                    # the settings could name a kernel of a hub
-                    attn_implementation="eager",
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                    **LOCAL,
-                )
-            self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
-        except LOADING_ERRORS as failure:
-            raise _error(name, f"it does not load ({first_line(failure)})") from failure
-        # transformers draws missing weights at random
-        if missing := sorted(info["missing_keys"]):
-            raise _error(name, f"it lacks {len(missing)} weights, for example {missing[0]}")
-        if broken := weights_not_finite(model):
-            raise _error(name, f"it has weights that are no numbers ({broken})")
-        self.model = model.requires_grad_(False).eval().to(device)
+            self.model = load_model(AutoModelForImageTextToText, folder).to(device)
+            self.processor = load_part(AutoImageProcessor, folder, backend="pil")
+            self.tokenizer = load_part(AutoTokenizer, folder)
+        except FileError as failure:
+            raise _error(str(folder), str(failure)) from failure
 
     def draft(self, images: list[ImageRef]) -> list[str]:
         """Return a caption for each image, "" for one that cannot be decoded."""

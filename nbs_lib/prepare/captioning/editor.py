@@ -76,19 +76,22 @@ def save_captions(folder: Path, captions: Mapping[str, str]) -> Path:
 
     Lines of other images stay as they are, and so do other columns. An empty caption is left out.
     captions: by file name, relative to the folder
+    Errors: CaptionError; OSError; ValueError for a metadata.jsonl that is no text
     """
     path = folder / f"{METADATA_STEM}.jsonl"
     cleaned = {name: clean_caption(text) for name, text in captions.items()}
     cleaned = {name: text for name, text in cleaned.items() if text}
+    content = path.read_text("utf-8-sig") if path.is_file() else ""
     lines = []
-    for line in path.read_text("utf-8-sig").splitlines() if path.is_file() else []:
+    # not splitlines(), which also splits at separators that a caption may have
+    for line in filter(str.strip, content.split("\n")):
         row = parse_object(line) or {}
         # "./a.png" and "a.png" are one file
         name = posixpath.normpath(str(row.get(FILE_COLUMN, "")))
         if name in cleaned:
             line = _json_line(row | {TEXT_COLUMN: cleaned.pop(name)})
         lines.append(line)
-    lines += [_json_line({FILE_COLUMN: name, TEXT_COLUMN: x}) for name, x in cleaned.items()]
+    lines += [_json_line({FILE_COLUMN: name, TEXT_COLUMN: text}) for name, text in cleaned.items()]
     write_atomic(path, "".join(f"{line}\n" for line in lines))
     return path
 
@@ -113,18 +116,27 @@ def _widgets(folder: Path, rows: dict[str, Row]) -> Any:
     state = HTML(f"<p>{len(rows)} pictures, {drafted} with a draft that is not saved yet.</p>")
 
     def save(_):
-        new = {}
-        for name, row in rows.items():
-            # a caption in a text file stays there until it is edited
-            if row.drafted or areas[name].value != row.caption:
-                new[name] = areas[name].value
-        note = "Saved to {}. Run this notebook again with {}: edited captions are encoded then."
-        again = setting("prepare", "replace", True)
-        path = from_project(save_captions(folder, new))
-        state.value = Markup(f"<p>{note}</p>").format(path, again)
+        state.value = _save_edited(folder, rows, areas)
 
     button.on_click(save)
     return VBox([*lines, HBox([button, state])])
+
+
+def _save_edited(folder: Path, rows: dict[str, Row], areas: dict[str, Any]) -> str:
+    """Save the captions of text areas that are drafts or were edited; return a message as HTML."""
+    new = {}
+    for name, row in rows.items():
+        # a caption in a text file stays there until it is edited
+        if row.drafted or areas[name].value != row.caption:
+            new[name] = areas[name].value
+    # an error in a callback shows nowhere
+    try:
+        path = save_captions(folder, new)
+    except (OSError, ValueError) as failure:
+        return Markup("<p role=alert>Not saved: {}.</p>").format(str(failure))
+    note = "Saved to {}. Run this notebook again with {}: edited captions are encoded then."
+    again = setting("prepare", "replace", True)
+    return Markup(f"<p>{note}</p>").format(from_project(path), again)
 
 
 def _picture(name: str, image: ImageRef) -> str:

@@ -1,10 +1,12 @@
 """The memory of the worker processes, planned before they start and measured when they end.
 
-The plan is for one process at its peak. The text encoders leave memory before the teacher comes.
+The plan is for one process at its peak. Text encoders and captioner leave memory before the teacher
+comes.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import psutil
@@ -34,29 +36,38 @@ FILE_PAGES = 60 * MIB
 CHUNKS = 2
 
 
-def checked_plan(config: Prepare, base: StableDiffusion) -> MemoryPlan | None:
+def checked_plan(
+    config: Prepare, base: StableDiffusion, captioner: Path | None = None
+) -> MemoryPlan | None:
     """Return the plan of a preparation, and print it; None if none can be made.
 
     Errors: WorkerError if it does not fit
     """
     try:
-        plan = plan_memory(config, base)
+        plan = plan_memory(config, base, captioner)
     except Exception as failure:
         # a plan that cannot be made forbids no preparation
         print(f"the memory of the preparation could not be planned: {first_line(failure)}")
         return None
     print(plan)
-    check_fits(plan, config, base)
+    check_fits(plan, config, base, captioner)
     return plan
 
 
-def plan_memory(config: Prepare, base: StableDiffusion) -> MemoryPlan:
-    """Return the plan of a preparation that encodes everything. No device is touched."""
+def plan_memory(
+    config: Prepare, base: StableDiffusion, captioner: Path | None = None
+) -> MemoryPlan:
+    """Return the plan of a preparation that encodes everything. No device is touched.
+
+    captioner: its folder, None without one
+    """
     n_workers = count_workers(config.num_processes)
     gpus = gpu_handles()[:n_workers] if torch.cuda.device_count() else []
     # without gradients, or fake tensors would keep what a backward pass needs
     with torch.no_grad():
         parts, passing = _estimate(config, base, bool(gpus))
+    if captioner:
+        passing["encoding"] += _captioner_bytes(captioner)
     if gpus:
         return MemoryPlan(parts, passing, processes=1, room=free_gpu_bytes(gpus), shared=0)
     pages = psutil.Process().memory_info()
@@ -82,12 +93,12 @@ def _estimate(
     parts = {"VAE": sizes["vae"], "pictures": 0 if gpu else chunks}
     # both are used in turns, and what one has freed the other takes
     activations = max(
-        _of_pictures(config, base, networks["vae"], mode),
-        _of_texts(config, base, [networks[part] for part in encoders], mode),
+        _picture_activations(config, base, networks["vae"], mode),
+        _text_activations(config, base, [networks[part] for part in encoders], mode),
     )
     passing = {"encoding": sum(sizes[part] for part in encoders) + activations}
     if base.denoiser_part in networks:
-        passing["teacher"] = sizes[base.denoiser_part] + _of_teacher(
+        passing["teacher"] = sizes[base.denoiser_part] + _teacher_activations(
             config, base, networks[base.denoiser_part], mode
         )
     return parts, passing
@@ -110,6 +121,12 @@ def _weight_bytes(base: StableDiffusion, part: str, network: torch.nn.Module, gp
     return size + 2 * FP32 * sum(weight.numel() for weight in convolutions)
 
 
+def _captioner_bytes(folder: Path) -> int:
+    """Return the bytes of a captioner's weights, which a worker holds in fp32."""
+    headers = map(read_header, folder.glob("*.safetensors"))
+    return FP32 * sum(prod(shape) for header in headers for shape, _ in header.weights.values())
+
+
 def _stores_fp32(files: list[Path]) -> bool:
     headers = [read_header(file) for file in files if file.suffix == ".safetensors"]
     return any(kind == "F32" for header in headers for _, kind in header.weights.values())
@@ -128,7 +145,7 @@ def _peak(mode: FakeTensorMode, networks: list[torch.nn.Module], function: Calla
     return tracker.peak
 
 
-def _of_pictures(
+def _picture_activations(
     config: Prepare, base: StableDiffusion, vae: torch.nn.Module, mode: FakeTensorMode
 ) -> int:
     side = config.resolution
@@ -136,7 +153,7 @@ def _of_pictures(
     return _peak(mode, [vae], lambda: base.encode(vae, pixels))
 
 
-def _of_texts(
+def _text_activations(
     config: Prepare, base: StableDiffusion, encoders: list[torch.nn.Module], mode: FakeTensorMode
 ) -> int:
     tokenizers = [part for part in base.text_parts if part.startswith("tokenizer")]
@@ -145,13 +162,13 @@ def _of_texts(
     return _rows(config) * _peak(mode, encoders, lambda: base.encode_prompt(["a"], pairs))
 
 
-def _of_teacher(
+def _teacher_activations(
     config: Prepare, base: StableDiffusion, denoiser: torch.nn.Module, mode: FakeTensorMode
 ) -> int:
     # each example is two rows, with and without its caption
     rows = 2 * max(1, _rows(config) // 2)
     side = config.resolution // base.vae_scale_factor
-    text = base.random_text(1, base.tokenizer().model_max_length, torch.Generator())
+    text = base.random_text(1, base.text_tokens, torch.Generator())
     x_t = to_fake(torch.empty(rows, base.latent_channels, side, side, device="meta"), mode)
     context, pooled = (
         None if one is None else to_fake(torch.empty(rows, *one.shape[1:], device="meta"), mode)
@@ -161,18 +178,16 @@ def _of_teacher(
     return _peak(mode, [denoiser], lambda: base.predict(denoiser, x_t, t, context, pooled))
 
 
-def check_fits(plan: MemoryPlan, config: Prepare, base: StableDiffusion):
+def check_fits(
+    plan: MemoryPlan, config: Prepare, base: StableDiffusion, captioner: Path | None = None
+):
     """Check that a plan fits. Errors: WorkerError with what is needed, and a change that fits."""
-    if plan.fits:
-        return
-    several = f" in {plan.processes} processes" if plan.processes > 1 else ""
-    raise WorkerError(
-        f"memory: this preparation needs {plan.needed / MIB:.0f} MiB{several}, most of it for "
-        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; {_suggestion(config, base)}"
-    )
+    if not plan.fits:
+        suggestion = _suggestion(config, base, captioner)
+        raise WorkerError(plan.shortage("preparation", suggestion))
 
 
-def _suggestion(config: Prepare, base: StableDiffusion) -> str:
+def _suggestion(config: Prepare, base: StableDiffusion, captioner: Path | None) -> str:
     """Return the first changes that make a preparation fit, each added to those before it."""
     changes = []
     for name, value in (("num_processes", 1), ("batch_size", 8), ("batch_size", 1)):
@@ -181,7 +196,7 @@ def _suggestion(config: Prepare, base: StableDiffusion) -> str:
         config = replace(config, **{name: value})
         changes = [change for change in changes if name not in change]
         changes.append(setting("prepare", name, value))
-        smaller = plan_memory(config, base)
+        smaller = plan_memory(config, base, captioner)
         if smaller.fits:
             return f"give {' and '.join(changes)}, which needs {smaller.needed / MIB:.0f} MiB"
     return "no number of processes and no batch size makes it fit; take a smaller base"

@@ -26,7 +26,7 @@ class ShardFiles:
         self.hosts = hosts
         self.spaces = spaces
         self.paths: dict[str, Path] = {}
-        self._own: dict[str, str] = {}
+        self._host_files: dict[str, str] = {}
         self._reusable: dict[str, ReusableShards] = {}
         for kind in (LATENTS, TEXTS, ANSWERS):
             self._reusable[kind] = ReusableShards(store, kind, spaces[kind])
@@ -63,12 +63,12 @@ class ShardFiles:
 
     def _claim(self, key: str, path: Path, existing: Path | None) -> Path | None:
         self.paths[key] = existing or path
-        self._own[key] = self.paths[key].relative_to(self.store).as_posix()
+        self._host_files[key] = self.paths[key].relative_to(self.store).as_posix()
         return None if existing else path
 
     def exchange(self):
         """Tell the other hosts where this host's files are, when all are written. All must call."""
-        for files in self.hosts.gather(self._own):
+        for files in self.hosts.gather(self._host_files):
             # A host may have mounted the store elsewhere.
             self.paths |= {key: self.store / path for key, path in files.items()}
 

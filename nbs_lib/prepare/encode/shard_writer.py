@@ -103,7 +103,7 @@ class ShardWriter:
             self.pool.run(0, "write_unconditional", path, self.config.negative_prompt)
         # Teacher predictions need the shards and both tables.
         self.pool.finish()
-        self.pool.ask_all("release_text_encoders")
+        self.pool.ask_all("release_text_models")
         self.files.exchange()
         self._table.close()
         self.captions.table.close()

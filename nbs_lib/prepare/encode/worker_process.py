@@ -97,10 +97,11 @@ class Worker:
             self.teacher = TeacherCache(encoder.base, encoder.device, unconditional, config)
         self.teacher.write(*arguments)
 
-    def release_text_encoders(self):
-        """Free the text encoders: a large one would leave no room for the teacher."""
+    def release_text_models(self):
+        """Free text encoders and captioner: large ones would leave no room for the teacher."""
         # some workers got no captions
         self.encoder.__dict__.pop("text_encoders", None)
+        self.captioner = None
         gc.collect()
         # the C library keeps freed memory, see `keep_freed_memory`, until it is asked
         with suppress(AttributeError, OSError):

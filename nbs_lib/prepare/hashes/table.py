@@ -31,7 +31,7 @@ class HashTable:
         return next(self.find(key), None) is not None
 
     def add(self, key: int, value: int | bytes = 1):
-        """Add a value under a key of 64 bits, which may have others."""
+        """Add a value under a key of 64 bits, which may have others. Errors: TableError."""
         try:
             entry = (key - MAX_HASH, value)
             self._connection.execute("INSERT INTO entries (hash, value) VALUES (?, ?)", entry)

@@ -116,7 +116,7 @@ class BestWeights:
 
     def link_into(self, checkpoint: Path, step: int) -> dict[str, str]:
         """Add the file to a checkpoint of this step; return its name and SHA-256, {} for none."""
-        # the checkpoint's own weights may be the best ones; a second copy of a UNet is large
+        # the checkpoint's own weights may be the best ones; a second copy of a denoiser is large
         if not self.best or self.best.step == step:
             return {}
         hardlink_or_copy(self.path, checkpoint / BEST_FILE)

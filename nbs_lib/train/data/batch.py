@@ -12,14 +12,14 @@ from torch.utils._pytree import tree_map_only
 class Rollout(NamedTuple):
     """The sampling trajectories of a batch of n rows, each row a step of one of m trajectories.
 
-    times: timesteps [steps] of the sampling.
+    steps: of the sampling, whose timesteps are `NoiseSchedule.few_step_timesteps`.
     first: number of the first row of each trajectory [m].
     trajectory: of each row [n], 0 to m - 1.
     position: step of each row in its trajectory [n], 0 to steps - 1.
     noise: that the answer of each row is noised with [n, c, h, w].
     """
 
-    times: Tensor
+    steps: int
     first: Tensor
     trajectory: Tensor
     position: Tensor

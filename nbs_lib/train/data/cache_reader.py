@@ -74,8 +74,8 @@ def check_cache(folder: Path, config: Train):
 def _check_held_out(folder: Path, config: Train):
     """Check that an early end has held-out examples to go by. Errors: DataError."""
     table = _read_table(folder / EXAMPLES, ["prior", "flipped"])
-    own = ~integers(table["prior"]).bool() & ~integers(table["flipped"]).bool()
-    count = int(own.sum())
+    originals = ~integers(table["prior"]).bool() & ~integers(table["flipped"]).bool()
+    count = int(originals.sum())
     if count < HELD_OUT_SHARE:
         raise DataError(
             f"early_stopping_patience: given {config.early_stopping_patience}; cache {folder} has "

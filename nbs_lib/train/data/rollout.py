@@ -43,6 +43,7 @@ def held_out_trajectories(draws: Draws, config: Train, generator: torch.Generato
 
 def rollout_fields(draws: Draws, config: Train) -> dict:
     """Return the fields of a batch that come from the student's own sampling: t, noise, rollout."""
+    # a flow's single step is at another one, but what follows depends on later steps alone
     times = few_step_timesteps(draws.steps, N_TIMESTEPS)
     # after the last step only the data's own level is left
     lowest = torch.cat([times[1:], torch.zeros(1, dtype=torch.int64)])[draws.position]
@@ -54,5 +55,5 @@ def rollout_fields(draws: Draws, config: Train) -> dict:
     t = lowest + draws.t * (highest - lowest + 1) // N_TIMESTEPS
     _, trajectory = draws.trajectory.unique_consecutive(return_inverse=True)
     first = torch.searchsorted(trajectory, torch.arange(int(trajectory[-1]) + 1))
-    rollout = Rollout(times, first, trajectory, draws.position, draws.renoise)
+    rollout = Rollout(draws.steps, first, trajectory, draws.position, draws.renoise)
     return {"t": t, "noise": draws.noise, "rollout": rollout}

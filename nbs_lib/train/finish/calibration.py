@@ -46,8 +46,8 @@ def measure_dial(config: Train, training: TrainingState, main: bool) -> Points:
         return []
     training.student.eval()
     sums = sum(_along_guidance(training.student, batch) for batch in _states(config, training))
-    *along, whole = sums.tolist()
-    return points_of([1 + value / whole for value in along]) if whole else []
+    *changes, guidance = sums.tolist()
+    return points_of([1 + change / guidance for change in changes]) if guidance else []
 
 
 def _states(config: Train, training: TrainingState) -> Iterator[Batch]:
@@ -63,7 +63,7 @@ def _states(config: Train, training: TrainingState) -> Iterator[Batch]:
         n_left -= len(batch.t)
         noise = torch.randn(batch.noise.shape, generator=generator).to(batch.noise.device)
         for x_t, t in _guided_states(config, training, batch, noise)[::EVERY]:
-            # kept answers are of other states
+            # cached predictions are of other states
             yield replace(batch, answers=None, x_t=x_t, t=t)
         if not n_left:
             return

@@ -106,18 +106,18 @@ def save(config: Train, run: Run, training: TrainingState, metadata: dict) -> fl
         largest = save_model(run, training, metadata)
         remove(run.adapter)
         return largest
-    unet = training.student.unet
-    save_adapter(run.adapter, unet, metadata)
-    release_frozen_weights(unet)
-    largest = verify_adapter(run.adapter, unet, training.base, lean=verifies_in_bf16(config))
+    denoiser = training.student.denoiser
+    save_adapter(run.adapter, denoiser, metadata)
+    release_frozen_weights(denoiser)
+    largest = verify_adapter(run.adapter, denoiser, training.base, lean=verifies_in_bf16(config))
     remove(run.model)
     return largest
 
 
-def release_frozen_weights(unet: torch.nn.Module):
+def release_frozen_weights(denoiser: torch.nn.Module):
     """Free the frozen weights."""
     # the check loads a second denoiser, and both might not fit
-    for parameter in unet.parameters():
+    for parameter in denoiser.parameters():
         if parameter.requires_grad:
             continue
         parameter.data = parameter.data.new_empty(0)
@@ -133,7 +133,7 @@ def save_model(run: Run, training: TrainingState, metadata: dict) -> float:
     """Write model/, a whole pipeline in diffusers' layout; return the difference as `save` does."""
     pipe = training.base.pipeline()
     denoiser = training.base.denoiser_of(pipe)
-    denoiser.load_state_dict(training.student.unet.state_dict())
+    denoiser.load_state_dict(training.student.denoiser.state_dict())
     with atomic_folder(run.model, replace=True) as folder:
         denoiser.register_to_config(_name_or_path=training.base.title)
         # one file, whatever its size

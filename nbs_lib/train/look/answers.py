@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow.parquet
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin
 from torch import Tensor
 
 from ...cache.format import CAPTIONS
@@ -97,31 +97,32 @@ def load_students(
 ) -> tuple[Student, Student]:
     """Return the teacher and the student: one denoiser, unless all of its weights are trained."""
     dtype = DTYPES[config.mixed_precision]
-    unet = base.denoiser(dtype)
+    denoiser = base.denoiser(dtype)
     if trained and config.method == "full":
         saved = replace(base, folder=run.model).denoiser(dtype)
-        return wrap_unet(unet, base, dtype, device), wrap_unet(saved, base, dtype, device)
+        teacher = wrap_denoiser(denoiser, base, dtype, device)
+        return teacher, wrap_denoiser(saved, base, dtype, device)
     # before its first step a student predicts what the base does: B of a LoRA is zero
     if trained:
-        load_adapter(unet, base, run)
+        load_adapter(denoiser, base, run)
         if config.casts_lora_once:
-            replace_lora_passes(lora_layers(unet))
-    student = wrap_unet(unet, base, dtype, device)
+            replace_lora_passes(lora_layers(denoiser))
+    student = wrap_denoiser(denoiser, base, dtype, device)
     return student, student
 
 
-def load_adapter(unet: UNet2DConditionModel, base: StableDiffusion, run: Run):
+def load_adapter(denoiser: ModelMixin, base: StableDiffusion, run: Run):
     """Load the adapter of a run, as a user's program does."""
-    base.load_adapter(unet, run.adapter / LORA_FILE)
+    base.load_adapter(denoiser, run.adapter / LORA_FILE)
 
 
-def wrap_unet(
-    unet: UNet2DConditionModel, base: StableDiffusion, dtype: torch.dtype, device: torch.device
+def wrap_denoiser(
+    denoiser: ModelMixin, base: StableDiffusion, dtype: torch.dtype, device: torch.device
 ) -> Student:
     """Return a frozen denoiser on a device, as a student that only predicts."""
-    unet.to(device).requires_grad_(False)
-    choose_attention(unet, dtype, device.type)
-    return Student(unet, base.noise_schedule().to(device), base.predict, dtype).eval()
+    denoiser.to(device).requires_grad_(False)
+    choose_attention(denoiser, dtype, device.type)
+    return Student(denoiser, base.noise_schedule().to(device), base.predict, dtype).eval()
 
 
 @torch.no_grad()

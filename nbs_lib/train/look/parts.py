@@ -15,7 +15,7 @@ from ..memory.estimate import MIB, MemoryPlan, plan_memory
 from ..resolve import resolve_choices
 
 METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
-OPTIMIZERS = {"adamw": "AdamW", "prodigy": "Prodigy"}
+OPTIMIZERS = {"adamw": "AdamW", "adamw_8bit": "AdamW in eight bits", "prodigy": "Prodigy"}
 STARTED = {"notebook": "forked from this kernel", "subprocess": "started by accelerate"}
 TEACHERS = {
     "guidance": "one pass with the caption has to predict what guidance at {w} predicts from two",
@@ -62,8 +62,9 @@ def measured_rows(config: Train, run: Run, base: str) -> list[tuple[str, str]]:
     except RuntimeError as failure:
         # no reason not to train
         return [("base", base), ("what learns", config.method), ("memory", str(failure))]
+    parameters = f"{sizes.denoiser:,} parameters in {config.mixed_precision}"
     return [
-        ("base", f"{base}: a UNet of {sizes.unet:,} parameters in {config.mixed_precision}"),
+        ("base", f"{base}: a denoiser of {parameters}"),
         ("what learns", describe_learning(config, sizes)),
         ("memory", describe_memory(plan)),
     ]
@@ -72,11 +73,11 @@ def measured_rows(config: Train, run: Run, base: str) -> list[tuple[str, str]]:
 def describe_learning(config: Train, sizes: DryRunSizes) -> str:
     """Return the trained weights in words."""
     if config.method == "full":
-        return f"every weight of the UNet, {sizes.learned:,} parameters"
-    share = 100 * sizes.learned / sizes.unet
+        return f"every weight of the denoiser, {sizes.learned:,} parameters"
+    share = 100 * sizes.learned / sizes.denoiser
     return (
         f"a {METHODS[config.method]} of rank {config.rank}: {sizes.learned:,} parameters on "
-        f"{sizes.layers} layers ({config.target_modules}), {share:.2g} % of the UNet's"
+        f"{sizes.layers} layers ({config.target_modules}), {share:.2g} % of the denoiser's"
         f"{describe_fake_score(sizes.trained - sizes.learned)}"
     )
 

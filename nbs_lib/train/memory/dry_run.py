@@ -30,6 +30,7 @@ from ..data.batch import Batch
 from ..data.dataset import Examples
 from ..networks import DTYPES, Networks, build_networks, choose_attention
 from ..objectives import OBJECTIVES
+from ..setup import MIN_8BIT_SIZE
 from ..student import Student
 from ..validation import CHUNK_SIZE, image_count, same_shape_held_out
 
@@ -43,8 +44,9 @@ class DryRunSizes:
     frozen: of the weights that do not learn.
     trained: number of weights that learn.
     learned: number of them that are saved.
+    in_small_tensors: number of them in tensors that an optimizer in eight bits keeps in fp32.
     layers: number of layers with an adapter.
-    unet: number of weights of one denoiser.
+    denoiser: number of weights of one denoiser.
     activations: peak of a step, beside the weights and their gradients.
     decoding: of the VAE, with the peak while it decodes validation pictures.
     """
@@ -54,8 +56,9 @@ class DryRunSizes:
     frozen: int
     trained: int
     learned: int
+    in_small_tensors: int
     layers: int
-    unet: int
+    denoiser: int
     activations: int
     decoding: int
 
@@ -103,17 +106,19 @@ def measure_step(
     mode = FakeTensorMode()
     networks = build_networks(SimpleNamespace(denoiser=partial(_denoiser, base)), config)
     trained = sum(parameter.nbytes for parameter in networks.parameters)
+    small = [weight for weight in networks.parameters if weight.numel() < MIN_8BIT_SIZE]
     weights = _weights(networks)
     # as the training does, because attention decides on the activations
-    choose_attention(networks.unet, DTYPES[config.mixed_precision], "cuda" if gpu else "cpu")
+    choose_attention(networks.denoiser, DTYPES[config.mixed_precision], "cuda" if gpu else "cpu")
     return DryRunSizes(
         resident=resident,
         examples=examples.nbytes,
         frozen=sum(weight.nbytes for weight in weights) - trained,
         trained=sum(parameter.numel() for parameter in networks.parameters),
         learned=sum(parameter.numel() for parameter in networks.learned),
-        layers=len(lora_layers(networks.unet)),
-        unet=sum(weight.numel() for weight in _denoiser(base).parameters()),
+        in_small_tensors=sum(parameter.numel() for parameter in small),
+        layers=len(lora_layers(networks.denoiser)),
+        denoiser=sum(weight.numel() for weight in _denoiser(base).parameters()),
         activations=_activations(config, base, examples, networks, mode, gpu),
         decoding=_decoding(config, base, examples, mode),
     )
@@ -128,8 +133,10 @@ def _denoiser(base: StableDiffusion, dtype: torch.dtype = torch.float32) -> Mode
 
 
 def _weights(networks: Networks) -> list[Parameter]:
-    teacher_unet = networks.teacher_unet
-    return [*networks.unet.parameters(), *(teacher_unet.parameters() if teacher_unet else [])]
+    weights = list(networks.denoiser.parameters())
+    if networks.teacher_denoiser is not None:
+        weights += networks.teacher_denoiser.parameters()
+    return weights
 
 
 def _activations(
@@ -141,15 +148,15 @@ def _activations(
     gpu: bool,
 ) -> int:
     """Return the peak of one step of the objective, forward and backward, on the first batch."""
-    unet = networks.unet
-    for model in filter(None, (unet, networks.teacher_unet)):
+    denoiser = networks.denoiser
+    for model in filter(None, (denoiser, networks.teacher_denoiser)):
         fake_model(model, mode)
     levels = to_fake(torch.empty(N_TIMESTEPS, device="meta"), mode)
     schedule = NoiseSchedule(levels, levels, base.prediction_type)
     dtype = DTYPES[config.mixed_precision]
-    student = Student(unet, schedule, base.predict, dtype, networks.teacher_unet)
+    student = Student(denoiser, schedule, base.predict, dtype, networks.teacher_denoiser)
     # gradients are counted apart, because each is handed on when it is there
-    for parameter in unet.parameters():
+    for parameter in denoiser.parameters():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_drop_gradient)
     batch = _fake_batch(examples, mode)

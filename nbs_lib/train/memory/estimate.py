@@ -30,9 +30,14 @@ RETAINED = 0.85
 # Bytes that ZeRO 3 takes besides.
 PARTITIONING = 75 * MIB
 # Numbers that an optimizer keeps for each trained weight.
-STATES = {"adamw": 2, "prodigy": 4}
+STATES = {"adamw": 2, "adamw_8bit": 2, "prodigy": 4}
+# Numbers in a byte each that have one scale in fp32.
+BLOCK = 256
+# fp32 numbers for each weight of a tensor in which bitsandbytes takes a step on a CPU.
+STEP_8BIT = 5
 VERIFICATION = "checks at the end"
 LOADING = "weights to be packed"
+STEPPING = "step of the optimizer"
 
 
 def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
@@ -55,6 +60,8 @@ def plan_memory(config: Train, cache: Path, processes: int) -> MemoryPlan:
     # the adapter is verified on the CPU, where the weights were packed, too
     del passing[VERIFICATION]
     passing.pop(LOADING, None)
+    # a GPU's kernel steps in place
+    passing.pop(STEPPING, None)
     return MemoryPlan(parts, passing, processes=1, room=free_gpu_bytes(gpus), shared=0)
 
 
@@ -72,21 +79,21 @@ def estimate_bytes(
     stage = config.zero_stage if config.deepspeed else 0
     trained = FP32 * sizes.trained
     weight_size = FP32 if full or config.mixed_precision == "fp32" else BF16
-    states = STATES[config.optimizer]
+    optimizer = optimizer_bytes(config.optimizer, sizes, stage)
     partitioning = gathered = reduced = 0
     optimizer_ranks = gradient_ranks = weight_ranks = 1
     if stage >= 1:
         optimizer_ranks = ranks
-        states += 1
+        optimizer += trained
         reduced = trained
     if stage >= 2:
         gradient_ranks = ranks
     if stage >= 3:
         weight_ranks = ranks
         partitioning = PARTITIONING
-        unet_bytes = sizes.frozen + (trained if full else 0)
+        denoiser_bytes = sizes.frozen + (trained if full else 0)
         # twice, with the weights that are on their way
-        gathered = 2 * min(MAX_LIVE_WEIGHTS * weight_size, unet_bytes)
+        gathered = 2 * min(MAX_LIVE_WEIGHTS * weight_size, denoiser_bytes)
     parts = {
         "libraries": sizes.resident,
         "engine": ENGINE[config.deepspeed] + partitioning,
@@ -95,10 +102,10 @@ def estimate_bytes(
         "gathered weights": gathered,
         "trained weights": trained // (weight_ranks if full else 1),
         "gradients": trained // gradient_ranks + reduced,
-        "optimizer": states * trained // optimizer_ranks,
+        "optimizer": optimizer // optimizer_ranks,
         "mean of the weights": FP32 * sizes.learned if config.ema_decay else 0,
     }
-    verification = (BF16 if verifies_in_bf16(config) else FP32) * sizes.unet
+    verification = (BF16 if verifies_in_bf16(config) else FP32) * sizes.denoiser
     # the frozen weights are released before
     verification -= 0 if full else sizes.frozen
     passing = {
@@ -108,8 +115,20 @@ def estimate_bytes(
     }
     if config.base_precision != "as_is":
         # they are packed layer by layer, so what is read is there at first
-        passing[LOADING] = max(0, weight_size * sizes.unet - sizes.frozen)
+        passing[LOADING] = max(0, weight_size * sizes.denoiser - sizes.frozen)
+    if config.optimizer == "adamw_8bit" and stage:
+        passing[STEPPING] = STEP_8BIT * trained // optimizer_ranks
     return parts, passing
+
+
+def optimizer_bytes(name: str, sizes: DryRunSizes, stage: int) -> int:
+    """Return the bytes that the optimizer keeps of all trained weights, in all ranks together."""
+    # ZeRO steps a rank's weights as one tensor, which is never small
+    small = 0 if stage else sizes.in_small_tensors
+    if name == "adamw_8bit":
+        large = sizes.trained - small
+        return STATES[name] * (FP32 * small + large + FP32 * large // BLOCK)
+    return STATES[name] * FP32 * sizes.trained
 
 
 def verifies_in_bf16(config: Train) -> bool:
@@ -124,14 +143,8 @@ def check_fits(plan: MemoryPlan, config: Train, cache: Path):
 
     Errors: LaunchError with the memory that is needed, what is free, and changes that would fit.
     """
-    if plan.fits:
-        return
-    several = f", {plan.processes} processes" if plan.processes > 1 else ""
-    raise LaunchError(
-        f"memory: this training needs {plan.needed / MIB:.0f} MiB{several}, most of it for "
-        f"{plan.largest!r}, and {plan.room / MIB:.0f} MiB are free; "
-        f"{_suggestion(plan, config, cache)}"
-    )
+    if not plan.fits:
+        raise LaunchError(plan.shortage("training", _suggestion(plan, config, cache)))
 
 
 def _suggestion(plan: MemoryPlan, config: Train, cache: Path) -> str:

@@ -14,9 +14,11 @@ def memory_savers(config: Train, processes: int) -> list[dict]:
         # the same batches in more passes, so the training is the same
         passes = config.batch_size * config.gradient_accumulation_steps
         changes.append({"batch_size": 1, "gradient_accumulation_steps": passes})
-    divisible = config.optimizer == "adamw" and config.mixed_precision != "fp16"
+    divisible = config.optimizer != "prodigy" and config.mixed_precision != "fp16"
     if config.deepspeed and config.method == "full" and divisible:
-        changes += [{"zero_stage": 3}, {"offload": True}]
+        changes.append({"zero_stage": 3})
+        if config.optimizer == "adamw":
+            changes.append({"offload": True})
     partitioned = config.deepspeed and config.zero_stage == 3
     if config.method in ("lora", "rslora") and not partitioned and config.base_precision == "as_is":
         changes += [{"base_precision": "int8"}, {"base_precision": "nf4"}]

@@ -153,7 +153,7 @@ def test_the_clip_is_a_parameter_and_loads_without_a_bar(tmp_path, base, capfd):
     assert right > wrong + 10
     embedded.model.save_pretrained(tmp_path)
     embedded.tokenizer.save_pretrained(tmp_path)
-    size = {"height": 64, "width": 64}
+    size = {"height": 128, "width": 128}
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False, **half).save_pretrained(
         tmp_path

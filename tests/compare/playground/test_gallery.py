@@ -107,7 +107,7 @@ def test_a_second_kernel_finds_the_pictures_and_draws_none_again(run, sampler):
     assert [row["prompt"] for row in again.gallery.rows] == REQUEST.prompts
     assert {line["file"] for line, _ in pictures(run)} == before, "none was drawn"
     assert again.viewer.before and again.viewer.alt == "A person holding a cat (seed 1)"
-    assert "4 UNet passes" in again.viewer.before_note
+    assert "4 denoiser passes" in again.viewer.before_note
     assert again.panel.history == REQUEST.prompts
     # its settings are back too
     assert "- A boy is watching TV" in again.gallery.rows[0]["recipe"]
@@ -170,7 +170,8 @@ def test_one_picture_or_all_of_them_are_downloaded_with_their_settings(run, samp
 
 
 @pytest.mark.parametrize(
-    ("nfe", "words"), [(1, "1 UNet pass,"), (2, "2 UNet passes,"), (37.5, "37.5 UNet passes,")]
+    ("nfe", "words"),
+    [(1, "1 denoiser pass,"), (2, "2 denoiser passes,"), (37.5, "37.5 denoiser passes,")],
 )
 def test_one_pass_is_one(nfe, words):
     assert cost_note(nfe, 0.5).startswith(words)

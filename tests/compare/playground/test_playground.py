@@ -81,7 +81,8 @@ def test_it_opens_with_pictures_and_the_trained_guidance(play):
     assert play.panel.scales["guided"] == 2.5
     assert not play.panel.busy and play.panel.message == "" and play.panel.hints == ""
     assert (play.viewer.before_label, play.viewer.after_label) == ("guided", "tuned")
-    assert "4 UNet passes" in play.viewer.before_note and "2 UNet passes" in play.viewer.after_note
+    assert "4 denoiser passes" in play.viewer.before_note
+    assert "2 denoiser passes" in play.viewer.after_note
     plain = play.plain()
     assert (
         plain.count('<img src="data:image/png') == 2

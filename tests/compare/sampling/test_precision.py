@@ -63,7 +63,7 @@ def test_timesteps_are_not_rounded(base):
     context = torch.zeros(1, 7, unet.config.cross_attention_dim)
     with torch.no_grad():
         [output] = unet(
-            torch.zeros(1, 4, 16, 16),
+            torch.zeros(1, unet.config.in_channels, 16, 16),
             torch.tensor(993.0),
             encoder_hidden_states=context,
             return_dict=False,

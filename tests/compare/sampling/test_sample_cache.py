@@ -17,7 +17,7 @@ PROMPTS, SEEDS = ["A person holding a cat", "A beach", "A boy is watching TV"], 
 
 @pytest.fixture(scope="module")
 def sampler(base, adapter) -> Sampler:
-    return Sampler(base, adapter, batch_size=2, resolution=64)
+    return Sampler(base, adapter, batch_size=2, resolution=128)
 
 
 def sample(folder, sampler, steps=2, *options, messages=None):

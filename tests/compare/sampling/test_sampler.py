@@ -57,8 +57,8 @@ def samples_by_name(sampler):
 
 def test_pictures_and_costs_have_their_shapes(samples_by_name):
     for samples in samples_by_name.values():
-        assert samples.images.shape == (3, 64, 64, 3) and samples.images.dtype == np.uint8
-        assert samples.latents.shape == (3, 4, 16, 16) and samples.latents.dtype == torch.float32
+        assert samples.images.shape == (3, 128, 128, 3) and samples.images.dtype == np.uint8
+        assert samples.latents.shape == (3, 16, 16, 16) and samples.latents.dtype == torch.float32
         assert samples.seconds > 0 and samples.memory_mib > 0
         assert samples.memory_kind == ("GPU peak" if torch.cuda.is_available() else "process peak")
 
@@ -315,7 +315,7 @@ def test_a_run_gives_its_sampler_and_another_base_is_refused(base, adapter, run_
         load_sampler(run)
     run.cache.mkdir(parents=True)
     (run.cache / "cache.json").write_text(
-        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 64})
+        json.dumps({"base": "embedded", "base_hash": base.hash, "resolution": 128})
     )
     with pytest.raises(FileNotFoundError, match="2_train"):
         load_sampler(run)
@@ -650,7 +650,7 @@ def test_an_adapter_trained_again_is_loaded_again(sampler, base, adapter, tmp_pa
     from nbs_lib.models.lora.metadata import load_metadata
     from nbs_lib.models.lora.saving import save_adapter
 
-    images = []
+    images, n_loaded = [], []
     for seed in (1, 2):
         unet = base.denoiser()
         for parameter in add_lora(unet, 4, 4.0, seed=seed):
@@ -659,7 +659,10 @@ def test_an_adapter_trained_again_is_loaded_again(sampler, base, adapter, tmp_pa
             )
         save_adapter(tmp_path / "adapter", unet, load_metadata(adapter))
         images.append(sample(sampler, str(tmp_path), PROMPTS[:1], [0], STEPS).images)
+        n_loaded.append(len(sampler.pipelines.adapters.denoiser.peft_config))
     assert apart(*images) > 5
+    # the first training's weights have left memory
+    assert n_loaded[0] == n_loaded[1]
     (tmp_path / "adapter" / "pytorch_lora_weights.safetensors").write_bytes(b"torn")
     with pytest.raises(
         ValueError, match="pytorch_lora_weights.safetensors has a header of .* train it again"

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nbs_lib.config import Prepare
 from nbs_lib.files import ROOT
@@ -53,6 +54,21 @@ def test_planned_parts_by_hand(base, tmp_path):
     twice = plan_memory(replace(config, batch_size=16, max_examples=16), base)
     activations = [one.passing["encoding"] - encoder for one in (plan, twice)]
     assert activations[1] == pytest.approx(2 * activations[0], rel=0.01)
+    # a captioner's weights are read as fp32, and leave with the text encoders
+    save_file({"a": torch.zeros(100, 200, dtype=torch.float16)}, tmp_path / "model.safetensors")
+    captioned = plan_memory(config, base, tmp_path)
+    assert captioned.passing["encoding"] - plan.passing["encoding"] == 4 * 100 * 200
+
+
+def test_the_teacher_reads_as_many_tokens_as_the_family_has(tiny_base, tmp_path):
+    """SD 3 has those of T5 behind CLIP's, with T5 or without."""
+    base = find_base(str(tiny_base("sd3", tmp_path / "base")))
+    options = {"num_processes": 1, "max_examples": 8, "batch_size": 8, "resolution": 32}
+    plan = plan_memory(Prepare(str(tmp_path), **options, teacher_cache="data"), base)
+    activations = plan.passing["teacher"] - fp32_bytes(base.denoiser())
+    # at least query, key and value of a block, for all tokens of pictures and texts
+    tokens = 4 * 4 + base.tokenizer().model_max_length + 256
+    assert activations > 3 * 8 * tokens * 32 * 4
 
 
 def test_a_preparation_that_does_not_fit_is_refused_with_a_suggestion(
@@ -81,11 +97,11 @@ def test_a_preparation_that_does_not_fit_is_refused_with_a_suggestion(
 def test_text_encoders_leave_and_come_back(kind, tiny_base, tmp_path):
     base = find_base(str(tiny_base(kind, tmp_path / "base")))
     worker = Worker(base, torch.device("cpu"), 2)
-    worker.release_text_encoders()
+    worker.release_text_models()
     worker.write_texts(tmp_path / "texts.safetensors", ["a cat"], {})
     gone = [weakref.ref(encoder) for _, encoder in worker.encoder.text_encoders]
     assert all(encoder() is not None for encoder in gone)
-    worker.release_text_encoders()
+    worker.release_text_models()
     gc.collect()
     assert [encoder() for encoder in gone] == [None] * len(gone)
     worker.write_texts(tmp_path / "again.safetensors", ["a cat"], {})

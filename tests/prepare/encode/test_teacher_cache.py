@@ -5,7 +5,14 @@ import torch
 from safetensors.torch import load_file
 
 from nbs_lib.config import Prepare
-from nbs_lib.diffusion import add_noise, alpha_sigma, classifier_free_guidance, noise_like, to_x_0
+from nbs_lib.diffusion import (
+    add_noise,
+    alpha_sigma,
+    classifier_free_guidance,
+    noise_like,
+    to_eps,
+    to_x_0,
+)
 from nbs_lib.models import find_base
 from nbs_lib.prepare import PrepareResult, prepare
 from nbs_lib.prepare.encode.teacher_cache import timesteps
@@ -47,7 +54,7 @@ def answers_of(result: PrepareResult) -> dict[str, torch.Tensor]:
 
 def noise(result: PrepareResult, draw: int) -> torch.Tensor:
     return torch.stack(
-        [noise_like(0, key, draw, (4, 16, 16)) for key in result.cache.examples["key"].to_pylist()]
+        [noise_like(0, key, draw, (16, 16, 16)) for key in result.cache.examples["key"].to_pylist()]
     )
 
 
@@ -60,13 +67,8 @@ def test_predictions_on_data_are_the_teacher_s_in_half_precision(outputs):
         result.cache,
         find_base("embedded").scheduler().alphas_cumprod,
     )
-    assert answers["t"].shape == (5, 4) and answers["uncond"].shape == answers["cond"].shape == (
-        5,
-        4,
-        4,
-        16,
-        16,
-    )
+    assert answers["t"].shape == (5, 4)
+    assert answers["uncond"].shape == answers["cond"].shape == (5, 4, 16, 16, 16)
     assert answers["cond"].dtype == torch.float16 and "x_t" not in answers
     t = answers["t"][:, 2]
     uncond, cond = live(
@@ -83,9 +85,10 @@ def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
     result = prepared(
         outputs, teacher_cache="trajectories", teacher_samples=6, teacher_guidance_scale=2.0
     )
-    answers, alphas = answers_of(result), find_base("embedded").scheduler().alphas_cumprod
+    base = find_base("embedded")
+    answers, alphas = answers_of(result), base.scheduler().alphas_cumprod
     assert (answers["t"][:, :-1] > answers["t"][:, 1:]).all()
-    assert answers["t"].shape == (5, 6) and answers["x_t"].shape == (5, 6, 4, 16, 16)
+    assert answers["t"].shape == (5, 6) and answers["x_t"].shape == (5, 6, 16, 16, 16)
     for draw in (-1, 0, 4):
         if draw < 0:  # from pure noise, which is not kept
             x_t, t = noise(result, 0), torch.full((5,), 999)
@@ -95,11 +98,52 @@ def test_trajectories_go_from_noise_to_the_teacher_s_own_pictures(outputs):
         uncond, cond = live(result, x_t, t)
         if draw >= 0:
             torch.testing.assert_close(answers["cond"][:, draw].float(), cond, rtol=1e-2, atol=1e-2)
-        eps = classifier_free_guidance(uncond, cond, 2.0)
-        after = add_noise(
-            to_x_0(eps, x_t, *alpha_sigma(alphas, t), "epsilon"), eps, *alpha_sigma(alphas, end)
+        guided = classifier_free_guidance(uncond, cond, 2.0)
+        x_0, eps = (
+            convert(guided, x_t, *alpha_sigma(alphas, t), base.prediction_type)
+            for convert in (to_x_0, to_eps)
         )
+        after = add_noise(x_0, eps, *alpha_sigma(alphas, end))
         torch.testing.assert_close(answers["x_t"][:, draw + 1].float(), after, rtol=2e-2, atol=5e-2)
+
+
+def test_trajectories_of_a_flow_are_euler_s_steps(outputs, tiny_base):
+    """By formulas of the paper alone: arXiv 2403.03206, eq. 23, with the base's shift of 3."""
+    base = find_base(str(tiny_base("sd3", outputs / "base")))
+    options = {"base": str(base.folder), "resolution": 32, "teacher_guidance_scale": 2.0}
+    result = prepared(outputs, teacher_cache="trajectories", **options)
+    answers = answers_of(result)
+    cache = result.cache
+    transformer = base.denoiser()
+
+    def sigma(t: torch.Tensor) -> torch.Tensor:
+        unshifted = (t + 1) / 1000
+        return 3 * unshifted / (1 + 2 * unshifted)
+
+    def velocity(x_t: torch.Tensor, t: torch.Tensor, embeddings, pooled) -> torch.Tensor:
+        with torch.no_grad():
+            return transformer(x_t, embeddings, pooled, 1000 * sigma(t)).sample
+
+    x_t = torch.stack(
+        [noise_like(0, key, 0, (4, 8, 8)) for key in cache.examples["key"].to_pylist()]
+    )
+    t = torch.full((5,), 999)
+    rows = list(range(5))
+    caption = cache.embeddings(rows), cache.embeddings(rows, "pooled")
+    negative = cache.unconditional["negative"], cache.unconditional["negative_pooled"]
+    empty = [text.expand_as(cond) for text, cond in zip(negative, caption, strict=True)]
+    for draw in range(4):
+        uncond, cond = velocity(x_t, t, *empty), velocity(x_t, t, *caption)
+        if draw:
+            torch.testing.assert_close(
+                answers["cond"][:, draw - 1].float(), cond, rtol=1e-2, atol=1e-2
+            )
+        end = answers["t"][:, draw]
+        step = (sigma(end) - sigma(t)).view(-1, 1, 1, 1)
+        after = x_t + step * classifier_free_guidance(uncond, cond, 2.0)
+        states = answers["x_t"][:, draw].float()
+        torch.testing.assert_close(states, after, rtol=1e-2, atol=1e-2)
+        x_t, t = states, end
 
 
 def test_each_example_has_a_timestep_in_every_share():

@@ -181,8 +181,8 @@ RISING = {
 }
 ENGINES = {
     "plain": {"deepspeed": False, "num_processes": 1},
-    "ZeRO 0, mean": {"zero_stage": 0, "ema_decay": 0.9, "learning_rate": 0.25},
-    "ZeRO 2, all weights": {"zero_stage": 2, "method": "full", "learning_rate": 0.002},
+    "ZeRO 0, mean": {"zero_stage": 0, "ema_decay": 0.9, "learning_rate": 0.5},
+    "ZeRO 2, all weights": {"zero_stage": 2, "method": "full", "learning_rate": 0.005},
     "ZeRO 3": {"zero_stage": 3},
 }
 

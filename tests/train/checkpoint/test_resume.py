@@ -38,6 +38,10 @@ ENGINES = {
     "generator, ZeRO 1": {"objective": "distribution", "zero_stage": 1},
     "generator, ZeRO 2": {"objective": "distribution", "ema_decay": 0.9, "zero_stage": 2},
     "ZeRO 1, offloaded": {"zero_stage": 1, "offload": True, "mixed_precision": "fp32"},
+    # of this rank, a part of the weights is in tensors that are large enough for eight bits
+    "ZeRO 0, eight bits": {"optimizer": "adamw_8bit", "rank": 64, "alpha": 64.0},
+    "ZeRO 2, eight bits": {"optimizer": "adamw_8bit", "zero_stage": 2},
+    "ZeRO 3, eight bits": {"optimizer": "adamw_8bit", "zero_stage": 3},
 }
 
 
@@ -86,6 +90,9 @@ def resumed(start_training, engine: str, run: Run) -> str:
         "generator, ZeRO 0",
         "generator, ZeRO 1",
         "generator, ZeRO 2",
+        "ZeRO 0, eight bits",
+        "ZeRO 2, eight bits",
+        "ZeRO 3, eight bits",
     ],
 )
 def test_a_resumed_training_ends_in_the_same_adapter(

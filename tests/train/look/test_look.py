@@ -118,7 +118,7 @@ def test_the_parts_are_counted(prepared, base):
     assert "16 examples each: batches of 8 × 2 processes" in html
     assert "w = 3" in html and "MiB planned" in html and "4 are held out" in html
     full = parts_table(replace(config, method="full", zero_stage=2, deepspeed=False))
-    assert "every weight of the UNet" in full
+    assert "every weight of the denoiser" in full
 
 
 def test_further_hosts_leave_the_looks_to_host_0(tmp_path):

@@ -125,6 +125,8 @@ def test_stage_3_trains_all_layers_like_stage_0(trained, prepared_tiny):
         "gradient_checkpointing": True,
         "steps": 2,
         "checkpointing_steps": 0,
+        # else a gradient near zero, which the engines round differently, moves a weight by 0.001
+        "adam_epsilon": 1e-4,
     }
     runs = [
         trained(f"everywhere, {engine}", ENGINES[engine] | everywhere, prepared_tiny)[0]

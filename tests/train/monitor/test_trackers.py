@@ -156,7 +156,7 @@ def test_unknown_trackers_and_missing_packages_are_refused(python):
     )
     missing = python(source)
     assert f"{LaunchError.__name__}: package wandb is not installed" in missing.stderr
-    assert "pip install -e .[wandb]" in missing.stderr
+    assert "pip install -e '.[wandb]'" in missing.stderr
 
 
 def test_numbers_by_hand(tmp_path):

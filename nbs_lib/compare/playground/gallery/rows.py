@@ -70,8 +70,8 @@ def _first_of_kind(names: Sequence[str], kind: str) -> str:
 
 
 def cost_note(nfe: float, seconds: float) -> str:
-    """Return what a picture cost, in words. nfe: UNet evaluations."""
-    passes = "UNet pass" if nfe == 1 else "UNet passes"
+    """Return what a picture cost, in words. nfe: denoiser evaluations."""
+    passes = "denoiser pass" if nfe == 1 else "denoiser passes"
     return f"{nfe:g} {passes}, {seconds:.2f}\u00a0s"
 
 
